@@ -1,0 +1,24 @@
+"""dlkit: deep-learning utilities for people who train and ship PyTorch models.
+
+The public door is small: `dlkit.train`, `dlkit.load_model` and the commands. Both are resolved on first use, so that
+`import dlkit` costs nothing and never imports torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dlkit.core.modelfile import load_model as load_model
+    from dlkit.core.training.run import train as train
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load_model", "train"]
+
+_DOORS = {"train": "dlkit.core.training.run", "load_model": "dlkit.core.modelfile"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _DOORS:
+        raise AttributeError(f"module 'dlkit' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_DOORS[name]), name)

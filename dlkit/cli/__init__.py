@@ -1,0 +1,1 @@
+"""The commands: parse, read the config, run the task, show the result."""

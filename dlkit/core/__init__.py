@@ -1,0 +1,1 @@
+"""The shared package: models, data, training, evaluation and the model file. torch lives from here down."""

@@ -1,0 +1,1 @@
+"""Data sets, the in-memory store, augmentation and loaders."""

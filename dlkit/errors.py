@@ -1,0 +1,91 @@
+"""The error tree. Library code raises these; only `cli/app.py` turns them into a message and an exit code.
+
+    DlkitError                1  something unexpected that we can still put in words
+    +-- UsageError            2  a wrong option or argument
+    |   +-- ConfigError       2  one or more problems in a config file, each with its place
+    |   +-- OutputError       2  the output folder cannot be used
+    +-- DataError             3  data that is missing, broken or does not fit the model
+    +-- FileRefused           4  a model or checkpoint file that is corrupt or unsafe to load
+    +-- Diverged              5  a loss that is not finite
+    +-- OutOfResource         6  memory or disk ran out
+    +-- Interrupted     128 + n  stopped by signal n, after saving
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class DlkitError(Exception):
+    """Base of every error that a user can mend: the message says what is wrong, where, and what would be right."""
+
+    exit_code = 1
+
+
+class UsageError(DlkitError):
+    """A wrong option or argument."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a config: where it stands (`source:line:column`), the dotted key, and what would be right."""
+
+    source: str
+    line: int
+    column: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+        return f"{place}  {self.key}: {self.message}" if self.key else f"{place}  {self.message}"
+
+
+class ConfigError(UsageError):
+    """Problems found in a config, all of them, in the order in which they stand in the file."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = sorted(problems, key=lambda problem: (problem.source, problem.line, problem.column))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class OutputError(UsageError):
+    """The output folder cannot be created, written to, or is in use."""
+
+
+class DataError(DlkitError):
+    """Data that is missing, broken or does not fit the model."""
+
+    exit_code = 3
+
+
+class FileRefused(DlkitError):
+    """A model or checkpoint file that is corrupt, of another kind, or unsafe to load."""
+
+    exit_code = 4
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        self.path = Path(path)
+        super().__init__(f"{path}: {reason}")
+
+
+class Diverged(DlkitError):
+    """The loss or a gradient stopped being finite."""
+
+    exit_code = 5
+
+
+class OutOfResource(DlkitError):
+    """Memory or disk ran out."""
+
+    exit_code = 6
+
+
+class Interrupted(DlkitError):
+    """Stopped by a signal, after saving."""
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        self.exit_code = 128 + signal_number
+        super().__init__(message)

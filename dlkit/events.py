@@ -1,0 +1,94 @@
+"""What tasks report while they run. The command line draws these, tests collect them, libraries ignore them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events."""
+
+
+@dataclass(frozen=True)
+class Note(Event):
+    """One sentence that a person should see once: a fallback taken, an option that has no effect here."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    """Everything is built and checked; the first step comes next. Sizes count samples, not batches."""
+
+    run_dir: Path | None
+    model: str
+    num_parameters: int
+    num_trainable: int
+    device: str
+    precision: str
+    split_sizes: Mapping[str, int]
+    batch_size: int
+    accumulate: int
+    epochs: int
+    steps_per_epoch: int
+    total_steps: int
+    start_step: int
+
+
+@dataclass(frozen=True)
+class Progress(Event):
+    """Where training stands, reported on a timer and never per step. `loss` and `accuracy` are means over the epoch so far."""
+
+    epoch: int
+    epochs: int
+    step: int
+    total_steps: int
+    step_in_epoch: int
+    steps_in_epoch: int
+    loss: float
+    accuracy: float | None
+    lr: float
+    samples_per_s: float
+
+
+@dataclass(frozen=True)
+class Evaluating(Event):
+    """Batches of an evaluation done so far."""
+
+    split: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class EpochDone(Event):
+    """One epoch's row of metrics, keyed as in metrics.csv; `best` says whether it became the best so far."""
+
+    epoch: int
+    epochs: int
+    row: Mapping[str, float | int | None]
+    best: bool
+
+
+@dataclass(frozen=True)
+class Saved(Event):
+    """A file was written whole."""
+
+    path: Path
+    what: str
+
+
+@dataclass(frozen=True)
+class Tested(Event):
+    """Metrics of the held-out test split, fractions of 1 for accuracies."""
+
+    split: str
+    metrics: Mapping[str, float]
+
+
+Report = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Report to nobody."""

@@ -1,0 +1,88 @@
+"""Our own names: one line each. After a change here run `scripts/generate_registry`.
+
+A row is `name: (target, other spellings, summary)`; the target is resolved late. The order within a kind is the order in
+which lists show it.
+"""
+
+Rows = dict[str, tuple[str, tuple[str, ...], str]]
+
+MODELS: Rows = {
+    "mlp": ("dlkit.core.models.nets:mlp", (), "Fully connected layers over flattened input."),
+    "small_cnn": ("dlkit.core.models.nets:small_cnn", (), "Three convolution stages with batch norm; for small images."),
+    "resnet_small": ("dlkit.core.models.resnet_small:resnet_small", (), "CIFAR-style residual network, depth 6n + 2."),
+    "lstm": ("dlkit.core.models.sequence:lstm", (), "LSTM over image rows or over sequences, with a linear head."),
+    "layers": ("dlkit.core.models.layers:build_layers", (), "A network written as a list of layers in the config."),
+}
+DATASETS: Rows = {
+    "digits": ("dlkit.core.data.sources.digits:digits", (), "1,797 handwritten digits of 8x8 pixels, shipped inside dlkit."),
+    "fashion_mnist": ("dlkit.core.data.sources.torchvision:fashion_mnist", ("FashionMNIST",), "70,000 pictures of clothes; read in place from Debian's package too."),
+    "imagefolder": ("dlkit.core.data.sources.imagefolder:imagefolder", ("ImageFolder",), "A folder with one folder of images per class, or train/ val/ test/ of those."),
+    "csv": ("dlkit.core.data.sources.table:csv", (), "Numeric columns of a csv file, for regression or classification."),
+    "fake": ("dlkit.core.data.sources.fake:fake", ("FakeData",), "Random images with a learnable class pattern, for tests and dry runs."),
+}
+LOSSES: Rows = {
+    "cross_entropy": ("torch.nn:CrossEntropyLoss", ("CrossEntropyLoss",), "Cross-entropy of logits against class indices."),
+    "mse": ("torch.nn:MSELoss", ("MSELoss",), "Mean squared error."),
+}
+OPTIMIZERS: Rows = {
+    "sgd": ("torch.optim:SGD", (), "Stochastic gradient descent with momentum and Nesterov."),
+    "adam": ("torch.optim:Adam", (), "Adam, L2 penalty in the gradient."),
+    "adamw": ("torch.optim:AdamW", (), "Adam with decoupled weight decay."),
+    "rmsprop": ("torch.optim:RMSprop", (), "RMSprop, optionally centred."),
+}
+SCHEDULES: Rows = {
+    "constant": ("dlkit.schedules.curves:Constant", (), "The same learning rate throughout."),
+    "step": ("dlkit.schedules.curves:Step", ("StepLR",), "Multiply by gamma every step_size."),
+    "multistep": ("dlkit.schedules.curves:MultiStep", ("MultiStepLR",), "Multiply by gamma at each milestone."),
+    "exponential": ("dlkit.schedules.curves:Exponential", ("ExponentialLR",), "Multiply by gamma each time."),
+    "cosine": ("dlkit.schedules.curves:Cosine", ("CosineAnnealingLR",), "Half a cosine from the peak to eta_min."),
+    "cosine_restarts": ("dlkit.schedules.curves:CosineRestarts", ("CosineAnnealingWarmRestarts",), "Cosine that starts again, each cycle T_mult times longer."),
+    "onecycle": ("dlkit.schedules.curves:OneCycle", ("OneCycleLR",), "Up to the peak and far down, momentum the other way round."),
+    "linear": ("dlkit.schedules.curves:Linear", ("LinearLR",), "A straight line between two factors."),
+    "polynomial": ("dlkit.schedules.curves:Polynomial", ("PolynomialLR", "poly"), "(1 - t/T) to a power."),
+    "plateau": ("dlkit.schedules.plateau:Plateau", ("ReduceLROnPlateau",), "Multiply by factor when a metric stops improving."),
+}
+TRANSFORMS: Rows = {}
+BATCH_TRANSFORMS: Rows = {
+    "mixup": ("dlkit.core.data.mixing:MixUp", (), "Blend pairs of samples and their labels."),
+    "cutmix": ("dlkit.core.data.mixing:CutMix", (), "Paste a box of one sample into another and mix their labels by area."),
+}
+ACTIVATIONS: Rows = {
+    "relu": ("torch.nn:ReLU", (), "max(0, x)."),
+    "tanh": ("torch.nn:Tanh", (), "Hyperbolic tangent."),
+    "sigmoid": ("torch.nn:Sigmoid", (), "1 / (1 + exp(-x))."),
+    "gelu": ("torch.nn:GELU", (), "x times the normal distribution function."),
+    "swish": ("dlkit.core.models.activations:Swish", ("silu",), "x times sigmoid(beta x); beta fixed or learnable."),
+    "prelu": ("torch.nn:PReLU", (), "ReLU with a learnable negative slope."),
+    "leaky_relu": ("torch.nn:LeakyReLU", (), "ReLU with a small fixed negative slope."),
+    "hardswish": ("torch.nn:Hardswish", (), "Piecewise approximation of swish."),
+    "hardsigmoid": ("torch.nn:Hardsigmoid", (), "Piecewise approximation of sigmoid."),
+    "relu6": ("torch.nn:ReLU6", (), "ReLU cut off at 6."),
+    "elu": ("torch.nn:ELU", (), "Exponential linear unit."),
+    "selu": ("torch.nn:SELU", (), "Self-normalizing ELU."),
+    "mish": ("torch.nn:Mish", (), "x times tanh(softplus(x))."),
+    "softplus": ("torch.nn:Softplus", (), "log(1 + exp(x)), a smooth ReLU."),
+    "identity": ("torch.nn:Identity", (), "Nothing."),
+}
+KINDS: dict[str, Rows] = {
+    "models": MODELS,
+    "datasets": DATASETS,
+    "losses": LOSSES,
+    "optimizers": OPTIMIZERS,
+    "schedules": SCHEDULES,
+    "transforms": TRANSFORMS,
+    "batch_transforms": BATCH_TRANSFORMS,
+    "activations": ACTIVATIONS,
+}
+
+# Arguments that dlkit fills in itself, by kind: they are no options of a config.
+INJECTED: dict[str, frozenset[str]] = {
+    "models": frozenset({"num_classes", "in_channels", "input_size", "weights", "progress", "layers"}),
+    "datasets": frozenset({"root", "download", "train", "split", "transform", "target_transform", "transforms", "seed", "image_set"}),
+    "losses": frozenset({"reduction", "size_average", "reduce", "weight"}),
+    "optimizers": frozenset({"params", "lr"}),
+    "schedules": frozenset({"optimizer", "last_epoch", "verbose", "total"}),
+    "transforms": frozenset(),
+    "batch_transforms": frozenset({"num_classes"}),
+    "activations": frozenset({"inplace"}),
+}

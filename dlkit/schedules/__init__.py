@@ -1,0 +1,1 @@
+"""Learning-rate curves without torch: pure functions of the step."""

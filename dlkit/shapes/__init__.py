@@ -1,0 +1,1 @@
+"""Shape arithmetic without torch."""
