@@ -36,10 +36,14 @@ SCHEDULES: Rows = {
     "multistep": ("dlkit.schedules.curves:MultiStep", ("MultiStepLR",), "Multiply by gamma at each milestone."),
     "exponential": ("dlkit.schedules.curves:Exponential", ("ExponentialLR",), "Multiply by gamma each time."),
     "cosine": ("dlkit.schedules.curves:Cosine", ("CosineAnnealingLR",), "Half a cosine from the peak to eta_min."),
-    "cosine_restarts": ("dlkit.schedules.curves:CosineRestarts", ("CosineAnnealingWarmRestarts",), "Cosine that starts again, each cycle T_mult times longer."),
-    "onecycle": ("dlkit.schedules.curves:OneCycle", ("OneCycleLR",), "Up to the peak and far down, momentum the other way round."),
+    "cosine_restarts": ("dlkit.schedules.cycles:CosineRestarts", ("CosineAnnealingWarmRestarts",), "Cosine that starts again, each cycle T_mult times longer."),
+    "onecycle": ("dlkit.schedules.cycles:OneCycle", ("OneCycleLR",), "Up to the peak and far down, momentum the other way round."),
     "linear": ("dlkit.schedules.curves:Linear", ("LinearLR",), "A straight line between two factors."),
     "polynomial": ("dlkit.schedules.curves:Polynomial", ("PolynomialLR", "poly"), "(1 - t/T) to a power."),
+    "constant_factor": ("dlkit.schedules.curves:ConstantFactor", ("ConstantLR",), "A fixed factor at first, then the full rate."),
+    "cyclic": ("dlkit.schedules.cycles:Cyclic", ("CyclicLR",), "Triangles between a foot and the peak, momentum the other way round."),
+    "wsd": ("dlkit.schedules.curves:WarmupStableDecay", ("warmup_stable_decay",), "Hold, then fall over the last share of the run."),
+    "inverse_sqrt": ("dlkit.schedules.curves:InverseSqrt", (), "Fall with the inverse square root of the step."),
     "plateau": ("dlkit.schedules.plateau:Plateau", ("ReduceLROnPlateau",), "Multiply by factor when a metric stops improving."),
 }
 TRANSFORMS: Rows = {}
