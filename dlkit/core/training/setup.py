@@ -30,6 +30,7 @@ from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze
 from dlkit.core.training.precision import Precision, pick_precision
 from dlkit.core.training.random_state import seed_everything
 from dlkit.core.training.records import metric_columns
+from dlkit.errors import ConfigError, UsageError
 from dlkit.events import Note, Report
 
 MOST_STEP_LINES = 10_000
@@ -79,9 +80,11 @@ def at_section(loaded: LoadedConfig, *path: str | int) -> Iterator[None]:
     """Put a place to errors about a component: the key of its option where one is known, else the section."""
     try:
         yield
-    except ComponentError as error:
-        key: KeyPath = (*path, error.option) if error.option else path
-        raise loaded.error(key, str(error), at="key" if error.option else "value") from error
+    except ConfigError:
+        raise
+    except UsageError as error:
+        option = error.option if isinstance(error, ComponentError) else None
+        raise loaded.error((*path, option) if option else path, str(error), at="key" if option else "value") from error
 
 
 def _build_model(loaded: LoadedConfig, info: DataInfo, device: torch.device, report: Report) -> tuple[Arch, nn.Module]:
