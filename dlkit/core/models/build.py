@@ -113,15 +113,20 @@ def _build_user(arch: Arch, *, allow_user: bool) -> nn.Module:
         raise ComponentError(
             f"the model is the user's own class {arch.name}; a file never imports code, so name it on the command line: --model {arch.name}"
         )
-    builder = import_target(arch.name)
+    return build_user_model(arch.name, arch)
+
+
+def build_user_model(model: str | Builder, arch: Arch) -> nn.Module:
+    """A network of the user's own class, or import path of one, with the options of an architecture."""
+    builder = import_target(model) if isinstance(model, str) else model
     check_options(builder, arch.options)
     options = dict(arch.options)
     if isinstance(options.get("input_size"), list):
         options["input_size"] = tuple(options["input_size"])
-    model = _call(builder, arch.name, options)
-    if not isinstance(model, nn.Module):
-        raise ComponentError(f"{arch.name} gives a {type(model).__name__}; a torch.nn.Module is needed")
-    return model
+    network = _call(builder, arch.name, options)
+    if not isinstance(network, nn.Module):
+        raise ComponentError(f"{arch.name} gives a {type(network).__name__}; a torch.nn.Module is needed")
+    return network
 
 
 def _call(builder: Builder, name: str, options: Mapping[str, Any]) -> nn.Module:

@@ -1,20 +1,17 @@
 """Weights from files: read without running code, unwrapped from what trainers put around them, loaded with a plain account."""
 
 import re
-import warnings
-import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.torchvision import find_first_conv, fit_channels, pretrained_state_dict
+from dlkit.core.torchfile import read_torch_file
 from dlkit.errors import FileRefused
 
 StateDict = dict[str, Tensor]
@@ -54,16 +51,7 @@ def read_tensors(path: Path) -> Any:
     """What a file holds, tensors and plain values only. Raises FileRefused."""
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    if zipfile.is_zipfile(path):
-        _refuse_torchscript(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns about TypedStorage in old files
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise FileRefused(path, _describe_pickle(path)) from error
-    except Exception as error:
-        raise FileRefused(path, f"not a file of weights, or a damaged one ({str(error).splitlines()[0]:.200})") from error
+    return read_torch_file(path, allow_legacy=True)
 
 
 def _read_safetensors(path: Path) -> StateDict:
@@ -74,31 +62,6 @@ def _read_safetensors(path: Path) -> StateDict:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise FileRefused(path, f"not a safetensors file, or a damaged one ({error})") from error
-
-
-def _refuse_torchscript(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [name.split("/", 1)[-1] for name in archive.namelist()]
-    except (zipfile.BadZipFile, OSError) as error:
-        raise FileRefused(path, f"a damaged zip archive ({error})") from error
-    if "constants.pkl" in members or any(name.startswith("code/") for name in members):
-        raise FileRefused(path, f"a TorchScript program, which runs code when it is loaded. {_convert_hint(path)}")
-
-
-def _describe_pickle(path: Path) -> str:
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:
-        return "not a file of weights, or a damaged one"
-    if not names:
-        return "not a file of weights, or a damaged one"
-    shown = ", ".join(sorted(names)[:3]) + (" ..." if len(names) > 3 else "")
-    return f"a pickle that runs code when it is loaded (it needs {shown}), perhaps a whole model. {_convert_hint(path)}"
-
-
-def _convert_hint(path: Path) -> str:
-    return f"If you trust where it comes from: dlkit convert {path.name} NEW.safetensors --trust-pickle --arch NAME"
 
 
 def unwrap_state_dict(loaded: object, *, ema: bool = False) -> StateDict:

@@ -19,7 +19,7 @@ from dlkit.core.evaluation.evaluate import Scoring
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model, plan_arch
 from dlkit.core.models.checkpointing import enable_checkpointing
-from dlkit.core.models.weights import initialize_from
+from dlkit.core.models.weights import WeightsReport, load_initial_weights
 from dlkit.core.training.ema import Ema
 from dlkit.core.training.fit import Plan
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping, pick_mode
@@ -60,8 +60,6 @@ def build_job(loaded: LoadedConfig, *, report: Report) -> Job:
     device = pick_device(config.runtime.device)
     seed_everything(config.seed)
     data = build_data(loaded, device=device, seed=config.seed, report=report)
-    for note in data.notes:
-        report(Note(note))
     arch, model = _build_model(loaded, data.info, device, report)
     precision = pick_precision(config.train.amp, device)
     if precision.note:
@@ -93,9 +91,19 @@ def _build_model(loaded: LoadedConfig, info: DataInfo, device: torch.device, rep
         arch = plan_arch(section, input_size=info.input_size, num_outputs=info.num_outputs)
         model = build_model(arch, allow_user=True)
         if section.weights is not None:
-            for line in initialize_from(section.weights, model, arch):
-                report(Note(line))
+            report(Note(_describe_weights(section.weights, load_initial_weights(model, arch, section.weights))))
     return arch, model.to(device)
+
+
+def _describe_weights(source: str, loaded: WeightsReport) -> str:
+    parts = [f"{loaded.num_loaded} tensors from {source}"]
+    if loaded.head:
+        parts.append(f"new head, for another number of classes: {', '.join(loaded.head)}")
+    if loaded.fitted:
+        parts.append(f"fitted to the input channels: {', '.join(loaded.fitted)}")
+    if loaded.ignored:
+        parts.append(f"not used: {len(loaded.ignored)} tensors of auxiliary heads")
+    return "; ".join(parts)
 
 
 def _build_scoring(loaded: LoadedConfig, data: Data, precision: Precision) -> Scoring:
