@@ -39,9 +39,8 @@ class SplitBuilder:
 
     def build_ordered(self, part: Part, pipeline: Pipeline, stored: Stored | None) -> Split:
         """The split of a part for evaluation: in order, nothing dropped, nothing mixed."""
-        size = self.section.eval_batch_size
-        size = min(4 * self.section.batch_size, 512) if size == "auto" else size
-        return self._build(part, pipeline, stored, plan=BatchPlan(len(part.rows), size, self.seed), mixers=())
+        plan = BatchPlan(len(part.rows), pick_eval_batch_size(self.section), self.seed)
+        return self._build(part, pipeline, stored, plan=plan, mixers=())
 
     def _build(
         self, part: Part, pipeline: Pipeline, stored: Stored | None, *, plan: BatchPlan, mixers: tuple[Mixer, ...]
@@ -57,6 +56,12 @@ class SplitBuilder:
         return LoaderSplit(
             part.name, reader, part.targets, plan, finish, pick_loader_options(self.section, self.device)
         )
+
+
+def pick_eval_batch_size(section: DataSection) -> int:
+    """Samples per evaluation batch, with what `auto` means."""
+    size = section.eval_batch_size
+    return min(4 * section.batch_size, 512) if size == "auto" else size
 
 
 def pick_loader_options(section: DataSection, device: torch.device) -> LoaderOptions:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from dlkit.core.data.images import IMAGE_SUFFIXES, load_image, prepare_image
+from dlkit.core.data.images import EXTENSIONS, Mode, load_image, prepare_image
 from dlkit.core.devices import pick_device, torch_settings
 from dlkit.core.modelfile import ModelFile, build_from_file
 from dlkit.errors import DataError, UsageError
@@ -34,10 +34,11 @@ def predict_images(
     found = find_images(paths)
     with torch_settings(), torch.inference_mode():
         target = pick_device(device)
+        mode: Mode = "grey" if info.input_size[0] == 1 else "rgb"
         network = build_from_file(file, model=model).to(target)
         for start in range(0, len(found), batch_size):
             part = found[start : start + batch_size]
-            inputs = torch.stack([prepare_image(load_image(path, channels=info.input_size[0]), info) for path in part])
+            inputs = torch.stack([prepare_image(load_image(path, mode=mode), info) for path in part])
             for path, output in zip(part, network(inputs.to(target)).float().cpu(), strict=True):
                 yield _describe(path, output, info.classes, topk, is_classification=info.task == "classification")
 
@@ -47,9 +48,9 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(child for child in path.rglob("*") if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file())
+            inside = sorted(child for child in path.rglob("*") if child.suffix.lower() in EXTENSIONS and child.is_file())
             if not inside:
-                raise DataError(f"{path}: no images in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
+                raise DataError(f"{path}: no images in this folder ({', '.join(sorted(EXTENSIONS))})")
             found += inside
         elif path.is_file():
             found.append(path)

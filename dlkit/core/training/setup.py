@@ -10,10 +10,13 @@ from torch import nn
 
 from dlkit.config.loaded import LoadedConfig
 from dlkit.config.places import Path as KeyPath
-from dlkit.config.schema import Config, Segments
+from dlkit.config.schema import Config, Normalization, Segments
+from dlkit.config.schema import Data as DataSection
 from dlkit.core.components import ComponentError
 from dlkit.core.data.build import build_data
 from dlkit.core.data.contract import Data, DataInfo
+from dlkit.core.data.splits import pick_eval_batch_size, pick_loader_options
+from dlkit.core.data.store import MemorySplit
 from dlkit.core.devices import pick_device
 from dlkit.core.evaluation.evaluate import Scoring
 from dlkit.core.models.arch import Arch
@@ -222,7 +225,23 @@ def _resolve(config: Config, data: Data, arch: Arch, learner: Learner, plan: Pla
         "runtime": {"device": str(precision.device)},
     }
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in updates.items()}
-    return config.model_copy(update=sections | {"task": info.task, "data": data.resolved})
+    return config.model_copy(update=sections | {"task": info.task, "data": _resolve_data(config.data, data, precision.device)})
+
+
+def _resolve_data(section: DataSection, data: Data, device: torch.device) -> DataSection:
+    info = data.info
+    loader = pick_loader_options(section, device)
+    normalize = Normalization(mean=list(info.mean), std=list(info.std)) if info.mean and info.std else "none"
+    return section.model_copy(
+        update={
+            "normalize": normalize,
+            "cache": "memory" if isinstance(data.train, MemorySplit) else "none",
+            "eval_batch_size": pick_eval_batch_size(section),
+            "num_workers": loader.num_workers,
+            "pin_memory": loader.pin_memory,
+            "persistent_workers": loader.persistent_workers,
+        }
+    )
 
 
 def _pick_log_every(config: Config, plan: Plan) -> int:
