@@ -34,7 +34,7 @@ class Swish(nn.Module):
 
     def extra_repr(self) -> str:
         """Beta, and whether it is learned."""
-        return f"beta={float(self.beta):g}, learnable={isinstance(self.beta, nn.Parameter)}"
+        return "beta=learnable" if isinstance(self.beta, nn.Parameter) else f"beta={self.beta:g}"
 
 
 def torch_activation_names() -> dict[str, str]:
@@ -58,14 +58,15 @@ def build_activation(spec: str | Mapping[str, Any]) -> nn.Module:
 
     Raises ComponentError for an unknown name or option.
     """
-    options = {"name": spec} if isinstance(spec, str) else dict(spec)
+    options: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = options.pop("name", None)
     if not isinstance(name, str):
         raise ComponentError(f"an activation is a name or a mapping with a name, not {spec!r}")
     builder = _find_builder(name)
     check_options(builder, options, injected=INJECTED["activations"])
-    if "dim" in inspect.signature(builder).parameters:
-        options.setdefault("dim", 1)  # channels or features; torch would guess, and warn
+    dim = inspect.signature(builder).parameters.get("dim")
+    if dim is not None and dim.default is None:
+        options.setdefault("dim", 1)  # softmax over channels or features; torch would guess, and warn
     try:
         activation = builder(**options)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -79,7 +80,9 @@ def _find_builder(name: str) -> Builder:
         if torch_name := torch_activation_names().get(name.lower()):
             builder: Builder = getattr(nn, torch_name)
             return builder
-        raise ComponentError(f"no activation {name!r}.{did_you_mean(name, known_activations())} See `dlkit list activations`")
+        raise ComponentError(
+            f"no activation {name!r}.{did_you_mean(name, known_activations())} See `dlkit list activations`"
+        )
     return resolve("activations", name)
 
 

@@ -13,8 +13,8 @@ _DEEPEST = 32  # levels of lists and mappings; a hostile file must not exhaust t
 class Arch:
     """A builder's name and every argument that it needs, `num_classes` and `in_channels` included.
 
-    `registry` is `dlkit`, `torchvision` or `user`. For `user`, `name` is the import path that the network was made from; it is
-    information only, and is never imported because a file says so.
+    `registry` is `dlkit`, `torchvision` or `user`. For `user`, `name` is the import path that the network was made
+    from; it is information only, and is never imported because a file says so.
     """
 
     registry: str
@@ -27,7 +27,9 @@ class Arch:
 
     @classmethod
     def from_dict(cls, values: object) -> "Arch":
-        """Read `to_dict`'s result back from a file that may be hostile. Raises ValueError for anything of another shape."""
+        """Read `to_dict`'s result back from a file that may be hostile. Raises ValueError for anything of another
+        shape.
+        """
         if not isinstance(values, dict) or set(values) != {"registry", "name", "options"}:
             raise ValueError("an architecture is a mapping with exactly registry, name and options")
         registry, name, options = values["registry"], values["name"], values["options"]

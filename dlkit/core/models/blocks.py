@@ -14,7 +14,9 @@ NORMS = ("batch", "group", "layer", "none")
 
 
 def build_norm(norm: str, channels: int) -> nn.Module:
-    """Normalization of images (N, channels, H, W). `layer` is group norm with one group: over channels and places together."""
+    """Normalization of images (N, channels, H, W). `layer` is group norm with one group: over channels and places
+    together.
+    """
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     if norm == "group":
@@ -23,7 +25,9 @@ def build_norm(norm: str, channels: int) -> nn.Module:
         return nn.GroupNorm(1, channels)
     if norm == "none":
         return nn.Identity()
-    raise ComponentError(f"no norm {norm!r}.{did_you_mean(str(norm), NORMS)} It is one of {', '.join(NORMS)}", option="norm")
+    raise ComponentError(
+        f"no norm {norm!r}.{did_you_mean(str(norm), NORMS)} It is one of {', '.join(NORMS)}", option="norm"
+    )
 
 
 def _num_groups(channels: int) -> int:
@@ -32,9 +36,13 @@ def _num_groups(channels: int) -> int:
 
 
 class ConvBlock(nn.Module):
-    """Convolution of odd kernel that keeps the size (or halves it), normalization, activation: (N, C, H, W) to (N, channels, H', W')."""
+    """Convolution of odd kernel that keeps the size (or halves it), normalization, activation: (N, C, H, W) to (N,
+    channels, H', W').
+    """
 
-    def __init__(self, in_channels: int, channels: int, *, kernel: int = 3, stride: int = 1, activation: Activation, norm: str) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, *, kernel: int = 3, stride: int = 1, activation: Activation, norm: str
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=norm == "none")
         self.norm = build_norm(norm, channels)

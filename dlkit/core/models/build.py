@@ -6,7 +6,15 @@ from typing import Any
 from torch import nn
 
 from dlkit.config import schema
-from dlkit.core.components import Builder, ComponentError, accepted, check_options, import_target, is_import_path, resolve
+from dlkit.core.components import (
+    Builder,
+    ComponentError,
+    accepted,
+    check_options,
+    import_target,
+    is_import_path,
+    resolve,
+)
 from dlkit.core.models.arch import Arch, plain
 from dlkit.core.models.meta import AllocateNothing
 from dlkit.core.models.torchvision import build_torchvision, check_torchvision_options, plan_torchvision_size
@@ -17,17 +25,22 @@ _GIVEN_TO_USERS = frozenset({"num_classes", "in_channels", "input_size"})
 
 
 def plan_arch(model: schema.Model, *, input_size: tuple[int, ...], num_outputs: int) -> Arch:
-    """The architecture that a config means, for samples of `input_size` ((C, H, W), (T, F) or (F,)), with every auto filled.
+    """The architecture that a config means, for samples of `input_size` ((C, H, W), (T, F) or (F,)), with every auto
+    filled.
 
-    A user's own class is imported for its signature. Raises ComponentError for unknown names and options, and for a model that
-    does not suit the samples.
+    A user's own class is imported for its signature. Raises ComponentError for unknown names and options, and for a
+    model that does not suit the samples.
     """
     num_classes = num_outputs if model.num_classes == "auto" else model.num_classes
     if num_classes < num_outputs:
-        raise ComponentError(f"the data has {num_outputs} classes or targets, num_classes is {num_classes}", option="num_classes")
+        raise ComponentError(
+            f"the data has {num_outputs} classes or targets, num_classes is {num_classes}", option="num_classes"
+        )
     in_channels = _count_channels(input_size)
     if model.in_channels not in ("auto", in_channels):
-        raise ComponentError(f"the data has {in_channels} channels, in_channels is {model.in_channels}", option="in_channels")
+        raise ComponentError(
+            f"the data has {in_channels} channels, in_channels is {model.in_channels}", option="in_channels"
+        )
     given = {"num_classes": num_classes, "in_channels": in_channels, "input_size": list(input_size)}
     options = _plain_options(model.options)
     if is_import_path(model.name):
@@ -65,7 +78,9 @@ def _need_images(name: str, input_size: tuple[int, ...]) -> None:
     if len(input_size) != 3:
         what = "a vector" if len(input_size) == 1 else "a sequence"
         sizes = "x".join(map(str, input_size))
-        raise ComponentError(f"{name} needs images, the data gives {what} of {sizes}; mlp and lstm take those", option="name")
+        raise ComponentError(
+            f"{name} needs images, the data gives {what} of {sizes}; mlp and lstm take those", option="name"
+        )
 
 
 def _plan_ours(model: schema.Model, entry: Entry, options: dict[str, Any], given: dict[str, Any]) -> Arch:
@@ -73,7 +88,11 @@ def _plan_ours(model: schema.Model, entry: Entry, options: dict[str, Any], given
     check_options(builder, options, injected=INJECTED["models"], also_known=schema.Model.model_fields)
     takes_layers = bool(accepted(builder, {"layers": None}))
     if takes_layers != (model.layers is not None):
-        message = "needs a list of layers" if takes_layers else f"layers belong to the model named layers, not to {entry.name}"
+        message = (
+            "needs a list of layers"
+            if takes_layers
+            else f"layers belong to the model named layers, not to {entry.name}"
+        )
         raise ComponentError(message, option="layers")
     if accepted(builder, {"in_channels": None}):
         _need_images(entry.name, tuple(given["input_size"]))
@@ -92,7 +111,8 @@ def _plan_user(model: schema.Model, options: dict[str, Any], given: dict[str, An
 
 
 def build_model(arch: Arch, *, allow_user: bool = False) -> nn.Module:
-    """The network of an architecture, randomly initialized. Touches no network and, unless `allow_user`, no foreign code.
+    """The network of an architecture, randomly initialized. Touches no network and, unless `allow_user`, no foreign
+    code.
 
     Raises ComponentError when it cannot be built.
     """
@@ -111,7 +131,8 @@ def build_model(arch: Arch, *, allow_user: bool = False) -> nn.Module:
 def _build_user(arch: Arch, *, allow_user: bool) -> nn.Module:
     if not allow_user:
         raise ComponentError(
-            f"the model is the user's own class {arch.name}; a file never imports code, so name it on the command line: --model {arch.name}"
+            f"the model is the user's own class {arch.name}; a file never imports code, "
+            f"so name it on the command line: --model {arch.name}"
         )
     return build_user_model(arch.name, arch)
 

@@ -1,7 +1,7 @@
 """Gradient checkpointing: activations inside chosen modules are dropped and computed again in the backward pass.
 
-State-dict keys and module types stay as they are, because only the instance's `forward` is replaced. With n equal layers in k
-segments, k boundaries and one segment's inside are alive at once, so memory is least near k = sqrt(n).
+State-dict keys and module types stay as they are, because only the instance's `forward` is replaced. With n equal
+layers in k segments, k boundaries and one segment's inside are alive at once, so memory is least near k = sqrt(n).
 """
 
 import math
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -27,9 +28,10 @@ Buffers = list[tuple[nn.Module, str, Tensor]]
 def enable_checkpointing(model: nn.Module, setting: bool | int | Sequence[str] | Segments) -> int:
     """Checkpoint the model in place and return in how many pieces; 0 when `true` finds nothing worth it.
 
-    true: the outermost blocks whose class occurs more than once, else the largest sequential part in about sqrt(n) segments.
-    A list: the modules whose names match these globs. A number of segments: the model, or its largest sequential part, in so
-    many. Raises ComponentError for a glob that matches no module, and for more segments than layers.
+    true: the outermost blocks whose class occurs more than once, else the largest sequential part in about sqrt(n)
+    segments. A list: the modules whose names match these globs. A number of segments: the model, or its largest
+    sequential part, in so many. Raises ComponentError for a glob that matches no module, and for more segments than
+    layers.
     """
     if isinstance(setting, Segments):
         return _checkpoint_segments(model, setting.segments)
@@ -45,7 +47,10 @@ def enable_checkpointing(model: nn.Module, setting: bool | int | Sequence[str] |
 def disable_checkpointing(model: nn.Module) -> None:
     """Undo `enable_checkpointing`."""
     for module in model.modules():
-        if isinstance(vars(module).get("forward"), partial) and vars(module)["forward"].func in (_forward_checkpointed, _forward_segments):
+        if isinstance(vars(module).get("forward"), partial) and vars(module)["forward"].func in (
+            _forward_checkpointed,
+            _forward_segments,
+        ):
             del module.forward
 
 
@@ -64,11 +69,17 @@ def _checkpoint_blocks(model: nn.Module) -> int:
 def _repeated_blocks(model: nn.Module) -> list[nn.Module]:
     inner = [module for module in model.modules() if module is not model and _holds_layers(module)]
     counts = Counter(type(module) for module in inner)
-    return _outermost([(name, module) for name, module in model.named_modules() if module in set(inner) and counts[type(module)] > 1])
+    return _outermost(
+        [(name, module) for name, module in model.named_modules() if module in set(inner) and counts[type(module)] > 1]
+    )
 
 
 def _holds_layers(module: nn.Module) -> bool:
-    return not isinstance(module, _CONTAINERS) and any(True for _ in module.children()) and any(True for _ in module.parameters())
+    return (
+        not isinstance(module, _CONTAINERS)
+        and any(True for _ in module.children())
+        and any(True for _ in module.parameters())
+    )
 
 
 def _outermost(named: list[tuple[str, nn.Module]]) -> list[nn.Module]:
@@ -88,7 +99,9 @@ def _checkpoint_matching(model: nn.Module, globs: Sequence[str]) -> int:
             raise ComponentError(f"no module matches {glob!r}.{did_you_mean(glob, names)} The outermost are: {top}")
         for name, module in found:
             is_list = isinstance(module, nn.ModuleList | nn.ModuleDict)
-            chosen += [(f"{name}.{key}", child) for key, child in module.named_children()] if is_list else [(name, module)]
+            chosen += (
+                [(f"{name}.{key}", child) for key, child in module.named_children()] if is_list else [(name, module)]
+            )
     blocks = _outermost(list(dict(chosen).items()))
     for block in blocks:
         _wrap(block)
@@ -98,7 +111,9 @@ def _checkpoint_matching(model: nn.Module, globs: Sequence[str]) -> int:
 def _checkpoint_segments(model: nn.Module, num_segments: int) -> int:
     sequential = _largest_sequential(model)
     if sequential is None:
-        raise ComponentError("segments need a sequential model or part, this one has none; give a list of module names, or true")
+        raise ComponentError(
+            "segments need a sequential model or part, this one has none; give a list of module names, or true"
+        )
     if not 1 <= num_segments <= len(sequential):
         raise ComponentError(f"segments must be from 1 to {len(sequential)}, the number of layers, got {num_segments}")
     bounds = [round(index * len(sequential) / num_segments) for index in range(num_segments + 1)]
@@ -133,7 +148,7 @@ def _forward_checkpointed(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
 
 def _forward_segments(sequential: nn.Sequential, bounds: tuple[int, ...], x: Tensor) -> Tensor:
     layers = list(sequential)
-    for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, end in pairwise(bounds):
         segment = layers[start:end]
         # the last segment's activations are needed at once, so dropping them would only cost time
         x = _apply(segment, x) if end == len(layers) else _run(partial(_apply, segment), segment, x)
@@ -149,7 +164,9 @@ def _apply(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
 def _run(function: Callable[..., Any], modules: Sequence[nn.Module], *args: Any, **kwargs: Any) -> Any:
     if not torch.is_grad_enabled():
         return function(*args, **kwargs)
-    return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=True, context_fn=partial(_contexts, modules), **kwargs)
+    return checkpoint(
+        function, *args, use_reentrant=False, preserve_rng_state=True, context_fn=partial(_contexts, modules), **kwargs
+    )
 
 
 def _contexts(modules: Sequence[nn.Module]) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

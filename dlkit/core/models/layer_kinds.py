@@ -1,94 +1,23 @@
-"""The kinds of layer that the `layers:` list of a config knows: one small function each, from options and shape to a module.
+"""The kinds of layer that the `layers:` list of a config knows: one small function each, from options and shape to a
+module.
 
-A function gets `Options` (checked names, read with `take`) and the running shape of one sample, channels first and without the
-batch. It raises LayerMistake with words about its own layer; layers.py puts the layer's number in front.
+A function gets `Options` (checked names, read with `take`) and the running shape of one sample, channels first and
+without the batch. It raises LayerError with words about its own layer; layers.py puts the layer's number in front.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from dlkit.config.suggest import did_you_mean
-
-Shape = tuple[int, ...]
-
-
-class LayerMistake(Exception):
-    """What is wrong with one layer; `option` is the key at fault inside it, if one is."""
-
-    def __init__(self, message: str, *, option: str | None = None) -> None:
-        self.option = option
-        super().__init__(message)
-
-
-@dataclass
-class Options:
-    """Options of one layer as written. `take` reads one by its short or its torch name; `finish` refuses what was not read."""
-
-    written: dict[str, Any]
-    num_classes: int
-    known: list[str] = field(default_factory=list)
-
-    def take(self, name: str, default: Any = None, *, also: str = "", required: bool = False) -> Any:
-        """The value of an option, by either name."""
-        self.known += [spelling for spelling in (name, also) if spelling]
-        if name in self.written and also in self.written:
-            raise LayerMistake(f"{name} and {also} are the same option", option=also)
-        found = next((spelling for spelling in (name, also) if spelling in self.written), None)
-        if found is not None:
-            return self.written.pop(found)
-        if required:
-            raise LayerMistake(f"needs {name!r}")
-        return default
-
-    def take_count(self, name: str, default: int | None = None, *, also: str = "", required: bool = False) -> Any:
-        """A whole number above 0, or the default."""
-        value = self.take(name, default, also=also, required=required)
-        if value is not default and not is_count(value):
-            raise LayerMistake(f"{name} must be a whole number above 0, got {value!r}", option=name)
-        return value
-
-    def take_sizes(self, name: str, default: Any, dims: int, *, also: str = "", required: bool = False, least: int = 1) -> Any:
-        """One whole number per dimension, from one number or a list; a default of None stays None."""
-        value = self.take(name, default, also=also, required=required)
-        if value is None or value == "same":
-            return value
-        sizes = tuple(value) if isinstance(value, list | tuple) else (value,) * dims
-        if len(sizes) != dims or not all(type(size) is int and least <= size <= _LARGEST for size in sizes):
-            raise LayerMistake(f"{name} must be a whole number from {least}, or a list of {dims}, got {value!r}", option=name)
-        return sizes
-
-    def take_rest(self, *names: str) -> dict[str, Any]:
-        """Those of torch's own options that were given."""
-        self.known += names
-        return {name: self.written.pop(name) for name in names if name in self.written}
-
-    def finish(self) -> None:
-        """Raise LayerMistake for options that the kind does not take."""
-        for name in self.written:
-            takes = ", ".join(self.known) or "none"
-            raise LayerMistake(f"unknown option {name!r}.{did_you_mean(name, self.known)} It takes: {takes}", option=name)
-
-
-_LARGEST = 2**31 - 1
-
-
-def is_count(value: object) -> bool:
-    """Whether a value is a whole number above 0."""
-    return type(value) is int and 0 < value <= _LARGEST
-
-
-def by_x(shape: Shape) -> str:
-    """A shape as people write it: 32x3x3."""
-    return "x".join(map(str, shape))
+from dlkit.core.models.layer_options import LayerError, Options, Shape, by_x, is_count
 
 
 def _num_dims(shape: Shape) -> int:
     if not 2 <= len(shape) <= 4:
-        raise LayerMistake(f"needs channels and 1 to 3 dimensions, gets {by_x(shape)}")
+        raise LayerError(f"needs channels and 1 to 3 dimensions, gets {by_x(shape)}")
     return len(shape) - 1
 
 
@@ -100,7 +29,7 @@ def _of_dims(name: str, dims: int) -> Callable[..., nn.Module]:
 def _check_input(options: Options, shape: Shape) -> int:
     stated = options.take_count("in", also="in_channels")
     if stated is not None and stated != shape[0]:
-        raise LayerMistake(f"expects {stated} channels, gets {shape[0]} ({by_x(shape)})", option="in")
+        raise LayerError(f"expects {stated} channels, gets {shape[0]} ({by_x(shape)})", option="in")
     return shape[0]
 
 
@@ -109,7 +38,7 @@ def _check_window(shape: Shape, kernel: Shape, padding: Shape, dilation: Shape) 
     reach = tuple(step * (size - 1) + 1 for size, step in zip(kernel, dilation, strict=True))
     if any(have < need for have, need in zip(padded, reach, strict=True)):
         word = _sizes(kernel) if reach == kernel else f"{_sizes(kernel)} (dilated to {_sizes(reach)})"
-        raise LayerMistake(f"kernel {word} is larger than the padded input {by_x(padded)}", option="kernel")
+        raise LayerError(f"kernel {word} is larger than the padded input {by_x(padded)}", option="kernel")
 
 
 def _sizes(sizes: Shape) -> str:
@@ -129,21 +58,22 @@ def build_conv(options: Options, shape: Shape) -> nn.Module:
     rest = options.take_rest("bias", "padding_mode")
     options.finish()
     if channels % groups or out % groups:
-        raise LayerMistake(f"groups {groups} must divide the {channels} channels that come in and the {out} that go out", option="groups")
+        raise LayerError(
+            f"groups {groups} must divide the {channels} channels that come in and the {out} that go out",
+            option="groups",
+        )
     if padding == "same":
-        padding = _same_padding(kernel, stride, dilation)
-    if padding != "same":
-        _check_window(shape, kernel, padding, dilation)
+        padding = _same_padding(kernel, dilation)
+    _check_window(shape, kernel, padding, dilation)
     return _of_dims("Conv", dims)(channels, out, kernel, stride, padding, dilation, groups, **rest)
 
 
-def _same_padding(kernel: Shape, stride: Shape, dilation: Shape) -> Any:
+def _same_padding(kernel: Shape, dilation: Shape) -> Shape:
+    # numbers rather than torch's "same": quantized convolutions know numbers only
     reach = [step * (size - 1) for size, step in zip(kernel, dilation, strict=True)]
-    if all(size % 2 == 0 for size in reach):
-        return tuple(size // 2 for size in reach)
-    if any(step != 1 for step in stride):
-        raise LayerMistake("padding same with an even kernel needs stride 1", option="padding")
-    return "same"
+    if any(size % 2 for size in reach):
+        raise LayerError(f"padding same needs odd kernels, got {_sizes(kernel)}: pad by numbers", option="padding")
+    return tuple(size // 2 for size in reach)
 
 
 def build_tconv(options: Options, shape: Shape) -> nn.Module:
@@ -160,8 +90,10 @@ def build_tconv(options: Options, shape: Shape) -> nn.Module:
     rest = options.take_rest("bias", "padding_mode")
     options.finish()
     if padding == "same":
-        raise LayerMistake("padding must be numbers here", option="padding")
-    return _of_dims("ConvTranspose", dims)(channels, out, kernel, stride, padding, output_padding, groups=groups, dilation=dilation, **rest)
+        raise LayerError("padding must be numbers here", option="padding")
+    return _of_dims("ConvTranspose", dims)(
+        channels, out, kernel, stride, padding, output_padding, groups=groups, dilation=dilation, **rest
+    )
 
 
 def _build_pool(name: str, *torch_options: str, uses_padding: bool = True) -> Callable[[Options, Shape], nn.Module]:
@@ -171,7 +103,7 @@ def _build_pool(name: str, *torch_options: str, uses_padding: bool = True) -> Ca
         stride = options.take_sizes("stride", None, dims)
         given: dict[str, Any] = {"kernel_size": kernel, "stride": stride}
         dilation = (1,) * dims
-        padding: Shape = (0,) * dims
+        padding: Any = (0,) * dims
         if uses_padding:
             padding = given["padding"] = options.take_sizes("padding", 0, dims, least=0)
         if name == "MaxPool":
@@ -179,7 +111,7 @@ def _build_pool(name: str, *torch_options: str, uses_padding: bool = True) -> Ca
         given |= options.take_rest(*torch_options)
         options.finish()
         if padding == "same":
-            raise LayerMistake("padding must be numbers here", option="padding")
+            raise LayerError("padding must be numbers here", option="padding")
         _check_window(shape, kernel, padding, dilation)
         return _of_dims(name, dims)(**given)
 
@@ -190,11 +122,13 @@ def build_lppool(options: Options, shape: Shape) -> nn.Module:
     """Power-average pooling; norm 2 unless said otherwise."""
     dims = _num_dims(shape)
     norm = options.take("norm", 2, also="norm_type")
-    kernel = options.take_sizes("kernel", 2, dims, also="kernel_size")
-    stride = options.take_sizes("stride", None, dims)
+    kernel: Any = options.take_sizes("kernel", 2, dims, also="kernel_size")
+    stride: Any = options.take_sizes("stride", None, dims)
     rest = options.take_rest("ceil_mode")
     options.finish()
     _check_window(shape, kernel, (0,) * dims, (1,) * dims)
+    if dims == 1:  # the one pool whose 1d class takes numbers only
+        kernel, stride = kernel[0], stride and stride[0]
     return _of_dims("LPPool", dims)(norm, kernel, stride, **rest)
 
 
@@ -223,11 +157,11 @@ def build_linear(options: Options, shape: Shape) -> nn.Module:
     rest = options.take_rest("bias")
     options.finish()
     if not is_count(out):
-        raise LayerMistake(f"out must be a whole number above 0 or auto, got {out!r}", option="out")
+        raise LayerError(f"out must be a whole number above 0 or auto, got {out!r}", option="out")
     if len(shape) > 2:
-        raise LayerMistake(f"gets an image of {by_x(shape)}; put flatten or globalavgpool in front")
+        raise LayerError(f"gets an image of {by_x(shape)}; put flatten or globalavgpool in front")
     if stated is not None and stated != shape[-1]:
-        raise LayerMistake(f"expects {stated} features, gets {shape[-1]}", option="in")
+        raise LayerError(f"expects {stated} features, gets {shape[-1]}", option="in")
     return nn.Linear(shape[-1], out, **rest)
 
 
@@ -243,7 +177,7 @@ def build_unflatten(options: Options, shape: Shape) -> nn.Module:
     size = options.take("size", also="unflattened_size", required=True)
     options.finish()
     if not isinstance(size, list) or not all(map(is_count, size)) or math.prod(size) != shape[0]:
-        raise LayerMistake(f"size must be a list whose product is {shape[0]}, got {size!r}", option="size")
+        raise LayerError(f"size must be a list whose product is {shape[0]}, got {size!r}", option="size")
     return nn.Unflatten(1, tuple(size))
 
 
@@ -269,7 +203,7 @@ def build_layernorm(options: Options, shape: Shape) -> nn.Module:
     rest = options.take_rest("eps", "elementwise_affine", "bias")
     options.finish()
     if not isinstance(wanted, list) or not 1 <= len(wanted) <= len(shape) or tuple(wanted) != shape[-len(wanted) :]:
-        raise LayerMistake(f"expects the last dimensions to be {wanted!r}, gets {by_x(shape)}", option="shape")
+        raise LayerError(f"expects the last dimensions to be {wanted!r}, gets {by_x(shape)}", option="shape")
     return nn.LayerNorm(wanted, **rest)
 
 
@@ -279,7 +213,7 @@ def build_groupnorm(options: Options, shape: Shape) -> nn.Module:
     rest = options.take_rest("eps", "affine")
     options.finish()
     if shape[0] % groups:
-        raise LayerMistake(f"groups {groups} must divide the {shape[0]} channels", option="groups")
+        raise LayerError(f"groups {groups} must divide the {shape[0]} channels", option="groups")
     return nn.GroupNorm(groups, shape[0], **rest)
 
 
@@ -306,7 +240,7 @@ def build_upsample(options: Options, shape: Shape) -> nn.Module:
     rest = options.take_rest("align_corners")
     options.finish()
     if (scale is None) == (size is None):
-        raise LayerMistake("needs one of scale and size")
+        raise LayerError("needs one of scale and size")
     return nn.Upsample(size=size, scale_factor=scale, mode=mode, **rest)
 
 
@@ -315,7 +249,7 @@ def build_pixelshuffle(options: Options, shape: Shape) -> nn.Module:
     factor = options.take_count("factor", also="upscale_factor", required=True)
     options.finish()
     if len(shape) != 3 or shape[0] % factor**2:
-        raise LayerMistake(f"needs an image whose channels divide by {factor**2}, gets {by_x(shape)}", option="factor")
+        raise LayerError(f"needs an image whose channels divide by {factor**2}, gets {by_x(shape)}", option="factor")
     return nn.PixelShuffle(factor)
 
 

@@ -1,4 +1,5 @@
-"""A network written as a list of layers. Sizes are inferred by passing a shape from layer to layer; mistakes name the layer.
+"""A network written as a list of layers. Sizes are inferred by passing a shape from layer to layer; mistakes name the
+layer.
 
 An item is a name (`relu`), a name with its main option (`{maxpool: 2}`), a name with options
 (`{conv: {out: 32, kernel: 3}}`), or one of the three that hold layers:
@@ -8,11 +9,12 @@ An item is a name (`relu`), a name with its main option (`{maxpool: 2}`), a name
                                         (a linear layer for vectors), or, with project: false, that is an error
     {repeat: 3, layers: [...]}          the layers three times over, with weights of their own
 
-Layers are numbered from 1 as written, inner ones as 4.2. The result is an nn.Sequential whose state-dict keys are positions.
+Layers are numbered from 1 as written, inner ones as 4.2. The result is an nn.Sequential whose state-dict keys are
+positions.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,10 +23,11 @@ from torch import Tensor, nn
 from dlkit.config.suggest import did_you_mean
 from dlkit.core.components import ComponentError
 from dlkit.core.models.activations import build_activation, is_activation, known_activations
-from dlkit.core.models.layer_kinds import KINDS, LayerMistake, Options, Shape, by_x, find_kind, is_count
+from dlkit.core.models.layer_kinds import KINDS, find_kind
+from dlkit.core.models.layer_options import LayerError, Options, Shape, by_x, is_count
 from dlkit.core.models.meta import meta_copy, output_shape
 
-_MOST_LAYERS = 10_000
+_MOST_LAYERS = 2000
 _DEEPEST = 12
 _HOLDERS = ("sequential", "residual", "repeat")
 
@@ -44,16 +47,20 @@ class Residual(nn.Module):
 
 
 def build_layers(layers: Sequence[Any], input_size: Sequence[int], num_classes: int) -> nn.Sequential:
-    """The network that the list describes, for samples of `input_size` (channels first, no batch), ending in (num_classes,).
+    """The network that the list describes, for samples of `input_size` (channels first, no batch), ending in
+    (num_classes,).
 
-    Raises ComponentError with the layer's number; its `option` is the path of the key, for example `layers.2.conv.kernel`.
+    Raises ComponentError with the layer's number; its `option` is the path of the key, for example
+    `layers.2.conv.kernel`.
     """
     walk = _Walk(num_classes, shape=tuple(input_size))
     modules = walk.build_all(layers, number="", path="layers")
     if walk.shape != (num_classes,):
         place = f"layer {len(layers)}" if layers else "the list"
         fix = "end with {linear: auto}" if len(walk.shape) == 1 else "end with flatten and {linear: auto}"
-        raise ComponentError(f"{place} gives {by_x(walk.shape)}, the model must give {num_classes}: {fix}", option="layers")
+        raise ComponentError(
+            f"{place} gives {by_x(walk.shape)}, the model must give {num_classes}: {fix}", option="layers"
+        )
     return nn.Sequential(*modules)
 
 
@@ -72,7 +79,10 @@ class _Walk:
             raise ComponentError(f"{place}: a list of layers is needed, got {items!r}", option=path)
         if number.count(".") > _DEEPEST:
             raise ComponentError(f"layer {number.rstrip('.')}: nested more than {_DEEPEST} deep", option=path)
-        return [self.build_one(item, number=f"{number}{index + 1}", path=f"{path}.{index}") for index, item in enumerate(items)]
+        return [
+            self.build_one(item, number=f"{number}{index + 1}", path=f"{path}.{index}")
+            for index, item in enumerate(items)
+        ]
 
     def build_one(self, item: Any, *, number: str, path: str) -> nn.Module:
         name, value, extra = _read_item(item, number, path)
@@ -89,7 +99,9 @@ class _Walk:
 
     def build_repeat(self, count: Any, items: Any, *, number: str, path: str) -> nn.Sequential:
         if not is_count(count):
-            raise ComponentError(f"layer {number} (repeat): needs a whole number above 0, got {count!r}", option=f"{path}.repeat")
+            raise ComponentError(
+                f"layer {number} (repeat): needs a whole number above 0, got {count!r}", option=f"{path}.repeat"
+            )
         modules: list[nn.Module] = []
         for time in range(count):
             try:
@@ -111,7 +123,9 @@ class _Walk:
             raise ComponentError(f"{what}; without projection the two must be equal", option=f"{path}.project")
         shortcut = _build_projection(before, after)
         if shortcut is None:
-            raise ComponentError(f"{what}, which no 1x1 projection does; give the convolutions padding: same", option=path)
+            raise ComponentError(
+                f"{what}, which no 1x1 projection does; give the convolutions padding: same", option=path
+            )
         return Residual(body, shortcut)
 
     def build_leaf(self, name: str, value: Any, *, number: str, path: str) -> nn.Module:
@@ -119,16 +133,20 @@ class _Walk:
             module = self.build_module(name, value)
             shape = output_shape(meta_copy(module), self.shape)
             if 0 in shape:
-                raise LayerMistake(f"gives {by_x(shape)}, nothing is left of {by_x(self.shape)}")
-        except LayerMistake as mistake:
+                raise LayerError(f"gives {by_x(shape)}, nothing is left of {by_x(self.shape)}")
+        except LayerError as mistake:
             option = f"{path}.{name}.{mistake.option}" if mistake.option else path
-            raise ComponentError(f"layer {number} ({name}): {mistake}{self.origin(mistake)}", option=option) from mistake
+            raise ComponentError(
+                f"layer {number} ({name}): {mistake}{self.origin(mistake)}", option=option
+            ) from mistake
         except ComponentError as error:  # of an activation
             option = f"{path}.{name}.{error.option}" if error.option else path
             raise ComponentError(f"layer {number} ({name}): {error}", option=option) from error
         except (TypeError, ValueError, RuntimeError, IndexError, NotImplementedError) as error:
             first_line = str(error).split("\n")[0]
-            raise ComponentError(f"layer {number} ({name}): does not take {by_x(self.shape)}: {first_line}", option=path) from error
+            raise ComponentError(
+                f"layer {number} ({name}): does not take {by_x(self.shape)}: {first_line}", option=path
+            ) from error
         if name.lower() == "flatten" and len(self.shape) > 1:
             self.unflattened = self.shape
         elif shape != self.shape:
@@ -136,7 +154,7 @@ class _Walk:
         self.shape = shape
         return module
 
-    def origin(self, mistake: LayerMistake) -> str:
+    def origin(self, mistake: LayerError) -> str:
         flat = self.unflattened
         is_size = mistake.option == "in" and flat is not None and self.shape == (math.prod(flat),)
         return f" ({by_x(flat)})" if is_size and flat else ""
@@ -145,11 +163,11 @@ class _Walk:
         kind = find_kind(name)
         if kind is None:
             if value is not None and not isinstance(value, Mapping):
-                raise LayerMistake(f"takes its options as a mapping, got {value!r}")
+                raise LayerError(f"takes its options as a mapping, got {value!r}")
             return build_activation({"name": name, **(value or {})})
         if value is not None and not isinstance(value, Mapping):
             if kind.main is None:
-                raise LayerMistake(f"takes its options as a mapping, got {value!r}")
+                raise LayerError(f"takes its options as a mapping, got {value!r}")
             value = {kind.main: value}
         return kind.build(Options(dict(value or {}), self.num_classes), self.shape)
 
@@ -159,19 +177,25 @@ def _read_item(item: Any, number: str, path: str) -> tuple[str, Any, Mapping[str
     if isinstance(item, str):
         item = {item: None}
     if not isinstance(item, Mapping) or not item or not all(isinstance(key, str) for key in item):
-        raise ComponentError(f"layer {number}: a name or a mapping such as {{conv: {{out: 32}}}} is needed, got {item!r}", option=path)
+        raise ComponentError(
+            f"layer {number}: a name or a mapping such as {{conv: {{out: 32}}}} is needed, got {item!r}", option=path
+        )
     name = next((key for key in _HOLDERS if key in item), next(iter(item)))
     extra = {key: value for key, value in item.items() if key != name}
     allowed = {"residual": {"project"}, "repeat": {"layers"}}.get(name, set())
     for key in extra:
         if key not in allowed:
             hint = "one layer an item" if not allowed else f"it takes {', '.join(allowed)}"
-            raise ComponentError(f"layer {number} ({name}): {key!r} does not belong here: {hint}", option=f"{path}.{key}")
+            raise ComponentError(
+                f"layer {number} ({name}): {key!r} does not belong here: {hint}", option=f"{path}.{key}"
+            )
     if name == "repeat" and "layers" not in extra:
         raise ComponentError(f"layer {number} (repeat): needs 'layers'", option=path)
     if name not in _HOLDERS and find_kind(name) is None and not is_activation(name):
         known = [*KINDS, *_HOLDERS, *known_activations()]
-        raise ComponentError(f"layer {number}: no layer kind {name!r}.{did_you_mean(name, known)}", option=f"{path}.{name}")
+        raise ComponentError(
+            f"layer {number}: no layer kind {name!r}.{did_you_mean(name, known)}", option=f"{path}.{name}"
+        )
     return name, item[name], extra
 
 
@@ -185,7 +209,7 @@ def _build_projection(before: Shape, after: Shape) -> nn.Module | None:
     reached = tuple((have - 1) // stride + 1 for have, stride in zip(before[1:], strides, strict=True))
     if reached != after[1:]:
         return None
-    kind = {2: nn.Conv1d, 3: nn.Conv2d, 4: nn.Conv3d}[len(before)]
+    kind: Callable[..., nn.Module] = getattr(nn, f"Conv{len(before) - 1}d")
     return kind(before[0], after[0], 1, strides)
 
 
@@ -194,7 +218,7 @@ def running_shapes(model: nn.Sequential, input_size: Sequence[int]) -> list[Shap
     shapes: list[Shape] = []
     x = torch.empty(2, *input_size, device="meta")
     with torch.no_grad():
-        for module in meta_copy(model).eval():
+        for module in meta_copy(model).eval().children():
             x = module(x)
             shapes.append(tuple(x.shape[1:]))
     return shapes

@@ -11,16 +11,19 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-_ALLOCATING = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.empty_strided})
+_ALLOCATING = frozenset(
+    {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.empty_strided}
+)
 
 
 class AllocateNothing(TorchFunctionMode):
     """While this is entered, new parameters and buffers lie on the meta device.
 
-    Unlike `torch.device("meta")` it lets `torch.arange` and `torch.tensor` be: some builders compute layer widths with them.
+    Unlike `torch.device("meta")` it lets `torch.arange` and `torch.tensor` be: some builders compute layer widths with
+    them.
     """
 
-    def __torch_function__(  # noqa: D102 - torch's own hook
+    def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
@@ -30,7 +33,9 @@ class AllocateNothing(TorchFunctionMode):
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
-    """A copy whose parameters and buffers are on the meta device; the model's own tensors are neither copied nor changed."""
+    """A copy whose parameters and buffers are on the meta device; the model's own tensors are neither copied nor
+    changed.
+    """
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)

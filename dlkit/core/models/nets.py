@@ -42,18 +42,23 @@ def mlp(
 
 
 def _vector_norm(norm: str, width: int) -> list[nn.Module]:
-    found = {"none": [], "batch": [nn.BatchNorm1d], "layer": [nn.LayerNorm]}.get(norm)
-    if found is None:
-        known = ("none", "batch", "layer")
-        raise ComponentError(f"no norm {norm!r} for mlp.{did_you_mean(str(norm), known)} It is one of {', '.join(known)}", option="norm")
-    return [kind(width) for kind in found]
+    if norm == "batch":
+        return [nn.BatchNorm1d(width)]
+    if norm == "layer":
+        return [nn.LayerNorm(width)]
+    if norm == "none":
+        return []
+    known = ("none", "batch", "layer")
+    hint = did_you_mean(str(norm), known)
+    raise ComponentError(f"no norm {norm!r} for mlp.{hint} It is one of {', '.join(known)}", option="norm")
 
 
 class SmallCNN(nn.Module):
     """Three stages of 3x3 convolutions, max pooling between them, global average pooling, a linear head.
 
-    Images (N, in_channels, H, W) to logits (N, num_classes). Channels are width, 2 width, 4 width. Pooling comes directly after
-    the first convolution, where half of the time would go otherwise; it stops where the sides would fall below 4.
+    Images (N, in_channels, H, W) to logits (N, num_classes). Channels are width, 2 width, 4 width. Pooling comes
+    directly after the first convolution, where half of the time would go otherwise; it stops where the sides would fall
+    below 4.
     """
 
     def __init__(self, features: nn.Sequential, channels: int, num_classes: int, *, dropout: float) -> None:
@@ -81,7 +86,8 @@ def small_cnn(
     norm: str = "batch",
     dropout: float = 0.1,
 ) -> SmallCNN:
-    """A fast network for images of 8x8 to 64x64. `convs` are the convolutions in each stage; a stage more doubles the width again.
+    """A fast network for images of 8x8 to 64x64. `convs` are the convolutions in each stage; a stage more doubles the
+    width again.
 
     `norm` is batch, group, layer or none.
     """

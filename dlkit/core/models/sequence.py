@@ -11,13 +11,24 @@ from dlkit.core.models.blocks import check_number
 class LSTMClassifier(nn.Module):
     """LSTM whose last hidden state (both directions' where there are two) goes through a linear head.
 
-    Takes images (N, C, H, W) as H steps of C * W features, sequences (N, T, F) as they are, vectors (N, F) as F steps of one
-    feature; gives logits (N, num_classes).
+    Takes images (N, C, H, W) as H steps of C * W features, sequences (N, T, F) as they are, vectors (N, F) as F steps
+    of one feature; gives logits (N, num_classes).
     """
 
-    def __init__(self, num_features: int, num_classes: int, *, hidden_size: int, num_layers: int, bidirectional: bool, dropout: float) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        num_classes: int,
+        *,
+        hidden_size: int,
+        num_layers: int,
+        bidirectional: bool,
+        dropout: float,
+    ) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(num_features, hidden_size, num_layers, batch_first=True, bidirectional=bidirectional, dropout=dropout)
+        self.lstm = nn.LSTM(
+            num_features, hidden_size, num_layers, batch_first=True, bidirectional=bidirectional, dropout=dropout
+        )
         self.fc = nn.Linear(hidden_size * (2 if bidirectional else 1), num_classes)
         self.num_directions = 2 if bidirectional else 1
 
@@ -50,9 +61,14 @@ def lstm(
     check_number("dropout", dropout, least=0, most=1, whole=False)
     if dropout and num_layers == 1:
         raise ComponentError("dropout acts between LSTM layers: num_layers must be 2 or more", option="dropout")
-    num_features = {3: lambda: input_size[0] * input_size[2], 2: lambda: input_size[1], 1: lambda: 1}[len(input_size)]()
+    num_features = _count_step_features(input_size)
     model = LSTMClassifier(
-        num_features, num_classes, hidden_size=hidden_size, num_layers=num_layers, bidirectional=bidirectional, dropout=dropout
+        num_features,
+        num_classes,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        bidirectional=bidirectional,
+        dropout=dropout,
     )
     for name, parameter in model.lstm.named_parameters():
         if name.startswith("bias_ih"):
@@ -60,3 +76,9 @@ def lstm(
         elif name.startswith("bias_hh"):
             nn.init.zeros_(parameter.data[hidden_size : 2 * hidden_size])
     return model
+
+
+def _count_step_features(input_size: Sequence[int]) -> int:
+    if len(input_size) == 3:
+        return input_size[0] * input_size[2]
+    return input_size[1] if len(input_size) == 2 else 1

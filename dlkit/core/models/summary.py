@@ -14,7 +14,9 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One part. `output_shape` is one sample's, without the batch; None where the part gives no tensor or was not called."""
+    """One part. `output_shape` is one sample's, without the batch; None where the part gives no tensor or was not
+    called.
+    """
 
     name: str
     type: str
@@ -29,7 +31,8 @@ def parameter_count(model: nn.Module) -> tuple[int, int]:
 
 
 def summarize(model: nn.Module, input_size: Shape, *, depth: int = 2) -> list[SummaryRow]:
-    """The model's parts down to `depth` levels, in the order of registration, for samples of `input_size` without the batch.
+    """The model's parts down to `depth` levels, in the order of registration, for samples of `input_size` without the
+    batch.
 
     A part with parts of its own that are shown too counts only what is directly in it, so that the rows add up to
     `parameter_count`. The model itself is not run and not changed, unless it cannot run on the meta device.

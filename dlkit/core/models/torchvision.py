@@ -1,4 +1,6 @@
-"""torchvision's classifiers by name, with any number of classes and input channels, and with torchvision's own state-dict keys."""
+"""torchvision's classifiers by name, with any number of classes and input channels, and with torchvision's own state-
+dict keys.
+"""
 
 import inspect
 import warnings
@@ -50,7 +52,9 @@ def _call(builder: Any, name: str, keywords: Mapping[str, Any]) -> nn.Module:
         try:
             model: nn.Module = builder(weights=None, progress=False, **keywords)
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, ArithmeticError) as error:
-            raise ComponentError(f"{name} cannot be built with {dict(keywords)}: {str(error).splitlines()[0]}") from error
+            raise ComponentError(
+                f"{name} cannot be built with {dict(keywords)}: {str(error).splitlines()[0]}"
+            ) from error
     return model
 
 
@@ -60,15 +64,23 @@ def check_torchvision_options(name: str, options: Mapping[str, Any]) -> None:
     for option in options:
         if option not in (*known, "num_classes", "in_channels"):
             hint = did_you_mean(option, known)
-            raise ComponentError(f"unknown key for {name}.{hint} It takes: {', '.join(known) or 'nothing'}", option=option)
+            raise ComponentError(
+                f"unknown key for {name}.{hint} It takes: {', '.join(known) or 'nothing'}", option=option
+            )
 
 
 def torchvision_options(name: str) -> list[str]:
-    """Options of a classifier that a config may set: those of its class that are plain values and that its builder leaves open."""
+    """Options of a classifier that a config may set: those of its class that are plain values and that its builder
+    leaves open.
+    """
     builder = torchvision.models.get_model_builder(name)
     model_class = inspect.signature(builder).return_annotation
     parameters = list(inspect.signature(model_class).parameters.values())
-    has_value = [p for p in parameters if p.default is not p.empty and p.kind is not p.VAR_KEYWORD and "Callable" not in str(p.annotation)]
+    has_value = [
+        p
+        for p in parameters
+        if p.default is not p.empty and p.kind is not p.VAR_KEYWORD and "Callable" not in str(p.annotation)
+    ]
     names = [parameter.name for parameter in has_value if parameter.name not in {*_DECIDED, "num_classes"}]
     sized = {"VisionTransformer": ["image_size"], "MaxVit": ["input_size"]}.get(model_class.__name__, [])
     return [*names, *_BUILDER_OPTIONS.get(model_class.__name__, ()), *sized]
@@ -83,11 +95,17 @@ def plan_torchvision_size(name: str, input_size: tuple[int, ...]) -> dict[str, A
     if name.startswith("vit_"):
         patch = int(name.rsplit("_", 1)[1])
         if height != width or height % patch:
-            raise ComponentError(f"{name} needs square images with a side that is a multiple of {patch}, gets {height}x{width}: set data.image_size")
+            raise ComponentError(
+                f"{name} needs square images with a side that is a multiple of {patch}, gets {height}x{width}: "
+                "set data.image_size"
+            )
         return {"image_size": height}
     if name.startswith("maxvit"):
         if height % _MAXVIT_MULTIPLE or width % _MAXVIT_MULTIPLE:
-            raise ComponentError(f"{name} needs images with sides that are multiples of {_MAXVIT_MULTIPLE}, gets {height}x{width}: set data.image_size")
+            raise ComponentError(
+                f"{name} needs images with sides that are multiples of {_MAXVIT_MULTIPLE}, gets {height}x{width}: "
+                "set data.image_size"
+            )
         return {"input_size": [height, width]}
     if name == "inception_v3" and min(height, width) < 75:
         raise ComponentError(f"{name} needs images of 75x75 or larger, gets {height}x{width}: set data.image_size")
@@ -135,8 +153,8 @@ def fit_first_conv(model: nn.Module, in_channels: int) -> nn.Module:
 def fit_channels(weight: Tensor, in_channels: int) -> Tensor:
     """A first convolution's weight (out, c, kh, kw) for another number of input channels.
 
-    One channel: the sum over the old ones, so that a grey image gives what its copy in every channel gave. Otherwise the old
-    channels over and over, scaled by c / in_channels, which keeps the response to such an image too.
+    One channel: the sum over the old ones, so that a grey image gives what its copy in every channel gave. Otherwise
+    the old channels over and over, scaled by c / in_channels, which keeps the response to such an image too.
     """
     old = weight.shape[1]
     if in_channels == 1:
@@ -146,10 +164,15 @@ def fit_channels(weight: Tensor, in_channels: int) -> Tensor:
 
 
 def pretrained_state_dict(name: str, weights: str) -> dict[str, Tensor]:
-    """torchvision's published weights of a classifier: `DEFAULT` or a name such as `IMAGENET1K_V1`. Fetches them if need be."""
+    """torchvision's published weights of a classifier: `DEFAULT` or a name such as `IMAGENET1K_V1`. Fetches them if
+    need be.
+    """
     entries = torchvision.models.get_model_weights(name)
     if weights not in entries.__members__:
         known = ["DEFAULT", *entries.__members__]
-        raise ComponentError(f"no weights {weights!r} for {name}.{did_you_mean(weights, known)} It has: {', '.join(known)}", option="weights")
+        raise ComponentError(
+            f"no weights {weights!r} for {name}.{did_you_mean(weights, known)} It has: {', '.join(known)}",
+            option="weights",
+        )
     state: dict[str, Tensor] = entries[weights].get_state_dict(progress=False, check_hash=True)
     return state

@@ -1,4 +1,6 @@
-"""Weights from files: read without running code, unwrapped from what trainers put around them, loaded with a plain account."""
+"""Weights from files: read without running code, unwrapped from what trainers put around them, loaded with a plain
+account.
+"""
 
 import re
 from collections import OrderedDict
@@ -20,7 +22,9 @@ _WRAPPERS = ("state_dict", "model", "model_state_dict")  # timm, torchvision's r
 _EMA_WRAPPERS = ("state_dict_ema", "model_ema")
 _PREFIXES = ("module.", "_orig_mod.")  # DataParallel and DDP, torch.compile
 _AUX_HEADS = ("aux1.", "aux2.", "AuxLogits.")
-_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
+_OLD_DENSENET = re.compile(
+    r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var|num_batches_tracked))$"
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class WeightsReport:
 
 
 def read_state_dict(path: str | Path, *, ema: bool = False) -> StateDict:
-    """The state dict of a .safetensors file, of a torch file of tensors, or of a dlkit model file, on the CPU and unwrapped.
+    """The state dict of a .safetensors file, of a torch file of tensors, or of a dlkit model file, on the CPU and
+    unwrapped.
 
     Raises FileRefused for files that are missing, corrupt, or that would have to run code to be read.
     """
@@ -67,8 +72,8 @@ def _read_safetensors(path: Path) -> StateDict:
 def unwrap_state_dict(loaded: object, *, ema: bool = False) -> StateDict:
     """The tensors by their plain names, out of the mappings and key prefixes that trainers put around them.
 
-    `ema` takes the moving average where there is one. Module versions (`_metadata`) are kept. Raises ValueError for anything
-    that holds no state dict.
+    `ema` takes the moving average where there is one. Module versions (`_metadata`) are kept. Raises ValueError for
+    anything that holds no state dict.
     """
     found = loaded
     for _ in range(3):
@@ -112,12 +117,15 @@ def _strip(name: str) -> str:
     return name.replace("._orig_mod.", ".")
 
 
-def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, source: str | Path = "weights", strict_head: bool = False) -> WeightsReport:
+def load_weights(
+    model: nn.Module, state: Mapping[str, Tensor], *, source: str | Path = "weights", strict_head: bool = False
+) -> WeightsReport:
     """Load a state dict into the model, in place.
 
-    A head for another number of classes is left at its initialization and reported, unless `strict_head`. A first convolution
-    for another number of channels is fitted (`fit_channels`). torchvision's auxiliary heads and missing batch counters are passed
-    over. Raises FileRefused with a table of what is missing, unexpected or of another shape; the model is unchanged then.
+    A head for another number of classes is left at its initialization and reported, unless `strict_head`. A first
+    convolution for another number of channels is fitted (`fit_channels`). torchvision's auxiliary heads and missing
+    batch counters are passed over. Raises FileRefused with a table of what is missing, unexpected or of another shape;
+    the model is unchanged then.
     """
     own = model.state_dict()
     given = _current_names(model, state, own)
@@ -152,7 +160,12 @@ def _fit_first(model: nn.Module, given: StateDict) -> tuple[str, ...]:
     key = f"{found[0]}.weight".lstrip(".")
     want, have = found[1].weight, given.get(key)
     is_other_input = have is not None and have.dim() == 4 and have.shape[1] != want.shape[1]
-    if have is None or not is_other_input or (have.shape[0], *have.shape[2:]) != (want.shape[0], *want.shape[2:]) or found[1].groups != 1:
+    if (
+        have is None
+        or not is_other_input
+        or (have.shape[0], *have.shape[2:]) != (want.shape[0], *want.shape[2:])
+        or found[1].groups != 1
+    ):
         return ()
     given[key] = fit_channels(have, want.shape[1])
     return (key,)
@@ -160,7 +173,11 @@ def _fit_first(model: nn.Module, given: StateDict) -> tuple[str, ...]:
 
 def _head_mismatches(model: nn.Module, given: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Tensors of the last linear layer or convolution, when it is there with another number of outputs only."""
-    heads = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)]
+    heads = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
+    ]
     if not heads:
         return ()
     name, module = heads[-1]
@@ -170,7 +187,9 @@ def _head_mismatches(model: nn.Module, given: Mapping[str, Tensor]) -> tuple[str
     return tuple(own) if same_but_first and differs else ()
 
 
-def _compare(own: Mapping[str, Tensor], given: Mapping[str, Tensor], head: tuple[str, ...]) -> list[tuple[str, str, str]]:
+def _compare(
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], head: tuple[str, ...]
+) -> list[tuple[str, str, str]]:
     """Rows of (tensor, in the model, in the file); an empty text where it is not there."""
     rows = []
     for name, want in own.items():
@@ -188,7 +207,10 @@ def _words(tensor: Tensor) -> str:
 
 def _mistake_table(model_name: str, rows: list[tuple[str, str, str]], *, most: int = 8) -> str:
     width = max(len(name) for name, _, _ in rows[:most])
-    lines = [f"does not fit {model_name}: {len(rows)} tensors differ", f"  {'tensor':{width}}  {'model':>12}  {'file':>12}"]
+    lines = [
+        f"does not fit {model_name}: {len(rows)} tensors differ",
+        f"  {'tensor':{width}}  {'model':>12}  {'file':>12}",
+    ]
     lines += [f"  {name:{width}}  {want or 'missing':>12}  {have or 'missing':>12}" for name, want, have in rows[:most]]
     if len(rows) > most:
         lines.append(f"  ... and {len(rows) - most} more")
@@ -196,7 +218,9 @@ def _mistake_table(model_name: str, rows: list[tuple[str, str, str]], *, most: i
 
 
 def load_initial_weights(model: nn.Module, arch: Arch, weights: str) -> WeightsReport:
-    """Load what a config's `model.weights` names: a file, or for a torchvision model `DEFAULT` or the name of published weights."""
+    """Load what a config's `model.weights` names: a file, or for a torchvision model `DEFAULT` or the name of published
+    weights.
+    """
     if arch.registry == "torchvision" and not Path(weights).exists() and not Path(weights).suffix:
         return load_weights(model, pretrained_state_dict(arch.name, weights), source=weights)
     return load_weights(model, read_state_dict(weights), source=weights)
