@@ -85,7 +85,7 @@ KINDS: dict[str, Rows] = {
 # Arguments that dlkit fills in itself, by kind: they are no options of a config.
 INJECTED: dict[str, frozenset[str]] = {
     "models": frozenset({"num_classes", "in_channels", "input_size", "weights", "progress", "layers"}),
-    "datasets": frozenset({"root", "download", "train", "split", "transform", "target_transform", "transforms", "seed", "image_set", "context"}),
+    "datasets": frozenset({"root", "download", "train", "split", "transform", "target_transform", "transforms", "seed", "image_set", "request"}),
     "losses": frozenset({"reduction", "size_average", "reduce", "weight"}),
     "optimizers": frozenset({"params", "lr"}),
     "schedules": frozenset({"optimizer", "last_epoch", "verbose", "total"}),

@@ -19,8 +19,8 @@ Mixer = Callable[[Tensor, Tensor, Draws], tuple[Tensor, Tensor]]
 class BatchPlan:
     """Which positions of a split make up which batch, as a function of (seed, epoch).
 
-    `drop_last` of "single" drops a last batch of one sample, on which batch norm cannot work; True drops any last batch that is short.
-    A split's only batch is never dropped by "single".
+    `drop_last` of "single" drops a last batch of one sample, on which batch norm cannot work; True drops any last batch
+    that is short. A split's only batch is never dropped by "single".
     """
 
     num_samples: int

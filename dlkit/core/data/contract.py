@@ -1,4 +1,6 @@
-"""What the training loop, evaluation and the model file see of data: batches, splits, and a description in plain values."""
+"""What the training loop, evaluation and the model file see of data: batches, splits, and a description in plain
+values.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -16,9 +18,9 @@ SplitName = Literal["train", "val", "test"]
 class Batch(NamedTuple):
     """Samples ready for the model.
 
-    `inputs` are float32, normalized and on the device: images NCHW, features NF, sequences NTF. `targets` are on the device:
-    int64 class indices (N,), float32 (N, num_outputs) for regression, or float32 class probabilities (N, num_outputs) after
-    mixup or cutmix. `indices` are int64 (N,) on the CPU: the position of each sample in its split.
+    `inputs` are float32, normalized and on the device: images NCHW, features NF, sequences NTF. `targets` are on the
+    device: int64 class indices (N,), float32 (N, num_outputs) for regression, or float32 class probabilities (N,
+    num_outputs) after mixup or cutmix. `indices` are int64 (N,) on the CPU: the position of each sample in its split.
     """
 
     inputs: Tensor
@@ -30,8 +32,8 @@ class Batch(NamedTuple):
 class DataInfo:
     """What a model must know of its data, in plain values; it goes into the model file.
 
-    `input_size` is one sample's: (C, H, W), (F,) or (T, F). `num_outputs` counts classes or target columns. `mean` and `std` are
-    per channel for images scaled to 0..1, per feature otherwise; None means that nothing is normalized.
+    `input_size` is one sample's: (C, H, W), (F,) or (T, F). `num_outputs` counts classes or target columns. `mean` and
+    `std` are per channel for images scaled to 0..1, per feature otherwise; None means that nothing is normalized.
     """
 
     task: Task

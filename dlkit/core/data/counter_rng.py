@@ -1,8 +1,9 @@
 """Random numbers as pure functions of counters: (seed, epoch, sample, number of the draw).
 
-Nothing is stateful, so an epoch can be entered at any batch, a batch can be cut at any place and loaders can have any number
-of processes, and every sample still gets the same numbers. The generator is splitmix64 (Steele, Lea and Flood: Fast splittable
-pseudorandom number generators, 2014): sample `i` of a stream takes the i-th output of the splitmix64 sequence that starts at the stream's key.
+Nothing is stateful, so an epoch can be entered at any batch, a batch can be cut at any place and loaders can have any
+number of processes, and every sample still gets the same numbers. The generator is splitmix64 (Steele, Lea and Flood:
+Fast splittable pseudorandom number generators, 2014): sample `i` of a stream takes the i-th output of the splitmix64
+sequence that starts at the stream's key.
 """
 
 import math
@@ -70,7 +71,8 @@ def permutation(key: int, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of some samples: number `k` of a sample depends on seed, epoch, stages, the sample's index and `k` alone.
+    """The random numbers of some samples: number `k` of a sample depends on seed, epoch, stages, the sample's index and
+    `k` alone.
 
     `indices` is int64 (N,). `epoch` is None for numbers that stay the same in all epochs.
     """
@@ -90,9 +92,15 @@ class Draws:
 
     def uniforms(self, count: int) -> Tensor:
         """The numbers 0..count-1 of each sample in [0, 1): float64 (N, count)."""
-        epoch = -1 if self.epoch is None else self.epoch
-        keys = torch.tensor([_signed(hash_key(self.seed, epoch, *self.stages, number)) for number in range(count)])
-        return _shift_right(hash_indices(keys, self.indices[:, None]), 11).double() * 2.0**-53
+        stream = hash_key(self.seed, -1 if self.epoch is None else self.epoch, *self.stages)
+        keys = [hash_key(stream, number) for number in range(count)]
+        if len(self.indices) == 1:
+            # a loader asks for one sample at a time, where Python's whole numbers beat ten calls into torch
+            index = int(self.indices[0])
+            bits = [_mix((key + (index + 1) * _GOLDEN) & _MASK) >> 11 for key in keys]
+            return torch.tensor([bits], dtype=torch.float64) * 2.0**-53
+        table = torch.tensor([_signed(key) for key in keys])
+        return _shift_right(hash_indices(table, self.indices[:, None]), 11).double() * 2.0**-53
 
     def beta(self, alpha: float) -> Tensor:
         """One number of each sample from Beta(alpha, alpha): float64 (N,)."""
@@ -100,8 +108,8 @@ class Draws:
         return torch.sigmoid(self.stage(0)._log_gamma(alpha) - self.stage(1)._log_gamma(alpha))
 
     def _log_gamma(self, alpha: float) -> Tensor:
-        # Marsaglia and Tsang: A simple method for generating gamma variables, 2000. One row of numbers per attempt; about
-        # 95 % are accepted each time, and whether a sample is does not depend on the others.
+        # Marsaglia and Tsang: A simple method for generating gamma variables, 2000. One row of numbers per attempt;
+        # about 95 % are accepted each time, and whether a sample is does not depend on the others.
         if alpha < 1:
             boost = (self.stage(1).uniforms(1)[:, 0] + 2.0**-54).log() / alpha
             return self.stage(0)._log_gamma(alpha + 1) + boost

@@ -33,16 +33,23 @@ def describe_data(
 ) -> DataInfo:
     """The description, `sample` being one raw input after the evaluation's transforms."""
     mean, std = statistics or (None, None)
-    is_regression = task == "regression"
     return DataInfo(
         task=task,
         kind=source.kind,
         input_size=tuple(sample.shape),
-        num_outputs=1 if is_regression and source.task == "classification" else source.num_outputs,
-        classes=None if is_regression else source.classes,
+        num_outputs=pick_num_outputs(loaded, source, task=task),
+        classes=source.classes if task == "classification" else None,
         mean=mean,
         std=std,
     )
+
+
+def pick_num_outputs(loaded: LoadedConfig, source: Source, *, task: Task) -> int:
+    """Classes, or more if the model was told more; or target columns, class numbers being one."""
+    if task == "regression":
+        return 1 if source.task == "classification" else source.num_outputs
+    asked = loaded.config.model.num_classes
+    return source.num_outputs if asked == "auto" else max(asked, source.num_outputs)
 
 
 def pick_statistics(
@@ -70,7 +77,9 @@ def _given(loaded: LoadedConfig, asked: Normalization, sample: Tensor, kind: Kin
 
 
 def training_chunks(train: Part, evaluation: Pipeline, *, stored: Stored | None) -> Iterable[Tensor]:
-    """Raw training inputs after the evaluation's transforms, some at a time; of samples on disk at most 20,000, picked by seed."""
+    """Raw training inputs after the evaluation's transforms, some at a time; of samples on disk at most 20,000, picked
+    by seed.
+    """
     done = stored.steps if stored else ()
     if stored is not None and evaluation.steps[: len(done)] == done:
         return input_chunks(stored.inputs, stored.rows, Pipeline(evaluation.steps[len(done) :]), first=len(done))
@@ -79,14 +88,17 @@ def training_chunks(train: Part, evaluation: Pipeline, *, stored: Stored | None)
     return _read_chunks(train, evaluation)
 
 
-def _read_chunks(train: Part, evaluation: Pipeline) -> Iterator[Tensor]:
-    picked = permutation(hash_key(0, Stream.STATISTICS), len(train.rows))[:MOST_MEASURED].sort().values
+def measured_positions(train: Part) -> Tensor:
+    """The positions of a part on disk that are measured, ascending."""
+    return permutation(hash_key(0, Stream.STATISTICS), len(train.rows))[:MOST_MEASURED].sort().values
 
+
+def _read_chunks(train: Part, evaluation: Pipeline) -> Iterator[Tensor]:
     def read(position: int) -> Tensor:
         sample = run_fixed(train, Pipeline(()), position)
         return evaluation.run_sample(sample, Draws(0, 0, torch.tensor([position])))
 
-    for positions in picked.split(_CHUNK):
+    for positions in torch.split(measured_positions(train), _CHUNK):
         numbers = positions.tolist()
         for sample in run_on_all(read, numbers) if train.samples.is_slow else map(read, numbers):
             yield sample[None]

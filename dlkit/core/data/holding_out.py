@@ -10,8 +10,9 @@ from dlkit.errors import DataError
 def hold_out(targets: Tensor, fraction: float, *, seed: int, stream: Stream) -> tuple[Tensor, Tensor]:
     """Positions that stay and positions that are held out, ascending; together they are all, each once.
 
-    Class labels, int64 (N,), are held out in proportion wherever every class can keep and give at least one sample; other
-    targets, and classes too small for that, are drawn regardless of their value. Raises DataError when either part would be empty.
+    Class labels, int64 (N,), are held out in proportion wherever every class can keep and give at least one sample;
+    other targets, and classes too small for that, are drawn regardless of their value. Raises DataError when either
+    part would be empty.
     """
     size = len(targets)
     count = min(max(1, round(size * fraction)), size - 1)
@@ -31,7 +32,7 @@ def hold_out(targets: Tensor, fraction: float, *, seed: int, stream: Stream) -> 
 
 
 def _shares_by_class(targets: Tensor, count: int) -> dict[int, int] | None:
-    labels, sizes = targets.unique(return_counts=True)
+    labels, sizes = torch.unique(targets, return_counts=True)
     quotas = sizes.double() * count / len(targets)
     shares = quotas.floor().long()
     # the largest remainders take what rounding down left over, so that the total is exact

@@ -1,20 +1,22 @@
 """Image files to tensors, by one set of rules for training, evaluation and prediction.
 
-Colour: everything becomes RGB (or grey, if so asked): palettes are looked up, CMYK is converted, alpha is dropped, 16-bit
-samples are scaled to 8 bits. The EXIF rotation is applied, an animation gives its first frame, and Pillow's limit on the number of
-pixels stands.
+Colour: everything becomes RGB (or grey, if so asked): palettes are looked up, CMYK is converted, alpha is dropped,
+16-bit samples are scaled to 8 bits. The EXIF rotation is applied, an animation gives its first frame, and Pillow's
+limit on the number of pixels stands.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import torch
 import torchvision.transforms.v2.functional as F
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from dlkit.core.data.contract import DataInfo
+from dlkit.core.data.statistics import normalize_inputs
 from dlkit.errors import DataError
 
 Mode = Literal["rgb", "grey"]
@@ -25,7 +27,7 @@ EXTENSIONS = frozenset(
 
 
 def printable(path: str | Path) -> str:
-    """A path as text that can be printed anywhere; bytes that are no UTF-8 are written as \\x.."""
+    """A path as text that can be printed anywhere; bytes that are no UTF-8 become escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -59,7 +61,7 @@ def check_image_header(path: str | Path) -> None:
 
 
 def _reason(error: Exception, path: str | Path) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return (
             "the file is empty" if Path(path).is_file() and not Path(path).stat().st_size else "no known image format"
         )
@@ -103,17 +105,17 @@ def mode_for(info: DataInfo) -> Mode:
     """How images are read for a model. Raises DataError for a model that takes no images of one or three channels."""
     if info.kind != "image" or info.input_size[0] not in (1, 3):
         raise DataError(
-            f"this model takes {info.kind} input of size {'x'.join(map(str, info.input_size))}; image files have 1 or 3 channels"
+            f"this model takes {info.kind} input of size {'x'.join(map(str, info.input_size))}; "
+            "image files have 1 or 3 channels"
         )
     return "grey" if info.input_size[0] == 1 else "rgb"
 
 
-def prepare_image(image: Tensor, info: DataInfo) -> Tensor:
+def prepare_image(image: Tensor, info: DataInfo, *, transform: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """A decoded image (C, H, W) as the model takes it: float32 (C, H, W), fitted to the model's size and normalized.
 
-    Fitting is what evaluation does under `data.image_size`.
+    `transform` is the evaluation's, from `build_eval_transform`; without it images are fitted as `data.image_size`
+    does.
     """
-    from dlkit.core.data.statistics import normalize_inputs
-
     height, width = info.input_size[1:]
-    return normalize_inputs(fit_image(image, (height, width))[None], info)[0]
+    return normalize_inputs(fit_image(transform(image) if transform else image, (height, width))[None], info)[0]

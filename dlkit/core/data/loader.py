@@ -1,9 +1,10 @@
 """Splits that are read sample by sample, by loader processes if wanted.
 
-Every sample is read under random generators that are seeded from (seed, epoch, position), so a batch is the same whatever
-process reads it, and reading can begin at any batch.
+Every sample is read under random generators that are seeded from (seed, epoch, position), so a batch is the same
+whatever process reads it, and reading can begin at any batch.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,7 +28,9 @@ Item = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Failure:
-    """A sample that could not be read, on its way from a loader process; exceptions would arrive wrapped in a traceback."""
+    """A sample that could not be read, on its way from a loader process; exceptions would arrive wrapped in a
+    traceback.
+    """
 
     message: str
 
@@ -146,13 +149,17 @@ class LoaderSplit:
             num_workers=options.num_workers,
             pin_memory=options.pin_memory,
             persistent_workers=options.persistent_workers and options.num_workers > 0,
+            # datasets from a user's file have a module that only a forked process knows
+            multiprocessing_context="fork" if options.num_workers > 0 and sys.platform == "linux" else None,
             prefetch_factor=options.prefetch_factor if options.num_workers > 0 else None,
             # DataLoader draws a base seed for its workers; from here it does not touch the global generator
             generator=torch.Generator(),
         )
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
-        """The micro-batches of one epoch from number `start` on. Raises DataError, naming the sample, when one cannot be read."""
+        """The micro-batches of one epoch from number `start` on. Raises DataError, naming the sample, when one cannot
+        be read.
+        """
         self._sampler.enter(epoch, start)
         positions = self.plan.positions(epoch, start)
         for found in self._stacks():
@@ -168,7 +175,8 @@ class LoaderSplit:
             if "DataLoader worker" not in str(error):
                 raise
             raise DlkitError(
-                f"a loader process ended unexpectedly ({error}). Often memory or /dev/shm ran out: try a smaller data.num_workers or data.prefetch_factor"
+                f"a loader process ended unexpectedly ({error}). Often memory or /dev/shm ran out: "
+                "try a smaller data.num_workers or data.prefetch_factor"
             ) from None
 
     def sample_targets(self) -> Tensor:

@@ -29,41 +29,40 @@ def memory_budget() -> int:
     return min(2 * GIB, total // 4)
 
 
-def check_batchable(loaded: LoadedConfig, key: str, pipeline: Pipeline) -> None:
-    """Raises ConfigError at the first transform that keeps samples out of memory."""
-    for step in pipeline.unbatched:
-        place = ("data", key, step.place if step.place is not None else 0, "name")
-        raise loaded.error(
-            place,
-            f"{step.name} works on single samples only, so data.cache cannot be memory; use cache: auto, or another transform",
-        )
+def pick_memory(loaded: LoadedConfig, parts: Parts, train: Pipeline, evaluation: Pipeline) -> tuple[bool, list[str]]:
+    """Whether all parts are kept in memory, and why not where that is not plain.
 
-
-def pick_memory(loaded: LoadedConfig, parts: Parts, train: Pipeline, evaluation: Pipeline) -> tuple[bool, str | None]:
-    """Whether all parts are kept in memory, and a sentence where that is not plain. Raises ConfigError where `cache: memory` cannot be."""
+    Raises ConfigError where `cache: memory` cannot be.
+    """
     cache = loaded.config.data.cache
     if cache == "memory":
         check_batchable(loaded, "transforms", train)
         check_batchable(loaded, "eval_transforms", evaluation)
-        return True, None
-    if cache == "none":
-        return False, None
+        return True, []
+    why = _obstacle(parts, train, evaluation) if cache == "auto" else []
+    return cache == "auto" and not why, why
+
+
+def check_batchable(loaded: LoadedConfig, key: str, pipeline: Pipeline) -> None:
+    """Raises ConfigError at the first transform that keeps samples out of memory."""
+    for step in pipeline.unbatched:
+        message = f"{step.name} works on single samples only, so data.cache cannot be memory; set cache: auto"
+        raise loaded.error(("data", key, step.place or 0, "name"), message)
+
+
+def _obstacle(parts: Parts, train: Pipeline, evaluation: Pipeline) -> list[str]:
     if unbatched := (*train.unbatched, *evaluation.unbatched):
-        return False, f"samples are transformed one by one, because {unbatched[0].name} has no form for whole batches"
+        return [f"samples are transformed one by one, because {unbatched[0].name} has no form for whole batches"]
     if any(part.samples.is_random for part in parts.listed()):
-        return (
-            False,
-            "samples are read one by one each epoch, because the data set is your own code; data.cache=memory reads each once",
-        )
+        return ["samples are read anew each epoch, as the data set is your own code; data.cache=memory reads each once"]
     if all(isinstance(part.samples, TensorSamples) for part in parts.listed()):
-        return True, None
-    needed = bytes_needed(parts, evaluation)
-    if needed > memory_budget():
-        return (
-            False,
-            f"samples are read from disk each epoch: {needed / GIB:.1f} GiB in memory would exceed {memory_budget() / GIB:.1f} GiB",
-        )
-    return True, None
+        return []
+    needed, most = bytes_needed(parts, evaluation) / GIB, memory_budget() / GIB
+    if needed <= most:
+        return []
+    return [
+        f"samples are read anew each epoch: in memory they would take {needed:.1f} GiB, and {most:.1f} GiB is the most"
+    ]
 
 
 def bytes_needed(parts: Parts, pipeline: Pipeline) -> int:
@@ -88,7 +87,9 @@ def no_draws() -> Draws:
 
 @dataclass(frozen=True)
 class Stored:
-    """Inputs in memory (M, ...), the rows of them that make up a part (N,), and the transforms that they have gone through."""
+    """Inputs in memory (M, ...), the rows of them that make up a part (N,), and the transforms that they have gone
+    through.
+    """
 
     inputs: Tensor
     rows: Tensor
@@ -106,7 +107,7 @@ def load_part(part: Part, pipeline: Pipeline, *, device: torch.device) -> Stored
     inputs = part.samples.inputs
     if not fixed.steps or _grows_too_large(part, fixed):
         return _on_device(Stored(inputs, part.rows, ()), device)
-    chunks = [fixed.run_batch(inputs[rows], no_draws()) for rows in part.rows.split(_CHUNK)]
+    chunks = [fixed.run_batch(inputs[rows], no_draws()) for rows in torch.split(part.rows, _CHUNK)]
     return _on_device(Stored(torch.cat(chunks), torch.arange(len(part.rows)), fixed.steps), device)
 
 
@@ -130,10 +131,9 @@ def _decode_part(part: Part, fixed: Pipeline) -> Tensor:
     def fill(position: int) -> None:
         value = run_fixed(part, fixed, position)
         if (value.shape, value.dtype) != (first.shape, first.dtype):
-            name, size, other = part.samples.name_of(int(part.rows[position])), _size(value), _size(first)
-            raise DataError(
-                f"{name}: is {size} where the first sample is {other}; set data.image_size, or resize by data.transforms"
-            )
+            name = part.samples.name_of(int(part.rows[position]))
+            way_out = "set data.image_size, or resize by data.transforms"
+            raise DataError(f"{name}: is {_size(value)} where the first sample is {_size(first)}; {way_out}")
         store[position] = value
 
     positions = range(len(part.rows))
@@ -151,5 +151,5 @@ def _size(value: Tensor) -> str:
 
 def input_chunks(inputs: Tensor, rows: Tensor, pipeline: Pipeline, *, first: int) -> Iterator[Tensor]:
     """Rows of stored inputs through a pipeline, some at a time."""
-    for chunk in rows.split(_CHUNK):
+    for chunk in torch.split(rows, _CHUNK):
         yield pipeline.run_batch(inputs[chunk], Draws(0, 0, chunk), first=first)

@@ -1,4 +1,6 @@
-"""MixUp and CutMix with a draw of its own for every sample; the partner is the sample before it in the batch, as in torchvision."""
+"""MixUp and CutMix with a draw of its own for every sample; the partner is the sample before it in the batch, as in
+torchvision.
+"""
 
 import torch
 from torch import Tensor
@@ -9,7 +11,8 @@ from dlkit.core.data.counter_rng import Draws, integers
 class MixUp:
     """Blend each sample and its target with its partner's, in shares from Beta(alpha, alpha).
 
-    Source: Zhang et al., mixup: Beyond Empirical Risk Minimization, 2018 (arXiv 1710.09412). A larger alpha mixes more evenly.
+    Source: Zhang et al., mixup: Beyond Empirical Risk Minimization, 2018 (arXiv 1710.09412). A larger alpha mixes more
+    evenly.
     """
 
     needs_images = False

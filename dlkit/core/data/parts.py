@@ -39,8 +39,9 @@ class Parts:
 def pick_parts(loaded: LoadedConfig, source: Source, *, task: Task, seed: int) -> Parts:
     """The splits as `data.val`, `data.test` and `data.limit` ask for.
 
-    A fraction for test is held out first, then one for val from the rest, and `limit` picks from what remains, so that the held-out
-    samples are the same whatever the limit. A validation split of the source's own is used in place of a fraction.
+    A fraction for test is held out first, then one for val from the rest, and `limit` picks from what remains, so that
+    the held-out samples are the same whatever the limit. A validation split of the source's own is used in place of a
+    fraction.
     """
     section = loaded.config.data
     notes: list[str] = []
@@ -78,6 +79,7 @@ def _test_as_val(loaded: LoadedConfig, test: Part | None, notes: list[str]) -> P
     if test is None:
         raise loaded.error(("data", "val"), "this data set has no test split; give a fraction such as 0.1, or none")
     notes.append(
-        "validation uses the test split: whatever is chosen by it, the best checkpoint say, makes the test figures too good"
+        "validation uses the test split: whatever is chosen by it, the best checkpoint say, "
+        "makes the test figures too good"
     )
     return Part("val", test.samples, test.rows, test.targets)

@@ -21,8 +21,10 @@ def _words(target: Tensor) -> str:
     return f"a tensor of shape {tuple(target.shape)}" if target.ndim else f"{target.item()}"
 
 
-def check_part(part: Part, num_classes: int | None) -> None:
-    """Raises DataError for the first sample whose class index is out of range, or (without classes) whose target is not finite."""
+def check_targets(part: Part, num_classes: int | None) -> None:
+    """Raises DataError for the first sample whose class index is out of range, or (without classes) whose target is not
+    finite.
+    """
     targets = part.targets
     if num_classes is None:
         wrong = (~targets.isfinite()).nonzero()
@@ -31,7 +33,8 @@ def check_part(part: Part, num_classes: int | None) -> None:
         return
     if targets.is_floating_point() or targets.ndim != 1:
         raise DataError(
-            f"labels must be whole numbers 0..{num_classes - 1}, one per sample; got {targets.dtype} of shape {tuple(targets.shape)}"
+            f"labels must be whole numbers 0..{num_classes - 1}, one per sample; "
+            f"got {targets.dtype} of shape {tuple(targets.shape)}"
         )
     wrong = ((targets < 0) | (targets >= num_classes)).nonzero()
     if len(wrong):

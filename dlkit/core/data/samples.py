@@ -1,4 +1,6 @@
-"""Raw samples by index, before transforms: whole tensors, files, or anybody's dataset. And a source: what a data set offers."""
+"""Raw samples by index, before transforms: whole tensors, files, or anybody's dataset. And a source: what a data set
+offers.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +13,9 @@ from dlkit.core.data.contract import Kind, Task
 
 
 class Samples(Protocol):
-    """Random access to raw samples: uint8 images CHW (or float ones, taken as scaled already), float features F or sequences TF."""
+    """Random access to raw samples: uint8 images CHW (or float ones, taken as scaled already), float features F or
+    sequences TF.
+    """
 
     @property
     def targets(self) -> Tensor:
@@ -33,6 +37,9 @@ class Samples(Protocol):
     def name_of(self, index: int) -> str:
         """What to call a sample in a message."""
 
+    def renumbered(self, table: Tensor) -> "Samples":
+        """The same samples, class `i` being called `table[i]`."""
+
 
 @dataclass(frozen=True)
 class TensorSamples:
@@ -53,6 +60,10 @@ class TensorSamples:
     def name_of(self, index: int) -> str:
         """The number of the sample."""
         return f"sample {index}"
+
+    def renumbered(self, table: Tensor) -> "TensorSamples":
+        """The same samples, class `i` being called `table[i]`."""
+        return replace(self, targets=table[self.targets])
 
 
 @dataclass(frozen=True)
@@ -76,50 +87,17 @@ class Source:
         """The same samples with other class numbers: what was class `i` becomes `numbers[i]` of `classes`."""
         table = torch.tensor(numbers)
         train, val, test = (
-            None if part is None else RenumberedSamples(part, table) for part in (self.train, self.val, self.test)
+            None if part is None else part.renumbered(table) for part in (self.train, self.val, self.test)
         )
         assert train is not None
         return replace(self, train=train, val=val, test=test, classes=classes, num_outputs=len(classes))
 
 
 @dataclass(frozen=True)
-class RenumberedSamples:
-    """Samples whose class `i` is called `table[i]`."""
-
-    samples: Samples
-    table: Tensor
-
-    @property
-    def targets(self) -> Tensor:
-        """Targets of all samples, by their new numbers."""
-        return self.table[self.samples.targets]
-
-    @property
-    def is_random(self) -> bool:
-        """As the samples are."""
-        return self.samples.is_random
-
-    @property
-    def is_slow(self) -> bool:
-        """As the samples are."""
-        return self.samples.is_slow
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def load(self, index: int) -> tuple[Tensor, Tensor]:
-        """One sample, its class by its new number."""
-        value, target = self.samples.load(index)
-        return value, self.table[target]
-
-    def name_of(self, index: int) -> str:
-        """As the samples call it."""
-        return self.samples.name_of(index)
-
-
-@dataclass(frozen=True)
-class SourceContext:
-    """What dlkit tells a source: `data.root` (None for auto) and `data.download`, the seed, the task if the config fixes it."""
+class SourceRequest:
+    """What dlkit asks of a source: `data.root` (None for auto) and `data.download`, the seed, the task if the config
+    fixes it.
+    """
 
     root: str | None
     download: bool

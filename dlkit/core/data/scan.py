@@ -21,7 +21,7 @@ def num_threads() -> int:
 
 
 def run_on_all(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """A function's results for all items, by threads, in order. Raises one DataError for all the items that raised one."""
+    """A function's results for all items, by threads, in order. Raises one DataError for all that items raised."""
     failures: list[str] = []
 
     def attempt(item: Item) -> Result | None:
@@ -47,7 +47,9 @@ def summarize(failures: Sequence[str]) -> str:
 
 
 def scan_images(paths: Iterable[str], how: Literal["auto", "full", "quick", "off"]) -> None:
-    """Decode all files ("full"), read their headers ("quick"), or decode only if there are few ("auto"). Raises DataError naming broken ones."""
+    """Decode all files ("full"), read their headers ("quick"), or decode only if there are few ("auto"). Raises
+    DataError naming broken ones.
+    """
     listed = list(paths)
     if how == "off":
         return

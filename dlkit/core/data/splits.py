@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -33,14 +34,20 @@ class SplitBuilder:
         if part.name != "train":
             return self.build_ordered(part, pipeline, stored)
         section = self.section
-        drop_last = "single" if section.drop_last == "auto" else section.drop_last
+        drop_last: bool | Literal["single"] = "single" if section.drop_last == "auto" else section.drop_last
         plan = BatchPlan(len(part.rows), section.batch_size, self.seed, shuffle=section.shuffle, drop_last=drop_last)
         return self._build(part, pipeline, stored, plan=plan, mixers=self.mixers)
 
     def build_ordered(self, part: Part, pipeline: Pipeline, stored: Stored | None) -> Split:
         """The split of a part for evaluation: in order, nothing dropped, nothing mixed."""
+<<<<<<< HEAD
         plan = BatchPlan(len(part.rows), pick_eval_batch_size(self.section), self.seed)
         return self._build(part, pipeline, stored, plan=plan, mixers=())
+=======
+        asked = self.section.eval_batch_size
+        size = min(4 * self.section.batch_size, 512) if asked == "auto" else asked
+        return self._build(part, pipeline, stored, plan=BatchPlan(len(part.rows), size, self.seed), mixers=())
+>>>>>>> data
 
     def _build(
         self, part: Part, pipeline: Pipeline, stored: Stored | None, *, plan: BatchPlan, mixers: tuple[Mixer, ...]

@@ -1,6 +1,7 @@
 """Normalization: statistics of the training split, and their use."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -13,13 +14,15 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 def measure_statistics(chunks: Iterable[Tensor], *, is_image: bool) -> Statistics:
     """Mean and population standard deviation over all samples, in float64.
 
-    Images (N, C, H, W) give one number per channel, uint8 ones being scaled to 0..1; features (N, F) and sequences (N, T, F)
-    give one per feature. A channel that never varies gets a deviation of 1, which leaves it at 0 after normalization.
+    Images (N, C, H, W) give one number per channel, uint8 ones being scaled to 0..1; features (N, F) and sequences (N,
+    T, F) give one per feature. A channel that never varies gets a deviation of 1, which leaves it at 0 after
+    normalization.
     """
     count, mean, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for chunk in chunks:
         values = _by_channel(chunk, is_image=is_image)
-        # Chan, Golub and LeVeque 1979: merging means and sums of squared deviations loses no digits, as sums of squares do
+        # Chan, Golub and LeVeque 1979: merging means and sums of squared deviations loses no digits, as sums of squares
+        # do
         chunk_mean, size = values.mean(1), values.shape[1]
         delta = chunk_mean - mean
         squares = squares + ((values - chunk_mean[:, None]) ** 2).sum(1) + delta**2 * (count * size / (count + size))
@@ -45,9 +48,18 @@ def normalize_inputs(inputs: Tensor, info: DataInfo) -> Tensor:
     if info.mean is None or info.std is None:
         return inputs.float().mul_(scale) if scale != 1.0 else inputs.float()
     # one multiplication and one addition instead of a division, a subtraction and a division
-    mean, std = torch.tensor(info.mean, dtype=torch.float64), torch.tensor(info.std, dtype=torch.float64)
-    factor, offset = (scale / std).float().view(-1, 1, 1), (-mean / std).float().view(-1, 1, 1)
-    return inputs.float().mul(factor.to(inputs.device)).add_(offset.to(inputs.device))
+    factor, offset = _factor_and_offset(info.mean, info.std, scale, inputs.device)
+    return inputs.float().mul(factor).add_(offset)
+
+
+@lru_cache(maxsize=16)
+def _factor_and_offset(
+    mean: tuple[float, ...], std: tuple[float, ...], scale: float, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    # remembered, since copying numbers to a GPU for every batch would make it wait
+    means, stds = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
+    pair = torch.stack([scale / stds, -means / stds]).float().view(2, -1, 1, 1).to(device)
+    return pair[0], pair[1]
 
 
 def _normalize_features(inputs: Tensor, info: DataInfo) -> Tensor:

@@ -16,7 +16,8 @@ class MemorySplit:
     """A split whose samples are rows of tensors that other splits may share.
 
     `inputs` (M, ...) have gone through the first `steps_done` transforms of their pipeline, `pipeline` is what remains;
-    `rows` (N,) says which of them, in which order, make up this split; `targets` are those of the split (N,) or (N, num_outputs).
+    `rows` (N,) says which of them, in which order, make up this split; `targets` are those of the split (N,) or (N,
+    num_outputs).
     """
 
     name: SplitName

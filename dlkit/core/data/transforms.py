@@ -1,4 +1,4 @@
-"""From the config's lists of transforms to a pipeline that runs on batches or on single samples, with the same result."""
+"""From the config's lists of transforms to a pipeline that runs on batches or single samples, with the same result."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,9 @@ from dlkit.errors import DataError
 # These bring any image to a size of their own, so that an image size in front of them would only lose pixels.
 SIZING = (v2.Resize, v2.RandomResizedCrop, v2.ScaleJitter, v2.RandomShortestSize, v2.RandomResize)
 DLKIT_DOES_IT = {
-    "normalize": "dlkit normalizes itself, so that the model file knows how: use data.normalize: {mean: [...], std: [...]}",
+    "normalize": "dlkit normalizes itself, so that the model file knows how: use data.normalize with mean and std",
+    "todtype": "dlkit scales to 0..1 and casts itself: remove it",
+    "convertimagedtype": "dlkit scales to 0..1 and casts itself: remove it",
     "totensor": "dlkit hands tensors to transforms and scales to 0..1 itself: remove it",
     "piltotensor": "dlkit hands tensors to transforms: remove it",
     "toimage": "dlkit hands tensors to transforms: remove it",
@@ -51,6 +53,7 @@ class Fit:
     size: tuple[int, int]
 
     def __call__(self, images: Tensor) -> Tensor:
+        """The images at the size."""
         return fit_image(images, self.size)
 
 

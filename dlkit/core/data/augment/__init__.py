@@ -1,7 +1,8 @@
 """torchvision's v2 transforms on whole batches, with draws of its own for every sample.
 
 Each function takes the v2 object (which has checked its own options), images (N, C, H, W) and the samples' draws; in
-distribution it does what the v2 object does to one tensor image. Transforms without a random choice are run as they are.
+distribution it does what the v2 object does to one tensor image. Transforms without a random choice are run as they
+are.
 """
 
 from collections.abc import Callable
@@ -44,6 +45,7 @@ class Batched:
         return self.function is not None
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        """The images (N, C, H, W), transformed."""
         if self.function is None:
             changed: Tensor = self.transform(images)
             return changed

@@ -1,6 +1,7 @@
 """Random rotations and affine maps of a batch.
 
-The arithmetic follows torchvision.transforms.v2.functional.affine and .rotate, so that one matrix gives the same pixels there and here.
+The arithmetic follows torchvision.transforms.v2.functional.affine and .rotate, so that one matrix gives the same pixels
+there and here.
 """
 
 from collections.abc import Sequence
@@ -64,8 +65,9 @@ def inverse_affine_matrices(
 ) -> Tensor:
     """From pixels of the result to pixels of the image, one matrix per sample: float64 (N, 2, 3).
 
-    Angles and shears are in degrees, shifts in pixels, the centre in pixels from the middle of the image. The map that is
-    inverted is translation, centre, rotation, scale, shear in y, shear in x, centre back; its determinant without scale is 1.
+    Angles and shears are in degrees, shifts in pixels, the centre in pixels from the middle of the image. The map that
+    is inverted is translation, centre, rotation, scale, shear in y, shear in x, centre back; its determinant without
+    scale is 1.
     """
     angle, (shear_x, shear_y) = angles.deg2rad(), (shears[0].deg2rad(), shears[1].deg2rad())
     a = (angle - shear_y).cos() / shear_y.cos()

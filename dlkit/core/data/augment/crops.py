@@ -10,13 +10,16 @@ from dlkit.core.data.counter_rng import Draws, integers
 
 
 def crop_images(transform: Any, images: Tensor, draws: Draws) -> Tensor:
-    """RandomCrop: pad all images alike, then take a window at an offset of its own from each. Raises ValueError when one cannot fit."""
+    """RandomCrop: pad all images alike, then take a window at an offset of its own from each. Raises ValueError when
+    one cannot fit.
+    """
     height, width = transform.size
     padded = _pad(transform, images)
     rows, columns = padded.shape[-2] - height, padded.shape[-1] - width
     if rows < 0 or columns < 0:
         raise ValueError(
-            f"crop size {height}x{width} is larger than the {padded.shape[-2]}x{padded.shape[-1]} image; padding, or pad_if_needed, helps"
+            f"crop size {height}x{width} is larger than the {padded.shape[-2]}x{padded.shape[-1]} image; "
+            "padding, or pad_if_needed, helps"
         )
     u = draws.uniforms(2)
     return take_windows(padded, integers(u[:, 0], rows + 1), integers(u[:, 1], columns + 1), (height, width))

@@ -1,4 +1,6 @@
-"""Datasets of the user's own, by import path: any class or function that gives an object with `__len__` and `__getitem__`."""
+"""Datasets of the user's own, by import path: any class or function that gives an object with `__len__` and
+`__getitem__`.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from dlkit.core.components import accepted
 from dlkit.core.data.counter_rng import hash_key
-from dlkit.core.data.samples import Source, SourceContext
+from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.core.data.seeding import seeded_generators
 from dlkit.core.data.sources.items import ItemSamples, kind_of
 from dlkit.core.data.sources.torchvision import class_names
@@ -18,18 +20,18 @@ from dlkit.errors import DataError, DlkitError
 _MISSING_SPLIT = (ValueError, KeyError, FileNotFoundError, NotImplementedError)
 
 
-def open_custom(builder: Callable[..., Any], options: Mapping[str, Any], context: SourceContext) -> Source:
+def open_custom(builder: Callable[..., Any], options: Mapping[str, Any], request: SourceRequest) -> Source:
     """The source for a user's dataset.
 
     A builder that takes `train` is called with True and False, one that takes `split` with train, val and test (val and
-    test may raise ValueError, KeyError or FileNotFoundError where they do not exist), any other once. `root`, `download` and `seed` are
-    passed if taken. Raises DataError for datasets and samples of the wrong form.
+    test may raise ValueError, KeyError or FileNotFoundError where they do not exist), any other once. `root`,
+    `download` and `seed` are passed if taken. Raises DataError for datasets and samples of the wrong form.
     """
     parameters = inspect.signature(builder).parameters
     notes: list[str] = []
     fixed = {
         **options,
-        **accepted(builder, {"root": context.root or "data", "download": context.download, "seed": context.seed}),
+        **accepted(builder, {"root": request.root or "data", "download": request.download, "seed": request.seed}),
     }
     val = test = None
     if "train" in parameters:
@@ -40,7 +42,7 @@ def open_custom(builder: Callable[..., Any], options: Mapping[str, Any], context
     else:
         train = _build(builder, fixed)
     parts = [None if part is None else ItemSamples(part, builder.__name__) for part in (train, val, test)]
-    return _describe(parts, train, notes, context)
+    return _describe(parts, train, notes, request)
 
 
 def _build(builder: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
@@ -65,9 +67,8 @@ def _build_if_there(builder: Callable[..., Any], arguments: Mapping[str, Any], n
     except DataError as error:
         if not isinstance(error.__cause__, _MISSING_SPLIT):
             raise
-        notes.append(
-            f"{builder.__name__} has no split {arguments['split']!r} ({type(error.__cause__).__name__}: {error.__cause__})"
-        )
+        cause = f"{type(error.__cause__).__name__}: {error.__cause__}"
+        notes.append(f"{builder.__name__} has no split {arguments['split']!r} ({cause})")
         return None
 
 
@@ -75,10 +76,10 @@ def _listed(arguments: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value!r}" for key, value in arguments.items())
 
 
-def _describe(parts: list[ItemSamples | None], train: Any, notes: list[str], context: SourceContext) -> Source:
+def _describe(parts: list[ItemSamples | None], train: Any, notes: list[str], request: SourceRequest) -> Source:
     samples = parts[0]
     assert samples is not None
-    with seeded_generators(hash_key(context.seed)):
+    with seeded_generators(hash_key(request.seed)):
         value, _ = samples.load(0)
     targets = samples.targets
     classes = class_names(train)

@@ -1,8 +1,8 @@
 """The digits that ship inside dlkit: real handwriting, small enough to train on in seconds.
 
 Origin: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998,
-https://doi.org/10.24432/C50P49, licence CC BY 4.0. These are the 1,797 digits of 13 writers that UCI calls the test part, as scikit-learn
-distributes them. Changed here: values 0..16 are scaled to 0..255 and rounded.
+https://doi.org/10.24432/C50P49, licence CC BY 4.0. These are the 1,797 digits of 13 writers that UCI calls the test
+part, as scikit-learn distributes them. Changed here: values 0..16 are scaled to 0..255 and rounded.
 """
 
 import gzip
@@ -11,15 +11,17 @@ from importlib import resources
 import torch
 from torch import Tensor
 
-from dlkit.core.data.samples import Source, SourceContext, TensorSamples
+from dlkit.core.data.samples import Source, SourceRequest, TensorSamples
 
 NUM_DIGITS = 1797
 # The file: 1,797 labels, then 1,797 images of 8x8 pixels 0..16, one byte each, gzipped.
 _FILE = "digits.bin.gz"
 
 
-def digits(*, context: SourceContext) -> Source:
-    """1,797 grey images of 8x8 pixels in 10 classes. Every fifth, from the fifth on, is a test sample: 1,438 train, 359 test."""
+def digits(*, request: SourceRequest) -> Source:
+    """1,797 grey images of 8x8 pixels in 10 classes. Every fifth, from the fifth on, is a test sample: 1,438 train, 359
+    test.
+    """
     images, labels = read_digits()
     is_test = torch.arange(NUM_DIGITS) % 5 == 4
     return Source(

@@ -3,7 +3,7 @@
 import torch
 
 from dlkit.core.data.contract import Kind
-from dlkit.core.data.samples import Source, SourceContext, TensorSamples
+from dlkit.core.data.samples import Source, SourceRequest, TensorSamples
 from dlkit.errors import DataError
 
 _KINDS: dict[int, Kind] = {1: "features", 2: "sequence", 3: "image"}
@@ -15,9 +15,10 @@ def fake(
     num_classes: int = 10,
     noise: float = 0.25,
     *,
-    context: SourceContext,
+    request: SourceRequest,
 ) -> Source:
-    """One random pattern per class, plus noise: images (C, H, W), sequences (T, F) or features (F,), by the length of `shape`.
+    """One random pattern per class, plus noise: images (C, H, W), sequences (T, F) or features (F,), by the length of
+    `shape`.
 
     A quarter as many test samples come on top. `noise` is its standard deviation, that of the patterns is 1.
     """
@@ -25,7 +26,7 @@ def fake(
         raise DataError(
             f"fake needs a shape of 1 to 3 sizes, all at least 1, and at least 1 sample and class; got {list(shape)}"
         )
-    generator = torch.Generator().manual_seed(context.seed)
+    generator = torch.Generator().manual_seed(request.seed)
     patterns = torch.randn(num_classes, *shape, generator=generator)
 
     def draw(count: int) -> TensorSamples:

@@ -26,6 +26,7 @@ def read_idx(path: Path) -> Tensor:
     shape = [int.from_bytes(content[4 + 4 * dim : 8 + 4 * dim]) for dim in range(num_dims)]
     if len(content) - header != math.prod(shape):
         raise DataError(
-            f"{path}: holds {len(content) - header} bytes where its header promises {math.prod(shape)}; fetch the file again"
+            f"{path}: holds {len(content) - header} bytes where its header promises {math.prod(shape)}; "
+            "fetch the file again"
         )
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header).view(shape)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from dlkit.config.suggest import did_you_mean
 from dlkit.core.components import ComponentError
 from dlkit.core.data.images import EXTENSIONS, Mode, load_image, printable
-from dlkit.core.data.samples import Source, SourceContext
+from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.errors import DataError
 
 DEFAULT_SIZE = (224, 224)
@@ -39,12 +39,17 @@ class FileSamples:
         """The path of the file."""
         return printable(self.paths[index])
 
+    def renumbered(self, table: Tensor) -> "FileSamples":
+        """The same files, class `i` being called `table[i]`."""
+        return replace(self, targets=table[self.targets])
 
-def imagefolder(path: str, mode: Mode = "rgb", *, context: SourceContext) -> Source:
+
+def imagefolder(path: str, mode: Mode = "rgb", *, request: SourceRequest) -> Source:
     """Images by class folder, classes and files in the order of their names' bytes; `mode` is rgb or grey.
 
-    With a folder `train` in it, `path` holds splits (train, and val and test if they are there) with the same classes in each; else it
-    holds the classes. Files without an image's extension, and hidden ones, are left out. Raises DataError for folders that make no data set.
+    With a folder `train` in it, `path` holds splits (train, and val and test if they are there) with the same classes
+    in each; else it holds the classes. Files without an image's extension, and hidden ones, are left out. Raises
+    DataError for folders that make no data set.
     """
     if mode not in ("rgb", "grey"):
         raise ComponentError(f"expected rgb or grey, got {mode!r}", option="mode")
@@ -104,7 +109,8 @@ def _index_other(root: Path, split: str, classes: list[str], mode: Mode) -> File
         if name not in classes:
             hint = did_you_mean(name, classes)
             raise DataError(
-                f"{printable(folder / name)}: class {printable(name)!r} has no training images.{hint} Rename or remove the folder, or add it to train"
+                f"{printable(folder / name)}: class {printable(name)!r} has no training images.{hint} "
+                "Rename or remove the folder, or add it to train"
             )
     return _index_split(folder, [name for name in classes if (folder / name).is_dir()], mode, all_classes=classes)[0]
 

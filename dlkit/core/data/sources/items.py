@@ -1,6 +1,6 @@
 """Anybody's dataset, an object with `__len__` and `__getitem__` that gives (input, target), as samples."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,12 +19,15 @@ from dlkit.errors import DataError, DlkitError
 
 @dataclass(frozen=True)
 class ItemSamples:
-    """Samples of a dataset object. What `__getitem__` gives becomes tensors; see `to_input` and `to_target` for what is taken."""
+    """Samples of a dataset object. What `__getitem__` gives becomes tensors; see `to_input` and `to_target` for what is
+    taken.
+    """
 
     dataset: Any
     title: str
     is_random: bool = True
     is_slow: bool = False
+    table: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -41,7 +44,8 @@ class ItemSamples:
         if not isinstance(item, tuple | list) or len(item) != 2:
             count = f" of {len(item)}" if isinstance(item, tuple | list) else ""
             raise DataError(f"{name}: __getitem__ must give (input, target), got {type(item).__name__}{count}")
-        return to_input(item[0], name), to_target(item[1], name)
+        target = to_target(item[1], name)
+        return to_input(item[0], name), target if self.table is None else self.table[target]
 
     def name_of(self, index: int) -> str:
         """The class and the number of the sample."""
@@ -49,17 +53,25 @@ class ItemSamples:
 
     @cached_property
     def targets(self) -> Tensor:
-        """Targets of all samples: the dataset's own `targets` or `labels` if they fit, else one pass over the samples."""
+        """Targets of all samples: the dataset's own `targets` or `labels` if they fit, else by one pass over it."""
         for name in ("targets", "labels", "_labels"):
             found = _as_targets(getattr(self.dataset, name, None), len(self))
+            if found is not None and self.table is not None:
+                found = self.table[found]
             if found is not None and self._agrees(found):
                 return found
         return stack_targets([self._target(index) for index in range(len(self))], self)
+
+    def renumbered(self, table: Tensor) -> "ItemSamples":
+        """The same samples, class `i` being called `table[i]`."""
+        return replace(self, table=table)
 
     def _agrees(self, targets: Tensor) -> bool:
         return all(torch.equal(targets[index], self._target(index)) for index in {0, len(self) // 2, len(self) - 1})
 
     def _target(self, index: int) -> Tensor:
+        if not self.is_random:
+            return self.load(index)[1]
         with seeded_generators(hash_key(0, Stream.SAMPLE, 0, index)):
             return self.load(index)[1]
 
@@ -108,16 +120,20 @@ def to_input(value: Any, name: str) -> Tensor:
         value = value[None]
     if not 1 <= value.ndim <= 3:
         raise DataError(
-            f"{name}: the input must have 1 (features), 2 (sequence) or 3 (image) dimensions, got shape {tuple(value.shape)}"
+            f"{name}: the input must have 1 (features), 2 (sequence) or 3 (image) dimensions, "
+            f"got shape {tuple(value.shape)}"
         )
     if value.is_complex():
         raise DataError(f"{name}: complex inputs are not supported")
-    return value if value.dtype == torch.uint8 and value.ndim == 3 else value.float()
+    is_byte_image = value.dtype == torch.uint8 and value.ndim == 3
+    tensor: Tensor = value if is_byte_image else value.float()
+    return tensor
 
 
 def kind_of(value: Tensor) -> Kind:
     """What a raw input is, told by its number of dimensions."""
-    return ("features", "sequence", "image")[value.ndim - 1]  # type: ignore[return-value]
+    kinds: tuple[Kind, ...] = ("features", "sequence", "image")
+    return kinds[value.ndim - 1]
 
 
 def to_target(value: Any, name: str) -> Tensor:
@@ -132,7 +148,8 @@ def to_target(value: Any, name: str) -> Tensor:
         or (tensor.ndim == 1 and not tensor.is_floating_point() and len(tensor) != 1)
     ):
         raise DataError(
-            f"{name}: the target must be one whole number (a class), or a float or a vector of floats; got shape {tuple(tensor.shape)}"
+            f"{name}: the target must be one whole number (a class), or a float or a vector of floats; "
+            f"got shape {tuple(tensor.shape)}"
         )
     if tensor.is_floating_point():
         return tensor.float().reshape(-1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from dlkit.config.suggest import did_you_mean
 from dlkit.core.components import ComponentError
 from dlkit.core.data.contract import Task
-from dlkit.core.data.samples import Source, SourceContext, TensorSamples
+from dlkit.core.data.samples import Source, SourceRequest, TensorSamples
 from dlkit.errors import DataError
 
 MOST_CLASSES = 20
@@ -43,19 +43,20 @@ def csv(
     delimiter: str = ",",
     test_path: str | None = None,
     *,
-    context: SourceContext,
+    request: SourceRequest,
 ) -> Source:
     """Rows of a csv file with a header; `features: auto` is every column but the target.
 
-    Texts in the target column are classes, in sorted order; whole numbers of at most 20 different values are too, unless the task says
-    otherwise; anything else, and more than one target, is regression. With `sequence_length` T, a row's features are T steps of equally
-    many values, the first step's values first. Raises DataError for cells that are empty or no finite number.
+    Texts in the target column are classes, in sorted order; whole numbers of at most 20 different values are too,
+    unless the task says otherwise; anything else, and more than one target, is regression. With `sequence_length` T, a
+    row's features are T steps of equally many values, the first step's values first. Raises DataError for cells that
+    are empty or no finite number.
     """
     _check_options(task, sequence_length, delimiter)
     table = read_table(Path(path), delimiter)
     targets = [target] if isinstance(target, str) else list(target)
     columns = _pick_columns(table, targets, features)
-    task_found, notes = _pick_task(table, targets, task if task != "auto" else context.task)
+    task_found, notes = _pick_task(table, targets, task if task != "auto" else request.task)
     labels = _class_labels(table, targets[0]) if task_found == "classification" else None
     tables = [table] if test_path is None else [table, read_table(Path(test_path), delimiter)]
     samples = [_to_samples(part, columns, targets, labels, sequence_length) for part in tables]
@@ -83,7 +84,7 @@ def _check_options(task: str, sequence_length: int | None, delimiter: str) -> No
 
 
 def read_table(path: Path, delimiter: str) -> Table:
-    """All cells of a file. Raises DataError for a missing file, one without header or rows, and rows of another length."""
+    """All cells of a file. Raises DataError for a missing file, no header, no rows, and rows of another length."""
     rows: list[tuple[str, ...]] = []
     lines: list[int] = []
     try:
@@ -108,7 +109,8 @@ def _checked_table(path: Path, rows: list[tuple[str, ...]], lines: list[int], de
     header = rows[0]
     if len(header) == 1 and (other := next((mark for mark in ";\t|," if mark in header[0]), None)):
         raise DataError(
-            f"{path}:{lines[0]}: one column, {header[0]!r}; columns are parted by {delimiter!r}. Did you mean delimiter: {other!r}?"
+            f"{path}:{lines[0]}: one column, {header[0]!r}; columns are parted by {delimiter!r}. "
+            f"Did you mean delimiter: {other!r}?"
         )
     if all(_is_number(cell) for cell in header):
         raise DataError(
@@ -167,14 +169,15 @@ def _pick_task(
             raise ComponentError("classification takes one target column", option="target")
         return "regression", ()
     if asked in ("classification", "regression"):
-        return asked, ()  # type: ignore[return-value]
+        return asked, ()
     cells = table.column(targets[0])
     if not all(_is_number(cell) or not cell for cell in cells):
         return "classification", ()
     values = {float(cell) for cell in cells if cell}
     if all(value.is_integer() for value in values) and len(values) <= MOST_CLASSES:
         return "classification", (
-            f"column {targets[0]!r} holds {len(values)} different whole numbers and is taken as classes; for regression set task: regression",
+            f"column {targets[0]!r} holds {len(values)} different whole numbers and is taken as classes; "
+            "for regression set data.task: regression",
         )
     return "regression", ()
 

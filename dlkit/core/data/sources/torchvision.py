@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlkit.core.data.samples import Samples, Source, SourceContext, TensorSamples
+from dlkit.core.data.samples import Samples, Source, SourceRequest, TensorSamples
 from dlkit.core.data.sources.idx import read_idx
 from dlkit.core.data.sources.items import ItemSamples, kind_of
 from dlkit.errors import DataError
@@ -32,19 +32,21 @@ FASHION_CLASSES = (
 EMNIST_VARIANTS = ("balanced", "byclass", "bymerge", "digits", "letters", "mnist")
 
 
-def fashion_mnist(*, context: SourceContext) -> Source:
+def fashion_mnist(*, request: SourceRequest) -> Source:
     """70,000 grey images of 28x28 pixels in 10 classes, 60,000 train and 10,000 test, from root or Debian's folder.
 
-    Source: Xiao, Rasul and Vollgraf, Fashion-MNIST, 2017 (arXiv 1708.07747), MIT licence. Raises DataError when it is nowhere.
+    Source: Xiao, Rasul and Vollgraf, Fashion-MNIST, 2017 (arXiv 1708.07747), MIT licence. Raises DataError when it is
+    nowhere.
     """
-    folder = _find_fashion_mnist(context)
-    if folder is None and context.download:
-        _download_fashion_mnist(context)
-        folder = _find_fashion_mnist(context)
+    folder = _find_fashion_mnist(request)
+    if folder is None and request.download:
+        _download_fashion_mnist(request)
+        folder = _find_fashion_mnist(request)
     if folder is None:
-        places = ", ".join(map(str, _fashion_mnist_folders(context)))
+        places = ", ".join(map(str, _fashion_mnist_folders(request)))
         raise DataError(
-            f"FashionMNIST is not here (looked in {places}). On Debian or Ubuntu: apt install dataset-fashion-mnist. Anywhere: data.download=true"
+            f"FashionMNIST is not here (looked in {places}). On Debian or Ubuntu: apt install dataset-fashion-mnist. "
+            "Anywhere: data.download=true"
         )
     train, test = (_read_mnist_pair(folder, part) for part in ("train", "t10k"))
     return Source(
@@ -52,14 +54,14 @@ def fashion_mnist(*, context: SourceContext) -> Source:
     )
 
 
-def _fashion_mnist_folders(context: SourceContext) -> list[Path]:
-    root = Path(context.root or DEFAULT_ROOT)
+def _fashion_mnist_folders(request: SourceRequest) -> list[Path]:
+    root = Path(request.root or DEFAULT_ROOT)
     inside_root = [root / "FashionMNIST" / "raw", root / "raw", root]
-    return inside_root if context.root else [inside_root[0], DEBIAN_FASHION_MNIST]
+    return inside_root if request.root else [inside_root[0], DEBIAN_FASHION_MNIST]
 
 
-def _find_fashion_mnist(context: SourceContext) -> Path | None:
-    for folder in _fashion_mnist_folders(context):
+def _find_fashion_mnist(request: SourceRequest) -> Path | None:
+    for folder in _fashion_mnist_folders(request):
         if _idx_file(folder, "train-images-idx3-ubyte"):
             return folder
     return None
@@ -69,10 +71,10 @@ def _idx_file(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
-def _download_fashion_mnist(context: SourceContext) -> None:
+def _download_fashion_mnist(request: SourceRequest) -> None:
     from torchvision.datasets import FashionMNIST
 
-    _open(FashionMNIST, {}, {"train": True}, context)
+    _open(FashionMNIST, {}, {"train": True}, request)
 
 
 def _read_mnist_pair(folder: Path, part: str) -> TensorSamples:
@@ -82,18 +84,19 @@ def _read_mnist_pair(folder: Path, part: str) -> TensorSamples:
     pixels, targets = read_idx(images), read_idx(labels)
     if pixels.ndim != 3 or targets.ndim != 1 or len(pixels) != len(targets):
         raise DataError(
-            f"{folder}: {images.name} has shape {tuple(pixels.shape)} and {labels.name} {tuple(targets.shape)}; they do not fit"
+            f"{folder}: {images.name} has shape {tuple(pixels.shape)} and {labels.name} {tuple(targets.shape)}; "
+            "they do not fit"
         )
     return TensorSamples(pixels[:, None], targets.long())
 
 
-def emnist(variant: str = "balanced", *, context: SourceContext) -> Source:
+def emnist(variant: str = "balanced", *, request: SourceRequest) -> Source:
     """EMNIST's handwritten letters and digits, 28x28; `variant` is torchvision's `split`."""
     from torchvision.datasets import EMNIST
 
     if variant not in EMNIST_VARIANTS:
         raise DataError(f"data.variant of EMNIST must be one of {', '.join(EMNIST_VARIANTS)}, got {variant!r}")
-    train, test = (_open(EMNIST, {"split": variant}, {"train": is_train}, context) for is_train in (True, False))
+    train, test = (_open(EMNIST, {"split": variant}, {"train": is_train}, request) for is_train in (True, False))
     return source_of_datasets(train, None, test, title="EMNIST")
 
 
@@ -122,8 +125,10 @@ SPLIT_NAMES = {
 }
 
 
-def open_torchvision(builder: Callable[..., Any], options: Mapping[str, Any], context: SourceContext) -> Source:
-    """The source for a torchvision data set class that takes `train` or `split`. Raises DataError, with the way out, when it is not in root."""
+def open_torchvision(builder: Callable[..., Any], options: Mapping[str, Any], request: SourceRequest) -> Source:
+    """The source for a torchvision data set class that takes `train` or `split`. Raises DataError, with the way out,
+    when it is not in root.
+    """
     parameters = inspect.signature(builder).parameters
     title = builder.__name__
     if "train" in parameters:
@@ -131,25 +136,25 @@ def open_torchvision(builder: Callable[..., Any], options: Mapping[str, Any], co
     else:
         names = SPLIT_NAMES.get(title, SplitNames())
         parts = [{"split": name} if name else None for name in (names.train, names.val, names.test)]
-    train, val, test = (None if part is None else _open(builder, options, part, context) for part in parts)
+    train, val, test = (None if part is None else _open(builder, options, part, request) for part in parts)
     return source_of_datasets(train, val, test, title=title)
 
 
 def _open(
-    builder: Callable[..., Any], options: Mapping[str, Any], part: Mapping[str, Any], context: SourceContext
+    builder: Callable[..., Any], options: Mapping[str, Any], part: Mapping[str, Any], request: SourceRequest
 ) -> Any:
-    root = Path(context.root or DEFAULT_ROOT)
+    root = Path(request.root or DEFAULT_ROOT)
     takes = inspect.signature(builder).parameters
     passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
     download = (
-        {"download": context.download} if "download" in takes or (passes_on and builder.__name__ != "ImageNet") else {}
+        {"download": request.download} if "download" in takes or (passes_on and builder.__name__ != "ImageNet") else {}
     )
     try:
         return builder(root=str(root), **options, **part, **download)
     except ModuleNotFoundError as error:
         raise DataError(f"{builder.__name__} needs the Python package {error.name}: pip install {error.name}") from None
     except Exception as error:
-        way_out = "check the network, or fetch it by hand" if context.download else _way_out(download)
+        way_out = "check the network, or fetch it by hand" if request.download else _way_out(download)
         raise DataError(
             f"{builder.__name__} could not be read from {root}: {_first_line(error)}. To mend it: {way_out}"
         ) from error
