@@ -26,7 +26,11 @@ def start_lines(event: RunStarted) -> list[str]:
     trainable = "" if event.num_trainable == event.num_parameters else f" ({event.num_trainable:,} trainable)"
     splits = ", ".join(f"{count:,} {name}" for name, count in event.split_sizes.items())
     batch = f"batch {event.batch_size}" + (f" x {event.accumulate} accumulated" if event.accumulate > 1 else "")
-    steps = f"{event.epochs} epochs of {event.steps_per_epoch:,} steps" if event.epochs > 1 else f"{event.total_steps:,} steps"
+    steps = (
+        f"{event.epochs} epochs of {event.steps_per_epoch:,} steps"
+        if event.epochs > 1
+        else f"{event.total_steps:,} steps"
+    )
     lines = [
         f"{event.model}, {event.num_parameters:,} parameters{trainable}, on {event.device} in {event.precision}",
         f"{splits} samples, {batch}, {steps}",
@@ -49,7 +53,11 @@ def progress_line(event: Progress) -> str:
 
 def epoch_line(event: EpochDone) -> str:
     """One epoch's metrics."""
-    shown = [metric_text(name, value) for name, value in event.row.items() if name not in {"epoch", "step"} and value is not None]
+    shown = [
+        metric_text(name, value)
+        for name, value in event.row.items()
+        if name not in {"epoch", "step"} and value is not None
+    ]
     return f"epoch {event.epoch}/{event.epochs}: " + "  ".join(shown) + ("  best" if event.best else "")
 
 

@@ -38,7 +38,9 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", help="Show versions and exit.", callback=_show_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show versions and exit.", callback=_show_version, is_eager=True)
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere on the line.")] = False,
 ) -> None:
     """Options of all commands."""
@@ -70,7 +72,10 @@ def main() -> None:
     except Exception as error:
         if is_debug:
             raise
-        _show_error(explain_environment(error) or f"unexpected {type(error).__name__}: {error}\nRun again with --debug for the traceback")
+        _show_error(
+            explain_environment(error)
+            or f"unexpected {type(error).__name__}: {error}\nRun again with --debug for the traceback"
+        )
         sys.exit(1)
 
 
@@ -79,7 +84,9 @@ def _readable(arguments: list[str]) -> list[str]:
     given = list(arguments)
     for index, argument in enumerate(arguments):
         following = arguments[index + 1] if index + 1 < len(arguments) else "-"
-        if argument == "--resume" and (following.startswith("-") or following.endswith((".yaml", ".yml")) or "=" in following):
+        if argument == "--resume" and (
+            following.startswith("-") or following.endswith((".yaml", ".yml")) or "=" in following
+        ):
             given[index] = "--resume=auto"
     return given
 

@@ -34,7 +34,10 @@ def show_error(text: str) -> None:
     """An error on stderr: the word once, then the text as it is."""
     console = stderr_console()
     with quiet_pipe():
-        console.print(f"[bold red]error:[/] {clean(text)}" if "\n" not in text else f"[bold red]error:[/]\n{clean(text)}", soft_wrap=True)
+        console.print(
+            f"[bold red]error:[/] {clean(text)}" if "\n" not in text else f"[bold red]error:[/]\n{clean(text)}",
+            soft_wrap=True,
+        )
 
 
 def show_lines(lines: Sequence[str], *, console: Console | None = None) -> None:
@@ -43,9 +46,13 @@ def show_lines(lines: Sequence[str], *, console: Console | None = None) -> None:
         (console or stdout_console()).print(clean(line), soft_wrap=True)
 
 
-def build_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, left: int = 1) -> Table:
+def build_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, left: int = 1
+) -> Table:
     """A table whose first `left` columns are text and whose others are numbers, set to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="bold"
+    )
     for index, column in enumerate(columns):
         table.add_column(clean(column), justify="left" if index < left else "right", overflow="fold")
     for row in rows:
@@ -53,7 +60,9 @@ def build_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title:
     return table
 
 
-def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, left: int = 1) -> None:
+def show_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, left: int = 1
+) -> None:
     """Print a table to stdout."""
     stdout_console().print(build_table(columns, rows, title=title, left=left))
 

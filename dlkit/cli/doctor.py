@@ -42,7 +42,13 @@ def _run_check(check: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return check()
     except Exception as error:
-        return [Finding(check.__name__.removeprefix("check_"), "bad", f"{type(error).__name__}: {str(error).splitlines()[0][:160]}")]
+        return [
+            Finding(
+                check.__name__.removeprefix("check_"),
+                "bad",
+                f"{type(error).__name__}: {str(error).splitlines()[0][:160]}",
+            )
+        ]
 
 
 def _show(findings: list[Finding]) -> None:
@@ -50,12 +56,27 @@ def _show(findings: list[Finding]) -> None:
 
     show_table(("", "what", "found"), [(finding.status, finding.name, finding.text) for finding in findings], left=3)
     troubles = [finding for finding in findings if finding.fix]
-    show_lines(["", *(f"{finding.name}: {finding.fix}" for finding in troubles)] if troubles else ["", "Nothing to mend."])
+    show_lines(
+        ["", *(f"{finding.name}: {finding.fix}" for finding in troubles)] if troubles else ["", "Nothing to mend."]
+    )
 
 
 def check_versions() -> list[Finding]:
     """Python and the packages that matter."""
-    names = ("dlkit", "torch", "torchvision", "numpy", "typer", "rich", "pydantic", "PyYAML", "safetensors", "tensorboard", "torchmetrics", "matplotlib")
+    names = (
+        "dlkit",
+        "torch",
+        "torchvision",
+        "numpy",
+        "typer",
+        "rich",
+        "pydantic",
+        "PyYAML",
+        "safetensors",
+        "tensorboard",
+        "torchmetrics",
+        "matplotlib",
+    )
     found = [Finding("python", "ok", platform.python_version())]
     for name in names:
         try:
@@ -76,7 +97,14 @@ def check_torch() -> list[Finding]:
     try:
         import torch
     except Exception as error:
-        return [Finding("torch import", "bad", str(error).splitlines()[0][:160], "pip install --upgrade --force-reinstall torch torchvision")]
+        return [
+            Finding(
+                "torch import",
+                "bad",
+                str(error).splitlines()[0][:160],
+                "pip install --upgrade --force-reinstall torch torchvision",
+            )
+        ]
     try:
         import torchvision
 
@@ -94,12 +122,20 @@ def check_cpu() -> list[Finding]:
 
     cores, threads = os.cpu_count() or 1, torch.get_num_threads()
     wanted = os.environ.get("OMP_NUM_THREADS")
-    fix = f"OMP_NUM_THREADS={wanted} limits torch to {threads} of {cores} cores; unset it or set runtime.threads" if wanted and threads < cores else ""
+    fix = (
+        f"OMP_NUM_THREADS={wanted} limits torch to {threads} of {cores} cores; unset it or set runtime.threads"
+        if wanted and threads < cores
+        else ""
+    )
     bf16 = "native bf16" if has_native_bf16() else "no native bf16 (train.amp stays off)"
     return [
         Finding("cpu threads", "warn" if fix else "ok", f"{threads} of {cores} cores", fix),
         Finding("cpu features", "ok", f"{torch.backends.cpu.get_cpu_capability()}, {bf16}"),
-        Finding("quantized engines", "ok", ", ".join(engine for engine in torch.backends.quantized.supported_engines if engine != "none")),
+        Finding(
+            "quantized engines",
+            "ok",
+            ", ".join(engine for engine in torch.backends.quantized.supported_engines if engine != "none"),
+        ),
     ]
 
 
@@ -109,13 +145,24 @@ def check_gpu() -> list[Finding]:
 
     if torch.cuda.is_available():
         return [
-            Finding(f"cuda:{index}", "ok", f"{torch.cuda.get_device_name(index)}, {torch.cuda.get_device_properties(index).total_memory / 2**30:.0f} GiB")
+            Finding(
+                f"cuda:{index}",
+                "ok",
+                f"{torch.cuda.get_device_name(index)}, {torch.cuda.get_device_properties(index).total_memory / 2**30:.0f} GiB",
+            )
             for index in range(torch.cuda.device_count())
         ]
     if torch.backends.mps.is_available():
         return [Finding("mps", "ok", "Apple GPU")]
     if Path("/proc/driver/nvidia").exists():
-        return [Finding("gpu", "warn", "a driver is there, but torch cannot use it", "install a CUDA build of torch, or update the driver")]
+        return [
+            Finding(
+                "gpu",
+                "warn",
+                "a driver is there, but torch cannot use it",
+                "install a CUDA build of torch, or update the driver",
+            )
+        ]
     return [Finding("gpu", "ok", "none; training runs on the CPU")]
 
 
@@ -123,12 +170,23 @@ def check_disk() -> list[Finding]:
     """Free space for runs, and shared memory for loader processes."""
     free_gib = shutil.disk_usage(Path.cwd()).free / 2**30
     low = free_gib < FREE_GIB_WANTED
-    found = [Finding("disk here", "warn" if low else "ok", f"{free_gib:.1f} GiB free", f"free some space; checkpoints want {FREE_GIB_WANTED} GiB" if low else "")]
+    found = [
+        Finding(
+            "disk here",
+            "warn" if low else "ok",
+            f"{free_gib:.1f} GiB free",
+            f"free some space; checkpoints want {FREE_GIB_WANTED} GiB" if low else "",
+        )
+    ]
     shm = Path("/dev/shm")
     if shm.exists():
         shm_gib = shutil.disk_usage(shm).total / 2**30
         small = shm_gib < 0.25
-        fix = "loader processes pass batches through /dev/shm: enlarge it (docker: --shm-size=1g) or set data.num_workers=0" if small else ""
+        fix = (
+            "loader processes pass batches through /dev/shm: enlarge it (docker: --shm-size=1g) or set data.num_workers=0"
+            if small
+            else ""
+        )
         found.append(Finding("/dev/shm", "warn" if small else "ok", f"{shm_gib:.2f} GiB", fix))
     return found
 
@@ -138,7 +196,10 @@ def check_data() -> list[Finding]:
     found = [Finding("digits", "ok", "shipped with dlkit")]
     if DEBIAN_DATA.is_dir():
         return [*found, Finding("fashion_mnist", "ok", str(DEBIAN_DATA))]
-    return [*found, Finding("fashion_mnist", "ok", "not here; apt install dataset-fashion-mnist, or data.download=true")]
+    return [
+        *found,
+        Finding("fashion_mnist", "ok", "not here; apt install dataset-fashion-mnist, or data.download=true"),
+    ]
 
 
 CHECKS = (check_versions, check_torch, check_cpu, check_gpu, check_disk, check_data)

@@ -16,12 +16,40 @@ MOST_TABLE_CLASSES = 20
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Model file, as `dlkit train` writes it.", metavar="MODEL", show_default=False)],
-    data: Annotated[str | None, typer.Option("--data", help="Config with other data, or imagefolder:PATH; default is what the model was trained on.", metavar="CFG", show_default=False)] = None,
+    model: Annotated[
+        Path, typer.Argument(help="Model file, as `dlkit train` writes it.", metavar="MODEL", show_default=False)
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            help="Config with other data, or imagefolder:PATH; default is what the model was trained on.",
+            metavar="CFG",
+            show_default=False,
+        ),
+    ] = None,
     split: Annotated[str, typer.Option("--split", help="test, val or train.")] = "test",
-    tta: Annotated[bool, typer.Option("--tta", help="Also score the mean over each image and its mirror image.")] = False,
-    picture: Annotated[Path | None, typer.Option("--confusion", help="Write the confusion matrix to this PNG, SVG or PDF file.", metavar="FILE", show_default=False)] = None,
-    network: Annotated[str | None, typer.Option("--model", help="The class of a model of your own: pkg.mod:Net or ./net.py:Net.", metavar="NET", show_default=False)] = None,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Also score the mean over each image and its mirror image.")
+    ] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            "--confusion",
+            help="Write the confusion matrix to this PNG, SVG or PDF file.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="The class of a model of your own: pkg.mod:Net or ./net.py:Net.",
+            metavar="NET",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -36,7 +64,9 @@ def evaluate(
     file = read_model_file(model)
     loaded = load_data_option(data) if data else None
     with open_display(quiet=as_json, verbose=False, as_json=False) as display:
-        judgement = judge_model(file, data=loaded, split_name=split, use_tta=tta, model=network, device=device, report=display.report)
+        judgement = judge_model(
+            file, data=loaded, split_name=split, use_tta=tta, model=network, device=device, report=display.report
+        )
     if picture is not None:
         _save_picture(picture, judgement)
     if as_json:
@@ -64,15 +94,22 @@ def _show(judgement: "Judgement", model: Path) -> None:
     show_table(("metric", "value"), [(name, metric_value(name, value)) for name, value in judgement.metrics.items()])
     if not judgement.per_class:
         return
-    rows = [(row.name, str(row.support), f"{row.precision:.2%}", f"{row.recall:.2%}", f"{row.f1:.2%}") for row in judgement.per_class]
+    rows = [
+        (row.name, str(row.support), f"{row.precision:.2%}", f"{row.recall:.2%}", f"{row.f1:.2%}")
+        for row in judgement.per_class
+    ]
     show_lines([""])
     show_table(("class", "samples", "precision", "recall", "F1"), rows)
     if len(judgement.classes) <= MOST_TABLE_CLASSES:
         show_lines(["", "confusion: rows are true classes, columns predicted ones"])
-        body = [(name, *map(_count, counts)) for name, counts in zip(judgement.classes, judgement.confusion, strict=True)]
+        body = [
+            (name, *map(_count, counts)) for name, counts in zip(judgement.classes, judgement.confusion, strict=True)
+        ]
         show_table(("", *(name[:7] for name in judgement.classes)), body)
     if pairs := most_confused(judgement):
-        show_lines(["", "most often mistaken: " + ", ".join(f"{true} for {said} ({count})" for true, said, count in pairs)])
+        show_lines(
+            ["", "most often mistaken: " + ", ".join(f"{true} for {said} ({count})" for true, said, count in pairs)]
+        )
 
 
 def _count(count: int) -> str:

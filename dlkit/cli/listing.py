@@ -10,8 +10,17 @@ from dlkit.registry import Entry, entries, kinds
 
 
 def list_names(
-    kind: Annotated[str | None, typer.Argument(help="models, datasets, losses, optimizers, schedules, transforms, ...", metavar="[KIND]", show_default=False)] = None,
-    match: Annotated[str | None, typer.Argument(help="Only names that contain this.", metavar="[TEXT]", show_default=False)] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            help="models, datasets, losses, optimizers, schedules, transforms, ...",
+            metavar="[KIND]",
+            show_default=False,
+        ),
+    ] = None,
+    match: Annotated[
+        str | None, typer.Argument(help="Only names that contain this.", metavar="[TEXT]", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """List the names that a config may use, with their options. Without KIND, the kinds."""
@@ -20,12 +29,19 @@ def list_names(
         return
     found = [entry for entry in _entries(kind) if match is None or match.casefold() in entry.name.casefold()]
     if as_json:
-        rows = [{"name": entry.name, "target": entry.target, "summary": entry.summary, "options": _defaults(entry)} for entry in found]
+        rows = [
+            {"name": entry.name, "target": entry.target, "summary": entry.summary, "options": _defaults(entry)}
+            for entry in found
+        ]
         typer.echo(json.dumps({"schema": "dlkit.list/1", "kind": kind, "names": rows}))
         return
     from dlkit.cli.console import show_lines, show_table
 
-    show_table(("name", "what it is", "options"), [(entry.name, entry.summary, _options_text(entry)) for entry in found], left=3)
+    show_table(
+        ("name", "what it is", "options"),
+        [(entry.name, entry.summary, _options_text(entry)) for entry in found],
+        left=3,
+    )
     show_lines(["", f"{len(found)} {kind}. Your own: package.module:attr or ./file.py:attr"])
 
 
@@ -56,7 +72,9 @@ def _defaults(entry: Entry) -> dict[str, object] | None:
 def _options_text(entry: Entry) -> str:
     if entry.options is None:
         return "as its class takes"
-    return ", ".join(name if option.required else f"{name}={_short(option.default)}" for name, option in entry.options.items())
+    return ", ".join(
+        name if option.required else f"{name}={_short(option.default)}" for name, option in entry.options.items()
+    )
 
 
 def _short(value: object) -> str:

@@ -8,10 +8,22 @@ import typer
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="Model file, as `dlkit train` writes it.", metavar="MODEL", show_default=False)],
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.", metavar="IMAGE...", show_default=False)],
+    model: Annotated[
+        Path, typer.Argument(help="Model file, as `dlkit train` writes it.", metavar="MODEL", show_default=False)
+    ],
+    images: Annotated[
+        list[Path], typer.Argument(help="Images, or folders of them.", metavar="IMAGE...", show_default=False)
+    ],
     topk: Annotated[int, typer.Option("--topk", min=1, help="Classes to show per image.")] = 5,
-    network: Annotated[str | None, typer.Option("--model", help="The class of a model of your own: pkg.mod:Net or ./net.py:Net.", metavar="NET", show_default=False)] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="The class of a model of your own: pkg.mod:Net or ./net.py:Net.",
+            metavar="NET",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per image.")] = False,
 ) -> None:
@@ -30,6 +42,8 @@ def predict(
 
     rows = []
     for prediction in predictions:
-        ranked = [f"{name} {value:.1%}" for name, value in prediction.classes] or [f"{value:.5g}" for value in prediction.values]
+        ranked = [f"{name} {value:.1%}" for name, value in prediction.classes] or [
+            f"{value:.5g}" for value in prediction.values
+        ]
         rows.append((str(prediction.path), ranked[0], ", ".join(ranked[1:])))
     show_table(("image", "prediction", "then"), rows, left=3)

@@ -55,10 +55,15 @@ class Display:
                 self._bars.say(f"{event.split} {event.done}/{event.total}")
             case EpochDone():
                 shown = [(name, metric_value(name, value)) for name, value in event.row.items() if name != "step"]
-                cells = [("epoch", f"{event.epoch}/{event.epochs}"), *((name, text) for name, text in shown if name != "epoch")]
+                cells = [
+                    ("epoch", f"{event.epoch}/{event.epochs}"),
+                    *((name, text) for name, text in shown if name != "epoch"),
+                ]
                 self._table.add(cells, mark="best" if event.best else "")
             case Saved() if self._verbose or event.what == "model":
-                self._console.print(f"saved {clean(str(event.path))}", style="dim" if event.what != "model" else "", soft_wrap=True)
+                self._console.print(
+                    f"saved {clean(str(event.path))}", style="dim" if event.what != "model" else "", soft_wrap=True
+                )
             case Tested():
                 self.close()
                 self._console.print(f"[bold]{clean(line_of(event) or '')}[/]")
@@ -108,7 +113,13 @@ def _no_nan(values: Any) -> dict[str, Any]:
 def show_result(result: "TrainResult", cfg: Path, *, as_json: bool) -> None:
     """The end of a run: what came out, where it is, and what to do next."""
     if as_json:
-        facts = {"status": result.status, "test": _no_nan(result.metrics), "best": result.best, "run_dir": str(result.run_dir), "model": str(result.model_path)}
+        facts = {
+            "status": result.status,
+            "test": _no_nan(result.metrics),
+            "best": result.best,
+            "run_dir": str(result.run_dir),
+            "model": str(result.model_path),
+        }
         typer.echo(json.dumps({"schema": "dlkit.train/1", "event": "result", **facts}))
         return
     best = result.best
@@ -116,11 +127,17 @@ def show_result(result: "TrainResult", cfg: Path, *, as_json: bool) -> None:
     if result.status == "early_stopped":
         lines.append(f"stopped early after epoch {len(result.history)}")
     elif result.status == "max_time":
-        lines.append(f"time is up after {len(result.history)} epochs; go on with: dlkit train {cfg} --resume {result.run_dir}")
+        lines.append(
+            f"time is up after {len(result.history)} epochs; go on with: dlkit train {cfg} --resume {result.run_dir}"
+        )
     if best.get("value") is not None:
-        lines.append(f"best {best['metric']} {metric_value(str(best['metric']), best['value'])} in epoch {best['epoch']}")
+        lines.append(
+            f"best {best['metric']} {metric_value(str(best['metric']), best['value'])} in epoch {best['epoch']}"
+        )
     if result.metrics:
-        lines.append("test  " + "  ".join(f"{name} {metric_value(name, value)}" for name, value in result.metrics.items()))
+        lines.append(
+            "test  " + "  ".join(f"{name} {metric_value(name, value)}" for name, value in result.metrics.items())
+        )
     model = result.model_path
     lines += [
         f"model {model}",
@@ -140,7 +157,11 @@ def show_dry_run(dry: "DryRun", *, as_json: bool) -> None:
         return
     rows = [(row.name, row.type, "x".join(map(str, row.output_shape)), f"{row.num_parameters:,}") for row in dry.layers]
     show_table(("layer", "type", "output", "parameters"), rows, title=dry.model, left=3)
-    planned = f"{dry.first_lr:.3g} first, {dry.peak_lr:.3g} peak, {dry.last_lr:.3g} last" if dry.is_lr_planned else f"{dry.first_lr:.3g}"
+    planned = (
+        f"{dry.first_lr:.3g} first, {dry.peak_lr:.3g} peak, {dry.last_lr:.3g} last"
+        if dry.is_lr_planned
+        else f"{dry.first_lr:.3g}"
+    )
     frozen = "" if dry.num_trainable == dry.num_parameters else f" ({dry.num_trainable:,} trainable)"
     show_lines(
         [

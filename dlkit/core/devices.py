@@ -13,7 +13,9 @@ from dlkit.errors import UsageError
 def pick_device(name: str) -> torch.device:
     """The device of that name; `auto` is CUDA, else Apple's MPS, else the CPU. Raises UsageError if it is not there."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -21,7 +23,9 @@ def pick_device(name: str) -> torch.device:
     if device.type not in {"cpu", "cuda", "mps"}:
         raise UsageError(f"device {name!r} is not supported; use auto, cpu, cuda, cuda:1 or mps")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"no device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices; use runtime.device=cpu or see `dlkit doctor`")
+        raise UsageError(
+            f"no device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices; use runtime.device=cpu or see `dlkit doctor`"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError("no device 'mps' here; use runtime.device=cpu")
     return device

@@ -105,7 +105,9 @@ def _other_format(value: Mapping[str, Any]) -> str:
     return "weights without a description of the network; dlkit needs a model file, as `dlkit train` writes it"
 
 
-def load_model(path: str | Path, *, model: str | Callable[..., nn.Module] | None = None, device: str | torch.device = "cpu") -> nn.Module:
+def load_model(
+    path: str | Path, *, model: str | Callable[..., nn.Module] | None = None, device: str | torch.device = "cpu"
+) -> nn.Module:
     """The network of a model file, in evaluation mode, its description in the attribute `dlkit_spec`.
 
     Inputs are float tensors of shape (N, *spec.info.input_size), scaled to 0..1 and normalized with the spec's mean and std.
@@ -130,7 +132,10 @@ def _build(file: ModelFile, model: str | Callable[..., nn.Module] | None) -> nn.
     arch = file.spec.arch
     if arch.registry == "user":
         if model is None:
-            raise FileRefused(file.path, f"made with the class {arch.name}, which is not part of dlkit; name it again: --model {arch.name}")
+            raise FileRefused(
+                file.path,
+                f"made with the class {arch.name}, which is not part of dlkit; name it again: --model {arch.name}",
+            )
         return build_user_model(model, arch)
     try:
         _compare_shapes(file, build_on_meta(arch))  # before memory is taken for whatever sizes the file asks for
@@ -147,7 +152,11 @@ def _compare_shapes(file: ModelFile, network: nn.Module) -> None:
         return
     lines = [f"missing: {name}" for name in own if name not in given]
     lines += [f"unexpected: {name}" for name in given if name not in own]
-    lines += [f"{name}: {given[name]} in the file, {own[name]} in the network" for name in own if name in given and given[name] != own[name]]
+    lines += [
+        f"{name}: {given[name]} in the file, {own[name]} in the network"
+        for name in own
+        if name in given and given[name] != own[name]
+    ]
     shown = "\n  ".join(lines[:8] + ([f"and {len(lines) - 8} more"] if len(lines) > 8 else []))
     raise FileRefused(file.path, f"its weights do not fit its network:\n  {shown}")
 

@@ -20,7 +20,9 @@ from dlkit.errors import FileRefused
 
 MAX_PICKLE_BYTES = 64 * 2**20
 MAX_MEMBERS = 200_000
-CONVERT_HINT = "convert it once, if you trust where it comes from: dlkit convert {path} NEW.pt --trust-pickle --arch NAME"
+CONVERT_HINT = (
+    "convert it once, if you trust where it comes from: dlkit convert {path} NEW.pt --trust-pickle --arch NAME"
+)
 
 
 def read_torch_file(path: str | Path, *, allow_legacy: bool = False) -> Any:
@@ -84,9 +86,13 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
     names = [member.filename for member in members]
     plain_names = {name.partition("/")[2] for name in names}
     if "constants.pkl" in plain_names or any(name.startswith("code/") for name in plain_names):
-        raise FileRefused(path, "a TorchScript file, which is code; save the weights instead: torch.save(model.state_dict(), ...)")
+        raise FileRefused(
+            path, "a TorchScript file, which is code; save the weights instead: torch.save(model.state_dict(), ...)"
+        )
     if any(name.endswith((".pt2", "archive_format")) for name in names):
-        raise FileRefused(path, "an exported program (.pt2); dlkit reads model files and weights, give it the file that was exported")
+        raise FileRefused(
+            path, "an exported program (.pt2); dlkit reads model files and weights, give it the file that was exported"
+        )
     if "data.pkl" not in plain_names:
         raise FileRefused(path, "not a file that torch.save wrote")
     sound = (
@@ -129,7 +135,9 @@ def _check_plain(path: Path, value: Any) -> None:
 
 def _check_tensor(path: Path, tensor: Tensor) -> None:
     if tensor.layout is not torch.strided or tensor.is_meta:
-        raise FileRefused(path, f"holds a tensor of layout {tensor.layout} on {tensor.device}; only dense tensors are read")
+        raise FileRefused(
+            path, f"holds a tensor of layout {tensor.layout} on {tensor.device}; only dense tensors are read"
+        )
     # a stride of 0 would let a few bytes claim to be a huge tensor
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise FileRefused(path, "holds a tensor that is larger than the bytes stored for it")

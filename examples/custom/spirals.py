@@ -16,7 +16,11 @@ class Spirals(Dataset[tuple[Tensor, int]]):
         generator = torch.Generator().manual_seed(7)
         self.targets = [index % 3 for index in range(num_samples)]
         radius = torch.rand(num_samples, generator=generator)
-        angle = 4 * radius + 2 * math.pi / 3 * torch.tensor(self.targets) + noise * torch.randn(num_samples, generator=generator)
+        angle = (
+            4 * radius
+            + 2 * math.pi / 3 * torch.tensor(self.targets)
+            + noise * torch.randn(num_samples, generator=generator)
+        )
         self.points = torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
 
     def __len__(self) -> int:

@@ -40,14 +40,8 @@ class SplitBuilder:
 
     def build_ordered(self, part: Part, pipeline: Pipeline, stored: Stored | None) -> Split:
         """The split of a part for evaluation: in order, nothing dropped, nothing mixed."""
-<<<<<<< HEAD
         plan = BatchPlan(len(part.rows), pick_eval_batch_size(self.section), self.seed)
         return self._build(part, pipeline, stored, plan=plan, mixers=())
-=======
-        asked = self.section.eval_batch_size
-        size = min(4 * self.section.batch_size, 512) if asked == "auto" else asked
-        return self._build(part, pipeline, stored, plan=BatchPlan(len(part.rows), size, self.seed), mixers=())
->>>>>>> data
 
     def _build(
         self, part: Part, pipeline: Pipeline, stored: Stored | None, *, plan: BatchPlan, mixers: tuple[Mixer, ...]

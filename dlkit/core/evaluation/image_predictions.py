@@ -22,7 +22,13 @@ class ImagePrediction:
 
 
 def predict_images(
-    file: ModelFile, paths: Sequence[Path], *, topk: int = 5, model: str | None = None, device: str = "auto", batch_size: int = 64
+    file: ModelFile,
+    paths: Sequence[Path],
+    *,
+    topk: int = 5,
+    model: str | None = None,
+    device: str = "auto",
+    batch_size: int = 64,
 ) -> Iterator[ImagePrediction]:
     """Predictions for images and for all images below folders, in order.
 
@@ -48,7 +54,9 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(child for child in path.rglob("*") if child.suffix.lower() in EXTENSIONS and child.is_file())
+            inside = sorted(
+                child for child in path.rglob("*") if child.suffix.lower() in EXTENSIONS and child.is_file()
+            )
             if not inside:
                 raise DataError(f"{path}: no images in this folder ({', '.join(sorted(EXTENSIONS))})")
             found += inside
@@ -59,9 +67,13 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _describe(path: Path, output: torch.Tensor, classes: tuple[str, ...] | None, topk: int, *, is_classification: bool) -> ImagePrediction:
+def _describe(
+    path: Path, output: torch.Tensor, classes: tuple[str, ...] | None, topk: int, *, is_classification: bool
+) -> ImagePrediction:
     if not is_classification:
         return ImagePrediction(path, [], output.tolist())
     names = classes or tuple(map(str, range(len(output))))
     values, indices = output.softmax(0).topk(min(topk, len(output)))
-    return ImagePrediction(path, [(names[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True)], [])
+    return ImagePrediction(
+        path, [(names[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True)], []
+    )

@@ -36,7 +36,14 @@ class Judgement:
 
 
 def judge_model(
-    file: ModelFile, *, data: LoadedConfig | None, split_name: str, use_tta: bool, model: str | None = None, device: str = "auto", report: Report = ignore
+    file: ModelFile,
+    *,
+    data: LoadedConfig | None,
+    split_name: str,
+    use_tta: bool,
+    model: str | None = None,
+    device: str = "auto",
+    report: Report = ignore,
 ) -> Judgement:
     """Score a model file on a split of its own data, or of `data`, a config.
 
@@ -56,7 +63,9 @@ def own_config(file: ModelFile) -> LoadedConfig:
     loaded = load_mapping(dict(file.spec.config))
     name = loaded.config.data.name
     if is_import_path(name):
-        raise UsageError(f"{file.path} was trained on {name}, which is your own code; name its config again: --data CFG")
+        raise UsageError(
+            f"{file.path} was trained on {name}, which is your own code; name its config again: --data CFG"
+        )
     return loaded
 
 
@@ -69,14 +78,18 @@ def _scoring(loaded: LoadedConfig, info: DataInfo, split: Split, device: torch.d
     return Scoring(loss, pick_precision("off", device), info.task == "classification")
 
 
-def _judge(network: nn.Module, split: Split, scoring: Scoring, info: DataInfo, *, use_tta: bool, report: Report) -> Judgement:
+def _judge(
+    network: nn.Module, split: Split, scoring: Scoring, info: DataInfo, *, use_tta: bool, report: Report
+) -> Judgement:
     predictions = predict_split(network, split, scoring, report=report)
     metrics = {"loss": mean_loss(predictions, scoring), **summarize(predictions, scoring)}
     judgement = Judgement(split.name, split.num_samples, metrics, (), [], [])
     if not scoring.is_classification:
         return judgement
     if use_tta:
-        metrics["accuracy_tta"] = summarize(predict_split(network, split, scoring, use_tta=True, report=report), scoring)["accuracy"]
+        metrics["accuracy_tta"] = summarize(
+            predict_split(network, split, scoring, use_tta=True, report=report), scoring
+        )["accuracy"]
     classes = info.classes or tuple(map(str, range(info.num_outputs)))
     rows = metrics_per_class(predictions, classes)
     metrics |= {f"macro_{name}": value for name, value in macro_average(rows).items()}

@@ -36,7 +36,12 @@ def summarize_regression(predictions: Predictions) -> dict[str, float]:
     variance = (targets - targets.mean(0)).square().sum(0)
     r2 = (1 - squared.sum(0) / variance.clamp(min=torch.finfo(torch.float64).tiny)).mean()
     mse = squared.mean()
-    return {"mse": mse.item(), "rmse": mse.sqrt().item(), "mae": (outputs - targets).abs().mean().item(), "r2": r2.item()}
+    return {
+        "mse": mse.item(),
+        "rmse": mse.sqrt().item(),
+        "mae": (outputs - targets).abs().mean().item(),
+        "r2": r2.item(),
+    }
 
 
 def confusion_matrix(predictions: Predictions) -> Tensor:
@@ -65,4 +70,7 @@ def metrics_per_class(predictions: Predictions, classes: tuple[str, ...]) -> lis
 def macro_average(rows: list[ClassMetrics]) -> dict[str, float]:
     """Unweighted means over classes that have samples."""
     present = [row for row in rows if row.support]
-    return {name: sum(getattr(row, name) for row in present) / max(len(present), 1) for name in ("precision", "recall", "f1")}
+    return {
+        name: sum(getattr(row, name) for row in present) / max(len(present), 1)
+        for name in ("precision", "recall", "f1")
+    }

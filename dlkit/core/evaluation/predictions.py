@@ -20,7 +20,9 @@ class Predictions:
     indices: Tensor
 
 
-def predict_split(model: nn.Module, split: Split, scoring: Scoring, *, use_tta: bool = False, report: Report = ignore) -> Predictions:
+def predict_split(
+    model: nn.Module, split: Split, scoring: Scoring, *, use_tta: bool = False, report: Report = ignore
+) -> Predictions:
     """Outputs for every sample once. With `use_tta` the mean of the softmax over the image and its mirror image, as logarithm."""
     was_training = model.training
     model.eval()

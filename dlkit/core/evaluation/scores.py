@@ -9,12 +9,16 @@ from dlkit.core.evaluation.predictions import Predictions, predict_split
 from dlkit.events import Report, ignore
 
 
-def score_split(model: nn.Module, split: Split, scoring: Scoring, *, use_tta: bool = False, report: Report = ignore) -> dict[str, float]:
+def score_split(
+    model: nn.Module, split: Split, scoring: Scoring, *, use_tta: bool = False, report: Report = ignore
+) -> dict[str, float]:
     """Loss and the task's metrics; with `use_tta` also those of the mean over mirrored images, as `accuracy_tta`."""
     predictions = predict_split(model, split, scoring, report=report)
     metrics = {"loss": mean_loss(predictions, scoring), **summarize(predictions, scoring)}
     if use_tta and scoring.is_classification:
-        metrics["accuracy_tta"] = summarize(predict_split(model, split, scoring, use_tta=True, report=report), scoring)["accuracy"]
+        metrics["accuracy_tta"] = summarize(predict_split(model, split, scoring, use_tta=True, report=report), scoring)[
+            "accuracy"
+        ]
     return metrics
 
 

@@ -34,7 +34,9 @@ def save_checkpoint(folder: Path, names: Iterable[str], learner: Learner, extra:
 def _check_finite(learner: Learner) -> None:
     norms = torch._foreach_norm([parameter.detach() for parameter in learner.parameters])
     if not torch.isfinite(torch.stack(norms)).all():
-        raise Diverged(f"weights are not finite after step {learner.position.step}; not saved. The checkpoint before this one is intact")
+        raise Diverged(
+            f"weights are not finite after step {learner.position.step}; not saved. The checkpoint before this one is intact"
+        )
 
 
 def _link(source: Path, target: Path) -> None:

@@ -99,7 +99,9 @@ def _one_eval_batch(job: Job) -> float:
     return time.monotonic() - started
 
 
-def _describe(job: Job, layers: list[SummaryRow], lrs: list[float], losses: list[float], *, step_s: float, eval_s: float) -> DryRun:
+def _describe(
+    job: Job, layers: list[SummaryRow], lrs: list[float], losses: list[float], *, step_s: float, eval_s: float
+) -> DryRun:
     total, trainable = parameter_count(job.learner.model)
     val_batches = job.data.val.num_batches if job.data.val else 0
     splits = {"train": job.data.train, "val": job.data.val, "test": job.data.test}

@@ -78,7 +78,9 @@ def _is_unjudged(learner: Learner) -> bool:
     return learner.position.batch > 0
 
 
-def _train_epoch(learner: Learner, data: Data, plan: Plan, records: Records, *, stop: StopRequest, report: Report) -> None:
+def _train_epoch(
+    learner: Learner, data: Data, plan: Plan, records: Records, *, stop: StopRequest, report: Report
+) -> None:
     position = learner.position
     learner.set_training_mode()
     batches: Iterator[Batch] = data.train.batches(position.epoch, start=position.batch)
@@ -125,7 +127,11 @@ class _Clock:
 
 def _judge(learner: Learner, data: Data, plan: Plan, *, stop: StopRequest, report: Report) -> Row | None:
     """The epoch's row of metrics, or None when a stop was asked for in the middle of the validation."""
-    row: Row = {"epoch": learner.position.epoch + 1, "step": learner.position.step, "lr": learner.optimizer.param_groups[0]["lr"]}
+    row: Row = {
+        "epoch": learner.position.epoch + 1,
+        "step": learner.position.step,
+        "lr": learner.optimizer.param_groups[0]["lr"],
+    }
     row |= {f"train_{name}": value for name, value in learner.meter.read().items()}
     is_last = learner.position.epoch + 1 == plan.epochs or learner.position.step >= plan.total_steps
     if data.val is not None and (is_last or (learner.position.epoch + 1) % plan.eval_every == 0):

@@ -103,7 +103,9 @@ class TorchRates:
         self._num_steps = int(state["num_steps"])
 
 
-def build_learning_rates(section: ScheduleSection, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> LearningRates:
+def build_learning_rates(
+    section: ScheduleSection, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int
+) -> LearningRates:
     """The learning rates of a config, for an optimizer whose groups hold `initial_lr`.
 
     Raises ComponentError for unknown names and for options that the schedule does not take.
@@ -124,10 +126,15 @@ def build_learning_rates(section: ScheduleSection, optimizer: Optimizer, *, tota
     return CurveRates(LearningRate(schedule, [group["initial_lr"] for group in optimizer.param_groups]))
 
 
-def _torch_rates(section: ScheduleSection, optimizer: Optimizer, *, warmup_steps: int, steps_per_epoch: int) -> TorchRates:
+def _torch_rates(
+    section: ScheduleSection, optimizer: Optimizer, *, warmup_steps: int, steps_per_epoch: int
+) -> TorchRates:
     builder = resolve("schedules", section.name)
     if warmup_steps:
-        raise ComponentError("warmup goes with dlkit's own curves, not with a scheduler class; see `dlkit list schedules`", option="warmup")
+        raise ComponentError(
+            "warmup goes with dlkit's own curves, not with a scheduler class; see `dlkit list schedules`",
+            option="warmup",
+        )
     check_options(builder, section.options, injected=("optimizer", "last_epoch", "verbose"))
     for group in optimizer.param_groups:
         group.pop("initial_lr", None)  # the scheduler notes it itself

@@ -58,7 +58,9 @@ def build_loss(section: LossSection, info: DataInfo, *, targets: Callable[[], Te
         # a plain function of (outputs, targets), its options bound by keyword
         check_options(builder, options, injected=_leading_arguments(builder))
         return Loss(lambda outputs, targets: builder(outputs, targets, **options), name)
-    check_options(builder, options, injected=("weight", "size_average", "reduce", "reduction"), also_known=("class_weights",))
+    check_options(
+        builder, options, injected=("weight", "size_average", "reduce", "reduction"), also_known=("class_weights",)
+    )
     if weights is not None:
         options["weight"] = weights
     if builder is nn.KLDivLoss:
@@ -76,7 +78,9 @@ def _leading_arguments(builder: Callable[..., Any]) -> tuple[str, ...]:
 def _wrap(module: nn.Module, name: str, info: DataInfo, *, class_weights: Tensor | None) -> Loss:
     wants_indices = isinstance(module, _TAKES_CLASS_INDICES)
     if wants_indices and info.task == "regression":
-        raise ComponentError(f"{name} needs class labels, but the targets are numbers; use mse, or set task: classification")
+        raise ComponentError(
+            f"{name} needs class labels, but the targets are numbers; use mse, or set task: classification"
+        )
     is_torch_loss = type(module).__module__.startswith("torch.nn")
     one_hot = info.task == "classification" and is_torch_loss and not wants_indices
     ignored = getattr(module, "ignore_index", None) if wants_indices else None
@@ -89,7 +93,9 @@ def _wrap(module: nn.Module, name: str, info: DataInfo, *, class_weights: Tensor
     )
 
 
-def _class_weights(section: LossSection, info: DataInfo, targets: Callable[[], Tensor], device: torch.device) -> Tensor | None:
+def _class_weights(
+    section: LossSection, info: DataInfo, targets: Callable[[], Tensor], device: torch.device
+) -> Tensor | None:
     if section.class_weights is None:
         return None
     name = _DEFAULTS[info.task] if section.name == "auto" else section.name
@@ -100,5 +106,7 @@ def _class_weights(section: LossSection, info: DataInfo, targets: Callable[[], T
         inverse = counts.sum() / counts
         return (inverse / inverse.mean()).float().to(device)
     if len(section.class_weights) != info.num_outputs:
-        raise ComponentError(f"{len(section.class_weights)} class weights for {info.num_outputs} classes", option="class_weights")
+        raise ComponentError(
+            f"{len(section.class_weights)} class weights for {info.num_outputs} classes", option="class_weights"
+        )
     return torch.tensor(section.class_weights, device=device)

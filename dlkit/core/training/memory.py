@@ -29,7 +29,9 @@ def _advice(config: Config) -> str:
     batch_size, accumulate = config.data.batch_size, config.train.accumulate
     tips = []
     if batch_size > 1:
-        tips.append(f"data.batch_size={max(batch_size // 2, 1)} train.accumulate={accumulate * 2} trains the same in half the activations")
+        tips.append(
+            f"data.batch_size={max(batch_size // 2, 1)} train.accumulate={accumulate * 2} trains the same in half the activations"
+        )
     if not config.train.gradient_checkpointing:
         tips.append("train.gradient_checkpointing=true trades time for memory")
     return "; ".join(tips)

@@ -34,7 +34,10 @@ class Meter:
         """`loss`, and `accuracy` for classification or `mae` for regression; NaN before the first batch."""
         loss_sum, weight, rest = self._sums.tolist()
         second = "accuracy" if self.is_classification else "mae"
-        return {"loss": loss_sum / weight if weight else math.nan, second: rest / self.num_samples if self.num_samples else math.nan}
+        return {
+            "loss": loss_sum / weight if weight else math.nan,
+            second: rest / self.num_samples if self.num_samples else math.nan,
+        }
 
     def reset(self) -> None:
         """Forget everything."""

@@ -43,7 +43,11 @@ def freeze_matching(model: nn.Module, groups: Iterable[ParameterGroup]) -> list[
 def frozen_norms(model: nn.Module) -> list[nn.Module]:
     """Batch norms whose own parameters are all frozen; they stay in evaluation mode, so that their statistics stay too."""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    return [norm for norm in norms if (own := list(norm.parameters())) and not any(parameter.requires_grad for parameter in own)]
+    return [
+        norm
+        for norm in norms
+        if (own := list(norm.parameters())) and not any(parameter.requires_grad for parameter in own)
+    ]
 
 
 def build_optimizer(section: OptimizerSection, model: nn.Module) -> Optimizer:
@@ -98,7 +102,9 @@ def check_groups(section: OptimizerSection, model: nn.Module) -> None:
         for glob in _globs(group):
             if not any(fnmatchcase(name, glob) for name in names):
                 near = closest(glob, names) or names[:3]
-                raise ComponentError(f"{glob!r} matches no parameter; there are, for example, {', '.join(near)}", option="groups")
+                raise ComponentError(
+                    f"{glob!r} matches no parameter; there are, for example, {', '.join(near)}", option="groups"
+                )
 
 
 def _members(section: OptimizerSection, model: nn.Module) -> list[Member]:
@@ -119,7 +125,12 @@ def _members(section: OptimizerSection, model: nn.Module) -> list[Member]:
 def _norm_and_bias(model: nn.Module) -> list[nn.Parameter]:
     """Parameters of norm layers, and every vector or scalar: by type and shape, since names differ between libraries."""
     vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    norms = [parameter for module in model.modules() if isinstance(module, _NORMS) for parameter in module.parameters(recurse=False)]
+    norms = [
+        parameter
+        for module in model.modules()
+        if isinstance(module, _NORMS)
+        for parameter in module.parameters(recurse=False)
+    ]
     return vectors + norms
 
 

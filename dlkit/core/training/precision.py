@@ -45,7 +45,10 @@ def _pick(amp: str, device: torch.device) -> tuple[str, str | None]:
         if amp == "fp16":
             raise UsageError("train.amp: fp16 needs a GPU; use bf16 or off on a CPU")
         if amp == "bf16" and not has_native_bf16():
-            return "fp32", "mixed precision is off: this CPU has no native bf16 (AVX512-BF16 or AMX), emulating it would be slower than float32"
+            return (
+                "fp32",
+                "mixed precision is off: this CPU has no native bf16 (AVX512-BF16 or AMX), emulating it would be slower than float32",
+            )
         return ("bf16" if amp == "bf16" else "fp32"), None
     if amp == "auto":
         if device.type == "mps":

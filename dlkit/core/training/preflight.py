@@ -60,7 +60,9 @@ def _deepest_module(model: nn.Module) -> Iterator[list[tuple[str, nn.Module, Any
             handle.remove()
 
 
-def _misfit(inputs: Tensor, trail: list[tuple[str, nn.Module, Any]], error: Exception, loaded: LoadedConfig) -> ConfigError:
+def _misfit(
+    inputs: Tensor, trail: list[tuple[str, nn.Module, Any]], error: Exception, loaded: LoadedConfig
+) -> ConfigError:
     name, module, value = trail[-1] if trail else ("", None, inputs)
     got = tuple(value.shape[1:]) if isinstance(value, Tensor) else None
     where = f"layer {name!r} ({type(module).__name__})" if name else "the network"
@@ -85,18 +87,28 @@ def _channel_reason(module: nn.Module | None, value: Any) -> str | None:
 def _check_outputs(outputs: Any, batch: Batch, info: DataInfo, loaded: LoadedConfig) -> None:
     expected = (len(batch.inputs), info.num_outputs)
     if not isinstance(outputs, Tensor):
-        raise loaded.error(("model",), f"the network returns a {type(outputs).__name__}; a tensor of shape (N, {info.num_outputs}) is needed")
+        raise loaded.error(
+            ("model",),
+            f"the network returns a {type(outputs).__name__}; a tensor of shape (N, {info.num_outputs}) is needed",
+        )
     if tuple(outputs.shape) != expected:
         what = "classes" if info.task == "classification" else "target columns"
         got = ", ".join(map(str, outputs.shape[1:]))
-        raise loaded.error(("model",), f"the network gives (N, {got}) for a batch of N; the data has {info.num_outputs} {what}, so (N, {info.num_outputs}) is needed")
+        raise loaded.error(
+            ("model",),
+            f"the network gives (N, {got}) for a batch of N; the data has {info.num_outputs} {what}, so (N, {info.num_outputs}) is needed",
+        )
 
 
 def _loss(scoring: Scoring, outputs: Tensor, batch: Batch, loaded: LoadedConfig) -> None:
     try:
         loss, _ = scoring.loss(outputs, batch.targets)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise loaded.error(("loss",), f"{scoring.loss.name} cannot take these targets: {str(error).strip().splitlines()[0]}") from error
+        raise loaded.error(
+            ("loss",), f"{scoring.loss.name} cannot take these targets: {str(error).strip().splitlines()[0]}"
+        ) from error
     if not isinstance(loss, Tensor) or loss.ndim != 0:
         got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise loaded.error(("loss",), f"{scoring.loss.name} gives {got}; the mean over the batch, one number, is needed")
+        raise loaded.error(
+            ("loss",), f"{scoring.loss.name} gives {got}; the mean over the batch, one number, is needed"
+        )

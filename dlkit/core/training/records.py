@@ -26,7 +26,14 @@ class RunRecords:
     """
 
     def __init__(
-        self, folder: RunFolder, *, columns: Sequence[str], board: Board | None, log_every: int, extra: Mapping[str, Any], report: Report
+        self,
+        folder: RunFolder,
+        *,
+        columns: Sequence[str],
+        board: Board | None,
+        log_every: int,
+        extra: Mapping[str, Any],
+        report: Report,
     ) -> None:
         self.folder = folder
         self.columns = columns

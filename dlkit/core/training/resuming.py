@@ -36,11 +36,19 @@ def check_same_run(checkpoint: Mapping[str, Any], path: Path, job: Job, report: 
     changed = sorted(key for key in saved.keys() | current.keys() if saved.get(key) != current.get(key))
     breaking = [key for key in changed if not _is_free(key)]
     if breaking:
-        lines = "\n".join(f"  {key}: {saved.get(key)!r} in the checkpoint, {current.get(key)!r} now" for key in breaking)
-        raise UsageError(f"{path} belongs to another run:\n{lines}\nGive the run's own config, or start a new run with model.weights={path}")
+        lines = "\n".join(
+            f"  {key}: {saved.get(key)!r} in the checkpoint, {current.get(key)!r} now" for key in breaking
+        )
+        raise UsageError(
+            f"{path} belongs to another run:\n{lines}\nGive the run's own config, or start a new run with model.weights={path}"
+        )
     for key in changed:
         if key in {"train.epochs", "train.max_steps"}:
-            report(Note(f"{key} was {saved.get(key)!r} and is {current.get(key)!r}: the schedule is stretched over the new length from here on"))
+            report(
+                Note(
+                    f"{key} was {saved.get(key)!r} and is {current.get(key)!r}: the schedule is stretched over the new length from here on"
+                )
+            )
     if checkpoint["spec"]["input"] != job.data.info.to_dict():
         raise FileRefused(path, "the data changed since this run was saved (classes, sizes or statistics differ)")
     _note_differences(checkpoint["spec"]["provenance"], report)
@@ -61,6 +69,14 @@ def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _note_differences(provenance: Mapping[str, Any], report: Report) -> None:
     if provenance.get("torch") != torch.__version__.split("+")[0]:
-        report(Note(f"saved with torch {provenance.get('torch')}, this is {torch.__version__}: the last bits of results may differ"))
+        report(
+            Note(
+                f"saved with torch {provenance.get('torch')}, this is {torch.__version__}: the last bits of results may differ"
+            )
+        )
     if provenance.get("threads") not in (None, torch.get_num_threads()):
-        report(Note(f"saved with {provenance['threads']} CPU threads, now {torch.get_num_threads()} of {os.cpu_count()}: the last bits may differ"))
+        report(
+            Note(
+                f"saved with {provenance['threads']} CPU threads, now {torch.get_num_threads()} of {os.cpu_count()}: the last bits may differ"
+            )
+        )

@@ -70,7 +70,9 @@ def train(
     return run_training(loaded, out=Path(out) if out else None, resume=Path(resume) if resume else None, report=report)
 
 
-def run_training(loaded: LoadedConfig, *, out: Path | None = None, resume: Path | None = None, report: Report = ignore) -> TrainResult:
+def run_training(
+    loaded: LoadedConfig, *, out: Path | None = None, resume: Path | None = None, report: Report = ignore
+) -> TrainResult:
     """Train as the config says, into `out` or the next free run folder; `resume` is a run folder or a checkpoint.
 
     `Path("auto")` resumes the newest run of the config's name.
@@ -142,7 +144,9 @@ def _open_records(job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None
     step = checkpoint["position"]["step"] if checkpoint else None
     board = Board(folder.path / "tb", purge_step=step) if config.log.tensorboard else None
     extra = {"spec": _spec(job, {}).to_dict(), "config": config.model_dump(mode="json")}
-    records = RunRecords(folder, columns=job.columns, board=board, log_every=int(config.log.every), extra=extra, report=report)
+    records = RunRecords(
+        folder, columns=job.columns, board=board, log_every=int(config.log.every), extra=extra, report=report
+    )
     if board and not checkpoint:
         batch = next(iter(job.data.train.batches()))
         if config.log.graph:
@@ -206,7 +210,9 @@ def _fit(job: Job, records: RunRecords, report: Report) -> str:
         status = fit(job.learner, job.data, job.plan, records, stop=stop, report=report)
     if status == "interrupted" and stop.signal_number is not None:
         path = records.folder.path
-        raise Interrupted(stop.signal_number, f"stopped at step {job.learner.position.step}, saved. Go on with: --resume {path}")
+        raise Interrupted(
+            stop.signal_number, f"stopped at step {job.learner.position.step}, saved. Go on with: --resume {path}"
+        )
     return status
 
 
@@ -266,5 +272,10 @@ def _test(job: Job, state_dict: Mapping[str, Tensor], report: Report) -> dict[st
 def _spec(job: Job, results: Mapping[str, Any]) -> ModelSpec:
     config = job.config.model_dump(mode="json")
     environment = describe_environment()
-    provenance = {"created": now(), "seed": job.config.seed, **{name: environment[name] for name in ("dlkit", "torch", "torchvision")}, **results}
+    provenance = {
+        "created": now(),
+        "seed": job.config.seed,
+        **{name: environment[name] for name in ("dlkit", "torch", "torchvision")},
+        **results,
+    }
     return ModelSpec(job.arch, job.data.info, data=config["data"], config=config, provenance=provenance)

@@ -66,7 +66,11 @@ def create_run_folder(*, out: Path | None, parent: Path, name: str) -> RunFolder
 
 def _next_free(parent: Path, name: str) -> Path:
     _make(parent)
-    taken = [int(entry.name.removeprefix(name + "-")) for entry in parent.glob(f"{name}-*") if entry.name.removeprefix(name + "-").isdigit()]
+    taken = [
+        int(entry.name.removeprefix(name + "-"))
+        for entry in parent.glob(f"{name}-*")
+        if entry.name.removeprefix(name + "-").isdigit()
+    ]
     number = max(taken, default=0) + 1
     while True:
         path = parent / f"{name}-{number:03d}"
@@ -76,14 +80,18 @@ def _next_free(parent: Path, name: str) -> Path:
         except FileExistsError:
             number += 1
         except OSError as error:
-            raise OutputError(f"{path}: cannot make the run folder: {error.strerror}; choose another with --out or runtime.out") from None
+            raise OutputError(
+                f"{path}: cannot make the run folder: {error.strerror}; choose another with --out or runtime.out"
+            ) from None
 
 
 def _make(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{path}: cannot make this folder: {error.strerror}; choose another with --out or runtime.out") from None
+        raise OutputError(
+            f"{path}: cannot make this folder: {error.strerror}; choose another with --out or runtime.out"
+        ) from None
 
 
 def reopen_run_folder(path: Path) -> RunFolder:
@@ -96,7 +104,9 @@ def _open_folder(path: Path) -> RunFolder:
         (path / "checkpoints").mkdir(exist_ok=True)
         lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise OutputError(f"{path}: cannot write here: {error.strerror}; choose another folder with --out or runtime.out") from None
+        raise OutputError(
+            f"{path}: cannot write here: {error.strerror}; choose another folder with --out or runtime.out"
+        ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

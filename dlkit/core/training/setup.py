@@ -70,7 +70,9 @@ def build_job(loaded: LoadedConfig, *, report: Report) -> Job:
     scoring = _build_scoring(loaded, data, precision)
     _prepare_model(loaded, model, scoring, report)
     plan = _build_plan(config, data)
-    columns = metric_columns(is_classification=scoring.is_classification, has_val=data.val is not None, has_ema=config.ema is not None)
+    columns = metric_columns(
+        is_classification=scoring.is_classification, has_val=data.val is not None, has_ema=config.ema is not None
+    )
     learner = _build_learner(loaded, model, scoring, plan, columns)
     resolved = _resolve(config, data, arch, learner, plan)
     return Job(replace(loaded, config=resolved), device, data, arch, learner, plan, tuple(columns))
@@ -161,7 +163,9 @@ def _build_learner(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, pla
     with at_section(loaded, "optimizer"):
         optimizer = build_optimizer(config.optimizer, model)
     with at_section(loaded, "schedule"):
-        rates = build_learning_rates(config.schedule, optimizer, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch)
+        rates = build_learning_rates(
+            config.schedule, optimizer, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
+        )
     metric = _pick_metric(loaded, columns)
     ema = config.ema
     return Learner(
@@ -191,7 +195,9 @@ def _build_early_stopping(loaded: LoadedConfig, columns: list[str]) -> EarlyStop
     if section is None:
         return None
     metric = _known_metric(loaded, ("train", "early_stop", "metric"), section.metric, columns)
-    return EarlyStopping(metric, pick_mode(metric, section.mode), section.patience, section.min_delta, section.min_epochs)
+    return EarlyStopping(
+        metric, pick_mode(metric, section.mode), section.patience, section.min_delta, section.min_epochs
+    )
 
 
 def _known_metric(loaded: LoadedConfig, path: KeyPath, metric: str, columns: list[str]) -> str:
@@ -214,7 +220,10 @@ def _resolve(config: Config, data: Data, arch: Arch, learner: Learner, plan: Pla
         if early and config.train.early_stop
         else None,
     }
-    model: dict[str, Any] = {"num_classes": info.num_outputs, "in_channels": arch.options.get("in_channels", info.input_size[0])}
+    model: dict[str, Any] = {
+        "num_classes": info.num_outputs,
+        "in_channels": arch.options.get("in_channels", info.input_size[0]),
+    }
     updates: dict[str, dict[str, Any]] = {
         "model": model,
         "loss": {"name": learner.scoring.loss.name},
@@ -225,7 +234,9 @@ def _resolve(config: Config, data: Data, arch: Arch, learner: Learner, plan: Pla
         "runtime": {"device": str(precision.device)},
     }
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in updates.items()}
-    return config.model_copy(update=sections | {"task": info.task, "data": _resolve_data(config.data, data, precision.device)})
+    return config.model_copy(
+        update=sections | {"task": info.task, "data": _resolve_data(config.data, data, precision.device)}
+    )
 
 
 def _resolve_data(section: DataSection, data: Data, device: torch.device) -> DataSection:
@@ -248,5 +259,3 @@ def _pick_log_every(config: Config, plan: Plan) -> int:
     if config.log.every != "auto":
         return config.log.every
     return -(-plan.total_steps // MOST_STEP_LINES)
-
-

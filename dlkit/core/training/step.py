@@ -94,6 +94,10 @@ def _skip_or_raise(learner: Learner, loss: float, lrs: list[float]) -> None:
     learner.num_skipped += 1
     place = f"epoch {learner.position.epoch + 1}, step {learner.position.step}, learning rate {max(lrs):.3g}"
     if learner.on_nan == "stop":
-        raise Diverged(f"the loss is {loss} at {place}; no weight was changed by it. Try a lower optimizer.lr, train.clip, or a warm-up")
+        raise Diverged(
+            f"the loss is {loss} at {place}; no weight was changed by it. Try a lower optimizer.lr, train.clip, or a warm-up"
+        )
     if learner.num_skipped > MAX_SKIPS:
-        raise Diverged(f"the loss is {loss} at {place}, the {learner.num_skipped}th time in a row; train.on_nan: skip gives up here")
+        raise Diverged(
+            f"the loss is {loss} at {place}, the {learner.num_skipped}th time in a row; train.on_nan: skip gives up here"
+        )

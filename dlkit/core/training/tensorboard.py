@@ -51,7 +51,9 @@ class Board:
 
     def add_hparams(self, hparams: Mapping[str, str | int | float | bool], metrics: Mapping[str, float]) -> None:
         """Hyperparameters and final metrics, in the run's own folder."""
-        self._writer.add_hparams(dict(hparams), {f"final/{name}": value for name, value in metrics.items()}, run_name=".")
+        self._writer.add_hparams(
+            dict(hparams), {f"final/{name}": value for name, value in metrics.items()}, run_name="."
+        )
 
     def close(self) -> None:
         """Write everything out."""

@@ -37,22 +37,48 @@ class TensorSplit:
         return self.targets
 
 
-def make_scoring(function: Callable[[Tensor, Tensor], Tensor] | None = None, *, is_classification: bool = True) -> Scoring:
-    return Scoring(Loss(function or nn.CrossEntropyLoss(), "test"), pick_precision("off", torch.device("cpu")), is_classification)
+def make_scoring(
+    function: Callable[[Tensor, Tensor], Tensor] | None = None, *, is_classification: bool = True
+) -> Scoring:
+    return Scoring(
+        Loss(function or nn.CrossEntropyLoss(), "test"), pick_precision("off", torch.device("cpu")), is_classification
+    )
 
 
-def make_learner(model: nn.Module, optimizer: torch.optim.Optimizer, *, schedule: str = "constant", total_steps: int = 100, **options: object) -> Learner:
+def make_learner(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    schedule: str = "constant",
+    total_steps: int = 100,
+    **options: object,
+) -> Learner:
     curve = build_schedule(schedule, {}, total_steps=total_steps, steps_per_epoch=10)
     rates = CurveRates(LearningRate(curve, [group["lr"] for group in optimizer.param_groups]))
     scoring = options.pop("scoring", None) or make_scoring()
     return Learner(model, scoring, optimizer, rates, BestSoFar("train_loss", "min"), **options)  # type: ignore[arg-type]
 
 
-def run_fit(learner: Learner, train: TensorSplit, *, epochs: int = 1, val: TensorSplit | None = None, records: object = None, stop: StopRequest | None = None) -> str:
+def run_fit(
+    learner: Learner,
+    train: TensorSplit,
+    *,
+    epochs: int = 1,
+    val: TensorSplit | None = None,
+    records: object = None,
+    stop: StopRequest | None = None,
+) -> str:
     info = DataInfo("classification", "features", (train.inputs.shape[1],), 3, None, None, None)
     steps = -(-train.num_batches // learner.accumulate)
     plan = Plan(epochs, steps, epochs * steps)
-    return fit(learner, Data(train, val, None, info, ()), plan, records or NoRecords(), stop=stop or StopRequest(), report=ignore)  # type: ignore[arg-type]
+    return fit(
+        learner,
+        Data(train, val, None, info, ()),
+        plan,
+        records or NoRecords(),
+        stop=stop or StopRequest(),
+        report=ignore,
+    )  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -65,7 +91,9 @@ def lab() -> SimpleNamespace:
 def float64_data() -> tuple[Tensor, Tensor]:
     """103 samples of 7 features in 3 classes: with micro-batches of 10 and windows of 4 everything ends unevenly."""
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(103, 7, generator=generator, dtype=torch.float64), torch.randint(0, 3, (103,), generator=generator)
+    return torch.randn(103, 7, generator=generator, dtype=torch.float64), torch.randint(
+        0, 3, (103,), generator=generator
+    )
 
 
 @pytest.fixture

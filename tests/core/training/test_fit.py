@@ -66,7 +66,9 @@ def test_resume_is_bit_exact_at_every_step(lab, float64_data, tmp_path, schedule
         assert lab.fit(second, train, epochs=4, val=val, records=after) == "finished"
         assert before.lrs + after.lrs == whole.lrs and before.losses + after.losses == whole.losses
         for mine, theirs in ((second.model, straight.model), (second.ema.model, straight.ema.model)):
-            assert all(torch.equal(a, b) for a, b in zip(mine.state_dict().values(), theirs.state_dict().values(), strict=True))
+            assert all(
+                torch.equal(a, b) for a, b in zip(mine.state_dict().values(), theirs.state_dict().values(), strict=True)
+            )
         rows = [{name: value for name, value in row.items() if name != "train_s"} for row in second.history]
         assert rows == [{name: value for name, value in row.items() if name != "train_s"} for row in straight.history]
 
@@ -121,7 +123,10 @@ def test_signal_during_validation_keeps_the_epoch_open(lab, float64_data):
             return super().batches(epoch, start)
 
     learner = build(lab, total_steps=6)
-    assert lab.fit(learner, train, epochs=2, val=StopsInValidation(inputs[60:], targets[60:], 10), stop=stop) == "interrupted"
+    assert (
+        lab.fit(learner, train, epochs=2, val=StopsInValidation(inputs[60:], targets[60:], 10), stop=stop)
+        == "interrupted"
+    )
     assert (learner.position.epoch, learner.position.batch, learner.position.step) == (0, 6, 3)
     records = Recorder()
     state = copy.deepcopy(learner.state_dict())

@@ -51,7 +51,10 @@ def test_balanced_weights_are_inverse_frequencies_with_mean_one():
 def test_mixed_targets_are_probabilities():
     outputs, probabilities = torch.randn(6, 3), torch.rand(6, 3).softmax(1)
     loss, weight = build()(outputs, probabilities)
-    assert loss.item() == pytest.approx((-(probabilities * outputs.log_softmax(1)).sum(1)).mean().item(), rel=1e-6) and weight == 6
+    assert (
+        loss.item() == pytest.approx((-(probabilities * outputs.log_softmax(1)).sum(1)).mean().item(), rel=1e-6)
+        and weight == 6
+    )
 
 
 def test_squared_error_on_classes_takes_one_hot_rows():
@@ -73,7 +76,10 @@ def test_class_weights_belong_to_cross_entropy():
 
 
 def test_a_function_or_class_by_import_path():
-    assert build(NUMBERS, name="torch.nn.functional:smooth_l1_loss", beta=0.5)(torch.ones(2, 2), torch.zeros(2, 2))[0] == 0.75
+    assert (
+        build(NUMBERS, name="torch.nn.functional:smooth_l1_loss", beta=0.5)(torch.ones(2, 2), torch.zeros(2, 2))[0]
+        == 0.75
+    )
     assert build(NUMBERS, name="torch.nn:HuberLoss", delta=0.5)(torch.ones(2, 2), torch.zeros(2, 2))[0] == 0.375
 
 

@@ -25,7 +25,14 @@ def test_norms_and_biases_do_not_decay_on_resnet18():
 
 
 def test_layer_norms_of_any_shape_and_embeddings():
-    model = nn.ModuleDict({"embedding": nn.Embedding(5, 4), "norm": nn.LayerNorm((4, 4)), "group": nn.GroupNorm(2, 4), "out": nn.Linear(4, 2)})
+    model = nn.ModuleDict(
+        {
+            "embedding": nn.Embedding(5, 4),
+            "norm": nn.LayerNorm((4, 4)),
+            "group": nn.GroupNorm(2, 4),
+            "out": nn.Linear(4, 2),
+        }
+    )
     optimizer = build_optimizer(Section(name="adamw", weight_decay=0.1), model)
     decayed = set().union(*(names_in(model, group) for group in optimizer.param_groups if group["weight_decay"] > 0))
     assert decayed == {"embedding.weight", "out.weight"}
@@ -48,7 +55,11 @@ def test_groups_by_glob_the_first_match_wins():
     model = nn.ModuleDict({"body": nn.Linear(4, 4), "fc": nn.Linear(4, 2)})
     groups = [{"match": "fc.*", "lr_mult": 10.0}, {"match": "*", "lr_mult": 0.5, "weight_decay": 0.3}]
     optimizer = build_optimizer(Section(name="sgd", lr=0.1, weight_decay=0.01, groups=groups), model)
-    found = {name: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for name in names_in(model, group)}
+    found = {
+        name: (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for name in names_in(model, group)
+    }
     assert found["fc.weight"] == (1.0, 0.01) and found["body.weight"] == (0.05, 0.3)
     assert found["fc.bias"] == (1.0, 0.0) and found["body.bias"] == (0.05, 0.0)
 

@@ -17,7 +17,9 @@ def reference_epochs(model, inputs, targets, *, window, epochs=1, lr=0.1, moment
     for _ in range(epochs):
         for start in range(0, len(inputs), window):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(inputs[start : start + window]), targets[start : start + window], weight=weight).backward()
+            nn.functional.cross_entropy(
+                model(inputs[start : start + window]), targets[start : start + window], weight=weight
+            ).backward()
             optimizer.step()
     return model
 
@@ -43,8 +45,12 @@ def test_accumulation_with_class_weights_equals_the_large_batch(lab, float64_dat
     weight = torch.tensor([0.2, 1.0, 3.0], dtype=torch.float64)
     model = small_mlp()
     scoring = lab.scoring()
-    scoring = type(scoring)(Loss(nn.CrossEntropyLoss(weight), "weighted", class_weights=weight), scoring.precision, True)
-    learner = lab.learner(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), accumulate=4, scoring=scoring)
+    scoring = type(scoring)(
+        Loss(nn.CrossEntropyLoss(weight), "weighted", class_weights=weight), scoring.precision, True
+    )
+    learner = lab.learner(
+        model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), accumulate=4, scoring=scoring
+    )
     lab.fit(learner, lab.split(inputs, targets, 10), epochs=2)
     expected = reference_epochs(small_mlp(), inputs, targets, window=40, epochs=2, weight=weight)
     assert largest_difference(model, expected) < 1e-12
@@ -114,14 +120,19 @@ class RecordingScaler:
 
 def with_scaler(learner, scaler):
     precision = learner.scoring.precision
-    learner.scoring = type(learner.scoring)(learner.scoring.loss, type(precision)("fp32", precision.device, scaler), True)
+    learner.scoring = type(learner.scoring)(
+        learner.scoring.loss, type(precision)("fp32", precision.device, scaler), True
+    )
     return learner
 
 
 def test_order_is_scale_unscale_clip_step_update(lab, float64_data, small_mlp, monkeypatch):
     calls = []
     model = small_mlp()
-    learner = with_scaler(lab.learner(model, torch.optim.SGD(model.parameters(), lr=0.1), clip=Clip(norm=1.0), accumulate=2), RecordingScaler(calls))
+    learner = with_scaler(
+        lab.learner(model, torch.optim.SGD(model.parameters(), lr=0.1), clip=Clip(norm=1.0), accumulate=2),
+        RecordingScaler(calls),
+    )
     monkeypatch.setattr("dlkit.core.training.step.clip_gradients", lambda *_: calls.append("clip"))
     learner.ema = type("Ema", (), {"update": lambda self, model: calls.append("ema")})()
     train_step(learner, lab.split(*(part[:20] for part in float64_data), 10).batches())
