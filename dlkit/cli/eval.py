@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,43 +16,59 @@ if TYPE_CHECKING:
 MOST_TABLE_CLASSES = 20
 
 
+class SplitChoice(StrEnum):
+    """The splits that can be scored."""
+
+    test = "test"
+    val = "val"
+    train = "train"
+
+
+Model = Annotated[
+    Path, typer.Argument(help="Model file, as `dlkit train` writes it.", metavar="MODEL", show_default=False)
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Config with other data, or imagefolder:PATH; default is what the model was trained on.",
+        metavar="CFG",
+        show_default=False,
+    ),
+]
+SplitOption = Annotated[SplitChoice, typer.Option("--split", help="Which split to score.")]
+Tta = Annotated[bool, typer.Option("--tta", help="Also score the mean over each image and its mirror image.")]
+Picture = Annotated[
+    Path | None,
+    typer.Option(
+        "--confusion",
+        help="Write the confusion matrix to this PNG, SVG or PDF file.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="The class of a model of your own: pkg.mod:Net or ./net.py:Net.",
+        metavar="NET",
+        show_default=False,
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
 def evaluate(
-    model: Annotated[
-        Path, typer.Argument(help="Model file, as `dlkit train` writes it.", metavar="MODEL", show_default=False)
-    ],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            help="Config with other data, or imagefolder:PATH; default is what the model was trained on.",
-            metavar="CFG",
-            show_default=False,
-        ),
-    ] = None,
-    split: Annotated[str, typer.Option("--split", help="test, val or train.")] = "test",
-    tta: Annotated[
-        bool, typer.Option("--tta", help="Also score the mean over each image and its mirror image.")
-    ] = False,
-    picture: Annotated[
-        Path | None,
-        typer.Option(
-            "--confusion",
-            help="Write the confusion matrix to this PNG, SVG or PDF file.",
-            metavar="FILE",
-            show_default=False,
-        ),
-    ] = None,
-    network: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            help="The class of a model of your own: pkg.mod:Net or ./net.py:Net.",
-            metavar="NET",
-            show_default=False,
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    model: Model,
+    data: DataOption = None,
+    split: SplitOption = SplitChoice.test,
+    tta: Tta = False,
+    picture: Picture = None,
+    network: Network = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Score a model: accuracy, top-5, precision, recall and F1 per class, confusion matrix; or regression errors."""
     from dlkit.cli.show_training import open_display
@@ -59,13 +76,11 @@ def evaluate(
     from dlkit.core.evaluation.judging import judge_model
     from dlkit.core.modelfile import read_model_file
 
-    if split not in {"test", "val", "train"}:
-        raise UsageError(f"--split {split}: expected test, val or train")
     file = read_model_file(model)
     loaded = load_data_option(data) if data else None
     with open_display(quiet=as_json, verbose=False, as_json=False) as display:
         judgement = judge_model(
-            file, data=loaded, split_name=split, use_tta=tta, model=network, device=device, report=display.report
+            file, data=loaded, split_name=split.value, use_tta=tta, model=network, device=device, report=display.report
         )
     if picture is not None:
         _save_picture(picture, judgement)

@@ -155,7 +155,10 @@ def show_dry_run(dry: "DryRun", *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"schema": "dlkit.train/1", "event": "dry-run", **asdict(dry)}))
         return
-    rows = [(row.name, row.type, "x".join(map(str, row.output_shape)), f"{row.num_parameters:,}") for row in dry.layers]
+    rows = [
+        (row.name, row.type, "x".join(map(str, row.output_shape or ())), f"{row.num_parameters:,}")
+        for row in dry.layers
+    ]
     show_table(("layer", "type", "output", "parameters"), rows, title=dry.model, left=3)
     planned = (
         f"{dry.first_lr:.3g} first, {dry.peak_lr:.3g} peak, {dry.last_lr:.3g} last"

@@ -7,42 +7,16 @@ here are kept in `options` and checked against the registry (no torch) and then 
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dlkit.config.quantities import parse_duration_s, parse_length
+from dlkit.config.section import Component, Section
 
 Auto = Literal["auto"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Size = PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
-
-
-class Section(BaseModel):
-    """A mapping with known keys; anything else is an error."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Component(Section):
-    """A thing that is built by name, with its options beside the name."""
-
-    model_config = ConfigDict(extra="allow")
-
-    name: str = Field(
-        min_length=1,
-        description="A dlkit name, a torch or torchvision name, `package.module:attr`, or `./file.py:attr`.",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_bare_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The component's own options: every key that its section does not declare."""
-        return dict(self.model_extra or {})
 
 
 class Normalization(Section):
@@ -88,7 +62,7 @@ class Data(Component):
     )
     cache: Literal["auto", "memory", "none"] = Field(
         "auto",
-        description="Keep the decoded samples as uint8 tensors and augment whole batches; auto does when they fit and the transforms allow.",
+        description="Keep decoded samples as uint8 tensors and augment whole batches; auto does when they fit and the transforms allow.",
     )
     scan: Literal["auto", "full", "quick", "off"] = Field(
         "auto",

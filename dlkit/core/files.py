@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from dlkit.errors import OutOfResource, OutputError
 
@@ -23,7 +23,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".tmp-{path.name}-", delete=False) as file:
             temporary = Path(file.name)
-            write(file)
+            write(cast(BinaryIO, file))
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
@@ -59,16 +59,21 @@ def _disk_error(path: Path, error: OSError) -> OutOfResource | OutputError:
 
 def write_text(path: Path, text: str) -> None:
     """Write text as UTF-8, atomically."""
-    write_atomically(path, lambda file: _write_all(file, text.encode()))
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Write bytes, atomically."""
+
+    def write(file: BinaryIO) -> None:
+        file.write(data)
+
+    write_atomically(path, write)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically; numbers that are not finite become null."""
     write_text(path, to_json(value, indent=2) + "\n")
-
-
-def _write_all(file: BinaryIO, data: bytes) -> None:
-    file.write(data)
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:

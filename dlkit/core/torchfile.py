@@ -10,12 +10,12 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from dlkit.core.files import write_atomically
+from dlkit.core.files import write_bytes
 from dlkit.errors import FileRefused
 
 MAX_PICKLE_BYTES = 64 * 2**20
@@ -151,11 +151,7 @@ def save_torch_file(path: Path, value: Any) -> None:
     """`torch.save` in one step: serialized in memory first, so that a full disk is reported as such."""
     buffer = io.BytesIO()
     torch.save(value, buffer)
-
-    def write(file: BinaryIO) -> None:
-        file.write(buffer.getbuffer())
-
-    write_atomically(path, write)
+    write_bytes(path, buffer.getbuffer())
 
 
 def plain_mapping(path: str | Path, value: Any, *, wanted: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import io
 from pathlib import Path
 
-from dlkit.core.files import write_atomically
+from dlkit.core.files import write_bytes
 
 MOST_LABELS = 40
 
@@ -36,4 +36,4 @@ def save_confusion_picture(path: Path, confusion: list[list[int]], classes: tupl
     figure.colorbar(image, ax=axes, label="share of the true class")
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix.removeprefix(".") or "png", dpi=150)
-    write_atomically(path, lambda file: file.write(buffer.getvalue()) and None)
+    write_bytes(path, buffer.getvalue())

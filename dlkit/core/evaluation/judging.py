@@ -10,7 +10,7 @@ from dlkit.config import load_mapping
 from dlkit.config.loaded import LoadedConfig
 from dlkit.core.components import is_import_path
 from dlkit.core.data.build import build_eval_split
-from dlkit.core.data.contract import DataInfo, Split
+from dlkit.core.data.contract import DataInfo, Split, SplitName
 from dlkit.core.devices import pick_device, torch_settings
 from dlkit.core.evaluation.evaluate import Scoring
 from dlkit.core.evaluation.metrics import ClassMetrics, confusion_matrix, macro_average, metrics_per_class
@@ -39,7 +39,7 @@ def judge_model(
     file: ModelFile,
     *,
     data: LoadedConfig | None,
-    split_name: str,
+    split_name: SplitName,
     use_tta: bool,
     model: str | None = None,
     device: str = "auto",

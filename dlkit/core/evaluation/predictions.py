@@ -46,4 +46,5 @@ def predict_split(
 
 def _mirrored(model: nn.Module, inputs: Tensor) -> Tensor:
     both = model(inputs).softmax(1) + model(inputs.flip(-1)).softmax(1)
-    return (both / 2).log()
+    mean: Tensor = both / 2
+    return mean.log()

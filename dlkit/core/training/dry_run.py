@@ -25,7 +25,9 @@ from dlkit.events import Report, ignore
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a run would be. Learning rates are those of the first group; `memory_bytes` is the peak so far of the process (CPU) or the device."""
+    """What a run would be. Learning rates are those of the first group; `memory_bytes` is the peak so far of the process
+    (CPU) or of the device.
+    """
 
     model: str
     layers: list[SummaryRow]

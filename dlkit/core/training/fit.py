@@ -60,7 +60,7 @@ def fit(learner: Learner, data: Data, plan: Plan, records: Records, *, stop: Sto
     Returns why it ended: `finished`, `early_stopped`, `max_time` or `interrupted`. In each case the newest state is saved.
     Raises Diverged when the loss is not finite.
     """
-    while learner.position.epoch < plan.epochs and learner.position.step < plan.total_steps or _is_unjudged(learner):
+    while (learner.position.epoch < plan.epochs and learner.position.step < plan.total_steps) or _is_unjudged(learner):
         started = time.monotonic()
         _train_epoch(learner, data, plan, records, stop=stop, report=report)
         learner.train_s += time.monotonic() - started

@@ -77,6 +77,6 @@ def _note_differences(provenance: Mapping[str, Any], report: Report) -> None:
     if provenance.get("threads") not in (None, torch.get_num_threads()):
         report(
             Note(
-                f"saved with {provenance['threads']} CPU threads, now {torch.get_num_threads()} of {os.cpu_count()}: the last bits may differ"
+                f"saved with {provenance['threads']} CPU threads, now {torch.get_num_threads()} of {os.cpu_count()}: last bits may differ"
             )
         )

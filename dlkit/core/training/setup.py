@@ -126,7 +126,7 @@ def _prepare_model(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, rep
     """What changes how the model computes, but not its parameters."""
     config = loaded.config
     if scoring.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     setting = config.train.gradient_checkpointing
     if setting:
         with at_section(loaded, "train", "gradient_checkpointing"):

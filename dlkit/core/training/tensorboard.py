@@ -19,7 +19,7 @@ class Board:
     def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
-        self._writer: Any = SummaryWriter(str(folder), purge_step=purge_step)  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder), purge_step=purge_step)
 
     def add_step(self, step: int, lrs: list[float], loss: float) -> None:
         """Loss and learning rates of one optimizer step."""

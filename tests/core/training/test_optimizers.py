@@ -114,7 +114,11 @@ def test_every_optimizer_of_the_registry_moves_the_weights(name):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("sgd", {"momentum": 0.9, "dampening": 0.1, "weight_decay": 0.01}), ("adam", {"betas": [0.8, 0.99], "eps": 1e-6}), ("rmsprop", {"alpha": 0.9, "centered": True, "momentum": 0.5})],
+    [
+        ("sgd", {"momentum": 0.9, "dampening": 0.1, "weight_decay": 0.01}),
+        ("adam", {"betas": [0.8, 0.99], "eps": 1e-6}),
+        ("rmsprop", {"alpha": 0.9, "centered": True, "momentum": 0.5}),
+    ],
 )  # fmt: skip
 def test_options_reach_torch(name, options):
     """The same steps as torch's own class with the same options, and torch's own formulas with them."""
