@@ -10,13 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from dlkit.config.quantities import parse_duration_s, parse_length
-from dlkit.config.section import Component, Section
-
-Auto = Literal["auto"]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
-Size = PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
+from dlkit.config.section import Auto, Component, Fraction, PositiveInt, Section, Size
 
 
 class Normalization(Section):

@@ -1,8 +1,13 @@
 """What every part of a config is: a mapping of known keys, or a component named with its options beside the name."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Auto = Literal["auto"]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Size = PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
 
 
 class Section(BaseModel):
