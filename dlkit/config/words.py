@@ -97,7 +97,7 @@ def mend(value: Any, annotation: Any) -> str:
     if isinstance(value, int | float) and str in inner:
         return f" Put it in quotes: '{value}'"
     if not isinstance(value, str):
-        return " Put it in a list: [...]" if item_type(annotation) is not None and not isinstance(value, dict) else ""
+        return " Put it in a list: [...]" if item_type(annotation) is not None and not isinstance(value, dict | list) else ""
     if bool in inner and value.casefold() in _TRUTH:
         return f" Write {_TRUTH[value.casefold()]}"
     if wants_number and (number := _number_in(value)) is not None:
