@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dlkit.config.places import Path
-from dlkit.config.schema import Component, Config, Section
+from dlkit.config.schema import Config
+from dlkit.config.section import Component, Section
 
 _KINDS = {"data": "datasets", "model": "models", "loss": "losses", "optimizer": "optimizers", "schedule": "schedules"}
 _LIST_KINDS = {"transforms": "transforms", "eval_transforms": "transforms", "batch_transforms": "batch_transforms"}

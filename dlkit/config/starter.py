@@ -4,7 +4,8 @@ from typing import Any
 
 from dlkit.config.dump import dump_values
 from dlkit.config.fields import sections
-from dlkit.config.schema import Config, Section
+from dlkit.config.schema import Config
+from dlkit.config.section import Section
 
 # What the file really sets; everything else stands there as a comment with its default.
 _SET: dict[str, dict[str, Any]] = {
