@@ -10,7 +10,7 @@ from dlkit.config.fields import annotation_at, is_component, section_at
 from dlkit.config.places import Path, Places
 from dlkit.config.schema import Config
 from dlkit.config.suggest import closest
-from dlkit.config.unknown_keys import explain_unknown_key
+from dlkit.config.unknown_keys import NAME_WORDS, explain_unknown_key
 from dlkit.config.words import expected, refusal
 from dlkit.errors import Problem
 
@@ -89,10 +89,11 @@ def _missing_words(path: Path, values: Any) -> str:
     section = section_at(path[:-1])
     if section is None or not is_component(section):
         return f"missing; expected {expected(annotation_at(path))}"
-    has_layers = value_at(values, (*path[:-1], "layers")) is not None
-    return (
-        "missing; write `name: layers` beside the list" if has_layers else "missing; a component is picked by its name"
-    )
+    given = value_at(values, path[:-1], default={})
+    if "layers" in given:
+        return "missing; write `name: layers` beside the list"
+    word = next((key for key in given if key in NAME_WORDS), None)
+    return f"missing; write `name` for {word!r}" if word else "missing; a component is picked by its name"
 
 
 def value_at(values: Any, path: Path, *, default: Any = None) -> Any:

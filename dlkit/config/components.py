@@ -55,8 +55,10 @@ def _check(path: Path, values: dict[str, Any], places: Places) -> Iterator[tuple
         return
     name_path = (*path, "name") if isinstance(value, dict) else path
     name = value.get("name", section.model_fields["name"].default) if isinstance(value, dict) else value
-    if not isinstance(name, str) or not name or ":" in name or (kind == "losses" and name == "auto"):
+    if not isinstance(name, str) or not name or ":" in name:
         return
+    if kind == "losses" and name == "auto":
+        name = "mse" if values.get("task") == "regression" else "cross_entropy"
     entry = find_entry(kind, name)
     if entry is None:
         yield name_path, places.problem(name_path, _unknown_name(kind, name), at="value")
@@ -72,7 +74,8 @@ def _check(path: Path, values: dict[str, Any], places: Places) -> Iterator[tuple
 def _unknown_name(kind: str, name: str) -> str:
     word = _WORDS.get(kind, kind)
     if other := next((other for other in kinds() if other in _SECTIONS and find_entry(other, name)), None):
-        return f"{name!r} is no {word}; it is a {_WORDS[other]} and belongs to {_SECTIONS[other]}"
+        article = "an" if _WORDS[other][0] in "aeiou" else "a"
+        return f"{name!r} is no {word}; it is {article} {_WORDS[other]} and belongs to {_SECTIONS[other]}"
     known = {spelling for entry in entries(kind).values() for spelling in (entry.name, *entry.also)}
     return f"no {word} {name!r}.{did_you_mean(name, known)} See `dlkit list {kind}`; your own: package.module:attr"
 

@@ -12,7 +12,7 @@ import yaml
 
 from dlkit.config.places import Path, Place, dotted, printable
 from dlkit.config.scalars import Plain, resolve_scalar
-from dlkit.config.syntax import explain_syntax
+from dlkit.config.syntax import ALIASES, ANCHORS, TAGS, explain_syntax
 from dlkit.config.tree import Child, Items, Keys, Node, Scalar
 from dlkit.errors import Problem
 
@@ -21,13 +21,13 @@ MOST_DEPTH = 32
 MOST_NODES = 10_000
 
 
-def parse_document(text: str, place: Place, problems: list[Problem]) -> Node | None:
+def parse_document(text: str, place: Place, problems: list[Problem], *, path: Path = ()) -> Node | None:
     """The tree of a text, or None where nothing can be made of it; every mistake is added to `problems`.
 
-    A `place` with line 0 stands for the whole text (an override). A value at fault becomes
+    A `place` with line 0 stands for the whole text (an override of the key at `path`). A value at fault becomes
     null, so that reading goes on.
     """
-    reader = _DocumentReader(text, place, problems)
+    reader = _DocumentReader(text, place, problems, path)
     try:
         return reader.read()
     except _EndOfReadingError:
@@ -39,25 +39,26 @@ class _EndOfReadingError(Exception):
 
 
 class _DocumentReader:
-    def __init__(self, text: str, place: Place, problems: list[Problem]) -> None:
+    def __init__(self, text: str, place: Place, problems: list[Problem], path: Path) -> None:
         self.text = text
         self.place = place
         self.problems = problems
+        self.path = path
         self.num_nodes = 0
         self.events = self._events()
 
     def read(self) -> Node | None:
         if len(self.text) > MOST_CHARACTERS:
-            self._report(None, (), f"more than {MOST_CHARACTERS // 1024} KiB; a config is small")
+            self._report(None, self.path, f"more than {MOST_CHARACTERS // 1024} KiB; a config is small")
             raise _EndOfReadingError
         next(self.events)  # the stream begins
         if isinstance(next(self.events), yaml.StreamEndEvent):
             return None
-        root = self._read_node(next(self.events), ())
+        root = self._read_node(next(self.events), self.path)
         next(self.events)  # the document ends
         second = next(self.events)
         if isinstance(second, yaml.DocumentStartEvent):
-            self._report(second, (), "a second document begins here ('---'); a config is one document")
+            self._report(second, self.path, "a second document begins here ('---'); a config is one document")
         return root
 
     def _events(self) -> Iterator[Any]:
@@ -66,36 +67,26 @@ class _DocumentReader:
         except yaml.YAMLError as error:
             found = explain_syntax(error, self.text)
             at = Place(self.place.source, found.line, found.column) if self.place.line else self.place
-            self.problems.append(at.problem("", found.message))
+            self.problems.append(at.problem(dotted(self.path), found.message))
             raise _EndOfReadingError from None
         except (
             ValueError,
             OverflowError,
             IndexError,
         ):  # PyYAML lets these through: "\U00110000", %YAML with huge numbers
-            self._report(None, (), "this is not YAML: an escape or a directive holds an impossible number")
+            self._report(None, self.path, "this is not YAML: an escape or a directive holds an impossible number")
             raise _EndOfReadingError from None
 
     def _read_node(self, event: Any, path: Path) -> Node:
         self._check_limits(event, path)
         place = self._place(event)
         if isinstance(event, yaml.AliasEvent):
-            self._report(
-                event,
-                path,
-                f"aliases are not used in configs; put quotes around a string that begins with '*': '*{event.anchor}'",
-            )
+            self._report(event, path, ALIASES)
             return Scalar(None, place)
         if event.anchor is not None:
-            self._report(
-                event,
-                path,
-                f"anchors are not used in configs; put quotes around a string that begins with '&': '&{event.anchor}'",
-            )
+            self._report(event, path, ANCHORS)
         if event.tag is not None:
-            self._report(
-                event, path, "tags (!name) are not used in configs; put quotes around a string that begins with '!'"
-            )
+            self._report(event, path, TAGS)
         if isinstance(event, yaml.ScalarEvent):
             return Scalar(self._scalar_value(event, path), place)
         if isinstance(event, yaml.SequenceStartEvent):

@@ -28,7 +28,9 @@ class _Dumper(yaml.SafeDumper):
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
         node = self.represent_str(text)
-        if node.style is None and not _reads_as_string(text):
+        if not text.isprintable():
+            node.style = '"'  # with escapes: line breaks of Unicode would come back as other ones
+        elif not _reads_as_string(text):
             node.style = "'"
         return node
 

@@ -106,6 +106,12 @@ def takes_null(annotation: Any) -> bool:
     return any(split(arm)[0] in (None, NoneType, Any) for arm in arms(annotation))
 
 
+def is_required(path: Path) -> bool:
+    """Whether the key at a path has no default."""
+    section, key = section_at(path[:-1]), path[-1]
+    return section is not None and key in section.model_fields and section.model_fields[str(key)].is_required()
+
+
 def item_type(annotation: Any) -> Any:
     """The type of a list's items, or None where there is no list."""
     return next(

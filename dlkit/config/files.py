@@ -78,9 +78,17 @@ class ConfigFiles:
             self.texts[real] = read_text(path)
             self._open.append(real)
             root = self._parse(path, self.texts[real])
-            self._trees[real] = root and self.extended(path, root)
+            self._trees[real] = root and self._extended(path, root)
             self._open.pop()
         return self._trees[real]
+
+    def load_or_report(self, path: Path) -> Keys | None:
+        """As `load`, with a file that cannot be read at all among the problems too."""
+        try:
+            return self.load(path)
+        except ConfigError as error:
+            self.problems.extend(error.problems)
+            return None
 
     def _parse(self, path: Path, text: str) -> Keys | None:
         top = Place(printable_path(path), 1, 1)
@@ -99,7 +107,7 @@ class ConfigFiles:
             self.problems.append(top.problem("", f"{what}; `dlkit config init` writes a file to start from"))
         return None
 
-    def extended(self, path: Path, root: Keys) -> Keys:
+    def _extended(self, path: Path, root: Keys) -> Keys:
         """The tree of the file `path` on top of the files that it extends, without the key `extends`."""
         if "extends" not in root.children:
             return root

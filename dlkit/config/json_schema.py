@@ -11,7 +11,7 @@ from dlkit.config.fields import kind_at, sections
 from dlkit.config.options import json_type
 from dlkit.config.places import Path
 from dlkit.config.schema import Config
-from dlkit.registry import Entry, entries
+from dlkit.registry import Entry, entries, find_entry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 IMPORT_PATH = {"type": "string", "pattern": ":", "description": "package.module:attr or ./file.py:attr"}
@@ -94,7 +94,9 @@ def _component(definition: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def spellings_of(entry: Entry) -> list[str]:
     """The ways to write a name that lists show; the loader takes them in any case."""
-    return list(dict.fromkeys((entry.name, *entry.also)))
+    title = entry.target.rpartition(":")[2]
+    own_class = (title,) if find_entry(entry.kind, title) == entry else ()
+    return list(dict.fromkeys((entry.name, *entry.also, *own_class)))
 
 
 def _rule(entry: Entry, spellings: list[str], declared: dict[str, Any]) -> dict[str, Any]:

@@ -29,24 +29,24 @@ def load_config(
     """
     problems: list[Problem] = []
     files = ConfigFiles(problems)
-    trees = [files.load(Path(file)) for file in (path, *overlays)]
-    if any(tree is None for tree in trees):
+    paths = [Path(file) for file in (path, *overlays)]
+    trees = [tree for tree in map(files.load_or_report, paths) if tree is not None]
+    if len(trees) < len(paths):
         raise ConfigError(problems)
-    root = merge_all([tree for tree in trees if tree is not None])
+    root = merge_all(trees)
     root = apply_overrides(root, overrides, problems)
     return _check(root, problems, files.texts[Path(os.path.realpath(path))])
 
 
 def load_mapping(values: Mapping[str, Any]) -> LoadedConfig:
-    """A checked config from plain Python values. Relative paths and `extends` count from the current folder.
+    """A checked config from plain Python values. Paths with `./` count from the current folder; nothing is extended.
 
     Raises ConfigError with every problem found.
     """
     problems: list[Problem] = []
     root = absolute_paths(tree_of_mapping(values, problems), Path.cwd())
     assert isinstance(root, Keys)
-    files = ConfigFiles(problems)
-    return _check(files.extended(Path.cwd() / "mapping", root), problems, None)
+    return _check(root, problems, None)
 
 
 def load_data_option(text: str) -> LoadedConfig:
@@ -59,8 +59,7 @@ def load_data_option(text: str) -> LoadedConfig:
     model = Keys({"model": Child(place, Scalar("mlp", place))}, place)
     if colon and name.casefold() == "imagefolder":
         return load_mapping({"data": {"name": name, "path": os.path.abspath(path)}, "model": "mlp"})  # noqa: PTH100
-    files = ConfigFiles(problems)
-    tree = files.load(Path(text))
+    tree = ConfigFiles(problems).load_or_report(Path(text))
     if tree is None:
         raise ConfigError(problems)
     return _check(tree if "model" in tree.children else merge_all([tree, model]), problems, None)

@@ -1,6 +1,6 @@
 """One config on top of another: mappings merge, all else is replaced, a component under a new name starts anew."""
 
-from dlkit.config.fields import annotation_at, item_type, kind_at, section_at, takes_null
+from dlkit.config.fields import annotation_at, is_required, item_type, kind_at, section_at, takes_null
 from dlkit.config.places import Path
 from dlkit.config.tree import Child, Items, Keys, Node, Scalar
 from dlkit.registry import find_entry
@@ -85,7 +85,7 @@ def _is_unset(node: Node, path: Path) -> bool:
     if not isinstance(node, Scalar) or node.value is not None:
         return False
     annotation = annotation_at(path)
-    if annotation is None or takes_null(annotation):
+    if annotation is None or takes_null(annotation) or is_required(path):
         return False
     return section_at(path) is not None or item_type(annotation) is not None
 

@@ -23,6 +23,7 @@ def mismatch(option: Option, value: Any) -> str | None:
     atoms = _atoms(option)
     if not atoms or any(_fits(value, atom) for atom in atoms):
         return None
+    atoms -= {"int"} if "float" in atoms else set()
     annotation: Any = None
     for atom in sorted(atoms & _TYPES.keys()):
         annotation = _TYPES[atom] if annotation is None else annotation | _TYPES[atom]

@@ -60,7 +60,7 @@ def parse_override(text: str, problems: list[Problem]) -> Override | None:
     if is_removal:
         return Override(path, None, place)
     num_before = len(problems)
-    node = parse_document(written, place, problems) or Scalar(None, place)
+    node = parse_document(written, place, problems, path=path) or Scalar(None, place)
     return Override(path, absolute_paths(node, FilePath.cwd()), place) if len(problems) == num_before else None
 
 

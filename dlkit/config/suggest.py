@@ -21,7 +21,7 @@ def closest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
         return []
     wanted = _key(name)
     by_key = {_key(candidate): candidate for candidate in known}
-    limit = max(1, len(wanted) // 3)
+    limit = max(1, (len(wanted) + 1) // 3)
     distances = {key: edit_distance(wanted, key, limit) for key in by_key if abs(len(key) - len(wanted)) <= limit}
     if found := [key for key, distance in distances.items() if distance <= limit]:
         nearest = min(distances[key] for key in found)

@@ -5,6 +5,13 @@ from dataclasses import dataclass
 
 import yaml
 
+_QUOTE = "{0} are not used in configs; put quotes around a string that begins with {1!r}"
+ALIASES = _QUOTE.format("aliases", "*")
+ANCHORS = _QUOTE.format("anchors", "&")
+TAGS = _QUOTE.format("tags (!name)", "!")
+_COLON = re.compile(r":\s")
+_NO_COLON = "expected 'key: value' here; ':' followed by a space is missing"
+_CONTEXTS = {"while scanning an alias": ALIASES, "while scanning an anchor": ANCHORS, "while scanning a tag": TAGS}
 _TEXTS = (
     (r"character '\\t' that cannot start", "a tab is used for indentation; YAML indents with spaces"),
     (r"character (.+) that cannot start", "a string cannot begin with {0}; put quotes around it"),
@@ -24,7 +31,7 @@ _TEXTS = (
     (r"expected the node content, but found '<(?:stream end|block end)>'", "a value is missing here"),
     (r"expected the node content, but found (.+)", "expected a value, found {0}"),
     (r"expected '<document start>', but found (.+)", "unexpected text behind the end of the config: {0}"),
-    (r"undefined tag handle", "tags (!name) are not used in configs; put quotes around a string that begins with '!'"),
+    (r"undefined tag handle", TAGS),
     (r"incompatible YAML document", "a %YAML directive other than 1.1 or 1.2"),
 )
 
@@ -46,8 +53,10 @@ def explain_syntax(error: yaml.YAMLError, text: str) -> SyntaxMistake:
         return SyntaxMistake(0, 0, f"this is not YAML: {error}")
     problem, mark = error.problem or "", error.problem_mark
     begun = error.context_mark or mark
+    if message := _CONTEXTS.get(error.context or ""):
+        return _at(begun, message)
     if "could not find expected ':'" in problem:
-        return _at(begun, "expected 'key: value' here; ':' followed by a space is missing")
+        return _at(begun, _NO_COLON)
     if "scanning a quoted scalar" in (error.context or "") and (
         "end of stream" in problem or "document separator" in problem
     ):
@@ -58,7 +67,7 @@ def explain_syntax(error: yaml.YAMLError, text: str) -> SyntaxMistake:
             begun, f"this {bracket!r} is never closed" if bracket in ("{", "[") else "a '{' or '[' is never closed"
         )
     if "mapping values are not allowed" in problem:
-        return _at(mark, _explain_colon(text, mark))
+        return _explain_colon(text, mark)
     return _at(mark, _reword(problem))
 
 
@@ -74,11 +83,15 @@ def _explain_character(error: yaml.reader.ReaderError, text: str) -> SyntaxMista
     )
 
 
-def _explain_colon(text: str, mark: yaml.Mark) -> str:
-    line_start = mark.index - mark.column
-    if re.search(r":\s", text[line_start : mark.index]):
-        return "a second ': ' on this line; put quotes around a string that holds one"
-    return "this line is indented deeper than the line above it, which already has a value"
+def _explain_colon(text: str, mark: yaml.Mark) -> SyntaxMistake:
+    """A ':' that comes too late: the second on its line, or the first after a line that only looked like a key."""
+    lines = text[: mark.index].split("\n")
+    if _COLON.search(lines[-1]):
+        return _at(mark, "a second ': ' on this line; put quotes around a string that holds one")
+    above = next((number for number in range(len(lines) - 2, -1, -1) if lines[number].strip()), 0)
+    if not _COLON.search(lines[above] + "\n"):
+        return SyntaxMistake(above + 1, len(lines[above]) - len(lines[above].lstrip()) + 1, _NO_COLON)
+    return _at(mark, "this line is indented deeper than the line above it, which already has a value")
 
 
 def _reword(problem: str) -> str:

@@ -75,7 +75,7 @@ _COMPONENT_OPTIONS = {
     "loss": ("label_smoothing",),
 }
 MOST_LISTED = 16
-_NAME_WORDS = {"type", "class", "class_path", "_target_", "_component_", "cls", "kind", "target"}
+NAME_WORDS = {"type", "class", "class_path", "_target_", "_component_", "cls", "kind", "target"}
 _NESTING_WORDS = {"args", "kwargs", "init_args", "params", "options", "dict_kwargs"}
 
 
@@ -108,7 +108,9 @@ def explain_unknown_key(path: Path, options: Collection[str] = (), *, owner: str
 def _hint(path: Path, known: Collection[str], *, component: bool) -> str:
     parent, key = path[:-1], str(path[-1])
     word = key.casefold().replace("-", "_")
-    if component and word in _NAME_WORDS:
+    if word == "extends":
+        return "; files are extended at the top of a config file, and nowhere else"
+    if component and word in NAME_WORDS:
         return ". Did you mean 'name'?"
     if component and word in _NESTING_WORDS:
         return "; options stand beside the name: {name: ..., option: value}"
@@ -116,7 +118,7 @@ def _hint(path: Path, known: Collection[str], *, component: bool) -> str:
     if here := [target[-1] for target in meant if target[:-1] == parent]:
         return f". Did you mean {here[0]!r}?"
     near = closest(key, known)
-    elsewhere = list(dict.fromkeys([(*home, word) for home in homes().get(word, ())] + meant))[:3]
+    elsewhere = _elsewhere(word, meant)
     if elsewhere:
         also = f" Or did you mean {near[0]!r}?" if near else ""
         return f". {_belongs(elsewhere)}{also}"
@@ -125,6 +127,13 @@ def _hint(path: Path, known: Collection[str], *, component: bool) -> str:
     if not parent and (far := closest(key, homes(), most=1)):
         return f". Did you mean {_written((*homes()[far[0]][0], far[0]))}?"
     return f"; known here: {', '.join([*known][:MOST_LISTED])}" + (", ..." if len(known) > MOST_LISTED else "")
+
+
+def _elsewhere(word: str, meant: list[Path]) -> list[Path]:
+    """Where a key of this name, or what it stands for, is known; parameter groups count only if nothing else does."""
+    same = [(*home, word) for home in homes().get(word, ())]
+    found = list(dict.fromkeys(same + meant))
+    return [path for path in found if path[:2] != ("optimizer", "groups")][:3] or found
 
 
 def _belongs(targets: Collection[Path]) -> str:

@@ -91,11 +91,12 @@ def mend(value: Any, annotation: Any) -> str:
     choices = [choice for arm in inner if get_origin(arm) is Literal for choice in get_args(arm)]
     wants_number = int in inner or float in inner
     if isinstance(value, bool | NoneType):
-        return _mend_switch(value, choices)
+        return _mend_switch(value, inner, choices)
     if isinstance(value, float) and int in inner and value.is_integer():
         return f" Write {int(value)}"
     if isinstance(value, int | float) and str in inner:
         return f" Put it in quotes: '{value}'"
+<<<<<<< HEAD
     if not isinstance(value, str):
         return " Put it in a list: [...]" if item_type(annotation) is not None and not isinstance(value, dict | list) else ""
     if bool in inner and value.casefold() in _TRUTH:
@@ -103,12 +104,27 @@ def mend(value: Any, annotation: Any) -> str:
     if wants_number and (number := _number_in(value)) is not None:
         return f" Write {number} without quotes" if str(number) == value else f" Write {number}"
     return f" Did you mean {close[0]!r}?" if (close := closest(value, choices)) else ""
+=======
+    if isinstance(value, str):
+        if bool in inner and value.casefold() in _TRUTH:
+            return f" Write {_TRUTH[value.casefold()]}"
+        if wants_number and (number := _number_in(value)) is not None:
+            return f" Write {number} without quotes" if str(number) == value else f" Write {number}"
+        if close := closest(value, choices):
+            return f" Did you mean {close[0]!r}?"
+    return " Put it in a list: [...]" if item_type(annotation) is not None and not isinstance(value, list) else ""
+>>>>>>> config
 
 
-def _mend_switch(value: bool | None, choices: Sequence[str]) -> str:
-    if value is True:
-        return ""
-    return next((f" Did you mean {word!r}?" for word in ("off", "none") if word in choices), "")
+def _mend_switch(value: bool | None, inner: Sequence[Any], choices: Sequence[str]) -> str:
+    if value:
+        has_defaults = any(
+            is_section(arm) and not any(field.is_required() for field in arm.model_fields.values()) for arm in inner
+        )
+        return " Write {} for its defaults" if has_defaults else ""
+    if word := next((word for word in ("off", "none") if word in choices), ""):
+        return f" Did you mean {word!r}?"
+    return " Write null for none" if value is False and NoneType in inner else ""
 
 
 def _number_in(text: str) -> int | float | None:
