@@ -96,15 +96,6 @@ def mend(value: Any, annotation: Any) -> str:
         return f" Write {int(value)}"
     if isinstance(value, int | float) and str in inner:
         return f" Put it in quotes: '{value}'"
-<<<<<<< HEAD
-    if not isinstance(value, str):
-        return " Put it in a list: [...]" if item_type(annotation) is not None and not isinstance(value, dict | list) else ""
-    if bool in inner and value.casefold() in _TRUTH:
-        return f" Write {_TRUTH[value.casefold()]}"
-    if wants_number and (number := _number_in(value)) is not None:
-        return f" Write {number} without quotes" if str(number) == value else f" Write {number}"
-    return f" Did you mean {close[0]!r}?" if (close := closest(value, choices)) else ""
-=======
     if isinstance(value, str):
         if bool in inner and value.casefold() in _TRUTH:
             return f" Write {_TRUTH[value.casefold()]}"
@@ -113,7 +104,6 @@ def mend(value: Any, annotation: Any) -> str:
         if close := closest(value, choices):
             return f" Did you mean {close[0]!r}?"
     return " Put it in a list: [...]" if item_type(annotation) is not None and not isinstance(value, list) else ""
->>>>>>> config
 
 
 def _mend_switch(value: bool | None, inner: Sequence[Any], choices: Sequence[str]) -> str:
