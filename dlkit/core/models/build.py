@@ -17,7 +17,13 @@ from dlkit.core.components import (
 )
 from dlkit.core.models.arch import Arch, plain
 from dlkit.core.models.meta import AllocateNothing
-from dlkit.core.models.torchvision import build_torchvision, check_torchvision_options, plan_torchvision_size
+from dlkit.core.models.torchvision import (
+    PRETRAINED_OPTIONS,
+    build_torchvision,
+    check_torchvision_options,
+    is_published_name,
+    plan_torchvision_size,
+)
 from dlkit.registry import Entry, find_entry
 from dlkit.registry.tables import INJECTED
 
@@ -50,13 +56,7 @@ def plan_arch(model: schema.Model, *, input_size: tuple[int, ...], num_outputs: 
     assert entry is not None
     if entry.is_ours:
         return _plan_ours(model, entry, options, given)
-    if model.layers is not None:
-        raise ComponentError(f"layers belong to the model named layers, not to {entry.name}", option="layers")
-    _need_images(entry.name, input_size)
-    check_torchvision_options(entry.name, options)
-    bound = {} if {"image_size", "input_size"} & set(options) else plan_torchvision_size(entry.name, input_size)
-    kept = {name: given[name] for name in ("num_classes", "in_channels")}
-    return Arch("torchvision", entry.name, {**bound, **options, **kept})
+    return _plan_torchvision(model, entry.name, options, given)
 
 
 def _count_channels(input_size: tuple[int, ...]) -> int:
@@ -98,6 +98,19 @@ def _plan_ours(model: schema.Model, entry: Entry, options: dict[str, Any], given
         _need_images(entry.name, tuple(given["input_size"]))
     layers = {"layers": _plain_options({"layers": model.layers})["layers"]} if takes_layers else {}
     return Arch("dlkit", entry.name, {**layers, **options, **accepted(builder, given)})
+
+
+def _plan_torchvision(model: schema.Model, name: str, options: dict[str, Any], given: dict[str, Any]) -> Arch:
+    if model.layers is not None:
+        raise ComponentError(f"layers belong to the model named layers, not to {name}", option="layers")
+    input_size = tuple(given["input_size"])
+    _need_images(name, input_size)
+    check_torchvision_options(name, options)
+    bound = {} if {"image_size", "input_size"} & set(options) else plan_torchvision_size(name, input_size)
+    if model.weights and is_published_name(model.weights) and given["in_channels"] == 3:
+        bound |= PRETRAINED_OPTIONS.get(name, {})
+    kept = {key: given[key] for key in ("num_classes", "in_channels")}
+    return Arch("torchvision", name, {**bound, **options, **kept})
 
 
 def _plan_user(model: schema.Model, options: dict[str, Any], given: dict[str, Any]) -> Arch:

@@ -1,7 +1,8 @@
 """Gradient checkpointing: activations inside chosen modules are dropped and computed again in the backward pass.
 
 State-dict keys and module types stay as they are, because only the instance's `forward` is replaced. With n equal
-layers in k segments, k boundaries and one segment's inside are alive at once, so memory is least near k = sqrt(n).
+layers in k segments, k boundaries and the inside of one segment are alive at once: k + r n / k outputs, if a layer
+saves r times its output. So memory is least near k = sqrt(r n), and rises again beyond.
 """
 
 import math

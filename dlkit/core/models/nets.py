@@ -11,6 +11,8 @@ from dlkit.core.models.activations import build_activation
 from dlkit.core.models.blocks import Activation, ConvBlock, check_number, initialize_convolutions
 
 _WIDEST = 65536
+_LARGEST_FULL_SIDE = 40  # larger images are halved by the first convolution
+_SMALLEST_SIDE = 4  # pooling stops here, so that global pooling still sees places
 
 
 def mlp(
@@ -54,11 +56,9 @@ def _vector_norm(norm: str, width: int) -> list[nn.Module]:
 
 
 class SmallCNN(nn.Module):
-    """Three stages of 3x3 convolutions, max pooling between them, global average pooling, a linear head.
+    """Stages of 3x3 convolutions with max pooling between them, global average pooling, a linear head.
 
-    Images (N, in_channels, H, W) to logits (N, num_classes). Channels are width, 2 width, 4 width. Pooling comes
-    directly after the first convolution, where half of the time would go otherwise; it stops where the sides would fall
-    below 4.
+    Images (N, in_channels, H, W) to logits (N, num_classes).
     """
 
     def __init__(self, features: nn.Sequential, channels: int, num_classes: int, *, dropout: float) -> None:
@@ -86,32 +86,27 @@ def small_cnn(
     norm: str = "batch",
     dropout: float = 0.1,
 ) -> SmallCNN:
-    """A fast network for images of 8x8 to 64x64. `convs` are the convolutions in each stage; a stage more doubles the
-    width again.
+    """A fast network for images of 8x8 to 64x64, with one stage for each number of `convs` and twice the width in each.
 
-    `norm` is batch, group, layer or none.
+    The first stage has one convolution because activations of full size cost the most time. `norm` is batch, group,
+    layer or none.
     """
     check_number("width", width, least=1, most=4096)
     check_number("dropout", dropout, least=0, most=1, whole=False)
     if not isinstance(convs, list | tuple) or not 1 <= len(convs) <= 6:
         raise ComponentError(f"convs must be a list of 1 to 6 numbers, got {convs!r}", option="convs")
-    side = min(input_size[1:])
-    layers: list[nn.Module] = []
-    channels = in_channels
-    for stage, count in enumerate(convs):
+    for count in convs:
         check_number("convs", count, least=1, most=64)
-        stage_width = width * 2**stage
-        for position in range(count):
-            stride = 2 if not layers and side > 40 else 1
-            side = -(-side // stride)
-            layers.append(ConvBlock(channels, stage_width, stride=stride, activation=activation, norm=norm))
-            channels = stage_width
-            if position == 0 and stage == 0 and len(convs) > 1 and side >= 8:
-                layers.append(nn.MaxPool2d(2))
-                side //= 2
-        if 0 < stage < len(convs) - 1 and side >= 8:
-            layers.append(nn.MaxPool2d(2))
+    features: list[nn.Module] = []
+    channels, side = in_channels, min(input_size[1:])
+    for stage, count in enumerate(convs):
+        for _ in range(count):
+            stride = 2 if not features and side > _LARGEST_FULL_SIDE else 1
+            features.append(ConvBlock(channels, width * 2**stage, stride=stride, activation=activation, norm=norm))
+            channels, side = width * 2**stage, -(-side // stride)
+        if stage < len(convs) - 1 and side >= 2 * _SMALLEST_SIDE:
+            features.append(nn.MaxPool2d(2))
             side //= 2
-    model = SmallCNN(nn.Sequential(*layers), channels, num_classes, dropout=dropout)
+    model = SmallCNN(nn.Sequential(*features), channels, num_classes, dropout=dropout)
     initialize_convolutions(model)
     return model

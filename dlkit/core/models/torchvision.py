@@ -5,6 +5,7 @@ dict keys.
 import inspect
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ _DECIDED = {"weights", "progress", "aux_logits", "init_weights"}
 # MobileNetV3's builder reads these before its class sees them
 _BUILDER_OPTIONS = {"MobileNetV3": ("width_mult", "reduced_tail", "dilated")}
 _HAS_AUX_HEADS = {"googlenet", "inception_v3"}
+# their published weights expect this, and torchvision sets it when it loads them
+PRETRAINED_OPTIONS = {"googlenet": {"transform_input": True}, "inception_v3": {"transform_input": True}}
 _MAXVIT_MULTIPLE = 224  # 5 halvings, then windows of 7
 
 
@@ -161,6 +164,11 @@ def fit_channels(weight: Tensor, in_channels: int) -> Tensor:
         return weight.sum(dim=1, keepdim=True)
     picked = torch.arange(in_channels) % old
     return weight[:, picked] * (old / in_channels)
+
+
+def is_published_name(weights: str) -> bool:
+    """Whether `model.weights` means published weights (`DEFAULT`, `IMAGENET1K_V1`) and no file."""
+    return weights.replace("_", "").isalnum() and not Path(weights).exists()
 
 
 def pretrained_state_dict(name: str, weights: str) -> dict[str, Tensor]:

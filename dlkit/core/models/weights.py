@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dlkit.core.models.arch import Arch
-from dlkit.core.models.torchvision import find_first_conv, fit_channels, pretrained_state_dict
+from dlkit.core.models.torchvision import find_first_conv, fit_channels, is_published_name, pretrained_state_dict
 from dlkit.core.torchfile import read_torch_file
 from dlkit.errors import FileRefused
 
@@ -221,6 +221,6 @@ def load_initial_weights(model: nn.Module, arch: Arch, weights: str) -> WeightsR
     """Load what a config's `model.weights` names: a file, or for a torchvision model `DEFAULT` or the name of published
     weights.
     """
-    if arch.registry == "torchvision" and not Path(weights).exists() and not Path(weights).suffix:
+    if arch.registry == "torchvision" and is_published_name(weights):
         return load_weights(model, pretrained_state_dict(arch.name, weights), source=weights)
     return load_weights(model, read_state_dict(weights), source=weights)

@@ -38,6 +38,7 @@ from dlkit.core.training.run_folder import (
 from dlkit.core.training.setup import Job, build_job
 from dlkit.core.training.stopping import StopRequest, watch_signals
 from dlkit.core.training.tensorboard import Board, flat_hparams
+from dlkit.core.training.text_log import log_to
 from dlkit.errors import Diverged, DlkitError, Interrupted
 from dlkit.events import Note, Report, RunStarted, Saved, Tested, ignore
 
@@ -119,6 +120,7 @@ def _open_folder(job: Job, out: Path | None, checkpoint_path: Path | None) -> Ru
 
 
 def _run_in_folder(job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None, report: Report) -> TrainResult:
+    report = log_to(folder.path / "train.log", report)
     records = _open_records(job, folder, checkpoint, report)
     folder.write_configs(given=job.loaded.text, resolved=dump_config(job.config))
     folder.write_facts(**_facts(job), status="running", resumed_at_step=job.learner.position.step or None)

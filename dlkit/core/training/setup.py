@@ -87,7 +87,8 @@ def at_section(loaded: LoadedConfig, *path: str | int) -> Iterator[None]:
         raise
     except UsageError as error:
         option = error.option if isinstance(error, ComponentError) else None
-        raise loaded.error((*path, option) if option else path, str(error), at="key" if option else "value") from error
+        below = [int(part) if part.isdigit() else part for part in option.split(".")] if option else []
+        raise loaded.error((*path, *below), str(error), at="key" if below else "value") from error
 
 
 def _build_model(loaded: LoadedConfig, info: DataInfo, device: torch.device, report: Report) -> tuple[Arch, nn.Module]:

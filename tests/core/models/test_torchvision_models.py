@@ -106,3 +106,11 @@ def test_options_reach_the_class():
 @pytest.mark.parametrize("name", NAMES)
 def test_no_listed_option_is_an_object_or_decided(name):
     assert not {"weights", "progress", "aux_logits", "norm_layer", "block", "layers"} & set(torchvision_options(name))
+
+
+@pytest.mark.parametrize(("weights", "expected"), [("DEFAULT", True), ("./w.pth", None), (None, None)])
+def test_published_weights_of_googlenet_bring_their_input_transform(weights, expected):
+    arch = plan_arch(Model(name="googlenet", weights=weights), input_size=(3, 64, 64), num_outputs=5)
+    assert arch.options.get("transform_input") is expected
+    grey = plan_arch(Model(name="googlenet", weights=weights), input_size=(1, 64, 64), num_outputs=5)
+    assert "transform_input" not in grey.options
