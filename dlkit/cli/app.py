@@ -12,7 +12,7 @@ from dlkit.cli.doctor import doctor
 from dlkit.cli.eval import evaluate
 from dlkit.cli.predict import predict
 from dlkit.cli.train import train
-from dlkit.errors import DlkitError
+from dlkit.errors import ConfigError, DlkitError
 
 EXIT_CODES = """Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 data, 4 file refused, 5 diverged, 6 out of memory or disk,
 130/143/129 stopped by a signal after saving."""
@@ -60,23 +60,23 @@ def main() -> None:
     is_debug = "--debug" in arguments or bool(os.environ.get("DLKIT_DEBUG"))
     try:
         app(args=[argument for argument in arguments if argument != "--debug"], prog_name="dlkit")
-    except DlkitError as error:
-        if is_debug:
-            raise
-        _show_error(str(error))
-        sys.exit(error.exit_code)
     except BrokenPipeError:
-        # the reader of our output went away; there is nobody left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
         if is_debug:
             raise
-        _show_error(
-            explain_environment(error)
-            or f"unexpected {type(error).__name__}: {error}\nRun again with --debug for the traceback"
-        )
-        sys.exit(1)
+        _show_error(error)
+        sys.exit(error.exit_code if isinstance(error, DlkitError) else 1)
+    finally:
+        _let_go_of_stdout()
+
+
+def _let_go_of_stdout() -> None:
+    """Flush what is left; when the reader of our output went away there is nobody left to tell."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _readable(arguments: list[str]) -> list[str]:
@@ -91,10 +91,18 @@ def _readable(arguments: list[str]) -> list[str]:
     return given
 
 
-def _show_error(text: str) -> None:
+def _show_error(error: Exception) -> None:
     from dlkit.cli.console import show_error
 
-    show_error(text)
+    if isinstance(error, ConfigError):
+        from dlkit.config import problem_report
+
+        show_error(problem_report(error))
+    elif isinstance(error, DlkitError):
+        show_error(str(error))
+    else:
+        unexpected = f"unexpected {type(error).__name__}: {error}\nRun again with --debug for the traceback"
+        show_error(explain_environment(error) or unexpected)
 
 
 def explain_environment(error: Exception) -> str | None:

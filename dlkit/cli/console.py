@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 REFRESH_PER_S = 8
+FILE_WIDTH = 100
 # control characters and the marks that turn writing direction, which file and class names could smuggle to a terminal
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -20,14 +21,23 @@ def clean(text: str) -> str:
     return escape(_CONTROL.sub("?", text))
 
 
+class PatientConsole(Console):
+    """A console that falls silent when its reader goes away, where rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing more."""
+        self.quiet = True
+
+
 def stdout_console() -> Console:
-    """For results. Plain when piped; 80 columns then, so that files look the same everywhere."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 100, soft_wrap=not sys.stdout.isatty())
+    """For results. Plain when piped, and of a fixed width then, so that files look the same everywhere."""
+    is_terminal = sys.stdout.isatty()
+    return PatientConsole(highlight=False, width=None if is_terminal else FILE_WIDTH, soft_wrap=not is_terminal)
 
 
 def stderr_console() -> Console:
     """For progress, notes and errors."""
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    return PatientConsole(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 def show_error(text: str) -> None:

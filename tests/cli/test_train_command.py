@@ -85,7 +85,9 @@ def test_lr_column_equals_the_schedule_and_torch(dlkit, quick, tmp_path):
     dlkit("train", quick, "--out", tmp_path / "run")
     steps = [line for line in lines_of(tmp_path / "run" / "metrics.jsonl") if line["event"] == "step"]
     assert [line["step"] for line in steps] == list(range(27))
-    ours = LearningRate(build_schedule("cosine", {}, warmup_steps=4, warmup_from=0.01, total_steps=27, steps_per_epoch=9), [0.05])
+    ours = LearningRate(
+        build_schedule("cosine", {}, warmup_steps=4, warmup_from=0.01, total_steps=27, steps_per_epoch=9), [0.05]
+    )
     assert [line["lr"] for line in steps] == [ours.lrs(step)[0] for step in range(27)]
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.05)
     warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=4)
@@ -100,9 +102,21 @@ def test_lr_column_equals_the_schedule_and_torch(dlkit, quick, tmp_path):
 @pytest.mark.parametrize("changes", [[], ["data.cache=none", "data.num_workers=2"], ["train.accumulate=3"]], ids=str)
 def test_killed_and_resumed_equals_straight_through(quick, tmp_path, changes):
     """SIGKILL in the middle, `--resume`, and the end is the same bits; metrics hold each step once."""
-    command = [sys.executable, "-m", "dlkit", "train", str(quick), "checkpoint.every_steps=1", "ema.decay=0.9", "train.epochs=6", *changes]
+    command = [
+        sys.executable,
+        "-m",
+        "dlkit",
+        "train",
+        str(quick),
+        "checkpoint.every_steps=1",
+        "ema.decay=0.9",
+        "train.epochs=6",
+        *changes,
+    ]
     subprocess.run([*command, "--out", str(tmp_path / "a"), "-q"], check=True, capture_output=True)
-    victim = subprocess.Popen([*command, "--out", str(tmp_path / "b"), "-q"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    victim = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "b"), "-q"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     last = tmp_path / "b" / "checkpoints" / "last.pt"
     deadline = time.monotonic() + 60
     while not last.exists() and time.monotonic() < deadline:
@@ -213,7 +227,13 @@ def test_dry_run_writes_nothing(dlkit, quick, tmp_path, monkeypatch):
     before = sorted(tmp_path.rglob("*"))
     dry = dlkit("train", quick, "--dry-run")
     assert dry.code == 0 and sorted(tmp_path.rglob("*")) == before
-    for text in ("small_cnn", "144 train, 16 val, 40 test", "9 per epoch, 27 in all", "0.0005 first, 0.05 peak", "Nothing was written"):
+    for text in (
+        "small_cnn",
+        "144 train, 16 val, 40 test",
+        "9 per epoch, 27 in all",
+        "0.0005 first, 0.05 peak",
+        "Nothing was written",
+    ):
         assert text in dry.out, (text, dry.out)
 
 
@@ -239,7 +259,9 @@ def test_quiet_says_only_the_result(dlkit, quick, tmp_path):
 
 
 def test_divergence_exits_5_and_keeps_finite_weights(dlkit, quick, tmp_path):
-    done = dlkit("train", quick, "--out", tmp_path / "run", "optimizer.lr=1e30", "checkpoint.every_steps=1", "schedule.warmup=0")
+    done = dlkit(
+        "train", quick, "--out", tmp_path / "run", "optimizer.lr=1e30", "checkpoint.every_steps=1", "schedule.warmup=0"
+    )
     assert done.code == 5 and "not finite" in done.err or "the loss is" in done.err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "diverged"
     kept = tmp_path / "run" / "checkpoints" / "last.pt"
@@ -260,7 +282,11 @@ def test_early_stop(dlkit, quick, tmp_path):
 
 
 def test_from_python(tmp_path):
-    values = {"data": {"name": "fake", "num_samples": 64}, "model": {"name": "small_cnn", "width": 4}, "train": {"epochs": 1}}
+    values = {
+        "data": {"name": "fake", "num_samples": 64},
+        "model": {"name": "small_cnn", "width": 4},
+        "train": {"epochs": 1},
+    }
     result = package.train(values | {"log": {"tensorboard": False}}, out=tmp_path / "run")
     assert result.status == "finished" and result.model_path.exists() and len(result.history) == 1
 
@@ -281,7 +307,9 @@ def test_from_python(tmp_path):
 )  # fmt: skip
 def test_every_option_trains(dlkit, quick, tmp_path, changes):
     if changes[0].startswith(("optimizer=", "schedule={")):
-        text = QUICK.replace("schedule: {name: cosine, warmup: 4}\n", "") if changes[0].startswith("schedule={") else QUICK
+        text = (
+            QUICK.replace("schedule: {name: cosine, warmup: 4}\n", "") if changes[0].startswith("schedule={") else QUICK
+        )
         text = text.replace("optimizer: {name: sgd, lr: 0.05, momentum: 0.9}", "optimizer: sgd")
         quick.write_text(text)
     done = dlkit("train", quick, "--out", tmp_path / "run", "train.epochs=2", *changes)

@@ -95,7 +95,7 @@ def build_pipelines(loaded: LoadedConfig, source: Source) -> Pipelines:
 
 
 def try_pipelines(loaded: LoadedConfig, pipelines: Pipelines, sample: Tensor) -> Tensor:
-    """One raw sample through both; returns what evaluation makes of it. Raises ConfigError at a transform that fails."""
+    """One raw sample through both; gives what evaluation makes of it. Raises ConfigError at a transform that fails."""
     train = try_pipeline(loaded, "transforms", pipelines.train, sample)
     shown = try_pipeline(loaded, "eval_transforms", pipelines.evaluation, sample)
     if train.ndim != shown.ndim or (train.ndim == 3 and train.shape[0] != shown.shape[0]):

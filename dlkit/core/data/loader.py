@@ -6,6 +6,7 @@ whatever process reads it, and reading can begin at any batch.
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -169,11 +170,14 @@ class LoaderSplit:
             yield self.finish(raw, targets, next(positions), epoch=epoch)
 
     def _stacks(self) -> Iterator[tuple[Tensor, Tensor] | Failure]:
+        iterator = iter(self._loader)
         try:
-            yield from self._loader
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            yield from iterator
+        except (RuntimeError, OSError, EOFError) as error:
+            # whatever goes wrong with a sample comes as a Failure; what is raised here is a process that is gone
+            if self.options.num_workers == 0:
                 raise
+            stop_workers(iterator)
             raise DlkitError(
                 f"a loader process ended unexpectedly ({error}). Often memory or /dev/shm ran out: "
                 "try a smaller data.num_workers or data.prefetch_factor"
@@ -182,3 +186,15 @@ class LoaderSplit:
     def sample_targets(self) -> Tensor:
         """Targets of all samples by position."""
         return self.targets
+
+
+def stop_workers(iterator: object) -> None:
+    """End the processes of a DataLoader's iterator now.
+
+    torch raises a RuntimeError wherever the main process happens to be when it learns that a worker of a living
+    iterator died; waiting for the collector would let that come at any later time.
+    """
+    shutdown = getattr(iterator, "_shutdown_workers", None)
+    if shutdown is not None:
+        with suppress(RuntimeError):
+            shutdown()
