@@ -44,6 +44,7 @@ SCHEDULES: Rows = {
     "cyclic": ("dlkit.schedules.cycles:Cyclic", ("CyclicLR",), "Triangles between a foot and the peak, momentum the other way round."),
     "wsd": ("dlkit.schedules.curves:WarmupStableDecay", ("warmup_stable_decay",), "Hold, then fall over the last share of the run."),
     "inverse_sqrt": ("dlkit.schedules.curves:InverseSqrt", (), "Fall with the inverse square root of the step."),
+    "sequence": ("dlkit.schedules.composition:Sequence", (), "Pieces one after another: linear 500 from 0.01; cosine rest."),
     "plateau": ("dlkit.schedules.plateau:Plateau", ("ReduceLROnPlateau",), "Multiply by factor when a metric stops improving."),
 }
 TRANSFORMS: Rows = {}
