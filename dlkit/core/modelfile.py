@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.components import import_target
+from dlkit.core.components import ComponentError
 from dlkit.core.data.contract import DataInfo
 from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model, build_user_model
+from dlkit.core.models.build import build_model, build_on_meta, build_user_model
 from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file
-from dlkit.errors import FileRefused
+from dlkit.errors import DataError, FileRefused
 
 FORMAT = "dlkit.model"
 VERSION = 1
@@ -91,7 +91,7 @@ def read_model_file(path: str | Path) -> ModelFile:
         raise FileRefused(path, f"model file version {value.get('version')!r}; this dlkit reads version {VERSION}")
     try:
         spec = ModelSpec.from_dict(value["spec"])
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, DataError) as error:
         raise FileRefused(path, f"its description cannot be read: {error}") from None
     state_dict = value.get("state_dict")
     if not isinstance(state_dict, dict) or not all(isinstance(tensor, Tensor) for tensor in state_dict.values()):
@@ -131,25 +131,27 @@ def _build(file: ModelFile, model: str | Callable[..., nn.Module] | None) -> nn.
     if arch.registry == "user":
         if model is None:
             raise FileRefused(file.path, f"made with the class {arch.name}, which is not part of dlkit; name it again: --model {arch.name}")
-        builder = import_target(model) if isinstance(model, str) else model
-        return build_user_model(builder, arch.options)
+        return build_user_model(model, arch)
     try:
+        _compare_shapes(file, build_on_meta(arch))  # before memory is taken for whatever sizes the file asks for
         return build_model(arch)
-    except Exception as error:
+    except ComponentError as error:
         raise FileRefused(file.path, f"its network {arch.name!r} cannot be built: {error}") from error
 
 
+def _compare_shapes(file: ModelFile, network: nn.Module) -> None:
+    """Raise FileRefused, with the first differences, when the file's tensors are not exactly those of the network."""
+    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in file.state_dict.items()}
+    if own == given:
+        return
+    lines = [f"missing: {name}" for name in own if name not in given]
+    lines += [f"unexpected: {name}" for name in given if name not in own]
+    lines += [f"{name}: {given[name]} in the file, {own[name]} in the network" for name in own if name in given and given[name] != own[name]]
+    shown = "\n  ".join(lines[:8] + ([f"and {len(lines) - 8} more"] if len(lines) > 8 else []))
+    raise FileRefused(file.path, f"its weights do not fit its network:\n  {shown}")
+
+
 def _load_strictly(file: ModelFile, network: nn.Module) -> None:
-    own = network.state_dict()
-    missing = [name for name in own if name not in file.state_dict]
-    unexpected = [name for name in file.state_dict if name not in own]
-    shapes = [
-        f"{name}: {tuple(file.state_dict[name].shape)} in the file, {tuple(tensor.shape)} in the network"
-        for name, tensor in own.items()
-        if name in file.state_dict and file.state_dict[name].shape != tensor.shape
-    ]
-    if missing or unexpected or shapes:
-        lines = [f"missing: {name}" for name in missing] + [f"unexpected: {name}" for name in unexpected] + shapes
-        shown = "\n  ".join(lines[:8] + ([f"and {len(lines) - 8} more"] if len(lines) > 8 else []))
-        raise FileRefused(file.path, f"its weights do not fit its network:\n  {shown}")
+    _compare_shapes(file, network)
     network.load_state_dict(dict(file.state_dict), strict=True)

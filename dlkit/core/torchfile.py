@@ -6,6 +6,7 @@
 
 import io
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,15 +23,20 @@ MAX_MEMBERS = 200_000
 CONVERT_HINT = "convert it once, if you trust where it comes from: dlkit convert {path} NEW.pt --trust-pickle --arch NAME"
 
 
-def read_torch_file(path: str | Path) -> Any:
+def read_torch_file(path: str | Path, *, allow_legacy: bool = False) -> Any:
     """The plain values and tensors (on the CPU) of a file that `torch.save` wrote.
 
-    Raises FileRefused for anything else: missing, truncated, TorchScript, an exported program, or a pickle that names code.
+    `allow_legacy` also reads the format from before torch 1.6, in which many published weights still come. Raises FileRefused
+    for anything else: missing, truncated, TorchScript, an exported program, or a pickle that names code.
     """
     path = Path(path)
-    _check_archive(path)
+    _check_there(path)
+    if not (allow_legacy and _is_legacy(path)):
+        _check_archive(path)
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns about TypedStorage in old files
+            value = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise FileRefused(path, _pickle_reason(path)) from None
     except Exception as error:  # hostile bytes surface as many kinds of error
@@ -39,13 +45,21 @@ def read_torch_file(path: str | Path) -> Any:
     return value
 
 
-def _check_archive(path: Path) -> None:
+def _check_there(path: Path) -> None:
     if not path.exists():
         raise FileRefused(path, "no such file")
     if path.is_dir():
         raise FileRefused(path, "this is a folder; a model or checkpoint file is needed")
     if path.stat().st_size == 0:
         raise FileRefused(path, "the file is empty")
+
+
+def _is_legacy(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80"
+
+
+def _check_archive(path: Path) -> None:
     if not zipfile.is_zipfile(path):
         raise FileRefused(path, _not_an_archive(path))
     try:

@@ -16,6 +16,7 @@ MODELS: Rows = {
 DATASETS: Rows = {
     "digits": ("dlkit.core.data.sources.digits:digits", (), "1,797 handwritten digits of 8x8 pixels, shipped inside dlkit."),
     "fashion_mnist": ("dlkit.core.data.sources.torchvision:fashion_mnist", ("FashionMNIST",), "70,000 pictures of clothes; read in place from Debian's package too."),
+    "emnist": ("dlkit.core.data.sources.torchvision:emnist", ("EMNIST",), "Handwritten letters and digits of 28x28 pixels, in six variants."),
     "imagefolder": ("dlkit.core.data.sources.imagefolder:imagefolder", ("ImageFolder",), "A folder with one folder of images per class, or train/ val/ test/ of those."),
     "csv": ("dlkit.core.data.sources.table:csv", (), "Numeric columns of a csv file, for regression or classification."),
     "fake": ("dlkit.core.data.sources.fake:fake", ("FakeData",), "Random images with a learnable class pattern, for tests and dry runs."),
@@ -47,7 +48,9 @@ SCHEDULES: Rows = {
     "sequence": ("dlkit.schedules.composition:Sequence", (), "Pieces one after another: linear 500 from 0.01; cosine rest."),
     "plateau": ("dlkit.schedules.plateau:Plateau", ("ReduceLROnPlateau",), "Multiply by factor when a metric stops improving."),
 }
-TRANSFORMS: Rows = {}
+TRANSFORMS: Rows = {
+    "alternating_flip": ("dlkit.core.data.augment.flips:AlternatingFlip", (), "Mirror each image in every second epoch."),
+}
 BATCH_TRANSFORMS: Rows = {
     "mixup": ("dlkit.core.data.mixing:MixUp", (), "Blend pairs of samples and their labels."),
     "cutmix": ("dlkit.core.data.mixing:CutMix", (), "Paste a box of one sample into another and mix their labels by area."),
@@ -83,7 +86,7 @@ KINDS: dict[str, Rows] = {
 # Arguments that dlkit fills in itself, by kind: they are no options of a config.
 INJECTED: dict[str, frozenset[str]] = {
     "models": frozenset({"num_classes", "in_channels", "input_size", "weights", "progress", "layers"}),
-    "datasets": frozenset({"root", "download", "train", "split", "transform", "target_transform", "transforms", "seed", "image_set"}),
+    "datasets": frozenset({"root", "download", "train", "split", "transform", "target_transform", "transforms", "seed", "image_set", "context"}),
     "losses": frozenset({"reduction", "size_average", "reduce", "weight"}),
     "optimizers": frozenset({"params", "lr"}),
     "schedules": frozenset({"optimizer", "last_epoch", "verbose", "total"}),

@@ -14,7 +14,7 @@ from dlkit.config.loaded import LoadedConfig
 from dlkit.config.schema import Config
 from dlkit.core.devices import describe_device, torch_settings
 from dlkit.core.evaluation.evaluate import evaluate
-from dlkit.core.models.summary import LayerRow, parameter_count, summarize_layers
+from dlkit.core.models.summary import SummaryRow, parameter_count, summarize
 from dlkit.core.training.memory import explain_out_of_memory
 from dlkit.core.training.preflight import check_first_batch
 from dlkit.core.training.run_folder import check_writable
@@ -28,7 +28,7 @@ class DryRun:
     """What a run would be. Learning rates are those of the first group; `memory_bytes` is the peak so far of the process (CPU) or the device."""
 
     model: str
-    layers: list[LayerRow]
+    layers: list[SummaryRow]
     num_parameters: int
     num_trainable: int
     device: str
@@ -60,7 +60,7 @@ def run_dry(loaded: LoadedConfig, *, out: Path | None = None, report: Report = i
     with torch_settings(threads=threads, deterministic=runtime.deterministic), explain_out_of_memory(loaded.config):
         job = build_job(loaded, report=report)
         check_first_batch(job.learner.model, job.data.train, job.learner.scoring, job.data.info, loaded)
-        layers = summarize_layers(job.learner.model, job.data.info.input_size)
+        layers = summarize(job.learner.model, job.data.info.input_size)
         planned = _planned_lrs(job)
         losses, step_s = _two_steps(job)
         eval_s = _one_eval_batch(job)
@@ -99,7 +99,7 @@ def _one_eval_batch(job: Job) -> float:
     return time.monotonic() - started
 
 
-def _describe(job: Job, layers: list[LayerRow], lrs: list[float], losses: list[float], *, step_s: float, eval_s: float) -> DryRun:
+def _describe(job: Job, layers: list[SummaryRow], lrs: list[float], losses: list[float], *, step_s: float, eval_s: float) -> DryRun:
     total, trainable = parameter_count(job.learner.model)
     val_batches = job.data.val.num_batches if job.data.val else 0
     splits = {"train": job.data.train, "val": job.data.val, "test": job.data.test}

@@ -34,8 +34,8 @@ class BestSoFar:
     epoch: int | None = None
 
     def observe(self, value: float, epoch: int) -> bool:
-        """Take a value in; whether it is the best now."""
-        if not is_better(value, self.value, mode=self.mode):
+        """Take a value in; whether it is the best now. Of equal values the later one counts: it was trained for longer."""
+        if value != self.value and not is_better(value, self.value, mode=self.mode):
             return False
         self.value, self.epoch = value, epoch
         return True

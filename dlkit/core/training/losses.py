@@ -61,6 +61,8 @@ def build_loss(section: LossSection, info: DataInfo, *, targets: Callable[[], Te
     check_options(builder, options, injected=("weight", "size_average", "reduce", "reduction"), also_known=("class_weights",))
     if weights is not None:
         options["weight"] = weights
+    if builder is nn.KLDivLoss:
+        options["reduction"] = "batchmean"  # its `mean` divides by elements and is not the divergence, as torch warns
     module = builder(**options).to(device)
     return _wrap(module, name, info, class_weights=weights)
 

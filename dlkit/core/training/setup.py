@@ -10,16 +10,19 @@ from torch import nn
 
 from dlkit.config.loaded import LoadedConfig
 from dlkit.config.places import Path as KeyPath
-from dlkit.config.schema import Config, Segments
+from dlkit.config.schema import Config, Normalization, Segments
+from dlkit.config.schema import Data as DataSection
 from dlkit.core.components import ComponentError
 from dlkit.core.data.build import build_data
 from dlkit.core.data.contract import Data, DataInfo
+from dlkit.core.data.splits import pick_eval_batch_size, pick_loader_options
+from dlkit.core.data.store import MemorySplit
 from dlkit.core.devices import pick_device
 from dlkit.core.evaluation.evaluate import Scoring
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model, plan_arch
 from dlkit.core.models.checkpointing import enable_checkpointing
-from dlkit.core.models.weights import initialize_from
+from dlkit.core.models.weights import WeightsReport, load_initial_weights
 from dlkit.core.training.ema import Ema
 from dlkit.core.training.fit import Plan
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping, pick_mode
@@ -30,6 +33,7 @@ from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze
 from dlkit.core.training.precision import Precision, pick_precision
 from dlkit.core.training.random_state import seed_everything
 from dlkit.core.training.records import metric_columns
+from dlkit.errors import ConfigError, UsageError
 from dlkit.events import Note, Report
 
 MOST_STEP_LINES = 10_000
@@ -59,8 +63,6 @@ def build_job(loaded: LoadedConfig, *, report: Report) -> Job:
     device = pick_device(config.runtime.device)
     seed_everything(config.seed)
     data = build_data(loaded, device=device, seed=config.seed, report=report)
-    for note in data.notes:
-        report(Note(note))
     arch, model = _build_model(loaded, data.info, device, report)
     precision = pick_precision(config.train.amp, device)
     if precision.note:
@@ -79,9 +81,11 @@ def at_section(loaded: LoadedConfig, *path: str | int) -> Iterator[None]:
     """Put a place to errors about a component: the key of its option where one is known, else the section."""
     try:
         yield
-    except ComponentError as error:
-        key: KeyPath = (*path, error.option) if error.option else path
-        raise loaded.error(key, str(error), at="key" if error.option else "value") from error
+    except ConfigError:
+        raise
+    except UsageError as error:
+        option = error.option if isinstance(error, ComponentError) else None
+        raise loaded.error((*path, option) if option else path, str(error), at="key" if option else "value") from error
 
 
 def _build_model(loaded: LoadedConfig, info: DataInfo, device: torch.device, report: Report) -> tuple[Arch, nn.Module]:
@@ -90,9 +94,19 @@ def _build_model(loaded: LoadedConfig, info: DataInfo, device: torch.device, rep
         arch = plan_arch(section, input_size=info.input_size, num_outputs=info.num_outputs)
         model = build_model(arch, allow_user=True)
         if section.weights is not None:
-            for line in initialize_from(section.weights, model, arch):
-                report(Note(line))
+            report(Note(_describe_weights(section.weights, load_initial_weights(model, arch, section.weights))))
     return arch, model.to(device)
+
+
+def _describe_weights(source: str, loaded: WeightsReport) -> str:
+    parts = [f"{loaded.num_loaded} tensors from {source}"]
+    if loaded.head:
+        parts.append(f"new head, for another number of classes: {', '.join(loaded.head)}")
+    if loaded.fitted:
+        parts.append(f"fitted to the input channels: {', '.join(loaded.fitted)}")
+    if loaded.ignored:
+        parts.append(f"not used: {len(loaded.ignored)} tensors of auxiliary heads")
+    return "; ".join(parts)
 
 
 def _build_scoring(loaded: LoadedConfig, data: Data, precision: Precision) -> Scoring:
@@ -211,7 +225,23 @@ def _resolve(config: Config, data: Data, arch: Arch, learner: Learner, plan: Pla
         "runtime": {"device": str(precision.device)},
     }
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in updates.items()}
-    return config.model_copy(update=sections | {"task": info.task, "data": data.resolved})
+    return config.model_copy(update=sections | {"task": info.task, "data": _resolve_data(config.data, data, precision.device)})
+
+
+def _resolve_data(section: DataSection, data: Data, device: torch.device) -> DataSection:
+    info = data.info
+    loader = pick_loader_options(section, device)
+    normalize = Normalization(mean=list(info.mean), std=list(info.std)) if info.mean and info.std else "none"
+    return section.model_copy(
+        update={
+            "normalize": normalize,
+            "cache": "memory" if isinstance(data.train, MemorySplit) else "none",
+            "eval_batch_size": pick_eval_batch_size(section),
+            "num_workers": loader.num_workers,
+            "pin_memory": loader.pin_memory,
+            "persistent_workers": loader.persistent_workers,
+        }
+    )
 
 
 def _pick_log_every(config: Config, plan: Plan) -> int:
