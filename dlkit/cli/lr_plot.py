@@ -2,18 +2,18 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dlkit.cli.lr_plot_request import Frame, Request, config_changes, load_metrics, plan_run, read_request
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from dlkit.schedules.audit import Finding
     from dlkit.schedules.picture import Look
     from dlkit.schedules.schedule import Schedule
-    from dlkit.schedules.audit import Finding
     from dlkit.schedules.trace import Trace
 
     Traced = tuple[Trace, list[Finding]]
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 CONTEXT_SETTINGS = {"ignore_unknown_options": True}
 EPILOG = """A curve's own options follow as option=value or --option value: lr-plot step --step-size 30 --epochs 90;
 lr-plot cosine eta_min=1e-5. Names and options: `dlkit list schedules`."""
-DEFAULT_EPOCHS = 100
+
+DEFAULT_LR = 0.1
 
 Words = Annotated[
     list[str],
@@ -32,7 +33,12 @@ Words = Annotated[
         show_default=False,
     ),
 ]
-Lr = Annotated[float, typer.Option("--lr", "--max-lr", help="The base learning rate; of a one-cycle the peak.")]
+Lr = Annotated[
+    float | None,
+    typer.Option(
+        "--lr", "--max-lr", help="The base learning rate, of a one-cycle the peak; default 0.1.", show_default=False
+    ),
+]
 Epochs = Annotated[
     int | None,
     typer.Option("--epochs", min=1, help="Length of the run; 100 unless steps are given.", show_default=False),
@@ -67,7 +73,7 @@ Height = Annotated[int, typer.Option("--height", min=3, max=60, help="Rows of th
 
 def lr_plot(
     words: Words,
-    lr: Lr = 0.1,
+    lr: Lr = None,
     epochs: Epochs = None,
     steps: Steps = None,
     steps_per_epoch: PerEpoch = None,
@@ -86,15 +92,17 @@ def lr_plot(
 ) -> None:
     """Plot a learning-rate schedule in the terminal and say what is odd about it.
 
-    lr[k] is the value that the k-th optimizer.step() uses, k from 0: the numbers that `dlkit train` uses.
+    Step k, counted from 0, is the k-th optimizer.step(); the values are those that `dlkit train` uses.
     """
     request = read_request(words)
     values = load_metrics(metrics, series)
     if request.config is not None:
-        raise NotImplementedError
-    run = plan_run(epochs, steps, steps_per_epoch, num_metrics=len(values or ()))
-    frame = Frame(*run, unit=unit, warmup=warmup, warmup_from=warmup_from)
-    traces = trace_all(request, frame, lr=lr, metrics=values)
+        changes = config_changes(lr=lr, epochs=epochs, steps=steps, unit=unit, warmup=warmup, warmup_from=warmup_from)
+        traces = [trace_config(request, changes, steps_per_epoch=steps_per_epoch, metrics=values)]
+    else:
+        run = plan_run(epochs, steps, steps_per_epoch, num_metrics=len(values or ()))
+        frame = Frame(*run, unit=unit, warmup=warmup, warmup_from=warmup_from)
+        traces = trace_all(request, frame, lr=DEFAULT_LR if lr is None else lr, metrics=values)
     show(
         traces,
         output or (),
@@ -105,129 +113,29 @@ def lr_plot(
     )
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the words on the line say: schedules with their options, or a config with overrides."""
-
-    names: tuple[str, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-    config: Path | None = None
-    overrides: tuple[str, ...] = ()
-
-
-def read_request(words: Sequence[str]) -> Request:
-    """Sort the words: names, a composition, a config file, options. Raises UsageError for what is none of them."""
-    from dlkit.schedules.options import read_plain
-
-    names: list[str] = []
-    options: dict[str, Any] = {}
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        if word.startswith("--"):
-            option, value = _read_flag(word, rest)
-            options[option] = value
-        elif ";" in word or " " in word.strip():
-            names = [name for name in names if name not in ("seq", "sequence")] + ["sequence"]
-            options["pieces"] = word
-        elif "=" in word:
-            option, _, text = word.partition("=")
-            options[option] = read_plain(text)
-        else:
-            names += [name for name in word.split(",") if name]
-    if names and names[0].endswith((".yaml", ".yml")):
-        return Request(
-            config=Path(names[0]), overrides=tuple(word for word in words if "=" in word or word.startswith("~"))
-        )
-    if not names:
-        raise UsageError("which schedule? For example: dlkit lr-plot cosine --lr 0.1 --epochs 90 --steps-per-epoch 391")
-    return Request(tuple(names), options)
-
-
-def _read_flag(word: str, rest: list[str]) -> tuple[str, Any]:
-    """`--step-size 30`, `--step-size=30`, `--three-phase`, `--no-cycle-momentum`; takes its value off the rest."""
-    from dlkit.schedules.options import read_plain
-
-    option, has_value, text = word.removeprefix("--").partition("=")
-    option = option.replace("-", "_")
-    if not has_value and option.startswith("no_"):
-        return option.removeprefix("no_"), False
-    if not has_value:
-        if not rest or rest[0].startswith("--") or option == "three_phase":
-            return option, True
-        text = rest.pop(0)
-    return option, read_plain(text)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The run that a schedule is placed in."""
-
-    total_steps: int
-    steps_per_epoch: int
-    unit: str = "auto"
-    warmup: str = "0"
-    warmup_from: float = 0.01
-
-    @property
-    def warmup_steps(self) -> int:
-        """The warm-up in steps, at most the run."""
-        from dlkit.schedules.composition import length_in_steps
-
-        try:
-            steps = length_in_steps(self.warmup, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch)
-        except ValueError as error:
-            raise UsageError(f"--warmup: {error}") from None
-        return min(steps, self.total_steps)
-
-
-def plan_run(
-    epochs: int | None, steps: str | None, steps_per_epoch: int | None, *, num_metrics: int = 0
-) -> tuple[int, int]:
-    """Total steps and steps per epoch. A plateau's metrics, one per epoch, give the length if nothing else does."""
-    if steps is None:
-        per_epoch = steps_per_epoch or 1
-        return (epochs or num_metrics or DEFAULT_EPOCHS) * per_epoch, per_epoch
-    total = read_count(steps)
-    if epochs and steps_per_epoch and epochs * steps_per_epoch != total:
-        raise UsageError(
-            f"--steps {total} is not --epochs {epochs} times --steps-per-epoch {steps_per_epoch}; leave one out"
-        )
-    return total, steps_per_epoch or (-(-total // epochs) if epochs else 1)
-
-
-def read_count(text: str) -> int:
-    """A number of steps: `5000`, `10k`, `1.5M`."""
-    scale = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower(), 1)
-    try:
-        count = round(float(text[:-1] if scale > 1 else text) * scale)
-    except (ValueError, OverflowError):
-        count = 0
-    if count < 1:
-        raise UsageError(f"--steps: expected a number of steps such as 5000 or 10k, got {text!r}")
-    return count
-
-
-def load_metrics(metrics: str | None, series: str | None) -> list[float] | None:
-    """What a plateau is to see, from a file's column or from the line."""
-    from dlkit.schedules.metrics import load_column, read_series
-
-    if metrics is None:
-        return None if series is None else read_series(series)
-    path, colon, column = metrics.rpartition(":")
-    if not colon:
-        raise UsageError(f"--metrics: expected FILE:COLUMN such as runs/x/metrics.csv:val_loss, got {metrics!r}")
-    return load_column(Path(path), column)
-
-
 def trace_all(request: Request, frame: Frame, *, lr: float, metrics: Sequence[float] | None) -> "list[Traced]":
-    """Follow every schedule of the request. An option goes to the schedules that take it; one that none takes is an error."""
+    """Follow every schedule of the request. An option goes to the schedules that take it, at least to one."""
     if not lr > 0:
         raise UsageError(f"--lr must be above 0, got {lr:g}")
     return [
         _trace_one(name, options, frame, lr=lr, metrics=metrics)
         for name, options in zip(request.names, _share_options(request), strict=True)
     ]
+
+
+def trace_config(
+    request: Request, changes: Sequence[str], *, steps_per_epoch: int | None, metrics: Sequence[float] | None
+) -> "Traced":
+    """Follow the schedule that `dlkit train` uses for a config; the data are opened to count steps unless given."""
+    from dlkit.config import load_config
+
+    assert request.config is not None
+    loaded = load_config(request.config, overrides=[*request.overrides, *changes])
+    from dlkit.core.training.planned_schedule import plan_schedule  # brings torch, so only for a config that is right
+
+    accumulate = loaded.config.train.accumulate
+    schedule, lr = plan_schedule(loaded, num_batches=steps_per_epoch and steps_per_epoch * accumulate)
+    return _follow(schedule, lr, metrics)
 
 
 def _share_options(request: Request) -> list[dict[str, Any]]:
@@ -254,21 +162,24 @@ def known_options(name: str) -> tuple[str, ...] | None:
 def _trace_one(
     name: str, options: Mapping[str, Any], frame: Frame, *, lr: float, metrics: Sequence[float] | None
 ) -> "Traced":
-    from dlkit.schedules.audit import Finding, audit
-    from dlkit.schedules.trace import follow
+    from dlkit.schedules.audit import Finding
 
     filled = _fill_in(name, options, frame, lr=lr)
     schedule = _build(name, {**options, **filled}, frame, lr=lr)
+    trace, findings = _follow(schedule, lr, metrics)
+    words = {option: f"{value:.6g}" if isinstance(value, float) else f"{value}" for option, value in filled.items()}
+    advice = "is only for this plot: a config has to give it"
+    return trace, findings + [Finding("stand-in", f"{option}={value} {advice}") for option, value in words.items()]
+
+
+def _follow(schedule: "Schedule", lr: float, metrics: Sequence[float] | None) -> "Traced":
+    from dlkit.schedules.audit import audit
+    from dlkit.schedules.trace import follow
+
     if schedule.is_plateau and metrics is None:
         raise UsageError("plateau follows a metric: give --metrics FILE:COLUMN or --series '1 0.8 0.7*10'")
     trace = follow(schedule, lr, metrics)
-    notes = [
-        Finding("stand-in", f"{option}={value:.6g} is only for this plot: a config has to give it")
-        if isinstance(value, float)
-        else Finding("stand-in", f"{option}={value} is only for this plot: a config has to give it")
-        for option, value in filled.items()
-    ]
-    return trace, [*audit(trace), *notes]
+    return trace, audit(trace)
 
 
 def _fill_in(name: str, options: Mapping[str, Any], frame: Frame, *, lr: float) -> dict[str, Any]:

@@ -3,13 +3,15 @@
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from dlkit.errors import OutputError, UsageError
 from dlkit.schedules.audit import Finding
+from dlkit.schedules.schedule import shown_options
 from dlkit.schedules.trace import Trace, summarize
 
 SCHEMA = "dlkit.lr-plot/1"
@@ -88,10 +90,9 @@ def _finite(value: Any) -> Any:
 
 def _plain_trace(trace: Trace, findings: Iterable[Finding]) -> dict[str, Any]:
     schedule = trace.schedule
-    options = {field.name: getattr(schedule.curve, field.name) for field in fields(schedule.curve) if field.repr}
     plain: dict[str, Any] = {
         "name": trace.name,
-        "options": options,
+        "options": shown_options(schedule.curve),
         "unit": schedule.unit,
         "warmup_steps": schedule.warmup_steps,
         "warmup_from": schedule.warmup_from,
@@ -120,7 +121,8 @@ def save_figure(path: Path, traces: Sequence[Trace], *, is_log: bool) -> None:
         rates.step(range(len(trace.lrs)), trace.lrs, where="post", label=name)
         if trace.momenta is not None:
             axes[1][0].step(range(len(trace.momenta)), trace.momenta, where="post", label=name)
-    rates.set(ylabel="learning rate", yscale="log" if is_log else "linear", title=_title(traces))
+    rates.set(ylabel="learning rate", yscale="log" if is_log else "linear")
+    rates.set_title(fill(_title(traces), 100), fontsize=9)
     if not is_log:
         rates.set_ylim(bottom=0)
     if len(traces) > 1:

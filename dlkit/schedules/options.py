@@ -102,7 +102,7 @@ def read_plain(text: str) -> Any:
 
 
 def stand_ins(name: str, given: Mapping[str, Any], *, length: int, base_lr: float) -> dict[str, Any]:
-    """Values for a plot in place of needed options that were not given, fitting a run of this length in the curve's unit."""
+    """Values for a plot in place of needed options that were not given; `length` is the run's in the curve's unit."""
     values: dict[str, Any] = {
         "step_size": max(length // 3, 1),
         "milestones": [length // 2, 3 * length // 4],

@@ -9,6 +9,7 @@ from dlkit.schedules.canvas import Canvas, Scale, fit_scale
 from dlkit.schedules.trace import Marker, Summary, Trace, find_markers, summarize
 
 GUTTER = 9  # characters in front of the axis
+PLAIN = {"·": "-", "┤": "|", "└": "+", "┬": "+", "─": "-", "▲": "^", "⚠": "!", "…": "..."}
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -25,16 +26,7 @@ class Look:
         """The text, in ASCII if that is asked for."""
         if not self.is_ascii:
             return text
-        for symbol, letter in {
-            "·": "-",
-            "┤": "|",
-            "└": "+",
-            "┬": "+",
-            "─": "-",
-            "▲": "^",
-            "⚠": "!",
-            "…": "...",
-        }.items():
+        for symbol, letter in PLAIN.items():
             text = text.replace(symbol, letter)
         return text.encode("ascii", "replace").decode()
 
@@ -49,7 +41,8 @@ def draw_trace(trace: Trace, findings: Iterable[Finding], look: Look) -> list[st
     for label, values in (("momentum", trace.momenta), ("metric", trace.metrics)):
         if values:
             lines += [f"{'':{GUTTER}} {label}", *_plot([values], look, rows=4, from_zero=False)]
-    lines += [_figures(trace, summary), *_wrapped(trace.schedule.describe(), look.width, hang=3)]
+    lines += _wrapped(_figures(summary), look.width, hang=3)
+    lines += _wrapped(trace.schedule.describe(), look.width, hang=3)
     if markers:
         lines += _wrapped(f"▲ {_marker_words(markers)}", look.width, hang=3)
     lines += draw_findings(findings, look.width)
@@ -72,16 +65,12 @@ def draw_comparison(traces: Sequence[Trace], findings: Sequence[Iterable[Finding
 def compare_table(traces: Sequence[tuple[str, Trace]]) -> list[str]:
     """One row per schedule: peak, where it is, mean, area, first, last used, share of steps under 1 % of the peak."""
     width = max(len(trace.name) for _, trace in traces) + 2
-    head = f" {'':{width}} {'peak':>9} {'at':>8} {'mean':>9} {'area':>9} {'first':>9} {'last':>9} {'<1%':>6}"
-    rows = [head]
+    rows = [f" {'':{width}}{'peak':>8}{'at':>7}{'mean':>8}{'area':>8}{'first':>8}{'last':>8}{'<1%':>6}"]
     for letter, trace in traces:
         summary = summarize(trace)
-        figures = (summary.mean, summary.area, summary.first, summary.last)
-        rows.append(
-            f" {letter} {trace.name:{width - 2}} {say(summary.peak):>9} {say_count(summary.peak_step):>8} "
-            + " ".join(f"{say(value):>9}" for value in figures)
-            + f" {summary.tiny_share:>6.0%}"
-        )
+        figures = "".join(f"{say(value):>8}" for value in (summary.mean, summary.area, summary.first, summary.last))
+        name = f" {letter} {trace.name:{width - 2}}"
+        rows.append(f"{name}{say(summary.peak):>8}{say_count(summary.peak_step):>7}{figures}{summary.tiny_share:>6.0%}")
     return rows
 
 
@@ -95,7 +84,7 @@ def _title(trace: Trace, summary: Summary, width: int) -> list[str]:
     left = f" lr-plot · {warmup}{trace.name} · {_run_words(trace)}"
     right = f"peak {say(summary.peak)} @ {summary.peak_step:,}"
     if len(left) + 2 + len(right) > width:
-        return [left, f"{right:>{width}}"]
+        return [*_wrapped(left.strip(), width, hang=3), f"{right:>{width}}"]
     return [f"{left}{right:>{width - len(left)}}"]
 
 
@@ -105,7 +94,7 @@ def _run_words(trace: Trace) -> str:
     if schedule.steps_per_epoch == 1:
         return steps
     epochs = schedule.total_steps / schedule.steps_per_epoch
-    return f"{steps} ({epochs:.4g} epochs of {schedule.steps_per_epoch:,})"
+    return f"{steps}, {epochs:.4g} epochs"
 
 
 def _plot(
@@ -162,9 +151,9 @@ def _labels(name: str, labels: dict[int, str], columns: int) -> str:
     return f"{name:>{GUTTER}}  {''.join(text)}".rstrip()
 
 
-def _figures(trace: Trace, summary: Summary) -> str:
+def _figures(summary: Summary) -> str:
     tiny = f"steps below 1 % of peak: {summary.tiny_share:.1%}"
-    return f" first {say(summary.first)} · last used {say(summary.last)} · mean {say(summary.mean)} · {tiny}"
+    return f"first {say(summary.first)} · last used {say(summary.last)} · mean {say(summary.mean)} · {tiny}"
 
 
 def _marker_words(markers: Sequence[Marker]) -> str:

@@ -13,10 +13,11 @@ base rate (one-cycle, linear, cyclic) is met where it begins instead of at the b
 """
 
 from dataclasses import dataclass, fields
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from dlkit.schedules.curves import Curve
 from dlkit.schedules.plateau import Plateau
+from dlkit.schedules.tabulated import Tabulated
 
 
 @runtime_checkable
@@ -91,12 +92,18 @@ class Schedule:
 
     def describe(self) -> str:
         """One line for people: the warm-up, then the curve with all its options."""
-        shown = [field.name for field in fields(self.curve) if field.repr]
-        options = ", ".join(f"{name}={_plain(getattr(self.curve, name))}" for name in shown)
+        options = ", ".join(f"{name}={_plain(value)}" for name, value in shown_options(self.curve).items())
         curve = f"{self.name}({options}) per {self.unit}"
         if not self.warmup_steps:
             return curve
         return f"warm-up over {self.warmup_steps:,} steps from {self.warmup_from:g} of it, then {curve}"
+
+
+def shown_options(curve: Curve | Plateau) -> dict[str, Any]:
+    """The options of a curve as a config would write them."""
+    if isinstance(curve, Tabulated):
+        return dict(curve.options)
+    return {field.name: getattr(curve, field.name) for field in fields(curve)}
 
 
 def _plain(value: object) -> str:

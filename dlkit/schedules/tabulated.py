@@ -2,16 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from dlkit.schedules.curves import Curve
 
 
 @dataclass(frozen=True)
 class Tabulated(Curve):
-    """Rates by base rate and step, and the momentum by step if it moves; the last values are held."""
+    """Rates by base rate and step, and the momentum by step if it moves; the last values are held.
+
+    `options` are those of the scheduler that was written down.
+    """
 
     rates: Mapping[float, Sequence[float]] = field(repr=False)
     momenta: Sequence[float] | None = field(default=None, repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def lr(self, step: int, base_lr: float) -> float:
         """The rate that was written down. Raises KeyError for a base rate that was not."""

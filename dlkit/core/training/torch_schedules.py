@@ -46,17 +46,17 @@ def build_torch_schedule(
     builder = find_scheduler(name)
     if builder is None:
         raise ComponentError(f"no scheduler {name!r} in torch.optim.lr_scheduler; your own: package.module:attr")
+    options = _filled(builder, options, base_lrs, length=frame.length)
+    check_options(builder, options, injected=INJECTED)
     rates, momenta = tabulate(builder, options, base_lrs, length=frame.length)
     table = {base: [row[index] for row in rates] for index, base in enumerate(base_lrs)}
-    return replace(frame, name=name.rpartition(":")[2], curve=Tabulated(table, momenta))
+    return replace(frame, name=name.rpartition(":")[2], curve=Tabulated(table, momenta, options))
 
 
 def tabulate(
     builder: Builder, options: Mapping[str, Any], base_lrs: Sequence[float], *, length: int
 ) -> tuple[list[list[float]], list[float] | None]:
     """The rates of all groups, and the momentum if it moves, that a scheduler gives in its first `length` steps."""
-    options = _filled(builder, options, base_lrs, length=length)
-    check_options(builder, options, injected=INJECTED)
     optimizer = _dummy_optimizer(base_lrs)
     rates, momenta = [], []
     title = getattr(builder, "__name__", str(builder))
@@ -98,7 +98,7 @@ def _build(builder: Builder, optimizer: Optimizer, options: Mapping[str, Any], t
     except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise ComponentError(f"{title} cannot be built: {error}") from error
     if not callable(getattr(scheduler, "step", None)):
-        raise ComponentError(f"{title} gives a {type(scheduler).__name__} without step(); a scheduler is needed")
+        raise ComponentError(f"{title} gives {type(scheduler).__name__}, which has no step(); a scheduler is needed")
     return scheduler
 
 
