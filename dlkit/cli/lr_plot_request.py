@@ -10,6 +10,7 @@ from dlkit.config.quantities import parse_length
 from dlkit.errors import UsageError
 
 DEFAULT_EPOCHS = 100
+MOST_STEPS = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,16 @@ def plan_run(
     """Total steps and steps per epoch. A plateau's metrics, one per epoch, give the length if nothing else does."""
     if steps is None:
         per_epoch = steps_per_epoch or 1
-        return (epochs or num_metrics or DEFAULT_EPOCHS) * per_epoch, per_epoch
-    total = read_count(steps)
-    if epochs and steps_per_epoch and epochs * steps_per_epoch != total:
-        raise UsageError(
-            f"--steps {total} is not --epochs {epochs} times --steps-per-epoch {steps_per_epoch}; leave one out"
-        )
-    return total, steps_per_epoch or (-(-total // epochs) if epochs else 1)
+        total = (epochs or num_metrics or DEFAULT_EPOCHS) * per_epoch
+    else:
+        total = read_count(steps)
+        per_epoch = steps_per_epoch or (-(-total // epochs) if epochs else 1)
+        if epochs and steps_per_epoch and epochs * steps_per_epoch != total:
+            given = f"--epochs {epochs} times --steps-per-epoch {steps_per_epoch}"
+            raise UsageError(f"--steps {total} is not {given}; leave one out")
+    if total > MOST_STEPS:
+        raise UsageError(f"{total:,} steps are too many to follow one by one; the most is {MOST_STEPS:,}")
+    return total, per_epoch
 
 
 def read_count(text: str) -> int:

@@ -145,6 +145,7 @@ def test_counts():
         (["cosine", "--lr", "0"], "--lr must be above 0"),
         (["cosine", "--lr", "nan"], "--lr must be above 0"),
         (["cosine", "--steps", "many"], "--steps: expected a number of steps such as 5000 or 10k, got 'many'"),
+        (["cosine", "--steps", "1000M"], "1,000,000,000 steps are too many"),
         (["cosine", "--steps", "0"], "--steps: expected a number"),
         (["cosine", "--steps", "100", "--epochs", "3", "--steps-per-epoch", "10"], "leave one out"),
         (["cosine", "--warmup", "5 weeks"], "--warmup: expected a share"),
