@@ -10,7 +10,7 @@ from dlkit.config.quantities import parse_length
 from dlkit.errors import UsageError
 
 DEFAULT_EPOCHS = 100
-MOST_STEPS = 20_000_000
+MOST_STEPS = 5_000_000
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,6 @@ from typing import Any
 from dlkit.errors import DataError, UsageError
 
 
-MOST_TIMES = 100_000
-
-
 def load_column(path: Path, column: str) -> list[float]:
     """The numbers of a column of a `.csv` or `.jsonl` file, in order; rows without a value are skipped.
 
@@ -68,8 +65,10 @@ def read_series(text: str) -> list[float]:
     values: list[float] = []
     for word in text.replace(",", " ").split():
         value, star, times = word.partition("*")
+        if len(times) > 6:
+            raise UsageError(f"{word!r} in the series stands for too many values; the most is 999999 times")
         try:
-            values += [float(value)] * (min(int(times), MOST_TIMES) if star else 1)
+            values += [float(value)] * (int(times) if star else 1)
         except ValueError:
             raise UsageError(f"{word!r} in the series is neither a number nor number*times, such as 0.7*5") from None
     if not values:

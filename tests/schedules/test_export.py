@@ -118,6 +118,6 @@ def test_broken_metrics_are_data_errors(tmp_path):
 
 def test_a_series_by_hand():
     assert read_series("1, 0.8 0.7*3") == [1.0, 0.8, 0.7, 0.7, 0.7]
-    for text in ("", "1 two", "0.7*x"):
+    for text in ("", "1 two", "0.7*x", "0.7*10000000"):
         with pytest.raises(UsageError, match="series"):
             read_series(text)
