@@ -39,11 +39,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--width", type=int, default=32)
     arguments = parser.parse_args()
-    print(f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    print(
+        f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    )
     plain = small_cnn(1, 10, input_size=(1, 28, 28), width=arguments.width)
     last = small_cnn(1, 10, input_size=(1, 28, 28), width=arguments.width).to(memory_format=torch.channels_last)
     inputs, targets = torch.randn(BATCH, 1, 28, 28), torch.randint(0, 10, (BATCH,))
-    cases = {"NCHW fp32": (plain, inputs, False), "channels_last fp32": (last, inputs.contiguous(memory_format=torch.channels_last), False)}
+    cases = {
+        "NCHW fp32": (plain, inputs, False),
+        "channels_last fp32": (last, inputs.contiguous(memory_format=torch.channels_last), False),
+    }
     if has_native_bf16():
         cases |= {f"{name.split()[0]} bf16": (model, x, True) for name, (model, x, _) in cases.items()}
     speeds: dict[str, list[float]] = {name: [] for name in cases}
@@ -54,7 +59,9 @@ def main() -> None:
                 speeds[name].append(speed)
     for name, found in speeds.items():
         ratios = [speed / base for speed, base in zip(found, speeds["NCHW fp32"], strict=True)]
-        print(f"{name:20} {statistics.median(found):7.0f} images/s   ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+        print(
+            f"{name:20} {statistics.median(found):7.0f} images/s   ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        )
 
 
 if __name__ == "__main__":

@@ -96,22 +96,40 @@ def test_wrong_number_of_channels(dlkit, write_config, tmp_path):
         " nn.Linear(4, num_classes))\n"
     )
     path = write_config(BASE.replace("{name: small_cnn, width: 4}", "./net.py:net"))
-    refused(dlkit("train", path, "--out", tmp_path / "run"), 2, "layer '0' (Conv2d)", "expects 1 channels, not 3", "cfg.yaml:3")
+    refused(
+        dlkit("train", path, "--out", tmp_path / "run"),
+        2,
+        "layer '0' (Conv2d)",
+        "expects 1 channels, not 3",
+        "cfg.yaml:3",
+    )
     assert not (tmp_path / "run").exists()
 
 
 def test_asked_for_channels_that_the_data_do_not_have(dlkit, write_config):
-    refused(dlkit("train", write_config(BASE.replace("width: 4", "width: 4, in_channels: 1"))), 2, "3 channels", "cfg.yaml:3")
+    refused(
+        dlkit("train", write_config(BASE.replace("width: 4", "width: 4, in_channels: 1"))),
+        2,
+        "3 channels",
+        "cfg.yaml:3",
+    )
 
 
 def test_network_with_the_wrong_number_of_outputs(dlkit, write_config, tmp_path):
-    (tmp_path / "net.py").write_text("from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(768, 5))\n")
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(768, 5))\n"
+    )
     path = write_config(BASE.replace("{name: small_cnn, width: 4}", "./net.py:net"))
     refused(dlkit("train", path), 2, "(N, 5)", "3 classes")
 
 
 def test_layer_mistake_is_told_by_layer(dlkit, write_config):
-    path = write_config(BASE.replace("{name: small_cnn, width: 4}", "{name: layers, layers: [{conv: {out: 8, kernel: 3}}, flatten, {linear: {in: 512, out: auto}}]}"))
+    path = write_config(
+        BASE.replace(
+            "{name: small_cnn, width: 4}",
+            "{name: layers, layers: [{conv: {out: 8, kernel: 3}}, flatten, {linear: {in: 512, out: auto}}]}",
+        )
+    )
     refused(dlkit("train", path), 2, "layer 3 (linear)", "expects 512 features, gets 1568 (8x14x14)")
 
 
@@ -144,7 +162,9 @@ def test_unknown_option_of_the_command(dlkit, write_config):
 
 
 def test_unknown_device(dlkit, write_config):
-    refused(dlkit("train", write_config(BASE), "--device", "gpu"), 2, "expected auto, cpu, cuda, cuda:1 or mps, got 'gpu'")
+    refused(
+        dlkit("train", write_config(BASE), "--device", "gpu"), 2, "expected auto, cpu, cuda, cuda:1 or mps, got 'gpu'"
+    )
     refused(dlkit("train", write_config(BASE), "--device", "cuda:9"), 2, "torch sees")
 
 
@@ -153,7 +173,11 @@ def test_fp16_on_a_cpu(dlkit, write_config):
 
 
 def test_glob_that_matches_nothing(dlkit, write_config):
-    refused(dlkit("train", write_config(BASE), "optimizer.groups=[{match: 'fz.*', freeze: true}]"), 2, "matches no parameter")
+    refused(
+        dlkit("train", write_config(BASE), "optimizer.groups=[{match: 'fz.*', freeze: true}]"),
+        2,
+        "matches no parameter",
+    )
 
 
 def test_unknown_metric(dlkit, write_config):

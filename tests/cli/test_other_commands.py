@@ -112,9 +112,13 @@ def test_predict_agrees_with_the_model(dlkit, digits_model, tmp_path):
     lines = [json.loads(line) for line in done.out.splitlines()]
     with torch.inference_mode():
         probabilities = package.load_model(digits_model.model_path)(batch.inputs[:12]).softmax(1)
-    assert [line["predictions"][0]["class"] for line in lines] == [str(label) for label in probabilities.argmax(1).tolist()]
+    assert [line["predictions"][0]["class"] for line in lines] == [
+        str(label) for label in probabilities.argmax(1).tolist()
+    ]
     for line, row in zip(lines, probabilities, strict=True):
-        assert [entry["probability"] for entry in line["predictions"]] == pytest.approx(row.topk(3).values.tolist(), abs=1e-4)
+        assert [entry["probability"] for entry in line["predictions"]] == pytest.approx(
+            row.topk(3).values.tolist(), abs=1e-4
+        )
     table = dlkit("predict", digits_model.model_path, folder / "00.png")
     assert table.code == 0 and "00.png" in table.out and "%" in table.out
 

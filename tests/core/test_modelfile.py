@@ -117,7 +117,9 @@ def test_truncated_and_flipped_bytes_are_refused_or_equal(saved, tmp_path):
     damaged = [whole[: len(whole) * part // 24] for part in range(24)]
     for _ in range(150):
         position = generator.randrange(len(whole))
-        damaged.append(whole[:position] + bytes([whole[position] ^ (1 << generator.randrange(8))]) + whole[position + 1 :])
+        damaged.append(
+            whole[:position] + bytes([whole[position] ^ (1 << generator.randrange(8))]) + whole[position + 1 :]
+        )
     num_refused = 0
     for data in damaged:
         path.write_bytes(data)

@@ -69,7 +69,7 @@ def build_job(loaded: LoadedConfig, *, report: Report) -> Job:
         report(Note(precision.note))
     scoring = _build_scoring(loaded, data, model, precision)
     _prepare_model(loaded, model, scoring, report)
-    plan = _build_plan(config, data)
+    plan = plan_steps(config, data.train.num_batches)
     columns = metric_columns(
         is_classification=scoring.is_classification, has_val=data.val is not None, has_ema=config.ema is not None
     )
@@ -148,8 +148,9 @@ def _prepare_model(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, rep
         model.compile(mode=mode)  # in place, so that names in the state dict stay as they are
 
 
-def _build_plan(config: Config, data: Data) -> Plan:
-    steps_per_epoch = -(-data.train.num_batches // config.train.accumulate)
+def plan_steps(config: Config, num_batches: int) -> Plan:
+    """How long a run is, with so many micro-batches to an epoch."""
+    steps_per_epoch = -(-num_batches // config.train.accumulate)
     total_steps = config.train.epochs * steps_per_epoch
     epochs = config.train.epochs
     if config.train.max_steps is not None and config.train.max_steps < total_steps:
