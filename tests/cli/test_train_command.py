@@ -262,7 +262,7 @@ def test_divergence_exits_5_and_keeps_finite_weights(dlkit, quick, tmp_path):
     done = dlkit(
         "train", quick, "--out", tmp_path / "run", "optimizer.lr=1e30", "checkpoint.every_steps=1", "schedule.warmup=0"
     )
-    assert done.code == 5 and "not finite" in done.err or "the loss is" in done.err
+    assert done.code == 5 and ("not finite" in done.err or "the loss is" in done.err)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "diverged"
     kept = tmp_path / "run" / "checkpoints" / "last.pt"
     if kept.exists():
