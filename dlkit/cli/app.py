@@ -8,6 +8,7 @@ import typer
 
 from dlkit import __version__
 from dlkit.cli import config, listing, lr_plot
+from dlkit.cli.convert import convert
 from dlkit.cli.doctor import doctor
 from dlkit.cli.eval import evaluate
 from dlkit.cli.predict import predict
@@ -49,6 +50,7 @@ def options(
 app.command("train", no_args_is_help=True)(train)
 app.command("eval", no_args_is_help=True)(evaluate)
 app.command("predict", no_args_is_help=True)(predict)
+app.command("convert", no_args_is_help=True)(convert)
 app.command("list")(listing.list_names)
 for name in ("lr-plot", "lrplot"):
     app.command(
