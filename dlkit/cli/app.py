@@ -13,7 +13,7 @@ from dlkit.cli.doctor import doctor
 from dlkit.cli.eval import evaluate
 from dlkit.cli.predict import predict
 from dlkit.cli.train import train
-from dlkit.errors import ConfigError, DlkitError
+from dlkit.errors import ConfigError, DlkitError, Interrupted
 
 EXIT_CODES = """Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 data, 4 file refused, 5 diverged, 6 out of memory or disk,
 130/143/129 stopped by a signal after saving."""
@@ -102,12 +102,14 @@ def _readable(arguments: list[str]) -> list[str]:
 
 
 def _show_error(error: Exception) -> None:
-    from dlkit.cli.console import show_error
+    from dlkit.cli.console import show_error, show_lines, stderr_console
 
     if isinstance(error, ConfigError):
         from dlkit.config import problem_report
 
         show_error(problem_report(error))
+    elif isinstance(error, Interrupted):
+        show_lines([str(error)], console=stderr_console())
     elif isinstance(error, DlkitError):
         show_error(str(error))
     else:

@@ -159,9 +159,13 @@ def test_a_signal_saves_and_exits_with_its_code(quick, tmp_path, number, code):
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code, errors
-    assert "--resume" in errors and "Traceback" not in errors
+    assert "Traceback" not in errors and "error" not in errors
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
-    assert read_checkpoint(last)["position"]["step"] > 0
+    step = read_checkpoint(last)["position"]["step"]
+    offered = errors.split("Go on with: dlkit ")[1].split()
+    goes_on = [sys.executable, "-m", "dlkit", *offered, "--max-steps", str(step + 2)]
+    assert subprocess.run(goes_on, capture_output=True).returncode == 0
+    assert read_checkpoint(last)["position"]["step"] == step + 2 > 2
 
 
 def test_a_closed_pipe_does_not_end_the_run(quick, tmp_path):
