@@ -161,7 +161,7 @@ def _finish_epoch(learner: Learner, plan: Plan, records: Records, row: Row, repo
     names = ["last"] if is_end or position.epoch % plan.save_every_epochs == 0 else []
     records.save(learner, *names, *(["best"] if is_best else []))
     report(EpochDone(position.epoch, plan.epochs, row, is_best))
-    return stops
+    return stops and position.epoch < plan.epochs
 
 
 def _is_best(learner: Learner, row: Row) -> bool:
