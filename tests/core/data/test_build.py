@@ -1,6 +1,7 @@
 """What a data section becomes: splits, description, notes, and errors at the key at fault."""
 
 import pickle
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def test_splits_are_disjoint_and_complete(load: Any, val: Any, test: Any) -> Non
         parts.append(rows_of(data.val))
     if test == 0.2:
         parts.append(rows_of(data.test))
-    assert sorted(sum(parts, [])) == everything
+    assert sorted(chain(*parts)) == everything
     assert (data.val is None) == (val == "none")
     assert (data.test is None) == (test == "none")
     if val == "test" and test != "none":
@@ -108,14 +109,24 @@ def test_statistics_come_after_the_transforms_of_evaluation(load: Any) -> None:
 
 
 def test_image_size_resizes_before_the_transforms(load: Any) -> None:
-    section = {**FAKE, "shape": [1, 8, 8], "image_size": [12, 10], "transforms": [{"name": "RandomCrop", "size": [12, 10]}]}
+    section = {
+        **FAKE,
+        "shape": [1, 8, 8],
+        "image_size": [12, 10],
+        "transforms": [{"name": "RandomCrop", "size": [12, 10]}],
+    }
     data = build(load, section)
     assert data.info.input_size == (1, 12, 10)
     assert next(iter(data.train.batches())).inputs.shape[1:] == (1, 12, 10)
 
 
 def test_transforms_without_chance_are_done_once(load: Any) -> None:
-    section = {**FAKE, "shape": [1, 8, 8], "image_size": 16, "transforms": [{"name": "Pad", "padding": 1}, "RandomHorizontalFlip"]}
+    section = {
+        **FAKE,
+        "shape": [1, 8, 8],
+        "image_size": 16,
+        "transforms": [{"name": "Pad", "padding": 1}, "RandomHorizontalFlip"],
+    }
     data = build(load, {**section, "eval_transforms": [{"name": "Pad", "padding": 1}]})
     assert isinstance(data.train, MemorySplit) and isinstance(data.val, MemorySplit)
     assert [step.name for step in data.train.pipeline.steps] == ["RandomHorizontalFlip"]
@@ -180,7 +191,11 @@ def floats() -> list[tuple[Tensor, float]]:
 @pytest.mark.parametrize(
     ("options", "key", "sentence"),
     [
-        ({"transforms": ["RandomCorp"]}, "data.transforms.0.name", "no transform 'RandomCorp'. Did you mean 'RandomCrop'?"),
+        (
+            {"transforms": ["RandomCorp"]},
+            "data.transforms.0.name",
+            "no transform 'RandomCorp'. Did you mean 'RandomCrop'?",
+        ),
         (
             {"transforms": ["RandomHorizontalFlip", {"name": "RandomCrop", "sze": 3}]},
             "data.transforms.1.sze",
@@ -188,21 +203,41 @@ def floats() -> list[tuple[Tensor, float]]:
         ),
         ({"transforms": ["RandomCrop"]}, "data.transforms.0.name", "RandomCrop needs 'size'"),
         ({"transforms": [{"name": "RandomRotation", "degrees": -3}]}, "data.transforms.0", "RandomRotation: "),
-        ({"transforms": [{"name": "RandomCrop", "size": 20}]}, "data.transforms.0", "fails on the first sample (1x8x8): crop"),
+        (
+            {"transforms": [{"name": "RandomCrop", "size": 20}]},
+            "data.transforms.0",
+            "fails on the first sample (1x8x8): crop",
+        ),
         ({"eval_transforms": [{"name": "Resize", "size": "big"}]}, "data.eval_transforms.0", "Resize: "),
         ({"transforms": ["Normalize"]}, "data.transforms.0.name", "use data.normalize"),
         ({"transforms": ["ToTensor"]}, "data.transforms.0.name", "remove it"),
         ({"transforms": ["mixup"]}, "data.transforms.0.name", "put it under data.batch_transforms"),
-        ({"transforms": [f"{__file__}:NotCallable"]}, "data.transforms.0.name", "makes a NotCallable, which cannot be called"),
+        (
+            {"transforms": [f"{__file__}:NotCallable"]},
+            "data.transforms.0.name",
+            "makes a NotCallable, which cannot be called",
+        ),
         ({"transforms": [f"{__file__}:to_list"]}, "data.transforms.0", "returned list; a tensor is needed"),
-        ({"transforms": ["Grayscale"], "shape": [3, 8, 8]}, "data.transforms", "become 1x8x8, but evaluation samples 3x8x8"),
-        ({"shape": [5], "transforms": ["RandomErasing"]}, "data.transforms.0.name", "works on images; the data are features"),
+        (
+            {"transforms": ["Grayscale"], "shape": [3, 8, 8]},
+            "data.transforms",
+            "become 1x8x8, but evaluation samples 3x8x8",
+        ),
+        (
+            {"shape": [5], "transforms": ["RandomErasing"]},
+            "data.transforms.0.name",
+            "works on images; the data are features",
+        ),
         ({"shape": [5], "image_size": 8}, "data.image_size", "these data are features, not images"),
         ({"shape": [5], "batch_transforms": ["cutmix"]}, "data.batch_transforms.0.name", "cutmix works on images"),
         ({"batch_transforms": ["cutmx"]}, "data.batch_transforms.0.name", "Did you mean 'cutmix'?"),
         ({"batch_transforms": [{"name": "mixup", "alpha": 0}]}, "data.batch_transforms.0", "alpha must be above 0"),
         ({"batch_transforms": [{"name": "mixup", "beta": 1}]}, "data.batch_transforms.0.beta", "It takes: alpha"),
-        ({"drop_last": True, "batch_size": 128}, "data.drop_last", "drops the only batch: 90 training samples, batch_size 128"),
+        (
+            {"drop_last": True, "batch_size": 128},
+            "data.drop_last",
+            "drops the only batch: 90 training samples, batch_size 128",
+        ),
         (
             {"cache": "memory", "transforms": ["RandomHorizontalFlip", "RandomGrayscale"], "shape": [3, 8, 8]},
             "data.transforms.1.name",
@@ -270,7 +305,7 @@ def test_an_evaluation_split_is_the_one_that_training_held_out(load: Any, split:
     for found in (by_config, by_section):
         assert found.num_samples == trained.num_samples
         inputs = torch.cat([batch.inputs for batch in found.batches()])
-        assert [len(batch.indices) for batch in found.batches()][0] == 100
+        assert len(next(found.batches()).indices) == 100
         assert torch.equal(found.sample_targets(), trained.sample_targets())
         if split != "train":
             assert torch.equal(inputs, torch.cat([batch.inputs for batch in trained.batches()]))
@@ -328,7 +363,11 @@ def test_the_first_batch_is_drawn_and_checked(load: Any) -> None:
 
 
 def test_splits_travel_to_other_processes(load: Any) -> None:
-    section = {**FAKE, "cache": "none", "transforms": [{"name": "RandomCrop", "size": 8, "padding": 1}, "RandomErasing"]}
+    section = {
+        **FAKE,
+        "cache": "none",
+        "transforms": [{"name": "RandomCrop", "size": 8, "padding": 1}, "RandomErasing"],
+    }
     split = build(load, section).train
     assert isinstance(split, LoaderSplit)
     again = pickle.loads(pickle.dumps(split.reader))

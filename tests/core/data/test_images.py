@@ -94,7 +94,9 @@ def huge_png(path: Path) -> None:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
 
 
 def flipped_bits(path: Path) -> None:
@@ -199,7 +201,9 @@ def test_fitting_keeps_the_shape_of_things() -> None:
     assert (fitted[0, [0, 1, -1, -2]] == 0).all() and (fitted[0, :, [0, 1, -1, -2]] == 0).all()
 
 
-def info(size: tuple[int, ...], mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None) -> DataInfo:
+def info(
+    size: tuple[int, ...], mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
+) -> DataInfo:
     return DataInfo("classification", "image", size, 2, None, mean, std)
 
 

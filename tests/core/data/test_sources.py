@@ -144,7 +144,9 @@ def write_cifar(root: Path, monkeypatch: pytest.MonkeyPatch) -> Tensor:
     return torch.from_numpy(images).view(60, 3, 32, 32)
 
 
-def test_a_torchvision_set_is_taken_as_whole_tensors(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torchvision_set_is_taken_as_whole_tensors(
+    load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = write_cifar(tmp_path, monkeypatch)
     data = build(load, "cifar10", root=str(tmp_path), val="none", normalize="none")
     assert isinstance(data.train, MemorySplit) and data.test is not None

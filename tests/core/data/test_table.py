@@ -58,7 +58,7 @@ def test_whole_numbers_are_classes_and_the_note_says_how_not(load: Any, tmp_path
     assert whole(data)[1].tolist() == [1, 0, 1, 2]
     assert "set data.task: regression" in data.notes[0]
     for choice in ({"task": "regression"}, {"sections": {"task": "regression"}}, {"sections": {"loss": "mse"}}):
-        inputs, targets = whole(read(load, path, target="y", **choice))
+        _, targets = whole(read(load, path, target="y", **choice))
         assert targets.tolist() == [[10.0], [9.0], [10.0], [30.0]] and targets.dtype == torch.float32
 
 
@@ -77,7 +77,7 @@ def test_rows_can_be_sequences(load: Any, tmp_path: Path) -> None:
     data = read(load, path, target="y", sequence_length=3)
     assert data.info.kind == "sequence" and data.info.input_size == (3, 2)
     assert whole(data)[0][0].tolist() == [[1, 2], [3, 4], [5, 6]]
-    with pytest.raises(ConfigError, match="data.sequence_length: 6 feature columns cannot be cut into 4"):
+    with pytest.raises(ConfigError, match=r"data\.sequence_length: 6 feature columns cannot be cut into 4"):
         read(load, path, target="y", sequence_length=4)
 
 
@@ -174,9 +174,7 @@ def test_unreadable_files(load: Any, tmp_path: Path) -> None:
         ({}, r"csv needs 'target'"),
     ],
 )
-def test_wrong_options_are_told_at_their_key(
-    load: Any, tmp_path: Path, options: dict[str, Any], sentence: str
-) -> None:
+def test_wrong_options_are_told_at_their_key(load: Any, tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         read(load, write(tmp_path / "a.csv", FLOWERS), **options)
 
