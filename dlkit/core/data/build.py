@@ -25,6 +25,8 @@ from dlkit.core.data.transforms import Pipeline, build_pipeline, try_pipeline
 from dlkit.errors import DataError
 from dlkit.events import Note, Report, ignore
 
+WORTH_A_NOTE = 2000
+
 
 @dataclass(frozen=True)
 class Pipelines:
@@ -50,6 +52,7 @@ def build_data(loaded: LoadedConfig, *, device: torch.device, seed: int, report:
     pipelines = build_pipelines(loaded, source)
     shown = try_pipelines(loaded, pipelines, run_fixed(parts.train, Pipeline(()), 0))
     in_memory, why = pick_memory(loaded, parts, pipelines.train, pipelines.evaluation)
+    announce_decoding(parts, report)
     stored = load_parts(parts, pipelines, device=device) if in_memory else {}
     statistics = pick_statistics(
         loaded, parts.train, pipelines.evaluation, kind=source.kind, stored=stored.get("train")
@@ -102,6 +105,13 @@ def try_pipelines(loaded: LoadedConfig, pipelines: Pipelines, sample: Tensor) ->
         made, other = ("x".join(map(str, value.shape)) for value in (train, shown))
         raise loaded.error(("data", "transforms"), f"training samples become {made}, but evaluation samples {other}")
     return shown
+
+
+def announce_decoding(parts: Parts, report: Report) -> None:
+    """Report that a wait is coming, if it is long enough to be noticed."""
+    count = sum(len(part.rows) for part in parts.listed() if part.samples.is_slow)
+    if count >= WORTH_A_NOTE:
+        report(Note(f"reading {count:,} image files before training starts"))
 
 
 def load_parts(parts: Parts, pipelines: Pipelines, *, device: torch.device) -> dict[SplitName, Stored]:

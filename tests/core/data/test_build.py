@@ -243,6 +243,12 @@ def floats() -> list[tuple[Tensor, float]]:
             "data.transforms.1.name",
             "RandomGrayscale works on single samples only",
         ),
+        (
+            {"transforms": [{"name": f"{__file__}:to_list", "dpth": 1}]},
+            "data.transforms.0.dpth",
+            "Did you mean 'depth'?",
+        ),
+        ({"num_samples": "many"}, "data.name", "fake: "),
         ({"noize": 3}, "data.noize", "unknown key for fake. Did you mean 'noise' or 'normalize'?"),
     ],
 )
@@ -258,8 +264,12 @@ class NotCallable:
     pass
 
 
-def to_list() -> Any:
-    return lambda image: image.tolist()
+def to_list(image: Tensor, depth: int = 1) -> Any:
+    return image.tolist()
+
+
+def darken(image: Tensor, by: int = 2) -> Tensor:
+    return image // by
 
 
 class Halve:
@@ -272,12 +282,13 @@ class Halve:
         return image // self.by
 
 
-def test_own_transforms_are_called_with_one_image(load: Any) -> None:
-    own = [{"name": f"{__file__}:Halve", "by": 4}]
+@pytest.mark.parametrize("name", ["Halve", "darken"])
+def test_own_transforms_are_called_with_one_image(load: Any, name: str) -> None:
+    own = [{"name": f"{__file__}:{name}", "by": 4}]
     section = {**FAKE, "normalize": "none", "shuffle": False, "val": "none", "batch_size": 100}
     data = build(load, {**section, "transforms": own})
     assert isinstance(data.train, LoaderSplit)
-    assert any("Halve has no form for whole batches" in note for note in data.notes)
+    assert any(f"{name} has no form for whole batches" in note for note in data.notes)
     (ours,), (plain,) = data.train.batches(), build(load, section).train.batches()
     torch.testing.assert_close(ours.inputs, ((plain.inputs * 255).round() // 4) / 255)
 

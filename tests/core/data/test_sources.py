@@ -257,7 +257,10 @@ def pictures() -> Pairs:
 
 
 def arrays() -> Pairs:
-    return Pairs(*[(np.full((4, 5, 3), index, dtype=np.uint8), index % 3) for index in range(12)])
+    items = [np.full((4, 5, 3), index, dtype=np.uint8) for index in range(12)]
+    for item in items:
+        item.flags.writeable = False
+    return Pairs(*[(item, index % 3) for index, item in enumerate(items)])
 
 
 def test_a_builder_that_takes_train_is_called_twice(load: Any) -> None:
@@ -309,6 +312,10 @@ def bad_triple() -> Pairs:
 
 def bad_string() -> Pairs:
     return Pairs(("a.png", 1))
+
+
+def bad_array() -> Pairs:
+    return Pairs((np.array(["a", "b"]), 1))
 
 
 def bad_label() -> Pairs:
@@ -372,6 +379,7 @@ def bad_count() -> Pairs:
     [
         ("bad_triple", r"bad_triple\[0\]: __getitem__ must give \(input, target\), got tuple of 3"),
         ("bad_string", r"bad_string\[0\]: the input must be a tensor, an array or a Pillow image, got str"),
+        ("bad_array", r"bad_array\[0\]: the input must be an array of numbers, got dtype <U1"),
         ("bad_label", r"bad_label\[1\]: the target must be a number or numbers, got str"),
         ("bad_one_hot", r"bad_one_hot\[0\]: the target must be one whole number .*shape \(2,\)"),
         ("bad_mixture", r"bad_mixture\[1\]: target is torch.float32 of shape \(1,\), that of sample 0 is torch.int64"),
