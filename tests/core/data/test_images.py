@@ -24,8 +24,10 @@ def solid(mode: str = "RGB", color: object = RED, size: tuple[int, int] = (6, 4)
 
 
 def save_palette(path: Path) -> None:
-    image = solid().convert("P", palette=Image.Palette.ADAPTIVE)
-    image.save(path, transparency=bytes([0]))
+    image = Image.new("P", (6, 4))
+    image.putpalette([*RED, 0, 255, 0])
+    image.putpixel((5, 3), 1)  # transparent, its own colour stays
+    image.save(path, transparency=bytes([200, 0]))
 
 
 def save_16_bit(path: Path) -> None:
@@ -69,11 +71,11 @@ def test_every_kind_of_picture_becomes_rgb(name: str, tmp_path: Path) -> None:
     save(tmp_path / name)
     image = load_image(tmp_path / name)
     assert image.shape == (3, 4, 6) and image.dtype == torch.uint8
-    assert (image.int() - torch.tensor(color)[:, None, None]).abs().max() <= 3
+    assert (image.int() - torch.tensor(color)[:, None, None])[:, :, :5].abs().max() <= 3
     grey = load_image(tmp_path / name, mode="grey")
     assert grey.shape == (1, 4, 6)
     luma = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
-    assert (grey.float() - luma).abs().max() <= 3
+    assert (grey.float() - luma)[:, :, :5].abs().max() <= 3
     check_image_header(tmp_path / name)
 
 
