@@ -51,7 +51,7 @@ def build_data(loaded: LoadedConfig, *, device: torch.device, seed: int, report:
     check_parts(parts.listed(), num_classes=count_allowed(loaded, source) if task == "classification" else None)
     pipelines = build_pipelines(loaded, source)
     shown = try_pipelines(loaded, pipelines, run_fixed(parts.train, Pipeline(()), 0))
-    in_memory, why = pick_memory(loaded, parts, pipelines.train, pipelines.evaluation)
+    in_memory, why = pick_memory(loaded, parts, train=pipelines.train, evaluation=pipelines.evaluation)
     announce_decoding(parts, report)
     stored = load_parts(parts, pipelines, device=device) if in_memory else {}
     statistics = pick_statistics(
@@ -99,8 +99,8 @@ def build_pipelines(loaded: LoadedConfig, source: Source) -> Pipelines:
 
 def try_pipelines(loaded: LoadedConfig, pipelines: Pipelines, sample: Tensor) -> Tensor:
     """One raw sample through both; gives what evaluation makes of it. Raises ConfigError at a transform that fails."""
-    train = try_pipeline(loaded, "transforms", pipelines.train, sample)
-    shown = try_pipeline(loaded, "eval_transforms", pipelines.evaluation, sample)
+    train = try_pipeline(loaded, "transforms", pipelines.train, sample=sample)
+    shown = try_pipeline(loaded, "eval_transforms", pipelines.evaluation, sample=sample)
     if train.ndim != shown.ndim or (train.ndim == 3 and train.shape[0] != shown.shape[0]):
         made, other = ("x".join(map(str, value.shape)) for value in (train, shown))
         raise loaded.error(("data", "transforms"), f"training samples become {made}, but evaluation samples {other}")
@@ -177,10 +177,10 @@ def build_eval_split(
         raise DataError(f"{loaded.config.data.name} has no {split} split under this config; it has: {have}")
     check_parts([part], num_classes=info.num_outputs if info.task == "classification" else None)
     evaluation = build_pipelines(loaded, source).evaluation
-    shown = try_pipeline(loaded, "eval_transforms", evaluation, run_fixed(part, Pipeline(()), 0))
+    shown = try_pipeline(loaded, "eval_transforms", evaluation, sample=run_fixed(part, Pipeline(()), 0))
     check_fits(shown, info)
     only = replace(parts, train=part, val=None, test=None)
-    in_memory, _ = pick_memory(loaded, only, Pipeline(()), evaluation)
+    in_memory, _ = pick_memory(loaded, only, train=Pipeline(()), evaluation=evaluation)
     stored = load_part(part, evaluation, device=device) if in_memory else None
     if not in_memory:
         scan_images(_file_paths(part, part.rows), loaded.config.data.scan)

@@ -68,13 +68,13 @@ def normalize_inputs(inputs: Tensor, info: DataInfo) -> Tensor:
     if info.mean is None or info.std is None:
         return inputs.float().mul_(scale) if scale != 1.0 else inputs.float()
     # one multiplication and one addition instead of a division, a subtraction and a division
-    factor, offset = _factor_and_offset(info.mean, info.std, scale, inputs.device)
+    factor, offset = _factor_and_offset(info.mean, info.std, scale, device=inputs.device)
     return inputs.float().mul(factor).add_(offset)
 
 
 @lru_cache(maxsize=16)
 def _factor_and_offset(
-    mean: tuple[float, ...], std: tuple[float, ...], scale: float, device: torch.device
+    mean: tuple[float, ...], std: tuple[float, ...], scale: float, *, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     # remembered, since copying numbers to a GPU for every batch would make it wait
     means, stds = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)

@@ -106,19 +106,19 @@ def build_pipeline(loaded: LoadedConfig, key: str, *, kind: Kind, image_size: tu
     for number, component in enumerate(components):
         if kind != "image" and not is_import_path(component.name):
             raise loaded.error(("data", key, number, "name"), f"{component.name} works on images; the data are {kind}")
-    steps = [build_step(loaded, key, number, component) for number, component in enumerate(components)]
+    steps = [build_step(loaded, (key, number), component) for number, component in enumerate(components)]
     if image_size is not None and not (steps and isinstance(steps[0].single, SIZING)):
         fit = Fit(image_size)
         steps.insert(0, Step("image_size", Batched(fit, None), fit))
     return Pipeline(tuple(steps))
 
 
-def build_step(loaded: LoadedConfig, key: str, number: int, component: Component) -> Step:
+def build_step(loaded: LoadedConfig, where: tuple[str, int], component: Component) -> Step:
     """One transform: a class is built with the options, a function is called with the image and the options.
 
     Raises ConfigError at its place in the file.
     """
-    place = ("data", key, number)
+    place = ("data", *where)
     if component.name.casefold() in DLKIT_DOES_IT:
         raise loaded.error((*place, "name"), DLKIT_DOES_IT[component.name.casefold()])
     try:
@@ -139,7 +139,7 @@ def build_step(loaded: LoadedConfig, key: str, number: int, component: Component
         made = type(transform).__name__
         message = f"{component.name} makes a {made}, which cannot be called with an image"
         raise loaded.error((*place, "name"), message)
-    return Step(component.name, batched_version(transform), transform, number)
+    return Step(component.name, batched_version(transform), transform, where[1])
 
 
 def _plain(option: str, value: Any) -> Any:
@@ -147,7 +147,7 @@ def _plain(option: str, value: Any) -> Any:
     return InterpolationMode(value) if option == "interpolation" and isinstance(value, str) else value
 
 
-def try_pipeline(loaded: LoadedConfig, key: str, pipeline: Pipeline, sample: Tensor) -> Tensor:
+def try_pipeline(loaded: LoadedConfig, key: str, pipeline: Pipeline, *, sample: Tensor) -> Tensor:
     """One sample through a pipeline. Raises ConfigError at the transform that fails on it."""
     draws = Draws(0, 0, torch.zeros(1, dtype=torch.int64))
     for step in pipeline.steps:

@@ -164,6 +164,11 @@ def test_a_torchvision_set_that_is_not_there_tells_how_to_get_it(load: Any, tmp_
     assert "\n" not in str(caught.value)
 
 
+def test_emnist_variants_are_checked(load: Any) -> None:
+    with pytest.raises(ConfigError, match=r"data\.variant: expected one of balanced, .*got 'runes'"):
+        build(load, "emnist", variant="runes")
+
+
 class Tiny:
     """Files in the manner of torchvision: Pillow images and whole-number labels."""
 

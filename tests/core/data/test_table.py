@@ -56,8 +56,8 @@ def test_whole_numbers_are_classes_and_the_note_says_how_not(load: Any, tmp_path
     data = read(load, path, target="y")
     assert data.info.classes == ("9", "10", "30")
     assert whole(data)[1].tolist() == [1, 0, 1, 2]
-    assert "set data.task: regression" in data.notes[0]
-    for choice in ({"task": "regression"}, {"sections": {"task": "regression"}}, {"sections": {"loss": "mse"}}):
+    assert "set task: regression" in data.notes[0]
+    for choice in ({"sections": {"task": "regression"}}, {"sections": {"loss": "mse"}}):
         _, targets = whole(read(load, path, target="y", **choice))
         assert targets.tolist() == [[10.0], [9.0], [10.0], [30.0]] and targets.dtype == torch.float32
 
@@ -145,9 +145,9 @@ def test_broken_files_are_told_by_line_and_column(load: Any, tmp_path: Path, nam
 
 def test_regression_targets_must_be_finite_numbers(load: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.csv:3: column 'y' is not a number: 'high'"):
-        read(load, write(tmp_path / "a.csv", "x,y\n1,0.5\n2,high\n"), target="y", task="regression")
+        read(load, write(tmp_path / "a.csv", "x,y\n1,0.5\n2,high\n"), target="y", sections={"task": "regression"})
     with pytest.raises(DataError, match=r"a\.csv:3: column 'y' is not finite: 'inf'"):
-        read(load, write(tmp_path / "a.csv", "x,y\n1,0.5\n2,inf\n"), target="y", task="regression")
+        read(load, write(tmp_path / "a.csv", "x,y\n1,0.5\n2,inf\n"), target="y", sections={"task": "regression"})
 
 
 def test_unreadable_files(load: Any, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_unreadable_files(load: Any, tmp_path: Path) -> None:
         ({"target": []}, r"data\.target: at least one column"),
         ({"target": "kind", "features": ["lenght"]}, r"data\.features: .*Did you mean 'length'\?"),
         ({"target": "kind", "features": ["kind"]}, r"data\.features: 'kind' is the target"),
-        ({"target": "kind", "task": "sorting"}, r"data\.task: expected auto, classification or regression"),
+        ({"target": "kind", "task": "regression"}, r"data\.task: unknown key for csv"),
         ({"target": "kind", "sequence_length": 0}, r"data\.sequence_length: expected a number of steps"),
         ({"target": "kind", "delimiter": "::"}, r"data\.delimiter: expected one character"),
         ({"target": "kind", "delimeter": ";"}, r"data\.delimeter: unknown key for csv. Did you mean 'delimiter'\?"),
