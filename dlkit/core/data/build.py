@@ -11,6 +11,7 @@ from torch import Tensor
 from dlkit.config.loaded import LoadedConfig
 from dlkit.config.schema import Config, Model
 from dlkit.config.schema import Data as DataSection
+from dlkit.core.components import is_import_path
 from dlkit.core.data.contract import Data, DataInfo, Split, SplitName, Task
 from dlkit.core.data.describing import describe_data, measured_positions, pick_statistics, pick_task
 from dlkit.core.data.memory import Stored, load_part, no_draws, pick_memory, run_fixed
@@ -22,7 +23,7 @@ from dlkit.core.data.scan import scan_images
 from dlkit.core.data.sources.imagefolder import FileSamples
 from dlkit.core.data.splits import SplitBuilder, build_mixers
 from dlkit.core.data.transforms import Pipeline, build_pipeline, try_pipeline
-from dlkit.errors import DataError
+from dlkit.errors import DataError, UsageError
 from dlkit.events import Note, Report, ignore
 
 WORTH_A_NOTE = 2000
@@ -85,16 +86,20 @@ def check_parts(parts: Sequence[Part], *, num_classes: int | None) -> None:
 
 
 def build_pipelines(loaded: LoadedConfig, source: Source) -> Pipelines:
-    """The transforms of both. Raises ConfigError where image options meet data of another kind."""
-    asked = loaded.config.data.image_size
-    if asked == "auto":
-        size = source.image_size
-    elif source.kind != "image":
-        raise loaded.error(("data", "image_size"), f"these data are {source.kind}, not images", at="key")
-    else:
-        size = (asked, asked) if isinstance(asked, int) else (asked[0], asked[1])
+    """The transforms of training and of evaluation. Raises ConfigError at the key at fault."""
+    size = pick_image_size(loaded, source)
     keys = ("transforms", "eval_transforms")
     return Pipelines(*(build_pipeline(loaded, key, kind=source.kind, image_size=size) for key in keys))
+
+
+def pick_image_size(loaded: LoadedConfig, source: Source) -> tuple[int, int] | None:
+    """Height and width that images are brought to, if they are. Raises ConfigError where the data are no images."""
+    asked = loaded.config.data.image_size
+    if asked == "auto":
+        return source.image_size
+    if source.kind != "image":
+        raise loaded.error(("data", "image_size"), f"these data are {source.kind}, not images", at="key")
+    return (asked, asked) if isinstance(asked, int) else (asked[0], asked[1])
 
 
 def try_pipelines(loaded: LoadedConfig, pipelines: Pipelines, sample: Tensor) -> Tensor:
@@ -165,7 +170,8 @@ def build_eval_split(
     """One split as a trained model is judged by, in order and normalized as the model was trained; nothing is measured.
 
     It holds the samples that a run with this data section and seed holds out. `seed` is the config's own unless given.
-    Class labels are matched by name. Raises DataError when there is no such split, or when it does not fit the model.
+    Class labels are matched by name. Raises DataError when there is no such split, or when it does not fit the model,
+    and UsageError for a bare section that names code of the user's own.
     """
     loaded = wanted if isinstance(wanted, LoadedConfig) else _as_loaded(wanted, info.task)
     seed = loaded.config.seed if seed is None else seed
@@ -176,7 +182,8 @@ def build_eval_split(
         have = ", ".join(part.name for part in parts.listed())
         raise DataError(f"{loaded.config.data.name} has no {split} split under this config; it has: {have}")
     check_parts([part], num_classes=info.num_outputs if info.task == "classification" else None)
-    evaluation = build_pipelines(loaded, source).evaluation
+    size = pick_image_size(loaded, source)
+    evaluation = build_pipeline(loaded, "eval_transforms", kind=source.kind, image_size=size)
     shown = try_pipeline(loaded, "eval_transforms", evaluation, sample=run_fixed(part, Pipeline(()), 0))
     check_fits(shown, info)
     only = replace(parts, train=part, val=None, test=None)
@@ -189,6 +196,10 @@ def build_eval_split(
 
 
 def _as_loaded(section: DataSection, task: Task) -> LoadedConfig:
+    # a bare section comes out of a model file, and a file never causes an import of anybody's code
+    for name in (section.name, *(component.name for component in section.eval_transforms)):
+        if is_import_path(name):
+            raise UsageError(f"the model's own data section names {name}, which is not run unasked; give --data CFG")
     return LoadedConfig(Config(data=section, model=Model(name="unused"), task=task), {})
 
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from dlkit.config.schema import Data as DataSection
-from dlkit.core.data.build import build_data, build_eval_split
+from dlkit.core.data.build import build_data, build_eval_split, build_eval_transform
 from dlkit.core.data.contract import Data
 from dlkit.core.data.loader import LoaderSplit
 from dlkit.core.data.memory import Stored
 from dlkit.core.data.preflight import draw_first_batch
 from dlkit.core.data.store import MemorySplit
-from dlkit.errors import ConfigError, DataError
+from dlkit.errors import ConfigError, DataError, UsageError
 from dlkit.events import Event, Note
 
 CPU = torch.device("cpu")
@@ -338,6 +338,22 @@ def test_data_that_do_not_fit_the_model_are_refused(load: Any) -> None:
     with pytest.raises(DataError, match=r"labels must be 0\.\.3; sample 4 has label 4"):
         few = build(load, {**FAKE, "num_classes": 4}).info
         build_eval_split(load(FAKE), few, split="test", device=CPU, batch_size=10)
+
+
+def test_a_section_from_a_model_file_never_runs_code_of_the_users(load: Any) -> None:
+    info = build(load, FAKE).info
+    own = f"{__file__}:darken"
+    for section in ({"name": f"{__file__}:floats"}, {**FAKE, "eval_transforms": [own]}):
+        bare = DataSection.model_validate(section)
+        with pytest.raises(UsageError, match="is not run unasked; give --data CFG"):
+            build_eval_split(bare, info, split="test", device=CPU, batch_size=10)
+        with pytest.raises(UsageError, match="is not run unasked"):
+            build_eval_transform(bare, info)
+    # transforms of training do not matter to evaluation, and a config of the user's own may name anything
+    bare = DataSection.model_validate({**FAKE, "transforms": ["/nowhere/own.py:transform"]})
+    assert build_eval_split(bare, info, split="test", device=CPU, batch_size=10).num_samples == 25
+    named = load({**FAKE, "eval_transforms": [own]})
+    assert build_eval_split(named, info, split="test", device=CPU, batch_size=10).num_samples == 25
 
 
 def test_labels_are_matched_by_class_name(load: Any, image_folder: Path) -> None:
