@@ -11,6 +11,7 @@ from torch import Tensor
 from dlkit.config.loaded import LoadedConfig
 from dlkit.config.schema import Config, Model
 from dlkit.config.schema import Data as DataSection
+from dlkit.core.components import is_import_path
 from dlkit.core.data.contract import Data, DataInfo, Split, SplitName, Task
 from dlkit.core.data.describing import describe_data, measured_positions, pick_statistics, pick_task
 from dlkit.core.data.memory import Stored, load_part, no_draws, pick_memory, run_fixed
@@ -22,8 +23,10 @@ from dlkit.core.data.scan import scan_images
 from dlkit.core.data.sources.imagefolder import FileSamples
 from dlkit.core.data.splits import SplitBuilder, build_mixers
 from dlkit.core.data.transforms import Pipeline, build_pipeline, try_pipeline
-from dlkit.errors import DataError
+from dlkit.errors import DataError, UsageError
 from dlkit.events import Note, Report, ignore
+
+WORTH_A_NOTE = 2000
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ def build_data(loaded: LoadedConfig, *, device: torch.device, seed: int, report:
     check_parts(parts.listed(), num_classes=count_allowed(loaded, source) if task == "classification" else None)
     pipelines = build_pipelines(loaded, source)
     shown = try_pipelines(loaded, pipelines, run_fixed(parts.train, Pipeline(()), 0))
-    in_memory, why = pick_memory(loaded, parts, pipelines.train, pipelines.evaluation)
+    in_memory, why = pick_memory(loaded, parts, train=pipelines.train, evaluation=pipelines.evaluation)
+    announce_decoding(parts, report)
     stored = load_parts(parts, pipelines, device=device) if in_memory else {}
     statistics = pick_statistics(
         loaded, parts.train, pipelines.evaluation, kind=source.kind, stored=stored.get("train")
@@ -82,26 +86,37 @@ def check_parts(parts: Sequence[Part], *, num_classes: int | None) -> None:
 
 
 def build_pipelines(loaded: LoadedConfig, source: Source) -> Pipelines:
-    """The transforms of both. Raises ConfigError where image options meet data of another kind."""
-    asked = loaded.config.data.image_size
-    if asked == "auto":
-        size = source.image_size
-    elif source.kind != "image":
-        raise loaded.error(("data", "image_size"), f"these data are {source.kind}, not images", at="key")
-    else:
-        size = (asked, asked) if isinstance(asked, int) else (asked[0], asked[1])
+    """The transforms of training and of evaluation. Raises ConfigError at the key at fault."""
+    size = pick_image_size(loaded, source)
     keys = ("transforms", "eval_transforms")
     return Pipelines(*(build_pipeline(loaded, key, kind=source.kind, image_size=size) for key in keys))
 
 
+def pick_image_size(loaded: LoadedConfig, source: Source) -> tuple[int, int] | None:
+    """Height and width that images are brought to, if they are. Raises ConfigError where the data are no images."""
+    asked = loaded.config.data.image_size
+    if asked == "auto":
+        return source.image_size
+    if source.kind != "image":
+        raise loaded.error(("data", "image_size"), f"these data are {source.kind}, not images", at="key")
+    return (asked, asked) if isinstance(asked, int) else (asked[0], asked[1])
+
+
 def try_pipelines(loaded: LoadedConfig, pipelines: Pipelines, sample: Tensor) -> Tensor:
     """One raw sample through both; gives what evaluation makes of it. Raises ConfigError at a transform that fails."""
-    train = try_pipeline(loaded, "transforms", pipelines.train, sample)
-    shown = try_pipeline(loaded, "eval_transforms", pipelines.evaluation, sample)
+    train = try_pipeline(loaded, "transforms", pipelines.train, sample=sample)
+    shown = try_pipeline(loaded, "eval_transforms", pipelines.evaluation, sample=sample)
     if train.ndim != shown.ndim or (train.ndim == 3 and train.shape[0] != shown.shape[0]):
         made, other = ("x".join(map(str, value.shape)) for value in (train, shown))
         raise loaded.error(("data", "transforms"), f"training samples become {made}, but evaluation samples {other}")
     return shown
+
+
+def announce_decoding(parts: Parts, report: Report) -> None:
+    """Report that a wait is coming, if it is long enough to be noticed."""
+    count = sum(len(part.rows) for part in parts.listed() if part.samples.is_slow)
+    if count >= WORTH_A_NOTE:
+        report(Note(f"reading {count:,} image files before training starts"))
 
 
 def load_parts(parts: Parts, pipelines: Pipelines, *, device: torch.device) -> dict[SplitName, Stored]:
@@ -155,7 +170,8 @@ def build_eval_split(
     """One split as a trained model is judged by, in order and normalized as the model was trained; nothing is measured.
 
     It holds the samples that a run with this data section and seed holds out. `seed` is the config's own unless given.
-    Class labels are matched by name. Raises DataError when there is no such split, or when it does not fit the model.
+    Class labels are matched by name. Raises DataError when there is no such split, or when it does not fit the model,
+    and UsageError for a bare section that names code of the user's own.
     """
     loaded = wanted if isinstance(wanted, LoadedConfig) else _as_loaded(wanted, info.task)
     seed = loaded.config.seed if seed is None else seed
@@ -166,11 +182,12 @@ def build_eval_split(
         have = ", ".join(part.name for part in parts.listed())
         raise DataError(f"{loaded.config.data.name} has no {split} split under this config; it has: {have}")
     check_parts([part], num_classes=info.num_outputs if info.task == "classification" else None)
-    evaluation = build_pipelines(loaded, source).evaluation
-    shown = try_pipeline(loaded, "eval_transforms", evaluation, run_fixed(part, Pipeline(()), 0))
+    size = pick_image_size(loaded, source)
+    evaluation = build_pipeline(loaded, "eval_transforms", kind=source.kind, image_size=size)
+    shown = try_pipeline(loaded, "eval_transforms", evaluation, sample=run_fixed(part, Pipeline(()), 0))
     check_fits(shown, info)
     only = replace(parts, train=part, val=None, test=None)
-    in_memory, _ = pick_memory(loaded, only, Pipeline(()), evaluation)
+    in_memory, _ = pick_memory(loaded, only, train=Pipeline(()), evaluation=evaluation)
     stored = load_part(part, evaluation, device=device) if in_memory else None
     if not in_memory:
         scan_images(_file_paths(part, part.rows), loaded.config.data.scan)
@@ -179,6 +196,10 @@ def build_eval_split(
 
 
 def _as_loaded(section: DataSection, task: Task) -> LoadedConfig:
+    # a bare section comes out of a model file, and a file never causes an import of anybody's code
+    for name in (section.name, *(component.name for component in section.eval_transforms)):
+        if is_import_path(name):
+            raise UsageError(f"the model's own data section names {name}, which is not run unasked; give --data CFG")
     return LoadedConfig(Config(data=section, model=Model(name="unused"), task=task), {})
 
 

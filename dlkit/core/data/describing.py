@@ -60,11 +60,11 @@ def pick_statistics(
     if asked == "none":
         return None
     if isinstance(asked, Normalization):
-        return _given(loaded, asked, run_fixed(train, evaluation.split_fixed()[0], 0), kind)
+        return _given(loaded, asked, run_fixed(train, evaluation.split_fixed()[0], 0), kind=kind)
     return measure_statistics(training_chunks(train, evaluation, stored=stored), is_image=kind == "image")
 
 
-def _given(loaded: LoadedConfig, asked: Normalization, sample: Tensor, kind: Kind) -> Statistics:
+def _given(loaded: LoadedConfig, asked: Normalization, sample: Tensor, *, kind: Kind) -> Statistics:
     count = sample.shape[0 if kind == "image" else -1]
     for name, values in (("mean", asked.mean), ("std", asked.std)):
         if len(values) not in (1, count):

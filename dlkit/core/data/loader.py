@@ -66,6 +66,8 @@ class SampleReader(Dataset[Item | Failure]):
         value, target = self.samples.load(index)
         if self.num_classes is not None:
             check_label(target, self.num_classes, name=self.samples.name_of(index))
+        else:
+            target = target.float().reshape(-1)
         draws = Draws(self.seed, epoch, torch.tensor([position]), (Stream.AUGMENT,))
         return self.pipeline.run_sample(value, draws), target
 

@@ -29,7 +29,7 @@ def memory_budget() -> int:
     return min(2 * GIB, total // 4)
 
 
-def pick_memory(loaded: LoadedConfig, parts: Parts, train: Pipeline, evaluation: Pipeline) -> tuple[bool, list[str]]:
+def pick_memory(loaded: LoadedConfig, parts: Parts, *, train: Pipeline, evaluation: Pipeline) -> tuple[bool, list[str]]:
     """Whether all parts are kept in memory, and why not where that is not plain.
 
     Raises ConfigError where `cache: memory` cannot be.

@@ -44,9 +44,10 @@ class CutMix:
         u = draws.stage(2).uniforms(2)
         rows, height_pasted = _span(integers(u[:, 0], height), (half * height).long(), height)
         columns, width_pasted = _span(integers(u[:, 1], width), (half * width).long(), width)
-        pasted = (rows[:, None, :, None] & columns[:, None, None, :]).to(inputs.device)
+        # zeros and ones: exact, and faster than torch.where
+        pasted = (rows[:, None, :, None].to(inputs.dtype) * columns[:, None, None, :]).to(inputs.device)
         share = 1 - height_pasted * width_pasted / (height * width)
-        return torch.where(pasted, inputs.roll(1, 0), inputs), _blend(targets, share)
+        return inputs * (1 - pasted) + inputs.roll(1, 0) * pasted, _blend(targets, share)
 
 
 def _positive(alpha: float) -> float:

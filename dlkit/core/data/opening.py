@@ -40,7 +40,10 @@ def _open(builder: Builder, section: DataSection, request: SourceRequest) -> Sou
     if builder.__module__.startswith("torchvision."):
         return open_torchvision(builder, section.options, request)
     options: dict[str, Any] = section.options
-    source: Source = builder(**options, request=request)
+    try:
+        source: Source = builder(**options, request=request)
+    except TypeError as error:
+        raise ComponentError(f"{section.name}: {error}") from error
     return source
 
 

@@ -53,7 +53,7 @@ def pick_parts(loaded: LoadedConfig, source: Source, *, task: Task, seed: int) -
         test = Part("test", source.train, held, targets[held])
     val: Part | None = None
     if section.val == "test":
-        val = _test_as_val(loaded, _own_part("val", source.test, task) or test, notes)
+        val = _test_as_val(loaded, test or _own_part("test", source.test, task), notes)
     elif section.val != "none" and source.val is not None:
         val = _own_part("val", source.val, task)
         notes.append(f"validating on the data set's own {len(source.val)} validation samples")

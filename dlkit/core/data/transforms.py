@@ -1,7 +1,9 @@
 """From the config's lists of transforms to a pipeline that runs on batches or single samples, with the same result."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -104,38 +106,48 @@ def build_pipeline(loaded: LoadedConfig, key: str, *, kind: Kind, image_size: tu
     for number, component in enumerate(components):
         if kind != "image" and not is_import_path(component.name):
             raise loaded.error(("data", key, number, "name"), f"{component.name} works on images; the data are {kind}")
-    steps = [build_step(loaded, key, number, component) for number, component in enumerate(components)]
+    steps = [build_step(loaded, (key, number), component) for number, component in enumerate(components)]
     if image_size is not None and not (steps and isinstance(steps[0].single, SIZING)):
         fit = Fit(image_size)
         steps.insert(0, Step("image_size", Batched(fit, None), fit))
     return Pipeline(tuple(steps))
 
 
-def build_step(loaded: LoadedConfig, key: str, number: int, component: Component) -> Step:
-    """One transform. Raises ConfigError at its place in the file."""
-    place = ("data", key, number)
+def build_step(loaded: LoadedConfig, where: tuple[str, int], component: Component) -> Step:
+    """One transform: a class is built with the options, a function is called with the image and the options.
+
+    Raises ConfigError at its place in the file.
+    """
+    place = ("data", *where)
     if component.name.casefold() in DLKIT_DOES_IT:
         raise loaded.error((*place, "name"), DLKIT_DOES_IT[component.name.casefold()])
     try:
         builder = resolve("transforms", component.name)
-        check_options(builder, component.options)
+        is_function = inspect.isfunction(builder)
+        image = list(inspect.signature(builder).parameters)[:1] if is_function else []
+        check_options(builder, component.options, injected=image)
     except ComponentError as error:
         raise loaded.error(
             (*place, error.option or "name"), str(error), at="key" if error.option else "value"
         ) from None
+    options = {option: _plain(option, value) for option, value in component.options.items()}
     try:
-        transform = builder(**{option: _plain(option, value) for option, value in component.options.items()})
+        transform = partial(builder, **options) if is_function else builder(**options)
     except Exception as error:
         raise loaded.error(place, f"{component.name}: {error}") from None
     if not callable(transform):
-        raise loaded.error(
-            (*place, "name"),
-            f"{component.name} makes a {type(transform).__name__}, which cannot be called with an image",
-        )
-    return Step(component.name, batched_version(transform), transform, number)
+        made = type(transform).__name__
+        message = f"{component.name} makes a {made}, which cannot be called with an image"
+        raise loaded.error((*place, "name"), message)
+    return Step(component.name, batched_version(transform), transform, where[1])
 
 
-def try_pipeline(loaded: LoadedConfig, key: str, pipeline: Pipeline, sample: Tensor) -> Tensor:
+def _plain(option: str, value: Any) -> Any:
+    # older releases of torchvision take no text for it
+    return InterpolationMode(value) if option == "interpolation" and isinstance(value, str) else value
+
+
+def try_pipeline(loaded: LoadedConfig, key: str, pipeline: Pipeline, *, sample: Tensor) -> Tensor:
     """One sample through a pipeline. Raises ConfigError at the transform that fails on it."""
     draws = Draws(0, 0, torch.zeros(1, dtype=torch.int64))
     for step in pipeline.steps:
@@ -149,8 +161,3 @@ def try_pipeline(loaded: LoadedConfig, key: str, pipeline: Pipeline, sample: Ten
                 place, f"{step.name} fails on the first sample ({shape}): {str(error).strip().splitlines()[0]}"
             ) from error
     return sample
-
-
-def _plain(option: str, value: Any) -> Any:
-    # older releases of torchvision take no text for it
-    return InterpolationMode(value) if option == "interpolation" and isinstance(value, str) else value

@@ -80,10 +80,10 @@ def test_the_comparison_notices_a_wrong_probability(same_distribution: Same) -> 
 def test_windows_are_slices(channels: int) -> None:
     images = torch.randint(0, 256, (5, channels, 9, 11), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     tops, lefts = torch.tensor([0, 3, 5, 1, 2]), torch.tensor([4, 0, 7, 2, 3])
-    windows = take_windows(images, tops, lefts, (4, 4))
+    windows = take_windows(images, tops, lefts, size=(4, 4))
     for image, top, left, window in zip(images, tops.tolist(), lefts.tolist(), windows, strict=True):
         assert torch.equal(window, image[:, top : top + 4, left : left + 4])
-    turned = take_windows(images.transpose(2, 3), lefts, tops, (4, 4))
+    turned = take_windows(images.transpose(2, 3), lefts, tops, size=(4, 4))
     assert torch.equal(turned, windows.transpose(2, 3))
 
 

@@ -172,10 +172,10 @@ def test_global_generators_are_left_as_they_were(load: Any, cache: str) -> None:
 
 def test_positions_tell_which_sample_is_which(load: Any) -> None:
     data = dice(load, num_workers=0, shuffle=True)
-    by_position = {
-        int(i): float(row[3]) for batch in data.train.batches(0) for i, row in zip(batch.indices, batch.inputs)
-    }
-    again = {int(i): float(row[3]) for batch in data.train.batches(1) for i, row in zip(batch.indices, batch.inputs)}
+    by_position, again = ({} for _ in range(2))  # type: ignore[var-annotated]
+    for epoch, found in ((0, by_position), (1, again)):
+        for batch in data.train.batches(epoch):
+            found.update(zip(batch.indices.tolist(), batch.inputs[:, 3].tolist(), strict=True))
     assert by_position == again
     assert sorted(by_position) == list(range(30))
     for batch in data.train.batches(0):

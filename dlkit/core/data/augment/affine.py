@@ -20,7 +20,7 @@ def rotate_images(transform: Any, images: Tensor, draws: Draws) -> Tensor:
     angles = _between(draws.uniforms(1)[:, 0], transform.degrees)
     none = torch.zeros_like(angles)
     matrices = inverse_affine_matrices(
-        -angles, (none, none), none + 1, (none, none), center=_from_middle(transform.center, images)
+        -angles, (none, none), none + 1, shears=(none, none), center=_from_middle(transform.center, images)
     )
     return warp_images(images, matrices, interpolation=transform.interpolation, fill=transform.fill)
 
@@ -40,7 +40,7 @@ def affine_images(transform: Any, images: Tensor, draws: Draws) -> Tensor:
         shear_x = _between(u[:, 4], transform.shear[:2])
         shear_y = _between(u[:, 5], transform.shear[2:]) if len(transform.shear) == 4 else none
     matrices = inverse_affine_matrices(
-        angles, (shift_x, shift_y), scales, (shear_x, shear_y), center=_from_middle(transform.center, images)
+        angles, (shift_x, shift_y), scales, shears=(shear_x, shear_y), center=_from_middle(transform.center, images)
     )
     return warp_images(images, matrices, interpolation=transform.interpolation, fill=transform.fill)
 
@@ -59,8 +59,8 @@ def inverse_affine_matrices(
     angles: Tensor,
     shifts: tuple[Tensor, Tensor],
     scales: Tensor,
-    shears: tuple[Tensor, Tensor],
     *,
+    shears: tuple[Tensor, Tensor],
     center: tuple[float, float],
 ) -> Tensor:
     """From pixels of the result to pixels of the image, one matrix per sample: float64 (N, 2, 3).

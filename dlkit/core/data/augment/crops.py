@@ -22,7 +22,7 @@ def crop_images(transform: Any, images: Tensor, draws: Draws) -> Tensor:
             "padding, or pad_if_needed, helps"
         )
     u = draws.uniforms(2)
-    return take_windows(padded, integers(u[:, 0], rows + 1), integers(u[:, 1], columns + 1), (height, width))
+    return take_windows(padded, integers(u[:, 0], rows + 1), integers(u[:, 1], columns + 1), size=(height, width))
 
 
 def _pad(transform: Any, images: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def _pad(transform: Any, images: Tensor) -> Tensor:
     return padded
 
 
-def take_windows(images: Tensor, tops: Tensor, lefts: Tensor, size: tuple[int, int]) -> Tensor:
+def take_windows(images: Tensor, tops: Tensor, lefts: Tensor, *, size: tuple[int, int]) -> Tensor:
     """A window of `size` from each image, at its own top and left: (N, C, height, width).
 
     Every row of a window is a run of adjacent memory. A view whose row k holds the `width` elements from k on turns the

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from dlkit.core.components import accepted
-from dlkit.core.data.counter_rng import hash_key
 from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.core.data.seeding import seeded_generators
 from dlkit.core.data.sources.items import ItemSamples, kind_of
@@ -42,7 +41,7 @@ def open_custom(builder: Callable[..., Any], options: Mapping[str, Any], request
     else:
         train = _build(builder, fixed)
     parts = [None if part is None else ItemSamples(part, builder.__name__) for part in (train, val, test)]
-    return _describe(parts, train, notes, request)
+    return _describe(parts, notes, class_names(train))
 
 
 def _build(builder: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
@@ -76,13 +75,12 @@ def _listed(arguments: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value!r}" for key, value in arguments.items())
 
 
-def _describe(parts: list[ItemSamples | None], train: Any, notes: list[str], request: SourceRequest) -> Source:
+def _describe(parts: list[ItemSamples | None], notes: list[str], classes: tuple[str, ...] | None) -> Source:
     samples = parts[0]
     assert samples is not None
-    with seeded_generators(hash_key(request.seed)):
+    with seeded_generators(0):
         value, _ = samples.load(0)
     targets = samples.targets
-    classes = class_names(train)
     is_regression = targets.is_floating_point()
     return Source(
         task="regression" if is_regression else "classification",

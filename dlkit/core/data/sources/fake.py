@@ -13,8 +13,8 @@ def fake(
     num_samples: int = 256,
     shape: tuple[int, ...] = (1, 8, 8),
     num_classes: int = 10,
-    noise: float = 0.25,
     *,
+    noise: float = 0.25,
     request: SourceRequest,
 ) -> Source:
     """One random pattern per class, plus noise: images (C, H, W), sequences (T, F) or features (F,), by the length of

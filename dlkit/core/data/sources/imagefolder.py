@@ -61,7 +61,7 @@ def imagefolder(path: str, mode: Mode = "rgb", *, request: SourceRequest) -> Sou
     train_folder = _split_folder(root, "train")
     classes = _class_names(train_folder or root)
     train, left_out = _index_split(train_folder or root, classes, mode)
-    val, test = (_index_other(root, name, classes, mode) if train_folder else None for name in ("val", "test"))
+    val, test = (_index_other(root, name, classes, mode=mode) if train_folder else None for name in ("val", "test"))
     return Source(
         task="classification",
         kind="image",
@@ -101,7 +101,7 @@ def _class_names(folder: Path) -> list[str]:
     return names
 
 
-def _index_other(root: Path, split: str, classes: list[str], mode: Mode) -> FileSamples | None:
+def _index_other(root: Path, split: str, classes: list[str], *, mode: Mode) -> FileSamples | None:
     folder = _split_folder(root, split)
     if folder is None:
         return None

@@ -108,11 +108,11 @@ def to_input(value: Any, name: str) -> Tensor:
     if isinstance(value, Image.Image):
         return image_to_tensor(value, mode="grey" if value.mode in ("1", "L", "I", "I;16") else "rgb")
     if isinstance(value, np.ndarray):
-        value = (
-            F.to_image(value)
-            if value.dtype == np.uint8 and value.ndim in (2, 3)
-            else torch.from_numpy(np.ascontiguousarray(value))
-        )
+        # a copy, since torch warns of arrays that cannot be written to
+        value = np.array(value)
+        if value.dtype.kind not in "biuf":
+            raise DataError(f"{name}: the input must be an array of numbers, got dtype {value.dtype}")
+        value = F.to_image(value) if value.dtype == np.uint8 and value.ndim in (2, 3) else torch.from_numpy(value)
     if not isinstance(value, Tensor):
         raise DataError(f"{name}: the input must be a tensor, an array or a Pillow image, got {type(value).__name__}")
     value = value.as_subclass(Tensor).detach()

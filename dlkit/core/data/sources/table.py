@@ -37,12 +37,11 @@ class Table:
 def csv(
     path: str,
     target: str | list[str],
+    *,
     features: Literal["auto"] | list[str] = "auto",
-    task: Literal["auto", "classification", "regression"] = "auto",
     sequence_length: int | None = None,
     delimiter: str = ",",
     test_path: str | None = None,
-    *,
     request: SourceRequest,
 ) -> Source:
     """Rows of a csv file with a header; `features: auto` is every column but the target.
@@ -52,14 +51,14 @@ def csv(
     row's features are T steps of equally many values, the first step's values first. Raises DataError for cells that
     are empty or no finite number.
     """
-    _check_options(task, sequence_length, delimiter)
+    _check_options(sequence_length, delimiter)
     table = read_table(Path(path), delimiter)
     targets = [target] if isinstance(target, str) else list(target)
     columns = _pick_columns(table, targets, features)
-    task_found, notes = _pick_task(table, targets, task if task != "auto" else request.task)
+    task_found, notes = _pick_task(table, targets, request.task)
     labels = _class_labels(table, targets[0]) if task_found == "classification" else None
     tables = [table] if test_path is None else [table, read_table(Path(test_path), delimiter)]
-    samples = [_to_samples(part, columns, targets, labels, sequence_length) for part in tables]
+    samples = [_to_samples(part, columns, targets, labels=labels, sequence_length=sequence_length) for part in tables]
     return Source(
         task=task_found,
         kind="sequence" if sequence_length else "features",
@@ -72,9 +71,7 @@ def csv(
     )
 
 
-def _check_options(task: str, sequence_length: int | None, delimiter: str) -> None:
-    if task not in ("auto", "classification", "regression"):
-        raise ComponentError(f"expected auto, classification or regression, got {task!r}", option="task")
+def _check_options(sequence_length: int | None, delimiter: str) -> None:
     if sequence_length is not None and (type(sequence_length) is not int or sequence_length < 1):
         raise ComponentError(
             f"expected a number of steps, at least 1, got {sequence_length!r}", option="sequence_length"
@@ -100,10 +97,10 @@ def read_table(path: Path, delimiter: str) -> Table:
         raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from None
     except OSError as error:
         raise DataError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    return _checked_table(path, rows, lines, delimiter)
+    return _checked_table(path, rows, lines, delimiter=delimiter)
 
 
-def _checked_table(path: Path, rows: list[tuple[str, ...]], lines: list[int], delimiter: str) -> Table:
+def _checked_table(path: Path, rows: list[tuple[str, ...]], lines: list[int], *, delimiter: str) -> Table:
     if not rows:
         raise DataError(f"{path}: the file is empty")
     header = rows[0]
@@ -161,14 +158,12 @@ def _check_column(table: Table, name: str, option: str) -> None:
         )
 
 
-def _pick_task(
-    table: Table, targets: Sequence[str], asked: Task | Literal["auto"] | None
-) -> tuple[Task, tuple[str, ...]]:
+def _pick_task(table: Table, targets: Sequence[str], asked: Task | None) -> tuple[Task, tuple[str, ...]]:
     if len(targets) > 1:
         if asked == "classification":
             raise ComponentError("classification takes one target column", option="target")
         return "regression", ()
-    if asked in ("classification", "regression"):
+    if asked is not None:
         return asked, ()
     cells = table.column(targets[0])
     if not all(_is_number(cell) or not cell for cell in cells):
@@ -177,7 +172,7 @@ def _pick_task(
     if all(value.is_integer() for value in values) and len(values) <= MOST_CLASSES:
         return "classification", (
             f"column {targets[0]!r} holds {len(values)} different whole numbers and is taken as classes; "
-            "for regression set data.task: regression",
+            "for regression set task: regression",
         )
     return "regression", ()
 
@@ -203,7 +198,7 @@ def _label_text(cell: str) -> str:
 
 
 def _to_samples(
-    table: Table, columns: list[str], targets: list[str], labels: list[str] | None, sequence_length: int | None
+    table: Table, columns: list[str], targets: list[str], *, labels: list[str] | None, sequence_length: int | None
 ) -> TensorSamples:
     for name in (*columns, *targets):
         if name not in table.header:

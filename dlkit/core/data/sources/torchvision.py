@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlkit.core.components import ComponentError
 from dlkit.core.data.samples import Samples, Source, SourceRequest, TensorSamples
 from dlkit.core.data.sources.idx import read_idx
 from dlkit.core.data.sources.items import ItemSamples, kind_of
@@ -74,7 +75,7 @@ def _idx_file(folder: Path, name: str) -> Path | None:
 def _download_fashion_mnist(request: SourceRequest) -> None:
     from torchvision.datasets import FashionMNIST
 
-    _open(FashionMNIST, {}, {"train": True}, request)
+    _open(FashionMNIST, {"train": True}, request)
 
 
 def _read_mnist_pair(folder: Path, part: str) -> TensorSamples:
@@ -95,8 +96,8 @@ def emnist(variant: str = "balanced", *, request: SourceRequest) -> Source:
     from torchvision.datasets import EMNIST
 
     if variant not in EMNIST_VARIANTS:
-        raise DataError(f"data.variant of EMNIST must be one of {', '.join(EMNIST_VARIANTS)}, got {variant!r}")
-    train, test = (_open(EMNIST, {"split": variant}, {"train": is_train}, request) for is_train in (True, False))
+        raise ComponentError(f"expected one of {', '.join(EMNIST_VARIANTS)}, got {variant!r}", option="variant")
+    train, test = (_open(EMNIST, {"split": variant, "train": is_train}, request) for is_train in (True, False))
     return source_of_datasets(train, None, test, title="EMNIST")
 
 
@@ -136,13 +137,11 @@ def open_torchvision(builder: Callable[..., Any], options: Mapping[str, Any], re
     else:
         names = SPLIT_NAMES.get(title, SplitNames())
         parts = [{"split": name} if name else None for name in (names.train, names.val, names.test)]
-    train, val, test = (None if part is None else _open(builder, options, part, request) for part in parts)
+    train, val, test = (None if part is None else _open(builder, {**options, **part}, request) for part in parts)
     return source_of_datasets(train, val, test, title=title)
 
 
-def _open(
-    builder: Callable[..., Any], options: Mapping[str, Any], part: Mapping[str, Any], request: SourceRequest
-) -> Any:
+def _open(builder: Callable[..., Any], options: Mapping[str, Any], request: SourceRequest) -> Any:
     root = Path(request.root or DEFAULT_ROOT)
     takes = inspect.signature(builder).parameters
     passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
@@ -150,7 +149,7 @@ def _open(
         {"download": request.download} if "download" in takes or (passes_on and builder.__name__ != "ImageNet") else {}
     )
     try:
-        return builder(root=str(root), **options, **part, **download)
+        return builder(root=str(root), **options, **download)
     except ModuleNotFoundError as error:
         raise DataError(f"{builder.__name__} needs the Python package {error.name}: pip install {error.name}") from None
     except Exception as error:
