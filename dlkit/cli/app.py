@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dlkit import __version__
-from dlkit.cli import config, listing
+from dlkit.cli import config, listing, lr_plot
 from dlkit.cli.doctor import doctor
 from dlkit.cli.eval import evaluate
 from dlkit.cli.predict import predict
@@ -50,6 +50,14 @@ app.command("train", no_args_is_help=True)(train)
 app.command("eval", no_args_is_help=True)(evaluate)
 app.command("predict", no_args_is_help=True)(predict)
 app.command("list")(listing.list_names)
+for name in ("lr-plot", "lrplot"):
+    app.command(
+        name,
+        context_settings=lr_plot.CONTEXT_SETTINGS,
+        epilog=lr_plot.EPILOG,
+        no_args_is_help=True,
+        hidden=name == "lrplot",
+    )(lr_plot.lr_plot)
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor)
 

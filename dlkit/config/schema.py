@@ -202,7 +202,8 @@ class Train(Section):
     )
     compile: bool | str = Field(False, description="torch.compile: true, or one of its modes.")
     channels_last: bool | Auto = Field(
-        "auto", description="Memory layout of image batches; auto is on for CUDA with mixed precision."
+        "auto",
+        description="Memory layout of image batches; auto is on for convolutions on CPUs, and on CUDA in mixed precision.",
     )
     gradient_checkpointing: bool | list[str] | Segments = Field(
         False,

@@ -62,9 +62,9 @@ def _is_legacy(path: Path) -> bool:
 
 
 def _check_archive(path: Path) -> None:
-    if not zipfile.is_zipfile(path):
-        raise FileRefused(path, _not_an_archive(path))
     try:
+        if not zipfile.is_zipfile(path):
+            raise FileRefused(path, _not_an_archive(path))
         with zipfile.ZipFile(path) as archive:
             _check_members(path, archive)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:

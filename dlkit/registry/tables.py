@@ -97,6 +97,11 @@ SCHEDULES: Rows = {
         "Hold, then fall over the last share of the run.",
     ),
     "inverse_sqrt": ("dlkit.schedules.curves:InverseSqrt", (), "Fall with the inverse square root of the step."),
+    "sequence": (
+        "dlkit.schedules.composition:Sequence",
+        (),
+        "Pieces one after another: linear 500 from 0.01; cosine rest.",
+    ),
     "plateau": (
         "dlkit.schedules.plateau:Plateau",
         ("ReduceLROnPlateau",),

@@ -5,6 +5,7 @@ None, which `build_schedule` replaces by what the run has left. Values equal tor
 drift, because nothing is computed from the step before. Where torch's class is wrong, ours is right:
 
 - `ConstantLR` and `LinearLR` with `total_iters=0` stay at the first factor for ever; here that is refused.
+- `LinearLR` refuses to start at 0, which its step-by-step form would divide by; here that works.
 - `ConstantLR(factor=0)` divides by zero when it ends; here the rate returns to its base.
 - `PolynomialLR`'s docstring is off by one; its code, and ours, gives the base rate at step 0.
 - `CosineAnnealingLR` rises again after `T_max`, as ours does; with the automatic `T_max` a run never gets there.
@@ -159,7 +160,7 @@ class Linear(Curve):
     total_iters: int | None = None
 
     def __post_init__(self) -> None:
-        check_number("start_factor", self.start_factor, above=0, most=1)
+        check_number("start_factor", self.start_factor, least=0, most=1)
         check_number("end_factor", self.end_factor, least=0, most=1)
         if self.total_iters is not None:
             check_whole("total_iters", self.total_iters, least=1)

@@ -12,6 +12,7 @@ Where torch's classes err, these do not:
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from dlkit.schedules.curves import Curve, known_length, power
 from dlkit.schedules.limits import check_choice, check_flag, check_number, check_whole
@@ -101,9 +102,8 @@ class OneCycle(Curve):
         return self._level(step, levels)
 
     def _level(self, step: int, levels: dict[str, float]) -> float:
-        last = known_length("total_steps", self.total_steps) - 1
-        step = min(step, last)
-        phase = next((phase for phase in self.phases() if step <= phase.end), self.phases()[-1])
+        step = min(step, known_length("total_steps", self.total_steps) - 1)
+        phase = self._phase(step)
         length = phase.end - phase.start
         share = (step - phase.start) / length if length else 1.0
         start, end = levels[phase.start_level], levels[phase.end_level]
@@ -111,6 +111,13 @@ class OneCycle(Curve):
             return (end - start) * share + start
         return end + (start - end) / 2.0 * (math.cos(math.pi * share) + 1)
 
+    def _phase(self, step: int) -> Phase:
+        for phase in self.phases:
+            if step <= phase.end:
+                return phase
+        return self.phases[-1]
+
+    @cached_property
     def phases(self) -> tuple[Phase, ...]:
         """The two or three phases in order."""
         total_steps = known_length("total_steps", self.total_steps)

@@ -13,10 +13,11 @@ base rate (one-cycle, linear, cyclic) is met where it begins instead of at the b
 """
 
 from dataclasses import dataclass, fields
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from dlkit.schedules.curves import Curve
 from dlkit.schedules.plateau import Plateau
+from dlkit.schedules.tabulated import Tabulated
 
 
 @runtime_checkable
@@ -71,17 +72,38 @@ class Schedule:
 
     def position(self, step: int) -> int:
         """Where the curve stands at an optimizer step, in its own unit; 0 until it begins."""
-        scale = self.steps_per_epoch if self.unit == "epoch" else 1
-        begins = 0 if isinstance(self.curve, Plateau) or self.curve.is_dated else self.warmup_steps // scale
-        return max(step // scale - begins, 0)
+        return max(step // self.steps_per_unit - self.start, 0)
+
+    @property
+    def steps_per_unit(self) -> int:
+        """Optimizer steps to one unit of the curve."""
+        return self.steps_per_epoch if self.unit == "epoch" else 1
+
+    @property
+    def start(self) -> int:
+        """Where in the run, in its own unit, the curve begins: at 0 if it is dated, else when the warm-up ends."""
+        is_dated = isinstance(self.curve, Plateau) or self.curve.is_dated
+        return 0 if is_dated else self.warmup_steps // self.steps_per_unit
+
+    @property
+    def length(self) -> int:
+        """How much of the run the curve has, in its own unit, at least 1."""
+        return self.position(self.total_steps - 1) + 1
 
     def describe(self) -> str:
         """One line for people: the warm-up, then the curve with all its options."""
-        options = ", ".join(f"{field.name}={_plain(getattr(self.curve, field.name))}" for field in fields(self.curve))
+        options = ", ".join(f"{name}={_plain(value)}" for name, value in shown_options(self.curve).items())
         curve = f"{self.name}({options}) per {self.unit}"
         if not self.warmup_steps:
             return curve
         return f"warm-up over {self.warmup_steps:,} steps from {self.warmup_from:g} of it, then {curve}"
+
+
+def shown_options(curve: Curve | Plateau) -> dict[str, Any]:
+    """The options of a curve as a config would write them."""
+    if isinstance(curve, Tabulated):
+        return dict(curve.options)
+    return {field.name: getattr(curve, field.name) for field in fields(curve)}
 
 
 def _plain(value: object) -> str:

@@ -192,7 +192,7 @@ def test_warmup_stable_decay_without_decay_is_level():
         (lambda: MultiStep([-1]), "each of milestones must be an integer of at least 0, got -1"),
         (lambda: Cosine(0), "T_max must be an integer of at least 1"),
         (lambda: Cosine(10, eta_min=-1e-3), "eta_min must be a number of at least 0"),
-        (lambda: Linear(start_factor=0.0), "start_factor must be a number above 0 and at most 1, got 0.0"),
+        (lambda: Linear(start_factor=-0.1), "start_factor must be a number of at least 0 and at most 1, got -0.1"),
         (lambda: Linear(end_factor=1.5), "end_factor must be a number of at least 0 and at most 1"),
         (lambda: Linear(total_iters=0), "total_iters must be an integer of at least 1"),
         (lambda: ConstantFactor(factor=2), "factor must be"),

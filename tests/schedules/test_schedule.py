@@ -12,13 +12,14 @@ from torch.optim import lr_scheduler as torch_schedulers
 from dlkit.errors import UsageError
 from dlkit.registry.tables import SCHEDULES
 from dlkit.schedules import LearningRate, build_schedule
-from dlkit.schedules.build import find_curve
+from dlkit.schedules.options import find_curve
 
 NEEDED = {
     "step": {"step_size": 2},
     "multistep": {"milestones": [2, 3]},
     "exponential": {"gamma": 0.9},
     "cosine_restarts": {"T_0": 7},
+    "sequence": {"pieces": "linear 10% from 0.01; constant 1ep; cosine rest to 0.1"},
     "cyclic": {"base_lr": 1e-3, "step_size_up": 5},
 }
 BASE = 0.2

@@ -67,9 +67,9 @@ def build_job(loaded: LoadedConfig, *, report: Report) -> Job:
     precision = pick_precision(config.train.amp, device)
     if precision.note:
         report(Note(precision.note))
-    scoring = _build_scoring(loaded, data, precision)
+    scoring = _build_scoring(loaded, data, model, precision)
     _prepare_model(loaded, model, scoring, report)
-    plan = _build_plan(config, data)
+    plan = plan_steps(config, data.train.num_batches)
     columns = metric_columns(
         is_classification=scoring.is_classification, has_val=data.val is not None, has_ema=config.ema is not None
     )
@@ -112,15 +112,21 @@ def _describe_weights(source: str, loaded: WeightsReport) -> str:
     return "; ".join(parts)
 
 
-def _build_scoring(loaded: LoadedConfig, data: Data, precision: Precision) -> Scoring:
+def _build_scoring(loaded: LoadedConfig, data: Data, model: nn.Module, precision: Precision) -> Scoring:
     config = loaded.config
     with at_section(loaded, "loss"):
         loss = build_loss(config.loss, data.info, targets=data.train.sample_targets, device=precision.device)
-    channels_last = config.train.channels_last
-    if channels_last == "auto":
-        channels_last = precision.device.type == "cuda" and precision.name != "fp32"
-    is_image = data.info.kind == "image"
-    return Scoring(loss, precision, data.info.task == "classification", channels_last and is_image)
+    use_channels_last = _use_channels_last(config.train.channels_last, model, precision)
+    return Scoring(loss, precision, data.info.task == "classification", use_channels_last and data.info.kind == "image")
+
+
+def _use_channels_last(setting: bool | str, model: nn.Module, precision: Precision) -> bool:
+    """`auto` is on where convolutions run faster in it: on CPUs (benchmarks/channels_last.py) and on CUDA in half precision."""
+    if isinstance(setting, bool):
+        return setting
+    has_convolutions = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    is_faster = precision.device.type == "cpu" or (precision.device.type == "cuda" and precision.name != "fp32")
+    return has_convolutions and is_faster
 
 
 def _prepare_model(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, report: Report) -> None:
@@ -142,8 +148,9 @@ def _prepare_model(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, rep
         model.compile(mode=mode)  # in place, so that names in the state dict stay as they are
 
 
-def _build_plan(config: Config, data: Data) -> Plan:
-    steps_per_epoch = -(-data.train.num_batches // config.train.accumulate)
+def plan_steps(config: Config, num_batches: int) -> Plan:
+    """How long a run is, with so many micro-batches to an epoch."""
+    steps_per_epoch = -(-num_batches // config.train.accumulate)
     total_steps = config.train.epochs * steps_per_epoch
     epochs = config.train.epochs
     if config.train.max_steps is not None and config.train.max_steps < total_steps:
