@@ -113,6 +113,13 @@ def test_every_name_and_its_options_are_documented(kind):
         assert cells[3].strip(), f"{kind} {entry.name} has no summary"
 
 
+def test_every_layer_kind_is_documented():
+    from dlkit.core.models.layer_kinds import KINDS
+
+    table = section(DOCS / "models.md", "A list of layers")
+    assert all(re.search(rf"^\|[^|]*`{kind}`", table, re.MULTILINE) for kind in KINDS)
+
+
 def test_every_page_is_linked_from_the_index():
     linked = {(DOCS / target.partition("#")[0]).resolve() for target in LINK.findall((DOCS / "index.md").read_text())}
     assert {page for page in DOCS.rglob("*.md") if page.name != "index.md"} <= linked
