@@ -59,9 +59,8 @@ def main() -> None:
                 speeds[name].append(speed)
     for name, found in speeds.items():
         ratios = [speed / base for speed, base in zip(found, speeds["NCHW fp32"], strict=True)]
-        print(
-            f"{name:20} {statistics.median(found):7.0f} images/s   ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        )
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"{name:20} {statistics.median(found):7.0f} images/s   ratio {spread}")
 
 
 if __name__ == "__main__":

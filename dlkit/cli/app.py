@@ -8,11 +8,12 @@ import typer
 
 from dlkit import __version__
 from dlkit.cli import config, listing, lr_plot
+from dlkit.cli.convert import convert
 from dlkit.cli.doctor import doctor
 from dlkit.cli.eval import evaluate
 from dlkit.cli.predict import predict
 from dlkit.cli.train import train
-from dlkit.errors import ConfigError, DlkitError
+from dlkit.errors import ConfigError, DlkitError, Interrupted
 
 EXIT_CODES = """Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 data, 4 file refused, 5 diverged, 6 out of memory or disk,
 130/143/129 stopped by a signal after saving."""
@@ -49,6 +50,7 @@ def options(
 app.command("train", no_args_is_help=True)(train)
 app.command("eval", no_args_is_help=True)(evaluate)
 app.command("predict", no_args_is_help=True)(predict)
+app.command("convert", no_args_is_help=True)(convert)
 app.command("list")(listing.list_names)
 for name in ("lr-plot", "lrplot"):
     app.command(
@@ -100,12 +102,14 @@ def _readable(arguments: list[str]) -> list[str]:
 
 
 def _show_error(error: Exception) -> None:
-    from dlkit.cli.console import show_error
+    from dlkit.cli.console import show_error, show_lines, stderr_console
 
     if isinstance(error, ConfigError):
         from dlkit.config import problem_report
 
         show_error(problem_report(error))
+    elif isinstance(error, Interrupted):
+        show_lines([str(error)], console=stderr_console())
     elif isinstance(error, DlkitError):
         show_error(str(error))
     else:

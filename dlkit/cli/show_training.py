@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from dlkit.cli.console import EpochTable, LiveBars, clean, quiet_pipe, show_lines, show_table, stderr_console
-from dlkit.event_lines import line_of, metric_value, progress_line, start_lines
+from dlkit.event_lines import metric_value, progress_line, start_lines
 from dlkit.events import EpochDone, Evaluating, Event, Note, Progress, RunStarted, Saved, Tested
 
 if TYPE_CHECKING:
@@ -60,13 +60,10 @@ class Display:
                     *((name, text) for name, text in shown if name != "epoch"),
                 ]
                 self._table.add(cells, mark="best" if event.best else "")
-            case Saved() if self._verbose or event.what == "model":
-                self._console.print(
-                    f"saved {clean(str(event.path))}", style="dim" if event.what != "model" else "", soft_wrap=True
-                )
+            case Saved() if self._verbose:
+                self._console.print(f"saved {clean(str(event.path))}", style="dim", soft_wrap=True)
             case Tested():
                 self.close()
-                self._console.print(f"[bold]{clean(line_of(event) or '')}[/]")
 
     def _start(self, event: RunStarted) -> None:
         for line in start_lines(event):

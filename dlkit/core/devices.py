@@ -36,7 +36,8 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
-        return f"cpu ({torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()})"
+        count = torch.get_num_threads()
+        return f"cpu ({count} thread{'s' if count > 1 else ''}, {torch.backends.cpu.get_cpu_capability()})"
     return f"{device} ({platform.machine()})"
 
 

@@ -92,7 +92,8 @@ def test_missing_folder(dlkit, write_config, tmp_path):
 def test_wrong_number_of_channels(dlkit, write_config, tmp_path):
     """The network names the layer and both numbers."""
     (tmp_path / "net.py").write_text(
-        "from torch import nn\n\n\ndef net(num_classes):\n    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),"
+        "from torch import nn\n\n\ndef net(num_classes):\n    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1),"
+        " nn.Flatten(),"
         " nn.Linear(4, num_classes))\n"
     )
     path = write_config(BASE.replace("{name: small_cnn, width: 4}", "./net.py:net"))
@@ -213,7 +214,8 @@ def test_unexpected_errors_are_short_without_debug(dlkit, write_config, monkeypa
 
 @pytest.mark.parametrize(("kind", "code", "words"), [
     ("missing", 4, "no such file"), ("empty", 4, "empty"), ("text", 4, "not a file that torch.save wrote"),
-    ("module", 4, "dlkit convert"), ("weights", 4, "without a description"), ("cut", 4, "truncated"), ("checkpoint", 4, "training checkpoint"),
+    ("module", 4, "dlkit convert"), ("weights", 4, "without a description"), ("cut", 4, "truncated"),
+    ("checkpoint", 4, "training checkpoint"),
 ])  # fmt: skip
 def test_files_that_are_no_model_files(dlkit, tmp_path, kind, code, words):
     path = tmp_path / "model.pt"

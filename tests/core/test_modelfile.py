@@ -109,7 +109,7 @@ def test_hostile_files_are_refused(saved, tmp_path, capsys):
 
 def test_truncated_and_flipped_bytes_are_refused_or_equal(saved, tmp_path):
     """Cut at many places, flip random bytes: refused with our own error, or the very same weights; never anything else."""
-    path, model = saved
+    path, _ = saved
     small = Arch("dlkit", "mlp", {"input_size": [4], "num_classes": 2, "hidden": [3]})
     save_model_file(path, ModelSpec(small, INFO), build_model(small).state_dict())
     whole, expected = path.read_bytes(), load_model(path).state_dict()

@@ -212,8 +212,9 @@ def _fit(job: Job, records: RunRecords, report: Report) -> str:
         status = fit(job.learner, job.data, job.plan, records, stop=stop, report=report)
     if status == "interrupted" and stop.signal_number is not None:
         path = records.folder.path
+        command = f"dlkit train {path / 'config.resolved.yaml'} --resume {path}"
         raise Interrupted(
-            stop.signal_number, f"stopped at step {job.learner.position.step}, saved. Go on with: --resume {path}"
+            stop.signal_number, f"stopped at step {job.learner.position.step}, saved. Go on with: {command}"
         )
     return status
 
