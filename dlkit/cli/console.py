@@ -96,9 +96,14 @@ class EpochTable:
         if not self._widths:
             self._widths = [max(len(name), len(text), 7) for name, text in cells]
             header = "  ".join(name.rjust(width) for (name, _), width in zip(cells, self._widths, strict=True))
-            self._console.print(f"[bold]{header}[/]", no_wrap=True, overflow="crop")
+            self._print(f"[bold]{header}[/]")
         row = "  ".join(text.rjust(width) for (_, text), width in zip(cells, self._widths, strict=False))
-        self._console.print(f"{row}  [green]{mark}[/]", no_wrap=True, overflow="crop")
+        self._print(f"{row}  [green]{mark}[/]")
+
+    def _print(self, line: str) -> None:
+        # a terminal cuts a row that is too wide; a file or a pipe has no width
+        is_cut = self._console.is_terminal
+        self._console.print(line, no_wrap=True, overflow="crop" if is_cut else "ignore", crop=is_cut)
 
 
 class LiveBars:

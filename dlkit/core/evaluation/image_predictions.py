@@ -1,12 +1,15 @@
 """Classes of single images, prepared just as the model's evaluation data was."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from dlkit.core.data.images import EXTENSIONS, Mode, load_image, prepare_image
+from dlkit.config import load_mapping
+from dlkit.core.components import is_import_path
+from dlkit.core.data.build import build_eval_transform
+from dlkit.core.data.images import EXTENSIONS, load_image, mode_for, prepare_image
 from dlkit.core.devices import pick_device, torch_settings
 from dlkit.core.modelfile import ModelFile, build_from_file
 from dlkit.errors import DataError, UsageError
@@ -38,15 +41,27 @@ def predict_images(
     if info.kind != "image":
         raise UsageError(f"{file.path} takes {info.kind}, not images; use `dlkit eval MODEL --data CFG`")
     found = find_images(paths)
+    mode, transform = mode_for(info), _eval_transform(file)
     with torch_settings(), torch.inference_mode():
         target = pick_device(device)
-        mode: Mode = "grey" if info.input_size[0] == 1 else "rgb"
         network = build_from_file(file, model=model).to(target)
         for start in range(0, len(found), batch_size):
             part = found[start : start + batch_size]
-            inputs = torch.stack([prepare_image(load_image(path, mode=mode), info) for path in part])
+            images = [prepare_image(load_image(path, mode=mode), info, transform=transform) for path in part]
+            inputs = torch.stack(images)
             for path, output in zip(part, network(inputs.to(target)).float().cpu(), strict=True):
                 yield _describe(path, output, info.classes, topk, is_classification=info.task == "classification")
+
+
+def _eval_transform(file: ModelFile) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The evaluation transforms of the config that a model file was trained with; a file never names foreign code."""
+    loaded = load_mapping(dict(file.spec.config))
+    names = [transform.name for transform in loaded.config.data.eval_transforms]
+    if own_code := next(filter(is_import_path, names), None):
+        raise UsageError(
+            f"{file.path} was trained with the transform {own_code}, which is your own code; use dlkit.load_model"
+        )
+    return build_eval_transform(loaded, file.spec.info)
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:

@@ -61,10 +61,11 @@ def judge_model(
 def own_config(file: ModelFile) -> LoadedConfig:
     """The config that a model file was trained with. Raises UsageError when its data is code that the file may not name."""
     loaded = load_mapping(dict(file.spec.config))
-    name = loaded.config.data.name
-    if is_import_path(name):
+    data = loaded.config.data
+    names = [data.name, *(transform.name for transform in (*data.transforms, *data.eval_transforms))]
+    if own_code := next(filter(is_import_path, names), None):
         raise UsageError(
-            f"{file.path} was trained on {name}, which is your own code; name its config again: --data CFG"
+            f"{file.path} was trained with {own_code}, which is your own code; name its config again: --data CFG"
         )
     return loaded
 

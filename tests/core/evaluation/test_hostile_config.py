@@ -1,0 +1,51 @@
+"""A model file describes itself; what it says of its data must never run code."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import dlkit
+from dlkit.core.evaluation.image_predictions import predict_images
+from dlkit.core.evaluation.judging import judge_model
+from dlkit.core.modelfile import read_model_file
+from dlkit.errors import UsageError
+
+CIRCLE = Path(__file__).parents[3] / "examples" / "shapes" / "circle" / "circle_00.png"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    data = {"name": "fake", "num_samples": 32, "shape": [1, 8, 8], "num_classes": 2, "batch_size": 8}
+    config = {"data": data, "model": "mlp", "train": {"epochs": 1}, "log": {"tensorboard": False}}
+    return dlkit.train(config, out=tmp_path_factory.mktemp("run") / "run").model_path
+
+
+def with_data(trained, tmp_path, **changes):
+    """The model file with another data section in its own config."""
+    value = torch.load(trained, weights_only=True)
+    value["spec"]["config"]["data"] |= changes
+    torch.save(value, tmp_path / "changed.pt")
+    return read_model_file(tmp_path / "changed.pt")
+
+
+@pytest.mark.parametrize("key", ["transforms", "eval_transforms"])
+def test_eval_runs_no_code_that_a_file_names(trained, tmp_path, key):
+    file = with_data(trained, tmp_path, **{key: [{"name": "os:system", "command": f"touch {tmp_path}/ran"}]})
+    with pytest.raises(UsageError, match="os:system"):
+        judge_model(file, data=None, split_name="test", use_tta=False)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_predict_runs_no_code_that_a_file_names(trained, tmp_path):
+    file = with_data(trained, tmp_path, eval_transforms=[{"name": "os:system", "command": f"touch {tmp_path}/ran"}])
+    with pytest.raises(UsageError, match="os:system"):
+        list(predict_images(file, [CIRCLE]))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_predict_prepares_images_as_evaluation_does(trained, tmp_path):
+    plain = next(predict_images(read_model_file(trained), [CIRCLE])).classes
+    # cutting out the middle before the resize shows the network other pixels than resizing alone
+    cut = [{"name": "Resize", "size": 16}, {"name": "CenterCrop", "size": 8}]
+    assert next(predict_images(with_data(trained, tmp_path, eval_transforms=cut), [CIRCLE])).classes != plain
