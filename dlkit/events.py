@@ -62,6 +62,18 @@ class Evaluating(Event):
 
 
 @dataclass(frozen=True)
+class Sweeping(Event):
+    """Where a learning-rate range test stands, reported on a timer; `sweep` counts from 1, `loss` is smoothed."""
+
+    sweep: int
+    sweeps: int
+    step: int
+    steps: int
+    lr: float
+    loss: float
+
+
+@dataclass(frozen=True)
 class EpochDone(Event):
     """One epoch's row of metrics, keyed as in metrics.csv; `best` says whether it became the best so far."""
 

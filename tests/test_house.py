@@ -114,7 +114,9 @@ def heavy_modules_after(code):
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["train", "--help"], ["eval", "--help"], ["config", "check", "examples/digits.yaml"], ["config", "schema"], ["list"],
-     ["list", "models"], ["config", "init", "--help"], ["train", "examples/digits.yaml", "optimizer.lrr=1"]],
+     ["list", "models"], ["config", "init", "--help"], ["train", "examples/digits.yaml", "optimizer.lrr=1"],
+     ["lr-find", "--help"], ["lr-find", "examples/digits.yaml", "--lo", "0"],
+     ["lr-plot", "cosine", "--lr", "0.1", "--epochs", "9", "--steps-per-epoch", "39"]],
     ids=" ".join,
 )  # fmt: skip
 def test_these_never_import_torch(arguments):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dlkit import __version__
-from dlkit.cli import config, listing, lr_plot
+from dlkit.cli import config, listing, lr_find, lr_plot
 from dlkit.cli.convert import convert
 from dlkit.cli.doctor import doctor
 from dlkit.cli.eval import evaluate
@@ -60,6 +60,7 @@ for name in ("lr-plot", "lrplot"):
         no_args_is_help=True,
         hidden=name == "lrplot",
     )(lr_plot.lr_plot)
+app.command("lr-find", epilog=lr_find.EPILOG, no_args_is_help=True)(lr_find.lr_find)
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor)
 

@@ -145,3 +145,22 @@ class LiveBars:
     def stop(self) -> None:
         """Take the bars away."""
         self.progress.stop()
+
+
+class LiveLine:
+    """One line at the bottom of the terminal that is written over; nothing where there is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._status = console.status("") if console.is_terminal else None
+
+    def show(self, text: str) -> None:
+        """Replace what the line says."""
+        if self._status is not None:
+            self._status.update(clean(text))
+            self._status.start()
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self._status is not None:
+            with quiet_pipe():
+                self._status.stop()

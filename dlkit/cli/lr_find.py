@@ -1,0 +1,153 @@
+"""`dlkit lr-find`: the learning-rate range test on a config's own model and data."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dlkit.errors import Interrupted
+
+if TYPE_CHECKING:
+    from dlkit.core.training.lr_find import FoundRate
+    from dlkit.events import Event, Report
+    from dlkit.schedules.picture import Look
+
+EPILOG = """Writes nothing unless -o is given. Ctrl-C ends the test with what was found so far, and exit code 130."""
+
+Config = Annotated[Path, typer.Argument(help="YAML file of the run.", metavar="CFG", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Changes: optimizer=sgd, data.batch_size=256, ~ema.", metavar="[KEY=VALUE]...", show_default=False
+    ),
+]
+Overlays = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "-c", "--config", help="Another YAML file laid over the first; may be given again.", show_default=False
+    ),
+]
+Lo = Annotated[float, typer.Option("--lo", help="The first learning rate.")]
+Hi = Annotated[float, typer.Option("--hi", help="The last one, if the loss does not diverge before.")]
+Steps = Annotated[int, typer.Option("--steps", help="Optimizer steps of a sweep.")]
+Repeats = Annotated[int, typer.Option("--repeats", help="Sweeps, from the same weights with samples in another order.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps.", show_default=False)]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.", show_default=False)]
+Outputs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "-o", "--output", help="Write .csv, .json, .png, .svg or .pdf; may be given again.", show_default=False
+    ),
+]
+Height = Annotated[int, typer.Option("--height", min=3, max=60, help="Rows of the plot.")]
+
+
+def lr_find(
+    cfg: Config,
+    overrides: Overrides = None,
+    overlays: Overlays = None,
+    lo: Lo = 1e-6,
+    hi: Hi = 1.0,
+    steps: Steps = 150,
+    repeats: Repeats = 3,
+    device: Device = None,
+    seed: Seed = None,
+    output: Outputs = None,
+    height: Height = 12,
+    ascii_only: Annotated[bool, typer.Option("--ascii", help="Plain characters only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Every value as one JSON object on stdout.")] = False,
+) -> None:
+    """Find a learning rate: sweep it from low to high on the config's model and data, and see where the loss falls.
+
+    The config's schedule takes no part; what is found is the schedule's peak, optimizer.lr.
+    """
+    from dlkit.config import load_config
+    from dlkit.schedules.range_export import check_suffix
+    from dlkit.schedules.range_test import SweepPlan
+
+    plan = SweepPlan(lo, hi, steps, repeats)
+    for path in output or ():
+        check_suffix(path)
+    given = {"runtime.device": device, "seed": seed}
+    changes = [*(overrides or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
+    loaded = load_config(cfg, overlays=overlays or (), overrides=changes)
+
+    from dlkit.core.training.lr_find import run_range_test  # brings torch, so only for a config that is right
+    from dlkit.core.training.stopping import StopRequest, watch_signals
+
+    stop = StopRequest()
+    with watch_signals(stop), open_line() as report:
+        found = run_range_test(loaded, plan, stop=stop, report=report)
+    show(found, output or (), as_json=as_json, look=pick_look(height, ascii_only=ascii_only))
+    if stop.signal_number is not None:
+        done = sum(len(sweep.losses) for sweep in found.test.sweeps)
+        raise Interrupted(stop.signal_number, f"stopped after {done} of {repeats * steps} steps; nothing was changed")
+
+
+@contextmanager
+def open_line() -> "Iterator[Report]":
+    """What to report to: notes once each, and on a terminal one line that says where the sweep stands."""
+    from dlkit.cli.console import LiveLine, clean, quiet_pipe, stderr_console
+    from dlkit.events import Note, Sweeping
+
+    console, seen = stderr_console(), set()
+    line = LiveLine(console)
+
+    def report(event: "Event") -> None:
+        with quiet_pipe():
+            if isinstance(event, Sweeping):
+                line.show(
+                    f"sweep {event.sweep}/{event.sweeps}  step {event.step}/{event.steps}  "
+                    f"lr {event.lr:.2e}  loss {event.loss:.4g}"
+                )
+            elif isinstance(event, Note) and event.text not in seen:
+                seen.add(event.text)
+                console.print(f"[yellow]note:[/] {clean(event.text)}")
+
+    try:
+        yield report
+    finally:
+        line.close()
+
+
+def pick_look(height: int, *, ascii_only: bool) -> "Look":
+    """How to draw on this terminal: its width up to 120, and ASCII where its encoding has no braille."""
+    import shutil
+
+    from dlkit.schedules.picture import Look
+
+    width = min(max(shutil.get_terminal_size((80, 24)).columns, 50), 120)
+    try:
+        "⣿┤".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        ascii_only = True
+    return Look(width, height, is_ascii=ascii_only)
+
+
+def show(found: "FoundRate", output: Sequence[Path], *, as_json: bool, look: "Look") -> None:
+    """Print what was found, and write the files."""
+    facts = {name: getattr(found, name) for name in ("model", "data", "optimizer", "device")}
+    if as_json:
+        import json
+
+        from dlkit.schedules.range_export import as_plain
+
+        typer.echo(json.dumps(as_plain(found.test, facts, found.notes), allow_nan=False))
+    else:
+        from dlkit.schedules.range_picture import draw_range_test
+
+        typer.echo("\n".join(draw_range_test(found.test, _title(found), found.notes, look)))
+    for path in output:
+        from dlkit.schedules.range_export import save_range_test
+
+        save_range_test(path, found.test, facts, found.notes)
+        typer.echo(f"wrote {path}", err=True)
+
+
+def _title(found: "FoundRate") -> str:
+    plan = found.test.plan
+    sweeps = f"{plan.repeats} {'sweep' if plan.repeats == 1 else 'sweeps'} of {plan.steps} steps"
+    return f"lr-find · {found.model} · {found.data} · {found.optimizer} · {sweeps}, {found.num_epochs:.2g} epochs each"

@@ -1,0 +1,212 @@
+"""The learning-rate range test: train with a rate that rises from step to step, and look where the loss falls and breaks."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import count, islice
+from typing import Any
+
+from torch.optim import Optimizer
+
+from dlkit.config.loaded import LoadedConfig
+from dlkit.config.schema import Schedule as ScheduleSection
+from dlkit.core.data.contract import Batch, Data, Split
+from dlkit.core.devices import describe_device, torch_settings
+from dlkit.core.training.learner import Learner
+from dlkit.core.training.memory import explain_out_of_memory
+from dlkit.core.training.preflight import check_first_batch
+from dlkit.core.training.preserved_state import preserved_state
+from dlkit.core.training.random_state import seed_everything
+from dlkit.core.training.setup import Job, build_job
+from dlkit.core.training.step import StepResult, train_step
+from dlkit.core.training.stopping import StopRequest
+from dlkit.errors import Diverged
+from dlkit.events import Report, Sweeping, ignore
+from dlkit.schedules.range_test import DivergenceTest, Ended, RangeTest, Smoother, Sweep, SweepPlan
+
+REFRESH_S = 0.1
+MOST_SKIPS = 30  # more than a loss scaler takes to come down from its first value
+
+
+class SweepRates:
+    """The rates of a sweep, times what each group has of the base rate; the momentum stays as it is."""
+
+    def __init__(self, plan: SweepPlan, shares: list[float]) -> None:
+        self._plan, self._shares = plan, shares
+
+    def set(self, optimizer: Optimizer, step: int) -> list[float]:
+        """Put the rates of this step into the optimizer's groups; the rates."""
+        lrs = [self._plan.lrs[step] * share for share in self._shares]
+        for group, lr in zip(optimizer.param_groups, lrs, strict=True):
+            group["lr"] = lr
+        return lrs
+
+    def after_step(self) -> None:
+        """Nothing: the rate follows from the step."""
+
+    def observe(self, metric: float) -> None:
+        """Nothing: there is no validation."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing to save."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to take back."""
+
+
+@dataclass(frozen=True)
+class FoundRate:
+    """A range test with what was tested, in words. `notes` begin with what the config adds to those of the test."""
+
+    test: RangeTest
+    model: str
+    data: str
+    optimizer: str
+    device: str
+    num_epochs: float
+    notes: tuple[str, ...]
+
+
+def run_range_test(
+    loaded: LoadedConfig, plan: SweepPlan | None = None, *, stop: StopRequest | None = None, report: Report = ignore
+) -> FoundRate:
+    """Test the learning rates of a config: its model, data, loss, optimizer, clipping, accumulation and precision.
+
+    The schedule of the config takes no part. Writes nothing. Raises ConfigError at the key at fault, or DataError.
+    """
+    plan, runtime = plan or SweepPlan(), loaded.config.runtime
+    threads = None if runtime.threads == "auto" else runtime.threads
+    with torch_settings(threads=threads, deterministic=runtime.deterministic), explain_out_of_memory(loaded.config):
+        job = build_job(_without_schedule(loaded), report=report)
+        check_first_batch(job.learner.model, job.data.train, job.learner.scoring, job.data.info, loaded)
+        base_lr = job.config.optimizer.lr
+        assert base_lr != "auto"
+        test = find_learning_rate(
+            job.learner, job.data, plan, base_lr=base_lr, seed=job.config.seed, stop=stop, report=report
+        )
+    return _describe(job, loaded, test)
+
+
+def _without_schedule(loaded: LoadedConfig) -> LoadedConfig:
+    constant = loaded.config.model_copy(update={"schedule": ScheduleSection(name="constant"), "ema": None})
+    # the metric of the best epoch may be one of the moving average, which a sweep has no use for
+    checkpoint = constant.checkpoint.model_copy(update={"metric": "auto"})
+    train = constant.train.model_copy(update={"early_stop": None})
+    return replace(loaded, config=constant.model_copy(update={"checkpoint": checkpoint, "train": train}))
+
+
+def _describe(job: Job, loaded: LoadedConfig, test: RangeTest) -> FoundRate:
+    notes = []
+    if not job.config.data.shuffle and test.plan.repeats > 1:
+        notes.append("data.shuffle is off: every repeat saw the samples in the same order")
+    if "max_lr" in loaded.config.schedule.options:
+        notes.append("this config's peak is schedule.max_lr, so the rate belongs there")
+    return FoundRate(
+        test=test,
+        model=job.arch.name,
+        data=job.config.data.name,
+        optimizer=job.config.optimizer.name,
+        device=describe_device(job.device),
+        num_epochs=test.plan.steps / job.plan.steps_per_epoch,
+        notes=(*notes, *test.notes),
+    )
+
+
+def find_learning_rate(
+    learner: Learner,
+    data: Data,
+    plan: SweepPlan | None = None,
+    *,
+    base_lr: float | None = None,
+    seed: int = 0,
+    stop: StopRequest | None = None,
+    report: Report = ignore,
+) -> RangeTest:
+    """Sweep over the rates of the plan on the training split, `plan.repeats` times, and leave the learner as it was.
+
+    Every repeat begins with the same weights and optimizer state, on epochs of its own, so with samples in another order, and
+    with random state from seed + repeat. Groups keep their ratio to `base_lr`, by default the greatest rate among them. When a
+    stop is asked for, the test ends with what it has. An exception, also KeyboardInterrupt, comes through after everything is
+    restored.
+    """
+    plan = plan or SweepPlan()
+    shares = _group_shares(learner.optimizer, base_lr)
+    epochs_of_sweep = -(-plan.steps * learner.accumulate // data.train.num_batches)
+    sweeps: list[Sweep] = []
+    for repeat in range(plan.repeats):
+        if stop is not None and stop.is_due:
+            break
+        with preserved_state(learner):
+            seed_everything(seed + repeat)
+            learner.rates = SweepRates(plan, shares)
+            learner.set_training_mode()
+            windows = iterate_windows(data.train, learner.accumulate, first_epoch=repeat * epochs_of_sweep)
+            clock = _Clock(repeat, plan, report)
+            sweeps.append(_sweep(learner, plan, windows, stop=stop, clock=clock))
+    return RangeTest(plan, tuple(sweeps))
+
+
+def _group_shares(optimizer: Optimizer, base_lr: float | None) -> list[float]:
+    lrs = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
+    base_lr = base_lr or max(lrs)
+    return [lr / base_lr if base_lr else 1.0 for lr in lrs]
+
+
+def iterate_windows(split: Split, accumulate: int, *, first_epoch: int = 0) -> Iterator[Iterator[Batch]]:
+    """Micro-batches of one optimizer step after another, epoch after epoch without end; no window spans two epochs."""
+    for epoch in count(first_epoch):
+        batches = split.batches(epoch)
+        for start in range(0, split.num_batches, accumulate):
+            yield islice(batches, min(accumulate, split.num_batches - start))
+
+
+def _sweep(
+    learner: Learner, plan: SweepPlan, windows: Iterator[Iterator[Batch]], *, stop: StopRequest | None, clock: "_Clock"
+) -> Sweep:
+    smoother, divergence = Smoother(plan.smoothing), DivergenceTest(plan.threshold)
+    losses: list[float] = []
+
+    def end(how: Ended) -> Sweep:
+        return Sweep(plan, tuple(losses), how)
+
+    while len(losses) < plan.steps:
+        if stop is not None and stop.is_due:
+            return end("interrupted")
+        result = _try_step(learner, windows)
+        if result is None:
+            return end("not_finite")
+        losses.append(float(result.loss))
+        smoothed = smoother.add(losses[-1])
+        if divergence.is_over(smoothed):
+            return end("diverged")
+        clock.tell(len(losses), smoothed)
+    return end("finished")
+
+
+def _try_step(learner: Learner, windows: Iterator[Iterator[Batch]]) -> StepResult | None:
+    """One update, on further windows while the loss scaler comes down; None when loss or gradients stay not finite."""
+    for _ in range(MOST_SKIPS):
+        try:
+            result = train_step(learner, next(windows))
+        except Diverged:
+            return None
+        if result.is_applied:
+            return result
+    return None
+
+
+class _Clock:
+    """Reports on a timer, so that no step waits for the screen."""
+
+    def __init__(self, repeat: int, plan: SweepPlan, report: Report) -> None:
+        self._repeat, self._plan, self._report = repeat, plan, report
+        self._reported = time.monotonic()
+
+    def tell(self, step: int, loss: float) -> None:
+        """Say where the sweep stands, if it is time."""
+        now = time.monotonic()
+        if now - self._reported >= REFRESH_S:
+            self._reported = now
+            lr = self._plan.lrs[step - 1]
+            self._report(Sweeping(self._repeat + 1, self._plan.repeats, step, self._plan.steps, lr, loss))
