@@ -5,7 +5,7 @@ from math import prod
 from typing import Self
 
 from dlkit.shapes.layer import Border, Spatial, floor_text, linear_text, options_text
-from dlkit.shapes.reach import Reach, spread_windows, windows
+from dlkit.shapes.reach import Taps, count_unread, spread_windows, windows
 from dlkit.shapes.size import Shape, ShapeError, Size, tuple_text
 from dlkit.shapes.window import (
     Window,
@@ -15,7 +15,6 @@ from dlkit.shapes.window import (
     same_padding,
     tensorflow_same,
     transposed_size,
-    unread,
 )
 
 
@@ -145,15 +144,15 @@ class Conv(_Channels):
         window = self.window(axis)
         return floor_text(linear_text(1, window.padding - window.span + window.stride), window.stride)
 
-    def reach(self, axis: int, size: int) -> Reach:
-        """What each output position sees along one axis."""
+    def taps(self, axis: int, size: int) -> Taps:
+        """What each output position reads along one axis."""
         window = self.window(axis)
         return windows(kernel=window.kernel, stride=window.stride, pad=window.pad_left, dilation=window.dilation)
 
     def border(self, axis: int, size: int) -> Border:
         """Input positions never read, and the padding that reads them."""
         window = self.window(axis)
-        lost = unread(size, window, out=conv_size(size, window))
+        lost = count_unread(self.taps(axis, size), size=size, out=conv_size(size, window))
         return Border(
             lost.right, lost.between, leftover(size, window), self._hint(size, window) if lost.right else None
         )
@@ -216,8 +215,8 @@ class ConvTranspose(_Channels):
         window = self.window(axis)
         return linear_text(window.stride, window.span + self.output_padding[axis] - window.padding - window.stride)
 
-    def reach(self, axis: int, size: int) -> Reach:
-        """What each output position sees along one axis; it depends on the position."""
+    def taps(self, axis: int, size: int) -> Taps:
+        """What each output position reads along one axis; it depends on the position."""
         window = self.window(axis)
         return spread_windows(kernel=window.kernel, stride=window.stride, pad=window.pad_left, dilation=window.dilation)
 

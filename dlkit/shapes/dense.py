@@ -5,7 +5,7 @@ from math import prod
 from typing import ClassVar, Self
 
 from dlkit.shapes.layer import Layer, options_text
-from dlkit.shapes.reach import IDENTITY, Reach
+from dlkit.shapes.reach import SAME_PLACE, Taps
 from dlkit.shapes.size import Shape, ShapeError, size_text
 from dlkit.shapes.window import check_positive
 
@@ -51,7 +51,7 @@ class Linear(Layer):
         """Weights times the positions before the last axis."""
         return prod(self.out_shape(shape)) * shape[-1]
 
-    def reaches(self, shape: Shape) -> None:
+    def taps_per_axis(self, shape: Shape) -> None:
         """A linear layer mixes a whole axis."""
         return
 
@@ -80,7 +80,7 @@ class Flatten(Layer):
             raise ShapeError("Flatten from start_dim 0 joins the samples of a batch; start_dim=1 keeps them apart")
         return (*shape[: start - 1], prod(shape[start - 1 : end]), *shape[end:]) if end else shape
 
-    def reaches(self, shape: Shape) -> None:
+    def taps_per_axis(self, shape: Shape) -> None:
         """No spatial axes are left."""
         return
 
@@ -104,7 +104,7 @@ class Unflatten(Layer):
             raise ShapeError(f"{size_text(self.shape)} holds {prod(self.shape)} numbers, the input has {shape[0]}")
         return self.shape
 
-    def reaches(self, shape: Shape) -> None:
+    def taps_per_axis(self, shape: Shape) -> None:
         """Features see everything."""
         return
 
@@ -180,9 +180,9 @@ class Norm(Layer):
             raise ShapeError("parameters need the number of features")
         return features * (1 if self.sort == "rms" else 2) * self._is_affine
 
-    def reaches(self, shape: Shape) -> tuple[Reach, ...] | None:
+    def taps_per_axis(self, shape: Shape) -> tuple[Taps, ...] | None:
         """Batch norm in evaluation acts number by number; the others take statistics over all positions."""
-        return (IDENTITY,) * (len(shape) - 1) if self.sort in ("batch", "local_response") else None
+        return (SAME_PLACE,) * (len(shape) - 1) if self.sort in ("batch", "local_response") else None
 
     def torch_code(self) -> str:
         """The line that builds the layer in torch."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Self
 
-from dlkit.shapes.reach import IDENTITY, Reach
+from dlkit.shapes.reach import SAME_PLACE, Taps
 from dlkit.shapes.size import Shape, ShapeError, Size, size_text
 
 
@@ -29,9 +29,9 @@ class Layer(ABC):
         """Multiply-accumulates for one sample of this shape; a bias is none. FLOPs are twice as many."""
         return 0
 
-    def reaches(self, shape: Shape) -> tuple[Reach, ...] | None:
-        """What each output position sees of the input, per spatial axis; None where outputs see everything."""
-        return (IDENTITY,) * (len(shape) - 1)
+    def taps_per_axis(self, shape: Shape) -> tuple[Taps, ...] | None:
+        """What each output position reads, per spatial axis; None where outputs read everything."""
+        return (SAME_PLACE,) * (len(shape) - 1)
 
     @abstractmethod
     def torch_code(self) -> str:
@@ -69,8 +69,8 @@ class Spatial(Layer):
         """The formula of one axis in the unknown `in`, as short as it gets."""
 
     @abstractmethod
-    def reach(self, axis: int, size: int) -> Reach:
-        """What each output position sees along one axis."""
+    def taps(self, axis: int, size: int) -> Taps:
+        """What each output position reads along one axis."""
 
     def out_channels_for(self, channels: int) -> int:
         """Channels after the layer."""
@@ -93,9 +93,9 @@ class Spatial(Layer):
         check_dims(shape, self.dims, what=type(self).__name__)
         return (self.out_channels_for(shape[0]), *self.out_sizes(shape[1:]))
 
-    def reaches(self, shape: Shape) -> tuple[Reach, ...] | None:
-        """What each output position sees of the input, per spatial axis."""
-        return tuple(self.reach(axis, size) for axis, size in enumerate(shape[1:]))
+    def taps_per_axis(self, shape: Shape) -> tuple[Taps, ...] | None:
+        """What each output position reads of the input, per spatial axis."""
+        return tuple(self.taps(axis, size) for axis, size in enumerate(shape[1:]))
 
 
 def check_dims(shape: Shape, dims: int, *, what: str) -> None:

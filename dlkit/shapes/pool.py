@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from dlkit.shapes.layer import Border, Spatial, floor_text, linear_text, options_text
-from dlkit.shapes.reach import Reach, shares, spread_windows, windows
+from dlkit.shapes.reach import Taps, count_unread, shares, spread_windows, windows
 from dlkit.shapes.size import ShapeError, Size, tuple_text
-from dlkit.shapes.window import Window, check_window, leftover, pool_size, unread
+from dlkit.shapes.window import Window, check_window, leftover, pool_size
 
 _TORCH_NAMES = {"max": "MaxPool", "avg": "AvgPool", "lp": "LPPool"}
 
@@ -77,15 +77,15 @@ class Pool(Spatial):
             else text
         )
 
-    def reach(self, axis: int, size: int) -> Reach:
-        """What each output position sees along one axis."""
+    def taps(self, axis: int, size: int) -> Taps:
+        """What each output position reads along one axis."""
         window = self.window(axis)
         return windows(kernel=window.kernel, stride=window.stride, pad=window.pad_left, dilation=window.dilation)
 
     def border(self, axis: int, size: int) -> Border:
         """Input positions never read, and the option that reads them."""
         window = self.window(axis)
-        lost = unread(size, window, out=self.out_size(axis, size))
+        lost = count_unread(self.taps(axis, size), size=size, out=self.out_size(axis, size))
         rest = 0 if self.ceil_mode else leftover(size, window)
         return Border(lost.right, lost.between, rest, self._hint(size, window) if lost.right else None)
 
@@ -152,12 +152,11 @@ class AdaptivePool(Spatial):
 
     def windows(self, axis: int, size: int) -> list[tuple[int, int]]:
         """First and last input position of each window along one axis."""
-        out = self.out_size(axis, size)
-        reach = shares(size, out)
-        return [reach.at(index) for index in range(out)]
+        read = [self.taps(axis, size).at(index) for index in range(self.out_size(axis, size))]
+        return [(places[0], places[-1]) for places in read]
 
-    def reach(self, axis: int, size: int) -> Reach:
-        """What each output position sees along one axis."""
+    def taps(self, axis: int, size: int) -> Taps:
+        """What each output position reads along one axis."""
         return shares(size, self.out_size(axis, size))
 
     def notes(self, axis: int, size: int) -> list[str]:
@@ -226,8 +225,8 @@ class Unpool(Spatial):
         """The formula of one axis in the unknown `in`."""
         return linear_text(self.stride[axis], self.kernel_size[axis] - self.stride[axis] - 2 * self.padding[axis])
 
-    def reach(self, axis: int, size: int) -> Reach:
-        """What each output position can see along one axis."""
+    def taps(self, axis: int, size: int) -> Taps:
+        """What each output position can read along one axis."""
         return spread_windows(kernel=self.kernel_size[axis], stride=self.stride[axis], pad=self.padding[axis])
 
     def notes(self, axis: int, size: int) -> list[str]:

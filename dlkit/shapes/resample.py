@@ -5,7 +5,7 @@ from fractions import Fraction
 from math import floor, prod
 
 from dlkit.shapes.layer import Layer, Spatial, check_dims, options_text
-from dlkit.shapes.reach import Reach, shares, spread_windows, windows
+from dlkit.shapes.reach import Taps, shares, spread_windows, windows
 from dlkit.shapes.size import Shape, ShapeError, Size, size_text, tuple_text
 from dlkit.shapes.window import Window, check_positive, check_window, conv_size
 
@@ -81,8 +81,8 @@ class Upsample(Spatial):
         scale = (self.scale or ())[axis]
         return f"{scale:g}*in" if scale == int(scale) else f"floor({scale!r}*in)"
 
-    def reach(self, axis: int, size: int) -> Reach:
-        """What each output position sees along one axis; rounding at the border is left out."""
+    def taps(self, axis: int, size: int) -> Taps:
+        """What each output position reads along one axis; rounding at the border is left out."""
         out = self.out_size(axis, size)
         if self.mode == "area" or out == 0:
             return shares(size, out)
@@ -113,16 +113,12 @@ class Upsample(Spatial):
         return f"nn.Upsample({where}, mode={self.mode!r}{corners})"
 
 
-def _taps(centres: list[Fraction], support: int | Fraction, *, advance: int) -> Reach:
+def _taps(centres: list[Fraction], support: int | Fraction, *, advance: int) -> Taps:
     if support == 0:
-        places = tuple(floor(centre) for centre in centres)
-        return Reach(places, places, advance)
+        return Taps(tuple((floor(centre),) for centre in centres), advance)
     # taps are the positions strictly less than `support` away
-    return Reach(
-        tuple(floor(centre - support) + 1 for centre in centres),
-        tuple(-floor(-centre - support) - 1 for centre in centres),
-        advance,
-    )
+    edges = [(floor(centre - support) + 1, -floor(-centre - support)) for centre in centres]
+    return Taps(tuple(tuple(range(*edge)) for edge in edges), advance)
 
 
 def _scale_text(scale: tuple[float, ...]) -> str:
@@ -169,8 +165,8 @@ class PixelShuffle(Spatial):
         """The formula of one axis in the unknown `in`."""
         return f"{self.factor}*in"
 
-    def reach(self, axis: int, size: int) -> Reach:
-        """What each output position sees along one axis."""
+    def taps(self, axis: int, size: int) -> Taps:
+        """What each output position reads along one axis."""
         return spread_windows(kernel=self.factor, stride=self.factor, pad=0)
 
     def torch_code(self) -> str:
@@ -217,8 +213,8 @@ class PixelUnshuffle(Spatial):
         """The formula of one axis in the unknown `in`."""
         return f"in / {self.factor}"
 
-    def reach(self, axis: int, size: int) -> Reach:
-        """What each output position sees along one axis."""
+    def taps(self, axis: int, size: int) -> Taps:
+        """What each output position reads along one axis."""
         return windows(kernel=self.factor, stride=self.factor, pad=0)
 
     def torch_code(self) -> str:
@@ -253,7 +249,7 @@ class Unfold(Layer):
         check_dims(shape, 2, what="Unfold")
         return shape[0] * prod(self.kernel_size), prod(self.blocks(shape[1:]))
 
-    def reaches(self, shape: Shape) -> None:
+    def taps_per_axis(self, shape: Shape) -> None:
         """No spatial axes are left."""
         return
 
@@ -292,7 +288,7 @@ class Fold(Layer):
             )
         return (shape[0] // taps, *self.output_size)
 
-    def reaches(self, shape: Shape) -> None:
+    def taps_per_axis(self, shape: Shape) -> None:
         """The axis of blocks is no spatial axis."""
         return
 

@@ -151,22 +151,3 @@ def tensorflow_same(size: int, *, span: int, stride: int) -> tuple[int, int]:
 def leftover(size: int, window: Window) -> int:
     """Padded positions on the right that no window reaches, because the floor drops a part of a stride."""
     return (size + window.padding - window.span) % window.stride
-
-
-@dataclass(frozen=True)
-class Unread:
-    """Input positions that no window reads: at the right end, and skipped between the taps."""
-
-    right: int
-    between: int
-
-
-def unread(size: int, window: Window, *, out: int) -> Unread:
-    """Count the input positions that none of `out` windows reads."""
-    last = (out - 1) * window.stride - window.pad_left + window.span - 1
-    right = max(0, size - 1 - last)
-    if window.dilation == 1 and window.stride <= window.kernel:
-        return Unread(right, 0)
-    starts = range(-window.pad_left, out * window.stride - window.pad_left, window.stride)
-    read = {start + tap * window.dilation for start in starts for tap in range(window.kernel)}
-    return Unread(right, sum(position not in read for position in range(min(size, last + 1))))

@@ -1,4 +1,4 @@
-"""Layers with any options: the torch line that dlkit prints builds a module with the same sizes, parameters and MACs."""
+"""Layers with any options: the torch line that dlkit prints builds a module with the same sizes and costs."""
 
 from math import prod
 

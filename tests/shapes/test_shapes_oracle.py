@@ -1,4 +1,4 @@
-"""Every size and every refusal against torch: the whole one-dimensional grid on meta, samples on the CPU and in 2-d, 3-d."""
+"""Every size and every refusal against torch: the whole 1-d grid on meta, samples on the CPU and in 2-d, 3-d."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -114,7 +114,10 @@ def test_the_whole_grid_equals_torch_on_meta(kind: str) -> None:
     assert mismatches(kind, cases, 1, "meta") == []
 
 
-@pytest.mark.parametrize(("dims", "device", "number"), [(1, "meta", 600), (1, "cpu", 300), (2, "meta", 300), (2, "cpu", 100), (3, "meta", 200)])
+@pytest.mark.parametrize(
+    ("dims", "device", "number"),
+    [(1, "meta", 600), (1, "cpu", 300), (2, "meta", 300), (2, "cpu", 100), (3, "meta", 200)],
+)
 @pytest.mark.parametrize("kind", RUNS)
 def test_samples_equal_torch(kind: str, dims: int, device: str, number: int) -> None:
     cases = random.Random(0).sample(list(RUNS[kind][1]()), number)
@@ -124,7 +127,9 @@ def test_samples_equal_torch(kind: str, dims: int, device: str, number: int) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dims", "device", "number"), [(1, "cpu", 2000), (2, "cpu", 1000), (3, "meta", 2000), (3, "cpu", 150)])
+@pytest.mark.parametrize(
+    ("dims", "device", "number"), [(1, "cpu", 2000), (2, "cpu", 1000), (3, "meta", 2000), (3, "cpu", 150)]
+)
 @pytest.mark.parametrize("kind", ["conv", "tconv", "maxpool", "avgpool"])
 def test_more_samples_equal_torch(kind: str, dims: int, device: str, number: int) -> None:
     cases = random.Random(1).sample(list(RUNS[kind][1]()), number)
