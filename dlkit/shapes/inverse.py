@@ -102,7 +102,7 @@ def _gives(kind: str, size: int, geometry: Geometry, out: int) -> bool:
 
 
 def solve(asked: Asked, limits: Limits | None = None) -> list[Solution]:
-    """Every geometry within the limits that gives the output exactly, usual ones first. Raises ShapeError if asked wrongly."""
+    """Every geometry within the limits that gives the output exactly, usual ones first. Raises ShapeError."""
     _check(asked)
     found = (_solution(asked, geometry) for geometry in _geometries(asked, limits or Limits()))
     return sorted(filter(None, found), key=lambda solution: solution.rank)
