@@ -1,6 +1,6 @@
 """From a layer's name and options, as a command line or a chain writes them, to the layer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,11 +33,24 @@ def build_layer(kind: str, options: Options, *, dims: int) -> Layer:
     elif kind in KINDS:
         found = KINDS[kind]
     else:
-        raise ShapeError(f"no layer {kind!r}; there are {', '.join([*KINDS, *POINTWISE])}")
+        raise ShapeError(f"no layer {kind!r}.{did_you_mean(kind, [*KINDS, *POINTWISE])} {layer_names()}")
     for option in options:
         if option not in found.options:
             raise ShapeError(f"{kind} takes no {option}; it takes {', '.join(found.options) or 'nothing'}")
     return found.build(options, dims)
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """` Did you mean 'x'?`, or nothing when no known name is close."""
+    from difflib import get_close_matches  # only on the way to an error
+
+    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def layer_names() -> str:
+    """The names of all layers, in a sentence."""
+    return f"Layers: {', '.join(KINDS)}, and activations such as relu"
 
 
 def _axes(options: Options, name: str, dims: int, default: tuple[int, ...] | None = None) -> tuple[int, ...]:

@@ -169,11 +169,27 @@ def find_mends(steps: Sequence[Step], shape: Shape, error: ChainError, *, most: 
 
 
 def _changes(steps: Sequence[Step], error: ChainError) -> Iterator[tuple[str, list[Step]]]:
+    """Insertions in front of the step that fails, then other options of it and of the steps before it."""
+    place = error.index - 1
+    for text, word, options in _insertions(steps[place], error):
+        inserted = Step(text, word, options)
+        yield f"`{text}` before step {error.index}", [*steps[:place], inserted, *steps[place:]]
     for position in reversed(range(min(error.index, len(steps)))):
         step = steps[position]
         for text, options in _other_options(step):
             changed = replace(step, options={**step.options, **options})
             yield f"step {position + 1} ({step.text}): {text}", [*steps[:position], changed, *steps[position + 1 :]]
+
+
+def _insertions(step: Step, error: ChainError) -> Iterator[tuple[str, str, dict[str, object]]]:
+    here = error.rows[-1].shape if error.rows else ()
+    if step.word == "linear":
+        yield "flatten", "flatten", {}
+    if step.word in ("cat", "add") and len(here) > 1:
+        saved = [row.shape for row in error.rows if row.text.split()[0] == "save" and step.names[0] in row.text.split()]
+        for shape in saved[-1:]:
+            if len(shape) == len(here) and shape[1:] != here[1:]:
+                yield f"up size={','.join(map(str, shape[1:]))}", "upsample", {"size": shape[1:]}
 
 
 def _other_options(step: Step) -> Iterator[tuple[str, dict[str, object]]]:

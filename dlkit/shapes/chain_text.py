@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlkit.shapes.build import KINDS, POINTWISE, SPELLINGS
+from dlkit.shapes.build import KINDS, POINTWISE, SPELLINGS, did_you_mean, layer_names
 from dlkit.shapes.resample import MODES
 from dlkit.shapes.size import ShapeError, parse_numbers
 
@@ -86,8 +86,8 @@ def _kind(word: str) -> str:
     word = re.sub(r"[123]d$", "", word.replace("-", ""))
     kind = SPELLINGS.get(word, word)
     if kind not in KINDS and kind not in POINTWISE:
-        known = ", ".join([*KINDS, *SPELLINGS, *POINTWISE, *JOINS])
-        raise ShapeError(f"no layer {word!r} for a chain; there are {known}")
+        known = [*KINDS, *SPELLINGS, *POINTWISE, *JOINS]
+        raise ShapeError(f"no layer {word!r}.{did_you_mean(word, known)} {layer_names()}; joins: {', '.join(JOINS)}")
     return kind
 
 

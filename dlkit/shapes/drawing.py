@@ -15,7 +15,7 @@ def draw_windows(taps: Taps, *, size: int, out: int, padding: tuple[int, int]) -
     columns = _columns(-padding[0], size + padding[1])
     inside = range(size)
     read = {place for index in range(out) for place in taps.at(index)}
-    lines = [f"{'input':>9}  {_row(columns, {place: '.' for place in inside}, 'p')}"]
+    lines = [f"{'input':>9}  {_row(columns, dict.fromkeys(inside, '.'), 'p')}"]
     for index in sorted({*range(min(3, out)), *range(max(0, out - 2), out)}):
         lines.append(f"{f'out {index}':>9}  {_row(columns, dict.fromkeys(taps.at(index), '#'))}".rstrip())
     lost = _row(columns, {place: "!" for place in inside if place not in read})

@@ -124,8 +124,16 @@ def _solution(asked: Asked, geometry: Geometry) -> Solution | None:
     rest = None
     if asked.ins and asked.kind != "tconv" and not asked.ceil_mode:
         rest = leftover(asked.ins[0], geometry.window())
-    order, note = _judge(asked.kind, geometry)
-    rank = (order, geometry.dilation, geometry.kernel_size, geometry.stride, geometry.padding, geometry.output_padding)
+    order, place, note = _judge(asked.kind, geometry)
+    rank = (
+        order,
+        place,
+        geometry.dilation,
+        geometry.kernel_size,
+        geometry.stride,
+        geometry.padding,
+        geometry.output_padding,
+    )
     return Solution(geometry, inputs, rest, note, rank)
 
 
@@ -171,8 +179,8 @@ def _strides(asked: Asked, geometry: Geometry, limits: Limits) -> Iterable[int]:
     if out == 1:
         return range(1, limits.stride + 1)
     if asked.ceil_mode:
-        # between floor(room / stride) + 1 and that plus one
-        return range(max(1, room // out), room // max(1, out - 2) + 2) if out > 2 else range(1, room + 2)
+        # one window more than floor gives, unless it starts in the right padding; the last must start before that
+        return range(max(1, room // out), (size + geometry.padding - 1) // (out - 1) + 1)
     return range(room // out + 1, room // (out - 1) + 1)
 
 
@@ -190,6 +198,7 @@ def _with_output_padding(asked: Asked, geometry: Geometry) -> Iterator[Geometry]
         yield replace(geometry, output_padding=output_padding)
 
 
+# what people use, the most usual first within a kind: (kind, kernel, stride, padding, output_padding)
 _KNOWN = {
     ("conv", 3, 2, 1, 0): "usual",
     ("conv", 3, 1, 1, 0): "usual, keeps the size",
@@ -207,20 +216,20 @@ _KNOWN = {
 }
 
 
-def _judge(kind: str, geometry: Geometry) -> tuple[int, str]:
-    """How usual a geometry is (0 is most), and what it is known for."""
+def _judge(kind: str, geometry: Geometry) -> tuple[int, int, str]:
+    """How usual a geometry is (0, 0 is most), and what it is known for."""
     kernel, stride, padding, extra = geometry.kernel_size, geometry.stride, geometry.padding, geometry.output_padding
     note = _KNOWN.get((kind, kernel, stride, padding, extra), "") if geometry.dilation == 1 else ""
     if note:
-        return 0, note
+        return 0, list(_KNOWN).index((kind, kernel, stride, padding, extra)), note
     if kernel == stride and padding == extra == 0 and kernel > 1:
-        return 1, "patch, no overlap"
+        return 1, 0, "patch, no overlap"
     if geometry.span < stride:
-        return 6, "some outputs see nothing" if kind == "tconv" else "skips input"
+        return 6, 0, "some outputs see nothing" if kind == "tconv" else "skips input"
     if geometry.span % 2 and padding == geometry.span // 2 and extra in (0, stride - 1):
-        return 2, "half padding"
+        return 2, 0, "half padding"
     if 2 * padding == geometry.span - stride and not extra:
-        return 3, "symmetric"
+        return 3, 0, "symmetric"
     if not padding and not extra:
-        return 4, "no padding"
-    return 5, ""
+        return 4, 0, "no padding"
+    return 5, 0, ""

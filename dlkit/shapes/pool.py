@@ -167,13 +167,8 @@ class AdaptivePool(Spatial):
         if size % out == 0:
             return [f"windows are equal: the same as kernel_size={size // out}, stride={size // out}"]
         lengths = sorted({last - first + 1 for first, last in self.windows(axis, size)})
-        sorts = (
-            f"of {' and '.join(map(str, lengths))} positions" if len(lengths) > 1 else f"of {lengths[0]} positions each"
-        )
-        return [
-            f"{out} does not divide {size}: windows {sorts} overlap or differ; ONNX export with fixed kernels "
-            f"needs a divisor of {size}"
-        ]
+        windows = f"windows of {' and '.join(map(str, lengths))} positions overlap or differ"
+        return [f"{out} does not divide {size}: {windows}; ONNX export with a fixed kernel needs a divisor of {size}"]
 
     def torch_code(self) -> str:
         """The line that builds the layer in torch."""

@@ -39,7 +39,7 @@ def brute(asked: Asked) -> set[Geometry]:
     return found
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.data())
 def test_solutions_are_exactly_those_of_brute_force(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(KINDS))
@@ -87,7 +87,7 @@ def test_usual_geometries_come_first() -> None:
     assert halves[0] == (3, 2, 1, "usual")
     assert (7, 2, 3, "ResNet stem") in halves
     assert (2, 2, 0, "patch, no overlap") in first_lines(Asked("conv", (112,), (224,)), 6)
-    assert first_lines(Asked("tconv", (14,), (7,)), 3)[0][:3] == (2, 2, 0)
+    assert first_lines(Asked("tconv", (14,), (7,)), 3)[0][:3] == (4, 2, 1)
     assert (16, 16, 0, "patch, no overlap") in first_lines(Asked("conv", (14,), (224,)), 3)
 
 

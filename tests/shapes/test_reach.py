@@ -5,7 +5,7 @@ from functools import reduce
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -48,18 +48,18 @@ LAYERS = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(LAYERS, min_size=1, max_size=4))
+@settings(max_examples=50, deadline=None)
+@given(st.lists(LAYERS, min_size=1, max_size=3))
 def test_chains_see_what_gradients_touch(specs: list[tuple[str, int, int, int, int]]) -> None:
-    size, shape, field, modules = 400, (1, 400), IDENTITY, []
+    size, shape, field, modules = 300, (1, 300), IDENTITY, []
     for spec in specs:
         layer, module = one_axis(*spec)
         field = compose(layer.taps_per_axis(shape)[0], field)
         shape = layer.out_shape(shape)
         modules.append(module.double())
     network = nn.Sequential(*modules)
-    middle = shape[1] // 2
-    for index in range(middle - 3, min(middle + 4, shape[1])):  # away from borders, where zero padding cuts the window
+    assume(shape[1] >= 20)  # outputs away from borders, where zero padding cuts the window
+    for index in range(shape[1] // 2 - 3, shape[1] // 2 + 4):
         low, high = field.at(index)
         assert touched(network, size, index) == ((low, high) if low <= high else None)
 
