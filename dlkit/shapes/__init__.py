@@ -2,9 +2,10 @@
 
 from dlkit.shapes.conv import Conv, ConvTranspose
 from dlkit.shapes.dense import Flatten, Linear, Norm, Pointwise, Unflatten
+from dlkit.shapes.fold import Fold, Unfold
 from dlkit.shapes.layer import Layer, Spatial
 from dlkit.shapes.pool import AdaptivePool, Pool, Unpool
-from dlkit.shapes.resample import Fold, PixelShuffle, PixelUnshuffle, Unfold, Upsample
+from dlkit.shapes.resample import PixelShuffle, PixelUnshuffle, Upsample
 from dlkit.shapes.size import Shape, ShapeError, Size
 
 __all__ = [

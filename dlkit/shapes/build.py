@@ -6,9 +6,10 @@ from typing import Any
 
 from dlkit.shapes.conv import Conv, ConvTranspose
 from dlkit.shapes.dense import Flatten, Linear, Norm, Pointwise, Unflatten
+from dlkit.shapes.fold import Fold, Unfold
 from dlkit.shapes.layer import Layer
 from dlkit.shapes.pool import AdaptivePool, Pool, Unpool
-from dlkit.shapes.resample import Fold, PixelShuffle, PixelUnshuffle, Unfold, Upsample
+from dlkit.shapes.resample import PixelShuffle, PixelUnshuffle, Upsample
 from dlkit.shapes.size import ShapeError, spread
 
 Options = Mapping[str, Any]  # torch's names; numbers per axis are tuples

@@ -38,7 +38,7 @@ def measure_peak_bytes(model: nn.Module, tensors: Sequence[Tensor]) -> int:
     return tracker.peak_bytes
 
 
-class _Liveness(TorchDispatchMode):
+class _Liveness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # the base is untyped
     """Follows which storages are alive."""
 
     def __init__(self, model: nn.Module, tensors: Sequence[Tensor]) -> None:

@@ -1,8 +1,8 @@
 """Multiply-accumulates of single operators, and which operators have none.
 
-A MAC is one multiplication added to a sum: convolutions and matrix products, also those inside attention. Operators that
-act number by number, copy, compare, normalize, pool or interpolate count as none, which is what papers do. Everything
-else has no formula here and is listed by name, so that it cannot pass for zero.
+A MAC is one multiplication added to a sum: convolutions and matrix products, also those inside attention. Operators
+that act number by number, copy, compare, normalize, pool or interpolate count as none, as in papers. Everything else
+has no formula here and is listed by name, so that it cannot pass for zero.
 """
 
 from collections.abc import Callable, Sequence

@@ -94,9 +94,8 @@ def profile_model(
     """
     counter = _Counter(model)
     tensors = [spec.on_meta(batch) for spec in inputs]
-    with _in_mode(model, training=False), torch.no_grad(), counter.attached(), _explained(inputs):
-        with counter:
-            model(*tensors)
+    with _in_mode(model, training=False), torch.no_grad(), counter.attached(), _explained(inputs), counter:
+        model(*tensors)
     notes: list[str] = []
     peak = saved = None
     if with_memory:
@@ -121,6 +120,17 @@ def profile_model(
         peak_bytes=peak,
         notes=tuple(notes),
     )
+
+
+def output_shape(model: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Shape of the first output with its batch of 2, for one sample of `shape`; None where the model refuses it."""
+    with _in_mode(model, training=False), torch.no_grad():
+        try:
+            output = model(InputSpec(shape).on_meta(2))
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, ZeroDivisionError):
+            return None
+    tensor = _first_tensor(output)
+    return None if tensor is None else tuple(tensor.shape)
 
 
 def _unique(tensors: Iterator[Tensor]) -> list[Tensor]:
@@ -180,7 +190,7 @@ class _Tally:
 
 
 @dataclass
-class _Counter(TorchDispatchMode):
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # the base is untyped
     """Counts operators into the modules that are running."""
 
     model: nn.Module
@@ -258,5 +268,7 @@ class _Counter(TorchDispatchMode):
 def _first_tensor(output: Any) -> Tensor | None:
     if isinstance(output, Tensor):
         return output
-    values = list(output.values()) if isinstance(output, Mapping) else output if isinstance(output, list | tuple) else []
+    values = (
+        list(output.values()) if isinstance(output, Mapping) else output if isinstance(output, list | tuple) else []
+    )
     return next((found for value in values if (found := _first_tensor(value)) is not None), None)

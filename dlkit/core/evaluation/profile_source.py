@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,11 +45,18 @@ def without_memory() -> AbstractContextManager[Any]:
     return _Allocating()
 
 
+# readers of files by suffix, such as ".pt" or ".yaml"; each gives the model on the meta device and its input
+FILE_READERS: dict[str, Callable[[Path], Source]] = {}
+
+
 def model_from(text: str, *, options: dict[str, Any] | None = None) -> Source:
     """The model that `text` names: a registry name such as resnet18, or `package.module:Net`, `./file.py:Net`.
 
     Raises ComponentError for an unknown name and ProfileError when it cannot be built.
     """
+    suffix = Path(text).suffix
+    if suffix in FILE_READERS:
+        return FILE_READERS[suffix](Path(text))
     builder = import_target(text) if is_import_path(text) else _registered(text)
     try:
         with without_memory():
