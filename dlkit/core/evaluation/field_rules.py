@@ -46,11 +46,8 @@ def number_by_number(call: Call) -> Seen:
 
 def _first_only(call: Call) -> Seen:
     """Norms in evaluation, copies: the first output sees what the first input sees; statistics see everything."""
-    return (
-        call.seen_args[0]
-        if call.seen_args[0] is not None and tuple(call.out.shape) == call.seen_args[0].shape
-        else everything(call.out.shape)
-    )
+    first: Seen | None = call.seen_args[0]
+    return first if first is not None and tuple(call.out.shape) == first.shape else everything(call.out.shape)
 
 
 def _pair(values: Any, index: int, dims: int, default: int | None = None) -> int:
@@ -98,9 +95,8 @@ def _pool(call: Call) -> Seen:
 def _adaptive(call: Call) -> Seen:
     dims = 3 if "3d" in call.name else 2 if "2d" in call.name else 1
     pairs = zip(call.args[0].shape[-dims:], call.out.shape[-dims:], strict=True)
-    return through_taps(
-        call.parts[0], [shares(int(size), int(wanted)) for size, wanted in pairs], call.out.shape, call.name
-    )
+    taps = [shares(int(size), int(wanted)) for size, wanted in pairs]
+    return through_taps(call.parts[0], taps, call.out.shape, call.name)
 
 
 _MODES = {"nearest": "nearest", "linear1d": "linear", "bilinear2d": "bilinear", "trilinear3d": "trilinear"}

@@ -73,7 +73,7 @@ _FREE_PREFIXES = (
     *("aten::native_batch_norm", "aten::_native_batch_norm", "aten::native_layer_norm", "aten::native_group_norm"),
     *("aten::batch_norm", "aten::_batch_norm", "aten::_fused_rms_norm", "aten::native_dropout", "aten::uniform"),
     *("aten::_softmax", "aten::_log_softmax", "aten::_safe_softmax", "aten::index", "aten::scatter", "aten::arange"),
-    *("prims::", "profiler::"),
+    *("aten::unsafe_", "prims::", "profiler::"),
 )
 _FREE = frozenset(
     f"aten::{name}"
