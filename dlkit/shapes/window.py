@@ -49,7 +49,7 @@ def conv_size(size: int, window: Window) -> int:
     _check_input(size)
     room = size + window.padding - window.span
     if room < 0:
-        raise ShapeError(_too_large(size, window, most_padding=window.span))
+        raise ShapeError(_too_large(size, window, is_pool=False))
     return room // window.stride + 1
 
 
@@ -58,16 +58,16 @@ def _check_input(size: int) -> None:
         raise ShapeError(f"input size is {size}; it must be at least 1")
 
 
-def _too_large(size: int, window: Window, *, most_padding: int) -> str:
+def _too_large(size: int, window: Window, *, is_pool: bool) -> str:
     dilated = f"with dilation {window.dilation} spans {window.span}," if window.dilation > 1 else "is"
     padded = f"the input {size}" + (f" padded to {size + window.padding}" if window.padding else "")
     ways = [f"an input of at least {max(1, window.span - window.padding)}"]
     needed = -(-(window.span - size) // 2)
-    if needed <= most_padding:
+    if not is_pool or needed <= window.kernel // 2:
         ways.append(f"padding={needed}")
     fitting = (size + window.padding - 1) // window.dilation + 1
-    if fitting >= 1:
-        ways.append(f"kernel_size={fitting} or less")
+    if fitting >= (max(1, window.padding) if is_pool else 1):  # pooling pads by half the kernel at most
+        ways.append(f"kernel_size={fitting}" + ("" if is_pool and window.padding else " or less"))
     return f"kernel_size {window.kernel} {dilated} more than {padded}. What would work: {', '.join(ways)}"
 
 
@@ -118,7 +118,7 @@ def pool_size(size: int, window: Window, *, ceil_mode: bool = False) -> int:
         )
     out = _pool_windows(size, window, ceil_mode=ceil_mode)
     if out < 1:
-        raise ShapeError(_too_large(size, window, most_padding=window.kernel // 2))
+        raise ShapeError(_too_large(size, window, is_pool=True))
     return out
 
 
