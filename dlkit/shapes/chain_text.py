@@ -73,7 +73,7 @@ def parse_step(text: str) -> Step:
             raise ShapeError(f"{text!r}: {word} needs a name")
         return Step(text, word, names=tuple(arguments))
     is_depthwise = word in ("dwconv", "depthwise")
-    kind = _kind("conv" if is_depthwise else word)
+    kind = spell("conv" if is_depthwise else word)
     try:
         options = dict(_read_option(kind, argument) for argument in arguments)
     except ShapeError as error:
@@ -82,7 +82,8 @@ def parse_step(text: str) -> Step:
     return Step(text, kind, {**_defaults(kind, options), **options}, is_depthwise=is_depthwise)
 
 
-def _kind(word: str) -> str:
+def spell(word: str) -> str:
+    """The kind of layer that a word stands for. Raises ShapeError for an unknown one."""
     word = re.sub(r"[123]d$", "", word.replace("-", ""))
     kind = SPELLINGS.get(word, word)
     if kind not in KINDS and kind not in POINTWISE:
@@ -140,7 +141,7 @@ def _read_option(kind: str, text: str) -> tuple[str, Any]:
             raise ShapeError(f"{kind} takes no number")
     else:
         name = short[2] or short[4]
-        name = _SHORT.get(name, name)
+        name = name if kind in KINDS and name in KINDS[kind].options else _SHORT.get(name, name)
     return _long_name(kind, name), _value(_long_name(kind, name), short[1] or short[3] or short[5])
 
 

@@ -19,6 +19,8 @@ Text = Annotated[
     str, typer.Argument(metavar="CHAIN", help='Layers: "conv 64 k3 s2 p1; relu; gap 1", a file, or - for stdin.')
 ]
 
+NumClasses = Annotated[int | None, typer.Option(min=1, help="For `linear: auto` in a config's layers.")]
+
 
 class CheckError(ShapeError):
     """A chain that works, but not as `--check` demands."""
@@ -33,11 +35,12 @@ def chain(
         list[str] | None, typer.Option(help="Demand out=112 or out=64x112x112, params<=2M, macs<=1G.")
     ] = None,
     rf: Annotated[bool, typer.Option("--rf", help="Draw how the receptive field grows.")] = False,
+    num_classes: NumClasses = None,
     code: Annotated[bool, typer.Option("--code", help="Print the torch lines instead of the table.")] = False,
     as_json: Json = False,
 ) -> None:
     """A chain of layers: shapes, costs and receptive field per layer; joins are checked. Exit 1 on a mismatch."""
-    shape, steps = parse_shape(shape_text), read_chain(text)
+    shape, steps = parse_shape(shape_text), read_chain(text, num_classes=num_classes)
     try:
         rows = run_chain(steps, shape)
     except ChainError as error:
@@ -55,12 +58,16 @@ def chain(
         _check(demand, rows)
 
 
-def read_chain(text: str) -> list[Step]:
-    """The steps of a chain given as text, as a file of such text, or on stdin as `-`."""
+def read_chain(text: str, *, num_classes: int | None = None) -> list[Step]:
+    """The steps of a chain given as text, as a file of such text, as a config with `layers:`, or on stdin as `-`."""
     if text == "-":
         return parse_chain(sys.stdin.read())
     path = Path(text)
     if ";" not in text and len(text) < 1000 and path.suffix and path.is_file():
+        if path.suffix in (".yaml", ".yml"):
+            from dlkit.cli.shapecalc.layer_list import read_layer_list  # PyYAML only where it is needed
+
+            return read_layer_list(path, num_classes=num_classes)
         return parse_chain(path.read_text(encoding="utf-8"))
     return parse_chain(text)
 
@@ -156,7 +163,8 @@ def _check(demand: str, rows: Sequence[Row]) -> None:
     parameters, macs, _ = total(rows)
     if name == "out":
         shape, expected = rows[-1].shape, parse_numbers(wanted, what="out")
-        matches = shape in (expected, (shape[0], *expected * (len(shape) - 1)))
+        has_axes = len(expected) == 1 and len(shape) > 1
+        matches = shape[1:] == expected * (len(shape) - 1) if has_axes else shape == expected
         if not matches or operator != "=":
             raise CheckError(f"check {demand}: the output is {size_text(shape)}")
         return
@@ -188,10 +196,11 @@ def sizes(
     channels: Annotated[int, typer.Option("--c-in", "--in-channels", help="Input channels.")] = 3,
     span: Annotated[str, typer.Option("--range", help="Sizes to try: 32..512.")] = "1..512",
     dims: Annotated[int, typer.Option("--dims", min=1, max=3, help="Spatial axes.")] = 2,
+    num_classes: NumClasses = None,
     as_json: Json = False,
 ) -> None:
     """Which input sizes pass through a chain, and the divisor rule behind them. Exit 1 if none does."""
-    found = chain_sizes(read_chain(text), channels, parse_range(span), dims=dims)
+    found = chain_sizes(read_chain(text, num_classes=num_classes), channels, parse_range(span), dims=dims)
     print_passing(found, as_json=as_json)
 
 
