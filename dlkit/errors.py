@@ -1,14 +1,14 @@
 """The error tree. Library code raises these; only `cli/app.py` turns them into a message and an exit code.
 
-    DlkitError                1  something unexpected that we can still put in words
-    +-- UsageError            2  a wrong option or argument
-    |   +-- ConfigError       2  one or more problems in a config file, each with its place
-    |   +-- OutputError       2  the output folder cannot be used
-    +-- DataError             3  data that is missing, broken or does not fit the model
-    +-- FileRefused           4  a model or checkpoint file that is corrupt or unsafe to load
-    +-- Diverged              5  a loss that is not finite
-    +-- OutOfResource         6  memory or disk ran out
-    +-- Interrupted     128 + n  stopped by signal n, after saving
+DlkitError                1  something unexpected that we can still put in words
++-- UsageError            2  a wrong option or argument
+|   +-- ConfigError       2  one or more problems in a config file, each with its place
+|   +-- OutputError       2  the output folder cannot be used
++-- DataError             3  data that is missing, broken or does not fit the model
++-- FileRefused           4  a model or checkpoint file that is corrupt or unsafe to load
++-- Diverged              5  a loss that is not finite
++-- OutOfResource         6  memory or disk ran out
++-- Interrupted     128 + n  stopped by signal n, after saving
 """
 
 from collections.abc import Sequence

@@ -6,17 +6,20 @@ from typing import Any
 
 from dlkit.config.places import Path, Places
 from dlkit.config.schema import Config
-from dlkit.errors import ConfigError
+from dlkit.errors import ConfigError, Problem
 
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """The typed config, the plain values it was made from, where each key stands, and the main file's text."""
+    """The typed config, the plain values it was made from, where each key stands, the main file's text, and what is
+    allowed in it but probably not wanted.
+    """
 
     config: Config
     values: Mapping[str, Any]
     places: Places = field(default_factory=Places)
     text: str | None = None
+    warnings: tuple[Problem, ...] = ()
 
     def error(self, path: Path, message: str, *, at: str = "value") -> ConfigError:
         """A config error at one key, for the checks that come after loading."""

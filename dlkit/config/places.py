@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from dlkit.errors import Problem
 
 Path = tuple[str | int, ...]
+_LONGEST_KEY = 60
 
 
 @dataclass(frozen=True)
@@ -16,10 +17,21 @@ class Place:
     line: int = 0
     column: int = 0
 
+    def problem(self, key: str, message: str) -> Problem:
+        """A problem here with the dotted key, or with none where `key` is empty."""
+        return Problem(self.source, self.line, self.column, key, message)
+
 
 def dotted(path: Path) -> str:
     """A path as people write it: `data.transforms.0.name`."""
-    return ".".join(map(str, path))
+    return ".".join(printable(str(part)) for part in path)
+
+
+def printable(text: str) -> str:
+    """The text, cut when very long, and escaped when it holds control characters that could upset a terminal."""
+    if len(text) > _LONGEST_KEY:
+        text = text[: _LONGEST_KEY - 3] + "..."
+    return text if text.isprintable() else repr(text)
 
 
 @dataclass(frozen=True)
@@ -32,10 +44,12 @@ class Places:
 
     def problem(self, path: Path, message: str, *, at: str = "key") -> Problem:
         """A problem with the key (`at="key"`) or with its value (`at="value"`)."""
+        return self.find(path, at=at).problem(dotted(path), message)
+
+    def find(self, path: Path, *, at: str = "key") -> Place:
+        """Where a key or a value stands; the empty path is the top of the file."""
         table = self.keys if at == "key" else self.values
-        for length in range(len(path), 0, -1):
+        for length in range(len(path), -1, -1):
             if place := table.get(path[:length]):
-                break
-        else:
-            place = Place(self.source)
-        return Problem(place.source, place.line, place.column, dotted(path), message)
+                return place
+        return Place(self.source)

@@ -7,39 +7,10 @@ here are kept in `options` and checked against the registry (no torch) and then 
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dlkit.config.quantities import parse_duration_s, parse_length
-
-Auto = Literal["auto"]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
-Size = PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
-
-
-class Section(BaseModel):
-    """A mapping with known keys; anything else is an error."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Component(Section):
-    """A thing that is built by name, with its options beside the name."""
-
-    model_config = ConfigDict(extra="allow")
-
-    name: str = Field(min_length=1, description="A dlkit name, a torch or torchvision name, `package.module:attr`, or `./file.py:attr`.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_bare_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The component's own options: every key that its section does not declare."""
-        return dict(self.model_extra or {})
+from dlkit.config.section import Auto, Component, Fraction, PositiveInt, Section, Size
 
 
 class Normalization(Section):
@@ -52,32 +23,54 @@ class Normalization(Section):
 class Data(Component):
     """What to learn from, and how it reaches the model."""
 
-    root: str | Auto = Field("auto", description="Folder of the data set; auto is ./data, or where Debian's package put it.")
+    root: str | Auto = Field(
+        "auto", description="Folder of the data set; auto is ./data, or where Debian's package put it."
+    )
     download: bool = Field(False, description="Let torchvision fetch the data set into root.")
     val: Fraction | Literal["test", "none"] = Field(
-        0.1, description="Share of the training split held out by seed; `test` validates on the test split, `none` does without."
+        0.1,
+        description="Share of the training split held out by seed; `test` validates on the test split, `none` does without.",
     )
     test: Fraction | Literal["auto", "none"] = Field(
-        "auto", description="auto takes the data set's own test split if it has one, else none; a fraction holds one out by seed."
+        "auto",
+        description="auto takes the data set's own test split if it has one, else none; a fraction holds one out by seed.",
     )
     limit: PositiveInt | None = Field(None, description="Use only this many training samples, picked by seed.")
     batch_size: PositiveInt = Field(128, description="Samples per micro-batch.")
-    eval_batch_size: PositiveInt | Auto = Field("auto", description="Samples per evaluation batch; auto is 4 times batch_size, at most 512.")
+    eval_batch_size: PositiveInt | Auto = Field(
+        "auto", description="Samples per evaluation batch; auto is 4 times batch_size, at most 512."
+    )
     shuffle: bool = Field(True, description="Draw a new order from (seed, epoch) each epoch.")
-    drop_last: bool | Auto = Field("auto", description="auto drops only a last batch of one sample in front of batch norm.")
-    num_workers: Annotated[int, Field(ge=0)] | Auto = Field("auto", description="Loader processes; auto is 0 in memory, else the cores less one, at most 8.")
+    drop_last: bool | Auto = Field(
+        "auto", description="auto drops only a last batch of one sample in front of batch norm."
+    )
+    num_workers: Annotated[int, Field(ge=0)] | Auto = Field(
+        "auto", description="Loader processes; auto is 0 in memory, else the cores less one, at most 8."
+    )
     pin_memory: bool | Auto = Field("auto", description="Page-locked batches; auto is on when training on CUDA.")
-    persistent_workers: bool | Auto = Field("auto", description="Keep loader processes between epochs; auto is on when there are any.")
-    prefetch_factor: PositiveInt | None = Field(None, description="Batches that each loader process keeps ready; null is torch's 2.")
+    persistent_workers: bool | Auto = Field(
+        "auto", description="Keep loader processes between epochs; auto is on when there are any."
+    )
+    prefetch_factor: PositiveInt | None = Field(
+        None, description="Batches that each loader process keeps ready; null is torch's 2."
+    )
     cache: Literal["auto", "memory", "none"] = Field(
-        "auto", description="Keep the decoded samples as uint8 tensors and augment whole batches; auto does when they fit and the transforms allow."
+        "auto",
+        description="Keep decoded samples as uint8 tensors and augment whole batches; auto does when they fit and the transforms allow.",
     )
     scan: Literal["auto", "full", "quick", "off"] = Field(
-        "auto", description="Look for broken image files before training: decode all, or read headers only; auto decodes up to 20,000 files."
+        "auto",
+        description="Look for broken image files before training: decode all, or read headers only; auto decodes up to 20,000 files.",
     )
-    image_size: Size | Auto = Field("auto", description="Resize images to this height and width; auto is 224 for image folders, else as they are.")
-    normalize: Literal["auto", "none"] | Normalization = Field("auto", description="auto measures the training split and stores the result in the model file.")
-    transforms: list[Component] = Field([], description="Training transforms in order, by torchvision.transforms.v2 name.")
+    image_size: Size | Auto = Field(
+        "auto", description="Resize images to this height and width; auto is 224 for image folders, else as they are."
+    )
+    normalize: Literal["auto", "none"] | Normalization = Field(
+        "auto", description="auto measures the training split and stores the result in the model file."
+    )
+    transforms: list[Component] = Field(
+        [], description="Training transforms in order, by torchvision.transforms.v2 name."
+    )
     eval_transforms: list[Component] = Field([], description="Transforms for evaluation, before normalization.")
     batch_transforms: list[Component] = Field([], description="Transforms of whole training batches: mixup, cutmix.")
 
@@ -85,16 +78,26 @@ class Data(Component):
 class Model(Component):
     """The network."""
 
-    weights: str | None = Field(None, description="`DEFAULT` or another torchvision weights name, or the path of a weights or model file.")
-    num_classes: PositiveInt | Auto = Field("auto", description="Outputs; auto counts the classes (or target columns) of the data.")
-    in_channels: PositiveInt | Auto = Field("auto", description="Input channels (or features); auto reads them off the data.")
+    weights: str | None = Field(
+        None, description="`DEFAULT` or another torchvision weights name, or the path of a weights or model file."
+    )
+    num_classes: PositiveInt | Auto = Field(
+        "auto", description="Outputs; auto counts the classes (or target columns) of the data."
+    )
+    in_channels: PositiveInt | Auto = Field(
+        "auto", description="Input channels (or features); auto reads them off the data."
+    )
     layers: list[Any] | None = Field(None, description="For name `layers`: the list of layers, see docs/models.md.")
 
 
 class Loss(Component):
     """What is minimized."""
 
-    name: str = Field("auto", min_length=1, description="cross_entropy, mse, any torch.nn loss, or an import path; auto follows the task.")
+    name: str = Field(
+        "auto",
+        min_length=1,
+        description="cross_entropy, mse, any torch.nn loss, or an import path; auto follows the task.",
+    )
     class_weights: Literal["balanced"] | list[Annotated[float, Field(ge=0)]] | None = Field(
         None, description="Weight per class for cross_entropy; balanced is inverse class frequency, mean 1."
     )
@@ -103,17 +106,25 @@ class Loss(Component):
 class ParameterGroup(Section):
     """Parameters whose names match, with settings of their own; the first match wins."""
 
-    match: str | Annotated[list[str], Field(min_length=1)] = Field(description="Glob, or list of globs, over parameter names: `fc.*`.")
+    match: str | Annotated[list[str], Field(min_length=1)] = Field(
+        description="Glob, or list of globs, over parameter names: `fc.*`."
+    )
     lr_mult: Annotated[float, Field(ge=0)] = Field(1.0, description="Factor on the learning rate.")
-    weight_decay: Annotated[float, Field(ge=0)] | None = Field(None, description="Weight decay of this group; null keeps the optimizer's.")
+    weight_decay: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="Weight decay of this group; null keeps the optimizer's."
+    )
     freeze: bool = Field(False, description="Do not train these; their batch norms stay in evaluation mode.")
 
 
 class Optimizer(Component):
     """How weights are updated. Options are torch's own, for example momentum, betas, eps, weight_decay."""
 
-    name: str = Field("adamw", min_length=1, description="adamw, adam, sgd, rmsprop, any torch.optim class, or an import path.")
-    lr: Annotated[float, Field(gt=0)] | Auto = Field("auto", description="Peak learning rate; auto is 0.05 for sgd, else torch's default for the class.")
+    name: str = Field(
+        "adamw", min_length=1, description="adamw, adam, sgd, rmsprop, any torch.optim class, or an import path."
+    )
+    lr: Annotated[float, Field(gt=0)] | Auto = Field(
+        "auto", description="Peak learning rate; auto is 0.05 for sgd, else torch's default for the class."
+    )
     decay_norm_bias: bool = Field(False, description="Apply weight decay to norm layers and biases too.")
     groups: list[ParameterGroup] = Field([], description="Groups by parameter name, the first match wins.")
 
@@ -121,10 +132,18 @@ class Optimizer(Component):
 class Schedule(Component):
     """How the learning rate moves. Options are the curve's own, for example step_size, gamma, eta_min."""
 
-    name: str = Field("cosine", min_length=1, description="A dlkit curve, a torch.optim.lr_scheduler class, or an import path.")
-    unit: Literal["auto", "step", "epoch"] = Field("auto", description="What the curve counts; auto is epochs for step, multistep and exponential, else steps.")
-    warmup: str | Annotated[int, Field(ge=0)] = Field("0st", description="Linear warm-up in front: a share (5%), steps (500st) or epochs (2ep).")
-    warmup_from: Annotated[float, Field(ge=0, lt=1)] = Field(0.01, description="Warm-up begins at this factor of the learning rate.")
+    name: str = Field(
+        "cosine", min_length=1, description="A dlkit curve, a torch.optim.lr_scheduler class, or an import path."
+    )
+    unit: Literal["auto", "step", "epoch"] = Field(
+        "auto", description="What the curve counts; auto is epochs for step, multistep and exponential, else steps."
+    )
+    warmup: str | Annotated[int, Field(ge=0)] = Field(
+        "0st", description="Linear warm-up in front: a share (5%), steps (500st) or epochs (2ep)."
+    )
+    warmup_from: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.01, description="Warm-up begins at this factor of the learning rate."
+    )
 
     @field_validator("warmup")
     @classmethod
@@ -136,9 +155,13 @@ class Schedule(Component):
 class Clip(Section):
     """Gradient clipping, after unscaling and before the update."""
 
-    norm: Annotated[float, Field(gt=0)] | None = Field(None, description="Scale gradients so that their total norm is at most this.")
+    norm: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Scale gradients so that their total norm is at most this."
+    )
     norm_type: Annotated[float, Field(gt=0)] = Field(2.0, description="Which norm.")
-    value: Annotated[float, Field(gt=0)] | None = Field(None, description="Clamp each gradient element to plus or minus this.")
+    value: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Clamp each gradient element to plus or minus this."
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -151,7 +174,9 @@ class EarlyStop(Section):
     """Stop when a metric no longer improves."""
 
     metric: str = Field("val_loss", description="A column of metrics.csv.")
-    mode: Literal["auto", "min", "max"] = Field("auto", description="auto is min for losses and errors, max for accuracies and r2.")
+    mode: Literal["auto", "min", "max"] = Field(
+        "auto", description="auto is min for losses and errors, max for accuracies and r2."
+    )
     patience: PositiveInt = Field(10, description="Evaluations without improvement that are tolerated.")
     min_delta: Annotated[float, Field(ge=0)] = Field(0.0, description="Smallest change that counts as improvement.")
     min_epochs: Annotated[int, Field(ge=0)] = Field(0, description="Never stop before this many epochs.")
@@ -167,18 +192,30 @@ class Train(Section):
     """The loop."""
 
     epochs: PositiveInt = Field(10, description="Passes over the training split.")
-    max_steps: PositiveInt | None = Field(None, description="Stop after this many optimizer steps; the schedule ends there too.")
+    max_steps: PositiveInt | None = Field(
+        None, description="Stop after this many optimizer steps; the schedule ends there too."
+    )
     accumulate: PositiveInt = Field(1, description="Micro-batches per optimizer step.")
     clip: Clip | None = Field(None, description="Gradient clipping.")
-    amp: Literal["auto", "off", "bf16", "fp16"] = Field("auto", description="Mixed precision; auto is bf16 (else fp16) on CUDA and off on CPUs.")
+    amp: Literal["auto", "off", "bf16", "fp16"] = Field(
+        "auto", description="Mixed precision; auto is bf16 (else fp16) on CUDA and off on CPUs."
+    )
     compile: bool | str = Field(False, description="torch.compile: true, or one of its modes.")
-    channels_last: bool | Auto = Field("auto", description="Memory layout of image batches; auto is on for CUDA with mixed precision.")
+    channels_last: bool | Auto = Field(
+        "auto",
+        description="Memory layout of image batches; auto is on for convolutions on CPUs, and on CUDA in mixed precision.",
+    )
     gradient_checkpointing: bool | list[str] | Segments = Field(
-        False, description="Recompute activations in the backward pass: true, a list of globs over module names, or segments."
+        False,
+        description="Recompute activations in the backward pass: true, a list of globs over module names, or segments.",
     )
     early_stop: EarlyStop | None = Field(None, description="Stop when a metric no longer improves.")
-    max_time: str | Annotated[float, Field(gt=0)] | None = Field(None, description="Stop after this long, saving: 90s, 45m, 1h30m.")
-    on_nan: Literal["stop", "skip"] = Field("stop", description="A loss that is not finite stops the run, or skips the update (at most 10 in a row).")
+    max_time: str | Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Stop after this long, saving: 90s, 45m, 1h30m."
+    )
+    on_nan: Literal["stop", "skip"] = Field(
+        "stop", description="A loss that is not finite stops the run, or skips the update (at most 10 in a row)."
+    )
 
     @field_validator("max_time")
     @classmethod
@@ -191,7 +228,9 @@ class Train(Section):
 class Ema(Section):
     """An exponential moving average of the weights, evaluated and saved beside the raw ones."""
 
-    decay: Annotated[float, Field(gt=0, lt=1)] = Field(0.999, description="Share of the old average that stays at each update.")
+    decay: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.999, description="Share of the old average that stays at each update."
+    )
     warmup: bool = Field(True, description="Begin with a smaller decay: min(decay, 1 - (1 + t) ** (-2/3)).")
     every: PositiveInt = Field(1, description="Optimizer steps between updates.")
 
@@ -200,7 +239,9 @@ class Eval(Section):
     """When and how models are judged."""
 
     every: PositiveInt = Field(1, description="Epochs between validations; the last epoch is always validated.")
-    tta: bool = Field(False, description="Also report the test split with the mean over the image and its mirror image.")
+    tta: bool = Field(
+        False, description="Also report the test split with the mean over the image and its mirror image."
+    )
     test: bool = Field(True, description="Evaluate the test split once, at the end, with the best weights.")
 
 
@@ -209,17 +250,23 @@ class Checkpoint(Section):
 
     every_epochs: PositiveInt = Field(1, description="Epochs between writes of last.pt.")
     every_steps: PositiveInt | None = Field(None, description="Also write last.pt every so many optimizer steps.")
-    metric: str | Auto = Field("auto", description="Column of metrics.csv that decides best.pt; auto is val_accuracy, or val_loss.")
+    metric: str | Auto = Field(
+        "auto", description="Column of metrics.csv that decides best.pt; auto is val_accuracy, or val_loss."
+    )
     mode: Literal["auto", "min", "max"] = Field("auto", description="Whether less or more is better.")
 
 
 class Log(Section):
     """What is written about the run."""
 
-    every: PositiveInt | Auto = Field("auto", description="Optimizer steps between lines of metrics.jsonl; auto is 1, more beyond 10,000 steps.")
+    every: PositiveInt | Auto = Field(
+        "auto", description="Optimizer steps between lines of metrics.jsonl; auto is 1, more beyond 10,000 steps."
+    )
     tensorboard: bool = Field(True, description="Write TensorBoard files to tb/.")
     graph: bool = Field(True, description="Write the model graph to TensorBoard.")
-    images: Annotated[int, Field(ge=0)] = Field(0, description="Training images, as the model sees them, to write to TensorBoard.")
+    images: Annotated[int, Field(ge=0)] = Field(
+        0, description="Training images, as the model sees them, to write to TensorBoard."
+    )
 
 
 class Runtime(Section):
@@ -234,9 +281,13 @@ class Runtime(Section):
 class Config(Section):
     """A whole run."""
 
-    name: str | Auto = Field("auto", pattern=r"^[\w.-]+$", description="Name of the run folder; auto is the config file's name.")
+    name: str | Auto = Field(
+        "auto", pattern=r"^[\w.-]+$", description="Name of the run folder; auto is the config file's name."
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="Seed of everything random.")
-    task: Literal["auto", "classification", "regression"] = Field("auto", description="auto follows the data and the loss.")
+    task: Literal["auto", "classification", "regression"] = Field(
+        "auto", description="auto follows the data and the loss."
+    )
     data: Data = Field(description="What to learn from.")
     model: Model = Field(description="The network.")
     loss: Loss = Field(Loss(), description="What is minimized.")

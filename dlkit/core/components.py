@@ -43,7 +43,9 @@ def resolve(kind: str, name: str) -> Builder:
     if entry is None:
         known = [spelling for entry in entries(kind).values() for spelling in (entry.name, *entry.also)]
         word = kind.replace("_", " ").removesuffix("es" if kind == "losses" else "s")
-        raise ComponentError(f"no {word} {name!r}.{did_you_mean(name, known)} See `dlkit list {kind}`; your own: package.module:attr")
+        raise ComponentError(
+            f"no {word} {name!r}.{did_you_mean(name, known)} See `dlkit list {kind}`; your own: package.module:attr"
+        )
     return import_target(entry.target)
 
 
@@ -103,7 +105,9 @@ def _load_file(path: Path) -> ModuleType:
     return module
 
 
-def check_options(builder: Builder, options: Mapping[str, Any], *, injected: Collection[str] = (), also_known: Collection[str] = ()) -> None:
+def check_options(
+    builder: Builder, options: Mapping[str, Any], *, injected: Collection[str] = (), also_known: Collection[str] = ()
+) -> None:
     """Bind options against the signature before anything is built.
 
     `injected` are the arguments that dlkit passes itself; `also_known` are the section's own keys, for suggestions.
@@ -112,12 +116,18 @@ def check_options(builder: Builder, options: Mapping[str, Any], *, injected: Col
     title = getattr(builder, "__name__", str(builder))
     parameters = inspect.signature(builder).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    open_names = [name for name, parameter in parameters.items() if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)]
+    open_names = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    ]
     free = [name for name in open_names if name not in injected]
     for option in options:
         if option not in free and not (takes_any and option not in injected):
             hint = did_you_mean(option, [*free, *also_known])
-            raise ComponentError(f"unknown key for {title}.{hint} It takes: {', '.join(free) or 'nothing'}", option=option)
+            raise ComponentError(
+                f"unknown key for {title}.{hint} It takes: {', '.join(free) or 'nothing'}", option=option
+            )
     for name in free:
         if parameters[name].default is inspect.Parameter.empty and name not in options:
             raise ComponentError(f"{title} needs {name!r}")

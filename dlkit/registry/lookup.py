@@ -68,7 +68,7 @@ def _entry(kind: str, name: str, row: dict[str, Any]) -> Entry:
 @cache
 def _spellings(kind: str) -> Mapping[str, Entry]:
     found = {}
-    for entry in reversed(entries(kind).values()):
+    for entry in reversed(list(entries(kind).values())):
         for name in (*entry.also, entry.name):
             found[name.casefold()] = entry
     return found

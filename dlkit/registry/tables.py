@@ -8,20 +8,53 @@ Rows = dict[str, tuple[str, tuple[str, ...], str]]
 
 MODELS: Rows = {
     "mlp": ("dlkit.core.models.nets:mlp", (), "Fully connected layers over flattened input."),
-    "small_cnn": ("dlkit.core.models.nets:small_cnn", (), "Three convolution stages with batch norm; for small images."),
+    "small_cnn": (
+        "dlkit.core.models.nets:small_cnn",
+        (),
+        "Three convolution stages with batch norm; for small images.",
+    ),
     "resnet_small": ("dlkit.core.models.resnet_small:resnet_small", (), "CIFAR-style residual network, depth 6n + 2."),
     "lstm": ("dlkit.core.models.sequence:lstm", (), "LSTM over image rows or over sequences, with a linear head."),
     "layers": ("dlkit.core.models.layers:build_layers", (), "A network written as a list of layers in the config."),
 }
 DATASETS: Rows = {
-    "digits": ("dlkit.core.data.sources.digits:digits", (), "1,797 handwritten digits of 8x8 pixels, shipped inside dlkit."),
-    "fashion_mnist": ("dlkit.core.data.sources.torchvision:fashion_mnist", ("FashionMNIST",), "70,000 pictures of clothes; read in place from Debian's package too."),
-    "imagefolder": ("dlkit.core.data.sources.imagefolder:imagefolder", ("ImageFolder",), "A folder with one folder of images per class, or train/ val/ test/ of those."),
-    "csv": ("dlkit.core.data.sources.table:csv", (), "Numeric columns of a csv file, for regression or classification."),
-    "fake": ("dlkit.core.data.sources.fake:fake", ("FakeData",), "Random images with a learnable class pattern, for tests and dry runs."),
+    "digits": (
+        "dlkit.core.data.sources.digits:digits",
+        (),
+        "1,797 handwritten digits of 8x8 pixels, shipped inside dlkit.",
+    ),
+    "fashion_mnist": (
+        "dlkit.core.data.sources.torchvision:fashion_mnist",
+        ("FashionMNIST",),
+        "70,000 pictures of clothes; read in place from Debian's package too.",
+    ),
+    "emnist": (
+        "dlkit.core.data.sources.torchvision:emnist",
+        ("EMNIST",),
+        "Handwritten letters and digits of 28x28 pixels, in six variants.",
+    ),
+    "imagefolder": (
+        "dlkit.core.data.sources.imagefolder:imagefolder",
+        ("ImageFolder",),
+        "A folder with one folder of images per class, or train/ val/ test/ of those.",
+    ),
+    "csv": (
+        "dlkit.core.data.sources.table:csv",
+        (),
+        "Numeric columns of a csv file, for regression or classification.",
+    ),
+    "fake": (
+        "dlkit.core.data.sources.fake:fake",
+        ("FakeData",),
+        "Random images with a learnable class pattern, for tests and dry runs.",
+    ),
 }
 LOSSES: Rows = {
-    "cross_entropy": ("torch.nn:CrossEntropyLoss", ("CrossEntropyLoss",), "Cross-entropy of logits against class indices."),
+    "cross_entropy": (
+        "torch.nn:CrossEntropyLoss",
+        ("CrossEntropyLoss",),
+        "Cross-entropy of logits against class indices.",
+    ),
     "mse": ("torch.nn:MSELoss", ("MSELoss",), "Mean squared error."),
 }
 OPTIMIZERS: Rows = {
@@ -36,16 +69,59 @@ SCHEDULES: Rows = {
     "multistep": ("dlkit.schedules.curves:MultiStep", ("MultiStepLR",), "Multiply by gamma at each milestone."),
     "exponential": ("dlkit.schedules.curves:Exponential", ("ExponentialLR",), "Multiply by gamma each time."),
     "cosine": ("dlkit.schedules.curves:Cosine", ("CosineAnnealingLR",), "Half a cosine from the peak to eta_min."),
-    "cosine_restarts": ("dlkit.schedules.curves:CosineRestarts", ("CosineAnnealingWarmRestarts",), "Cosine that starts again, each cycle T_mult times longer."),
-    "onecycle": ("dlkit.schedules.curves:OneCycle", ("OneCycleLR",), "Up to the peak and far down, momentum the other way round."),
+    "cosine_restarts": (
+        "dlkit.schedules.cycles:CosineRestarts",
+        ("CosineAnnealingWarmRestarts",),
+        "Cosine that starts again, each cycle T_mult times longer.",
+    ),
+    "onecycle": (
+        "dlkit.schedules.cycles:OneCycle",
+        ("OneCycleLR",),
+        "Up to the peak and far down, momentum the other way round.",
+    ),
     "linear": ("dlkit.schedules.curves:Linear", ("LinearLR",), "A straight line between two factors."),
     "polynomial": ("dlkit.schedules.curves:Polynomial", ("PolynomialLR", "poly"), "(1 - t/T) to a power."),
-    "plateau": ("dlkit.schedules.plateau:Plateau", ("ReduceLROnPlateau",), "Multiply by factor when a metric stops improving."),
+    "constant_factor": (
+        "dlkit.schedules.curves:ConstantFactor",
+        ("ConstantLR",),
+        "A fixed factor at first, then the full rate.",
+    ),
+    "cyclic": (
+        "dlkit.schedules.cycles:Cyclic",
+        ("CyclicLR",),
+        "Triangles between a foot and the peak, momentum the other way round.",
+    ),
+    "wsd": (
+        "dlkit.schedules.curves:WarmupStableDecay",
+        ("warmup_stable_decay",),
+        "Hold, then fall over the last share of the run.",
+    ),
+    "inverse_sqrt": ("dlkit.schedules.curves:InverseSqrt", (), "Fall with the inverse square root of the step."),
+    "sequence": (
+        "dlkit.schedules.composition:Sequence",
+        (),
+        "Pieces one after another: linear 500 from 0.01; cosine rest.",
+    ),
+    "plateau": (
+        "dlkit.schedules.plateau:Plateau",
+        ("ReduceLROnPlateau",),
+        "Multiply by factor when a metric stops improving.",
+    ),
 }
-TRANSFORMS: Rows = {}
+TRANSFORMS: Rows = {
+    "alternating_flip": (
+        "dlkit.core.data.augment.flips:AlternatingFlip",
+        (),
+        "Mirror each image in every second epoch.",
+    ),
+}
 BATCH_TRANSFORMS: Rows = {
     "mixup": ("dlkit.core.data.mixing:MixUp", (), "Blend pairs of samples and their labels."),
-    "cutmix": ("dlkit.core.data.mixing:CutMix", (), "Paste a box of one sample into another and mix their labels by area."),
+    "cutmix": (
+        "dlkit.core.data.mixing:CutMix",
+        (),
+        "Paste a box of one sample into another and mix their labels by area.",
+    ),
 }
 ACTIVATIONS: Rows = {
     "relu": ("torch.nn:ReLU", (), "max(0, x)."),
@@ -78,7 +154,20 @@ KINDS: dict[str, Rows] = {
 # Arguments that dlkit fills in itself, by kind: they are no options of a config.
 INJECTED: dict[str, frozenset[str]] = {
     "models": frozenset({"num_classes", "in_channels", "input_size", "weights", "progress", "layers"}),
-    "datasets": frozenset({"root", "download", "train", "split", "transform", "target_transform", "transforms", "seed", "image_set"}),
+    "datasets": frozenset(
+        {
+            "root",
+            "download",
+            "train",
+            "split",
+            "transform",
+            "target_transform",
+            "transforms",
+            "seed",
+            "image_set",
+            "request",
+        }
+    ),
     "losses": frozenset({"reduction", "size_average", "reduce", "weight"}),
     "optimizers": frozenset({"params", "lr"}),
     "schedules": frozenset({"optimizer", "last_epoch", "verbose", "total"}),

@@ -1,0 +1,130 @@
+"""The command line: registers the commands, and turns errors into a message and an exit code, in one place."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from dlkit import __version__
+from dlkit.cli import config, listing, lr_plot
+from dlkit.cli.convert import convert
+from dlkit.cli.doctor import doctor
+from dlkit.cli.eval import evaluate
+from dlkit.cli.predict import predict
+from dlkit.cli.train import train
+from dlkit.errors import ConfigError, DlkitError, Interrupted
+
+EXIT_CODES = """Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 data, 4 file refused, 5 diverged, 6 out of memory or disk,
+130/143/129 stopped by a signal after saving."""
+
+app = typer.Typer(
+    name="dlkit",
+    help="Deep-learning utilities for people who train and ship PyTorch models.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from importlib import metadata
+
+        packages = [f"{name} {metadata.version(name)}" for name in ("torch", "torchvision")]
+        typer.echo(f"dlkit {__version__} (python {sys.version.split()[0]}, {', '.join(packages)})")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show versions and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere on the line.")] = False,
+) -> None:
+    """Options of all commands."""
+
+
+app.command("train", no_args_is_help=True)(train)
+app.command("eval", no_args_is_help=True)(evaluate)
+app.command("predict", no_args_is_help=True)(predict)
+app.command("convert", no_args_is_help=True)(convert)
+app.command("list")(listing.list_names)
+for name in ("lr-plot", "lrplot"):
+    app.command(
+        name,
+        context_settings=lr_plot.CONTEXT_SETTINGS,
+        epilog=lr_plot.EPILOG,
+        no_args_is_help=True,
+        hidden=name == "lrplot",
+    )(lr_plot.lr_plot)
+app.add_typer(config.app, name="config")
+app.command("doctor")(doctor)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    arguments = _readable(sys.argv[1:])
+    is_debug = "--debug" in arguments or bool(os.environ.get("DLKIT_DEBUG"))
+    try:
+        app(args=[argument for argument in arguments if argument != "--debug"], prog_name="dlkit")
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        if is_debug:
+            raise
+        _show_error(error)
+        sys.exit(error.exit_code if isinstance(error, DlkitError) else 1)
+    finally:
+        _let_go_of_stdout()
+
+
+def _let_go_of_stdout() -> None:
+    """Flush what is left; when the reader of our output went away there is nobody left to tell."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _readable(arguments: list[str]) -> list[str]:
+    """`--resume` alone means the newest run: option parsers want a value, so give it one."""
+    given = list(arguments)
+    for index, argument in enumerate(arguments):
+        following = arguments[index + 1] if index + 1 < len(arguments) else "-"
+        if argument == "--resume" and (
+            following.startswith("-") or following.endswith((".yaml", ".yml")) or "=" in following
+        ):
+            given[index] = "--resume=auto"
+    return given
+
+
+def _show_error(error: Exception) -> None:
+    from dlkit.cli.console import show_error, show_lines, stderr_console
+
+    if isinstance(error, ConfigError):
+        from dlkit.config import problem_report
+
+        show_error(problem_report(error))
+    elif isinstance(error, Interrupted):
+        show_lines([str(error)], console=stderr_console())
+    elif isinstance(error, DlkitError):
+        show_error(str(error))
+    else:
+        unexpected = f"unexpected {type(error).__name__}: {error}\nRun again with --debug for the traceback"
+        show_error(explain_environment(error) or unexpected)
+
+
+def explain_environment(error: Exception) -> str | None:
+    """What is wrong with the installation when torch or torchvision cannot be imported, or None."""
+    text = str(error)
+    if "torchvision::nms" in text:
+        return (
+            "torchvision does not match the installed torch (its operators are missing), so nothing that needs it can run.\n"
+            "Install a matching pair: pip install --upgrade torch torchvision. `dlkit doctor` shows the versions"
+        )
+    if isinstance(error, ImportError) and error.name and error.name.split(".")[0] in {"torch", "torchvision"}:
+        return f"{error.name} cannot be imported: {text}\nInstall it with: pip install torch torchvision. `dlkit doctor` tells more"
+    return None

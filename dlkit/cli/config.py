@@ -1,0 +1,118 @@
+"""`dlkit config`: write a starter file, check a config, show what it comes to, and give editors its schema."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dlkit.errors import ConfigError, OutputError
+
+if TYPE_CHECKING:
+    from dlkit.config.loaded import LoadedConfig
+
+app = typer.Typer(name="config", help="Write, check and show config files.", no_args_is_help=True)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CFG", help="The YAML file of the run.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Changes on top: train.epochs=20, optimizer=sgd, ~ema."),
+]
+Overlays = Annotated[
+    list[Path] | None, typer.Option("-c", "--config", metavar="FILE", help="Another YAML file on top; may be repeated.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+@app.command("init")
+def init(
+    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="File to write; - writes to stdout.")] = Path(
+        "dlkit.yaml"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Write a commented config that runs as it is and shows every key."""
+    from dlkit.config.starter import starter_text
+
+    if str(path) == "-":
+        typer.echo(starter_text(), nl=False)
+        return
+    if path.exists() and not force:
+        raise OutputError(f"{path} is there already; --force replaces it")
+    _write(path, starter_text(str(path)))
+    typer.echo(f"wrote {path}; next: dlkit train {path}")
+
+
+@app.command("check")
+def check(cfg: ConfigPath, overrides: Overrides = None, config: Overlays = None, as_json: AsJson = False) -> None:
+    """Look for every mistake that can be found without importing torch or your code."""
+    try:
+        loaded = _load(cfg, overrides, config)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        typer.echo(json.dumps(_verdict(False, [vars(problem) for problem in error.problems], [])))
+        raise typer.Exit(error.exit_code) from None
+    if as_json:
+        typer.echo(json.dumps(_verdict(True, [], [vars(warning) for warning in loaded.warnings])))
+        return
+    for warning in loaded.warnings:
+        typer.echo(f"{warning} (a warning)", err=True)
+    typer.echo(f"ok  {summary(loaded)}")
+
+
+@app.command("schema")
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write instead of stdout.")
+    ] = None,
+) -> None:
+    """Give the JSON Schema of configs, for completion and checks in an editor."""
+    from dlkit.config.json_schema import config_schema
+
+    text = json.dumps(config_schema(), indent=1) + "\n"
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    _write(output, text)
+    typer.echo(f"wrote {output}; first line of a config: # yaml-language-server: $schema={output}")
+
+
+@app.command("show")
+def show(cfg: ConfigPath, overrides: Overrides = None, config: Overlays = None, as_json: AsJson = False) -> None:
+    """Show the whole config: files and overrides merged, defaults filled in."""
+    from dlkit.config.dump import dump_config
+
+    loaded = _load(cfg, overrides, config)
+    if as_json:
+        typer.echo(json.dumps({"schema": "dlkit.config.show/1", "config": loaded.config.model_dump()}))
+        return
+    typer.echo(dump_config(loaded.config), nl=False)
+
+
+def _load(cfg: Path, overrides: list[str] | None, overlays: list[Path] | None) -> "LoadedConfig":
+    from dlkit.config.loading import load_config
+
+    return load_config(cfg, overlays=overlays or (), overrides=overrides or ())
+
+
+def summary(loaded: "LoadedConfig") -> str:
+    """A checked config in one line."""
+    config = loaded.config
+    parts = [
+        f"data {config.data.name}",
+        f"model {config.model.name}",
+        f"{config.optimizer.name} with {config.schedule.name}",
+    ]
+    return ", ".join([*parts, f"{config.train.epochs} epochs", f"seed {config.seed}"])
+
+
+def _verdict(is_ok: bool, problems: list[dict[str, Any]], warnings: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"schema": "dlkit.config.check/1", "ok": is_ok, "problems": problems, "warnings": warnings}
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,142 @@
+"""What people see: the only file that imports rich. Results go to stdout, progress and notes to stderr."""
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+REFRESH_PER_S = 8
+FILE_WIDTH = 100
+# control characters and the marks that turn writing direction, which file and class names could smuggle to a terminal
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: str) -> str:
+    """Text without control characters and with rich's markup made harmless."""
+    return escape(_CONTROL.sub("?", text))
+
+
+class PatientConsole(Console):
+    """A console that falls silent when its reader goes away, where rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing more."""
+        self.quiet = True
+
+
+def stdout_console() -> Console:
+    """For results. Plain when piped, and of a fixed width then, so that files look the same everywhere."""
+    is_terminal = sys.stdout.isatty()
+    return PatientConsole(highlight=False, width=None if is_terminal else FILE_WIDTH, soft_wrap=not is_terminal)
+
+
+def stderr_console() -> Console:
+    """For progress, notes and errors."""
+    return PatientConsole(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def show_error(text: str) -> None:
+    """An error on stderr: the word once, then the text as it is."""
+    console = stderr_console()
+    with quiet_pipe():
+        console.print(
+            f"[bold red]error:[/] {clean(text)}" if "\n" not in text else f"[bold red]error:[/]\n{clean(text)}",
+            soft_wrap=True,
+        )
+
+
+def show_lines(lines: Sequence[str], *, console: Console | None = None) -> None:
+    """Plain lines."""
+    for line in lines:
+        (console or stdout_console()).print(clean(line), soft_wrap=True)
+
+
+def build_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, left: int = 1
+) -> Table:
+    """A table whose first `left` columns are text and whose others are numbers, set to the right."""
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="bold"
+    )
+    for index, column in enumerate(columns):
+        table.add_column(clean(column), justify="left" if index < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(clean(cell) for cell in row))
+    return table
+
+
+def show_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, left: int = 1
+) -> None:
+    """Print a table to stdout."""
+    stdout_console().print(build_table(columns, rows, title=title, left=left))
+
+
+@contextlib.contextmanager
+def quiet_pipe() -> Iterator[None]:
+    """Output whose reader went away is nobody's business: a run never ends for it."""
+    with contextlib.suppress(BrokenPipeError, OSError, ValueError):
+        yield
+
+
+class EpochTable:
+    """A table that grows by a row per epoch and stays in the scroll-back; the header is printed with the first row."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._widths: list[int] = []
+
+    def add(self, cells: Sequence[tuple[str, str]], *, mark: str = "") -> None:
+        """A row of (column name, text)."""
+        if not self._widths:
+            self._widths = [max(len(name), len(text), 7) for name, text in cells]
+            header = "  ".join(name.rjust(width) for (name, _), width in zip(cells, self._widths, strict=True))
+            self._console.print(f"[bold]{header}[/]", no_wrap=True, overflow="crop")
+        row = "  ".join(text.rjust(width) for (_, text), width in zip(cells, self._widths, strict=False))
+        self._console.print(f"{row}  [green]{mark}[/]", no_wrap=True, overflow="crop")
+
+
+class LiveBars:
+    """Two bars at the bottom of the terminal: the epoch and the run, with live metrics. Redrawn by rich's own timer."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            console=console,
+            refresh_per_second=REFRESH_PER_S,
+            transient=True,
+        )
+        self._epoch: TaskID | None = None
+        self._run: TaskID | None = None
+
+    def start(self, *, total_steps: int, done: int) -> None:
+        """Show the bars."""
+        self._epoch = self.progress.add_task("epoch", total=None, metrics="")
+        self._run = self.progress.add_task("run  ", total=total_steps, completed=done, metrics="")
+        self.progress.start()
+
+    def move(self, *, epoch: tuple[int, int], run: int, metrics: str) -> None:
+        """Put both bars where they are: steps done and total of the epoch, steps done of the run."""
+        if self._epoch is not None and self._run is not None:
+            self.progress.update(self._epoch, completed=epoch[0], total=epoch[1], metrics=clean(metrics))
+            self.progress.update(self._run, completed=run)
+
+    def say(self, what: str) -> None:
+        """Replace the live metrics by a word on what goes on."""
+        if self._epoch is not None:
+            self.progress.update(self._epoch, metrics=clean(what))
+
+    def stop(self) -> None:
+        """Take the bars away."""
+        self.progress.stop()

@@ -1,0 +1,131 @@
+"""`dlkit eval`: what a model file scores."""
+
+import json
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dlkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from dlkit.core.evaluation.judging import Judgement
+
+MOST_TABLE_CLASSES = 20
+
+
+class SplitChoice(StrEnum):
+    """The splits that can be scored."""
+
+    test = "test"
+    val = "val"
+    train = "train"
+
+
+Model = Annotated[
+    Path, typer.Argument(help="Model file, as `dlkit train` writes it.", metavar="MODEL", show_default=False)
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Config with other data, or imagefolder:PATH; default is what the model was trained on.",
+        metavar="CFG",
+        show_default=False,
+    ),
+]
+SplitOption = Annotated[SplitChoice, typer.Option("--split", help="Which split to score.")]
+Tta = Annotated[bool, typer.Option("--tta", help="Also score the mean over each image and its mirror image.")]
+Picture = Annotated[
+    Path | None,
+    typer.Option(
+        "--confusion",
+        help="Write the confusion matrix to this PNG, SVG or PDF file.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="The class of a model of your own: pkg.mod:Net or ./net.py:Net.",
+        metavar="NET",
+        show_default=False,
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def evaluate(
+    model: Model,
+    data: DataOption = None,
+    split: SplitOption = SplitChoice.test,
+    tta: Tta = False,
+    picture: Picture = None,
+    network: Network = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Score a model: accuracy, top-5, precision, recall and F1 per class, confusion matrix; or regression errors."""
+    from dlkit.cli.show_training import open_display
+    from dlkit.config import load_data_option
+    from dlkit.core.evaluation.judging import judge_model
+    from dlkit.core.modelfile import read_model_file
+
+    file = read_model_file(model)
+    loaded = load_data_option(data) if data else None
+    with open_display(quiet=as_json, verbose=False, as_json=False) as display:
+        judgement = judge_model(
+            file, data=loaded, split_name=split.value, use_tta=tta, model=network, device=device, report=display.report
+        )
+    if picture is not None:
+        _save_picture(picture, judgement)
+    if as_json:
+        typer.echo(json.dumps({"schema": "dlkit.eval/1", "model": str(model), **asdict(judgement)}))
+    else:
+        _show(judgement, model)
+
+
+def _save_picture(path: Path, judgement: "Judgement") -> None:
+    from dlkit.core.evaluation.confusion_picture import save_confusion_picture
+
+    if path.suffix not in {".png", ".svg", ".pdf"}:
+        raise UsageError(f"--confusion {path}: the name must end in .png, .svg or .pdf")
+    if not judgement.confusion:
+        raise UsageError("--confusion: a regression model has no confusion matrix")
+    save_confusion_picture(path, judgement.confusion, judgement.classes)
+
+
+def _show(judgement: "Judgement", model: Path) -> None:
+    from dlkit.cli.console import show_lines, show_table
+    from dlkit.core.evaluation.judging import most_confused
+    from dlkit.event_lines import metric_value
+
+    show_lines([f"{model} on {judgement.num_samples:,} {judgement.split} samples", ""])
+    show_table(("metric", "value"), [(name, metric_value(name, value)) for name, value in judgement.metrics.items()])
+    if not judgement.per_class:
+        return
+    rows = [
+        (row.name, str(row.support), f"{row.precision:.2%}", f"{row.recall:.2%}", f"{row.f1:.2%}")
+        for row in judgement.per_class
+    ]
+    show_lines([""])
+    show_table(("class", "samples", "precision", "recall", "F1"), rows)
+    if len(judgement.classes) <= MOST_TABLE_CLASSES:
+        show_lines(["", "confusion: rows are true classes, columns predicted ones"])
+        body = [
+            (name, *map(_count, counts)) for name, counts in zip(judgement.classes, judgement.confusion, strict=True)
+        ]
+        show_table(("", *(name[:7] for name in judgement.classes)), body)
+    if pairs := most_confused(judgement):
+        show_lines(
+            ["", "most often mistaken: " + ", ".join(f"{true} for {said} ({count})" for true, said, count in pairs)]
+        )
+
+
+def _count(count: int) -> str:
+    return str(count) if count else "."

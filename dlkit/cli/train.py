@@ -1,0 +1,139 @@
+"""`dlkit train`: from a config to a trained model file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dlkit.cli.show_training import Display
+    from dlkit.config import LoadedConfig
+
+Config = Annotated[Path, typer.Argument(help="YAML file of the run.", metavar="CFG", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Changes: optimizer.lr=0.1, ~ema, model=resnet18.", metavar="[KEY=VALUE]...", show_default=False
+    ),
+]
+Overlays = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "-c", "--config", help="Another YAML file laid over the first; may be given again.", show_default=False
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="The run folder itself; default is the next free runs/NAME-NNN.", show_default=False),
+]
+Name = Annotated[str | None, typer.Option("--name", help="Name of the run folder.", show_default=False)]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        help="Go on with a run folder or a checkpoint; without PATH, with the newest run.",
+        metavar="[PATH]",
+        show_default=False,
+    ),
+]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps.", show_default=False)]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.", show_default=False)]
+MaxSteps = Annotated[
+    int | None, typer.Option("--max-steps", min=1, help="Stop after N optimizer steps.", show_default=False)
+]
+Overfit = Annotated[
+    int | None,
+    typer.Option(
+        "--overfit",
+        min=1,
+        help="Train on N fixed batches without augmentation, to see that the model can learn.",
+        show_default=False,
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Build and check everything, make two real steps, write nothing.")
+]
+PrintConfig = Annotated[
+    bool, typer.Option("--print-config", help="Show the config with every `auto` resolved, and stop.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only the result and errors.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also say what is saved when.")]
+
+
+def train(
+    cfg: Config,
+    overrides: Overrides = None,
+    overlays: Overlays = None,
+    out: Out = None,
+    name: Name = None,
+    resume: Resume = None,
+    device: Device = None,
+    seed: Seed = None,
+    max_steps: MaxSteps = None,
+    overfit: Overfit = None,
+    dry_run: DryRun = False,
+    print_config: PrintConfig = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a model from one YAML file.
+
+    Progress goes to stderr, the result to stdout. Ctrl-C saves and exits with 130; a second one stops at once.
+    """
+    from dlkit.cli.show_training import open_display
+
+    changes = [*(overrides or ()), *_changes(name=name, device=device, seed=seed, max_steps=max_steps)]
+    loaded = _load(cfg, overlays or [], changes, overfit)
+    with open_display(quiet=quiet, verbose=verbose, as_json=as_json) as display:
+        if print_config:
+            _print_config(loaded, display)
+        elif dry_run:
+            _run_dry(loaded, out, display, as_json=as_json)
+        else:
+            _run(loaded, cfg, out, resume, display=display, as_json=as_json)
+
+
+def _changes(*, name: str | None, device: str | None, seed: int | None, max_steps: int | None) -> list[str]:
+    """Dedicated options as overrides, so that they are checked in the same way."""
+    values = {"name": name, "runtime.device": device, "seed": seed, "train.max_steps": max_steps}
+    return [f"{key}={value}" for key, value in values.items() if value is not None]
+
+
+def _load(cfg: Path, overlays: list[Path], changes: list[str], overfit: int | None) -> "LoadedConfig":
+    from dlkit.config import load_config
+
+    loaded = load_config(cfg, overlays=overlays, overrides=changes)
+    if overfit is None:
+        return loaded
+    # nothing but the fixed batches: no held-out samples, no augmentation, no other order
+    num_samples = overfit * loaded.config.data.batch_size
+    fixed = [f"data.limit={num_samples}", "data.val=none", "data.test=none", "data.transforms=[]"]
+    fixed += ["data.batch_transforms=[]", "data.shuffle=false", "train.early_stop=null", "checkpoint.metric=auto"]
+    return load_config(cfg, overlays=overlays, overrides=[*changes, *fixed])
+
+
+def _print_config(loaded: "LoadedConfig", display: "Display") -> None:
+    from dlkit.config import dump_config
+    from dlkit.core.training.dry_run import resolve_config
+
+    typer.echo(dump_config(resolve_config(loaded, report=display.report)), nl=False)
+
+
+def _run_dry(loaded: "LoadedConfig", out: Path | None, display: "Display", *, as_json: bool) -> None:
+    from dlkit.cli.show_training import show_dry_run
+    from dlkit.core.training.dry_run import run_dry
+
+    show_dry_run(run_dry(loaded, out=out, report=display.report), as_json=as_json)
+
+
+def _run(
+    loaded: "LoadedConfig", cfg: Path, out: Path | None, resume: Path | None, *, display: "Display", as_json: bool
+) -> None:
+    from dlkit.cli.show_training import show_result
+    from dlkit.core.training.run import run_training
+
+    result = run_training(loaded, out=out, resume=resume, report=display.report)
+    display.close()
+    show_result(result, cfg, as_json=as_json)

@@ -1,0 +1,122 @@
+"""Settings that are right one by one and wrong together, as far as that is certain without torch and data."""
+
+import re
+from collections.abc import Iterator
+
+from dlkit.config.places import Path, Places
+from dlkit.config.schema import Config
+from dlkit.config.suggest import closest, did_you_mean
+from dlkit.config.words import join_or
+from dlkit.errors import Problem
+from dlkit.registry import find_entry
+
+# The columns of metrics.csv, as core/training/records.py writes them. Others are doubted only when they look like one
+# of these or like no column at all.
+COMMON_METRICS = tuple(
+    f"{split}_{name}" for split in ("train", "val", "val_ema") for name in ("loss", "accuracy", "mae")
+)
+_COLUMN = re.compile(r"(train|val)_\w+")
+_TAKES_CLASS_WEIGHTS = ("cross_entropy", "NLLLoss", "MultiMarginLoss")
+_COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+
+Found = Iterator[tuple[Path, str]]
+
+
+def check_consistency(config: Config, places: Places) -> dict[Path, Problem]:
+    """Problems between settings, placed at the one that is easiest to change."""
+    checks = (_splits, _loaders, _model, _loss, _metrics, _machine)
+    return {path: places.problem(path, message, at="value") for check in checks for path, message in check(config)}
+
+
+def find_warnings(config: Config, places: Places) -> tuple[Problem, ...]:
+    """Settings that are allowed and probably not wanted."""
+    found: list[tuple[Path, str]] = []
+    if config.data.val == "test":
+        why = "the best epoch is picked on the test split, so test metrics come out too good"
+        found.append((("data", "val"), f"{why}; a fraction such as 0.1 holds out training samples instead"))
+    return tuple(places.problem(path, message, at="value") for path, message in found)
+
+
+def _splits(config: Config) -> Found:
+    val, test = config.data.val, config.data.test
+    if isinstance(val, float) and isinstance(test, float) and val + test >= 1:
+        yield (
+            ("data", "test"),
+            f"val and test together hold out {val + test:g} of the samples; nothing is left to train on",
+        )
+    if val == "test" and test == "none":
+        yield ("data", "val"), "validates on the test split, but data.test is none"
+
+
+def _loaders(config: Config) -> Found:
+    if config.data.num_workers != 0:
+        return
+    if config.data.persistent_workers is True:
+        yield ("data", "persistent_workers"), "there are no loader processes to keep: data.num_workers is 0"
+    if config.data.prefetch_factor is not None:
+        yield ("data", "prefetch_factor"), "there are no loader processes to fetch ahead: data.num_workers is 0"
+
+
+def _model(config: Config) -> Found:
+    is_list = _means("models", config.model.name, "layers")
+    if is_list and config.model.layers is None:
+        yield ("model", "layers"), "missing; the model named layers is written as a list here, see docs/models.md"
+    if config.model.layers is not None and not is_list:
+        yield ("model", "layers"), f"a list of layers needs `name: layers`; {config.model.name} has its own"
+
+
+def _loss(config: Config) -> Found:
+    name = config.loss.name
+    if config.task == "regression" and _means("losses", name, "cross_entropy"):
+        yield ("loss", "name"), "cross-entropy needs classes, but task is regression; use mse"
+    if config.loss.class_weights is None:
+        return
+    if config.task == "regression":
+        yield ("loss", "class_weights"), "there are no classes to weight: task is regression"
+    elif find_entry("losses", name) and not any(_means("losses", name, taker) for taker in _TAKES_CLASS_WEIGHTS):
+        yield ("loss", "class_weights"), f"weights per class are for cross_entropy; the loss is {name}"
+
+
+def _metrics(config: Config) -> Found:
+    watched: list[tuple[Path, str]] = [(("checkpoint", "metric"), config.checkpoint.metric)]
+    if config.train.early_stop:
+        watched.append((("train", "early_stop", "metric"), config.train.early_stop.metric))
+    for path, metric in watched:
+        if message := _metric_mistake(metric, config):
+            yield path, message
+    if config.data.val == "none" and _means("schedules", config.schedule.name, "plateau"):
+        yield ("schedule", "name"), "plateau follows a validation metric, but data.val is none"
+
+
+def _metric_mistake(metric: str, config: Config) -> str | None:
+    name = metric.replace("/", "_")
+    if name == "auto":
+        return None
+    if name not in COMMON_METRICS and (not _COLUMN.fullmatch(name) or closest(name, COMMON_METRICS)):
+        hint = did_you_mean(name, COMMON_METRICS)
+        return f"no column {metric!r} in metrics.csv.{hint or ' Columns are named like val_loss and val_accuracy'}"
+    if name.startswith("val_") and config.data.val == "none":
+        return f"{metric} is never measured: data.val is none"
+    if name.startswith("val_ema_") and config.ema is None:
+        return f"{metric} is never measured: there is no section ema"
+    if name.endswith("_accuracy") and config.task == "regression":
+        return f"{metric} is never measured: task is regression"
+    return None
+
+
+def _machine(config: Config) -> Found:
+    mode, device = config.train.compile, config.runtime.device
+    if isinstance(mode, str) and mode not in _COMPILE_MODES:
+        known = join_or(["true", "false", *_COMPILE_MODES])
+        yield ("train", "compile"), f"expected {known}, got {mode!r}.{did_you_mean(mode, _COMPILE_MODES)}"
+    kind, _, index = device.partition(":")
+    if kind not in _DEVICES or (":" in device and not index.isdecimal()):
+        hint = " Did you mean 'cuda'?" if kind in ("gpu", "nvidia") else did_you_mean(kind, _DEVICES)
+        yield ("runtime", "device"), f"expected auto, cpu, cuda, cuda:1 or mps, got {device!r}.{hint}"
+
+
+def _means(kind: str, name: str, ours: str) -> bool:
+    """Whether a name is a spelling of one of our own."""
+    entry = find_entry(kind, name)
+    return entry is not None and entry.name == ours

@@ -1,0 +1,176 @@
+"""One YAML text as a tree with places.
+
+Read from PyYAML's events and not from its nodes: so the limits hold before memory is spent, and aliases, anchors, tags,
+merge keys, repeated keys and keys that are no strings are all found in one pass, each with its place. None of those is
+used in configs: aliases make bombs, merge keys hide where a value comes from, and tags name Python objects.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from dlkit.config.places import Path, Place, dotted, printable
+from dlkit.config.scalars import Plain, resolve_scalar
+from dlkit.config.syntax import ALIASES, ANCHORS, TAGS, explain_syntax
+from dlkit.config.tree import Child, Items, Keys, Node, Scalar
+from dlkit.errors import Problem
+
+MOST_CHARACTERS = 512 * 1024
+MOST_DEPTH = 32
+MOST_NODES = 10_000
+
+
+def parse_document(text: str, place: Place, problems: list[Problem], *, path: Path = ()) -> Node | None:
+    """The tree of a text, or None where nothing can be made of it; every mistake is added to `problems`.
+
+    A `place` with line 0 stands for the whole text (an override of the key at `path`). A value at fault becomes
+    null, so that reading goes on.
+    """
+    reader = _DocumentReader(text, place, problems, path)
+    try:
+        return reader.read()
+    except _EndOfReadingError:
+        return None
+
+
+class _EndOfReadingError(Exception):
+    """Reading cannot go on; the reason is among the problems."""
+
+
+class _DocumentReader:
+    def __init__(self, text: str, place: Place, problems: list[Problem], path: Path) -> None:
+        self.text = text
+        self.place = place
+        self.problems = problems
+        self.path = path
+        self.num_nodes = 0
+        self.events = self._events()
+
+    def read(self) -> Node | None:
+        if len(self.text) > MOST_CHARACTERS:
+            self._report(None, self.path, f"more than {MOST_CHARACTERS // 1024} KiB; a config is small")
+            raise _EndOfReadingError
+        next(self.events)  # the stream begins
+        if isinstance(next(self.events), yaml.StreamEndEvent):
+            return None
+        root = self._read_node(next(self.events), self.path)
+        next(self.events)  # the document ends
+        second = next(self.events)
+        if isinstance(second, yaml.DocumentStartEvent):
+            self._report(second, self.path, "a second document begins here ('---'); a config is one document")
+        return root
+
+    def _events(self) -> Iterator[Any]:
+        try:
+            yield from yaml.parse(self.text, Loader=yaml.SafeLoader)
+        except yaml.YAMLError as error:
+            found = explain_syntax(error, self.text)
+            at = Place(self.place.source, found.line, found.column) if self.place.line else self.place
+            self.problems.append(at.problem(dotted(self.path), found.message))
+            raise _EndOfReadingError from None
+        except (
+            ValueError,
+            OverflowError,
+            IndexError,
+        ):  # PyYAML lets these through: "\U00110000", %YAML with huge numbers
+            self._report(None, self.path, "this is not YAML: an escape or a directive holds an impossible number")
+            raise _EndOfReadingError from None
+
+    def _read_node(self, event: Any, path: Path) -> Node:
+        self._check_limits(event, path)
+        place = self._place(event)
+        if isinstance(event, yaml.AliasEvent):
+            self._report(event, path, ALIASES)
+            return Scalar(None, place)
+        if event.anchor is not None:
+            self._report(event, path, ANCHORS)
+        if event.tag is not None:
+            self._report(event, path, TAGS)
+        if isinstance(event, yaml.ScalarEvent):
+            return Scalar(self._scalar_value(event, path), place)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return Items(tuple(self._read_items(path)), place)
+        return Keys(self._read_children(path), place)
+
+    def _check_limits(self, event: Any, path: Path) -> None:
+        self.num_nodes += 1
+        if len(path) > MOST_DEPTH:
+            self._report(event, path[:3], f"nested deeper than {MOST_DEPTH} levels")
+            raise _EndOfReadingError
+        if self.num_nodes > MOST_NODES:
+            self._report(event, path, f"more than {MOST_NODES} values; a config is small")
+            raise _EndOfReadingError
+
+    def _scalar_value(self, event: Any, path: Path) -> Plain:
+        text: str = event.value
+        bad = next((character for character in text if character == "\0" or "\ud800" <= character <= "\udfff"), None)
+        if bad is not None:
+            self._report(event, path, f"the character U+{ord(bad):04X} is not allowed")
+            return None
+        if event.style is not None or event.tag is not None:
+            return text
+        try:
+            return resolve_scalar(text)
+        except ValueError as error:
+            self._report(event, path, str(error))
+            return None
+
+    def _read_items(self, path: Path) -> Iterator[Node]:
+        index = 0
+        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
+            yield self._read_node(event, (*path, index))
+            index += 1
+
+    def _read_children(self, path: Path) -> dict[str, Child]:
+        children: dict[str, Child] = {}
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+            key = self._read_key(event, path)
+            value = self._read_node(next(self.events), (*path, "?" if key is None else key))
+            if key is None:
+                continue
+            if key in children:
+                self._report(event, (*path, key), f"given twice; first in {_place_words(children[key].place)}")
+                continue
+            children[key] = Child(self._place(event), value)
+        return children
+
+    def _read_key(self, event: Any, path: Path) -> str | None:
+        """The key, or None with a problem reported. A key that is no scalar is read to its end."""
+        if not isinstance(event, yaml.ScalarEvent):
+            node = self._read_node(event, (*path, "?"))
+            if not isinstance(event, yaml.AliasEvent):
+                self._report(
+                    event, path, f"a key must be a string, got a {'list' if isinstance(node, Items) else 'mapping'}"
+                )
+            return None
+        if event.value == "<<" and event.style is None:
+            self._report(
+                event,
+                path,
+                "merge keys ('<<') are not used in configs; put what is shared into a file of its own and use extends",
+            )
+            return None
+        num_before = len(self.problems)
+        key = self._read_node(event, path)
+        assert isinstance(key, Scalar)
+        if isinstance(key.value, str) and key.value:
+            return key.value
+        if len(self.problems) == num_before:
+            self._report(
+                event, path, f"a key must be a string, got {printable(event.value) or 'nothing'}; put quotes around it"
+            )
+        return None
+
+    def _place(self, event: Any) -> Place:
+        if not self.place.line:
+            return self.place
+        return Place(self.place.source, event.start_mark.line + 1, event.start_mark.column + 1)
+
+    def _report(self, event: Any, path: Path, message: str) -> None:
+        place = self.place if event is None else self._place(event)
+        self.problems.append(place.problem(dotted(path), message))
+
+
+def _place_words(place: Place) -> str:
+    return f"line {place.line}" if place.line else place.source

@@ -1,0 +1,71 @@
+"""torchvision's v2 transforms on whole batches, with draws of its own for every sample.
+
+Each function takes the v2 object (which has checked its own options), images (N, C, H, W) and the samples' draws; in
+distribution it does what the v2 object does to one tensor image. Transforms without a random choice are run as they
+are.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torchvision.transforms.v2 as v2
+from torch import Tensor
+
+from dlkit.core.data.augment.affine import affine_images, rotate_images
+from dlkit.core.data.augment.crops import crop_images
+from dlkit.core.data.augment.erasing import erase_images
+from dlkit.core.data.augment.flips import AlternatingFlip, flip_alternately, flip_horizontally, flip_vertically
+from dlkit.core.data.counter_rng import Draws
+
+Function = Callable[[Any, Tensor, Draws], Tensor]
+
+DETERMINISTIC = (v2.CenterCrop, v2.Pad, v2.Resize, v2.Grayscale, v2.RGB)
+RANDOM: dict[type, Function] = {
+    v2.RandomCrop: crop_images,
+    v2.RandomHorizontalFlip: flip_horizontally,
+    v2.RandomVerticalFlip: flip_vertically,
+    v2.RandomRotation: rotate_images,
+    v2.RandomAffine: affine_images,
+    v2.RandomErasing: erase_images,
+    AlternatingFlip: flip_alternately,
+}
+
+
+@dataclass(frozen=True)
+class Batched:
+    """A transform of a whole batch; picklable for loader processes."""
+
+    transform: Any
+    function: Function | None
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the draws matter."""
+        return self.function is not None
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        """The images (N, C, H, W), transformed."""
+        if self.function is None:
+            changed: Tensor = self.transform(images)
+            return changed
+        return self.function(self.transform, images, draws)
+
+
+def batched_version(transform: Any) -> Batched | None:
+    """The batched form of a transform, or None if it has none (or none for these options)."""
+    if type(transform) in DETERMINISTIC:
+        return Batched(transform, None)
+    function = RANDOM.get(type(transform))
+    if (
+        function is None
+        or getattr(transform, "expand", False)
+        or _erases_with_noise(transform)
+        or isinstance(getattr(transform, "fill", 0), dict)
+    ):
+        return None
+    return Batched(transform, function)
+
+
+def _erases_with_noise(transform: Any) -> bool:
+    return isinstance(transform, v2.RandomErasing) and transform.value is None

@@ -1,0 +1,213 @@
+"""The table of contents of loading data: open the source, pick the splits, check, measure, and build what makes
+batches.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from dlkit.config.loaded import LoadedConfig
+from dlkit.config.schema import Config, Model
+from dlkit.config.schema import Data as DataSection
+from dlkit.core.data.contract import Data, DataInfo, Split, SplitName, Task
+from dlkit.core.data.describing import describe_data, measured_positions, pick_statistics, pick_task
+from dlkit.core.data.memory import Stored, load_part, no_draws, pick_memory, run_fixed
+from dlkit.core.data.opening import open_source
+from dlkit.core.data.parts import Part, Parts, pick_parts
+from dlkit.core.data.preflight import check_features, check_targets
+from dlkit.core.data.samples import Source
+from dlkit.core.data.scan import scan_images
+from dlkit.core.data.sources.imagefolder import FileSamples
+from dlkit.core.data.splits import SplitBuilder, build_mixers
+from dlkit.core.data.transforms import Pipeline, build_pipeline, try_pipeline
+from dlkit.errors import DataError
+from dlkit.events import Note, Report, ignore
+
+
+@dataclass(frozen=True)
+class Pipelines:
+    """The transforms of training and those of evaluation."""
+
+    train: Pipeline
+    evaluation: Pipeline
+
+    def of(self, part: Part) -> Pipeline:
+        """Those of one part."""
+        return self.train if part.name == "train" else self.evaluation
+
+
+def build_data(loaded: LoadedConfig, *, device: torch.device, seed: int, report: Report = ignore) -> Data:
+    """The splits of a run and their description. Choices that were made are reported once, as notes.
+
+    Raises ConfigError at the key at fault; DataError for data that are missing, broken or do not fit together.
+    """
+    source = open_source(loaded, seed=seed)
+    task = pick_task(loaded, source)
+    parts = pick_parts(loaded, source, task=task, seed=seed)
+    check_parts(parts.listed(), num_classes=count_allowed(loaded, source) if task == "classification" else None)
+    pipelines = build_pipelines(loaded, source)
+    shown = try_pipelines(loaded, pipelines, run_fixed(parts.train, Pipeline(()), 0))
+    in_memory, why = pick_memory(loaded, parts, pipelines.train, pipelines.evaluation)
+    stored = load_parts(parts, pipelines, device=device) if in_memory else {}
+    statistics = pick_statistics(
+        loaded, parts.train, pipelines.evaluation, kind=source.kind, stored=stored.get("train")
+    )
+    if not in_memory:
+        scan_parts(loaded.config.data, parts)
+    info = describe_data(loaded, source, task=task, sample=shown, statistics=statistics)
+    builder = SplitBuilder(loaded.config.data, info, device, seed, build_mixers(loaded, info))
+    splits = {part.name: builder.build(part, pipelines.of(part), stored.get(part.name)) for part in parts.listed()}
+    check_has_batches(loaded, splits["train"])
+    notes = (*source.notes, *parts.notes, *why, *idle_options(loaded.config.data, in_memory=in_memory))
+    for note in notes:
+        report(Note(note))
+    return Data(splits["train"], splits.get("val"), splits.get("test"), info, notes)
+
+
+def count_allowed(loaded: LoadedConfig, source: Source) -> int:
+    """How many classes labels may name: what the data hold, or fewer if the model was told fewer."""
+    if source.num_outputs < 2:
+        raise DataError(f"{loaded.config.data.name} holds one class only; at least two are needed")
+    asked = loaded.config.model.num_classes
+    return source.num_outputs if asked == "auto" else min(asked, source.num_outputs)
+
+
+def check_parts(parts: Sequence[Part], *, num_classes: int | None) -> None:
+    """Raises DataError for the first target that is out of range, or input in memory that is not finite."""
+    for part in parts:
+        check_targets(part, num_classes)
+        check_features(part)
+
+
+def build_pipelines(loaded: LoadedConfig, source: Source) -> Pipelines:
+    """The transforms of both. Raises ConfigError where image options meet data of another kind."""
+    asked = loaded.config.data.image_size
+    if asked == "auto":
+        size = source.image_size
+    elif source.kind != "image":
+        raise loaded.error(("data", "image_size"), f"these data are {source.kind}, not images", at="key")
+    else:
+        size = (asked, asked) if isinstance(asked, int) else (asked[0], asked[1])
+    keys = ("transforms", "eval_transforms")
+    return Pipelines(*(build_pipeline(loaded, key, kind=source.kind, image_size=size) for key in keys))
+
+
+def try_pipelines(loaded: LoadedConfig, pipelines: Pipelines, sample: Tensor) -> Tensor:
+    """One raw sample through both; gives what evaluation makes of it. Raises ConfigError at a transform that fails."""
+    train = try_pipeline(loaded, "transforms", pipelines.train, sample)
+    shown = try_pipeline(loaded, "eval_transforms", pipelines.evaluation, sample)
+    if train.ndim != shown.ndim or (train.ndim == 3 and train.shape[0] != shown.shape[0]):
+        made, other = ("x".join(map(str, value.shape)) for value in (train, shown))
+        raise loaded.error(("data", "transforms"), f"training samples become {made}, but evaluation samples {other}")
+    return shown
+
+
+def load_parts(parts: Parts, pipelines: Pipelines, *, device: torch.device) -> dict[SplitName, Stored]:
+    """All parts in memory, by name; a test split that also validates is kept once."""
+    stored = {
+        part.name: load_part(part, pipelines.of(part), device=device) for part in (parts.train, parts.val) if part
+    }
+    if parts.test is not None:
+        is_shared = parts.val is not None and parts.val.rows is parts.test.rows
+        stored["test"] = stored["val"] if is_shared else load_part(parts.test, pipelines.evaluation, device=device)
+    return stored
+
+
+def scan_parts(section: DataSection, parts: Parts) -> None:
+    """Look for broken image files as `data.scan` asks, but not in those that were decoded to measure them."""
+    paths = {path for part in parts.listed() for path in _file_paths(part, part.rows)}
+    if section.normalize == "auto":
+        paths -= set(_file_paths(parts.train, parts.train.rows[measured_positions(parts.train)]))
+    scan_images(sorted(paths), section.scan)
+
+
+def _file_paths(part: Part, rows: Tensor) -> list[str]:
+    return [part.samples.paths[row] for row in rows.tolist()] if isinstance(part.samples, FileSamples) else []
+
+
+def check_has_batches(loaded: LoadedConfig, train: Split) -> None:
+    """Raises ConfigError when dropping the last batch leaves none."""
+    if not train.num_batches:
+        size = loaded.config.data.batch_size
+        message = f"drops the only batch: {train.num_samples} training samples, batch_size {size}"
+        raise loaded.error(("data", "drop_last"), message)
+
+
+def idle_options(section: DataSection, *, in_memory: bool) -> list[str]:
+    """A sentence for each loader option that was set but has no effect."""
+    if not in_memory:
+        return []
+    names = [name for name in ("num_workers", "prefetch_factor") if getattr(section, name) not in ("auto", None, 0)]
+    return [f"data.{name} has no effect: the samples are in memory" for name in names]
+
+
+def build_eval_split(
+    wanted: LoadedConfig | DataSection,
+    info: DataInfo,
+    *,
+    split: SplitName,
+    device: torch.device,
+    batch_size: int | None = None,
+    seed: int | None = None,
+) -> Split:
+    """One split as a trained model is judged by, in order and normalized as the model was trained; nothing is measured.
+
+    It holds the samples that a run with this data section and seed holds out. `seed` is the config's own unless given.
+    Class labels are matched by name. Raises DataError when there is no such split, or when it does not fit the model.
+    """
+    loaded = wanted if isinstance(wanted, LoadedConfig) else _as_loaded(wanted, info.task)
+    seed = loaded.config.seed if seed is None else seed
+    source = match_source(open_source(loaded, seed=seed, task=info.task), info)
+    parts = pick_parts(loaded, source, task=info.task, seed=seed)
+    part = next((part for part in parts.listed() if part.name == split), None)
+    if part is None:
+        have = ", ".join(part.name for part in parts.listed())
+        raise DataError(f"{loaded.config.data.name} has no {split} split under this config; it has: {have}")
+    check_parts([part], num_classes=info.num_outputs if info.task == "classification" else None)
+    evaluation = build_pipelines(loaded, source).evaluation
+    shown = try_pipeline(loaded, "eval_transforms", evaluation, run_fixed(part, Pipeline(()), 0))
+    check_fits(shown, info)
+    only = replace(parts, train=part, val=None, test=None)
+    in_memory, _ = pick_memory(loaded, only, Pipeline(()), evaluation)
+    stored = load_part(part, evaluation, device=device) if in_memory else None
+    if not in_memory:
+        scan_images(_file_paths(part, part.rows), loaded.config.data.scan)
+    section = loaded.config.data.model_copy(update={"eval_batch_size": batch_size} if batch_size else {})
+    return SplitBuilder(section, info, device, seed).build_ordered(part, evaluation, stored)
+
+
+def _as_loaded(section: DataSection, task: Task) -> LoadedConfig:
+    return LoadedConfig(Config(data=section, model=Model(name="unused"), task=task), {})
+
+
+def match_source(source: Source, info: DataInfo) -> Source:
+    """The source with its labels numbered as the model's. Raises DataError when its classes or its kind are others."""
+    if source.kind != info.kind:
+        raise DataError(f"the model takes {info.kind} input, these data are {source.kind}")
+    is_same = source.classes is None or info.classes is None or source.classes == info.classes
+    if info.task == "regression" or is_same:
+        return source
+    known = info.classes or ()
+    unknown = [name for name in source.classes or () if name not in known]
+    if unknown:
+        raise DataError(f"class {unknown[0]!r} is unknown to the model; it knows {', '.join(known)}")
+    return source.renumbered([known.index(name) for name in source.classes or ()], known)
+
+
+def check_fits(shown: Tensor, info: DataInfo) -> None:
+    """Raises DataError when samples have other channels or features than the model takes."""
+    position, what = (0, "channels") if info.kind == "image" else (-1, "features")
+    if shown.shape[position] != info.input_size[position]:
+        raise DataError(
+            f"the model takes {info.input_size[position]} {what}, these samples have {shown.shape[position]}"
+        )
+
+
+def build_eval_transform(wanted: LoadedConfig | DataSection, info: DataInfo) -> Callable[[Tensor], Tensor]:
+    """What evaluation does to one decoded image (C, H, W) before `prepare_image` normalizes it; reads no data."""
+    loaded = wanted if isinstance(wanted, LoadedConfig) else _as_loaded(wanted, info.task)
+    size = (info.input_size[1], info.input_size[2])
+    pipeline = build_pipeline(loaded, "eval_transforms", kind=info.kind, image_size=size)
+    return lambda image: pipeline.run_sample(image, no_draws())

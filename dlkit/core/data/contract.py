@@ -1,0 +1,131 @@
+"""What the training loop, evaluation and the model file see of data: batches, splits, and a description in plain
+values.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, NamedTuple, Protocol
+
+from torch import Tensor
+
+from dlkit.errors import DataError
+
+Task = Literal["classification", "regression"]
+Kind = Literal["image", "features", "sequence"]
+SplitName = Literal["train", "val", "test"]
+
+
+class Batch(NamedTuple):
+    """Samples ready for the model.
+
+    `inputs` are float32, normalized and on the device: images NCHW, features NF, sequences NTF. `targets` are on the
+    device: int64 class indices (N,), float32 (N, num_outputs) for regression, or float32 class probabilities (N,
+    num_outputs) after mixup or cutmix. `indices` are int64 (N,) on the CPU: the position of each sample in its split.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    indices: Tensor
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a model must know of its data, in plain values; it goes into the model file.
+
+    `input_size` is one sample's: (C, H, W), (F,) or (T, F). `num_outputs` counts classes or target columns. `mean` and
+    `std` are per channel for images scaled to 0..1, per feature otherwise; None means that nothing is normalized.
+    """
+
+    task: Task
+    kind: Kind
+    input_size: tuple[int, ...]
+    num_outputs: int
+    classes: tuple[str, ...] | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Lists, numbers and texts only."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DataInfo":
+        """The inverse of `to_dict`. Raises DataError for a missing or unknown key and for a value of the wrong kind."""
+        names = [field.name for field in fields(cls)]
+        if set(values) != set(names):
+            raise DataError(
+                f"data info needs exactly the keys {', '.join(names)}; got {', '.join(map(str, values)) or 'none'}"
+            )
+        info = cls(
+            task=_one_of(values, "task", ("classification", "regression")),
+            kind=_one_of(values, "kind", ("image", "features", "sequence")),
+            input_size=tuple(_numbers(values, "input_size", int)),
+            num_outputs=_numbers({"num_outputs": [values["num_outputs"]]}, "num_outputs", int)[0],
+            classes=_texts(values, "classes"),
+            mean=_optional_numbers(values, "mean"),
+            std=_optional_numbers(values, "std"),
+        )
+        if (info.mean is None) != (info.std is None):
+            raise DataError("data info: mean and std come together or not at all")
+        return info
+
+
+def _one_of(values: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> Any:
+    if values[key] not in allowed:
+        raise DataError(f"data info: {key} must be one of {', '.join(allowed)}, got {values[key]!r}")
+    return values[key]
+
+
+def _numbers(values: Mapping[str, Any], key: str, kind: type) -> list[Any]:
+    found = values[key]
+    if not isinstance(found, list | tuple) or not found or any(type(value) is not kind for value in found):
+        raise DataError(f"data info: {key} must hold {kind.__name__} numbers, got {found!r}")
+    if kind is int and min(found) < 1:
+        raise DataError(f"data info: {key} must be at least 1, got {found!r}")
+    return list(found)
+
+
+def _optional_numbers(values: Mapping[str, Any], key: str) -> tuple[float, ...] | None:
+    return None if values[key] is None else tuple(_numbers(values, key, float))
+
+
+def _texts(values: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
+    found = values[key]
+    if found is None:
+        return None
+    if not isinstance(found, list | tuple) or not all(isinstance(value, str) for value in found):
+        raise DataError(f"data info: {key} must hold texts, got {found!r}")
+    return tuple(found)
+
+
+class Split(Protocol):
+    """One split, cut into micro-batches. Nothing in it depends on the number of workers or on global random state."""
+
+    @property
+    def name(self) -> SplitName:
+        """Which split this is."""
+
+    @property
+    def num_samples(self) -> int:
+        """Samples in the split."""
+
+    @property
+    def num_batches(self) -> int:
+        """Micro-batches of one epoch."""
+
+    def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """The micro-batches of one epoch from number `start` on; what is skipped is not decoded."""
+
+    def sample_targets(self) -> Tensor:
+        """Targets of all samples by position: int64 (N,), or float32 (N, num_outputs) for regression."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """All that a run reads. `notes` are sentences about choices that were made, already reported once."""
+
+    train: Split
+    val: Split | None
+    test: Split | None
+    info: DataInfo
+    notes: tuple[str, ...]

@@ -1,0 +1,104 @@
+"""The description of the data that a model is built and fed by: task, sizes, classes, statistics."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from dlkit.config.loaded import LoadedConfig
+from dlkit.config.schema import Normalization
+from dlkit.core.data.contract import DataInfo, Kind, Task
+from dlkit.core.data.counter_rng import Draws, Stream, hash_key, permutation
+from dlkit.core.data.memory import Stored, input_chunks, run_fixed
+from dlkit.core.data.parts import Part
+from dlkit.core.data.samples import Source, TensorSamples
+from dlkit.core.data.scan import run_on_all
+from dlkit.core.data.statistics import Statistics, measure_statistics
+from dlkit.core.data.transforms import Pipeline
+
+MOST_MEASURED = 20_000
+_CHUNK = 256
+
+
+def pick_task(loaded: LoadedConfig, source: Source) -> Task:
+    """The task that the config states, else that of the data. Raises ConfigError where the data cannot serve it."""
+    task = loaded.config.task
+    if task == "classification" and source.task == "regression":
+        raise loaded.error(("task",), "the targets of this data set are floats; classification needs whole numbers")
+    return source.task if task == "auto" else task
+
+
+def describe_data(
+    loaded: LoadedConfig, source: Source, *, task: Task, sample: Tensor, statistics: Statistics | None
+) -> DataInfo:
+    """The description, `sample` being one raw input after the evaluation's transforms."""
+    mean, std = statistics or (None, None)
+    return DataInfo(
+        task=task,
+        kind=source.kind,
+        input_size=tuple(sample.shape),
+        num_outputs=pick_num_outputs(loaded, source, task=task),
+        classes=source.classes if task == "classification" else None,
+        mean=mean,
+        std=std,
+    )
+
+
+def pick_num_outputs(loaded: LoadedConfig, source: Source, *, task: Task) -> int:
+    """Classes, or more if the model was told more; or target columns, class numbers being one."""
+    if task == "regression":
+        return 1 if source.task == "classification" else source.num_outputs
+    asked = loaded.config.model.num_classes
+    return source.num_outputs if asked == "auto" else max(asked, source.num_outputs)
+
+
+def pick_statistics(
+    loaded: LoadedConfig, train: Part, evaluation: Pipeline, *, kind: Kind, stored: Stored | None
+) -> Statistics | None:
+    """Mean and standard deviation as `data.normalize` asks: none, given, or measured on the training split."""
+    asked = loaded.config.data.normalize
+    if asked == "none":
+        return None
+    if isinstance(asked, Normalization):
+        return _given(loaded, asked, run_fixed(train, evaluation.split_fixed()[0], 0), kind)
+    return measure_statistics(training_chunks(train, evaluation, stored=stored), is_image=kind == "image")
+
+
+def _given(loaded: LoadedConfig, asked: Normalization, sample: Tensor, kind: Kind) -> Statistics:
+    count = sample.shape[0 if kind == "image" else -1]
+    for name, values in (("mean", asked.mean), ("std", asked.std)):
+        if len(values) not in (1, count):
+            what = "channels" if kind == "image" else "features"
+            raise loaded.error(
+                ("data", "normalize", name), f"{len(values)} numbers for {count} {what}; give {count}, or one for all"
+            )
+    mean, std = (tuple(values) * (count if len(values) == 1 else 1) for values in (asked.mean, asked.std))
+    return mean, std
+
+
+def training_chunks(train: Part, evaluation: Pipeline, *, stored: Stored | None) -> Iterable[Tensor]:
+    """Raw training inputs after the evaluation's transforms, some at a time; of samples on disk at most 20,000, picked
+    by seed.
+    """
+    done = stored.steps if stored else ()
+    if stored is not None and evaluation.steps[: len(done)] == done:
+        return input_chunks(stored.inputs, stored.rows, Pipeline(evaluation.steps[len(done) :]), first=len(done))
+    if isinstance(train.samples, TensorSamples):
+        return input_chunks(train.samples.inputs, train.rows, evaluation, first=0)
+    return _read_chunks(train, evaluation)
+
+
+def measured_positions(train: Part) -> Tensor:
+    """The positions of a part on disk that are measured, ascending."""
+    return permutation(hash_key(0, Stream.STATISTICS), len(train.rows))[:MOST_MEASURED].sort().values
+
+
+def _read_chunks(train: Part, evaluation: Pipeline) -> Iterator[Tensor]:
+    def read(position: int) -> Tensor:
+        sample = run_fixed(train, Pipeline(()), position)
+        return evaluation.run_sample(sample, Draws(0, 0, torch.tensor([position])))
+
+    for positions in torch.split(measured_positions(train), _CHUNK):
+        numbers = positions.tolist()
+        for sample in run_on_all(read, numbers) if train.samples.is_slow else map(read, numbers):
+            yield sample[None]

@@ -1,0 +1,121 @@
+"""Image files to tensors, by one set of rules for training, evaluation and prediction.
+
+Colour: everything becomes RGB (or grey, if so asked): palettes are looked up, CMYK is converted, alpha is dropped,
+16-bit samples are scaled to 8 bits. The EXIF rotation is applied, an animation gives its first frame, and Pillow's
+limit on the number of pixels stands.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torchvision.transforms.v2.functional as F
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from dlkit.core.data.contract import DataInfo
+from dlkit.core.data.statistics import normalize_inputs
+from dlkit.errors import DataError
+
+Mode = Literal["rgb", "grey"]
+
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif"}
+)
+
+
+def printable(path: str | Path) -> str:
+    """A path as text that can be printed anywhere; bytes that are no UTF-8 become escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def load_image(path: str | Path, *, mode: Mode = "rgb") -> Tensor:
+    """The picture in a file: uint8 (C, H, W). Raises DataError, naming the file, when it cannot be read."""
+    # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error and more for broken files
+    try:
+        with Image.open(path) as image:
+            return image_to_tensor(ImageOps.exif_transpose(image), mode=mode)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{printable(path)}: refused, it has too many pixels ({error})") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{printable(path)}: not a readable image ({_reason(error, path)}); replace or remove it"
+        ) from None
+
+
+def check_image_header(path: str | Path) -> None:
+    """Read a file's header and check what can be checked without decoding. Raises DataError, naming the file."""
+    try:
+        with Image.open(path) as image:
+            image.verify()
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{printable(path)}: refused, it has too many pixels ({error})") from None
+    except Exception as error:
+        raise DataError(
+            f"{printable(path)}: not a readable image ({_reason(error, path)}); replace or remove it"
+        ) from None
+
+
+def _reason(error: Exception, path: str | Path) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return (
+            "the file is empty" if Path(path).is_file() and not Path(path).stat().st_size else "no known image format"
+        )
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
+
+
+def image_to_tensor(image: Image.Image, *, mode: Mode = "rgb") -> Tensor:
+    """A Pillow image as uint8 (C, H, W), C being 3 for rgb and 1 for grey."""
+    if image.mode.startswith("I"):
+        image = _to_8_bits(image)
+    if image.mode == "F":
+        raise ValueError("32-bit float pixels have no agreed range; convert the file to 8 or 16 bits")
+    if image.mode in ("P", "PA") and "transparency" in image.info:
+        image = image.convert("RGBA")
+    tensor: Tensor = F.pil_to_tensor(image.convert("L" if mode == "grey" else "RGB"))
+    return tensor
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    pixels = F.pil_to_tensor(image.convert("I")).double()
+    if pixels.max() > 65535 or pixels.min() < 0:
+        raise ValueError("32-bit pixels have no agreed range; convert the file to 8 or 16 bits")
+    scaled: Image.Image = F.to_pil_image((pixels / 257).round().to(torch.uint8))
+    return scaled
+
+
+def fit_image(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images (..., C, H, W) at this height and width: scaled until both sides cover it, then cut about the centre."""
+    height, width = size
+    scale = max(height / images.shape[-2], width / images.shape[-1])
+    covering = [max(height, round(images.shape[-2] * scale)), max(width, round(images.shape[-1] * scale))]
+    if covering != list(images.shape[-2:]):
+        images = F.resize(images, covering, antialias=True)
+    cut: Tensor = F.center_crop(images, [height, width])
+    return cut
+
+
+def mode_for(info: DataInfo) -> Mode:
+    """How images are read for a model. Raises DataError for a model that takes no images of one or three channels."""
+    if info.kind != "image" or info.input_size[0] not in (1, 3):
+        raise DataError(
+            f"this model takes {info.kind} input of size {'x'.join(map(str, info.input_size))}; "
+            "image files have 1 or 3 channels"
+        )
+    return "grey" if info.input_size[0] == 1 else "rgb"
+
+
+def prepare_image(image: Tensor, info: DataInfo, *, transform: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """A decoded image (C, H, W) as the model takes it: float32 (C, H, W), fitted to the model's size and normalized.
+
+    `transform` is the evaluation's, from `build_eval_transform`; without it images are fitted as `data.image_size`
+    does.
+    """
+    height, width = info.input_size[1:]
+    return normalize_inputs(fit_image(transform(image) if transform else image, (height, width))[None], info)[0]

@@ -1,0 +1,65 @@
+"""Checks of the data before the first epoch: each failure is one sentence that names the sample."""
+
+import torch
+from torch import Tensor
+
+from dlkit.core.data.contract import Batch, Split
+from dlkit.core.data.parts import Part
+from dlkit.core.data.samples import TensorSamples
+from dlkit.errors import DataError
+
+
+def check_label(target: Tensor, num_classes: int, *, name: str) -> None:
+    """Raises DataError unless the target is one class index in range."""
+    if target.ndim or target.is_floating_point():
+        raise DataError(f"{name}: the label must be one whole number 0..{num_classes - 1}, got {_words(target)}")
+    if not 0 <= int(target) < num_classes:
+        raise DataError(f"labels must be 0..{num_classes - 1}; {name} has label {int(target)}")
+
+
+def _words(target: Tensor) -> str:
+    return f"a tensor of shape {tuple(target.shape)}" if target.ndim else f"{target.item()}"
+
+
+def check_targets(part: Part, num_classes: int | None) -> None:
+    """Raises DataError for the first sample whose class index is out of range, or (without classes) whose target is not
+    finite.
+    """
+    targets = part.targets
+    if num_classes is None:
+        wrong = (~targets.isfinite()).nonzero()
+        if len(wrong):
+            raise DataError(f"targets must be finite; {_name(part, wrong)} has {targets[tuple(wrong[0])].item()}")
+        return
+    if targets.is_floating_point() or targets.ndim != 1:
+        raise DataError(
+            f"labels must be whole numbers 0..{num_classes - 1}, one per sample; "
+            f"got {targets.dtype} of shape {tuple(targets.shape)}"
+        )
+    wrong = ((targets < 0) | (targets >= num_classes)).nonzero()
+    if len(wrong):
+        check_label(targets[wrong[0, 0]], num_classes, name=_name(part, wrong))
+
+
+def _name(part: Part, wrong: Tensor) -> str:
+    return part.samples.name_of(int(part.rows[wrong[0, 0]]))
+
+
+def check_features(part: Part) -> None:
+    """Raises DataError for the first sample in memory with an input that is not finite."""
+    if not isinstance(part.samples, TensorSamples) or not part.samples.inputs.is_floating_point():
+        return
+    wrong = (~part.samples.inputs[part.rows].flatten(1).isfinite().all(1)).nonzero()
+    if len(wrong):
+        raise DataError(f"inputs must be finite; {_name(part, wrong)} holds NaN or infinity")
+
+
+def draw_first_batch(split: Split) -> Batch:
+    """The first batch of a split. Raises DataError when there is none, or when it holds numbers that are not finite."""
+    for batch in split.batches():
+        if not torch.isfinite(batch.inputs).all():
+            raise DataError(f"the first {split.name} batch holds NaN or infinity")
+        return batch
+    raise DataError(
+        f"the {split.name} split makes no batch: fewer samples than data.batch_size, and data.drop_last drops the rest"
+    )

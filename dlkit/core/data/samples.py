@@ -1,0 +1,105 @@
+"""Raw samples by index, before transforms: whole tensors, files, or anybody's dataset. And a source: what a data set
+offers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dlkit.core.data.contract import Kind, Task
+
+
+class Samples(Protocol):
+    """Random access to raw samples: uint8 images CHW (or float ones, taken as scaled already), float features F or
+    sequences TF.
+    """
+
+    @property
+    def targets(self) -> Tensor:
+        """Targets of all samples: int64 (N,), or float32 (N, num_outputs)."""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether reading a sample may draw from the global random generators."""
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether reading a sample decodes a file, so that threads help."""
+
+    def __len__(self) -> int: ...
+
+    def load(self, index: int) -> tuple[Tensor, Tensor]:
+        """One sample: its input and its target. Raises DataError when it cannot be read."""
+
+    def name_of(self, index: int) -> str:
+        """What to call a sample in a message."""
+
+    def renumbered(self, table: Tensor) -> "Samples":
+        """The same samples, class `i` being called `table[i]`."""
+
+
+@dataclass(frozen=True)
+class TensorSamples:
+    """Samples that are whole tensors already: inputs (N, ...), targets (N,) or (N, num_outputs)."""
+
+    inputs: Tensor
+    targets: Tensor
+    is_random: bool = False
+    is_slow: bool = False
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def load(self, index: int) -> tuple[Tensor, Tensor]:
+        """One row of each tensor."""
+        return self.inputs[index], self.targets[index]
+
+    def name_of(self, index: int) -> str:
+        """The number of the sample."""
+        return f"sample {index}"
+
+    def renumbered(self, table: Tensor) -> "TensorSamples":
+        """The same samples, class `i` being called `table[i]`."""
+        return replace(self, targets=table[self.targets])
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a data set offers: its training samples, and validation and test samples where it keeps them apart.
+
+    `num_outputs` counts classes or target columns. `image_size` is the source's own default for `data.image_size`.
+    """
+
+    task: Task
+    kind: Kind
+    train: Samples
+    val: Samples | None
+    test: Samples | None
+    num_outputs: int
+    classes: tuple[str, ...] | None = None
+    image_size: tuple[int, int] | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def renumbered(self, numbers: Sequence[int], classes: tuple[str, ...]) -> "Source":
+        """The same samples with other class numbers: what was class `i` becomes `numbers[i]` of `classes`."""
+        table = torch.tensor(numbers)
+        train, val, test = (
+            None if part is None else part.renumbered(table) for part in (self.train, self.val, self.test)
+        )
+        assert train is not None
+        return replace(self, train=train, val=val, test=test, classes=classes, num_outputs=len(classes))
+
+
+@dataclass(frozen=True)
+class SourceRequest:
+    """What dlkit asks of a source: `data.root` (None for auto) and `data.download`, the seed, the task if the config
+    fixes it.
+    """
+
+    root: str | None
+    download: bool
+    seed: int
+    task: Task | None

@@ -1,0 +1,100 @@
+"""Datasets of the user's own, by import path: any class or function that gives an object with `__len__` and
+`__getitem__`.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlkit.core.components import accepted
+from dlkit.core.data.counter_rng import hash_key
+from dlkit.core.data.samples import Source, SourceRequest
+from dlkit.core.data.seeding import seeded_generators
+from dlkit.core.data.sources.items import ItemSamples, kind_of
+from dlkit.core.data.sources.torchvision import class_names
+from dlkit.errors import DataError, DlkitError
+
+_MISSING_SPLIT = (ValueError, KeyError, FileNotFoundError, NotImplementedError)
+
+
+def open_custom(builder: Callable[..., Any], options: Mapping[str, Any], request: SourceRequest) -> Source:
+    """The source for a user's dataset.
+
+    A builder that takes `train` is called with True and False, one that takes `split` with train, val and test (val and
+    test may raise ValueError, KeyError or FileNotFoundError where they do not exist), any other once. `root`,
+    `download` and `seed` are passed if taken. Raises DataError for datasets and samples of the wrong form.
+    """
+    parameters = inspect.signature(builder).parameters
+    notes: list[str] = []
+    fixed = {
+        **options,
+        **accepted(builder, {"root": request.root or "data", "download": request.download, "seed": request.seed}),
+    }
+    val = test = None
+    if "train" in parameters:
+        train, test = (_build(builder, {**fixed, "train": is_train}) for is_train in (True, False))
+    elif "split" in parameters:
+        train = _build(builder, {**fixed, "split": "train"})
+        val, test = (_build_if_there(builder, {**fixed, "split": name}, notes) for name in ("val", "test"))
+    else:
+        train = _build(builder, fixed)
+    parts = [None if part is None else ItemSamples(part, builder.__name__) for part in (train, val, test)]
+    return _describe(parts, train, notes, request)
+
+
+def _build(builder: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    try:
+        dataset = builder(**arguments)
+    except DlkitError:
+        raise
+    except Exception as error:
+        raise DataError(f"building {builder.__name__} raised {type(error).__name__}: {error}") from error
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        raise DataError(
+            f"{builder.__name__} gives a {type(dataset).__name__}; an object with __len__ and __getitem__ is needed"
+        )
+    if not len(dataset):
+        raise DataError(f"{builder.__name__}({_listed(arguments)}) is empty")
+    return dataset
+
+
+def _build_if_there(builder: Callable[..., Any], arguments: Mapping[str, Any], notes: list[str]) -> Any:
+    try:
+        return _build(builder, arguments)
+    except DataError as error:
+        if not isinstance(error.__cause__, _MISSING_SPLIT):
+            raise
+        cause = f"{type(error.__cause__).__name__}: {error.__cause__}"
+        notes.append(f"{builder.__name__} has no split {arguments['split']!r} ({cause})")
+        return None
+
+
+def _listed(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+
+
+def _describe(parts: list[ItemSamples | None], train: Any, notes: list[str], request: SourceRequest) -> Source:
+    samples = parts[0]
+    assert samples is not None
+    with seeded_generators(hash_key(request.seed)):
+        value, _ = samples.load(0)
+    targets = samples.targets
+    classes = class_names(train)
+    is_regression = targets.is_floating_point()
+    return Source(
+        task="regression" if is_regression else "classification",
+        kind=kind_of(value),
+        train=samples,
+        val=parts[1],
+        test=parts[2],
+        num_outputs=targets.shape[1] if is_regression else _count_classes(targets, classes),
+        classes=None if is_regression else classes,
+        notes=tuple(notes),
+    )
+
+
+def _count_classes(targets: Tensor, classes: tuple[str, ...] | None) -> int:
+    return len(classes) if classes else int(torch.clamp(targets.max(), min=0)) + 1

@@ -1,0 +1,152 @@
+"""Folders of images: one folder per class, or train/ val/ test/ of those."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dlkit.config.suggest import did_you_mean
+from dlkit.core.components import ComponentError
+from dlkit.core.data.images import EXTENSIONS, Mode, load_image, printable
+from dlkit.core.data.samples import Source, SourceRequest
+from dlkit.errors import DataError
+
+DEFAULT_SIZE = (224, 224)
+SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+
+
+@dataclass(frozen=True)
+class FileSamples:
+    """Image files with a class each, decoded when they are read."""
+
+    paths: tuple[str, ...]
+    targets: Tensor
+    mode: Mode = "rgb"
+    is_random: bool = False
+    is_slow: bool = True
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def load(self, index: int) -> tuple[Tensor, Tensor]:
+        """One image, uint8 (C, H, W), and its class."""
+        return load_image(self.paths[index], mode=self.mode), self.targets[index]
+
+    def name_of(self, index: int) -> str:
+        """The path of the file."""
+        return printable(self.paths[index])
+
+    def renumbered(self, table: Tensor) -> "FileSamples":
+        """The same files, class `i` being called `table[i]`."""
+        return replace(self, targets=table[self.targets])
+
+
+def imagefolder(path: str, mode: Mode = "rgb", *, request: SourceRequest) -> Source:
+    """Images by class folder, classes and files in the order of their names' bytes; `mode` is rgb or grey.
+
+    With a folder `train` in it, `path` holds splits (train, and val and test if they are there) with the same classes
+    in each; else it holds the classes. Files without an image's extension, and hidden ones, are left out. Raises
+    DataError for folders that make no data set.
+    """
+    if mode not in ("rgb", "grey"):
+        raise ComponentError(f"expected rgb or grey, got {mode!r}", option="mode")
+    root = Path(path)
+    if not root.is_dir():
+        raise DataError(
+            f"{printable(root)}: no such folder" if not root.exists() else f"{printable(root)}: not a folder"
+        )
+    train_folder = _split_folder(root, "train")
+    classes = _class_names(train_folder or root)
+    train, left_out = _index_split(train_folder or root, classes, mode)
+    val, test = (_index_other(root, name, classes, mode) if train_folder else None for name in ("val", "test"))
+    return Source(
+        task="classification",
+        kind="image",
+        train=train,
+        val=val,
+        test=test,
+        num_outputs=len(classes),
+        classes=tuple(map(printable, classes)),
+        image_size=DEFAULT_SIZE,
+        notes=(
+            f"{len(left_out)} files without an image's extension were left out, for example {printable(left_out[0])}",
+        )
+        if left_out
+        else (),
+    )
+
+
+def _split_folder(root: Path, split: str) -> Path | None:
+    return next((root / name for name in SPLIT_FOLDERS[split] if (root / name).is_dir()), None)
+
+
+def _class_names(folder: Path) -> list[str]:
+    entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
+    names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    if not names:
+        has_images = any(_is_image(entry.name) for entry in entries)
+        what = (
+            "holds images but no class folders" if has_images else "holds no class folders" if entries else "is empty"
+        )
+        raise DataError(
+            f"{printable(folder)} {what}; images belong in one folder per class: {printable(folder)}/CLASS/IMAGE"
+        )
+    if len(names) == 1:
+        raise DataError(
+            f"{printable(folder)} holds one class only ({printable(names[0])}); at least two class folders are needed"
+        )
+    return names
+
+
+def _index_other(root: Path, split: str, classes: list[str], mode: Mode) -> FileSamples | None:
+    folder = _split_folder(root, split)
+    if folder is None:
+        return None
+    for name in _class_names(folder):
+        if name not in classes:
+            hint = did_you_mean(name, classes)
+            raise DataError(
+                f"{printable(folder / name)}: class {printable(name)!r} has no training images.{hint} "
+                "Rename or remove the folder, or add it to train"
+            )
+    return _index_split(folder, [name for name in classes if (folder / name).is_dir()], mode, all_classes=classes)[0]
+
+
+def _index_split(
+    folder: Path, classes: list[str], mode: Mode, *, all_classes: list[str] | None = None
+) -> tuple[FileSamples, list[str]]:
+    paths: list[str] = []
+    labels: list[int] = []
+    left_out: list[str] = []
+    for name in classes:
+        found = sorted(_walk(folder / name), key=os.fsencode)
+        images = [path for path in found if _is_image(path)]
+        left_out += [path for path in found if not _is_image(path)]
+        if not images:
+            listed = " ".join(sorted(EXTENSIONS))
+            raise DataError(
+                f"{printable(folder / name)}: class folder without images ({listed}); add images or remove the folder"
+            )
+        paths += images
+        labels += [(all_classes or classes).index(name)] * len(images)
+    return FileSamples(tuple(paths), torch.tensor(labels), mode), left_out
+
+
+def _is_image(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in EXTENSIONS  # noqa: PTH122 - twenty times faster than Path over a million names
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Files below a folder, links followed, each real folder entered once, hidden names left out."""
+    seen: set[str] = set()
+    for current, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(current)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (os.path.join(current, name) for name in files if not name.startswith("."))  # noqa: PTH118 - as above

@@ -1,0 +1,156 @@
+"""Anybody's dataset, an object with `__len__` and `__getitem__` that gives (input, target), as samples."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision.transforms.v2.functional as F
+from PIL import Image
+from torch import Tensor
+
+from dlkit.core.data.contract import Kind
+from dlkit.core.data.counter_rng import Stream, hash_key
+from dlkit.core.data.images import image_to_tensor
+from dlkit.core.data.seeding import seeded_generators
+from dlkit.errors import DataError, DlkitError
+
+
+@dataclass(frozen=True)
+class ItemSamples:
+    """Samples of a dataset object. What `__getitem__` gives becomes tensors; see `to_input` and `to_target` for what is
+    taken.
+    """
+
+    dataset: Any
+    title: str
+    is_random: bool = True
+    is_slow: bool = False
+    table: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def load(self, index: int) -> tuple[Tensor, Tensor]:
+        """One sample. Raises DataError, naming the sample and what was got."""
+        name = self.name_of(index)
+        try:
+            item = self.dataset[index]
+        except DlkitError:
+            raise
+        except Exception as error:
+            raise DataError(f"{name}: reading it raised {type(error).__name__}: {error}") from error
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            count = f" of {len(item)}" if isinstance(item, tuple | list) else ""
+            raise DataError(f"{name}: __getitem__ must give (input, target), got {type(item).__name__}{count}")
+        target = to_target(item[1], name)
+        return to_input(item[0], name), target if self.table is None else self.table[target]
+
+    def name_of(self, index: int) -> str:
+        """The class and the number of the sample."""
+        return f"{self.title}[{index}]"
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """Targets of all samples: the dataset's own `targets` or `labels` if they fit, else by one pass over it."""
+        for name in ("targets", "labels", "_labels"):
+            found = _as_targets(getattr(self.dataset, name, None), len(self))
+            if found is not None and self.table is not None:
+                found = self.table[found]
+            if found is not None and self._agrees(found):
+                return found
+        return stack_targets([self._target(index) for index in range(len(self))], self)
+
+    def renumbered(self, table: Tensor) -> "ItemSamples":
+        """The same samples, class `i` being called `table[i]`."""
+        return replace(self, table=table)
+
+    def _agrees(self, targets: Tensor) -> bool:
+        return all(torch.equal(targets[index], self._target(index)) for index in {0, len(self) // 2, len(self) - 1})
+
+    def _target(self, index: int) -> Tensor:
+        if not self.is_random:
+            return self.load(index)[1]
+        with seeded_generators(hash_key(0, Stream.SAMPLE, 0, index)):
+            return self.load(index)[1]
+
+
+def stack_targets(targets: list[Tensor], samples: ItemSamples) -> Tensor:
+    """Targets as one tensor. Raises DataError, naming the first sample that differs in kind from sample 0."""
+    for index, target in enumerate(targets):
+        if (target.shape, target.dtype) != (targets[0].shape, targets[0].dtype):
+            raise DataError(
+                f"{samples.name_of(index)}: target is {target.dtype} of shape {tuple(target.shape)}, "
+                f"that of sample 0 is {targets[0].dtype} of shape {tuple(targets[0].shape)}"
+            )
+    return torch.stack(targets)
+
+
+def _as_targets(values: Any, size: int) -> Tensor | None:
+    if not isinstance(values, list | tuple | Tensor | np.ndarray) or len(values) != size:
+        return None
+    try:
+        tensor = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return _as_target(tensor) if tensor.ndim == 1 or tensor.is_floating_point() else None
+
+
+def _as_target(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor.long()
+
+
+def to_input(value: Any, name: str) -> Tensor:
+    """Raw input of a sample: uint8 CHW from Pillow images, byte arrays (HW or HWC) and byte tensors (HW or CHW); float
+    tensors and arrays of one (F), two (TF) or three (CHW) dimensions as they are.
+    """
+    if isinstance(value, Image.Image):
+        return image_to_tensor(value, mode="grey" if value.mode in ("1", "L", "I", "I;16") else "rgb")
+    if isinstance(value, np.ndarray):
+        value = (
+            F.to_image(value)
+            if value.dtype == np.uint8 and value.ndim in (2, 3)
+            else torch.from_numpy(np.ascontiguousarray(value))
+        )
+    if not isinstance(value, Tensor):
+        raise DataError(f"{name}: the input must be a tensor, an array or a Pillow image, got {type(value).__name__}")
+    value = value.as_subclass(Tensor).detach()
+    if value.dtype == torch.uint8 and value.ndim == 2:
+        value = value[None]
+    if not 1 <= value.ndim <= 3:
+        raise DataError(
+            f"{name}: the input must have 1 (features), 2 (sequence) or 3 (image) dimensions, "
+            f"got shape {tuple(value.shape)}"
+        )
+    if value.is_complex():
+        raise DataError(f"{name}: complex inputs are not supported")
+    is_byte_image = value.dtype == torch.uint8 and value.ndim == 3
+    tensor: Tensor = value if is_byte_image else value.float()
+    return tensor
+
+
+def kind_of(value: Tensor) -> Kind:
+    """What a raw input is, told by its number of dimensions."""
+    kinds: tuple[Kind, ...] = ("features", "sequence", "image")
+    return kinds[value.ndim - 1]
+
+
+def to_target(value: Any, name: str) -> Tensor:
+    """Target of a sample: int64 scalar for whole numbers, float32 (num_outputs,) for floats."""
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(f"{name}: the target must be a number or numbers, got {type(value).__name__}") from None
+    if (
+        tensor.is_complex()
+        or tensor.ndim > 1
+        or (tensor.ndim == 1 and not tensor.is_floating_point() and len(tensor) != 1)
+    ):
+        raise DataError(
+            f"{name}: the target must be one whole number (a class), or a float or a vector of floats; "
+            f"got shape {tuple(tensor.shape)}"
+        )
+    if tensor.is_floating_point():
+        return tensor.float().reshape(-1)
+    return tensor.long().reshape(())

@@ -1,0 +1,101 @@
+"""From a part of the data to a split that makes batches."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from dlkit.config.loaded import LoadedConfig
+from dlkit.config.schema import Data as DataSection
+from dlkit.core.components import ComponentError, check_options, resolve
+from dlkit.core.data.batching import BatchPlan, Finish, Mixer
+from dlkit.core.data.contract import DataInfo, Split
+from dlkit.core.data.loader import LoaderOptions, LoaderSplit, SampleReader
+from dlkit.core.data.memory import Stored
+from dlkit.core.data.parts import Part
+from dlkit.core.data.store import MemorySplit
+from dlkit.core.data.transforms import Pipeline
+from dlkit.registry.tables import INJECTED
+
+
+@dataclass(frozen=True)
+class SplitBuilder:
+    """What all splits of a run share."""
+
+    section: DataSection
+    info: DataInfo
+    device: torch.device
+    seed: int
+    mixers: tuple[Mixer, ...] = ()
+
+    def build(self, part: Part, pipeline: Pipeline, stored: Stored | None) -> Split:
+        """The split of a part: from memory if it is stored there, else by a loader."""
+        if part.name != "train":
+            return self.build_ordered(part, pipeline, stored)
+        section = self.section
+        drop_last: bool | Literal["single"] = "single" if section.drop_last == "auto" else section.drop_last
+        plan = BatchPlan(len(part.rows), section.batch_size, self.seed, shuffle=section.shuffle, drop_last=drop_last)
+        return self._build(part, pipeline, stored, plan=plan, mixers=self.mixers)
+
+    def build_ordered(self, part: Part, pipeline: Pipeline, stored: Stored | None) -> Split:
+        """The split of a part for evaluation: in order, nothing dropped, nothing mixed."""
+        plan = BatchPlan(len(part.rows), pick_eval_batch_size(self.section), self.seed)
+        return self._build(part, pipeline, stored, plan=plan, mixers=())
+
+    def _build(
+        self, part: Part, pipeline: Pipeline, stored: Stored | None, *, plan: BatchPlan, mixers: tuple[Mixer, ...]
+    ) -> Split:
+        finish = Finish(self.info, self.device, self.seed, mixers)
+        if stored is not None:
+            rest = Pipeline(pipeline.steps[len(stored.steps) :])
+            return MemorySplit(
+                part.name, stored.inputs, stored.rows, part.targets, plan, rest, finish, len(stored.steps)
+            )
+        num_classes = self.info.num_outputs if self.info.task == "classification" else None
+        reader = SampleReader(part.samples, part.rows, pipeline, self.seed, num_classes)
+        return LoaderSplit(
+            part.name, reader, part.targets, plan, finish, pick_loader_options(self.section, self.device)
+        )
+
+
+def pick_eval_batch_size(section: DataSection) -> int:
+    """Samples per evaluation batch, with what `auto` means."""
+    size = section.eval_batch_size
+    return min(4 * section.batch_size, 512) if size == "auto" else size
+
+
+def pick_loader_options(section: DataSection, device: torch.device) -> LoaderOptions:
+    """DataLoader options, with what `auto` means on this machine."""
+    workers = min(8, max(0, _num_cores() - 1)) if section.num_workers == "auto" else section.num_workers
+    return LoaderOptions(
+        num_workers=workers,
+        pin_memory=device.type == "cuda" if section.pin_memory == "auto" else section.pin_memory,
+        persistent_workers=workers > 0 if section.persistent_workers == "auto" else section.persistent_workers,
+        prefetch_factor=section.prefetch_factor,
+    )
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def build_mixers(loaded: LoadedConfig, info: DataInfo) -> tuple[Mixer, ...]:
+    """The transforms of `data.batch_transforms`. Raises ConfigError at their place in the file."""
+    mixers = []
+    for number, component in enumerate(loaded.config.data.batch_transforms):
+        place = ("data", "batch_transforms", number)
+        try:
+            builder = resolve("batch_transforms", component.name)
+            check_options(builder, component.options, injected=INJECTED["batch_transforms"])
+            mixer: Mixer = builder(**component.options)
+        except ComponentError as error:
+            raise loaded.error(
+                (*place, error.option or "name"), str(error), at="key" if error.option else "value"
+            ) from None
+        except (TypeError, ValueError) as error:
+            raise loaded.error(place, f"{component.name}: {error}") from None
+        if getattr(mixer, "needs_images", False) and info.kind != "image":
+            raise loaded.error((*place, "name"), f"{component.name} works on images; the data are {info.kind}")
+        mixers.append(mixer)
+    return tuple(mixers)

@@ -1,0 +1,156 @@
+"""From the config's lists of transforms to a pipeline that runs on batches or single samples, with the same result."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torchvision.transforms.v2 as v2
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+
+from dlkit.config.loaded import LoadedConfig
+from dlkit.config.section import Component
+from dlkit.core.components import ComponentError, check_options, is_import_path, resolve
+from dlkit.core.data.augment import Batched, batched_version
+from dlkit.core.data.contract import Kind
+from dlkit.core.data.counter_rng import Draws
+from dlkit.core.data.images import fit_image
+from dlkit.core.data.seeding import seeded_generators
+from dlkit.errors import DataError
+
+# These bring any image to a size of their own, so that an image size in front of them would only lose pixels.
+SIZING = (v2.Resize, v2.RandomResizedCrop, v2.ScaleJitter, v2.RandomShortestSize, v2.RandomResize)
+DLKIT_DOES_IT = {
+    "normalize": "dlkit normalizes itself, so that the model file knows how: use data.normalize with mean and std",
+    "todtype": "dlkit scales to 0..1 and casts itself: remove it",
+    "convertimagedtype": "dlkit scales to 0..1 and casts itself: remove it",
+    "totensor": "dlkit hands tensors to transforms and scales to 0..1 itself: remove it",
+    "piltotensor": "dlkit hands tensors to transforms: remove it",
+    "toimage": "dlkit hands tensors to transforms: remove it",
+    "mixup": "it works on batches: put it under data.batch_transforms",
+    "cutmix": "it works on batches: put it under data.batch_transforms",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One transform: on whole batches where that is possible, else on one sample at a time.
+
+    `place` is its number in the config's list, None for what dlkit put there.
+    """
+
+    name: str
+    batched: Batched | None
+    single: Callable[[Tensor], Tensor]
+    place: int | None = None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """`data.image_size` as a transform of images (..., C, H, W)."""
+
+    size: tuple[int, int]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The images at the size."""
+        return fit_image(images, self.size)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Transforms in order. A sample's result depends on its draws, not on the batch it is in."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def unbatched(self) -> tuple[Step, ...]:
+        """The transforms that work on single samples only."""
+        return tuple(step for step in self.steps if step.batched is None)
+
+    def split_fixed(self) -> tuple["Pipeline", "Pipeline"]:
+        """The leading transforms without random choice, which can be done once, and the rest."""
+        count = 0
+        while count < len(self.steps) and (batched := self.steps[count].batched) and not batched.is_random:
+            count += 1
+        return Pipeline(self.steps[:count]), Pipeline(self.steps[count:])
+
+    def run_batch(self, images: Tensor, draws: Draws, *, first: int = 0) -> Tensor:
+        """Transform a batch (N, ...). `first` counts the steps that were done before."""
+        for number, step in enumerate(self.steps, first):
+            assert step.batched is not None
+            images = step.batched(images, draws.stage(number))
+        return images
+
+    def run_sample(self, sample: Tensor, draws: Draws) -> Tensor:
+        """Transform one sample; `draws` are those of this sample alone."""
+        for number, step in enumerate(self.steps):
+            if step.batched is not None:
+                sample = step.batched(sample[None], draws.stage(number))[0]
+            else:
+                sample = step.single(sample)
+                if not isinstance(sample, Tensor):
+                    raise DataError(f"transform {step.name} returned {type(sample).__name__}; a tensor is needed")
+        return sample
+
+
+def build_pipeline(loaded: LoadedConfig, key: str, *, kind: Kind, image_size: tuple[int, int] | None) -> Pipeline:
+    """The pipeline of `data.transforms` or `data.eval_transforms`, with the resizing to `image_size` in front.
+
+    Resizing is left out where the first transform of the list brings images to a size itself. Raises ConfigError for
+    transforms of images where the data are of another kind.
+    """
+    components: Sequence[Component] = getattr(loaded.config.data, key)
+    for number, component in enumerate(components):
+        if kind != "image" and not is_import_path(component.name):
+            raise loaded.error(("data", key, number, "name"), f"{component.name} works on images; the data are {kind}")
+    steps = [build_step(loaded, key, number, component) for number, component in enumerate(components)]
+    if image_size is not None and not (steps and isinstance(steps[0].single, SIZING)):
+        fit = Fit(image_size)
+        steps.insert(0, Step("image_size", Batched(fit, None), fit))
+    return Pipeline(tuple(steps))
+
+
+def build_step(loaded: LoadedConfig, key: str, number: int, component: Component) -> Step:
+    """One transform. Raises ConfigError at its place in the file."""
+    place = ("data", key, number)
+    if component.name.casefold() in DLKIT_DOES_IT:
+        raise loaded.error((*place, "name"), DLKIT_DOES_IT[component.name.casefold()])
+    try:
+        builder = resolve("transforms", component.name)
+        check_options(builder, component.options)
+    except ComponentError as error:
+        raise loaded.error(
+            (*place, error.option or "name"), str(error), at="key" if error.option else "value"
+        ) from None
+    try:
+        transform = builder(**{option: _plain(option, value) for option, value in component.options.items()})
+    except Exception as error:
+        raise loaded.error(place, f"{component.name}: {error}") from None
+    if not callable(transform):
+        raise loaded.error(
+            (*place, "name"),
+            f"{component.name} makes a {type(transform).__name__}, which cannot be called with an image",
+        )
+    return Step(component.name, batched_version(transform), transform, number)
+
+
+def try_pipeline(loaded: LoadedConfig, key: str, pipeline: Pipeline, sample: Tensor) -> Tensor:
+    """One sample through a pipeline. Raises ConfigError at the transform that fails on it."""
+    draws = Draws(0, 0, torch.zeros(1, dtype=torch.int64))
+    for step in pipeline.steps:
+        try:
+            with seeded_generators(0):
+                sample = Pipeline((step,)).run_sample(sample, draws)
+        except Exception as error:
+            place = ("data", key) if step.place is None else ("data", key, step.place)
+            shape = "x".join(map(str, sample.shape))
+            raise loaded.error(
+                place, f"{step.name} fails on the first sample ({shape}): {str(error).strip().splitlines()[0]}"
+            ) from error
+    return sample
+
+
+def _plain(option: str, value: Any) -> Any:
+    # older releases of torchvision take no text for it
+    return InterpolationMode(value) if option == "interpolation" and isinstance(value, str) else value

@@ -1,0 +1,62 @@
+"""Which device to use, and torch's process-wide settings for the length of a run."""
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from dlkit.errors import UsageError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; `auto` is CUDA, else Apple's MPS, else the CPU. Raises UsageError if it is not there."""
+    if name == "auto":
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"no device {name!r}; known kinds: auto, cpu, cuda, cuda:1, mps") from None
+    if device.type not in {"cpu", "cuda", "mps"}:
+        raise UsageError(f"device {name!r} is not supported; use auto, cpu, cuda, cuda:1 or mps")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"no device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices; use runtime.device=cpu or see `dlkit doctor`"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("no device 'mps' here; use runtime.device=cpu")
+    return device
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words: its name and, for a CPU, the threads that torch uses."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        count = torch.get_num_threads()
+        return f"cpu ({count} thread{'s' if count > 1 else ''}, {torch.backends.cpu.get_cpu_capability()})"
+    return f"{device} ({platform.machine()})"
+
+
+@contextmanager
+def torch_settings(*, threads: int | None = None, deterministic: bool = False) -> Iterator[None]:
+    """Set the number of CPU threads and deterministic kernels, and put back what was."""
+    old_threads = torch.get_num_threads()
+    old_deterministic = torch.are_deterministic_algorithms_enabled()
+    old_benchmark = torch.backends.cudnn.benchmark
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if deterministic:
+        # cuBLAS reads this when its first handle is made
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = not deterministic
+    try:
+        yield
+    finally:
+        torch.set_num_threads(old_threads)
+        torch.use_deterministic_algorithms(old_deterministic)
+        torch.backends.cudnn.benchmark = old_benchmark

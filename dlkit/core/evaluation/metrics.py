@@ -1,0 +1,76 @@
+"""Metrics of gathered predictions; counts by torchmetrics where there is more than a mean to it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlkit.core.evaluation.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """One class: how many samples it has, and precision, recall and F1 as fractions of 1."""
+
+    name: str
+    support: int
+    precision: float
+    recall: float
+    f1: float
+
+
+def summarize_classification(predictions: Predictions) -> dict[str, float]:
+    """`accuracy`, and `top5` where there are more than five classes."""
+    outputs, targets = predictions.outputs, predictions.targets
+    metrics = {"accuracy": (outputs.argmax(1) == targets).double().mean().item()}
+    if outputs.shape[1] > 5:
+        top5 = outputs.topk(5, dim=1).indices
+        metrics["top5"] = (top5 == targets[:, None]).any(1).double().mean().item()
+    return metrics
+
+
+def summarize_regression(predictions: Predictions) -> dict[str, float]:
+    """`mse`, `rmse`, `mae` over all target columns, and `r2`, the mean over columns of the share of variance explained."""
+    outputs, targets = predictions.outputs.double(), predictions.targets.double()
+    squared = (outputs - targets).square()
+    variance = (targets - targets.mean(0)).square().sum(0)
+    r2 = (1 - squared.sum(0) / variance.clamp(min=torch.finfo(torch.float64).tiny)).mean()
+    mse = squared.mean()
+    return {
+        "mse": mse.item(),
+        "rmse": mse.sqrt().item(),
+        "mae": (outputs - targets).abs().mean().item(),
+        "r2": r2.item(),
+    }
+
+
+def confusion_matrix(predictions: Predictions) -> Tensor:
+    """Counts with true classes as rows and predicted classes as columns."""
+    from torchmetrics.functional.classification import multiclass_confusion_matrix  # takes two seconds to import
+
+    counts: Tensor = multiclass_confusion_matrix(
+        predictions.outputs.argmax(1), predictions.targets, num_classes=predictions.outputs.shape[1]
+    )
+    return counts
+
+
+def metrics_per_class(predictions: Predictions, classes: tuple[str, ...]) -> list[ClassMetrics]:
+    """Precision, recall and F1 of every class; 0 where nothing was predicted or nothing was there."""
+    from torchmetrics.functional.classification import multiclass_f1_score, multiclass_precision, multiclass_recall
+
+    labels, targets, count = predictions.outputs.argmax(1), predictions.targets, len(classes)
+    scores = [
+        function(labels, targets, num_classes=count, average="none").tolist()
+        for function in (multiclass_precision, multiclass_recall, multiclass_f1_score)
+    ]
+    support = torch.bincount(targets, minlength=count).tolist()
+    return [ClassMetrics(*row) for row in zip(classes, support, *scores, strict=True)]
+
+
+def macro_average(rows: list[ClassMetrics]) -> dict[str, float]:
+    """Unweighted means over classes that have samples."""
+    present = [row for row in rows if row.support]
+    return {
+        name: sum(getattr(row, name) for row in present) / max(len(present), 1)
+        for name in ("precision", "recall", "f1")
+    }

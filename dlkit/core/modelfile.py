@@ -1,0 +1,166 @@
+"""The model file: a self-describing `torch.save` dict that anyone can load with `weights_only=True`.
+
+    {"format": "dlkit.model", "version": 1, "spec": {...}, "state_dict": {...}}
+
+`spec` tells how to build the network (registry name and options), how to prepare its input, and where it comes from. A
+name in a file resolves only through dlkit's own registries: loading a file never imports anybody's code.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlkit.core.components import ComponentError
+from dlkit.core.data.contract import DataInfo
+from dlkit.core.models.arch import Arch
+from dlkit.core.models.build import build_model, build_on_meta, build_user_model
+from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file
+from dlkit.errors import DataError, FileRefused
+
+FORMAT = "dlkit.model"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a model file says of itself; plain values only.
+
+    `transforms` are replayed after building (pruning, quantization); `data` is the data section that it was trained on;
+    `config` the whole resolved config; `provenance` versions, time and metrics.
+    """
+
+    arch: Arch
+    info: DataInfo
+    transforms: tuple[Mapping[str, Any], ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as stored."""
+        return {
+            "arch": self.arch.to_dict(),
+            "transforms": [dict(transform) for transform in self.transforms],
+            "input": self.info.to_dict(),
+            "data": dict(self.data),
+            "config": dict(self.config),
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_dict(cls, value: Any) -> "ModelSpec":
+        """Read what `to_dict` made. Raises ValueError or KeyError for anything else."""
+        if not isinstance(value, dict):
+            raise ValueError("spec is not a mapping")
+        return cls(
+            arch=Arch.from_dict(value["arch"]),
+            info=DataInfo.from_dict(value["input"]),
+            transforms=tuple(value["transforms"]),
+            data=dict(value["data"]),
+            config=dict(value["config"]),
+            provenance=dict(value["provenance"]),
+        )
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file that was read: its path, what it says of itself, and its tensors."""
+
+    path: Path
+    spec: ModelSpec
+    state_dict: Mapping[str, Tensor]
+
+
+def save_model_file(path: Path, spec: ModelSpec, state_dict: Mapping[str, Tensor]) -> None:
+    """Write a model file in one step. Tensors are stored on the CPU, contiguous, under their plain names."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
+    save_torch_file(path, {"format": FORMAT, "version": VERSION, "spec": spec.to_dict(), "state_dict": tensors})
+
+
+def read_model_file(path: str | Path) -> ModelFile:
+    """Read and check a model file. Raises FileRefused when it is none."""
+    path = Path(path)
+    value = plain_mapping(path, read_torch_file(path), wanted="a dlkit model file")
+    if value.get("format") != FORMAT:
+        raise FileRefused(path, _other_format(value))
+    if value.get("version") != VERSION:
+        raise FileRefused(path, f"model file version {value.get('version')!r}; this dlkit reads version {VERSION}")
+    try:
+        spec = ModelSpec.from_dict(value["spec"])
+    except (KeyError, ValueError, TypeError, DataError) as error:
+        raise FileRefused(path, f"its description cannot be read: {error}") from None
+    state_dict = value.get("state_dict")
+    if not isinstance(state_dict, dict) or not all(isinstance(tensor, Tensor) for tensor in state_dict.values()):
+        raise FileRefused(path, "its state_dict does not map names to tensors")
+    return ModelFile(path, spec, state_dict)
+
+
+def _other_format(value: Mapping[str, Any]) -> str:
+    if value.get("format") == "dlkit.train":
+        return "a training checkpoint; use the run's model.pt, or `dlkit train --resume`"
+    return "weights without a description of the network; dlkit needs a model file, as `dlkit train` writes it"
+
+
+def load_model(
+    path: str | Path, *, model: str | Callable[..., nn.Module] | None = None, device: str | torch.device = "cpu"
+) -> nn.Module:
+    """The network of a model file, in evaluation mode, its description in the attribute `dlkit_spec`.
+
+    Inputs are float tensors of shape (N, *spec.info.input_size), scaled to 0..1 and normalized with the spec's mean and std.
+    A network of the user's own class is only loaded when `model` names that class again (`pkg.mod:Net`, or the class itself).
+    Raises FileRefused when the file is corrupt, is no model file, or does not fit the network.
+    """
+    return build_from_file(read_model_file(path), model=model).to(device)
+
+
+def build_from_file(file: ModelFile, *, model: str | Callable[..., nn.Module] | None = None) -> nn.Module:
+    """Build, replay and load what `read_model_file` read, in evaluation mode."""
+    if file.spec.transforms:
+        kinds = ", ".join(str(transform.get("op")) for transform in file.spec.transforms)
+        raise FileRefused(file.path, f"holds transforms that this dlkit cannot replay: {kinds}")
+    network = _build(file, model)
+    _load_strictly(file, network)
+    network.dlkit_spec = file.spec  # type: ignore[assignment]
+    return network.eval()
+
+
+def _build(file: ModelFile, model: str | Callable[..., nn.Module] | None) -> nn.Module:
+    arch = file.spec.arch
+    if arch.registry == "user":
+        if model is None:
+            raise FileRefused(
+                file.path,
+                f"made with the class {arch.name}, which is not part of dlkit; name it again: --model {arch.name}",
+            )
+        return build_user_model(model, arch)
+    try:
+        _compare_shapes(file, build_on_meta(arch))  # before memory is taken for whatever sizes the file asks for
+        return build_model(arch)
+    except ComponentError as error:
+        raise FileRefused(file.path, f"its network {arch.name!r} cannot be built: {error}") from error
+
+
+def _compare_shapes(file: ModelFile, network: nn.Module) -> None:
+    """Raise FileRefused, with the first differences, when the file's tensors are not exactly those of the network."""
+    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in file.state_dict.items()}
+    if own == given:
+        return
+    lines = [f"missing: {name}" for name in own if name not in given]
+    lines += [f"unexpected: {name}" for name in given if name not in own]
+    lines += [
+        f"{name}: {given[name]} in the file, {own[name]} in the network"
+        for name in own
+        if name in given and given[name] != own[name]
+    ]
+    shown = "\n  ".join(lines[:8] + ([f"and {len(lines) - 8} more"] if len(lines) > 8 else []))
+    raise FileRefused(file.path, f"its weights do not fit its network:\n  {shown}")
+
+
+def _load_strictly(file: ModelFile, network: nn.Module) -> None:
+    _compare_shapes(file, network)
+    network.load_state_dict(dict(file.state_dict), strict=True)

@@ -1,0 +1,82 @@
+"""Options of one layer in a `layers:` list, read and checked by name."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dlkit.config.suggest import did_you_mean
+
+Shape = tuple[int, ...]
+_LARGEST = 2**31 - 1
+
+
+class LayerError(Exception):
+    """What is wrong with one layer; `option` is the key at fault inside it, if one is."""
+
+    def __init__(self, message: str, *, option: str | None = None) -> None:
+        self.option = option
+        super().__init__(message)
+
+
+@dataclass
+class Options:
+    """Options of one layer as written. `take` reads one by its short or its torch name; `finish` refuses what was not
+    read.
+    """
+
+    written: dict[str, Any]
+    num_classes: int
+    known: list[str] = field(default_factory=list)
+
+    def take(self, name: str, default: Any = None, *, also: str = "", required: bool = False) -> Any:
+        """The value of an option, by either name."""
+        self.known += [spelling for spelling in (name, also) if spelling]
+        if name in self.written and also in self.written:
+            raise LayerError(f"{name} and {also} are the same option", option=also)
+        found = next((spelling for spelling in (name, also) if spelling in self.written), None)
+        if found is not None:
+            return self.written.pop(found)
+        if required:
+            raise LayerError(f"needs {name!r}")
+        return default
+
+    def take_count(self, name: str, default: int | None = None, *, also: str = "", required: bool = False) -> Any:
+        """A whole number above 0, or the default."""
+        value = self.take(name, default, also=also, required=required)
+        if value is not default and not is_count(value):
+            raise LayerError(f"{name} must be a whole number above 0, got {value!r}", option=name)
+        return value
+
+    def take_sizes(
+        self, name: str, default: Any, dims: int, *, also: str = "", required: bool = False, least: int = 1
+    ) -> Any:
+        """One whole number per dimension, from one number or a list; a default of None stays None."""
+        value = self.take(name, default, also=also, required=required)
+        if value is None or value == "same":
+            return value
+        sizes = tuple(value) if isinstance(value, list | tuple) else (value,) * dims
+        if len(sizes) != dims or not all(type(size) is int and least <= size <= _LARGEST for size in sizes):
+            raise LayerError(
+                f"{name} must be a whole number from {least}, or a list of {dims}, got {value!r}", option=name
+            )
+        return sizes
+
+    def take_rest(self, *names: str) -> dict[str, Any]:
+        """Those of torch's own options that were given."""
+        self.known += names
+        return {name: self.written.pop(name) for name in names if name in self.written}
+
+    def finish(self) -> None:
+        """Raise LayerError for options that the kind does not take."""
+        for name in self.written:
+            takes = ", ".join(self.known) or "none"
+            raise LayerError(f"unknown option {name!r}.{did_you_mean(name, self.known)} It takes: {takes}", option=name)
+
+
+def is_count(value: object) -> bool:
+    """Whether a value is a whole number above 0."""
+    return type(value) is int and 0 < value <= _LARGEST
+
+
+def by_x(shape: Shape) -> str:
+    """A shape as people write it: 32x3x3."""
+    return "x".join(map(str, shape))

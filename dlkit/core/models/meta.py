@@ -1,0 +1,59 @@
+"""Networks without memory: on the meta device a tensor has a shape and no data.
+
+A model file can be compared with the network that it names, and shapes can be followed, before anything is allocated.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+_ALLOCATING = frozenset(
+    {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.empty_strided}
+)
+
+
+class AllocateNothing(TorchFunctionMode):
+    """While this is entered, new parameters and buffers lie on the meta device.
+
+    Unlike `torch.device("meta")` it lets `torch.arange` and `torch.tensor` be: some builders compute layer widths with
+    them.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _ALLOCATING:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+def meta_copy(model: nn.Module) -> nn.Module:
+    """A copy whose parameters and buffers are on the meta device; the model's own tensors are neither copied nor
+    changed.
+    """
+    memo: dict[int, Any] = {}
+    for parameter in model.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+    for buffer in model.buffers():
+        memo[id(buffer)] = buffer.detach().to("meta")
+    return copy.deepcopy(model, memo)
+
+
+def output_shape(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the output for one sample of this shape, without the batch. The model must lie on the meta device.
+
+    Raises whatever the model raises for a shape that it cannot take.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            output: torch.Tensor = model(torch.empty(2, *input_shape, device="meta"))
+    finally:
+        model.train(was_training)
+    return tuple(output.shape[1:])

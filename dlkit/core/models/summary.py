@@ -1,0 +1,82 @@
+"""What a network consists of: parameters, and a table of its parts with their output shapes."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlkit.core.models.meta import meta_copy
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One part. `output_shape` is one sample's, without the batch; None where the part gives no tensor or was not
+    called.
+    """
+
+    name: str
+    type: str
+    output_shape: Shape | None
+    num_parameters: int
+
+
+def parameter_count(model: nn.Module) -> tuple[int, int]:
+    """All parameters and the trainable ones; shared ones count once."""
+    parameters = list(model.parameters())
+    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+
+
+def summarize(model: nn.Module, input_size: Shape, *, depth: int = 2) -> list[SummaryRow]:
+    """The model's parts down to `depth` levels, in the order of registration, for samples of `input_size` without the
+    batch.
+
+    A part with parts of its own that are shown too counts only what is directly in it, so that the rows add up to
+    `parameter_count`. The model itself is not run and not changed, unless it cannot run on the meta device.
+    """
+    shapes = _measure_shapes(model, input_size, depth)
+    shown = _shown(model, depth)
+    rows = []
+    seen: set[int] = set()
+    for name, module in shown:
+        has_shown_parts = any(other.startswith(f"{name}." if name else "") and other != name for other, _ in shown)
+        own = [p for p in module.parameters(recurse=not has_shown_parts) if id(p) not in seen]
+        seen.update(map(id, own))
+        count = sum(p.numel() for p in own)
+        if name or count:
+            rows.append(SummaryRow(name, type(module).__name__, shapes.get(name), count))
+    return rows
+
+
+def _shown(model: nn.Module, depth: int) -> list[tuple[str, nn.Module]]:
+    return [(name, module) for name, module in model.named_modules() if not name or name.count(".") < depth]
+
+
+def _measure_shapes(model: nn.Module, input_size: Shape, depth: int) -> dict[str, Shape]:
+    try:
+        return _run_with_hooks(meta_copy(model), input_size, depth, device="meta")
+    except (RuntimeError, NotImplementedError, TypeError):
+        # a model that reads values (indices, loops until convergence) needs real ones
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        return _run_with_hooks(copy.deepcopy(model), input_size, depth, device=device)
+
+
+def _run_with_hooks(model: nn.Module, input_size: Shape, depth: int, *, device: str | torch.device) -> dict[str, Shape]:
+    shapes: dict[str, Shape] = {}
+
+    def remember(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            first = output[0] if isinstance(output, tuple) and output else output
+            if isinstance(first, Tensor):
+                shapes[name] = tuple(first.shape[1:])
+
+        return hook
+
+    for name, module in _shown(model, depth):
+        module.register_forward_hook(remember(name))
+    with torch.no_grad():
+        model.eval()(torch.zeros(2, *input_size, device=device))
+    return shapes

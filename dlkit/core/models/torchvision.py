@@ -1,0 +1,186 @@
+"""torchvision's classifiers by name, with any number of classes and input channels, and with torchvision's own state-
+dict keys.
+"""
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from dlkit.config.suggest import did_you_mean
+from dlkit.core.components import ComponentError
+from dlkit.registry import find_entry
+
+# arguments that dlkit decides itself: no download while building, and no second output
+_DECIDED = {"weights", "progress", "aux_logits", "init_weights"}
+# MobileNetV3's builder reads these before its class sees them
+_BUILDER_OPTIONS = {"MobileNetV3": ("width_mult", "reduced_tail", "dilated")}
+_HAS_AUX_HEADS = {"googlenet", "inception_v3"}
+# their published weights expect this, and torchvision sets it when it loads them
+PRETRAINED_OPTIONS = {"googlenet": {"transform_input": True}, "inception_v3": {"transform_input": True}}
+_MAXVIT_MULTIPLE = 224  # 5 halvings, then windows of 7
+
+
+def build_torchvision(name: str, options: Mapping[str, Any]) -> nn.Module:
+    """The named classifier, randomly initialized. `options` are its class's own, plus `in_channels`.
+
+    Raises ComponentError for unknown options and for values that the class refuses.
+    """
+    entry = find_entry("models", name)
+    if entry is None or not entry.target.startswith("torchvision.models:"):
+        raise ComponentError(f"no torchvision classifier {name!r}. See `dlkit list models`")
+    builder = getattr(torchvision.models, entry.target.split(":")[1])
+    keywords = dict(options)
+    in_channels = keywords.pop("in_channels", 3)
+    check_torchvision_options(entry.name, keywords)
+    if isinstance(keywords.get("input_size"), list):
+        keywords["input_size"] = tuple(keywords["input_size"])
+    if entry.name in _HAS_AUX_HEADS:
+        keywords |= {"aux_logits": False, "init_weights": True}
+    if keywords.get("transform_input") and in_channels != 3:
+        raise ComponentError(f"transform_input needs 3 channels, the data has {in_channels}", option="transform_input")
+    model = _call(builder, entry.name, keywords)
+    return fit_first_conv(model, in_channels)
+
+
+def _call(builder: Any, name: str, keywords: Mapping[str, Any]) -> nn.Module:
+    with warnings.catch_warnings():
+        # inception and googlenet warn that their initialization is slow
+        warnings.filterwarnings("ignore", category=FutureWarning, module="torchvision")
+        try:
+            model: nn.Module = builder(weights=None, progress=False, **keywords)
+        except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, ArithmeticError) as error:
+            raise ComponentError(
+                f"{name} cannot be built with {dict(keywords)}: {str(error).splitlines()[0]}"
+            ) from error
+    return model
+
+
+def check_torchvision_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise ComponentError for an option that the classifier's class does not take, or that dlkit decides itself."""
+    known = torchvision_options(name)
+    for option in options:
+        if option not in (*known, "num_classes", "in_channels"):
+            hint = did_you_mean(option, known)
+            raise ComponentError(
+                f"unknown key for {name}.{hint} It takes: {', '.join(known) or 'nothing'}", option=option
+            )
+
+
+def torchvision_options(name: str) -> list[str]:
+    """Options of a classifier that a config may set: those of its class that are plain values and that its builder
+    leaves open.
+    """
+    builder = torchvision.models.get_model_builder(name)
+    model_class = inspect.signature(builder).return_annotation
+    parameters = list(inspect.signature(model_class).parameters.values())
+    has_value = [
+        p
+        for p in parameters
+        if p.default is not p.empty and p.kind is not p.VAR_KEYWORD and "Callable" not in str(p.annotation)
+    ]
+    names = [parameter.name for parameter in has_value if parameter.name not in {*_DECIDED, "num_classes"}]
+    sized = {"VisionTransformer": ["image_size"], "MaxVit": ["input_size"]}.get(model_class.__name__, [])
+    return [*names, *_BUILDER_OPTIONS.get(model_class.__name__, ()), *sized]
+
+
+def plan_torchvision_size(name: str, input_size: tuple[int, ...]) -> dict[str, Any]:
+    """Options that bind a model to the size of its images, from a sample's (C, H, W); nothing for most models.
+
+    Raises ComponentError for a size that the model cannot take.
+    """
+    height, width = input_size[1:]
+    if name.startswith("vit_"):
+        patch = int(name.rsplit("_", 1)[1])
+        if height != width or height % patch:
+            raise ComponentError(
+                f"{name} needs square images with a side that is a multiple of {patch}, gets {height}x{width}: "
+                "set data.image_size"
+            )
+        return {"image_size": height}
+    if name.startswith("maxvit"):
+        if height % _MAXVIT_MULTIPLE or width % _MAXVIT_MULTIPLE:
+            raise ComponentError(
+                f"{name} needs images with sides that are multiples of {_MAXVIT_MULTIPLE}, gets {height}x{width}: "
+                "set data.image_size"
+            )
+        return {"input_size": [height, width]}
+    if name == "inception_v3" and min(height, width) < 75:
+        raise ComponentError(f"{name} needs images of 75x75 or larger, gets {height}x{width}: set data.image_size")
+    return {}
+
+
+def find_first_conv(model: nn.Module) -> tuple[str, nn.Conv2d] | None:
+    """Name and module of the convolution that sees the images."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            return name, module
+    return None
+
+
+def fit_first_conv(model: nn.Module, in_channels: int) -> nn.Module:
+    """The model with a first convolution for this many channels; the same object, unchanged where they already fit.
+
+    New weights are normal with the deviation of the old ones, scaled so that the output keeps its variance.
+    """
+    found = find_first_conv(model)
+    if found is None or found[1].in_channels == in_channels:
+        return model
+    name, old = found
+    new = nn.Conv2d(
+        in_channels,
+        old.out_channels,
+        old.kernel_size,  # type: ignore[arg-type]
+        old.stride,  # type: ignore[arg-type]
+        old.padding,  # type: ignore[arg-type]
+        old.dilation,  # type: ignore[arg-type]
+        old.groups,
+        old.bias is not None,
+        old.padding_mode,
+    )
+    with torch.no_grad():
+        if not old.weight.is_meta:
+            new.weight.normal_(std=float(old.weight.std()) * (old.in_channels / in_channels) ** 0.5)
+            if old.bias is not None and new.bias is not None:
+                new.bias.copy_(old.bias)
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, new)
+    return model
+
+
+def fit_channels(weight: Tensor, in_channels: int) -> Tensor:
+    """A first convolution's weight (out, c, kh, kw) for another number of input channels.
+
+    One channel: the sum over the old ones, so that a grey image gives what its copy in every channel gave. Otherwise
+    the old channels over and over, scaled by c / in_channels, which keeps the response to such an image too.
+    """
+    old = weight.shape[1]
+    if in_channels == 1:
+        return weight.sum(dim=1, keepdim=True)
+    picked = torch.arange(in_channels) % old
+    return weight[:, picked] * (old / in_channels)
+
+
+def is_published_name(weights: str) -> bool:
+    """Whether `model.weights` means published weights (`DEFAULT`, `IMAGENET1K_V1`) and no file."""
+    return weights.replace("_", "").isalnum() and not Path(weights).exists()
+
+
+def pretrained_state_dict(name: str, weights: str) -> dict[str, Tensor]:
+    """torchvision's published weights of a classifier: `DEFAULT` or a name such as `IMAGENET1K_V1`. Fetches them if
+    need be.
+    """
+    entries = torchvision.models.get_model_weights(name)
+    if weights not in entries.__members__:
+        known = ["DEFAULT", *entries.__members__]
+        raise ComponentError(
+            f"no weights {weights!r} for {name}.{did_you_mean(weights, known)} It has: {', '.join(known)}",
+            option="weights",
+        )
+    state: dict[str, Tensor] = entries[weights].get_state_dict(progress=False, check_hash=True)
+    return state

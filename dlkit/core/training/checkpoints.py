@@ -1,0 +1,71 @@
+"""Training checkpoints: one file that holds everything a run needs to go on, written in one step."""
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file
+from dlkit.core.training.learner import Learner
+from dlkit.errors import Diverged, FileRefused
+
+FORMAT = "dlkit.train"
+VERSION = 1
+
+
+def save_checkpoint(folder: Path, names: Iterable[str], learner: Learner, extra: Mapping[str, Any]) -> list[Path]:
+    """Write the learner's state as `<name>.pt` under each name; the paths.
+
+    Raises Diverged instead of keeping weights that are not finite.
+    """
+    paths = [folder / f"{name}.pt" for name in names]
+    if not paths:
+        return []
+    _check_finite(learner)
+    save_torch_file(paths[0], {"format": FORMAT, "version": VERSION, **learner.state_dict(), **extra})
+    for path in paths[1:]:
+        _link(paths[0], path)
+    return paths
+
+
+def _check_finite(learner: Learner) -> None:
+    norms = torch._foreach_norm([parameter.detach() for parameter in learner.parameters])
+    if not torch.isfinite(torch.stack(norms)).all():
+        raise Diverged(
+            f"weights are not finite after step {learner.position.step}; not saved. The checkpoint before this one is intact"
+        )
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same bytes under a second name. Files are only ever replaced, so sharing them is safe."""
+    temporary = target.with_name(f".tmp-{target.name}-{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    try:
+        os.link(source, temporary)
+    except OSError:  # a file system without links
+        temporary.write_bytes(source.read_bytes())
+    temporary.replace(target)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read and check a checkpoint. Raises FileRefused when it is none."""
+    value = plain_mapping(path, read_torch_file(path), wanted="a training checkpoint")
+    if value.get("format") != FORMAT:
+        raise FileRefused(path, "not a training checkpoint; --resume takes a run folder or its checkpoints/last.pt")
+    if value.get("version") != VERSION:
+        raise FileRefused(path, f"checkpoint version {value.get('version')!r}; this dlkit reads version {VERSION}")
+    return value
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint that `--resume PATH` means: a file, or last.pt of a run folder. Raises FileRefused when there is none."""
+    if path.is_file():
+        return path
+    for candidate in (path / "checkpoints" / "last.pt", path / "last.pt"):
+        if candidate.is_file():
+            return candidate
+    raise FileRefused(path, "no checkpoint here; --resume takes a run folder or its checkpoints/last.pt")

@@ -1,0 +1,135 @@
+"""Everything up to two real steps and one evaluation batch, writing nothing."""
+
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from dlkit.config.loaded import LoadedConfig
+from dlkit.config.schema import Config
+from dlkit.core.devices import describe_device, torch_settings
+from dlkit.core.evaluation.evaluate import evaluate
+from dlkit.core.models.summary import SummaryRow, parameter_count, summarize
+from dlkit.core.training.memory import explain_out_of_memory
+from dlkit.core.training.preflight import check_first_batch
+from dlkit.core.training.run_folder import check_writable
+from dlkit.core.training.setup import Job, build_job
+from dlkit.core.training.step import train_step
+from dlkit.events import Report, ignore
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a run would be. Learning rates are those of the first group; `memory_bytes` is the peak so far of the process
+    (CPU) or of the device.
+    """
+
+    model: str
+    layers: list[SummaryRow]
+    num_parameters: int
+    num_trainable: int
+    device: str
+    precision: str
+    split_sizes: Mapping[str, int]
+    steps_per_epoch: int
+    total_steps: int
+    first_lr: float
+    peak_lr: float
+    last_lr: float
+    is_lr_planned: bool
+    memory_bytes: int
+    step_s: float
+    losses: list[float]
+    estimate_s: float
+
+
+def resolve_config(loaded: LoadedConfig, *, report: Report = ignore) -> Config:
+    """The config with every `auto` replaced by what it becomes for this data on this machine."""
+    with torch_settings():
+        return build_job(loaded, report=report).config
+
+
+def run_dry(loaded: LoadedConfig, *, out: Path | None = None, report: Report = ignore) -> DryRun:
+    """Build and check everything a run needs, and measure two steps. Raises what the run would raise before its third step."""
+    runtime = loaded.config.runtime
+    check_writable(out or Path(runtime.out))
+    threads = None if runtime.threads == "auto" else runtime.threads
+    with torch_settings(threads=threads, deterministic=runtime.deterministic), explain_out_of_memory(loaded.config):
+        job = build_job(loaded, report=report)
+        check_first_batch(job.learner.model, job.data.train, job.learner.scoring, job.data.info, loaded)
+        layers = summarize(job.learner.model, job.data.info.input_size)
+        planned = _planned_lrs(job)
+        losses, step_s = _two_steps(job)
+        eval_s = _one_eval_batch(job)
+        return _describe(job, layers, planned, losses, step_s=step_s, eval_s=eval_s)
+
+
+def _planned_lrs(job: Job) -> list[float]:
+    """The rate of the first group at every step; a torch scheduler or a plateau only tells its first."""
+    rates, optimizer = job.learner.rates, job.learner.optimizer
+    return [rates.set(optimizer, step)[0] for step in range(job.plan.total_steps)]
+
+
+def _two_steps(job: Job) -> tuple[list[float], float]:
+    """The losses of two steps, and the seconds that the second took."""
+    learner = job.learner
+    learner.set_training_mode()
+    batches = job.data.train.batches()
+    losses: list[float] = []
+    seconds = 0.0
+    for _ in range(min(2, job.plan.total_steps)):
+        started = time.monotonic()
+        window = min(learner.accumulate, job.data.train.num_batches - learner.position.batch)
+        if window == 0:
+            break
+        losses.append(train_step(learner, islice(batches, window)).loss.item())
+        seconds = time.monotonic() - started
+    return losses, seconds
+
+
+def _one_eval_batch(job: Job) -> float:
+    """Seconds of one evaluation batch; 0 without a validation split."""
+    if job.data.val is None:
+        return 0.0
+    started = time.monotonic()
+    evaluate(job.learner.model, job.data.val, job.learner.scoring, most_batches=1)
+    return time.monotonic() - started
+
+
+def _describe(
+    job: Job, layers: list[SummaryRow], lrs: list[float], losses: list[float], *, step_s: float, eval_s: float
+) -> DryRun:
+    total, trainable = parameter_count(job.learner.model)
+    val_batches = job.data.val.num_batches if job.data.val else 0
+    splits = {"train": job.data.train, "val": job.data.val, "test": job.data.test}
+    return DryRun(
+        model=job.arch.name,
+        layers=layers,
+        num_parameters=total,
+        num_trainable=trainable,
+        device=describe_device(job.device),
+        precision=job.learner.scoring.precision.name,
+        split_sizes={name: split.num_samples for name, split in splits.items() if split is not None},
+        steps_per_epoch=job.plan.steps_per_epoch,
+        total_steps=job.plan.total_steps,
+        first_lr=lrs[0],
+        peak_lr=max(lrs),
+        last_lr=lrs[-1],
+        is_lr_planned=len(set(lrs)) > 1,
+        memory_bytes=_peak_memory(job.device),
+        step_s=step_s,
+        losses=losses,
+        estimate_s=step_s * job.plan.total_steps + eval_s * val_batches * -(-job.plan.epochs // job.plan.eval_every),
+    )
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,169 @@
+"""The one training loop. Quantization-aware training and fine-tuning after pruning call it too; nobody forks it."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+from dlkit.core.data.contract import Batch, Data
+from dlkit.core.evaluation.evaluate import evaluate
+from dlkit.core.training.learner import Learner, Row
+from dlkit.core.training.step import StepResult, train_step
+from dlkit.core.training.stopping import StopRequest
+from dlkit.events import EpochDone, Progress, Report
+
+REFRESH_S = 0.1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train and what to do when; steps are optimizer steps."""
+
+    epochs: int
+    steps_per_epoch: int
+    total_steps: int
+    eval_every: int = 1
+    save_every_epochs: int = 1
+    save_every_steps: int | None = None
+
+
+class Records(Protocol):
+    """What a run leaves behind; see records.py. Tests and fine-tuning pass `NoRecords`."""
+
+    def add_step(self, learner: Learner, result: StepResult) -> None:
+        """Note one optimizer step."""
+
+    def add_epoch(self, learner: Learner, row: Row) -> None:
+        """Note one epoch's metrics."""
+
+    def save(self, learner: Learner, *names: str) -> None:
+        """Write a checkpoint under these names: `last`, `best`."""
+
+
+class NoRecords:
+    """Keeps nothing."""
+
+    def add_step(self, learner: Learner, result: StepResult) -> None:
+        """Do nothing."""
+
+    def add_epoch(self, learner: Learner, row: Row) -> None:
+        """Do nothing."""
+
+    def save(self, learner: Learner, *names: str) -> None:
+        """Do nothing."""
+
+
+def fit(learner: Learner, data: Data, plan: Plan, records: Records, *, stop: StopRequest, report: Report) -> str:
+    """Train from where the learner stands to the end of the plan.
+
+    Returns why it ended: `finished`, `early_stopped`, `max_time` or `interrupted`. In each case the newest state is saved.
+    Raises Diverged when the loss is not finite.
+    """
+    while (learner.position.epoch < plan.epochs and learner.position.step < plan.total_steps) or _is_unjudged(learner):
+        started = time.monotonic()
+        _train_epoch(learner, data, plan, records, stop=stop, report=report)
+        learner.train_s += time.monotonic() - started
+        row = None if stop.is_due else _judge(learner, data, plan, stop=stop, report=report)
+        if row is None:
+            records.save(learner, "last")
+            return "max_time" if stop.signal_number is None else "interrupted"
+        if _finish_epoch(learner, plan, records, row, report):
+            return "early_stopped"
+    return "finished"
+
+
+def _is_unjudged(learner: Learner) -> bool:
+    """Whether an epoch was begun and has no row yet, as when a run is resumed before its last validation."""
+    return learner.position.batch > 0
+
+
+def _train_epoch(
+    learner: Learner, data: Data, plan: Plan, records: Records, *, stop: StopRequest, report: Report
+) -> None:
+    position = learner.position
+    learner.set_training_mode()
+    batches: Iterator[Batch] = data.train.batches(position.epoch, start=position.batch)
+    clock = _Clock(learner)
+    while position.batch < data.train.num_batches and position.step < plan.total_steps and not stop.is_due:
+        window_size = min(learner.accumulate, data.train.num_batches - position.batch)
+        result = train_step(learner, islice(batches, window_size))
+        records.add_step(learner, result)
+        if stop.take_save_request() or (plan.save_every_steps and position.step % plan.save_every_steps == 0):
+            records.save(learner, "last")
+        if clock.is_due():
+            report(clock.progress(learner, plan, result))
+
+
+class _Clock:
+    """Reports on a timer, so that no step waits for the screen or the device."""
+
+    def __init__(self, learner: Learner) -> None:
+        self.started = self.reported = time.monotonic()
+        self.samples = learner.position.samples
+
+    def is_due(self) -> bool:
+        now = time.monotonic()
+        if now - self.reported < REFRESH_S:
+            return False
+        self.reported = now
+        return True
+
+    def progress(self, learner: Learner, plan: Plan, result: StepResult) -> Progress:
+        position, means = learner.position, learner.meter.read()
+        return Progress(
+            epoch=position.epoch + 1,
+            epochs=plan.epochs,
+            step=position.step,
+            total_steps=plan.total_steps,
+            step_in_epoch=-(-position.batch // learner.accumulate),
+            steps_in_epoch=plan.steps_per_epoch,
+            loss=means["loss"],
+            accuracy=means.get("accuracy"),
+            lr=result.lrs[0],
+            samples_per_s=(position.samples - self.samples) / max(time.monotonic() - self.started, 1e-9),
+        )
+
+
+def _judge(learner: Learner, data: Data, plan: Plan, *, stop: StopRequest, report: Report) -> Row | None:
+    """The epoch's row of metrics, or None when a stop was asked for in the middle of the validation."""
+    row: Row = {
+        "epoch": learner.position.epoch + 1,
+        "step": learner.position.step,
+        "lr": learner.optimizer.param_groups[0]["lr"],
+    }
+    row |= {f"train_{name}": value for name, value in learner.meter.read().items()}
+    is_last = learner.position.epoch + 1 == plan.epochs or learner.position.step >= plan.total_steps
+    if data.val is not None and (is_last or (learner.position.epoch + 1) % plan.eval_every == 0):
+        models = {"val": learner.model} | ({"val_ema": learner.ema.model} if learner.ema else {})
+        for prefix, model in models.items():
+            means = evaluate(model, data.val, learner.scoring, stop=stop, report=report)
+            if means is None:
+                return None
+            row |= {f"{prefix}_{name}": value for name, value in means.items()}
+    return row
+
+
+def _finish_epoch(learner: Learner, plan: Plan, records: Records, row: Row, report: Report) -> bool:
+    """Take the row in, save, report; whether early stopping says stop."""
+    position = learner.position
+    position.epoch, position.batch = position.epoch + 1, 0
+    learner.meter.reset()
+    is_best = _is_best(learner, row)
+    if (value := row.get("val_loss")) is not None:
+        learner.rates.observe(value)
+    early = learner.early_stopping
+    stops = early is not None and (value := row.get(early.metric)) is not None and early.observe(value, position.epoch)
+    row |= {"train_s": round(learner.train_s, 3)}
+    learner.history.append(row)
+    records.add_epoch(learner, row)
+    is_end = stops or position.epoch >= plan.epochs or position.step >= plan.total_steps
+    names = ["last"] if is_end or position.epoch % plan.save_every_epochs == 0 else []
+    records.save(learner, *names, *(["best"] if is_best else []))
+    report(EpochDone(position.epoch, plan.epochs, row, is_best))
+    return stops
+
+
+def _is_best(learner: Learner, row: Row) -> bool:
+    value = row.get(learner.best.metric)
+    return value is not None and learner.best.observe(value, learner.position.epoch)

@@ -1,0 +1,79 @@
+"""Which values of a metric are better, and how long there has been no improvement."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_MORE_IS_BETTER = ("accuracy", "top5", "r2", "f1", "precision", "recall")
+
+
+def pick_mode(metric: str, mode: str = "auto") -> str:
+    """`min` or `max`; auto goes by the metric's name."""
+    if mode != "auto":
+        return mode
+    return "max" if metric.endswith(_MORE_IS_BETTER) else "min"
+
+
+def is_better(value: float, best: float | None, *, mode: str, min_delta: float = 0.0) -> bool:
+    """Whether a value improves on the best so far by more than `min_delta`; NaN never does."""
+    if math.isnan(value):
+        return False
+    if best is None or math.isnan(best):
+        return True
+    return value < best - min_delta if mode == "min" else value > best + min_delta
+
+
+@dataclass
+class BestSoFar:
+    """The best value of the metric that decides best.pt, and its epoch, counted from 1."""
+
+    metric: str
+    mode: str
+    value: float | None = None
+    epoch: int | None = None
+
+    def observe(self, value: float, epoch: int) -> bool:
+        """Take a value in; whether it is the best now. Of equal values the later one counts: it was trained for longer."""
+        if value != self.value and not is_better(value, self.value, mode=self.mode):
+            return False
+        self.value, self.epoch = value, epoch
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"metric": self.metric, "mode": self.mode, "value": self.value, "epoch": self.epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave, unless another metric decides now."""
+        if (state["metric"], state["mode"]) == (self.metric, self.mode):
+            self.value, self.epoch = state["value"], state["epoch"]
+
+
+@dataclass
+class EarlyStopping:
+    """Counts evaluations without improvement."""
+
+    metric: str
+    mode: str
+    patience: int
+    min_delta: float = 0.0
+    min_epochs: int = 0
+    best: float | None = None
+    num_bad: int = 0
+
+    def observe(self, value: float, epoch: int) -> bool:
+        """Take an evaluation in (`epoch` counts from 1); whether it is time to stop."""
+        if is_better(value, self.best, mode=self.mode, min_delta=self.min_delta):
+            self.best, self.num_bad = value, 0
+        else:
+            self.num_bad += 1
+        return self.num_bad >= self.patience and epoch >= self.min_epochs
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"best": self.best, "num_bad": self.num_bad}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.best, self.num_bad = state["best"], state["num_bad"]

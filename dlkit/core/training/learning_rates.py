@@ -1,0 +1,145 @@
+"""The learning rates of an optimizer while it trains: from dlkit's own curves, or from a torch scheduler by name."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from dlkit.config.quantities import parse_length
+from dlkit.config.schema import Schedule as ScheduleSection
+from dlkit.core.components import ComponentError, check_options, is_import_path, resolve
+from dlkit.registry import find_entry
+from dlkit.schedules import LearningRate, build_schedule
+
+
+class LearningRates(Protocol):
+    """Sets rates before each step. lr[k] is the value used by the k-th update, counted from 0."""
+
+    def set(self, optimizer: Optimizer, step: int) -> list[float]:
+        """Put the rates of this step into the optimizer's groups; the rates."""
+
+    def after_step(self) -> None:
+        """An update was made."""
+
+    def observe(self, metric: float) -> None:
+        """A validation gave this loss; only plateaus take notice."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+
+class CurveRates:
+    """Rates that are a pure function of the step (and of a plateau's past)."""
+
+    def __init__(self, learning_rate: LearningRate) -> None:
+        self._learning_rate = learning_rate
+
+    def set(self, optimizer: Optimizer, step: int) -> list[float]:
+        """Put the rates, and the momentum where it cycles, into the optimizer's groups."""
+        lrs = self._learning_rate.lrs(step)
+        momentum = self._learning_rate.momentum(step)
+        for group, lr in zip(optimizer.param_groups, lrs, strict=True):
+            group["lr"] = lr
+            if momentum is not None:
+                _set_momentum(group, momentum)
+        return lrs
+
+    def after_step(self) -> None:
+        """Nothing: the rate follows from the step."""
+
+    def observe(self, metric: float) -> None:
+        """Let a plateau see the metric."""
+        self._learning_rate.observe(metric)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of a plateau."""
+        return self._learning_rate.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._learning_rate.load_state_dict(state)
+
+
+def _set_momentum(group: dict[str, Any], momentum: float) -> None:
+    if "betas" in group:
+        group["betas"] = (momentum, *group["betas"][1:])
+    elif "momentum" in group:
+        group["momentum"] = momentum
+
+
+class TorchRates:
+    """A real torch scheduler, stepped once per update (`unit: step`) or after each epoch's last one (`unit: epoch`)."""
+
+    def __init__(self, scheduler: LRScheduler, optimizer: Optimizer, *, steps_per_unit: int) -> None:
+        self._scheduler = scheduler
+        self._optimizer = optimizer
+        self._steps_per_unit = steps_per_unit
+        self._num_steps = 0
+
+    def set(self, optimizer: Optimizer, step: int) -> list[float]:
+        """The rates that the scheduler has put into the groups."""
+        return [float(group["lr"]) for group in optimizer.param_groups]
+
+    def after_step(self) -> None:
+        """Step the scheduler when its unit is over."""
+        self._num_steps += 1
+        if self._num_steps % self._steps_per_unit == 0:
+            self._scheduler.step()
+
+    def observe(self, metric: float) -> None:
+        """Nothing: torch's plateau is dlkit's own curve `plateau`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scheduler's own state and the number of updates."""
+        return {"scheduler": self._scheduler.state_dict(), "num_steps": self._num_steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave; the rates themselves come back with the optimizer's state."""
+        self._scheduler.load_state_dict(state["scheduler"])
+        self._num_steps = int(state["num_steps"])
+
+
+def build_learning_rates(
+    section: ScheduleSection, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int
+) -> LearningRates:
+    """The learning rates of a config, for an optimizer whose groups hold `initial_lr`.
+
+    Raises ComponentError for unknown names and for options that the schedule does not take.
+    """
+    warmup_steps = parse_length(section.warmup).to_steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    entry = None if is_import_path(section.name) else find_entry("schedules", section.name)
+    if entry is None or not entry.is_ours:
+        return _torch_rates(section, optimizer, warmup_steps=warmup_steps, steps_per_epoch=steps_per_epoch)
+    schedule = build_schedule(
+        entry.name,
+        section.options,
+        unit=section.unit,
+        warmup_steps=warmup_steps,
+        warmup_from=section.warmup_from,
+        total_steps=total_steps,
+        steps_per_epoch=steps_per_epoch,
+    )
+    return CurveRates(LearningRate(schedule, [group["initial_lr"] for group in optimizer.param_groups]))
+
+
+def _torch_rates(
+    section: ScheduleSection, optimizer: Optimizer, *, warmup_steps: int, steps_per_epoch: int
+) -> TorchRates:
+    builder = resolve("schedules", section.name)
+    if warmup_steps:
+        raise ComponentError(
+            "warmup goes with dlkit's own curves, not with a scheduler class; see `dlkit list schedules`",
+            option="warmup",
+        )
+    check_options(builder, section.options, injected=("optimizer", "last_epoch", "verbose"))
+    for group in optimizer.param_groups:
+        group.pop("initial_lr", None)  # the scheduler notes it itself
+    try:
+        scheduler = builder(optimizer, **section.options)
+    except (TypeError, ValueError) as error:
+        raise ComponentError(f"{section.name} cannot be built: {error}") from error
+    return TorchRates(scheduler, optimizer, steps_per_unit=steps_per_epoch if section.unit == "epoch" else 1)

@@ -1,0 +1,112 @@
+"""Losses by name, with the weight that each batch carries.
+
+A window of micro-batches of unequal size has the gradient of the one big batch only if each mean is weighted by what it is a
+mean over: samples, or for class weights and ignored targets the sum of the weights. So a loss returns both.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dlkit.config.schema import Loss as LossSection
+from dlkit.core.components import ComponentError, check_options, is_import_path, resolve
+from dlkit.core.data.contract import DataInfo
+
+_TAKES_CLASS_INDICES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
+_DEFAULTS = {"classification": "cross_entropy", "regression": "mse"}
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss that also tells its weight. `num_classes` is set where class indices have to become one-hot rows."""
+
+    function: Callable[[Tensor, Tensor], Tensor]
+    name: str
+    num_classes: int | None = None
+    class_weights: Tensor | None = None
+    ignore_index: int | None = None
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | float]:
+        """The mean over the batch, and the weight of that mean (the number of samples, unless classes have weights)."""
+        if self.num_classes is not None and not targets.is_floating_point():
+            targets = F.one_hot(targets, self.num_classes).to(outputs.dtype)
+        return self.function(outputs, targets), self._weight(targets)
+
+    def _weight(self, targets: Tensor) -> Tensor | float:
+        if targets.is_floating_point():
+            return float(len(targets))
+        kept = targets if self.ignore_index is None else targets[targets != self.ignore_index]
+        if self.class_weights is not None:
+            return self.class_weights[kept].sum()
+        return float(len(kept))
+
+
+def build_loss(section: LossSection, info: DataInfo, *, targets: Callable[[], Tensor], device: torch.device) -> Loss:
+    """The loss of a config. `targets` gives the training targets when class weights have to be counted.
+
+    Raises ComponentError for unknown names and options, and for a loss that does not suit the task.
+    """
+    name = _DEFAULTS[info.task] if section.name == "auto" else section.name
+    builder = resolve("losses", name)
+    weights = _class_weights(section, info, targets, device)
+    options: dict[str, Any] = dict(section.options)
+    if not isinstance(builder, type):
+        # a plain function of (outputs, targets), its options bound by keyword
+        check_options(builder, options, injected=_leading_arguments(builder))
+        return Loss(lambda outputs, targets: builder(outputs, targets, **options), name)
+    check_options(
+        builder, options, injected=("weight", "size_average", "reduce", "reduction"), also_known=("class_weights",)
+    )
+    if weights is not None:
+        options["weight"] = weights
+    if builder is nn.KLDivLoss:
+        options["reduction"] = "batchmean"  # its `mean` divides by elements and is not the divergence, as torch warns
+    module = builder(**options).to(device)
+    return _wrap(module, name, info, class_weights=weights)
+
+
+def _leading_arguments(builder: Callable[..., Any]) -> tuple[str, ...]:
+    import inspect
+
+    return tuple(inspect.signature(builder).parameters)[:2]
+
+
+def _wrap(module: nn.Module, name: str, info: DataInfo, *, class_weights: Tensor | None) -> Loss:
+    wants_indices = isinstance(module, _TAKES_CLASS_INDICES)
+    if wants_indices and info.task == "regression":
+        raise ComponentError(
+            f"{name} needs class labels, but the targets are numbers; use mse, or set task: classification"
+        )
+    is_torch_loss = type(module).__module__.startswith("torch.nn")
+    one_hot = info.task == "classification" and is_torch_loss and not wants_indices
+    ignored = getattr(module, "ignore_index", None) if wants_indices else None
+    return Loss(
+        module,
+        name,
+        num_classes=info.num_outputs if one_hot else None,
+        class_weights=class_weights,
+        ignore_index=ignored if ignored is not None and ignored >= 0 else None,
+    )
+
+
+def _class_weights(
+    section: LossSection, info: DataInfo, targets: Callable[[], Tensor], device: torch.device
+) -> Tensor | None:
+    if section.class_weights is None:
+        return None
+    name = _DEFAULTS[info.task] if section.name == "auto" else section.name
+    if is_import_path(name) or not issubclass(resolve("losses", name), nn.CrossEntropyLoss | nn.NLLLoss):  # type: ignore[arg-type]
+        raise ComponentError(f"class_weights belong to cross_entropy, not to {name}", option="class_weights")
+    if section.class_weights == "balanced":
+        counts = torch.bincount(targets(), minlength=info.num_outputs).clamp(min=1).double()
+        inverse = counts.sum() / counts
+        return (inverse / inverse.mean()).float().to(device)
+    if len(section.class_weights) != info.num_outputs:
+        raise ComponentError(
+            f"{len(section.class_weights)} class weights for {info.num_outputs} classes", option="class_weights"
+        )
+    return torch.tensor(section.class_weights, device=device)

@@ -1,0 +1,37 @@
+"""Running out of memory, told in words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from dlkit.config.schema import Config
+from dlkit.errors import OutOfResource
+
+
+@contextmanager
+def explain_out_of_memory(config: Config) -> Iterator[None]:
+    """Turn torch's out-of-memory errors into OutOfResource with settings that need less and train the same."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfResource(f"out of memory: {str(error).strip().splitlines()[0]}\n{_advice(config)}") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is torch's, on any device, or python's way of saying that memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
+
+
+def _advice(config: Config) -> str:
+    batch_size, accumulate = config.data.batch_size, config.train.accumulate
+    tips = []
+    if batch_size > 1:
+        tips.append(
+            f"data.batch_size={max(batch_size // 2, 1)} train.accumulate={accumulate * 2} trains the same in half the activations"
+        )
+    if not config.train.gradient_checkpointing:
+        tips.append("train.gradient_checkpointing=true trades time for memory")
+    return "; ".join(tips)

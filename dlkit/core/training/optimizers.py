@@ -1,0 +1,155 @@
+"""Optimizers by name, and which parameters get weight decay, a learning rate of their own, or none at all."""
+
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from dlkit.config.schema import Optimizer as OptimizerSection
+from dlkit.config.schema import ParameterGroup
+from dlkit.config.suggest import closest
+from dlkit.core.components import Builder, ComponentError, check_options, resolve
+
+SGD_LR = 0.05
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A parameter with the settings that it is trained with."""
+
+    name: str
+    parameter: nn.Parameter
+    group: str
+    lr_mult: float
+    weight_decay: float | None
+
+
+def freeze_matching(model: nn.Module, groups: Iterable[ParameterGroup]) -> list[str]:
+    """Turn gradients off for parameters in groups with `freeze`; their names. The first group that matches decides."""
+    frozen = []
+    for name, parameter in model.named_parameters():
+        group = _first_match(name, list(groups))
+        if group is not None and group.freeze:
+            parameter.requires_grad_(False)
+            frozen.append(name)
+    return frozen
+
+
+def frozen_norms(model: nn.Module) -> list[nn.Module]:
+    """Batch norms whose own parameters are all frozen; they stay in evaluation mode, so that their statistics stay too."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    return [
+        norm
+        for norm in norms
+        if (own := list(norm.parameters())) and not any(parameter.requires_grad for parameter in own)
+    ]
+
+
+def build_optimizer(section: OptimizerSection, model: nn.Module) -> Optimizer:
+    """The optimizer of a config over the model's trainable parameters, in named groups.
+
+    Every group holds `name`, `initial_lr` (its peak learning rate) and the options it differs in. Raises ComponentError for
+    unknown names and options, for a glob that matches nothing, and when nothing is left to train.
+    """
+    builder = resolve("optimizers", section.name)
+    also_known = [name for name in type(section).model_fields if name != "name"]
+    check_options(builder, section.options, injected=("params", "lr"), also_known=also_known)
+    members = _members(section, model)
+    if not members:
+        raise ComponentError("nothing to train: every parameter is frozen", option="groups")
+    lr = pick_lr(section, builder)
+    parameter_groups = [_group(name, group, lr) for name, group in _by_settings(members).items()]
+    if "weight_decay" not in inspect.signature(builder).parameters:
+        for group in parameter_groups:
+            group.pop("weight_decay", None)
+    try:
+        optimizer: Optimizer = builder(parameter_groups, lr=lr, **section.options)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ComponentError(f"{section.name} cannot be built: {error}") from error
+    return optimizer
+
+
+def pick_lr(section: OptimizerSection, builder: Builder | None = None) -> float:
+    """The learning rate of a config; `auto` is torch's default for the class, for SGD 0.05."""
+    if section.lr != "auto":
+        return section.lr
+    builder = builder or resolve("optimizers", section.name)
+    if builder.__name__ == "SGD":
+        return SGD_LR
+    lr = inspect.signature(builder).parameters["lr"].default
+    if not isinstance(lr, int | float):
+        raise ComponentError(f"{section.name} has no default learning rate; set it", option="lr")
+    return float(lr)
+
+
+def _first_match(name: str, groups: list[ParameterGroup]) -> ParameterGroup | None:
+    return next((group for group in groups if any(fnmatchcase(name, glob) for glob in _globs(group))), None)
+
+
+def _globs(group: ParameterGroup) -> list[str]:
+    return [group.match] if isinstance(group.match, str) else group.match
+
+
+def check_groups(section: OptimizerSection, model: nn.Module) -> None:
+    """Raise ComponentError for a glob that matches no parameter."""
+    names = [name for name, _ in model.named_parameters()]
+    for group in section.groups:
+        for glob in _globs(group):
+            if not any(fnmatchcase(name, glob) for name in names):
+                near = closest(glob, names) or names[:3]
+                raise ComponentError(
+                    f"{glob!r} matches no parameter; there are, for example, {', '.join(near)}", option="groups"
+                )
+
+
+def _members(section: OptimizerSection, model: nn.Module) -> list[Member]:
+    without_decay = set() if section.decay_norm_bias else {id(parameter) for parameter in _norm_and_bias(model)}
+    members = []
+    for name, parameter in model.named_parameters():  # each shared parameter once
+        if not parameter.requires_grad:
+            continue
+        group = _first_match(name, section.groups)
+        decay = group.weight_decay if group else None
+        if id(parameter) in without_decay:
+            decay = 0.0
+        label = "all" if group is None else _globs(group)[0]
+        members.append(Member(name, parameter, label, group.lr_mult if group else 1.0, decay))
+    return members
+
+
+def _norm_and_bias(model: nn.Module) -> list[nn.Parameter]:
+    """Parameters of norm layers, and every vector or scalar: by type and shape, since names differ between libraries."""
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    norms = [
+        parameter
+        for module in model.modules()
+        if isinstance(module, _NORMS)
+        for parameter in module.parameters(recurse=False)
+    ]
+    return vectors + norms
+
+
+def _by_settings(members: list[Member]) -> dict[str, list[Member]]:
+    groups: dict[str, list[Member]] = {}
+    for member in members:
+        suffix = " (no decay)" if member.weight_decay == 0.0 else ""
+        groups.setdefault(member.group + suffix, []).append(member)
+    return groups
+
+
+def _group(name: str, members: list[Member], lr: float) -> dict[str, Any]:
+    first = members[0]
+    group: dict[str, Any] = {
+        "params": [member.parameter for member in members],
+        "name": name,
+        "lr": lr * first.lr_mult,
+        "initial_lr": lr * first.lr_mult,
+    }
+    if first.weight_decay is not None:
+        group["weight_decay"] = first.weight_decay
+    return group

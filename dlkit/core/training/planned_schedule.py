@@ -1,0 +1,54 @@
+"""The schedule that a config will train with, for looking at it without building the model."""
+
+from dlkit.config.loaded import LoadedConfig
+from dlkit.config.quantities import parse_length
+from dlkit.core.components import ComponentError
+from dlkit.core.data.build import build_data
+from dlkit.core.devices import pick_device
+from dlkit.core.training.optimizers import pick_lr
+from dlkit.core.training.setup import at_section, plan_steps
+from dlkit.core.training.torch_schedules import build_torch_schedule
+from dlkit.events import Report, ignore
+from dlkit.registry import find_entry
+from dlkit.schedules import Schedule, build_schedule
+from dlkit.schedules.curves import Constant
+
+
+def plan_schedule(
+    loaded: LoadedConfig, *, num_batches: int | None = None, report: Report = ignore
+) -> tuple[Schedule, float]:
+    """The schedule and the base rate of a config. `num_batches` of an epoch are counted from the data unless given.
+
+    Raises ConfigError at the key at fault, or DataError.
+    """
+    config = loaded.config
+    with at_section(loaded, "optimizer"):
+        lr = pick_lr(config.optimizer)
+    if num_batches is None:
+        num_batches = build_data(
+            loaded, device=pick_device(config.runtime.device), seed=config.seed, report=report
+        ).train.num_batches
+    plan = plan_steps(config, num_batches)
+    with at_section(loaded, "schedule"):
+        return _build(loaded, lr, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch), lr
+
+
+def _build(loaded: LoadedConfig, lr: float, *, total_steps: int, steps_per_epoch: int) -> Schedule:
+    section = loaded.config.schedule
+    warmup_steps = parse_length(section.warmup).to_steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    entry = find_entry("schedules", section.name)
+    if entry is not None and entry.is_ours:
+        return build_schedule(
+            entry.name,
+            section.options,
+            unit=section.unit,
+            warmup_steps=warmup_steps,
+            warmup_from=section.warmup_from,
+            total_steps=total_steps,
+            steps_per_epoch=steps_per_epoch,
+        )
+    if warmup_steps:
+        raise ComponentError("warmup goes with dlkit's own curves, not with a scheduler class", option="warmup")
+    unit = "epoch" if section.unit == "epoch" else "step"
+    frame = Schedule(section.name, Constant(), unit, total_steps, steps_per_epoch)
+    return build_torch_schedule(section.name, section.options, frame, base_lrs=[lr])

@@ -1,0 +1,114 @@
+"""One batch through the model and the loss before anything is written, so that misfits are told in words, not by a traceback."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlkit.config.loaded import LoadedConfig
+from dlkit.core.data.contract import Batch, DataInfo, Split
+from dlkit.core.evaluation.evaluate import Scoring
+from dlkit.errors import ConfigError, DlkitError
+
+_CHANNELS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm)
+
+
+def check_first_batch(model: nn.Module, split: Split, scoring: Scoring, info: DataInfo, loaded: LoadedConfig) -> None:
+    """Run the first batch in evaluation mode. Raises ConfigError naming the layer, or the loss, that it does not fit."""
+    batch = next(iter(split.batches()))
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), scoring.precision.autocast():
+            outputs = _forward(model, scoring.arrange(batch.inputs), loaded)
+            _check_outputs(outputs, batch, info, loaded)
+            _loss(scoring, outputs, batch, loaded)
+    finally:
+        model.train(was_training)
+
+
+def _forward(model: nn.Module, inputs: Tensor, loaded: LoadedConfig) -> Any:
+    with _deepest_module(model) as trail:
+        try:
+            return model(inputs)
+        except DlkitError:
+            raise
+        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
+            if "allocate" in str(error) or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise _misfit(inputs, trail, error, loaded) from error
+
+
+@contextmanager
+def _deepest_module(model: nn.Module) -> Iterator[list[tuple[str, nn.Module, Any]]]:
+    """Follow a forward pass: afterwards, or when it fails, the list ends with the innermost module that was entered."""
+    trail: list[tuple[str, nn.Module, Any]] = []
+    handles = []
+    for name, module in model.named_modules():
+
+        def enter(module: nn.Module, inputs: Any, name: str = name) -> None:
+            trail.append((name, module, inputs[0] if inputs else None))
+
+        handles.append(module.register_forward_pre_hook(enter))
+        handles.append(module.register_forward_hook(lambda module, inputs, output: trail.pop() and None))
+    try:
+        yield trail
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _misfit(
+    inputs: Tensor, trail: list[tuple[str, nn.Module, Any]], error: Exception, loaded: LoadedConfig
+) -> ConfigError:
+    name, module, value = trail[-1] if trail else ("", None, inputs)
+    got = tuple(value.shape[1:]) if isinstance(value, Tensor) else None
+    where = f"layer {name!r} ({type(module).__name__})" if name else "the network"
+    sample = "x".join(map(str, inputs.shape[1:]))
+    reason = _channel_reason(module, value) or str(error).strip().splitlines()[0]
+    shape = f" of shape {'x'.join(map(str, got))}" if got else ""
+    return loaded.error(("model",), f"a sample of {sample} does not fit: {where} got an input{shape}: {reason}")
+
+
+def _channel_reason(module: nn.Module | None, value: Any) -> str | None:
+    if not isinstance(value, Tensor) or value.ndim < 2:
+        return None
+    if isinstance(module, _CHANNELS):
+        expected = int(getattr(module, "in_channels", getattr(module, "num_features", 0)))
+        if expected != value.shape[1]:
+            return f"it expects {expected} channels, not {value.shape[1]}"
+    if isinstance(module, nn.Linear) and module.in_features != value.shape[-1]:
+        return f"it expects {module.in_features} features, not {value.shape[-1]}"
+    return None
+
+
+def _check_outputs(outputs: Any, batch: Batch, info: DataInfo, loaded: LoadedConfig) -> None:
+    expected = (len(batch.inputs), info.num_outputs)
+    if not isinstance(outputs, Tensor):
+        raise loaded.error(
+            ("model",),
+            f"the network returns a {type(outputs).__name__}; a tensor of shape (N, {info.num_outputs}) is needed",
+        )
+    if tuple(outputs.shape) != expected:
+        what = "classes" if info.task == "classification" else "target columns"
+        got = ", ".join(map(str, outputs.shape[1:]))
+        raise loaded.error(
+            ("model",),
+            f"the network gives (N, {got}) for a batch of N; the data has {info.num_outputs} {what}, so (N, {info.num_outputs}) is needed",
+        )
+
+
+def _loss(scoring: Scoring, outputs: Tensor, batch: Batch, loaded: LoadedConfig) -> None:
+    try:
+        loss, _ = scoring.loss(outputs, batch.targets)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise loaded.error(
+            ("loss",), f"{scoring.loss.name} cannot take these targets: {str(error).strip().splitlines()[0]}"
+        ) from error
+    if not isinstance(loss, Tensor) or loss.ndim != 0:
+        got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise loaded.error(
+            ("loss",), f"{scoring.loss.name} gives {got}; the mean over the batch, one number, is needed"
+        )

@@ -1,0 +1,82 @@
+"""Going on with a run: which one, and whether the config still describes it."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dlkit.core.training.setup import Job
+from dlkit.errors import FileRefused, UsageError
+from dlkit.events import Note, Report
+
+# sections and keys that may differ between a run and its continuation: they do not change what is computed, or are
+# asked for on purpose
+_FREE = {
+    "name", "train.epochs", "train.max_steps", "train.max_time", "train.early_stop", "train.on_nan",
+    "checkpoint", "log", "runtime", "eval", "data.num_workers", "data.pin_memory", "data.persistent_workers",
+    "data.prefetch_factor", "data.root", "data.download", "data.scan", "data.eval_batch_size",
+}  # fmt: skip
+
+
+def find_run_to_resume(parent: Path, name: str) -> Path:
+    """The newest run folder of this name that holds a checkpoint. Raises UsageError when there is none."""
+    runs = [path.parent.parent for path in parent.glob(f"{name}-*/checkpoints/last.pt")]
+    runs = [path for path in runs if path.name.removeprefix(name + "-").isdigit()]
+    if not runs:
+        raise UsageError(f"nothing to resume: no {parent}/{name}-NNN holds checkpoints/last.pt")
+    return max(runs, key=lambda path: int(path.name.removeprefix(name + "-")))
+
+
+def check_same_run(checkpoint: Mapping[str, Any], path: Path, job: Job, report: Report) -> None:
+    """Compare the config with the checkpoint's. Raises UsageError when the run would become another one."""
+    saved = dict(_flatten(checkpoint["config"]))
+    current = dict(_flatten(job.config.model_dump(mode="json")))
+    changed = sorted(key for key in saved.keys() | current.keys() if saved.get(key) != current.get(key))
+    breaking = [key for key in changed if not _is_free(key)]
+    if breaking:
+        lines = "\n".join(
+            f"  {key}: {saved.get(key)!r} in the checkpoint, {current.get(key)!r} now" for key in breaking
+        )
+        raise UsageError(
+            f"{path} belongs to another run:\n{lines}\nGive the run's own config, or start a new run with model.weights={path}"
+        )
+    for key in changed:
+        if key in {"train.epochs", "train.max_steps"}:
+            report(
+                Note(
+                    f"{key} was {saved.get(key)!r} and is {current.get(key)!r}: the schedule is stretched over the new length from here on"
+                )
+            )
+    if checkpoint["spec"]["input"] != job.data.info.to_dict():
+        raise FileRefused(path, "the data changed since this run was saved (classes, sizes or statistics differ)")
+    _note_differences(checkpoint["spec"]["provenance"], report)
+
+
+def _is_free(key: str) -> bool:
+    parts = key.split(".")
+    return any(".".join(parts[:length]) in _FREE for length in range(1, len(parts) + 1))
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def _note_differences(provenance: Mapping[str, Any], report: Report) -> None:
+    if provenance.get("torch") != torch.__version__.split("+")[0]:
+        report(
+            Note(
+                f"saved with torch {provenance.get('torch')}, this is {torch.__version__}: the last bits of results may differ"
+            )
+        )
+    if provenance.get("threads") not in (None, torch.get_num_threads()):
+        report(
+            Note(
+                f"saved with {provenance['threads']} CPU threads, now {torch.get_num_threads()} of {os.cpu_count()}: last bits may differ"
+            )
+        )

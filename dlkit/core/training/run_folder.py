@@ -1,0 +1,151 @@
+"""The run folder: a name that is never reused silently, a lock while it is in use, and what goes where."""
+
+import fcntl
+import os
+import platform
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from dlkit import __version__
+from dlkit.core.files import write_json, write_text
+from dlkit.errors import OutputError
+
+
+@dataclass
+class RunFolder:
+    """A run folder that this process holds the lock of."""
+
+    path: Path
+    _lock: int
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where last.pt and best.pt lie."""
+        return self.path / "checkpoints"
+
+    @property
+    def model_path(self) -> Path:
+        """The exported model file."""
+        return self.path / "model.pt"
+
+    def write_facts(self, **facts: Any) -> None:
+        """Add to run.json and write it."""
+        self.facts |= facts
+        write_json(self.path / "run.json", self.facts)
+
+    def write_configs(self, *, given: str | None, resolved: str) -> None:
+        """Keep the config as it was given and as it was resolved."""
+        if given is not None:
+            write_text(self.path / "config.yaml", given)
+        write_text(self.path / "config.resolved.yaml", resolved)
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        os.close(self._lock)
+
+
+def create_run_folder(*, out: Path | None, parent: Path, name: str) -> RunFolder:
+    """Make `parent/name-NNN` with the next free number, or exactly `out`.
+
+    Raises OutputError when the folder cannot be made or written to, or when `out` holds a run already.
+    """
+    if out is None:
+        return _open_folder(_next_free(parent, name))
+    if (out / "run.json").exists():
+        raise OutputError(f"{out} holds a run already; continue it with --resume, or give another --out")
+    _make(out)
+    return _open_folder(out)
+
+
+def _next_free(parent: Path, name: str) -> Path:
+    _make(parent)
+    taken = [
+        int(entry.name.removeprefix(name + "-"))
+        for entry in parent.glob(f"{name}-*")
+        if entry.name.removeprefix(name + "-").isdigit()
+    ]
+    number = max(taken, default=0) + 1
+    while True:
+        path = parent / f"{name}-{number:03d}"
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot make the run folder: {error.strerror}; choose another with --out or runtime.out"
+            ) from None
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot make this folder: {error.strerror}; choose another with --out or runtime.out"
+        ) from None
+
+
+def reopen_run_folder(path: Path) -> RunFolder:
+    """Take the lock of a run folder that exists. Raises OutputError when another process has it."""
+    return _open_folder(path)
+
+
+def _open_folder(path: Path) -> RunFolder:
+    try:
+        (path / "checkpoints").mkdir(exist_ok=True)
+        lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot write here: {error.strerror}; choose another folder with --out or runtime.out"
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(lock, 200).decode(errors="replace").strip()
+        os.close(lock)
+        raise OutputError(f"{path} is in use by another run ({holder or 'unknown'})") from None
+    os.ftruncate(lock, 0)
+    os.write(lock, f"pid {os.getpid()} on {socket.gethostname()} since {now()}".encode())
+    return RunFolder(path, lock)
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions and host, for run.json and the model file."""
+    return {
+        "dlkit": __version__,
+        "python": platform.python_version(),
+        "torch": metadata.version("torch"),
+        "torchvision": metadata.version("torchvision"),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "argv": list(sys.argv),
+    }
+
+
+def check_writable(parent: Path) -> None:
+    """Raise OutputError when runs cannot be written below this folder; makes nothing that stays."""
+    existing = parent
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"{parent}: cannot write here; choose another folder with --out or runtime.out")
+
+
+def summary_of(facts: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+    """What summary.json holds."""
+    return {"schema": "dlkit.train/1", "name": facts.get("name"), "status": facts.get("status")} | dict(results)

@@ -1,0 +1,269 @@
+"""From a checked config to everything that a run needs, with every `auto` made plain."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from dlkit.config.loaded import LoadedConfig
+from dlkit.config.places import Path as KeyPath
+from dlkit.config.schema import Config, Normalization, Segments
+from dlkit.config.schema import Data as DataSection
+from dlkit.core.components import ComponentError
+from dlkit.core.data.build import build_data
+from dlkit.core.data.contract import Data, DataInfo
+from dlkit.core.data.splits import pick_eval_batch_size, pick_loader_options
+from dlkit.core.data.store import MemorySplit
+from dlkit.core.devices import pick_device
+from dlkit.core.evaluation.evaluate import Scoring
+from dlkit.core.models.arch import Arch
+from dlkit.core.models.build import build_model, plan_arch
+from dlkit.core.models.checkpointing import enable_checkpointing
+from dlkit.core.models.weights import WeightsReport, load_initial_weights
+from dlkit.core.training.ema import Ema
+from dlkit.core.training.fit import Plan
+from dlkit.core.training.improvement import BestSoFar, EarlyStopping, pick_mode
+from dlkit.core.training.learner import Learner
+from dlkit.core.training.learning_rates import build_learning_rates
+from dlkit.core.training.losses import build_loss
+from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching, pick_lr
+from dlkit.core.training.precision import Precision, pick_precision
+from dlkit.core.training.random_state import seed_everything
+from dlkit.core.training.records import metric_columns
+from dlkit.errors import ConfigError, UsageError
+from dlkit.events import Note, Report
+
+MOST_STEP_LINES = 10_000
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run, built and ready: `loaded.config` has no `auto` left that matters."""
+
+    loaded: LoadedConfig
+    device: torch.device
+    data: Data
+    arch: Arch
+    learner: Learner
+    plan: Plan
+    columns: tuple[str, ...]
+
+    @property
+    def config(self) -> Config:
+        """The resolved config."""
+        return self.loaded.config
+
+
+def build_job(loaded: LoadedConfig, *, report: Report) -> Job:
+    """Build data, model, loss, optimizer and schedule. Raises ConfigError at the key at fault, or DataError."""
+    config = loaded.config
+    device = pick_device(config.runtime.device)
+    seed_everything(config.seed)
+    data = build_data(loaded, device=device, seed=config.seed, report=report)
+    arch, model = _build_model(loaded, data.info, device, report)
+    precision = pick_precision(config.train.amp, device)
+    if precision.note:
+        report(Note(precision.note))
+    scoring = _build_scoring(loaded, data, model, precision)
+    _prepare_model(loaded, model, scoring, report)
+    plan = plan_steps(config, data.train.num_batches)
+    columns = metric_columns(
+        is_classification=scoring.is_classification, has_val=data.val is not None, has_ema=config.ema is not None
+    )
+    learner = _build_learner(loaded, model, scoring, plan, columns)
+    resolved = _resolve(config, data, arch, learner, plan)
+    return Job(replace(loaded, config=resolved), device, data, arch, learner, plan, tuple(columns))
+
+
+@contextmanager
+def at_section(loaded: LoadedConfig, *path: str | int) -> Iterator[None]:
+    """Put a place to errors about a component: the key of its option where one is known, else the section."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except UsageError as error:
+        option = error.option if isinstance(error, ComponentError) else None
+        below = [int(part) if part.isdigit() else part for part in option.split(".")] if option else []
+        raise loaded.error((*path, *below), str(error), at="key" if below else "value") from error
+
+
+def _build_model(loaded: LoadedConfig, info: DataInfo, device: torch.device, report: Report) -> tuple[Arch, nn.Module]:
+    section = loaded.config.model
+    with at_section(loaded, "model"):
+        arch = plan_arch(section, input_size=info.input_size, num_outputs=info.num_outputs)
+        model = build_model(arch, allow_user=True)
+        if section.weights is not None:
+            report(Note(_describe_weights(section.weights, load_initial_weights(model, arch, section.weights))))
+    return arch, model.to(device)
+
+
+def _describe_weights(source: str, loaded: WeightsReport) -> str:
+    parts = [f"{loaded.num_loaded} tensors from {source}"]
+    if loaded.head:
+        parts.append(f"new head, for another number of classes: {', '.join(loaded.head)}")
+    if loaded.fitted:
+        parts.append(f"fitted to the input channels: {', '.join(loaded.fitted)}")
+    if loaded.ignored:
+        parts.append(f"not used: {len(loaded.ignored)} tensors of auxiliary heads")
+    return "; ".join(parts)
+
+
+def _build_scoring(loaded: LoadedConfig, data: Data, model: nn.Module, precision: Precision) -> Scoring:
+    config = loaded.config
+    with at_section(loaded, "loss"):
+        loss = build_loss(config.loss, data.info, targets=data.train.sample_targets, device=precision.device)
+    use_channels_last = _use_channels_last(config.train.channels_last, model, precision)
+    return Scoring(loss, precision, data.info.task == "classification", use_channels_last and data.info.kind == "image")
+
+
+def _use_channels_last(setting: bool | str, model: nn.Module, precision: Precision) -> bool:
+    """`auto` is on where convolutions run faster in it: on CPUs (benchmarks/channels_last.py) and on CUDA in half precision."""
+    if isinstance(setting, bool):
+        return setting
+    has_convolutions = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    is_faster = precision.device.type == "cpu" or (precision.device.type == "cuda" and precision.name != "fp32")
+    return has_convolutions and is_faster
+
+
+def _prepare_model(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, report: Report) -> None:
+    """What changes how the model computes, but not its parameters."""
+    config = loaded.config
+    if scoring.channels_last:
+        model.to(memory_format=torch.channels_last)
+    setting = config.train.gradient_checkpointing
+    if setting:
+        with at_section(loaded, "train", "gradient_checkpointing"):
+            num_wrapped = enable_checkpointing(model, setting.segments if isinstance(setting, Segments) else setting)
+        report(Note(f"gradient checkpointing recomputes {num_wrapped} modules in the backward pass"))
+    with at_section(loaded, "optimizer"):
+        check_groups(config.optimizer, model)
+    if frozen := freeze_matching(model, config.optimizer.groups):
+        report(Note(f"frozen: {len(frozen)} parameter tensors ({frozen[0]} ... {frozen[-1]})"))
+    if config.train.compile:
+        mode = config.train.compile if isinstance(config.train.compile, str) else None
+        model.compile(mode=mode)  # in place, so that names in the state dict stay as they are
+
+
+def plan_steps(config: Config, num_batches: int) -> Plan:
+    """How long a run is, with so many micro-batches to an epoch."""
+    steps_per_epoch = -(-num_batches // config.train.accumulate)
+    total_steps = config.train.epochs * steps_per_epoch
+    epochs = config.train.epochs
+    if config.train.max_steps is not None and config.train.max_steps < total_steps:
+        total_steps = config.train.max_steps
+        epochs = -(-total_steps // steps_per_epoch)
+    return Plan(
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        eval_every=config.eval.every,
+        save_every_epochs=config.checkpoint.every_epochs,
+        save_every_steps=config.checkpoint.every_steps,
+    )
+
+
+def _build_learner(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, plan: Plan, columns: list[str]) -> Learner:
+    config = loaded.config
+    with at_section(loaded, "optimizer"):
+        optimizer = build_optimizer(config.optimizer, model)
+    with at_section(loaded, "schedule"):
+        rates = build_learning_rates(
+            config.schedule, optimizer, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
+        )
+    metric = _pick_metric(loaded, columns)
+    ema = config.ema
+    return Learner(
+        model=model,
+        scoring=scoring,
+        optimizer=optimizer,
+        rates=rates,
+        best=BestSoFar(metric, pick_mode(metric, config.checkpoint.mode)),
+        early_stopping=_build_early_stopping(loaded, columns),
+        ema=Ema(model, decay=ema.decay, warmup=ema.warmup, every=ema.every) if ema else None,
+        clip=config.train.clip,
+        accumulate=config.train.accumulate,
+        on_nan=config.train.on_nan,
+    )
+
+
+def _pick_metric(loaded: LoadedConfig, columns: list[str]) -> str:
+    metric = loaded.config.checkpoint.metric
+    if metric == "auto":
+        wanted = ("val_ema_accuracy", "val_accuracy", "val_ema_loss", "val_loss", "train_loss")
+        return next(name for name in wanted if name in columns)
+    return _known_metric(loaded, ("checkpoint", "metric"), metric, columns)
+
+
+def _build_early_stopping(loaded: LoadedConfig, columns: list[str]) -> EarlyStopping | None:
+    section = loaded.config.train.early_stop
+    if section is None:
+        return None
+    metric = _known_metric(loaded, ("train", "early_stop", "metric"), section.metric, columns)
+    return EarlyStopping(
+        metric, pick_mode(metric, section.mode), section.patience, section.min_delta, section.min_epochs
+    )
+
+
+def _known_metric(loaded: LoadedConfig, path: KeyPath, metric: str, columns: list[str]) -> str:
+    name = metric.replace("/", "_")
+    known = [column for column in columns if column.startswith(("train_", "val_")) and column != "train_s"]
+    if name not in known:
+        raise loaded.error(path, f"this run has no metric {metric!r}; it has {', '.join(known)}")
+    return name
+
+
+def _resolve(config: Config, data: Data, arch: Arch, learner: Learner, plan: Plan) -> Config:
+    """The config with every `auto` replaced by what it became."""
+    info = data.info
+    precision = learner.scoring.precision
+    early = learner.early_stopping
+    train: dict[str, Any] = {
+        "amp": "off" if precision.name == "fp32" else precision.name,
+        "channels_last": learner.scoring.channels_last,
+        "early_stop": config.train.early_stop.model_copy(update={"metric": early.metric, "mode": early.mode})
+        if early and config.train.early_stop
+        else None,
+    }
+    model: dict[str, Any] = {
+        "num_classes": info.num_outputs,
+        "in_channels": arch.options.get("in_channels", info.input_size[0]),
+    }
+    updates: dict[str, dict[str, Any]] = {
+        "model": model,
+        "loss": {"name": learner.scoring.loss.name},
+        "optimizer": {"lr": pick_lr(config.optimizer)},
+        "train": train,
+        "checkpoint": {"metric": learner.best.metric, "mode": learner.best.mode},
+        "log": {"every": _pick_log_every(config, plan)},
+        "runtime": {"device": str(precision.device)},
+    }
+    sections = {name: getattr(config, name).model_copy(update=values) for name, values in updates.items()}
+    return config.model_copy(
+        update=sections | {"task": info.task, "data": _resolve_data(config.data, data, precision.device)}
+    )
+
+
+def _resolve_data(section: DataSection, data: Data, device: torch.device) -> DataSection:
+    info = data.info
+    loader = pick_loader_options(section, device)
+    normalize = Normalization(mean=list(info.mean), std=list(info.std)) if info.mean and info.std else "none"
+    return section.model_copy(
+        update={
+            "normalize": normalize,
+            "cache": "memory" if isinstance(data.train, MemorySplit) else "none",
+            "eval_batch_size": pick_eval_batch_size(section),
+            "num_workers": loader.num_workers,
+            "pin_memory": loader.pin_memory,
+            "persistent_workers": loader.persistent_workers,
+        }
+    )
+
+
+def _pick_log_every(config: Config, plan: Plan) -> int:
+    if config.log.every != "auto":
+        return config.log.every
+    return -(-plan.total_steps // MOST_STEP_LINES)

@@ -1,0 +1,79 @@
+"""Events as plain lines of text, for train.log and for consoles that are no terminals."""
+
+from dlkit.events import EpochDone, Event, Note, Progress, RunStarted, Saved, Tested
+
+
+def line_of(event: Event) -> str | None:
+    """The event in a line (RunStarted takes several), or None for events that only move a progress bar."""
+    match event:
+        case Note():
+            return f"note: {event.text}"
+        case RunStarted():
+            return "\n".join(start_lines(event))
+        case Progress():
+            return progress_line(event)
+        case EpochDone():
+            return epoch_line(event)
+        case Tested():
+            return f"{event.split}: " + "  ".join(metric_text(name, value) for name, value in event.metrics.items())
+        case Saved(what="model"):
+            return f"saved {event.path}"
+    return None
+
+
+def start_lines(event: RunStarted) -> list[str]:
+    """What is trained on what, where, and for how long."""
+    trainable = "" if event.num_trainable == event.num_parameters else f" ({event.num_trainable:,} trainable)"
+    splits = ", ".join(f"{count:,} {name}" for name, count in event.split_sizes.items())
+    batch = f"batch {event.batch_size}" + (f" x {event.accumulate} accumulated" if event.accumulate > 1 else "")
+    steps = (
+        f"{event.epochs} epochs of {event.steps_per_epoch:,} steps"
+        if event.epochs > 1
+        else f"{event.total_steps:,} steps"
+    )
+    lines = [
+        f"{event.model}, {event.num_parameters:,} parameters{trainable}, on {event.device} in {event.precision}",
+        f"{splits} samples, {batch}, {steps}",
+    ]
+    if event.run_dir is not None:
+        lines.append(f"run folder {event.run_dir}")
+    if event.start_step:
+        lines.append(f"resumed at step {event.start_step:,} of {event.total_steps:,}")
+    return lines
+
+
+def progress_line(event: Progress) -> str:
+    """Where training stands."""
+    accuracy = f", accuracy {event.accuracy:.2%}" if event.accuracy is not None else ""
+    return (
+        f"epoch {event.epoch}/{event.epochs}, step {event.step_in_epoch}/{event.steps_in_epoch}: "
+        f"loss {event.loss:.4f}{accuracy}, lr {event.lr:.3g}, {event.samples_per_s:,.0f} samples/s"
+    )
+
+
+def epoch_line(event: EpochDone) -> str:
+    """One epoch's metrics."""
+    shown = [
+        metric_text(name, value)
+        for name, value in event.row.items()
+        if name not in {"epoch", "step"} and value is not None
+    ]
+    return f"epoch {event.epoch}/{event.epochs}: " + "  ".join(shown) + ("  best" if event.best else "")
+
+
+def metric_text(name: str, value: float) -> str:
+    """A metric with its name, accuracies in percent."""
+    return f"{name} {metric_value(name, value)}"
+
+
+def metric_value(name: str, value: float | None) -> str:
+    """A metric's value as people read it."""
+    if value is None:
+        return ""
+    if name.endswith(("accuracy", "top5", "accuracy_tta")):
+        return f"{value:.2%}"
+    if name == "lr":
+        return f"{value:.3g}"
+    if name.endswith("_s"):
+        return f"{value:.1f}s"
+    return f"{value:.4f}"

@@ -1,0 +1,140 @@
+"""Traces as files: CSV and JSON with every step, PNG, SVG or PDF through matplotlib."""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from math import isfinite
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+from dlkit.errors import OutputError, UsageError
+from dlkit.schedules.audit import Finding
+from dlkit.schedules.schedule import shown_options
+from dlkit.schedules.trace import Trace, summarize
+
+SCHEMA = "dlkit.lr-plot/1"
+FIGURES = (".png", ".svg", ".pdf")
+SUFFIXES = (".csv", ".json", *FIGURES)
+
+
+def save_traces(path: Path, traces: Sequence[Trace], findings: Sequence[Iterable[Finding]], *, is_log: bool) -> None:
+    """Write a file of the kind its suffix names.
+
+    Raises UsageError for a suffix that is none of ours, OutputError when the file cannot be written.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"{path}: the file name must end in {', '.join(SUFFIXES)}")
+    try:
+        if suffix == ".csv":
+            save_csv(path, traces)
+        elif suffix == ".json":
+            path.write_text(json.dumps(as_plain(traces, findings), allow_nan=False) + "\n", encoding="utf-8")
+        else:
+            save_figure(path, traces, is_log=is_log)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def save_csv(path: Path, traces: Sequence[Trace]) -> None:
+    """`step, epoch, lr` and `momentum` where it moves; several traces have their names in front of the columns."""
+    columns = list(_columns(traces))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["step", "epoch", *(name for name, _ in columns)])
+        per_epoch = traces[0].schedule.steps_per_epoch
+        for step in range(traces[0].schedule.total_steps):
+            writer.writerow([step, step // per_epoch, *(repr(values[step]) for _, values in columns)])
+
+
+def _columns(traces: Sequence[Trace]) -> Iterable[tuple[str, Sequence[float]]]:
+    for name, trace in zip(unique_names(traces), traces, strict=True):
+        prefix = f"{name}." if len(traces) > 1 else ""
+        yield f"{prefix}lr", trace.lrs
+        if trace.momenta is not None:
+            yield f"{prefix}momentum", trace.momenta
+
+
+def unique_names(traces: Sequence[Trace]) -> list[str]:
+    """A name for each trace, numbered where two schedules have the same."""
+    names = [trace.name for trace in traces]
+    return [
+        name if names.count(name) == 1 else f"{name}_{names[: index + 1].count(name)}"
+        for index, name in enumerate(names)
+    ]
+
+
+def as_plain(traces: Sequence[Trace], findings: Sequence[Iterable[Finding]]) -> dict[str, Any]:
+    """Everything about the traces as JSON values."""
+    schedule = traces[0].schedule
+    plain = {
+        "schema": SCHEMA,
+        "convention": "lr[k] is the value used by the k-th optimizer.step(), k from 0",
+        "total_steps": schedule.total_steps,
+        "steps_per_epoch": schedule.steps_per_epoch,
+        "schedules": [_plain_trace(trace, remarks) for trace, remarks in zip(traces, findings, strict=True)],
+    }
+    return {key: _finite(value) for key, value in plain.items()}
+
+
+def _finite(value: Any) -> Any:
+    """The value with null where JSON has no number."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _plain_trace(trace: Trace, findings: Iterable[Finding]) -> dict[str, Any]:
+    schedule = trace.schedule
+    plain: dict[str, Any] = {
+        "name": trace.name,
+        "options": shown_options(schedule.curve),
+        "unit": schedule.unit,
+        "warmup_steps": schedule.warmup_steps,
+        "warmup_from": schedule.warmup_from,
+        "base_lr": trace.base_lr,
+        "summary": asdict(summarize(trace)),
+        "findings": [asdict(finding) for finding in findings],
+        "lr": list(trace.lrs),
+    }
+    if trace.momenta is not None:
+        plain["momentum"] = list(trace.momenta)
+    if trace.metrics is not None:
+        plain["metrics"] = list(trace.metrics)
+        plain["falls"] = list(trace.falls)
+    return plain
+
+
+def save_figure(path: Path, traces: Sequence[Trace], *, is_log: bool) -> None:
+    """Draw the traces into a picture file; momentum, where it moves, in a second plot below."""
+    from matplotlib.figure import Figure
+
+    cycling = [trace for trace in traces if trace.momenta is not None]
+    figure = Figure(figsize=(8, 5.5 if cycling else 4), layout="constrained")
+    axes = figure.subplots(2 if cycling else 1, sharex=True, squeeze=False, height_ratios=[3, 1] if cycling else [1])
+    rates = axes[0][0]
+    for name, trace in zip(unique_names(traces), traces, strict=True):
+        rates.step(range(len(trace.lrs)), trace.lrs, where="post", label=name)
+        if trace.momenta is not None:
+            axes[1][0].step(range(len(trace.momenta)), trace.momenta, where="post", label=name)
+    rates.set(ylabel="learning rate", yscale="log" if is_log else "linear")
+    rates.set_title(fill(_title(traces), 100), fontsize=9)
+    if not is_log:
+        rates.set_ylim(bottom=0)
+    if len(traces) > 1:
+        rates.legend()
+    if cycling:
+        axes[1][0].set(ylabel="momentum")
+    axes[-1][0].set(xlabel="optimizer step")
+    for row in axes:
+        row[0].grid(alpha=0.3)
+    figure.savefig(path, dpi=150)
+
+
+def _title(traces: Sequence[Trace]) -> str:
+    schedule = traces[0].schedule
+    return schedule.describe() if len(traces) == 1 else f"{len(traces)} schedules, {schedule.total_steps:,} steps"

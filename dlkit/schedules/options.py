@@ -1,0 +1,114 @@
+"""A curve from its name and plain options: what a config, a command line and a composition have in common."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, replace
+from importlib import import_module
+from typing import Any
+
+from dlkit.errors import UsageError
+from dlkit.registry.tables import SCHEDULES
+from dlkit.schedules.curves import Curve
+from dlkit.schedules.plateau import Plateau
+
+# torch's arguments that a config says elsewhere
+ELSEWHERE = {
+    "max_lr": "the peak is optimizer.lr",
+    "optimizer": "it is the one of the section optimizer",
+    "last_epoch": "a resumed run continues by itself",
+    "verbose": "the rate is logged at every step",
+    "epochs": "the length of the run is train.epochs",
+    "steps_per_epoch": "it follows from the data and the batch size",
+    "total": "the length of the run is known",
+}
+EXAMPLES: dict[str, object] = {
+    "milestones": [30, 60],
+    "gamma": 0.95,
+    "step_size": 30,
+    "T_0": 10,
+    "base_lr": 1e-4,
+    "pieces": "linear 500 from 0.01; cosine rest",
+}
+
+
+def find_curve(name: str) -> tuple[str, type[Curve | Plateau]]:
+    """The name dlkit uses and the class for any spelling of a built-in schedule (`multistep`, `MultiStepLR`).
+
+    Raises UsageError for a name that is none of them.
+    """
+    for known, (target, also, _) in SCHEDULES.items():
+        if name.casefold() in {spelling.casefold() for spelling in (known, *also)}:
+            module, attribute = target.split(":")
+            return known, getattr(import_module(module), attribute)
+    raise UsageError(f"no built-in schedule {name!r}; there are {', '.join(SCHEDULES)}")
+
+
+def build_curve(kind: type[Curve | Plateau], options: Mapping[str, Any]) -> Curve | Plateau:
+    """A curve from plain options, its automatic lengths still open. Raises ValueError that says what would work."""
+    known = {field.name: field for field in fields(kind)}
+    for option in options:
+        if option not in known:
+            why = f": {ELSEWHERE[option]}" if option in ELSEWHERE else f"; it takes {', '.join(known) or 'none'}"
+            raise ValueError(f"no option {option!r}{why}")
+    given = {
+        option: value for option, value in options.items() if not (is_open(value) and known[option].default is None)
+    }
+    for option, field in known.items():
+        if option not in given and _is_required(field):
+            raise ValueError(f"{option} is needed, for example {option}: {EXAMPLES.get(option, 10)}")
+    return kind(**given)
+
+
+def is_open(value: object) -> bool:
+    """Whether a value leaves the choice to dlkit."""
+    return value is None or value == "auto"
+
+
+def _is_required(field: "Field[Any]") -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def fit_length(
+    curve: Curve | Plateau, *, left: int, warmup: int, steps_per_epoch: int | None = None
+) -> Curve | Plateau:
+    """The curve with its automatic lengths filled in: `left` is what the run has for it, in the curve's unit."""
+    lengths = {
+        "T_max": left,
+        "total_iters": left,
+        "total_steps": left,
+        "timescale": warmup or 10_000,
+        "steps_per_epoch": steps_per_epoch,
+    }
+    open_ones: dict[str, Any] = {
+        option: length for option, length in lengths.items() if getattr(curve, option, 0) is None
+    }
+    return replace(curve, **open_ones) if open_ones else curve
+
+
+def read_plain(text: str) -> Any:
+    """A value as YAML would read it, without YAML: numbers, true, false, null, lists with or without brackets.
+
+    >>> read_plain("30,60"), read_plain("1e-3"), read_plain("cos")
+    ([30, 60], 0.001, 'cos')
+    """
+    text = text.strip()
+    if text.startswith("[") or "," in text:
+        return [read_plain(item) for item in text.strip("[]").split(",") if item.strip()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False, "null": None}.get(text.lower(), text)
+
+
+def stand_ins(name: str, given: Mapping[str, Any], *, length: int, base_lr: float) -> dict[str, Any]:
+    """Values for a plot in place of needed options that were not given; `length` is the run's in the curve's unit."""
+    values: dict[str, Any] = {
+        "step_size": max(length // 3, 1),
+        "milestones": [length // 2, 3 * length // 4],
+        "gamma": 0.01 ** (1 / length),
+        "T_0": max(length // 3, 1),
+        "base_lr": base_lr / 10,
+    }
+    missing = [field.name for field in fields(find_curve(name)[1]) if _is_required(field) and field.name not in given]
+    return {option: values[option] for option in missing if option in values}

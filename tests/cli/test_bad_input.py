@@ -1,0 +1,236 @@
+"""Bad input gets one clear error naming the place and the fix, the documented exit code, and nothing half-written."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+BASE = """
+data: {name: fake, num_samples: 80, shape: [3, 16, 16], num_classes: 3, batch_size: 16}
+model: {name: small_cnn, width: 4}
+train: {epochs: 1}
+log: {tensorboard: false}
+"""
+
+
+@pytest.fixture
+def images(tmp_path):
+    root = tmp_path / "images"
+    for name in ("cats", "dogs"):
+        (root / name).mkdir(parents=True)
+        for index in range(6):
+            Image.new("RGB", (20, 20), (index * 20, 30, 200)).save(root / name / f"{index}.png")
+    return root
+
+
+def folder_config(root, model="small_cnn"):
+    return f"data: {{name: imagefolder, path: {root}, image_size: 16, batch_size: 4}}\nmodel: {model}\ntrain: {{epochs: 1}}\n"
+
+
+def refused(outcome, code, *texts):
+    assert outcome.code == code, outcome.err
+    assert "Traceback" not in outcome.err
+    for text in texts:
+        assert text in outcome.err, outcome.err
+    assert outcome.err.count("error:") == 1
+
+
+def test_six_mistakes_in_one_go(write_config):
+    path = write_config(
+        "data:\n  name: digits\n  batchsize: 64\nmodel: small_cn\noptimizer:\n  name: adamw\n  weight_deacy: 0.1\n"
+        "schedule: {name: cosin}\ntrain:\n  epochs: 10x\n  clip: {nrom: 1}\n"
+    )
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "dlkit", "train", str(path)], capture_output=True, text=True)
+    seconds = time.perf_counter() - started
+    assert done.returncode == 2
+    for text in (
+        ":3:3  data.batchsize: unknown key", "Did you mean 'batch_size'?",
+        ":4:8  model: no model 'small_cn'. Did you mean 'small_cnn'?",
+        ":7:3  optimizer.weight_deacy: unknown key for AdamW. Did you mean 'weight_decay'?",
+        ":8:18  schedule.name: no schedule 'cosin'. Did you mean 'cosine'?",
+        ":10:11  train.epochs: expected an integer of at least 1, got '10x'",
+        ":11:10  train.clip.nrom: unknown key. Did you mean 'norm'?",
+        "6 problems; nothing was started",
+    ):  # fmt: skip
+        assert text in done.stderr, done.stderr
+    assert seconds < 2, seconds  # 0.35 s on an idle machine; this bound only says that torch was not imported
+
+
+def test_label_out_of_range(dlkit, write_config, tmp_path):
+    (tmp_path / "bad.py").write_text(
+        "import torch\n\n\nclass Bad(torch.utils.data.Dataset):\n    classes = ('a', 'b')\n\n    def __len__(self):\n        return 40\n\n"
+        "    def __getitem__(self, index):\n        return torch.zeros(4), 7 if index == 17 else index % 2\n"
+    )
+    path = write_config("data: {name: './bad.py:Bad', batch_size: 8}\nmodel: mlp\ntrain: {epochs: 1}\n")
+    refused(dlkit("train", path, "--out", tmp_path / "run"), 3, "17", "7")
+    assert not (tmp_path / "run").exists()
+
+
+def test_empty_class_folder(dlkit, write_config, images, tmp_path):
+    (images / "birds").mkdir()
+    refused(dlkit("train", write_config(folder_config(images)), "--out", tmp_path / "run"), 3, "birds")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_corrupt_image(dlkit, write_config, images, tmp_path, cache):
+    whole = (images / "dogs" / "3.png").read_bytes()
+    (images / "dogs" / "3.png").write_bytes(whole[: len(whole) // 2])
+    outcome = dlkit("train", write_config(folder_config(images)), f"data.cache={cache}", "--out", tmp_path / "run")
+    refused(outcome, 3, "dogs/3.png")
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_folder(dlkit, write_config, tmp_path):
+    refused(dlkit("train", write_config(folder_config(tmp_path / "nowhere"))), 3, "nowhere")
+
+
+def test_wrong_number_of_channels(dlkit, write_config, tmp_path):
+    """The network names the layer and both numbers."""
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\ndef net(num_classes):\n    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1),"
+        " nn.Flatten(),"
+        " nn.Linear(4, num_classes))\n"
+    )
+    path = write_config(BASE.replace("{name: small_cnn, width: 4}", "./net.py:net"))
+    refused(
+        dlkit("train", path, "--out", tmp_path / "run"),
+        2,
+        "layer '0' (Conv2d)",
+        "expects 1 channels, not 3",
+        "cfg.yaml:3",
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_asked_for_channels_that_the_data_do_not_have(dlkit, write_config):
+    refused(
+        dlkit("train", write_config(BASE.replace("width: 4", "width: 4, in_channels: 1"))),
+        2,
+        "3 channels",
+        "cfg.yaml:3",
+    )
+
+
+def test_network_with_the_wrong_number_of_outputs(dlkit, write_config, tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(768, 5))\n"
+    )
+    path = write_config(BASE.replace("{name: small_cnn, width: 4}", "./net.py:net"))
+    refused(dlkit("train", path), 2, "(N, 5)", "3 classes")
+
+
+def test_layer_mistake_is_told_by_layer(dlkit, write_config):
+    path = write_config(
+        BASE.replace(
+            "{name: small_cnn, width: 4}",
+            "{name: layers, layers: [{conv: {out: 8, kernel: 3}}, flatten, {linear: {in: 512, out: auto}}]}",
+        )
+    )
+    refused(dlkit("train", path), 2, "layer 3 (linear)", "expects 512 features, gets 1568 (8x14x14)")
+
+
+@pytest.mark.parametrize("out", ["file/run", "file"])
+def test_unwritable_output_folder(dlkit, write_config, tmp_path, out):
+    (tmp_path / "file").write_text("a file, not a folder")
+    outcome = dlkit("train", write_config(BASE), "--out", tmp_path / out)
+    refused(outcome, 2, "file")
+    assert (tmp_path / "file").read_text() == "a file, not a folder"
+
+
+def test_folder_in_use(dlkit, write_config, tmp_path):
+    from dlkit.core.training.run_folder import create_run_folder
+
+    folder = create_run_folder(out=tmp_path / "run", parent=tmp_path, name="x")
+    try:
+        refused(dlkit("train", write_config(BASE), "--out", tmp_path / "run"), 2, "in use by another run (pid")
+    finally:
+        folder.release()
+    assert dlkit("train", write_config(BASE), "--out", tmp_path / "run").code == 0
+
+
+def test_missing_config(dlkit, tmp_path):
+    refused(dlkit("train", tmp_path / "none.yaml"), 2, "none.yaml")
+
+
+def test_unknown_option_of_the_command(dlkit, write_config):
+    outcome = dlkit("train", write_config(BASE), "--epoch", "3")
+    assert outcome.code == 2 and "No such option" in outcome.err
+
+
+def test_unknown_device(dlkit, write_config):
+    refused(
+        dlkit("train", write_config(BASE), "--device", "gpu"), 2, "expected auto, cpu, cuda, cuda:1 or mps, got 'gpu'"
+    )
+    refused(dlkit("train", write_config(BASE), "--device", "cuda:9"), 2, "torch sees")
+
+
+def test_fp16_on_a_cpu(dlkit, write_config):
+    refused(dlkit("train", write_config(BASE), "train.amp=fp16"), 2, "fp16 needs a GPU")
+
+
+def test_glob_that_matches_nothing(dlkit, write_config):
+    refused(
+        dlkit("train", write_config(BASE), "optimizer.groups=[{match: 'fz.*', freeze: true}]"),
+        2,
+        "matches no parameter",
+    )
+
+
+def test_unknown_metric(dlkit, write_config):
+    refused(dlkit("train", write_config(BASE), "train.early_stop={metric: val_acc}"), 2, "val_acc")
+
+
+def test_custom_class_that_is_not_there(dlkit, write_config):
+    refused(dlkit("train", write_config(BASE.replace("name: fake", "name: ./nothing.py:Data"))), 2, "nothing.py")
+
+
+def test_out_of_memory(dlkit, write_config, monkeypatch):
+    def no_memory(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr("dlkit.core.training.run.check_first_batch", no_memory)
+    refused(dlkit("train", write_config(BASE)), 6, "data.batch_size=8 train.accumulate=2", "gradient_checkpointing")
+
+
+def test_torchvision_that_does_not_match(dlkit, write_config, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr("dlkit.core.training.run.build_job", broken)
+    outcome = dlkit("train", write_config(BASE))
+    assert outcome.code == 1 and "Install a matching pair" in outcome.err
+
+
+def test_unexpected_errors_are_short_without_debug(dlkit, write_config, monkeypatch):
+    monkeypatch.setattr("dlkit.core.training.run.build_job", lambda *_, **__: 1 / 0)
+    outcome = dlkit("train", write_config(BASE))
+    assert outcome.code == 1 and "unexpected ZeroDivisionError" in outcome.err and "--debug" in outcome.err
+
+
+@pytest.mark.parametrize(("kind", "code", "words"), [
+    ("missing", 4, "no such file"), ("empty", 4, "empty"), ("text", 4, "not a file that torch.save wrote"),
+    ("module", 4, "dlkit convert"), ("weights", 4, "without a description"), ("cut", 4, "truncated"),
+    ("checkpoint", 4, "training checkpoint"),
+])  # fmt: skip
+def test_files_that_are_no_model_files(dlkit, tmp_path, kind, code, words):
+    path = tmp_path / "model.pt"
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("hello")
+    elif kind == "module":
+        torch.save(torch.nn.Linear(2, 2), path)
+    elif kind == "weights":
+        torch.save(torch.nn.Linear(2, 2).state_dict(), path)
+    elif kind == "checkpoint":
+        torch.save({"format": "dlkit.train", "version": 1}, path)
+    elif kind == "cut":
+        torch.save(torch.nn.Linear(50, 50).state_dict(), path)
+        path.write_bytes(path.read_bytes()[:-300])
+    for command in (("eval", path), ("predict", path, path)):
+        refused(dlkit(*command), code, words)

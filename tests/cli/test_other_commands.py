@@ -1,0 +1,177 @@
+"""eval, predict, list, doctor, --version: what they print and that the numbers are right."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from torchmetrics.functional.classification import multiclass_f1_score
+
+import dlkit as package
+from dlkit.core.data.build import build_eval_split
+from dlkit.core.evaluation.judging import own_config
+from dlkit.core.modelfile import read_model_file
+
+CLASSES = """
+data: {name: digits, batch_size: 64}
+model: {name: small_cnn, width: 8}
+train: {epochs: 2}
+optimizer: {name: adamw, lr: 0.01}
+log: {tensorboard: false}
+"""
+NUMBERS = """
+data: {name: csv, path: ./table.csv, target: y, test: 0.2, batch_size: 16}
+model: {name: mlp, hidden: [8]}
+train: {epochs: 3}
+log: {tensorboard: false}
+"""
+
+
+@pytest.fixture(scope="module")
+def digits_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    (folder / "cfg.yaml").write_text(CLASSES)
+    return package.train(folder / "cfg.yaml", out=folder / "run")
+
+
+@pytest.fixture
+def numbers_model(tmp_path):
+    rows = [f"{index / 10},{(index * 7) % 5},{3 * index / 10 + 1}" for index in range(100)]
+    (tmp_path / "table.csv").write_text("a,b,y\n" + "\n".join(rows) + "\n")
+    (tmp_path / "numbers.yaml").write_text(NUMBERS)
+    return package.train(tmp_path / "numbers.yaml", out=tmp_path / "run")
+
+
+def outputs_of(path):
+    file = read_model_file(path)
+    split = build_eval_split(own_config(file), file.spec.info, split="test", device=torch.device("cpu"))
+    model = package.load_model(path)
+    with torch.inference_mode():
+        pairs = [(model(batch.inputs), batch.targets) for batch in split.batches()]
+    return torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
+
+
+def test_eval_numbers(dlkit, digits_model):
+    done = dlkit("eval", digits_model.model_path, "--json", "--tta")
+    judged = json.loads(done.out)
+    outputs, targets = outputs_of(digits_model.model_path)
+    labels = outputs.argmax(1)
+    assert judged["schema"] == "dlkit.eval/1" and judged["num_samples"] == len(targets) == 359
+    assert judged["metrics"]["accuracy"] == pytest.approx((labels == targets).double().mean().item(), abs=1e-12)
+    assert judged["metrics"]["accuracy"] == pytest.approx(digits_model.metrics["accuracy"], abs=0.01)
+    top5 = (outputs.topk(5).indices == targets[:, None]).any(1).double().mean().item()
+    assert judged["metrics"]["top5"] == pytest.approx(top5) and 0 < judged["metrics"]["accuracy_tta"] <= 1
+    f1 = multiclass_f1_score(labels, targets, num_classes=10, average="macro").item()
+    assert judged["metrics"]["macro_f1"] == pytest.approx(f1, abs=1e-6)
+    confusion = torch.tensor(judged["confusion"])
+    assert confusion.sum() == 359 and confusion.diag().sum() == (labels == targets).sum()
+    assert confusion.sum(1).tolist() == torch.bincount(targets, minlength=10).tolist()
+    for row in judged["per_class"]:
+        number = int(row["name"])
+        hits = confusion[number, number].item()
+        assert row["recall"] == pytest.approx(hits / confusion[number].sum().item(), abs=1e-6)
+        assert row["precision"] == pytest.approx(hits / max(confusion[:, number].sum().item(), 1), abs=1e-6)
+
+
+def test_eval_tables_and_picture(dlkit, digits_model, tmp_path):
+    done = dlkit("eval", digits_model.model_path, "--confusion", tmp_path / "confusion.png", "--split", "val")
+    assert done.code == 0, done.err
+    for text in ("accuracy", "precision", "recall", "F1", "confusion", "val samples"):
+        assert text in done.out
+    with Image.open(tmp_path / "confusion.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 300
+
+
+def test_eval_of_a_regression(dlkit, numbers_model):
+    judged = json.loads(dlkit("eval", numbers_model.model_path, "--json").out)["metrics"]
+    outputs, targets = outputs_of(numbers_model.model_path)
+    assert judged["mse"] == pytest.approx((outputs - targets).square().mean().item(), rel=1e-5)
+    assert judged["mae"] == pytest.approx((outputs - targets).abs().mean().item(), rel=1e-5)
+    assert judged["rmse"] ** 2 == pytest.approx(judged["mse"])
+    residual, total = (outputs - targets).square().sum(), (targets - targets.mean()).square().sum()
+    assert judged["r2"] == pytest.approx(1 - (residual / total).item(), abs=1e-4)
+
+
+def test_regression_has_no_confusion(dlkit, numbers_model, tmp_path):
+    done = dlkit("eval", numbers_model.model_path, "--confusion", tmp_path / "x.png")
+    assert done.code == 2 and "no confusion matrix" in done.err and not (tmp_path / "x.png").exists()
+
+
+def test_predict_agrees_with_the_model(dlkit, digits_model, tmp_path):
+    """Images written out as PNG files get the same classes as the test split they come from."""
+    file = read_model_file(digits_model.model_path)
+    split = build_eval_split(own_config(file), file.spec.info, split="test", device=torch.device("cpu"))
+    batch = next(iter(split.batches()))
+    mean, std = file.spec.info.mean[0], file.spec.info.std[0]
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(12):
+        pixels = ((batch.inputs[index, 0] * std + mean) * 255).round().clamp(0, 255).byte()
+        Image.fromarray(pixels.numpy()).save(folder / f"{index:02d}.png")
+    done = dlkit("predict", digits_model.model_path, folder, "--topk", 3, "--json")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    with torch.inference_mode():
+        probabilities = package.load_model(digits_model.model_path)(batch.inputs[:12]).softmax(1)
+    assert [line["predictions"][0]["class"] for line in lines] == [
+        str(label) for label in probabilities.argmax(1).tolist()
+    ]
+    for line, row in zip(lines, probabilities, strict=True):
+        assert [entry["probability"] for entry in line["predictions"]] == pytest.approx(
+            row.topk(3).values.tolist(), abs=1e-4
+        )
+    table = dlkit("predict", digits_model.model_path, folder / "00.png")
+    assert table.code == 0 and "00.png" in table.out and "%" in table.out
+
+
+@pytest.mark.parametrize("make", ["missing", "text", "folder"])
+def test_predict_refuses_what_is_no_image(dlkit, digits_model, tmp_path, make):
+    path = tmp_path / "x.png"
+    if make == "text":
+        path.write_text("no image")
+    elif make == "folder":
+        path.mkdir()
+    done = dlkit("predict", digits_model.model_path, path)
+    assert done.code == 3 and "x.png" in done.err
+
+
+def test_predict_takes_images_only(dlkit, numbers_model, tmp_path):
+    done = dlkit("predict", numbers_model.model_path, tmp_path)
+    assert done.code == 2 and "takes features, not images" in done.err
+
+
+def test_list(dlkit):
+    kinds = json.loads(dlkit("list", "--json").out)["kinds"]
+    assert kinds["models"] >= 85 and kinds["optimizers"] >= 13 and kinds["transforms"] >= 30
+    names = json.loads(dlkit("list", "optimizers", "ada", "--json").out)["names"]
+    assert {"adam", "adamw", "Adagrad"} <= {row["name"] for row in names}
+    assert "small_cnn" in dlkit("list", "models", "small").out
+    wrong = dlkit("list", "modles")
+    assert wrong.code == 2 and "Did you mean 'models'?" in wrong.err
+
+
+def test_doctor(dlkit):
+    done = dlkit("doctor", "--json")
+    findings = {row["name"]: row for row in json.loads(done.out)["findings"]}
+    assert done.code == 0 and findings["torch"]["text"] == torch.__version__.split("+")[0]
+    assert findings["torchvision match"]["status"] == "ok" and "cores" in findings["cpu threads"]["text"]
+    assert "torchvision match" in dlkit("doctor").out
+
+
+def test_doctor_tells_a_mismatch_and_goes_on(dlkit, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr("torchvision.ops.nms", broken)
+    done = dlkit("doctor", "--json")
+    findings = {row["name"]: row for row in json.loads(done.out)["findings"]}
+    assert done.code == 1 and findings["torchvision match"]["status"] == "bad"
+    assert "pip install" in findings["torchvision match"]["fix"] and "disk here" in findings
+
+
+def test_version(dlkit):
+    done = dlkit("--version")
+    assert done.code == 0 and package.__version__ in done.out and "torchvision" in done.out
+
+
+def test_no_arguments_show_help(dlkit):
+    assert "train" in dlkit().out + dlkit().err

@@ -1,0 +1,321 @@
+"""`dlkit train` as a user meets it: what it leaves behind, how it resumes, what it says when something is wrong."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import dlkit as package
+from dlkit.core.training.checkpoints import read_checkpoint
+from dlkit.schedules import LearningRate, build_schedule
+
+QUICK = """
+data: {name: fake, num_samples: 160, shape: [1, 8, 8], num_classes: 4, batch_size: 16}
+model: {name: small_cnn, width: 4}
+optimizer: {name: sgd, lr: 0.05, momentum: 0.9}
+schedule: {name: cosine, warmup: 4}
+train: {epochs: 3}
+log: {tensorboard: false}
+"""
+
+
+@pytest.fixture
+def quick(write_config):
+    return write_config(QUICK)
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_run_folder_holds_what_the_docs_say(dlkit, quick, tmp_path):
+    done = dlkit("train", quick, "--out", tmp_path / "run", "log.tensorboard=true", "log.images=3")
+    assert done.code == 0, done.err
+    run = tmp_path / "run"
+    names = {path.name for path in run.iterdir()}
+    assert {"config.yaml", "config.resolved.yaml", "run.json", "metrics.jsonl", "metrics.csv", "summary.json"} <= names
+    assert {"train.log", "checkpoints", "model.pt", "tb"} <= names
+    assert (run / "config.yaml").read_text() == QUICK
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["status"] == "finished" and 0 <= summary["test"]["accuracy"] <= 1
+    assert summary["best"]["metric"] == "val_accuracy" and summary["images_per_s"] > 0
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"] and all(row["val_loss"] for row in rows)
+    assert json.loads((run / "run.json").read_text())["status"] == "finished"
+    assert "epoch 3/3" in (run / "train.log").read_text()
+    assert "model" in done.out and "dlkit eval" in done.out
+
+
+def test_tensorboard_holds_scalars_graph_hparams_and_images(dlkit, quick, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    dlkit("train", quick, "--out", tmp_path / "run", "log.tensorboard=true", "log.images=3")
+    board = EventAccumulator(str(tmp_path / "run" / "tb"), size_guidance={"images": 0})
+    board.Reload()
+    tags = board.Tags()
+    assert {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "train/loss_step"} <= set(tags["scalars"])
+    assert "final/test_accuracy" in tags["scalars"] and tags["graph"] and "train/images" in tags["images"]
+    assert len(board.Scalars("lr")) == 3 * 9
+
+
+def test_model_file_reloads_in_a_fresh_process_with_the_same_outputs(dlkit, quick, tmp_path):
+    dlkit("train", quick, "--out", tmp_path / "run")
+    path = tmp_path / "run" / "model.pt"
+    inputs = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.save(package.load_model(path)(inputs), tmp_path / "outputs.pt")
+    code = f"""
+import torch, dlkit
+inputs = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+assert torch.equal(dlkit.load_model({str(path)!r})(inputs), torch.load({str(tmp_path / "outputs.pt")!r}))
+raw = torch.load({str(path)!r}, weights_only=True)
+assert raw["format"] == "dlkit.model" and set(raw) == {{"format", "version", "spec", "state_dict"}}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_lr_column_equals_the_schedule_and_torch(dlkit, quick, tmp_path):
+    """Step by step: warm-up then cosine, with plain SGD in torch's own classes beside it."""
+    dlkit("train", quick, "--out", tmp_path / "run")
+    steps = [line for line in lines_of(tmp_path / "run" / "metrics.jsonl") if line["event"] == "step"]
+    assert [line["step"] for line in steps] == list(range(27))
+    ours = LearningRate(
+        build_schedule("cosine", {}, warmup_steps=4, warmup_from=0.01, total_steps=27, steps_per_epoch=9), [0.05]
+    )
+    assert [line["lr"] for line in steps] == [ours.lrs(step)[0] for step in range(27)]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.05)
+    warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=4)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=23)
+    scheduler = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, cosine], milestones=[4])
+    for line in steps:
+        assert line["lr"] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize("changes", [[], ["data.cache=none", "data.num_workers=2"], ["train.accumulate=3"]], ids=str)
+def test_killed_and_resumed_equals_straight_through(quick, tmp_path, changes):
+    """SIGKILL in the middle, `--resume`, and the end is the same bits; metrics hold each step once."""
+    command = [
+        sys.executable,
+        "-m",
+        "dlkit",
+        "train",
+        str(quick),
+        "checkpoint.every_steps=1",
+        "ema.decay=0.9",
+        "train.epochs=6",
+        *changes,
+    ]
+    subprocess.run([*command, "--out", str(tmp_path / "a"), "-q"], check=True, capture_output=True)
+    victim = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "b"), "-q"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    last = tmp_path / "b" / "checkpoints" / "last.pt"
+    deadline = time.monotonic() + 60
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.05)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    subprocess.run([*command, "--out", str(tmp_path / "b"), "--resume", "-q"], check=True, capture_output=True)
+    first, second = (read_checkpoint(tmp_path / name / "checkpoints" / "last.pt") for name in "ab")
+    for key in ("state_dict", "optimizer", "state_dict_ema", "random"):
+        assert same(first[key], second[key]), key
+    one, two = ([strip(line) for line in lines_of(tmp_path / name / "metrics.jsonl")] for name in "ab")
+    assert one == two
+    rows = (tmp_path / "b" / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 7 and rows[0].startswith("epoch,step,lr")
+
+
+def strip(line):
+    return {name: value for name, value in line.items() if name != "train_s"}
+
+
+def same(first, second):
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    return first == second
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_saves_and_exits_with_its_code(quick, tmp_path, number, code):
+    command = [sys.executable, "-m", "dlkit", "train", str(quick), "train.epochs=2000", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    last = tmp_path / "run" / "checkpoints" / "last.pt"
+    deadline = time.monotonic() + 60
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors and "error" not in errors
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+    step = read_checkpoint(last)["position"]["step"]
+    offered = errors.split("Go on with: dlkit ")[1].split()
+    goes_on = [sys.executable, "-m", "dlkit", *offered, "--max-steps", str(step + 2)]
+    assert subprocess.run(goes_on, capture_output=True).returncode == 0
+    assert read_checkpoint(last)["position"]["step"] == step + 2 > 2
+
+
+def test_a_closed_pipe_does_not_end_the_run(quick, tmp_path):
+    shell = f"{sys.executable} -m dlkit train {quick} --out {tmp_path / 'run'} --json 2>&1 | head -1"
+    subprocess.run(shell, shell=True, check=True, capture_output=True)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "run" / "summary.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "finished"
+
+
+def test_resuming_a_finished_run_says_so(dlkit, quick, tmp_path):
+    dlkit("train", quick, "--out", tmp_path / "run")
+    again = dlkit("train", quick, "--out", tmp_path / "run", "--resume")
+    assert again.code == 0 and len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 4
+
+
+def test_resume_with_another_config_is_refused(dlkit, quick, tmp_path):
+    dlkit("train", quick, "--out", tmp_path / "run")
+    other = dlkit("train", quick, "--out", tmp_path / "run", "--resume", "data.batch_size=32", "seed=3")
+    assert other.code == 2 and "data.batch_size: 16 in the checkpoint, 32 now" in other.err and "seed" in other.err
+
+
+def test_an_unfinished_run_can_be_given_more_epochs(dlkit, quick, tmp_path):
+    dlkit("train", quick, "--out", tmp_path / "run")
+    more = dlkit("train", quick, "--resume", tmp_path / "run", "train.epochs=5")
+    assert more.code == 0 and "train.epochs was 3 and is 5" in more.err
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 6
+
+
+def test_a_used_folder_is_not_used_again(dlkit, quick, tmp_path):
+    dlkit("train", quick, "--out", tmp_path / "run")
+    again = dlkit("train", quick, "--out", tmp_path / "run")
+    assert again.code == 2 and "holds a run already; continue it with --resume" in again.err
+
+
+def test_numbered_folders(dlkit, quick, tmp_path):
+    for _ in range(2):
+        assert dlkit("train", quick, "--max-steps", 2, "--name", "x", f"runtime.out={tmp_path / 'runs'}").code == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["x-001", "x-002"]
+
+
+def test_resolved_config_repeats_the_run(dlkit, quick, tmp_path):
+    dlkit("train", quick, "--out", tmp_path / "a")
+    done = dlkit("train", tmp_path / "a" / "config.resolved.yaml", "--out", tmp_path / "b")
+    assert done.code == 0, done.err
+    first, second = (read_checkpoint(tmp_path / name / "checkpoints" / "last.pt")["state_dict"] for name in "ab")
+    assert same(first, second)
+
+
+def test_print_config_has_no_auto_left_that_matters(dlkit, quick, tmp_path):
+    shown = dlkit("train", quick, "--print-config")
+    assert shown.code == 0
+    for text in ("num_classes: 4", "in_channels: 1", "cross_entropy", "val_accuracy", "device: cpu"):
+        assert text in shown.out, text
+    path = tmp_path / "shown.yaml"
+    path.write_text(shown.out)
+    assert dlkit("config", "check", path).code == 0
+
+
+def test_dry_run_writes_nothing(dlkit, quick, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    dry = dlkit("train", quick, "--dry-run")
+    assert dry.code == 0 and sorted(tmp_path.rglob("*")) == before
+    for text in (
+        "small_cnn",
+        "144 train, 16 val, 40 test",
+        "9 per epoch, 27 in all",
+        "0.0005 first, 0.05 peak",
+        "Nothing was written",
+    ):
+        assert text in dry.out, (text, dry.out)
+
+
+def test_overfit_learns_its_batches_by_heart(dlkit, quick, tmp_path):
+    done = dlkit("train", quick, "--overfit", 2, "train.epochs=40", "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[-1]["train_accuracy"]) == 1.0 and rows[0]["step"] == "2"
+
+
+def test_json_is_one_object_per_line(dlkit, quick, tmp_path):
+    done = dlkit("train", quick, "--out", tmp_path / "run", "--json")
+    events = [json.loads(line) for line in done.out.splitlines()]
+    assert [event["event"] for event in events] == ["epoch"] * 3 + ["test", "result"]
+    assert all(event["schema"] == "dlkit.train/1" for event in events)
+    assert events[-1]["test"]["accuracy"] == events[-2]["metrics"]["accuracy"]
+
+
+def test_quiet_says_only_the_result(dlkit, quick, tmp_path):
+    done = dlkit("train", quick, "--out", tmp_path / "run", "-q")
+    assert done.err == "" and "model" in done.out
+
+
+def test_divergence_exits_5_and_keeps_finite_weights(dlkit, quick, tmp_path):
+    done = dlkit(
+        "train", quick, "--out", tmp_path / "run", "optimizer.lr=1e30", "checkpoint.every_steps=1", "schedule.warmup=0"
+    )
+    assert done.code == 5 and ("not finite" in done.err or "the loss is" in done.err)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "diverged"
+    kept = tmp_path / "run" / "checkpoints" / "last.pt"
+    if kept.exists():
+        assert all(value.isfinite().all() for value in read_checkpoint(kept)["state_dict"].values())
+
+
+def test_max_time_stops_and_can_be_resumed(dlkit, quick, tmp_path):
+    done = dlkit("train", quick, "--out", tmp_path / "run", "train.epochs=100000", "train.max_time=1s")
+    assert done.code == 0 and "time is up" in done.out
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "max_time"
+
+
+def test_early_stop(dlkit, quick, tmp_path):
+    options = ["train.epochs=50", "train.early_stop.patience=2", "train.early_stop.min_delta=1000"]
+    done = dlkit("train", quick, "--out", tmp_path / "run", *options)
+    assert done.code == 0 and "stopped early after epoch 3" in done.out
+
+
+def test_from_python(tmp_path):
+    values = {
+        "data": {"name": "fake", "num_samples": 64},
+        "model": {"name": "small_cnn", "width": 4},
+        "train": {"epochs": 1},
+    }
+    result = package.train(values | {"log": {"tensorboard": False}}, out=tmp_path / "run")
+    assert result.status == "finished" and result.model_path.exists() and len(result.history) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["train.clip.norm=1.0"], ["train.clip.value=0.1"], ["train.amp=bf16"], ["train.channels_last=true"], ["ema={decay: 0.9}"],
+        ["train.gradient_checkpointing=true"], ["train.gradient_checkpointing=[features.*]"], ["loss.label_smoothing=0.1"],
+        ["loss.name=mse"], ["loss.class_weights=balanced"], ["optimizer.groups=[{match: fc.*, lr_mult: 10}]"],
+        ["schedule=plateau"], ["schedule={name: CyclicLR, base_lr: 0.01}"], ["data.batch_transforms=[mixup]"],
+        ["schedule={name: 'torch.optim.lr_scheduler:ExponentialLR', gamma: 0.9, unit: epoch}", "~schedule.warmup"],
+        ["data.batch_transforms=[cutmix]"], ["data.val=none"], ["data.val=test"], ["eval.tta=true"], ["eval.every=2"],
+        ["model=resnet18"], ["model=mlp"], ["model=lstm"], ["runtime.deterministic=true"], ["runtime.threads=1"],
+        ["optimizer=adam"], ["optimizer=rmsprop"], ["optimizer=Adagrad"], ["data.drop_last=true"], ["train.on_nan=skip"],
+    ],
+    ids=lambda changes: changes[0],
+)  # fmt: skip
+def test_every_option_trains(dlkit, quick, tmp_path, changes):
+    if changes[0].startswith(("optimizer=", "schedule={")):
+        text = (
+            QUICK.replace("schedule: {name: cosine, warmup: 4}\n", "") if changes[0].startswith("schedule={") else QUICK
+        )
+        text = text.replace("optimizer: {name: sgd, lr: 0.05, momentum: 0.9}", "optimizer: sgd")
+        quick.write_text(text)
+    done = dlkit("train", quick, "--out", tmp_path / "run", "train.epochs=2", *changes)
+    assert done.code == 0, done.err
+    assert (tmp_path / "run" / "model.pt").exists()

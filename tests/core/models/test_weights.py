@@ -1,0 +1,259 @@
+import pickle
+from collections import OrderedDict
+
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+from torch import nn
+
+from dlkit.core.models.arch import Arch
+from dlkit.core.models.nets import mlp
+from dlkit.core.models.resnet_small import resnet_small
+from dlkit.core.models.weights import load_initial_weights, load_weights, read_state_dict, unwrap_state_dict
+from dlkit.errors import FileRefused
+
+
+def small(num_classes=10, in_channels=3):
+    return resnet_small(in_channels, num_classes, depth=8, width=4)
+
+
+def prefixed(state, prefix):
+    return {prefix + name: value for name, value in state.items()}
+
+
+def equal(model, state):
+    return all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+WRAPS = {
+    "plain": lambda s: s,
+    "state_dict": lambda s: {"state_dict": s, "epoch": 3},
+    "model": lambda s: {"model": s, "optimizer": {}},
+    "model_state_dict": lambda s: {"model_state_dict": s, "loss": 0.5},
+    "ddp": lambda s: prefixed(s, "module."),
+    "compiled": lambda s: prefixed(s, "_orig_mod."),
+    "ddp of compiled": lambda s: prefixed(s, "module._orig_mod."),
+    "compiled ddp, twice": lambda s: {"state_dict": {"model": prefixed(s, "_orig_mod.module.module.")}},
+    "a compiled part": lambda s: {name.replace("layer1.", "layer1._orig_mod."): value for name, value in s.items()},
+    "dlkit": lambda s: {"format": "dlkit.model", "version": 1, "spec": {"x": 1}, "state_dict": s},
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_state_dicts_are_unwrapped(wrap, tmp_path):
+    source, target = small(), small()
+    path = tmp_path / "w.pt"
+    torch.save(WRAPS[wrap](source.state_dict()), path)
+    report = load_weights(target, read_state_dict(path))
+    assert equal(target, source.state_dict())
+    assert (report.num_loaded, report.head) == (len(source.state_dict()), ())
+
+
+def test_what_ddp_and_compile_really_save(tmp_path):
+    source, target = small(), small()
+    wrapped = nn.DataParallel(torch.compile(source))
+    torch.save(wrapped.state_dict(), tmp_path / "w.pt")
+    load_weights(target, read_state_dict(tmp_path / "w.pt"))
+    assert equal(target, source.state_dict())
+
+
+def test_the_moving_average_is_taken_only_when_asked_for():
+    both = {"state_dict": {"w": torch.zeros(1)}, "state_dict_ema": {"w": torch.ones(1)}}
+    assert float(unwrap_state_dict(both)["w"]) == 0
+    assert float(unwrap_state_dict(both, ema=True)["w"]) == 1
+
+
+def test_a_submodule_called_model_is_not_a_wrapper():
+    state = {"model.weight": torch.zeros(1), "module_list.0": torch.zeros(1)}
+    assert set(unwrap_state_dict(state)) == set(state)
+
+
+@pytest.mark.parametrize(
+    "loaded",
+    [
+        None,
+        {},
+        [1],
+        {"epoch": 3},
+        {"state_dict": {"a": 3}},
+        {3: torch.zeros(1)},
+        {"w": torch.zeros(1), "module.w": torch.zeros(1)},
+    ],
+)
+def test_what_is_no_state_dict(loaded):
+    with pytest.raises(ValueError, match="holds"):
+        unwrap_state_dict(loaded)
+
+
+def test_safetensors(tmp_path):
+    source, target = small(), small()
+    safetensors.torch.save_file(source.state_dict(), tmp_path / "w.safetensors")
+    load_weights(target, read_state_dict(tmp_path / "w.safetensors"))
+    assert equal(target, source.state_dict())
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_both_of_torchs_file_formats(tmp_path, legacy):
+    source = small()
+    torch.save(source.state_dict(), tmp_path / "w.pth", _use_new_zipfile_serialization=not legacy)
+    assert set(read_state_dict(tmp_path / "w.pth")) == set(source.state_dict())
+
+
+class Evil:
+    def __reduce__(self):
+        return (open, ("/tmp/should-never-exist-dlkit", "w"))
+
+
+def files(tmp_path):
+    torch.save(nn.Linear(2, 2), tmp_path / "module.pt")
+    torch.save({"w": torch.zeros(1), "x": Evil()}, tmp_path / "evil.pt")
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Evil()))
+    (tmp_path / "text.pt").write_text("not weights")
+    (tmp_path / "empty.pt").write_bytes(b"")
+    torch.save({"w": torch.zeros(100)}, tmp_path / "whole.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:-200])
+    (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 50)
+    torch.save({"epoch": 3}, tmp_path / "nothing.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("module.pt", "pickled object .*Linear.*can run code when loaded.*--trust-pickle --arch"),
+        ("evil.pt", "pickled object .*open.*dlkit convert .*evil.pt"),
+        ("evil.pkl", "can run code when loaded"),
+        ("text.pt", "not a file that torch.save wrote"),
+        ("empty.pt", "the file is empty"),
+        ("cut.pt", "the file is truncated"),
+        ("bad.safetensors", "not a safetensors file, or a damaged one"),
+        ("nothing.pt", "holds no state dict: 'epoch' is a int"),
+        ("missing.pt", "no such file"),
+    ],
+)
+def test_other_files_are_refused_without_running_them(tmp_path, name, words):
+    from pathlib import Path
+
+    files(tmp_path)
+    with pytest.raises(FileRefused, match=words) as caught:
+        read_state_dict(tmp_path / name)
+    assert caught.value.exit_code == 4
+    assert not Path("/tmp/should-never-exist-dlkit").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchscript_is_refused(tmp_path):
+    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "s.pt")
+    with pytest.raises(FileRefused, match="a TorchScript file, which is code"):
+        read_state_dict(tmp_path / "s.pt")
+
+
+@pytest.mark.parametrize(
+    "build", [small, lambda n: mlp((5,), n), lambda n: torchvision.models.squeezenet1_1(num_classes=n)]
+)
+def test_a_head_for_other_classes_is_left_and_reported(build):
+    source, target = build(10), build(3)
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    report = load_weights(target, source.state_dict())
+    assert len(report.head) == 2
+    for name, value in target.state_dict().items():
+        assert torch.equal(value, before[name] if name in report.head else source.state_dict()[name]), name
+
+
+def test_a_strict_head_is_refused():
+    with pytest.raises(FileRefused, match=r"fc.weight"):
+        load_weights(small(3), small(10).state_dict(), strict_head=True)
+
+
+def test_mistakes_are_a_short_table_and_change_nothing():
+    state = small().state_dict()
+    del state["conv1.weight"]
+    state["extra.weight"] = torch.zeros(2, 3)
+    state["layer1.0.conv1.weight"] = torch.zeros(8, 4, 3, 3)
+    target = small()
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    with pytest.raises(FileRefused) as caught:
+        load_weights(target, state, source="w.pt")
+    text = str(caught.value)
+    assert text.startswith("w.pt: does not fit SmallResNet: 3 tensors differ")
+    rows = [line.split() for line in text.splitlines()[2:]]
+    assert ["conv1.weight", "4x3x3x3", "missing"] in rows
+    assert ["layer1.0.conv1.weight", "4x4x3x3", "8x4x3x3"] in rows
+    assert ["extra.weight", "missing", "2x3"] in rows
+    assert equal(target, before)
+
+
+def test_the_table_is_cut():
+    with pytest.raises(FileRefused) as caught:
+        load_weights(small(), {"x": torch.zeros(1)})
+    assert "... and" in str(caught.value) and len(str(caught.value).splitlines()) < 15
+
+
+def test_a_first_convolution_is_summed_for_grey_images():
+    source, target = small(in_channels=3), small(in_channels=1)
+    report = load_weights(target, source.state_dict())
+    assert report.fitted == ("conv1.weight",)
+    x = torch.randn(2, 1, 8, 8)
+    torch.testing.assert_close(target.eval()(x), source.eval()(x.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_and_missing_counters_load():
+    source, target = small(), small()
+    state = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in source.state_dict().items()
+        if "tracked" not in name
+    }
+    load_weights(target, state)
+    torch.testing.assert_close(target.fc.weight, source.fc.weight.half().float())
+
+
+def test_torchvisions_own_files_with_their_old_names():
+    source = torchvision.models.densenet121(num_classes=3)
+    old = {
+        name.replace("norm1", "norm.1").replace("conv2.weight", "conv.2.weight") if "denselayer" in name else name: v
+        for name, v in source.state_dict().items()
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    target = torchvision.models.densenet121(num_classes=3)
+    load_weights(target, old)
+    assert equal(target, source.state_dict())
+
+
+def test_old_transformer_names_and_auxiliary_heads():
+    source = torchvision.models.VisionTransformer(16, 8, 2, 2, 8, 16, num_classes=3)
+    old = OrderedDict(
+        (n.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."), v)
+        for n, v in source.state_dict().items()
+    )
+    assert any("linear_2" in name for name in old)
+    target = torchvision.models.VisionTransformer(16, 8, 2, 2, 8, 16, num_classes=3)
+    report = load_weights(target, {**old, "aux1.conv.weight": torch.zeros(1)})
+    assert equal(target, source.state_dict())
+    assert report.ignored == ("aux1.conv.weight",)
+
+
+def test_versions_reach_the_modules_that_need_them(tmp_path):
+    source = torchvision.models.mnasnet0_5(num_classes=3)
+    for path, save in ((tmp_path / "w.pt", torch.save), (tmp_path / "w.safetensors", safetensors.torch.save_file)):
+        save(source.state_dict(), path)
+        target = torchvision.models.mnasnet0_5(num_classes=3)
+        load_weights(target, read_state_dict(path))
+        assert equal(target, source.state_dict())
+
+
+def test_a_configs_weights_may_be_a_file(tmp_path):
+    source, target = small(), small()
+    torch.save(source.state_dict(), tmp_path / "w.pt")
+    load_initial_weights(target, Arch("dlkit", "resnet_small", {}), str(tmp_path / "w.pt"))
+    assert equal(target, source.state_dict())
+
+
+def test_an_unknown_name_of_published_weights():
+    from dlkit.core.components import ComponentError
+
+    with pytest.raises(
+        ComponentError, match=r"no weights 'IMAGENET' for resnet18.*It has: DEFAULT, IMAGENET1K_V1"
+    ) as caught:
+        load_initial_weights(small(), Arch("torchvision", "resnet18", {}), "IMAGENET")
+    assert caught.value.option == "weights"

@@ -1,0 +1,94 @@
+import pytest
+import torch
+from torch import nn
+
+from dlkit.config.schema import Loss as Section
+from dlkit.core.components import ComponentError
+from dlkit.core.data.contract import DataInfo
+from dlkit.core.training.losses import build_loss
+from dlkit.registry import entries
+
+CLASSES = DataInfo("classification", "features", (4,), 3, None, None, None)
+NUMBERS = DataInfo("regression", "features", (4,), 2, None, None, None)
+LABELS = torch.tensor([0, 0, 0, 1, 1, 2])
+
+
+def build(info=CLASSES, **values):
+    return build_loss(Section(**values), info, targets=lambda: LABELS, device=torch.device("cpu"))
+
+
+def test_auto_follows_the_task():
+    assert isinstance(build().function, nn.CrossEntropyLoss)
+    assert isinstance(build(NUMBERS).function, nn.MSELoss)
+
+
+def test_mean_and_weight_of_plain_cross_entropy():
+    outputs = torch.randn(6, 3)
+    loss, weight = build(label_smoothing=0.1)(outputs, LABELS)
+    assert loss == nn.functional.cross_entropy(outputs, LABELS, label_smoothing=0.1) and weight == 6
+
+
+def test_weight_with_class_weights_is_their_sum():
+    loss = build(class_weights=[1.0, 2.0, 4.0])
+    outputs = torch.randn(6, 3)
+    mean, weight = loss(outputs, LABELS)
+    assert weight == 3 * 1 + 2 * 2 + 4
+    summed = nn.functional.cross_entropy(outputs, LABELS, weight=torch.tensor([1.0, 2, 4]), reduction="sum")
+    assert mean * weight == pytest.approx(summed.item(), rel=1e-6)
+
+
+def test_ignored_targets_do_not_weigh():
+    mean, weight = build(ignore_index=1)(torch.randn(6, 3), LABELS)
+    assert weight == 4 and mean.isfinite()
+
+
+def test_balanced_weights_are_inverse_frequencies_with_mean_one():
+    weights = build(class_weights="balanced").class_weights
+    assert weights.mean().item() == pytest.approx(1)
+    assert (weights * torch.tensor([3.0, 2.0, 1.0])).std().item() == pytest.approx(0, abs=1e-6)
+
+
+def test_mixed_targets_are_probabilities():
+    outputs, probabilities = torch.randn(6, 3), torch.rand(6, 3).softmax(1)
+    loss, weight = build()(outputs, probabilities)
+    assert (
+        loss.item() == pytest.approx((-(probabilities * outputs.log_softmax(1)).sum(1)).mean().item(), rel=1e-6)
+        and weight == 6
+    )
+
+
+def test_squared_error_on_classes_takes_one_hot_rows():
+    outputs = torch.randn(6, 3)
+    loss, _ = build(name="mse")(outputs, LABELS)
+    assert loss.item() == pytest.approx((outputs - nn.functional.one_hot(LABELS, 3)).square().mean().item())
+
+
+def test_cross_entropy_on_numbers_is_refused():
+    with pytest.raises(ComponentError, match="needs class labels"):
+        build(NUMBERS, name="cross_entropy")
+
+
+def test_class_weights_belong_to_cross_entropy():
+    with pytest.raises(ComponentError, match="belong to cross_entropy"):
+        build(name="mse", class_weights=[1.0, 1.0, 1.0])
+    with pytest.raises(ComponentError, match="2 class weights for 3 classes"):
+        build(class_weights=[1.0, 1.0])
+
+
+def test_a_function_or_class_by_import_path():
+    assert (
+        build(NUMBERS, name="torch.nn.functional:smooth_l1_loss", beta=0.5)(torch.ones(2, 2), torch.zeros(2, 2))[0]
+        == 0.75
+    )
+    assert build(NUMBERS, name="torch.nn:HuberLoss", delta=0.5)(torch.ones(2, 2), torch.zeros(2, 2))[0] == 0.375
+
+
+@pytest.mark.parametrize("name", entries("losses"))
+def test_every_loss_of_the_registry_gives_a_finite_number(name):
+    loss = build(name=name)
+    outputs = torch.randn(6, 3).log_softmax(1)
+    if name == "BCELoss":
+        outputs = outputs.exp()
+    value, _ = loss(outputs.requires_grad_(), LABELS)
+    value.backward()
+    assert value.isfinite() and outputs.grad.isfinite().all()

@@ -1,0 +1,136 @@
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from dlkit.config.schema import Optimizer as Section
+from dlkit.core.components import ComponentError
+from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching, frozen_norms, pick_lr
+from dlkit.registry import entries
+
+
+def names_in(model, group):
+    by_id = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {by_id[id(parameter)] for parameter in group["params"]}
+
+
+def test_norms_and_biases_do_not_decay_on_resnet18():
+    model = resnet18()
+    optimizer = build_optimizer(Section(name="sgd", lr=0.1, weight_decay=5e-4), model)
+    decayed = [group for group in optimizer.param_groups if group["weight_decay"] > 0]
+    undecayed = [group for group in optimizer.param_groups if group["weight_decay"] == 0]
+    expected = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    assert set().union(*(names_in(model, group) for group in decayed)) == expected
+    assert sum(len(group["params"]) for group in decayed + undecayed) == len(list(model.parameters()))
+
+
+def test_layer_norms_of_any_shape_and_embeddings():
+    model = nn.ModuleDict(
+        {
+            "embedding": nn.Embedding(5, 4),
+            "norm": nn.LayerNorm((4, 4)),
+            "group": nn.GroupNorm(2, 4),
+            "out": nn.Linear(4, 2),
+        }
+    )
+    optimizer = build_optimizer(Section(name="adamw", weight_decay=0.1), model)
+    decayed = set().union(*(names_in(model, group) for group in optimizer.param_groups if group["weight_decay"] > 0))
+    assert decayed == {"embedding.weight", "out.weight"}
+
+
+def test_decay_norm_bias_takes_all():
+    optimizer = build_optimizer(Section(name="adamw", weight_decay=0.1, decay_norm_bias=True), resnet18())
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1}
+
+
+def test_shared_parameters_come_once():
+    first = nn.Linear(4, 4)
+    second = nn.Linear(4, 4)
+    second.weight = first.weight
+    optimizer = build_optimizer(Section(), nn.Sequential(first, second))
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 3
+
+
+def test_groups_by_glob_the_first_match_wins():
+    model = nn.ModuleDict({"body": nn.Linear(4, 4), "fc": nn.Linear(4, 2)})
+    groups = [{"match": "fc.*", "lr_mult": 10.0}, {"match": "*", "lr_mult": 0.5, "weight_decay": 0.3}]
+    optimizer = build_optimizer(Section(name="sgd", lr=0.1, weight_decay=0.01, groups=groups), model)
+    found = {
+        name: (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for name in names_in(model, group)
+    }
+    assert found["fc.weight"] == (1.0, 0.01) and found["body.weight"] == (0.05, 0.3)
+    assert found["fc.bias"] == (1.0, 0.0) and found["body.bias"] == (0.05, 0.0)
+
+
+def test_frozen_parameters_stay_and_their_norms_stay_in_evaluation_mode():
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    section = Section(name="sgd", lr=0.1, groups=[{"match": ["0.*", "1.*"], "freeze": True}])
+    assert freeze_matching(model, section.groups) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert frozen_norms(model) == [model[1]]
+    optimizer = build_optimizer(section, model)
+    assert set().union(*(names_in(model, group) for group in optimizer.param_groups)) == {"2.weight", "2.bias"}
+
+
+def test_nothing_left_to_train():
+    model = nn.Linear(2, 2)
+    model.requires_grad_(False)
+    with pytest.raises(ComponentError, match="nothing to train"):
+        build_optimizer(Section(), model)
+
+
+def test_a_glob_that_matches_nothing_names_what_is_there():
+    with pytest.raises(ComponentError, match="matches no parameter; there are, for example, weight"):
+        check_groups(Section(groups=[{"match": "wieght", "freeze": True}]), nn.Linear(2, 2))
+
+
+def test_unknown_option_and_unknown_name():
+    with pytest.raises(ComponentError, match="Did you mean 'weight_decay'") as caught:
+        build_optimizer(Section(name="adamw", weight_deacy=0.1), nn.Linear(2, 2))
+    assert caught.value.option == "weight_deacy"
+    with pytest.raises(ComponentError, match="no optimizer 'adamm'"):
+        build_optimizer(Section(name="adamm"), nn.Linear(2, 2))
+
+
+def test_learning_rate_auto():
+    assert pick_lr(Section(name="sgd")) == 0.05
+    assert pick_lr(Section(name="adamw")) == 1e-3
+    assert pick_lr(Section(name="rmsprop", lr=0.3)) == 0.3
+
+
+@pytest.mark.parametrize("name", entries("optimizers"))
+def test_every_optimizer_of_the_registry_moves_the_weights(name):
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3, bias=name != "Muon")  # Muon takes matrices only
+    before = model.weight.detach().clone()
+    optimizer = build_optimizer(Section(name=name, lr=0.01), model)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(8, 4)).square().sum().backward()
+        optimizer.step()
+    assert not torch.equal(model.weight, before) and model.weight.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("sgd", {"momentum": 0.9, "dampening": 0.1, "weight_decay": 0.01}),
+        ("adam", {"betas": [0.8, 0.99], "eps": 1e-6}),
+        ("rmsprop", {"alpha": 0.9, "centered": True, "momentum": 0.5}),
+    ],
+)  # fmt: skip
+def test_options_reach_torch(name, options):
+    """The same steps as torch's own class with the same options, and torch's own formulas with them."""
+    ours, plain = nn.Linear(3, 1, dtype=torch.float64), nn.Linear(3, 1, dtype=torch.float64)
+    plain.load_state_dict(ours.state_dict())
+    classes = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
+    first = build_optimizer(Section(name=name, lr=0.02, decay_norm_bias=True, **options), ours)
+    second = classes[name](plain.parameters(), lr=0.02, **options)
+    inputs = torch.randn(16, 3, dtype=torch.float64)
+    for _ in range(5):
+        for model, optimizer in ((ours, first), (plain, second)):
+            optimizer.zero_grad()
+            model(inputs).square().mean().backward()
+            optimizer.step()
+    assert torch.equal(ours.weight, plain.weight) and torch.equal(ours.bias, plain.bias)

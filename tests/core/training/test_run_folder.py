@@ -1,0 +1,45 @@
+import multiprocessing
+import os
+
+import pytest
+
+from dlkit.core.training.run_folder import check_writable, create_run_folder, reopen_run_folder
+from dlkit.errors import OutputError
+
+
+def make(parent):
+    try:
+        return create_run_folder(out=None, parent=parent, name="x").path.name
+    except OutputError as error:
+        return str(error)
+
+
+def test_numbers_go_on_after_the_highest(tmp_path):
+    (tmp_path / "x-007").mkdir()
+    (tmp_path / "x-old").mkdir()
+    (tmp_path / "x-y-010").mkdir()
+    assert make(tmp_path) == "x-008"
+
+
+def test_eight_at_once_get_eight_folders(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(8) as pool:
+        names = pool.map(make, [tmp_path] * 8)
+    assert sorted(names) == [f"x-{number:03d}" for number in range(1, 9)]
+
+
+def test_the_lock_is_held_and_let_go(tmp_path):
+    folder = create_run_folder(out=tmp_path / "run", parent=tmp_path, name="x")
+    with pytest.raises(OutputError, match=f"in use by another run .pid {os.getpid()}"):
+        reopen_run_folder(tmp_path / "run")
+    folder.release()
+    reopen_run_folder(tmp_path / "run").release()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        create_run_folder(out=tmp_path / "file" / "run", parent=tmp_path, name="x")
+    with pytest.raises(OutputError, match="cannot write here"):
+        check_writable(tmp_path / "file" / "run")
+    check_writable(tmp_path / "new" / "deep")
+    assert not (tmp_path / "new").exists()

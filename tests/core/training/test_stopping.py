@@ -1,0 +1,49 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from dlkit.core.training.stopping import StopRequest, watch_signals
+
+
+def test_the_first_signal_asks_and_the_second_acts():
+    stop = StopRequest()
+    with pytest.raises(KeyboardInterrupt), watch_signals(stop):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.is_due and stop.signal_number == signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_usr1_asks_for_one_save():
+    stop = StopRequest()
+    with watch_signals(stop):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert not stop.is_due
+        assert stop.take_save_request() and not stop.take_save_request()
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = StopRequest()
+        with watch_signals(stop):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.is_due and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_other_threads_watch_nothing():
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def work():
+        with watch_signals(StopRequest()):
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]

@@ -1,0 +1,37 @@
+"""Every YAML under examples/ runs, shortened."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").rglob("*.yaml"))
+NUM_EXAMPLES = 8
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+
+def test_all_are_here():
+    names = {path.stem for path in EXAMPLES}
+    assert names == {"digits", "fashion_mnist", "imagefolder", "csv_regression", "layers", "lstm", "custom", "transfer"}
+    assert len(EXAMPLES) == NUM_EXAMPLES
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_checks_and_trains(dlkit, path, tmp_path):
+    assert dlkit("config", "check", path).code == 0
+    changes = ["train.epochs=2", "train.max_steps=6", "log.graph=false"]
+    if path.stem == "fashion_mnist":
+        if not FASHION.is_dir():
+            pytest.skip("the real FashionMNIST is not on this machine: apt install dataset-fashion-mnist")
+        changes.append("data.limit=1000")
+    done = dlkit("train", path, *changes, "--out", tmp_path / "run", "--json")
+    assert done.code == 0, done.err
+    result = json.loads(done.out.splitlines()[-1])
+    assert result["status"] == "finished" and result["test"]
+    options = ["--model", path.parent / "custom" / "spiral_net.py"] if path.stem == "custom" else []
+    if options:
+        options = ["--model", f"{options[1]}:SpiralNet", "--data", path]
+    judged = dlkit("eval", tmp_path / "run" / "model.pt", "--json", *options)
+    assert judged.code == 0, judged.err
+    metrics = json.loads(judged.out)["metrics"]
+    assert metrics["loss"] == pytest.approx(result["test"]["loss"], rel=1e-4)
