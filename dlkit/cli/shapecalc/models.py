@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from dlkit.core.evaluation.profile import InputSpec, ModelProfile
     from dlkit.core.evaluation.profile_source import Source
 
-Name = Annotated[str, typer.Argument(metavar="MODEL", help="resnet18, package.module:Net, ./file.py:Net.")]
+Name = Annotated[
+    str, typer.Argument(metavar="MODEL", help="resnet18, package.module:Net, ./file.py:Net, model.pt, cfg.yaml.")
+]
 Inputs = Annotated[
     list[str] | None,
     typer.Option("--input", "--in", help="Shape of one sample: 3x224x224, 128:int64; once per input."),
@@ -33,6 +35,7 @@ def model(
     diff: Annotated[str | None, typer.Option(help="Compare with another model.")] = None,
     optimizer: Annotated[str, typer.Option(help="For training memory: sgd, momentum, adam, adamw, rmsprop.")] = "adamw",
     span: Annotated[str | None, typer.Option("--range", help="Which sizes pass: 32..320 (square images).")] = None,
+    num_classes: Annotated[int, typer.Option(min=1, help="For models that take it.")] = 1000,
     as_json: Json = False,
 ) -> None:
     """A network's layers, parameters, MACs and memory, without taking any memory."""
@@ -41,7 +44,8 @@ def model(
 
     if optimizer.lower() not in _STATES:
         raise ShapeError(f"--optimizer {optimizer!r} is not known here; there are {', '.join(_STATES)}")
-    source = model_from(name)
+    given = _given(inputs, num_classes)
+    source = model_from(name, given=given)
     specs = _input_specs(inputs, source)
     if span is not None:
         _print_sizes(source, specs, span, as_json=as_json)
@@ -50,13 +54,19 @@ def model(
     else:
         profile = profile_model(source.model, specs, batch=batch)
         if diff is not None:
-            other_source = model_from(diff)
+            other_source = model_from(diff, given=given)
             other = profile_model(other_source.model, _input_specs(inputs, other_source), batch=batch)
             _print_diff((name, profile), (diff, other), optimizer, as_json=as_json)
         elif as_json:
             print_json("model", _facts(name, profile, optimizer))
         else:
             _print_profile(name, profile, depth, optimizer)
+
+
+def _given(texts: Sequence[str] | None, num_classes: int) -> dict[str, Any]:
+    """What builders of networks are given when they ask for it by name."""
+    shape = parse_numbers(texts[0].partition(":")[0], what="--input") if texts else (3, 224, 224)
+    return {"input_size": shape, "in_channels": shape[0], "num_classes": num_classes}
 
 
 def _input_specs(texts: Sequence[str] | None, source: "Source") -> "tuple[InputSpec, ...]":
@@ -114,15 +124,19 @@ def _total_pairs(profile: "ModelProfile", optimizer: str) -> list[tuple[str, str
             )
         )
     pairs.append(("uncounted", _uncounted_text(profile.uncounted)))
-    pairs.append(("weights", f"{_mib(profile.parameter_bytes)} parameters, {_mib(profile.buffer_bytes)} buffers"))
-    pairs.append(("outputs", f"{_mib(profile.activation_bytes)} made by all layers together"))
+    pairs.append(
+        ("weights", f"{_bytes_text(profile.parameter_bytes)} parameters, {_bytes_text(profile.buffer_bytes)} buffers")
+    )
+    pairs.append(("outputs", f"{_bytes_text(profile.activation_bytes)} made by all layers together"))
     if profile.peak_bytes is not None:
-        pairs.append(("infer", f"about {_mib(profile.peak_bytes)} of activations alive at the peak, plus weights"))
+        pairs.append(
+            ("infer", f"about {_bytes_text(profile.peak_bytes)} of activations alive at the peak, plus weights")
+        )
     total = profile.training_bytes(optimizer_states=_STATES[optimizer.lower()])
     if total is not None and profile.saved_bytes is not None:
         states = profile.trainable_bytes * _STATES[optimizer.lower()]
-        parts = f"{_mib(profile.trainable_bytes)} gradients, {_mib(states)} {optimizer} states"
-        text = f"about {_mib(total)}: weights, {parts}, {_mib(profile.saved_bytes)} saved for backward (estimate)"
+        parts = f"{_bytes_text(profile.trainable_bytes)} gradients, {_bytes_text(states)} {optimizer} states"
+        text = f"about {_bytes_text(total)}: weights, {parts}, {_bytes_text(profile.saved_bytes)} saved for backward (estimate)"
         pairs.append(("train", text))
     return pairs + [("note", note) for note in profile.notes]
 
@@ -133,8 +147,11 @@ def _uncounted_text(uncounted: Mapping[str, int]) -> str:
     return "no formula for " + ", ".join(f"{name} x{count}" for name, count in uncounted.items())
 
 
-def _mib(num_bytes: int) -> str:
-    return f"{num_bytes / 2**20:,.1f} MiB" if num_bytes < 2**30 else f"{num_bytes / 2**30:,.2f} GiB"
+def _bytes_text(num_bytes: int) -> str:
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if num_bytes >= scale:
+            return f"{num_bytes / scale:,.{2 if unit == 'GiB' else 1}f} {unit}"
+    return f"{num_bytes} bytes"
 
 
 def _facts(name: str, profile: "ModelProfile", optimizer: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class _Liveness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # the base
     """Follows which storages are alive."""
 
     def __init__(self, model: nn.Module, tensors: Sequence[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._seen = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
         self.alive_bytes = self.peak_bytes = 0
         for tensor in tensors:

@@ -43,7 +43,7 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # the base i
     """Follows what tensors see through every operator."""
 
     def __init__(self, image: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._seen: Any = WeakIdKeyDictionary()
         views = tuple(((int(size), (axis, IDENTITY)),) for axis, size in enumerate(image.shape[2:]))
         self._seen[image] = Seen((*plain_axes(image.shape[:2]), *views))

@@ -199,7 +199,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # the base 
     activation_bytes: int = 0
 
     def __post_init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._running: list[str] = []
         self._weights = {p.untyped_storage()._cdata for p in self.model.parameters()}
         self.tallies = {path: _Tally() for path, _ in self.model.named_modules()}

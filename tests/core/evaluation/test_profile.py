@@ -10,10 +10,15 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dlkit.core.components import ComponentError
+from dlkit.core.data.contract import DataInfo
 from dlkit.core.evaluation.activation_memory import measure_peak_bytes, measure_saved_bytes
 from dlkit.core.evaluation.field_trace import trace_fields
 from dlkit.core.evaluation.profile import InputSpec, ModelProfile, ProfileError, output_shape, profile_model
-from dlkit.core.evaluation.profile_source import FILE_READERS, Source, model_from
+from dlkit.core.evaluation.profile_source import model_from
+from dlkit.core.modelfile import ModelSpec, save_model_file
+from dlkit.core.models.arch import Arch
+from dlkit.core.models.build import build_model
+from dlkit.errors import FileRefused
 
 CLASSIFIERS = torchvision.models.list_models(module=torchvision.models)
 
@@ -210,10 +215,28 @@ def test_models_are_found_by_name_and_by_path(tmp_path: Path) -> None:
         model_from(f"{file}:Nett")
 
 
-def test_readers_of_files_plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Source("x", nn.Identity(), None)
-    monkeypatch.setitem(FILE_READERS, ".pt", lambda path: made)
-    assert model_from("runs/x/model.pt") is made
+def test_models_come_from_model_files_and_configs(tmp_path: Path) -> None:
+    config = tmp_path / "cfg.yaml"
+    config.write_text("data: {name: digits}\nmodel: small_cnn\ntrain: {epochs: 1, max_steps: 1}\n")
+    from_config = model_from(str(config))
+    assert from_config.inputs == (InputSpec((1, 8, 8)),)
+    assert all(parameter.is_meta for parameter in from_config.model.parameters())
+    arch = Arch("dlkit", "mlp", {"input_size": [1, 8, 8], "num_classes": 10, "hidden": [16]})
+    info = DataInfo("classification", "image", (1, 8, 8), 10, None, None, None)
+    file = tmp_path / "model.pt"
+    network = build_model(arch)
+    save_model_file(file, ModelSpec(arch, info), network.state_dict())
+    from_file = model_from(str(file))
+    assert profile_model(from_file.model, from_file.inputs or ()).macs == 64 * 16 + 16 * 10
+    with pytest.raises(FileRefused):
+        model_from(str(config.rename(tmp_path / "cfg.pt")))
+
+
+def test_dlkits_own_networks_take_the_sizes_given() -> None:
+    source = model_from("small_cnn", given={"input_size": (1, 8, 8), "in_channels": 1, "num_classes": 10})
+    assert output_shape(source.model, (1, 8, 8)) == (2, 10)
+    with pytest.raises(ComponentError, match="Did you mean 'resnet18'"):
+        model_from("resnet118")
 
 
 class Mixed(nn.Module):
