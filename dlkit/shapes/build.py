@@ -195,6 +195,7 @@ POINTWISE: dict[str, Pointwise] = {
     "swish": Pointwise("nn.SiLU()"),
     "softmax": Pointwise("nn.Softmax(dim=1)"),
     "prelu": Pointwise("nn.PReLU()", 1),
+    "learnable_swish": Pointwise("dlkit.core.models.activations.Swish(learnable=True)", 1),
 }
 SPELLINGS = {
     "fc": "linear",

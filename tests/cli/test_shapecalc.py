@@ -299,3 +299,12 @@ def test_examples_of_the_page_print_what_it_shows(command: str, shown: str) -> N
     result = CliRunner().invoke(app, shlex.split(command))
     error = f"error: {result.exception}\n" if isinstance(result.exception, DlkitError) else ""
     assert (result.stdout + error).splitlines() == shown.splitlines()
+
+
+def test_the_example_list_of_layers_costs_what_its_model_costs() -> None:
+    path = str(ROOT / "examples" / "layers.yaml")
+    profile = facts("model", path)
+    shape = "x".join(map(str, profile["inputs"][0]["shape"]))
+    chain = facts("chain", shape, path, "--num-classes", str(profile["layers"][-1]["out_shape"][-1]))
+    assert chain["total"]["parameters"] == profile["parameters"]
+    assert chain["total"]["macs"] == profile["macs"]

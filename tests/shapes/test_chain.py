@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import dlkit.core.models.activations
 from dlkit.shapes import ShapeError
 from dlkit.shapes.build import KINDS, POINTWISE, build_layer
 from dlkit.shapes.chain import ChainError, find_mends, run_chain, total
@@ -58,7 +59,7 @@ def test_every_kind_of_layer_is_in_a_tested_chain_or_builds_by_name() -> None:
     used = {step.word for text, _ in CHAINS for step in parse_chain(text)}
     assert set(KINDS) - used == {"unpool"}  # it needs the indices of a pooling; see test_shapes_oracle.py
     for name, layer in POINTWISE.items():
-        module = eval(layer.torch_code())
+        module = eval(layer.torch_code(), {"nn": nn, "dlkit": dlkit})
         assert sum(p.numel() for p in module.parameters()) == layer.num_parameters(), name
 
 

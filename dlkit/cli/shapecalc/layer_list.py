@@ -11,6 +11,8 @@ from dlkit.shapes.build import KINDS
 from dlkit.shapes.chain_text import Step, parse_step, spell
 from dlkit.shapes.size import ShapeError
 
+# other kinds have options that change neither shapes nor costs, such as eps or inplace; those are left out
+_STRICT = ("conv", "tconv", "linear")
 _DEFAULT_KERNELS = {"conv": 3, "tconv": 3, "maxpool": 2, "avgpool": 2, "lppool": 2}
 
 
@@ -61,11 +63,28 @@ def _layer(word: str, options: Any, num_classes: int | None) -> Iterator[str]:
     if not isinstance(options, Mapping):
         main = KINDS[kind].positional if kind in KINDS else None
         options = {main: options} if main and options is not None else {}
-    named = {_long(kind, name): value for name, value in options.items()}
+    if kind == "swish" and options.get("learnable"):
+        kind = "learnable_swish"
+    known = KINDS[kind].options if kind in KINDS else ()
+    named = {
+        _long(kind, name): value for name, value in options.items() if _long(kind, name) in known or kind in _STRICT
+    }
     if kind in _DEFAULT_KERNELS:
         named.setdefault("kernel_size", _DEFAULT_KERNELS[kind])
-    parts = [f"{name}={_value(name, value, num_classes)}" for name, value in named.items()]
-    yield " ".join([kind, *parts])
+    parts = (_written(kind, name, _value(name, value, num_classes)) for name, value in named.items())
+    yield " ".join([kind, *sorted(parts, key=lambda part: not part[0].isdigit())])
+
+
+def _written(kind: str, name: str, value: str) -> str:
+    """An option in the chain's short words, which is what the table shows."""
+    if kind in KINDS and name == KINDS[kind].positional:
+        return value
+    if value in ("same", "valid"):
+        return value
+    if (name, value) == ("bias", "false"):
+        return "nobias"
+    short = {"kernel_size": "k", "stride": "s", "padding": "p", "dilation": "d", "groups": "g"}.get(name)
+    return f"{short}{value}" if short else f"{name}={value}"
 
 
 def _long(kind: str, name: str) -> str:
