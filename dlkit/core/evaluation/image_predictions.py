@@ -53,8 +53,13 @@ def predict_images(
                 yield _describe(path, output, info.classes, topk, is_classification=info.task == "classification")
 
 
-def _eval_transform(file: ModelFile) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The evaluation transforms of the config that a model file was trained with; a file never names foreign code."""
+def _eval_transform(file: ModelFile) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """The evaluation transforms of the config that a model file was trained with; a file never names foreign code.
+
+    None for a file without a config, such as one that `dlkit convert` wrote.
+    """
+    if not file.spec.config:
+        return None
     loaded = load_mapping(dict(file.spec.config))
     names = [transform.name for transform in loaded.config.data.eval_transforms]
     if own_code := next(filter(is_import_path, names), None):
