@@ -61,3 +61,10 @@ def test_a_file_without_a_config_predicts_and_asks_for_data(trained, tmp_path):
     )
     with pytest.raises(UsageError, match="--data CFG"):
         judge_model(file, data=None, split_name="test", use_tta=False)
+
+
+def test_predicting_leaves_torch_as_it_was_between_images(trained):
+    predictions = predict_images(read_model_file(trained), [CIRCLE, CIRCLE])
+    next(predictions)
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    assert next(predictions).path == CIRCLE
