@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from dlkit.config import load_mapping
 from dlkit.core.components import is_import_path
@@ -42,19 +43,29 @@ def predict_images(
         raise UsageError(f"{file.path} takes {info.kind}, not images; use `dlkit eval MODEL --data CFG`")
     found = find_images(paths)
     mode, transform = mode_for(info), _eval_transform(file)
+    target = pick_device(device)
+    network = build_from_file(file, model=model).to(target)
+    for start in range(0, len(found), batch_size):
+        part = found[start : start + batch_size]
+        images = [prepare_image(load_image(path, mode=mode), info, transform=transform) for path in part]
+        for path, output in zip(part, _forward(network, torch.stack(images).to(target)), strict=True):
+            yield _describe(path, output, info.classes, topk, is_classification=info.task == "classification")
+
+
+def _forward(network: nn.Module, inputs: Tensor) -> Tensor:
+    # torch's modes are set here and not around the loop, where they would reach the caller at every yield
     with torch_settings(), torch.inference_mode():
-        target = pick_device(device)
-        network = build_from_file(file, model=model).to(target)
-        for start in range(0, len(found), batch_size):
-            part = found[start : start + batch_size]
-            images = [prepare_image(load_image(path, mode=mode), info, transform=transform) for path in part]
-            inputs = torch.stack(images)
-            for path, output in zip(part, network(inputs.to(target)).float().cpu(), strict=True):
-                yield _describe(path, output, info.classes, topk, is_classification=info.task == "classification")
+        outputs: Tensor = network(inputs).float().cpu()
+        return outputs
 
 
-def _eval_transform(file: ModelFile) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The evaluation transforms of the config that a model file was trained with; a file never names foreign code."""
+def _eval_transform(file: ModelFile) -> Callable[[Tensor], Tensor] | None:
+    """The evaluation transforms of the config that a model file was trained with; a file never names foreign code.
+
+    None for a file without a config, such as one that `dlkit convert` wrote.
+    """
+    if not file.spec.config:
+        return None
     loaded = load_mapping(dict(file.spec.config))
     names = [transform.name for transform in loaded.config.data.eval_transforms]
     if own_code := next(filter(is_import_path, names), None):
@@ -83,7 +94,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 
 def _describe(
-    path: Path, output: torch.Tensor, classes: tuple[str, ...] | None, topk: int, *, is_classification: bool
+    path: Path, output: Tensor, classes: tuple[str, ...] | None, topk: int, *, is_classification: bool
 ) -> ImagePrediction:
     if not is_classification:
         return ImagePrediction(path, [], output.tolist())

@@ -59,7 +59,12 @@ def judge_model(
 
 
 def own_config(file: ModelFile) -> LoadedConfig:
-    """The config that a model file was trained with. Raises UsageError when its data is code that the file may not name."""
+    """The config that a model file was trained with.
+
+    Raises UsageError when the file has none, or when its data is code that the file may not name.
+    """
+    if not file.spec.config:
+        raise UsageError(f"{file.path} does not tell what it was trained on; name the data: --data CFG")
     loaded = load_mapping(dict(file.spec.config))
     data = loaded.config.data
     names = [data.name, *(transform.name for transform in (*data.transforms, *data.eval_transforms))]

@@ -49,3 +49,22 @@ def test_predict_prepares_images_as_evaluation_does(trained, tmp_path):
     # cutting out the middle before the resize shows the network other pixels than resizing alone
     cut = [{"name": "Resize", "size": 16}, {"name": "CenterCrop", "size": 8}]
     assert next(predict_images(with_data(trained, tmp_path, eval_transforms=cut), [CIRCLE])).classes != plain
+
+
+def test_a_file_without_a_config_predicts_and_asks_for_data(trained, tmp_path):
+    value = torch.load(trained, weights_only=True)
+    value["spec"]["config"] = {}
+    torch.save(value, tmp_path / "bare.pt")
+    file = read_model_file(tmp_path / "bare.pt")
+    assert (
+        next(predict_images(file, [CIRCLE])).classes == next(predict_images(read_model_file(trained), [CIRCLE])).classes
+    )
+    with pytest.raises(UsageError, match="--data CFG"):
+        judge_model(file, data=None, split_name="test", use_tta=False)
+
+
+def test_predicting_leaves_torch_as_it_was_between_images(trained):
+    predictions = predict_images(read_model_file(trained), [CIRCLE, CIRCLE])
+    next(predictions)
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    assert next(predictions).path == CIRCLE
