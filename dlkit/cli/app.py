@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dlkit import __version__
-from dlkit.cli import config, listing, lr_find, lr_plot
+from dlkit.cli import config, listing, lr_find, lr_plot, shapecalc
 from dlkit.cli.convert import convert
 from dlkit.cli.doctor import doctor
 from dlkit.cli.eval import evaluate
@@ -17,6 +17,9 @@ from dlkit.errors import ConfigError, DlkitError, Interrupted
 
 EXIT_CODES = """Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 data, 4 file refused, 5 diverged, 6 out of memory or disk,
 130/143/129 stopped by a signal after saving."""
+
+# other spellings of commands; registering them twice would build their options twice at every start
+ALIASES = {"shape-calc": "shapecalc", "lrplot": "lr-plot"}
 
 app = typer.Typer(
     name="dlkit",
@@ -52,15 +55,11 @@ app.command("eval", no_args_is_help=True)(evaluate)
 app.command("predict", no_args_is_help=True)(predict)
 app.command("convert", no_args_is_help=True)(convert)
 app.command("list")(listing.list_names)
-for name in ("lr-plot", "lrplot"):
-    app.command(
-        name,
-        context_settings=lr_plot.CONTEXT_SETTINGS,
-        epilog=lr_plot.EPILOG,
-        no_args_is_help=True,
-        hidden=name == "lrplot",
-    )(lr_plot.lr_plot)
+app.command("lr-plot", context_settings=lr_plot.CONTEXT_SETTINGS, epilog=lr_plot.EPILOG, no_args_is_help=True)(
+    lr_plot.lr_plot
+)
 app.command("lr-find", epilog=lr_find.EPILOG, no_args_is_help=True)(lr_find.lr_find)
+app.add_typer(shapecalc.app, name="shapecalc")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor)
 
@@ -91,8 +90,8 @@ def _let_go_of_stdout() -> None:
 
 
 def _readable(arguments: list[str]) -> list[str]:
-    """`--resume` alone means the newest run: option parsers want a value, so give it one."""
-    given = list(arguments)
+    """Spell commands by their own names, and give a bare `--resume` the value that option parsers want: the newest run."""
+    given = [ALIASES.get(arguments[0], arguments[0]), *arguments[1:]] if arguments else []
     for index, argument in enumerate(arguments):
         following = arguments[index + 1] if index + 1 < len(arguments) else "-"
         if argument == "--resume" and (

@@ -41,9 +41,7 @@ class Data(Component):
         "auto", description="Samples per evaluation batch; auto is 4 times batch_size, at most 512."
     )
     shuffle: bool = Field(True, description="Draw a new order from (seed, epoch) each epoch.")
-    drop_last: bool | Auto = Field(
-        "auto", description="auto drops only a last batch of one sample in front of batch norm."
-    )
+    drop_last: bool | Auto = Field("auto", description="auto drops a trailing batch of a single sample only.")
     num_workers: Annotated[int, Field(ge=0)] | Auto = Field(
         "auto", description="Loader processes; auto is 0 in memory, else the cores less one, at most 8."
     )

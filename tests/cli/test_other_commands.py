@@ -175,3 +175,15 @@ def test_version(dlkit):
 
 def test_no_arguments_show_help(dlkit):
     assert "train" in dlkit().out + dlkit().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("shapecalc", "conv", "--k", 3, "--in", 8),
+        ("shape-calc", "conv", "--k", 3, "--in", 8),
+        ("lrplot", "cosine", "--lr", 1, "--steps", 9),
+    ],
+)
+def test_other_spellings_of_commands(dlkit, words):
+    assert dlkit(*words).code == 0

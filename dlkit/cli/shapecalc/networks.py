@@ -1,0 +1,236 @@
+"""`chain` and `sizes`: several layers, one after the other."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dlkit.cli.shapecalc.options import Json, parse_shape
+from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table, shortened
+from dlkit.shapes.chain import ChainError, Field, Row, find_mends, run_chain, total
+from dlkit.shapes.chain_text import Step, parse_chain
+from dlkit.shapes.drawing import draw_fields
+from dlkit.shapes.passing import Passing, chain_sizes
+from dlkit.shapes.size import Shape, ShapeError, count_text, parse_numbers, short_count, size_text
+
+Text = Annotated[
+    str, typer.Argument(metavar="CHAIN", help='Layers: "conv 64 k3 s2 p1; relu; gap 1", a file, or - for stdin.')
+]
+
+NumClasses = Annotated[int | None, typer.Option(min=1, help="For `linear: auto` in a config's layers.")]
+
+
+class CheckError(ShapeError):
+    """A chain that works, but not as `--check` demands."""
+
+    exit_code = 1
+
+
+def chain(
+    shape_text: Annotated[str, typer.Argument(metavar="INPUT", help="Shape of one sample: 3x224x224.")],
+    text: Text,
+    check: Annotated[
+        list[str] | None, typer.Option(help="Demand out=112 or out=64x112x112, params<=2M, macs<=1G.")
+    ] = None,
+    rf: Annotated[bool, typer.Option("--rf", help="Draw how the receptive field grows.")] = False,
+    num_classes: NumClasses = None,
+    code: Annotated[bool, typer.Option("--code", help="Print the torch lines instead of the table.")] = False,
+    as_json: Json = False,
+) -> None:
+    """A chain of layers: shapes, costs and receptive field per layer; joins are checked. Exit 1 on a mismatch."""
+    shape, steps = parse_shape(shape_text), read_chain(text, num_classes=num_classes)
+    try:
+        rows = run_chain(steps, shape)
+    except ChainError as error:
+        mends = find_mends(steps, shape, error)
+        raise _shown_mismatch(error, mends, shape, as_json=as_json) from None
+    if as_json:
+        print_json("chain", _facts(rows, shape))
+    elif code:
+        _print_code(rows)
+    else:
+        _print_rows(rows, shape)
+    if rf and not as_json:
+        _print_fields(rows, shape)
+    for demand in check or []:
+        _check(demand, rows)
+
+
+def read_chain(text: str, *, num_classes: int | None = None) -> list[Step]:
+    """The steps of a chain given as text, as a file of such text, as a config with `layers:`, or on stdin as `-`."""
+    if text == "-":
+        return parse_chain(sys.stdin.read())
+    path = Path(text)
+    if ";" not in text and len(text) < 1000 and path.suffix and path.is_file():
+        if path.suffix in (".yaml", ".yml"):
+            from dlkit.cli.shapecalc.layer_list import read_layer_list  # PyYAML only where it is needed
+
+            return read_layer_list(path, num_classes=num_classes)
+        return parse_chain(path.read_text(encoding="utf-8"))
+    return parse_chain(text)
+
+
+def _shown_mismatch(error: ChainError, mends: Sequence[str], shape: Shape, *, as_json: bool) -> Exception:
+    """Print the rows up to the mismatch; the error to raise says what would work."""
+    if as_json:
+        facts = _facts(error.rows, shape)
+        facts["error"] = {"index": error.index, "text": error.text, "message": str(error), "would_work": list(mends)}
+        print_json("chain", facts)
+        return typer.Exit(1)
+    if error.rows:
+        _print_rows(error.rows, shape)
+    advice = "".join(f"\n  would work: {mend}" for mend in mends)
+    return ChainError(
+        f"step {error.index} ({error.text}): {error}{advice}", index=error.index, text=error.text, rows=[]
+    )
+
+
+def _field_text(field: Field, shape: Shape, *, what: str) -> str:
+    """Receptive field or jump of all axes; one number where they agree."""
+    if field is None:
+        return "all" if what == "size" else "-"
+    values = [f"{float(getattr(reach, what)):g}" for reach in field]
+    if what == "size" and shape[1:] and all(r.size >= size for r, size in zip(field, shape[1:], strict=True)):
+        return "all"
+    return values[0] if len(set(values)) == 1 else ",".join(values)
+
+
+def _print_rows(rows: Sequence[Row], shape: Shape) -> None:
+    table = []
+    for row in rows:
+        sees = _field_text(row.field, shape, what="size"), _field_text(row.field, shape, what="jump")
+        costs = (short_count(row.num_parameters), short_count(row.num_macs)) if row.torch_code else ("", "")
+        table.append([str(row.index), shortened(row.text, 24), size_text(row.shape), *costs, *sees])
+    print_table(["#", "layer", "out", "params", "MACs", "sees", "jump"], table, left=frozenset({1, 2}))
+    parameters, macs, activations = total(rows)
+    print_pairs(
+        [
+            ("params", count_text(parameters)),
+            ("MACs", f"{count_text(macs)}; FLOPs = 2 MACs = {count_text(2 * macs)}"),
+            ("outputs", f"{count_text(activations)} numbers, {activations * 4 / 2**20:.1f} MiB in float32, one sample"),
+            *((f"note {row.index}", note) for row in rows for note in row.notes),
+        ]
+    )
+
+
+def _print_code(rows: Sequence[Row]) -> None:
+    """A Sequential for a plain chain; with joins, one line per step for a forward() of one's own."""
+    plain = all(row.torch_code.startswith("nn.") for row in rows)
+    typer.echo("nn.Sequential(" if plain else "# layers and joins, in order")
+    for row in rows:
+        typer.echo(f"    {row.torch_code}," if plain else row.torch_code or f"# {row.text}")
+    if plain:
+        typer.echo(")")
+
+
+def _print_fields(rows: Sequence[Row], shape: Shape) -> None:
+    made = [row for row in rows if row.torch_code and shape[1:]]
+    typer.echo()
+    fields = [(f"{row.index} {row.text}", row.field[-1].size if row.field else None) for row in made]
+    for line in draw_fields(fields, size=shape[-1]):
+        typer.echo("  " + line)
+
+
+def _facts(rows: Sequence[Row], shape: Shape) -> dict[str, Any]:
+    parameters, macs, activations = total(rows)
+    sums = {"parameters": parameters, "macs": macs, "flops": 2 * macs, "activations": activations}
+    return {"in_shape": list(shape), "layers": [_row_facts(row) for row in rows], "total": sums}
+
+
+def _row_facts(row: Row) -> dict[str, Any]:
+    field = row.field and [
+        {"size": reach.size, "size_min": reach.smallest, "jump": float(reach.jump), "start": float(reach.start)}
+        for reach in row.field
+    ]
+    return {
+        "index": row.index,
+        "text": row.text,
+        "out_shape": list(row.shape),
+        "parameters": row.num_parameters,
+        "macs": row.num_macs,
+        "activations": row.activations if row.torch_code else 0,
+        "receptive_field": None if row.field is None else field,
+        "torch": row.torch_code or None,
+        "notes": list(row.notes),
+    }
+
+
+def _check(demand: str, rows: Sequence[Row]) -> None:
+    """Hold one demand against the result. Raises CheckError."""
+    name, operator, wanted = _demand(demand)
+    parameters, macs, _ = total(rows)
+    if name == "out":
+        shape, expected = rows[-1].shape, parse_numbers(wanted, what="out")
+        has_axes = len(expected) == 1 and len(shape) > 1
+        matches = shape[1:] == expected * (len(shape) - 1) if has_axes else shape == expected
+        if not matches or operator != "=":
+            raise CheckError(f"check {demand}: the output is {size_text(shape)}")
+        return
+    found = {"params": parameters, "macs": macs}[name]
+    limit = _count(wanted)
+    if not (found <= limit if operator == "<=" else found == limit):
+        raise CheckError(f"check {demand}: {name} is {count_text(found)}")
+
+
+def _demand(text: str) -> tuple[str, str, str]:
+    operator = "<=" if "<=" in text else "="
+    name, _, wanted = (part.strip() for part in text.partition(operator))
+    if name not in ("out", "params", "macs") or not wanted:
+        raise ShapeError(f"--check {text!r} is not understood; write out=112, out=64x112x112, params<=2M or macs<=1G")
+    return name, operator, wanted
+
+
+def _count(text: str) -> float:
+    scales = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+    scale = scales.get(text[-1], 1.0)
+    try:
+        return float(text[:-1] if scale > 1 else text) * scale
+    except ValueError:
+        raise ShapeError(f"{text!r} is not a count; write 2000000 or 2M") from None
+
+
+def sizes(
+    text: Text,
+    channels: Annotated[int, typer.Option("--c-in", "--in-channels", help="Input channels.")] = 3,
+    span: Annotated[str, typer.Option("--range", help="Sizes to try: 32..512.")] = "1..512",
+    dims: Annotated[int, typer.Option("--dims", min=1, max=3, help="Spatial axes.")] = 2,
+    num_classes: NumClasses = None,
+    as_json: Json = False,
+) -> None:
+    """Which input sizes pass through a chain, and the divisor rule behind them. Exit 1 if none does."""
+    found = chain_sizes(read_chain(text, num_classes=num_classes), channels, parse_range(span), dims=dims)
+    print_passing(found, as_json=as_json)
+
+
+def parse_range(text: str) -> range:
+    """`32..512`, both ends included. Raises ShapeError."""
+    first, _, last = text.partition("..")
+    try:
+        numbers = range(int(first), int(last) + 1)
+    except ValueError:
+        numbers = range(0)
+    if not numbers or numbers[0] < 1:
+        raise ShapeError(f"--range {text!r} is not a range of sizes; write 32..512")
+    return numbers
+
+
+def print_passing(found: Passing, *, as_json: bool) -> None:
+    """The rule, and the first sizes with their outputs. Raises CheckError if nothing passes."""
+    if as_json:
+        pairs = [{"in": size, "out": out} for size, out in zip(found.sizes, found.outs, strict=True)]
+        rule = {"divisor": found.divisor, "remainders": list(found.remainders), "text": found.rule}
+        print_json("sizes", {"tried": [found.tried[0], found.tried[-1]], "rule": rule, "sizes": pairs})
+    if not found.sizes:
+        raise CheckError(f"{found.rule}; `dlkit shapecalc chain` with one of them says why")
+    if as_json:
+        return
+    shown = list(zip(found.sizes, found.outs, strict=True))
+    print_pairs([("rule", found.rule), ("passing", f"{len(shown)} of {len(found.tried)} sizes tried")])
+    print_table(["in", "out"], [[str(size), out] for size, out in shown[:12]], left=frozenset({1}))
+    if len(shown) > 12:
+        typer.echo(f"  ... to {shown[-1][0]}")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"chain": chain, "sizes": sizes}

@@ -1,0 +1,121 @@
+"""`solve`: the layer from its input and output."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from dlkit.cli.shapecalc.options import CeilMode, Json
+from dlkit.cli.shapecalc.show import print_json, print_table
+from dlkit.shapes.inverse import Asked, Limits, Solution, solve
+from dlkit.shapes.size import ShapeError, Size, parse_numbers, size_text
+
+_SHOWN = 12
+
+
+def solve_command(
+    kind: Annotated[str, typer.Argument(help="conv, tconv, maxpool, avgpool or lppool.")],
+    out: Annotated[str, typer.Option("--out", help="Output size: 112, or 112,160.")],
+    input_text: Annotated[str | None, typer.Option("--in", "--input", help="Input size, or ? if unknown.")] = None,
+    k: Annotated[str | None, typer.Option("--k", "--kernel-size", help="Kernel size, or ?.")] = None,
+    s: Annotated[str | None, typer.Option("--s", "--stride", help="Stride, or ?.")] = None,
+    p: Annotated[str | None, typer.Option("--p", "--padding", help="Padding, or ?.")] = None,
+    d: Annotated[str, typer.Option("--d", "--dilation", help="Dilation, or ?.")] = "1",
+    op: Annotated[str | None, typer.Option("--op", "--output-padding", help="Output padding, or ?.")] = None,
+    ceil: CeilMode = False,
+    max_k: Annotated[int, typer.Option("--max-k", min=1, help="Largest kernel to try.")] = 11,
+    show_all: Annotated[bool, typer.Option("--all", help="Every solution, not only the usual ones.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Solve backwards: which kernel, stride, padding, dilation or input gives this output."""
+    texts = {"kernel_size": k, "stride": s, "padding": p, "dilation": d, "output_padding": op}
+    known: dict[str, Any] = {name: _number(name, text) for name, text in texts.items()}
+    ins = None if input_text in (None, "?") else _sizes(input_text or "", "--in")
+    if ins is None:
+        known |= _defaults(kind, known, texts)
+    asked = Asked(kind, _sizes(out, "--out"), ins, ceil_mode=ceil, **known)
+    solutions = solve(asked, Limits(kernel_size=max_k))
+    if as_json:
+        content = {
+            "kind": kind,
+            "in": ins,
+            "out": asked.outs,
+            "solutions": [_facts(solution) for solution in solutions],
+        }
+        print_json("solve", content)
+    elif not solutions:
+        raise ShapeError(_nothing(asked, max_k))
+    else:
+        _print_solutions(asked, solutions if show_all else solutions[:_SHOWN], len(solutions))
+
+
+def _number(name: str, text: str | None) -> int | None:
+    if text is None or text == "?":
+        return None
+    numbers = parse_numbers(text, what=name)
+    if len(numbers) > 1:
+        raise ShapeError(f"{name} {text!r}: solve sets all axes alike; give one number, or solve each axis by itself")
+    return numbers[0]
+
+
+def _sizes(text: str, what: str) -> Size:
+    return parse_numbers(text, what=what)
+
+
+def _defaults(kind: str, known: dict[str, Any], texts: dict[str, str | None]) -> dict[str, int]:
+    """With an unknown input the options not mentioned are torch's defaults; those given as ? stay unknown."""
+    if texts["kernel_size"] is None:
+        raise ShapeError("an unknown input needs the kernel: give --k, or --k ? to try all")
+    stride = known["kernel_size"] or 2 if kind.endswith("pool") else 1
+    defaults = {"stride": stride, "padding": 0, "output_padding": 0}
+    return {name: value for name, value in defaults.items() if texts[name] is None}
+
+
+def _facts(solution: Solution) -> dict[str, Any]:
+    geometry = solution.geometry
+    return {
+        **{
+            name: getattr(geometry, name) for name in ("kernel_size", "stride", "padding", "dilation", "output_padding")
+        },
+        "ceil_mode": geometry.ceil_mode,
+        "leftover": solution.leftover,
+        "inputs": [[span[0], span[-1]] for span in solution.inputs],
+        "note": solution.note,
+    }
+
+
+def _print_solutions(asked: Asked, solutions: list[Solution], number: int) -> None:
+    is_transposed = asked.kind == "tconv"
+    out = size_text(asked.outs)
+    header = ["k", "s", "p", "d", *(["op"] if is_transposed else ["leftover"]), f"inputs giving {out}", "note"]
+    rows = []
+    for solution in solutions:
+        geometry = solution.geometry
+        numbers = [geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation]
+        rest = str(geometry.output_padding) if is_transposed else _leftover(solution)
+        rows.append([*map(str, numbers), rest, ", ".join(map(_span, solution.inputs)), solution.note])
+    print_table(header, rows, left=frozenset({4, 6} if not is_transposed else {6}))
+    if number > len(solutions):
+        typer.echo(f"  {number - len(solutions)} more with --all")
+
+
+def _leftover(solution: Solution) -> str:
+    rest, padding = solution.leftover, solution.geometry.padding
+    if not rest:
+        return "-" if rest is None else "0"
+    return f"{rest} padding" if rest <= padding else f"{rest - padding} of the input"
+
+
+def _span(span: range) -> str:
+    return str(span[0]) if len(span) == 1 else f"{span[0]}..{span[-1]}"
+
+
+def _nothing(asked: Asked, max_k: int) -> str:
+    start = size_text(asked.ins) if asked.ins else "any input"
+    hints = "leave an option open (--p ?, --s ?, --d ?)" + (
+        "" if asked.kernel_size else f", or try --max-k {2 * max_k}"
+    )
+    return f"no {asked.kind} with these options turns {start} into {size_text(asked.outs)}; {hints}"
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"solve": solve_command}

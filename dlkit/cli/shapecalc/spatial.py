@@ -1,0 +1,232 @@
+"""Layers that change the spatial axes: convolutions, pooling, resampling."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from dlkit.cli.shapecalc.layer_report import Request, report_layer
+from dlkit.cli.shapecalc.options import (
+    Bias,
+    CeilMode,
+    ChannelsIn,
+    ChannelsOut,
+    Dilation,
+    Dims,
+    Draw,
+    Groups,
+    Input,
+    Json,
+    Kernel,
+    OutputPadding,
+    Padding,
+    Stride,
+    parse_options,
+)
+from dlkit.shapes.conv import ConvTranspose
+from dlkit.shapes.explain import explain_transposed, explanation_lines
+from dlkit.shapes.pool import AdaptivePool
+from dlkit.shapes.size import ShapeError
+
+Explain = Annotated[bool, typer.Option("--explain", help="Show the steps on a small grid.")]
+
+
+def _known(**channels: int | None) -> dict[str, int]:
+    return {name: number for name, number in channels.items() if number is not None}
+
+
+def conv(
+    k: Kernel,
+    s: Stride = "1",
+    p: Padding = "0",
+    d: Dilation = "1",
+    g: Groups = 1,
+    input_text: Input = None,
+    c_in: ChannelsIn = None,
+    c_out: ChannelsOut = None,
+    bias: Bias = True,
+    padding_mode: Annotated[str, typer.Option(help="zeros, reflect, replicate or circular.")] = "zeros",
+    dims: Dims = None,
+    draw: Draw = False,
+    as_json: Json = False,
+) -> None:
+    """Convolution in one, two or three dimensions."""
+    options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p, dilation=d)
+    options |= {"groups": g, "bias": bias, "padding_mode": padding_mode, **_known(in_channels=c_in, out_channels=c_out)}
+    report_layer(Request("conv", "conv", options, input_text, dims, as_json, draw))
+
+
+def tconv(
+    k: Kernel,
+    s: Stride = "1",
+    p: Padding = "0",
+    d: Dilation = "1",
+    g: Groups = 1,
+    op: OutputPadding = "0",
+    input_text: Input = None,
+    c_in: ChannelsIn = None,
+    c_out: ChannelsOut = None,
+    bias: Bias = True,
+    dims: Dims = None,
+    explain: Explain = False,
+    as_json: Json = False,
+) -> None:
+    """Transposed convolution; --explain takes it apart on a small grid."""
+    options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p, dilation=d, output_padding=op)
+    options |= {"groups": g, "bias": bias, **_known(in_channels=c_in, out_channels=c_out)}
+    layer = report_layer(Request("tconv", "tconv", options, input_text, dims, as_json))
+    if explain and not as_json:
+        assert isinstance(layer, ConvTranspose)
+        _print_explanation(layer)
+
+
+def _print_explanation(layer: ConvTranspose) -> None:
+    """One small grid for one and two dimensions; a volume is shown by its last two axes."""
+    rows, columns = layer.window(-2 if layer.dims > 1 else 0), layer.window(-1)
+    extra = (layer.output_padding[-2 if layer.dims > 1 else 0], layer.output_padding[-1])
+    explained = explain_transposed(rows, columns, sizes=(3, 3), extra=extra)
+    typer.echo()
+    for line in explanation_lines(explained, rows, columns, extra=extra):
+        typer.echo("  " + line)
+
+
+def maxpool(
+    k: Kernel,
+    s: Stride = None,
+    p: Padding = "0",
+    d: Dilation = "1",
+    ceil: CeilMode = False,
+    input_text: Input = None,
+    dims: Dims = None,
+    draw: Draw = False,
+    as_json: Json = False,
+) -> None:
+    """Max pooling."""
+    options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p, dilation=d)
+    report_layer(Request("maxpool", "maxpool", options | {"ceil_mode": ceil}, input_text, dims, as_json, draw))
+
+
+def avgpool(
+    k: Kernel,
+    s: Stride = None,
+    p: Padding = "0",
+    ceil: CeilMode = False,
+    input_text: Input = None,
+    dims: Dims = None,
+    draw: Draw = False,
+    as_json: Json = False,
+) -> None:
+    """Average pooling; count_include_pad changes values, never sizes."""
+    options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p)
+    report_layer(Request("avgpool", "avgpool", options | {"ceil_mode": ceil}, input_text, dims, as_json, draw))
+
+
+def lppool(
+    k: Kernel,
+    s: Stride = None,
+    ceil: CeilMode = False,
+    input_text: Input = None,
+    dims: Dims = None,
+    draw: Draw = False,
+    as_json: Json = False,
+) -> None:
+    """Power-average pooling; it takes no padding."""
+    options: dict[str, Any] = parse_options(kernel_size=k, stride=s)
+    report_layer(Request("lppool", "lppool", options | {"ceil_mode": ceil}, input_text, dims, as_json, draw))
+
+
+def unpool(
+    k: Kernel,
+    s: Stride = None,
+    p: Padding = "0",
+    output_size: Annotated[str | None, typer.Option("--out", "--output-size", help="Size asked of forward().")] = None,
+    input_text: Input = None,
+    dims: Dims = None,
+    as_json: Json = False,
+) -> None:
+    """Max unpooling, the partial inverse of max pooling."""
+    options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p, output_size=output_size)
+    report_layer(Request("unpool", "unpool", options, input_text, dims, as_json))
+
+
+def adaptive(
+    out: Annotated[str, typer.Option("--out", "--output-size", help="Output size: 7, or 7,5 per axis.")],
+    input_text: Input = None,
+    use_max: Annotated[bool, typer.Option("--max", help="Max pooling instead of average.")] = False,
+    dims: Dims = None,
+    as_json: Json = False,
+) -> None:
+    """Adaptive pooling, with the window of every output listed."""
+    kind = "adaptivemax" if use_max else "adaptive"
+    layer = report_layer(Request("adaptive", kind, parse_options(output_size=out), input_text, dims, as_json))
+    if input_text and not as_json:
+        assert isinstance(layer, AdaptivePool)
+        _print_windows(layer, input_text, dims)
+
+
+def _print_windows(layer: AdaptivePool, input_text: str, dims: int | None) -> None:
+    from dlkit.cli.shapecalc.options import parse_input
+
+    _, sizes, _ = parse_input(input_text, dims=dims, options={"output_size": layer.sizes})
+    size = (sizes or ())[-1]
+    windows = layer.windows(layer.dims - 1, size)
+    shown = [f"{first}..{last} ({last - first + 1})" for first, last in windows[:24]]
+    typer.echo(f"\n  windows over {size}:")
+    for start in range(0, len(shown), 4):
+        typer.echo("  " + "".join(f"{text:<18}" for text in shown[start : start + 4]).rstrip())
+    if len(windows) > 24:
+        typer.echo(f"  ... {len(windows) - 24} more")
+
+
+def upsample(
+    scale: Annotated[
+        str | None, typer.Option("--scale", "--scale-factor", help="Factor: 2, or 1.5,2 per axis.")
+    ] = None,
+    size: Annotated[str | None, typer.Option("--size", help="Output size instead of a factor.")] = None,
+    mode: Annotated[
+        str, typer.Option(help="nearest, nearest-exact, area, linear, bilinear, trilinear, bicubic.")
+    ] = "nearest",
+    align_corners: Annotated[bool, typer.Option("--align-corners", help="As in F.interpolate.")] = False,
+    antialias: Annotated[bool, typer.Option("--antialias", help="As in F.interpolate.")] = False,
+    input_text: Input = None,
+    dims: Dims = None,
+    as_json: Json = False,
+) -> None:
+    """Upsampling and F.interpolate, up or down."""
+    options: dict[str, Any] = parse_options(size=size)
+    options |= {"mode": mode, "align_corners": align_corners, "antialias": antialias}
+    if scale is not None:
+        options["scale_factor"] = _factors(scale)
+    wanted = dims or {"linear": 1, "trilinear": 3}.get(mode)
+    report_layer(Request("upsample", "upsample", options, input_text, wanted, as_json))
+
+
+def _factors(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ShapeError(f"--scale {text!r} is not a number; write 2, or 1.5,2 for two axes") from None
+
+
+def pixelshuffle(
+    factor: Annotated[int, typer.Option("--r", "--factor", "--upscale-factor", help="Upscale factor.")],
+    down: Annotated[bool, typer.Option("--down", help="PixelUnshuffle: positions become channels.")] = False,
+    input_text: Input = None,
+    as_json: Json = False,
+) -> None:
+    """Pixel shuffle: channels become positions; --down is the inverse."""
+    kind = "pixelunshuffle" if down else "pixelshuffle"
+    report_layer(Request("pixelshuffle", kind, {"factor": factor}, input_text, 2, as_json))
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "conv": conv,
+    "tconv": tconv,
+    "maxpool": maxpool,
+    "avgpool": avgpool,
+    "lppool": lppool,
+    "unpool": unpool,
+    "adaptive": adaptive,
+    "upsample": upsample,
+    "pixelshuffle": pixelshuffle,
+}

@@ -1,0 +1,235 @@
+"""Geometry solved backwards: which kernel, stride, padding or input gives the output that is wanted."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+
+from dlkit.shapes.size import ShapeError, Size
+from dlkit.shapes.window import Window, conv_size, leftover, pool_size, transposed_size
+
+KINDS = ("conv", "tconv", "maxpool", "avgpool", "lppool")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One way to set a layer, the same on every axis."""
+
+    kernel_size: int
+    stride: int
+    padding: int
+    dilation: int = 1
+    output_padding: int = 0
+    ceil_mode: bool = False
+
+    @property
+    def span(self) -> int:
+        """Positions from the kernel's first tap to its last."""
+        return self.dilation * (self.kernel_size - 1) + 1
+
+    def window(self) -> Window:
+        """The window along one axis."""
+        return Window(self.kernel_size, self.stride, self.padding, self.padding, self.dilation)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known. None is unknown, for the options and for the input; `outs` and `ins` have one size per axis."""
+
+    kind: str
+    outs: Size
+    ins: Size | None = None
+    kernel_size: int | None = None
+    stride: int | None = None
+    padding: int | None = None
+    dilation: int | None = 1
+    output_padding: int | None = None
+    ceil_mode: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far unknown options are searched. Padding never exceeds the kernel's span - 1 (pools: half the kernel)."""
+
+    kernel_size: int = 11
+    stride: int = 8
+    dilation: int = 4
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A geometry that gives the output, the inputs that give the same per axis, and what it is known for."""
+
+    geometry: Geometry
+    inputs: tuple[range, ...]
+    leftover: int | None
+    note: str
+    rank: tuple[int, ...]
+
+
+def forward(kind: str, size: int, geometry: Geometry) -> int:
+    """Size of one axis after the layer. Raises ShapeError where torch refuses."""
+    window = geometry.window()
+    if kind == "conv":
+        return conv_size(size, window)
+    if kind == "tconv":
+        return transposed_size(size, window, geometry.output_padding)
+    return pool_size(size, window, ceil_mode=geometry.ceil_mode)
+
+
+def inputs_for(kind: str, out: int, geometry: Geometry) -> range:
+    """All input sizes that give `out`; they follow one another without a gap."""
+    candidates = _candidate_inputs(kind, out, geometry)
+    fitting = [size for size in candidates if _gives(kind, size, geometry, out)]
+    return range(fitting[0], fitting[-1] + 1) if fitting else range(0)
+
+
+def _candidate_inputs(kind: str, out: int, geometry: Geometry) -> range:
+    stride, padding = geometry.stride, 2 * geometry.padding
+    if kind == "tconv":
+        size = (out - geometry.span - geometry.output_padding + padding) // stride + 1
+        return range(max(1, size), max(1, size) + 1)
+    first = (out - 1) * stride - padding + geometry.span
+    # ceil_mode gives `out` up to one stride earlier; its rule of the last window can hold `out` up to a span longer
+    early, late = (stride, geometry.span + stride) if geometry.ceil_mode else (0, 0)
+    return range(max(1, first - early), first + stride + late)
+
+
+def _gives(kind: str, size: int, geometry: Geometry, out: int) -> bool:
+    try:
+        return forward(kind, size, geometry) == out
+    except ShapeError:
+        return False
+
+
+def solve(asked: Asked, limits: Limits | None = None) -> list[Solution]:
+    """Every geometry within the limits that gives the output exactly, usual ones first. Raises ShapeError."""
+    _check(asked)
+    found = (_solution(asked, geometry) for geometry in _geometries(asked, limits or Limits()))
+    return sorted(filter(None, found), key=lambda solution: solution.rank)
+
+
+def _check(asked: Asked) -> None:
+    if asked.kind not in KINDS:
+        raise ShapeError(f"cannot solve {asked.kind!r} backwards; there are {', '.join(KINDS)}")
+    if asked.ins and len(asked.ins) != len(asked.outs):
+        raise ShapeError(f"--in has {len(asked.ins)} axes and --out {len(asked.outs)}; give both the same number")
+    if min(*asked.outs, *(asked.ins or ()), 1) < 1:
+        raise ShapeError("sizes must be at least 1")
+
+
+def _solution(asked: Asked, geometry: Geometry) -> Solution | None:
+    inputs = tuple(inputs_for(asked.kind, out, geometry) for out in asked.outs)
+    if not all(inputs) or (asked.ins and not all(size in span for size, span in zip(asked.ins, inputs, strict=True))):
+        return None
+    rest = None
+    if asked.ins and asked.kind != "tconv" and not asked.ceil_mode:
+        rest = leftover(asked.ins[0], geometry.window())
+    order, place, note = _judge(asked.kind, geometry)
+    rank = (
+        order,
+        place,
+        geometry.dilation,
+        geometry.kernel_size,
+        geometry.stride,
+        geometry.padding,
+        geometry.output_padding,
+    )
+    return Solution(geometry, inputs, rest, note, rank)
+
+
+def _geometries(asked: Asked, limits: Limits) -> Iterator[Geometry]:
+    kernels = _values(asked.kernel_size, {*range(1, limits.kernel_size + 1), *_ratios(asked)})
+    dilations = _values(asked.dilation, range(1, limits.dilation + 1))
+    for kernel, dilation in product(kernels, dilations):
+        if kernel == 1 and dilation > 1 and asked.dilation is None:
+            continue  # the same layer as with dilation 1
+        start = Geometry(kernel, 1, 0, dilation, ceil_mode=asked.ceil_mode)
+        for padding in _values(asked.padding, _paddings(asked.kind, start)):
+            padded = replace(start, padding=padding)
+            for stride in _values(asked.stride, _strides(asked, padded, limits)):
+                yield from _with_output_padding(asked, replace(padded, stride=stride))
+
+
+def _values(known: int | None, unknown: Iterable[int]) -> Iterable[int]:
+    return sorted(unknown) if known is None else (known,)
+
+
+def _ratios(asked: Asked) -> set[int]:
+    """The kernel of a patch embedding, or of its inverse: input over output, however large."""
+    if not asked.ins:
+        return set()
+    small, large = sorted((asked.ins[0], asked.outs[0]))
+    return {large // small}
+
+
+def _paddings(kind: str, geometry: Geometry) -> range:
+    if kind == "lppool":
+        return range(1)
+    return range(geometry.kernel_size // 2 + 1) if kind.endswith("pool") else range(geometry.span)
+
+
+def _strides(asked: Asked, geometry: Geometry, limits: Limits) -> Iterable[int]:
+    """Strides that can give the output on the first axis; where any large stride does, only those up to the limit."""
+    if not asked.ins:
+        return range(1, limits.stride + 1)
+    size, out = asked.ins[0], asked.outs[0]
+    if asked.kind == "tconv":
+        return _transposed_strides(size, out, geometry, limits)
+    room = size + 2 * geometry.padding - geometry.span
+    if out == 1:
+        return range(1, limits.stride + 1)
+    if asked.ceil_mode:
+        # one window more than floor gives, unless it starts in the right padding; the last must start before that
+        return range(max(1, room // out), (size + geometry.padding - 1) // (out - 1) + 1)
+    return range(room // out + 1, room // (out - 1) + 1)
+
+
+def _transposed_strides(size: int, out: int, geometry: Geometry, limits: Limits) -> Iterable[int]:
+    rest = out + 2 * geometry.padding - geometry.span  # (size - 1)*stride + output_padding
+    if size == 1:
+        return range(1, limits.stride + 1)
+    # output_padding is below the larger of stride and dilation
+    return range(max(1, (rest - geometry.dilation) // size), rest // (size - 1) + 1)
+
+
+def _with_output_padding(asked: Asked, geometry: Geometry) -> Iterator[Geometry]:
+    unknown = range(max(geometry.stride, geometry.dilation)) if asked.kind == "tconv" else (0,)
+    for output_padding in _values(asked.output_padding, unknown):
+        yield replace(geometry, output_padding=output_padding)
+
+
+# what people use, the most usual first within a kind: (kind, kernel, stride, padding, output_padding)
+_KNOWN = {
+    ("conv", 3, 2, 1, 0): "usual",
+    ("conv", 3, 1, 1, 0): "usual, keeps the size",
+    ("conv", 7, 2, 3, 0): "ResNet stem",
+    ("conv", 1, 1, 0, 0): "pointwise",
+    ("conv", 4, 2, 1, 0): "even kernel, symmetric (GAN)",
+    ("conv", 11, 4, 2, 0): "AlexNet stem",
+    ("tconv", 4, 2, 1, 0): "usual, even overlap (DCGAN)",
+    ("tconv", 2, 2, 0, 0): "no overlap (U-Net)",
+    ("tconv", 3, 2, 1, 1): "mirror of conv k3 s2 p1",
+    ("maxpool", 2, 2, 0, 0): "usual",
+    ("avgpool", 2, 2, 0, 0): "usual",
+    ("maxpool", 3, 2, 1, 0): "ResNet stem",
+    ("maxpool", 3, 2, 0, 0): "overlapping (AlexNet)",
+}
+
+
+def _judge(kind: str, geometry: Geometry) -> tuple[int, int, str]:
+    """How usual a geometry is (0, 0 is most), and what it is known for."""
+    kernel, stride, padding, extra = geometry.kernel_size, geometry.stride, geometry.padding, geometry.output_padding
+    note = _KNOWN.get((kind, kernel, stride, padding, extra), "") if geometry.dilation == 1 else ""
+    if note:
+        return 0, list(_KNOWN).index((kind, kernel, stride, padding, extra)), note
+    if kernel == stride and padding == extra == 0 and kernel > 1:
+        return 1, 0, "patch, no overlap"
+    if geometry.span < stride:
+        return 6, 0, "some outputs see nothing" if kind == "tconv" else "skips input"
+    if geometry.span % 2 and padding == geometry.span // 2 and extra in (0, stride - 1):
+        return 2, 0, "half padding"
+    if 2 * padding == geometry.span - stride and not extra:
+        return 3, 0, "symmetric"
+    if not padding and not extra:
+        return 4, 0, "no padding"
+    return 5, 0, ""
