@@ -10,7 +10,7 @@ import pytest
 import typer.main
 import yaml
 
-from dlkit.cli.app import app
+from dlkit.cli.app import ALIASES, app
 from dlkit.config import load_config
 from dlkit.registry import entries, kinds
 
@@ -88,7 +88,8 @@ def test_there_is_something_to_check():
 def test_every_command_has_a_page(words):
     page = DOCS / "commands" / f"{words[1]}.md"
     assert page.is_file(), f"docs/commands/{words[1]}.md is missing"
-    assert " ".join(words) in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert " ".join(words[:2]) in text and all(re.search(rf"\b{word}\b", text) for word in words[2:])
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -181,8 +182,9 @@ def command_lines():
 
 def find_command(words):
     """The command that words call, and the words behind it."""
-    command, rest = ROOT_COMMAND, list(words[1:])
-    while rest and not rest[0].startswith("-") and hasattr(command, "commands"):
+    command, rest = ROOT_COMMAND, [ALIASES.get(word, word) for word in words[1:]]
+    # what stands in capitals is filled in by the reader
+    while rest and not rest[0].startswith("-") and not rest[0].isupper() and hasattr(command, "commands"):
         assert rest[0] in command.commands, f"no command {rest[0]!r}"
         command = command.commands[rest.pop(0)]
     return command, rest
