@@ -66,7 +66,7 @@ def lr_find(
     """
     from dlkit.config import load_config
     from dlkit.schedules.range_export import check_suffix
-    from dlkit.schedules.range_test import SweepPlan
+    from dlkit.schedules.sweep import SweepPlan
 
     plan = SweepPlan(lo, hi, steps, repeats)
     for path in output or ():
@@ -76,15 +76,13 @@ def lr_find(
     loaded = load_config(cfg, overlays=overlays or (), overrides=changes)
 
     from dlkit.core.training.lr_find import run_range_test  # brings torch, so only for a config that is right
-    from dlkit.core.training.stopping import StopRequest, watch_signals
 
-    stop = StopRequest()
-    with watch_signals(stop), open_line() as report:
-        found = run_range_test(loaded, plan, stop=stop, report=report)
+    with open_line() as report:
+        found = run_range_test(loaded, plan, report=report)
     show(found, output or (), as_json=as_json, look=pick_look(height, ascii_only=ascii_only))
-    if stop.signal_number is not None:
+    if found.signal_number is not None:
         done = sum(len(sweep.losses) for sweep in found.test.sweeps)
-        raise Interrupted(stop.signal_number, f"stopped after {done} of {repeats * steps} steps; nothing was changed")
+        raise Interrupted(found.signal_number, f"stopped after {done} steps of at most {repeats * steps}")
 
 
 @contextmanager
@@ -119,7 +117,7 @@ def pick_look(height: int, *, ascii_only: bool) -> "Look":
 
     from dlkit.schedules.picture import Look
 
-    width = min(max(shutil.get_terminal_size((80, 24)).columns, 50), 120)
+    width = min(max(shutil.get_terminal_size((80, 24)).columns, 60), 120)
     try:
         "⣿┤".encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:

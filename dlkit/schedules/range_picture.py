@@ -6,7 +6,8 @@ from textwrap import wrap
 
 from dlkit.schedules.canvas import Canvas, Scale
 from dlkit.schedules.picture import GUTTER, Look, say
-from dlkit.schedules.range_test import DivergenceTest, RangeTest, Suggestion
+from dlkit.schedules.range_test import RangeTest, Suggestion
+from dlkit.schedules.sweep import DivergenceTest
 
 DOTTED = 3  # every third column of dots belongs to the edge of the band
 
@@ -30,7 +31,7 @@ def draw_range_test(test: RangeTest, title: str, notes: Sequence[str], look: Loo
 def config_line(suggestion: Suggestion) -> str:
     """The override to paste, of two digits.
 
-    >>> config_line(Suggestion("valley", 0.0032741, (0.0032741,), True))
+    >>> config_line(Suggestion("steepest", 0.0032741, (0.0032741,), is_reliable=True))
     'optimizer.lr=0.0033'
     """
     return f"optimizer.lr={suggestion.lr:.2g}"
@@ -106,12 +107,12 @@ def _suggestion_lines(test: RangeTest) -> list[str]:
 def _band_words(suggestion: Suggestion) -> str:
     if len(suggestion.repeats) < 2:
         return ""
-    return f"   {say(min(suggestion.repeats))} to {say(max(suggestion.repeats))} over {len(suggestion.repeats)} repeats"
+    return f"   {say(min(suggestion.repeats))} to {say(max(suggestion.repeats))}"
 
 
 def _ending(test: RangeTest) -> str:
-    if not test.judged:
-        return "stopped before the first step"
+    if not test.band:
+        return "the very first loss was not finite" if test.judged else "stopped before the first step"
     lowest = min(row[1] for row in test.band)
     words = [f"loss {say(test.band[0][1])} at first, {say(lowest)} at its lowest"]
     if test.rises_from is not None:

@@ -19,10 +19,11 @@ from dlkit.core.training.preserved_state import preserved_state
 from dlkit.core.training.random_state import seed_everything
 from dlkit.core.training.setup import Job, build_job
 from dlkit.core.training.step import StepResult, train_step
-from dlkit.core.training.stopping import StopRequest
+from dlkit.core.training.stopping import StopRequest, watch_signals
 from dlkit.errors import Diverged
 from dlkit.events import Report, Sweeping, ignore
-from dlkit.schedules.range_test import DivergenceTest, Ended, RangeTest, Smoother, Sweep, SweepPlan
+from dlkit.schedules.range_test import RangeTest
+from dlkit.schedules.sweep import DivergenceTest, Ended, Smoother, Sweep, SweepPlan
 
 REFRESH_S = 0.1
 MOST_SKIPS = 30  # more than a loss scaler takes to come down from its first value
@@ -57,7 +58,10 @@ class SweepRates:
 
 @dataclass(frozen=True)
 class FoundRate:
-    """A range test with what was tested, in words. `notes` begin with what the config adds to those of the test."""
+    """A range test with what was tested, in words. `notes` begin with what the config adds to those of the test.
+
+    `signal_number` is that of the signal that stopped it, or None.
+    """
 
     test: RangeTest
     model: str
@@ -66,26 +70,26 @@ class FoundRate:
     device: str
     num_epochs: float
     notes: tuple[str, ...]
+    signal_number: int | None
 
 
-def run_range_test(
-    loaded: LoadedConfig, plan: SweepPlan | None = None, *, stop: StopRequest | None = None, report: Report = ignore
-) -> FoundRate:
+def run_range_test(loaded: LoadedConfig, plan: SweepPlan | None = None, *, report: Report = ignore) -> FoundRate:
     """Test the learning rates of a config: its model, data, loss, optimizer, clipping, accumulation and precision.
 
-    The schedule of the config takes no part. Writes nothing. Raises ConfigError at the key at fault, or DataError.
+    The schedule of the config takes no part. Writes nothing. The first SIGINT, SIGTERM or SIGHUP ends the test with what was
+    found, the second does what it would have done without us. Raises ConfigError at the key at fault, or DataError.
     """
-    plan, runtime = plan or SweepPlan(), loaded.config.runtime
+    runtime, stop = loaded.config.runtime, StopRequest()
     threads = None if runtime.threads == "auto" else runtime.threads
     with torch_settings(threads=threads, deterministic=runtime.deterministic), explain_out_of_memory(loaded.config):
         job = build_job(_without_schedule(loaded), report=report)
         check_first_batch(job.learner.model, job.data.train, job.learner.scoring, job.data.info, loaded)
         base_lr = job.config.optimizer.lr
         assert base_lr != "auto"
-        test = find_learning_rate(
-            job.learner, job.data, plan, base_lr=base_lr, seed=job.config.seed, stop=stop, report=report
-        )
-    return _describe(job, loaded, test)
+        seed = job.config.seed
+        with watch_signals(stop):
+            test = find_learning_rate(job.learner, job.data, plan, base_lr=base_lr, seed=seed, stop=stop, report=report)
+    return _describe(job, loaded, test, stop.signal_number)
 
 
 def _without_schedule(loaded: LoadedConfig) -> LoadedConfig:
@@ -96,7 +100,7 @@ def _without_schedule(loaded: LoadedConfig) -> LoadedConfig:
     return replace(loaded, config=constant.model_copy(update={"checkpoint": checkpoint, "train": train}))
 
 
-def _describe(job: Job, loaded: LoadedConfig, test: RangeTest) -> FoundRate:
+def _describe(job: Job, loaded: LoadedConfig, test: RangeTest, signal_number: int | None) -> FoundRate:
     notes = []
     if not job.config.data.shuffle and test.plan.repeats > 1:
         notes.append("data.shuffle is off: every repeat saw the samples in the same order")
@@ -110,6 +114,7 @@ def _describe(job: Job, loaded: LoadedConfig, test: RangeTest) -> FoundRate:
         device=describe_device(job.device),
         num_epochs=test.plan.steps / job.plan.steps_per_epoch,
         notes=(*notes, *test.notes),
+        signal_number=signal_number,
     )
 
 
