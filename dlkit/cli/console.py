@@ -3,7 +3,7 @@
 import contextlib
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,6 +12,7 @@ from rich.table import Table
 
 REFRESH_PER_S = 8
 FILE_WIDTH = 100
+MIN_CELL, MARK_WIDTH = 7, 4
 # control characters and the marks that turn writing direction, which file and class names could smuggle to a terminal
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -85,20 +86,34 @@ def quiet_pipe() -> Iterator[None]:
 
 
 class EpochTable:
-    """A table that grows by a row per epoch and stays in the scroll-back; the header is printed with the first row."""
+    """A table that grows by a row per epoch and stays in the scroll-back; the header is printed with the first row.
 
-    def __init__(self, console: Console) -> None:
+    On a terminal too narrow for all columns the first of `optional` are left out.
+    """
+
+    def __init__(self, console: Console, optional: Sequence[str] = ()) -> None:
         self._console = console
-        self._widths: list[int] = []
+        self._optional = optional
+        self._widths: dict[str, int] = {}
 
-    def add(self, cells: Sequence[tuple[str, str]], *, mark: str = "") -> None:
-        """A row of (column name, text)."""
+    def add(self, cells: Mapping[str, str], *, mark: str = "") -> None:
+        """A row of texts by column name."""
         if not self._widths:
-            self._widths = [max(len(name), len(text), 7) for name, text in cells]
-            header = "  ".join(name.rjust(width) for (name, _), width in zip(cells, self._widths, strict=True))
-            self._print(f"[bold]{header}[/]")
-        row = "  ".join(text.rjust(width) for (_, text), width in zip(cells, self._widths, strict=False))
+            self._widths = self._pick_columns(cells)
+            self._print("  ".join(f"[bold]{name.rjust(width)}[/]" for name, width in self._widths.items()))
+        row = "  ".join(cells.get(name, "").rjust(width) for name, width in self._widths.items())
         self._print(f"{row}  [green]{mark}[/]")
+
+    def _pick_columns(self, cells: Mapping[str, str]) -> dict[str, int]:
+        widths = {name: max(len(name), len(text), MIN_CELL) for name, text in cells.items()}
+        for name in self._optional:
+            if (
+                not self._console.is_terminal
+                or sum(widths.values()) + 2 * len(widths) + MARK_WIDTH <= self._console.width
+            ):
+                break
+            widths.pop(name, None)
+        return widths
 
     def _print(self, line: str) -> None:
         # a terminal cuts a row that is too wide; a file or a pipe has no width

@@ -36,7 +36,12 @@ DataOption = Annotated[
         show_default=False,
     ),
 ]
-SplitOption = Annotated[SplitChoice, typer.Option("--split", help="Which split to score.")]
+SplitOption = Annotated[
+    SplitChoice | None,
+    typer.Option(
+        "--split", help="Which split to score; default is test, or all of a folder without splits.", show_default=False
+    ),
+]
 Tta = Annotated[bool, typer.Option("--tta", help="Also score the mean over each image and its mirror image.")]
 Picture = Annotated[
     Path | None,
@@ -63,7 +68,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.
 def evaluate(
     model: Model,
     data: DataOption = None,
-    split: SplitOption = SplitChoice.test,
+    split: SplitOption = None,
     tta: Tta = False,
     picture: Picture = None,
     network: Network = None,
@@ -80,7 +85,13 @@ def evaluate(
     loaded = load_data_option(data) if data else None
     with open_display(quiet=as_json, verbose=False, as_json=False) as display:
         judgement = judge_model(
-            file, data=loaded, split_name=split.value, use_tta=tta, model=network, device=device, report=display.report
+            file,
+            data=loaded,
+            split_name=split.value if split else None,
+            use_tta=tta,
+            model=network,
+            device=device,
+            report=display.report,
         )
     if picture is not None:
         _save_picture(picture, judgement)

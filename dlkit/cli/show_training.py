@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,6 +19,15 @@ if TYPE_CHECKING:
     from dlkit.core.training.run import TrainResult
 
 LINE_EVERY_S = 10.0
+SKIPPED = {"epoch", "step"}
+HEADINGS = {
+    "train_s": "time",
+    "train_accuracy": "train_acc",
+    "val_accuracy": "val_acc",
+    "val_ema_loss": "ema_loss",
+    "val_ema_accuracy": "ema_acc",
+}
+LEAST_WANTED = ("time", "lr", "train_acc", "train_loss")
 
 
 class Display:
@@ -29,7 +37,7 @@ class Display:
         self._console = stderr_console()
         self._quiet, self._verbose, self._as_json = quiet, verbose, as_json
         self._bars = LiveBars(self._console) if self._console.is_terminal and not quiet else None
-        self._table = EpochTable(self._console)
+        self._table = EpochTable(self._console, LEAST_WANTED)
         self._line_at = time.monotonic()
         self._notes: set[str] = set()
 
@@ -54,11 +62,12 @@ class Display:
             case Evaluating() if self._bars:
                 self._bars.say(f"{event.split} {event.done}/{event.total}")
             case EpochDone():
-                shown = [(name, metric_value(name, value)) for name, value in event.row.items() if name != "step"]
-                cells = [
-                    ("epoch", f"{event.epoch}/{event.epochs}"),
-                    *((name, text) for name, text in shown if name != "epoch"),
-                ]
+                cells = {"epoch": f"{event.epoch}/{event.epochs}"}
+                cells |= {
+                    _heading(name): metric_value(name, value)
+                    for name, value in event.row.items()
+                    if name not in SKIPPED
+                }
                 self._table.add(cells, mark="best" if event.best else "")
             case Saved() if self._verbose:
                 self._console.print(f"saved {clean(str(event.path))}", style="dim", soft_wrap=True)
@@ -87,6 +96,11 @@ class Display:
                 self._bars.stop()
 
 
+def _heading(name: str) -> str:
+    """The column of a metric on the screen, where room is short; files have the whole name."""
+    return HEADINGS.get(name, name)
+
+
 @contextmanager
 def open_display(*, quiet: bool, verbose: bool, as_json: bool) -> Iterator[Display]:
     """A display that is off the screen again at the end, whatever happens."""
@@ -107,7 +121,7 @@ def _no_nan(values: Any) -> dict[str, Any]:
     return {name: value if value == value else None for name, value in values.items()}
 
 
-def show_result(result: "TrainResult", cfg: Path, *, as_json: bool) -> None:
+def show_result(result: "TrainResult", *, as_json: bool) -> None:
     """The end of a run: what came out, where it is, and what to do next."""
     if as_json:
         facts = {
@@ -125,7 +139,8 @@ def show_result(result: "TrainResult", cfg: Path, *, as_json: bool) -> None:
         lines.append(f"stopped early after epoch {len(result.history)}")
     elif result.status == "max_time":
         lines.append(
-            f"time is up after {len(result.history)} epochs; go on with: dlkit train {cfg} --resume {result.run_dir}"
+            f"time is up after {len(result.history)} epochs; "
+            f"go on with: dlkit train {result.run_dir / 'config.resolved.yaml'} --resume {result.run_dir}"
         )
     if best.get("value") is not None:
         lines.append(

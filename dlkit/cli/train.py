@@ -92,7 +92,7 @@ def train(
         elif dry_run:
             _run_dry(loaded, out, display, as_json=as_json)
         else:
-            _run(loaded, cfg, out, resume, display=display, as_json=as_json)
+            _run(loaded, out, resume, display=display, as_json=as_json)
 
 
 def _changes(*, name: str | None, device: str | None, seed: int | None, max_steps: int | None) -> list[str]:
@@ -128,12 +128,10 @@ def _run_dry(loaded: "LoadedConfig", out: Path | None, display: "Display", *, as
     show_dry_run(run_dry(loaded, out=out, report=display.report), as_json=as_json)
 
 
-def _run(
-    loaded: "LoadedConfig", cfg: Path, out: Path | None, resume: Path | None, *, display: "Display", as_json: bool
-) -> None:
+def _run(loaded: "LoadedConfig", out: Path | None, resume: Path | None, *, display: "Display", as_json: bool) -> None:
     from dlkit.cli.show_training import show_result
     from dlkit.core.training.run import run_training
 
     result = run_training(loaded, out=out, resume=resume, report=display.report)
     display.close()
-    show_result(result, cfg, as_json=as_json)
+    show_result(result, as_json=as_json)

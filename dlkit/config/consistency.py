@@ -16,7 +16,7 @@ COMMON_METRICS = tuple(
     f"{split}_{name}" for split in ("train", "val", "val_ema") for name in ("loss", "accuracy", "mae")
 )
 _COLUMN = re.compile(r"(train|val)_\w+")
-_TAKES_CLASS_WEIGHTS = ("cross_entropy", "NLLLoss", "MultiMarginLoss")
+_TAKES_CLASS_WEIGHTS = ("cross_entropy", "NLLLoss")
 _COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -85,8 +85,11 @@ def _metrics(config: Config) -> Found:
     for path, metric in watched:
         if message := _metric_mistake(metric, config):
             yield path, message
-    if config.data.val == "none" and _means("schedules", config.schedule.name, "plateau"):
-        yield ("schedule", "name"), "plateau follows a validation metric, but data.val is none"
+    if _means("schedules", config.schedule.name, "plateau"):
+        if config.data.val == "none":
+            yield ("schedule", "name"), "plateau follows a validation metric, but data.val is none"
+        if config.schedule.options.get("mode") == "max":
+            yield ("schedule", "mode"), "plateau follows val_loss, where less is better; leave mode at min"
 
 
 def _metric_mistake(metric: str, config: Config) -> str | None:

@@ -58,7 +58,7 @@ def load_data_option(text: str) -> LoadedConfig:
     place = Place(f"--data {printable(text)}")
     model = Keys({"model": Child(place, Scalar("mlp", place))}, place)
     if colon and name.casefold() == "imagefolder":
-        return load_mapping({"data": {"name": name, "path": os.path.abspath(path)}, "model": "mlp"})  # noqa: PTH100
+        return load_mapping({"data": {"name": name, "path": os.path.abspath(path), "val": "none"}, "model": "mlp"})  # noqa: PTH100
     tree = ConfigFiles(problems).load_or_report(Path(text))
     if tree is None:
         raise ConfigError(problems)

@@ -187,3 +187,19 @@ def test_no_arguments_show_help(dlkit):
 )
 def test_other_spellings_of_commands(dlkit, words):
     assert dlkit(*words).code == 0
+
+
+def test_a_folder_without_splits_is_scored_whole(dlkit, tmp_path):
+    """A model of small pictures on a folder that nothing is held out of: every picture counts, matched by class name."""
+    root = tmp_path / "pictures"
+    for name, shade in (("dark", 40), ("light", 210)):
+        (root / name).mkdir(parents=True)
+        for index in range(10):
+            Image.new("RGB", (12, 12), (shade + index, shade, shade)).save(root / name / f"{index}.png")
+    data = {"name": "imagefolder", "path": str(root), "image_size": 12, "batch_size": 4}
+    values = {"data": data, "model": {"name": "small_cnn", "width": 4}, "train": {"epochs": 2}, "log": {"tensorboard": False}}
+    result = package.train(values, out=tmp_path / "run")
+    judged = json.loads(dlkit("eval", result.model_path, "--data", f"imagefolder:{root}", "--json").out)
+    assert judged["num_samples"] == 20 and sorted(judged["classes"]) == ["dark", "light"]
+    asked = dlkit("eval", result.model_path, "--data", f"imagefolder:{root}", "--split", "test")
+    assert asked.code == 3 and "no test split" in asked.err

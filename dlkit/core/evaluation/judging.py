@@ -19,7 +19,7 @@ from dlkit.core.evaluation.scores import mean_loss, summarize
 from dlkit.core.modelfile import ModelFile, build_from_file
 from dlkit.core.training.losses import build_loss
 from dlkit.core.training.precision import pick_precision
-from dlkit.errors import UsageError
+from dlkit.errors import DataError, UsageError
 from dlkit.events import Report, ignore
 
 
@@ -39,7 +39,7 @@ def judge_model(
     file: ModelFile,
     *,
     data: LoadedConfig | None,
-    split_name: SplitName,
+    split_name: SplitName | None,
     use_tta: bool,
     model: str | None = None,
     device: str = "auto",
@@ -47,6 +47,7 @@ def judge_model(
 ) -> Judgement:
     """Score a model file on a split of its own data, or of `data`, a config.
 
+    Without a name it is the test split, or everything where the data have no splits and none are held out.
     Raises UsageError when the data is the user's own code and is not named again, and for a split that is not there.
     """
     loaded = data or own_config(file)
@@ -54,8 +55,17 @@ def judge_model(
         target = pick_device(device)
         network = build_from_file(file, model=model).to(target)
         info = file.spec.info
-        split = build_eval_split(loaded, info, split=split_name, device=target)
+        split = _open_split(loaded, info, split_name, target)
         return _judge(network, split, _scoring(loaded, info, split, target), info, use_tta=use_tta, report=report)
+
+
+def _open_split(loaded: LoadedConfig, info: DataInfo, name: SplitName | None, device: torch.device) -> Split:
+    try:
+        return build_eval_split(loaded, info, split=name or "test", device=device)
+    except DataError:
+        if name is not None or loaded.config.data.val != "none":
+            raise
+        return build_eval_split(loaded, info, split="train", device=device)
 
 
 def own_config(file: ModelFile) -> LoadedConfig:
@@ -65,7 +75,7 @@ def own_config(file: ModelFile) -> LoadedConfig:
     """
     if not file.spec.config:
         raise UsageError(f"{file.path} does not tell what it was trained on; name the data: --data CFG")
-    loaded = load_mapping(dict(file.spec.config))
+    loaded = _without_download(load_mapping(dict(file.spec.config)))
     data = loaded.config.data
     names = [data.name, *(transform.name for transform in (*data.transforms, *data.eval_transforms))]
     if own_code := next(filter(is_import_path, names), None):
@@ -73,6 +83,12 @@ def own_config(file: ModelFile) -> LoadedConfig:
             f"{file.path} was trained with {own_code}, which is your own code; name its config again: --data CFG"
         )
     return loaded
+
+
+def _without_download(loaded: LoadedConfig) -> LoadedConfig:
+    """A file may not make anybody fetch data; a config that the user names may."""
+    data = loaded.config.data.model_copy(update={"download": False})
+    return replace(loaded, config=loaded.config.model_copy(update={"data": data}))
 
 
 def _scoring(loaded: LoadedConfig, info: DataInfo, split: Split, device: torch.device) -> Scoring:

@@ -16,6 +16,10 @@ from dlkit.schedules import LearningRate, build_schedule
 class LearningRates(Protocol):
     """Sets rates before each step. lr[k] is the value used by the k-th update, counted from 0."""
 
+    @property
+    def unit(self) -> str:
+        """What the schedule counts: `step` or `epoch`."""
+
     def set(self, optimizer: Optimizer, step: int) -> list[float]:
         """Put the rates of this step into the optimizer's groups; the rates."""
 
@@ -37,6 +41,11 @@ class CurveRates:
 
     def __init__(self, learning_rate: LearningRate) -> None:
         self._learning_rate = learning_rate
+
+    @property
+    def unit(self) -> str:
+        """What the curve counts."""
+        return self._learning_rate.schedule.unit
 
     def set(self, optimizer: Optimizer, step: int) -> list[float]:
         """Put the rates, and the momentum where it cycles, into the optimizer's groups."""
@@ -79,6 +88,11 @@ class TorchRates:
         self._optimizer = optimizer
         self._steps_per_unit = steps_per_unit
         self._num_steps = 0
+
+    @property
+    def unit(self) -> str:
+        """What the scheduler counts."""
+        return "step" if self._steps_per_unit == 1 else "epoch"
 
     def set(self, optimizer: Optimizer, step: int) -> list[float]:
         """The rates that the scheduler has put into the groups."""

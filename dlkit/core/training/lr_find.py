@@ -35,6 +35,11 @@ class SweepRates:
     def __init__(self, plan: SweepPlan, shares: list[float]) -> None:
         self._plan, self._shares = plan, shares
 
+    @property
+    def unit(self) -> str:
+        """The rate rises from step to step."""
+        return "step"
+
     def set(self, optimizer: Optimizer, step: int) -> list[float]:
         """Put the rates of this step into the optimizer's groups; the rates."""
         lrs = [self._plan.lrs[step] * share for share in self._shares]

@@ -25,6 +25,7 @@ from dlkit.core.training.fit import fit
 from dlkit.core.training.memory import explain_out_of_memory
 from dlkit.core.training.preflight import check_first_batch
 from dlkit.core.training.records import RunRecords
+from dlkit.core.training.resolving import run_name
 from dlkit.core.training.resuming import check_same_run, find_run_to_resume
 from dlkit.core.training.run_folder import (
     RunFolder,
@@ -102,15 +103,6 @@ def _pick_checkpoint(loaded: LoadedConfig, out: Path | None, resume: Path | None
     if resume == Path("auto"):
         resume = out or find_run_to_resume(Path(loaded.config.runtime.out), run_name(loaded))
     return find_checkpoint(resume)
-
-
-def run_name(loaded: LoadedConfig) -> str:
-    """The name of the run folder: the config's, or that of its file, or of its data and model."""
-    config = loaded.config
-    if config.name != "auto":
-        return config.name
-    source = Path(loaded.places.source)
-    return source.stem if source.suffix in {".yaml", ".yml"} else "run"
 
 
 def _open_folder(job: Job, out: Path | None, checkpoint_path: Path | None) -> RunFolder:

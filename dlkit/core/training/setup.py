@@ -3,20 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import nn
 
 from dlkit.config.loaded import LoadedConfig
 from dlkit.config.places import Path as KeyPath
-from dlkit.config.schema import Config, Normalization, Segments
-from dlkit.config.schema import Data as DataSection
+from dlkit.config.schema import Config, Segments
 from dlkit.core.components import ComponentError
 from dlkit.core.data.build import build_data
 from dlkit.core.data.contract import Data, DataInfo
-from dlkit.core.data.splits import pick_eval_batch_size, pick_loader_options
-from dlkit.core.data.store import MemorySplit
 from dlkit.core.devices import pick_device
 from dlkit.core.evaluation.evaluate import Scoring
 from dlkit.core.models.arch import Arch
@@ -29,14 +25,13 @@ from dlkit.core.training.improvement import BestSoFar, EarlyStopping, pick_mode
 from dlkit.core.training.learner import Learner
 from dlkit.core.training.learning_rates import build_learning_rates
 from dlkit.core.training.losses import build_loss
-from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching, pick_lr
+from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching
 from dlkit.core.training.precision import Precision, pick_precision
 from dlkit.core.training.random_state import seed_everything
 from dlkit.core.training.records import metric_columns
+from dlkit.core.training.resolving import resolve_config
 from dlkit.errors import ConfigError, UsageError
 from dlkit.events import Note, Report
-
-MOST_STEP_LINES = 10_000
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ def build_job(loaded: LoadedConfig, *, report: Report) -> Job:
         is_classification=scoring.is_classification, has_val=data.val is not None, has_ema=config.ema is not None
     )
     learner = _build_learner(loaded, model, scoring, plan, columns)
-    resolved = _resolve(config, data, arch, learner, plan)
+    resolved = resolve_config(loaded, data, arch, learner, plan)
     return Job(replace(loaded, config=resolved), device, data, arch, learner, plan, tuple(columns))
 
 
@@ -214,56 +209,3 @@ def _known_metric(loaded: LoadedConfig, path: KeyPath, metric: str, columns: lis
     if name not in known:
         raise loaded.error(path, f"this run has no metric {metric!r}; it has {', '.join(known)}")
     return name
-
-
-def _resolve(config: Config, data: Data, arch: Arch, learner: Learner, plan: Plan) -> Config:
-    """The config with every `auto` replaced by what it became."""
-    info = data.info
-    precision = learner.scoring.precision
-    early = learner.early_stopping
-    train: dict[str, Any] = {
-        "amp": "off" if precision.name == "fp32" else precision.name,
-        "channels_last": learner.scoring.channels_last,
-        "early_stop": config.train.early_stop.model_copy(update={"metric": early.metric, "mode": early.mode})
-        if early and config.train.early_stop
-        else None,
-    }
-    model: dict[str, Any] = {
-        "num_classes": info.num_outputs,
-        "in_channels": arch.options.get("in_channels", info.input_size[0]),
-    }
-    updates: dict[str, dict[str, Any]] = {
-        "model": model,
-        "loss": {"name": learner.scoring.loss.name},
-        "optimizer": {"lr": pick_lr(config.optimizer)},
-        "train": train,
-        "checkpoint": {"metric": learner.best.metric, "mode": learner.best.mode},
-        "log": {"every": _pick_log_every(config, plan)},
-        "runtime": {"device": str(precision.device)},
-    }
-    sections = {name: getattr(config, name).model_copy(update=values) for name, values in updates.items()}
-    return config.model_copy(
-        update=sections | {"task": info.task, "data": _resolve_data(config.data, data, precision.device)}
-    )
-
-
-def _resolve_data(section: DataSection, data: Data, device: torch.device) -> DataSection:
-    info = data.info
-    loader = pick_loader_options(section, device)
-    normalize = Normalization(mean=list(info.mean), std=list(info.std)) if info.mean and info.std else "none"
-    return section.model_copy(
-        update={
-            "normalize": normalize,
-            "cache": "memory" if isinstance(data.train, MemorySplit) else "none",
-            "eval_batch_size": pick_eval_batch_size(section),
-            "num_workers": loader.num_workers,
-            "pin_memory": loader.pin_memory,
-            "persistent_workers": loader.persistent_workers,
-        }
-    )
-
-
-def _pick_log_every(config: Config, plan: Plan) -> int:
-    if config.log.every != "auto":
-        return config.log.every
-    return -(-plan.total_steps // MOST_STEP_LINES)

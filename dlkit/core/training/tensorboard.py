@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dlkit.core.models.checkpointing import disable_checkpointing
 from dlkit.core.training.learner import Row
 from dlkit.events import Note, Report
 
@@ -40,7 +41,9 @@ class Board:
         try:
             with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
                 warnings.simplefilter("ignore")  # the tracer warns about itself and about python control flow
-                self._writer.add_graph(copy.deepcopy(model).cpu().eval(), inputs[:1].cpu())
+                traced = copy.deepcopy(model).cpu().eval()
+                disable_checkpointing(traced)
+                self._writer.add_graph(traced, inputs[:1].cpu())
         except Exception as error:  # tracing fails in many ways, and no run should end for its picture
             report(Note(f"no model graph for TensorBoard: {str(error).splitlines()[0][:150]}"))
 
