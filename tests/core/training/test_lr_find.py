@@ -280,7 +280,8 @@ def test_a_negative_loss_is_swept_to_the_end(lab, small_mlp):
 
 def test_steps_that_the_loss_scaler_skips_are_made_up_for_and_its_scale_is_restored(lab, small_mlp):
     model = small_mlp().float()
-    learner = lab.learner(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    scoring = lab.scoring(lambda out, targets: 100 * nn.functional.cross_entropy(out, targets))
+    learner = lab.learner(model, torch.optim.SGD(model.parameters(), lr=0.1), scoring=scoring)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126)
     precision = replace(learner.scoring.precision, scaler=scaler)
     learner.scoring = replace(learner.scoring, precision=precision)
