@@ -197,7 +197,12 @@ def test_a_folder_without_splits_is_scored_whole(dlkit, tmp_path):
         for index in range(10):
             Image.new("RGB", (12, 12), (shade + index, shade, shade)).save(root / name / f"{index}.png")
     data = {"name": "imagefolder", "path": str(root), "image_size": 12, "batch_size": 4}
-    values = {"data": data, "model": {"name": "small_cnn", "width": 4}, "train": {"epochs": 2}, "log": {"tensorboard": False}}
+    values = {
+        "data": data,
+        "model": {"name": "small_cnn", "width": 4},
+        "train": {"epochs": 2},
+        "log": {"tensorboard": False},
+    }
     result = package.train(values, out=tmp_path / "run")
     judged = json.loads(dlkit("eval", result.model_path, "--data", f"imagefolder:{root}", "--json").out)
     assert judged["num_samples"] == 20 and sorted(judged["classes"]) == ["dark", "light"]

@@ -5,6 +5,7 @@ import hashlib
 import math
 import pickle
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -275,6 +276,20 @@ def test_a_negative_loss_is_swept_to_the_end(lab, small_mlp):
     )
     (sweep,) = find_learning_rate(learner, as_data(ShuffledSplit()), SweepPlan(1e-4, 0.3, 60, 1)).sweeps
     assert sweep.ended == "finished" and len(sweep.losses) == 60 and max(sweep.losses) < -5
+
+
+def test_steps_that_the_loss_scaler_skips_are_made_up_for_and_its_scale_is_restored(lab, small_mlp):
+    model = small_mlp().float()
+    scoring = lab.scoring(lambda out, targets: 100 * nn.functional.cross_entropy(out, targets))
+    learner = lab.learner(model, torch.optim.SGD(model.parameters(), lr=0.1), scoring=scoring)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126)
+    precision = replace(learner.scoring.precision, scaler=scaler)
+    learner.scoring = replace(learner.scoring, precision=precision)
+    split = ShuffledSplit()
+    (sweep,) = find_learning_rate(learner, as_data(split), SweepPlan(1e-4, 1e-2, 20, 1)).sweeps
+    assert sweep.ended == "finished" and len(sweep.losses) == 20
+    assert split.num_given > 20  # windows that were skipped
+    assert scaler.get_scale() == 2.0**126
 
 
 def test_a_stop_request_ends_it_with_what_was_found(learner):
