@@ -249,7 +249,7 @@ def floats() -> list[tuple[Tensor, float]]:
             "Did you mean 'depth'?",
         ),
         ({"num_samples": "many"}, "data.name", "fake: "),
-        ({"noize": 3}, "data.noize", "unknown key for fake. Did you mean 'noise' or 'normalize'?"),
+        ({"noize": 3}, "data.noize", "unknown key for fake. Did you mean 'noise'?"),
     ],
 )
 def test_config_errors_stand_at_their_key(load: Any, options: dict[str, Any], key: str, sentence: str) -> None:
