@@ -10,7 +10,7 @@ from dlkit.config.quantities import parse_length
 from dlkit.config.schema import Schedule as ScheduleSection
 from dlkit.core.components import ComponentError, check_options, is_import_path, resolve
 from dlkit.registry import find_entry
-from dlkit.schedules import LearningRate, build_schedule
+from dlkit.schedules import LearningRate, Schedule, build_schedule
 
 
 class LearningRates(Protocol):
@@ -124,31 +124,37 @@ def build_learning_rates(
 
     Raises ComponentError for unknown names and for options that the schedule does not take.
     """
-    warmup_steps = parse_length(section.warmup).to_steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-    entry = None if is_import_path(section.name) else find_entry("schedules", section.name)
-    if entry is None or not entry.is_ours:
-        return _torch_rates(section, optimizer, warmup_steps=warmup_steps, steps_per_epoch=steps_per_epoch)
-    schedule = build_schedule(
-        entry.name,
-        section.options,
-        unit=section.unit,
-        warmup_steps=warmup_steps,
-        warmup_from=section.warmup_from,
-        total_steps=total_steps,
-        steps_per_epoch=steps_per_epoch,
-    )
+    schedule = curve_schedule(section, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    if schedule is None:
+        return _torch_rates(section, optimizer, steps_per_epoch=steps_per_epoch)
     return CurveRates(LearningRate(schedule, [group["initial_lr"] for group in optimizer.param_groups]))
 
 
-def _torch_rates(
-    section: ScheduleSection, optimizer: Optimizer, *, warmup_steps: int, steps_per_epoch: int
-) -> TorchRates:
-    builder = resolve("schedules", section.name)
-    if warmup_steps:
-        raise ComponentError(
-            "warmup goes with dlkit's own curves, not with a scheduler class; see `dlkit list schedules`",
-            option="warmup",
+def curve_schedule(section: ScheduleSection, *, total_steps: int, steps_per_epoch: int) -> Schedule | None:
+    """The schedule of a config where it is one of dlkit's own curves; None where it is a scheduler class of torch.
+
+    Raises UsageError for options that the curve does not take, and for a warm-up in front of a class.
+    """
+    warmup_steps = parse_length(section.warmup).to_steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    entry = None if is_import_path(section.name) else find_entry("schedules", section.name)
+    if entry is not None and entry.is_ours:
+        return build_schedule(
+            entry.name,
+            section.options,
+            unit=section.unit,
+            warmup_steps=warmup_steps,
+            warmup_from=section.warmup_from,
+            total_steps=total_steps,
+            steps_per_epoch=steps_per_epoch,
         )
+    if warmup_steps:
+        words = "warmup goes with dlkit's own curves, not with a scheduler class; see `dlkit list schedules`"
+        raise ComponentError(words, option="warmup")
+    return None
+
+
+def _torch_rates(section: ScheduleSection, optimizer: Optimizer, *, steps_per_epoch: int) -> TorchRates:
+    builder = resolve("schedules", section.name)
     check_options(builder, section.options, injected=("optimizer", "last_epoch", "verbose"))
     for group in optimizer.param_groups:
         group.pop("initial_lr", None)  # the scheduler notes it itself

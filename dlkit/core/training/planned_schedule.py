@@ -1,16 +1,14 @@
 """The schedule that a config will train with, for looking at it without building the model."""
 
 from dlkit.config.loaded import LoadedConfig
-from dlkit.config.quantities import parse_length
-from dlkit.core.components import ComponentError
 from dlkit.core.data.build import build_data
 from dlkit.core.devices import pick_device
+from dlkit.core.training.learning_rates import curve_schedule
 from dlkit.core.training.optimizers import pick_lr
 from dlkit.core.training.setup import at_section, plan_steps
 from dlkit.core.training.torch_schedules import build_torch_schedule
 from dlkit.events import Report, ignore
-from dlkit.registry import find_entry
-from dlkit.schedules import Schedule, build_schedule
+from dlkit.schedules import Schedule
 from dlkit.schedules.curves import Constant
 
 
@@ -35,20 +33,9 @@ def plan_schedule(
 
 def _build(loaded: LoadedConfig, lr: float, *, total_steps: int, steps_per_epoch: int) -> Schedule:
     section = loaded.config.schedule
-    warmup_steps = parse_length(section.warmup).to_steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-    entry = find_entry("schedules", section.name)
-    if entry is not None and entry.is_ours:
-        return build_schedule(
-            entry.name,
-            section.options,
-            unit=section.unit,
-            warmup_steps=warmup_steps,
-            warmup_from=section.warmup_from,
-            total_steps=total_steps,
-            steps_per_epoch=steps_per_epoch,
-        )
-    if warmup_steps:
-        raise ComponentError("warmup goes with dlkit's own curves, not with a scheduler class", option="warmup")
+    schedule = curve_schedule(section, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    if schedule is not None:
+        return schedule
     unit = "epoch" if section.unit == "epoch" else "step"
     frame = Schedule(section.name, Constant(), unit, total_steps, steps_per_epoch)
     return build_torch_schedule(section.name, section.options, frame, base_lrs=[lr])
