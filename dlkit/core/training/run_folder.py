@@ -95,8 +95,14 @@ def _make(path: Path) -> None:
 
 
 def reopen_run_folder(path: Path) -> RunFolder:
-    """Take the lock of a run folder that exists. Raises OutputError when another process has it."""
-    return _open_folder(path)
+    """Take the lock of a run folder that exists, and clear what a killed process left half-written.
+
+    Raises OutputError when another process has the lock.
+    """
+    folder = _open_folder(path)
+    for leftover in (*path.glob(".tmp-*"), *folder.checkpoints.glob(".tmp-*")):
+        leftover.unlink(missing_ok=True)
+    return folder
 
 
 def _open_folder(path: Path) -> RunFolder:

@@ -43,3 +43,11 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         check_writable(tmp_path / "file" / "run")
     check_writable(tmp_path / "new" / "deep")
     assert not (tmp_path / "new").exists()
+
+
+def test_reopening_clears_what_a_killed_process_left(tmp_path):
+    create_run_folder(out=tmp_path / "run", parent=tmp_path, name="x").release()
+    (tmp_path / "run" / "checkpoints" / ".tmp-last.pt-abc").write_bytes(b"half")
+    (tmp_path / "run" / "checkpoints" / "last.pt").write_bytes(b"whole")
+    reopen_run_folder(tmp_path / "run").release()
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["last.pt"]
