@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlkit.shapes.build import KINDS, POINTWISE, SPELLINGS, did_you_mean, layer_names
+from dlkit.shapes.conv import PADDING_MODES
 from dlkit.shapes.resample import MODES
 from dlkit.shapes.size import ShapeError, parse_numbers
 
@@ -121,7 +122,7 @@ _WORDS: dict[str, tuple[str, Any]] = {
     "affine": ("affine", True),
     "noaffine": ("affine", False),
     **{mode: ("mode", mode) for mode in MODES},
-    **{mode: ("padding_mode", mode) for mode in ("zeros", "reflect", "replicate", "circular")},
+    **{mode: ("padding_mode", mode) for mode in PADDING_MODES},
 }
 _COUNTS: tuple[str, ...] = (
     *("groups", "in_channels", "out_channels", "out_features", "in_features"),
