@@ -143,6 +143,8 @@ class AdaptivePool(Spatial):
     def formula(self, axis: int, size: int) -> str:
         """Where the windows begin and end."""
         out = self.out_size(axis, size)
+        if out == 0 or self.sizes[axis] is None:
+            return f"{out}   (kept)" if out else "0"
         return f"{out}   window i: [floor(i*{size}/{out}), ceil((i+1)*{size}/{out}))"
 
     def simplified(self, axis: int) -> str:
@@ -213,8 +215,10 @@ class Unpool(Spatial):
         return wanted
 
     def formula(self, axis: int, size: int) -> str:
-        """The formula of one axis with its numbers filled in."""
-        return f"({size}-1)*{self.stride[axis]} + {self.kernel_size[axis]} - 2*{self.padding[axis]}"
+        """The formula of one axis with its numbers filled in, and what was asked for instead of its result."""
+        text = f"({size}-1)*{self.stride[axis]} + {self.kernel_size[axis]} - 2*{self.padding[axis]}"
+        asked = self.out_size(axis, size) - self._default(axis, size)
+        return f"{text} {'+' if asked > 0 else '-'} {abs(asked)} by output_size" if asked else text
 
     def simplified(self, axis: int) -> str:
         """The formula of one axis in the unknown `in`."""
