@@ -20,7 +20,9 @@ class Pool(Spatial):
     padding: Size
     dilation: Size
     ceil_mode: bool = False
-    norm_type: float = 2.0
+    norm_type: float = 2.0  # lp only; the next two are for avg, and change values alone
+    count_include_pad: bool = True
+    divisor_override: int | None = None
 
     def __post_init__(self) -> None:
         if self.operation not in _TORCH_NAMES:
@@ -29,6 +31,10 @@ class Pool(Spatial):
             raise ShapeError(f"{_TORCH_NAMES[self.operation]} takes no dilation; only max pooling does")
         if self.operation == "lp" and max(self.padding) > 0:
             raise ShapeError("LPPool takes no padding; use F.pad in front")
+        if self.norm_type == 0:
+            raise ShapeError("norm_type is 0; LPPool divides by it, 1 and 2 are usual")
+        if self.divisor_override is not None and (self.divisor_override == 0 or self.dims == 1):
+            raise ShapeError("divisor_override is a number other than 0, and only for 2-d and 3-d average pooling")
         for axis in range(self.dims):
             check_window(self.window(axis))
 
@@ -110,6 +116,8 @@ class Pool(Spatial):
             padding=(tuple_text(self.padding), "0"),
             dilation=(tuple_text(self.dilation), "1"),
             ceil_mode=(str(self.ceil_mode), "False"),
+            count_include_pad=(str(self.count_include_pad), "True"),
+            divisor_override=(str(self.divisor_override), "None"),
         )
         return f"nn.{_TORCH_NAMES[self.operation]}{self.dims}d({norm}{tuple_text(self.kernel_size)}{options})"
 

@@ -35,8 +35,8 @@ from dlkit.shapes.window import Window
 Explain = Annotated[bool, typer.Option("--explain", help="Show the steps on a small grid.")]
 
 
-def _known(**channels: int | None) -> dict[str, int]:
-    return {name: number for name, number in channels.items() if number is not None}
+def _known(**numbers: int | None) -> dict[str, int]:
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 def conv(
@@ -130,20 +130,24 @@ def avgpool(
     s: Stride = None,
     p: Padding = "0",
     ceil: CeilMode = False,
+    count_include_pad: Annotated[bool, typer.Option(help="Count padded positions in the mean.")] = True,
+    divisor_override: Annotated[int | None, typer.Option(help="Divide by this instead.")] = None,
     input_text: Input = None,
     dims: Dims = None,
     draw: Draw = False,
     as_json: Json = False,
 ) -> None:
-    """Average pooling; count_include_pad changes values, never sizes."""
+    """Average pooling; --count-include-pad and --divisor-override change values, never sizes."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p)
-    report_layer(Request("avgpool", "avgpool", options | {"ceil_mode": ceil}, input_text, dims, as_json, draw))
+    options |= {"ceil_mode": ceil, "count_include_pad": count_include_pad, **_known(divisor_override=divisor_override)}
+    report_layer(Request("avgpool", "avgpool", options, input_text, dims, as_json, draw))
 
 
 def lppool(
     k: Kernel,
     s: Stride = None,
     ceil: CeilMode = False,
+    norm_type: Annotated[float, typer.Option("--norm-type", help="The power of the norm.")] = 2.0,
     input_text: Input = None,
     dims: Dims = None,
     draw: Draw = False,
@@ -151,7 +155,8 @@ def lppool(
 ) -> None:
     """Power-average pooling; it takes no padding."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s)
-    report_layer(Request("lppool", "lppool", options | {"ceil_mode": ceil}, input_text, dims, as_json, draw))
+    options |= {"ceil_mode": ceil, "norm_type": norm_type}
+    report_layer(Request("lppool", "lppool", options, input_text, dims, as_json, draw))
 
 
 def unpool(
