@@ -234,9 +234,29 @@ def test_sizes_gives_the_divisor_rule() -> None:
     assert failure("sizes", "conv 8 k50", "--range", "1..9").exit_code == 1
 
 
+def test_sizes_takes_models_too(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\nclass Net(torch.nn.Module):\n    def forward(self, x):\n"
+        "        up = torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(x, 2), scale_factor=2.0)\n"
+        "        return torch.cat([x, up], 1)\n"
+    )
+    assert "multiples of 2, from 2 on" in run("sizes", f"{tmp_path / 'net.py'}:Net", "--range", "1..12")
+    assert "no model 'resnet19'" in str(failure("sizes", "resnet19"))
+
+
+def test_mistakes_in_a_chain_have_a_place(tmp_path: Path) -> None:
+    assert str(failure("chain", "3x9x9", "conv 4 k3; (relu; pol 2) x2")).startswith("column 19: no layer 'pol'")
+    file = tmp_path / "net.txt"
+    file.write_text("conv 4 k3\nrelu  # pol 2\nbn; pol 2\n")
+    assert str(failure("chain", "3x9x9", str(file))).startswith("line 3, column 5: no layer 'pol'")
+    assert "gives out_channels a second time" in str(failure("chain", "3x9x9", "conv 4 8 k3"))
+    assert str(failure("chain", "3x9x9", "nowhere.txt")).startswith("no file nowhere.txt")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("solve", "conv", "--in", "9", "--out", "9", "--p", "same"), "--p 'same' is not a number; write 1"),
         (
             ("conv", "--k", "7", "--in", "5"),
             "What would work: an input of at least 7, padding=1, kernel_size=5 or less",

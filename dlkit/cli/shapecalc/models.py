@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlkit.cli.shapecalc.networks import parse_range, print_passing
 from dlkit.cli.shapecalc.options import Json
 from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table, shortened
-from dlkit.shapes.passing import find_passing
+from dlkit.cli.shapecalc.sizes import model_sizes, parse_range, print_passing
 from dlkit.shapes.size import ShapeError, count_text, parse_numbers, short_count, size_text
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def model(
     source = model_from(name, given=given)
     specs = _input_specs(inputs, source)
     if span is not None:
-        _print_sizes(source, specs, span, as_json=as_json)
+        print_passing(model_sizes(source, specs[0], parse_range(span)), as_json=as_json)
     elif rf:
         _print_fields(source, specs, depth, as_json=as_json)
     else:
@@ -261,21 +260,6 @@ def _field_cells(field: "ModuleField") -> tuple[str, str]:
         return "all", "-"
     size = ",".join(map(str, dict.fromkeys(field.sizes)))
     return f"{size} (all)" if field.is_all else size, ",".join(f"{jump:g}" for jump in dict.fromkeys(field.jumps))
-
-
-def _print_sizes(source: "Source", specs: "tuple[InputSpec, ...]", span: str, *, as_json: bool) -> None:
-    """Which square images pass the model."""
-    from dlkit.core.evaluation.profile import output_shape
-
-    channels, dims = specs[0].shape[0], len(specs[0].shape) - 1
-    if dims < 1:
-        raise ShapeError("--range needs an input with spatial axes, such as 3x224x224")
-
-    def run(size: int) -> str | None:
-        shape = output_shape(source.model, (channels, *(size,) * dims))
-        return None if shape is None else size_text(shape[1:])
-
-    print_passing(find_passing(run, parse_range(span)), as_json=as_json)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"model": model}

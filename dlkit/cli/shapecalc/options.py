@@ -27,7 +27,7 @@ Dims = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Draw = Annotated[bool, typer.Option("--draw", help="Draw the windows over the input.")]
 
-_SHORT = {
+SHORT_NAMES = {
     **{"kernel_size": "--k", "stride": "--s", "padding": "--p", "dilation": "--d"},
     **{"output_padding": "--op", "output_size": "--out"},
 }
@@ -45,7 +45,7 @@ def _parse(name: str, text: str) -> tuple[int, ...] | str:
         return parse_numbers(text, what=name)
     except ShapeError:
         raise ShapeError(
-            f"{_SHORT.get(name, '--' + name)} {text!r} is not a number; write 3, or 3,5 for two axes"
+            f"{SHORT_NAMES.get(name, '--' + name)} {text!r} is not a number; write 3, or 3,5 for two axes"
         ) from None
 
 
