@@ -103,6 +103,8 @@ def lr_plot(
         run = plan_run(epochs, steps, steps_per_epoch, num_metrics=len(values or ()))
         frame = Frame(*run, unit=unit, warmup=warmup, warmup_from=warmup_from)
         traces = trace_all(request, frame, lr=DEFAULT_LR if lr is None else lr, metrics=values)
+    if values is not None and not any(trace.schedule.is_plateau for trace, _ in traces):
+        raise UsageError("--metrics and --series are what a plateau follows; this schedule takes no metric")
     show(
         traces,
         output or (),

@@ -296,7 +296,10 @@ def test_a_model_is_measured_without_memory() -> None:
 
 
 def test_models_are_compared_and_their_fields_shown() -> None:
-    assert "macs" in run("model", "resnet18", "--diff", "resnet34")
+    text = run("model", "resnet18", "--diff", "resnet34")
+    assert re.search(r"layer3 +256x14x14 +2.1 M > 6.82 M +411 M > 1.34 G", text)
+    assert re.search(r"layer3.5 +- > 256x14x14 +- > 1.18 M +- > 231 M", text)
+    assert "... 40 more with --json" in text
     diff = facts("model", "resnet18", "--diff", "resnet34")
     assert diff["other"]["parameters"] == 21_797_672
     fields = run("model", "resnet18", "--rf", "--depth", "1")
