@@ -130,7 +130,9 @@ def avgpool(
     s: Stride = None,
     p: Padding = "0",
     ceil: CeilMode = False,
-    count_include_pad: Annotated[bool, typer.Option(help="Count padded positions in the mean.")] = True,
+    count_include_pad: Annotated[
+        bool, typer.Option("--count-include-pad/--no-count-include-pad", help="Count padded positions in the mean.")
+    ] = True,
     divisor_override: Annotated[int | None, typer.Option(help="Divide by this instead.")] = None,
     input_text: Input = None,
     dims: Dims = None,
