@@ -103,14 +103,16 @@ def lr_plot(
         run = plan_run(epochs, steps, steps_per_epoch, num_metrics=len(values or ()))
         frame = Frame(*run, unit=unit, warmup=warmup, warmup_from=warmup_from)
         traces = trace_all(request, frame, lr=DEFAULT_LR if lr is None else lr, metrics=values)
-    show(
-        traces,
-        output or (),
-        as_json=as_json,
-        code=code,
-        compare=compare,
-        look=pick_look(height, log=log, ascii_only=ascii_only),
-    )
+    if values is not None:
+        check_metric_is_followed(traces)
+    look = pick_look(height, log=log, ascii_only=ascii_only)
+    show(traces, output or (), as_json=as_json, code=code, compare=compare, look=look)
+
+
+def check_metric_is_followed(traces: "Sequence[Traced]") -> None:
+    """Raise UsageError for a metric that no plateau follows."""
+    if not any(trace.schedule.is_plateau for trace, _ in traces):
+        raise UsageError("--metrics and --series are what a plateau follows; this schedule takes no metric")
 
 
 def trace_all(request: Request, frame: Frame, *, lr: float, metrics: Sequence[float] | None) -> "list[Traced]":

@@ -45,10 +45,10 @@ def _find_zeros(trace: Trace) -> Iterator[Finding]:
         yield Finding("zero-start", "step 0 uses LR 0, so it trains nothing: begin above 0 (warmup_from 0.01)")
     zeros = [step for step, lr in enumerate(trace.lrs) if lr == 0 and step]
     if zeros:
-        yield Finding(
-            "zero",
-            f"{len(zeros):,} steps from step {zeros[0]:,} on use LR 0 and train nothing: give a floor or more length",
-        )
+        which = f"{len(zeros):,} steps from step {zeros[0]:,} on use LR 0 and train nothing"
+        if len(zeros) == 1:
+            which = f"step {zeros[0]:,} uses LR 0 and trains nothing"
+        yield Finding("zero", f"{which}: give a floor or more length")
 
 
 def _find_mixed_units(trace: Trace) -> Iterator[Finding]:
@@ -136,10 +136,9 @@ def _find_unreached_floor(trace: Trace) -> Iterator[Finding]:
     curve, last = trace.schedule.curve, trace.lrs[-1]
     peak = max(trace.lrs)
     if isinstance(curve, Cosine) and last - curve.eta_min > VISIBLE * peak and curve.T_max == trace.schedule.length:
+        advice = f"T_max={curve.T_max - 1:,} reaches it" if curve.T_max > 1 else "the curve has a single step"
         yield Finding(
-            "eta-min",
-            f"eta_min {_say(curve.eta_min)} is never used, the last step has {_say(last)}: "
-            f"T_max={max(curve.T_max - 1, 1):,} reaches it",
+            "eta-min", f"eta_min {_say(curve.eta_min)} is never used, the last step has {_say(last)}: {advice}"
         )
     if isinstance(curve, CosineRestarts) and curve.eta_min > 0:
         yield Finding(

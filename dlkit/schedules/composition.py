@@ -131,7 +131,9 @@ def _parse_piece(name: str, words: list[str], steps: int) -> Piece:
         raise ValueError(f"{known} cannot be a piece: it does not depend on the step alone")
     levels, options = _read_words(words)
     if issubclass(kind, Linear):
-        options |= {"start_factor": levels.pop("from", 1.0), "end_factor": levels.pop("to", 1.0)}
+        if not levels and not options:
+            raise ValueError("linear needs `from F` or `to F`; what stays at one level is written constant")
+        options = {"start_factor": levels.pop("from", 1.0), "end_factor": levels.pop("to", 1.0), **options}
     if issubclass(kind, Constant) and "to" in levels:
         raise ValueError("constant stays at one level: write `at F`")
     curve = fit_length(build_curve(kind, options), left=max(steps, 1), warmup=0)

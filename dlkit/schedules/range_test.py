@@ -52,7 +52,8 @@ class RangeTest:
     def _pool(self, name: str, rates: Sequence[float | None]) -> Suggestion:
         repeats = tuple(rate for rate in rates if rate is not None)
         is_together = max(repeats) <= SPREAD_LIMIT * min(repeats) and len(repeats) == len(rates)
-        return Suggestion(name, _log_median(repeats), repeats, is_together and self.is_falling)
+        is_whole = any(sweep.ended != "interrupted" for sweep in self.judged)  # else the end is where it was stopped
+        return Suggestion(name, _log_median(repeats), repeats, is_together and self.is_falling and is_whole)
 
     @property
     def is_falling(self) -> bool:
@@ -98,7 +99,8 @@ def _notes(test: RangeTest) -> list[str]:
     endings = [sweep.ended for sweep in test.judged]
     if test.is_interrupted:
         whole = sum(ended != "interrupted" for ended in endings)
-        notes.append(f"stopped early: judged by {whole or 'no'} whole {'sweep' if whole == 1 else 'sweeps'}")
+        words = f"judged by {whole} whole {'sweep' if whole == 1 else 'sweeps'}"
+        notes.append(f"stopped early: {words if whole else 'no sweep is whole, so nothing here is reliable'}")
     if not test.suggestions:
         notes.append(
             "the loss never fell, so no rate is suggested: try a lower --lo, and see that the model can learn (train --overfit 1)"

@@ -103,6 +103,11 @@ def _pool(operation: str) -> Callable[[Options, int], Pool]:
             padding=_axes(options, "padding", dims, (0,)),
             dilation=_axes(options, "dilation", dims, (1,)),
             ceil_mode=options.get("ceil_mode", False),
+            **{
+                name: options[name]
+                for name in ("norm_type", "count_include_pad", "divisor_override")
+                if name in options
+            },
         )
 
     return build
@@ -161,8 +166,8 @@ KINDS: dict[str, Kind] = {
     "conv": Kind(_conv, (*_CONV, "padding_mode"), "out_channels"),
     "tconv": Kind(_tconv, (*_CONV, "output_padding"), "out_channels"),
     "maxpool": Kind(_pool("max"), (*_POOL, "dilation"), "kernel_size"),
-    "avgpool": Kind(_pool("avg"), _POOL, "kernel_size"),
-    "lppool": Kind(_pool("lp"), ("kernel_size", "stride", "ceil_mode"), "kernel_size"),
+    "avgpool": Kind(_pool("avg"), (*_POOL, "count_include_pad", "divisor_override"), "kernel_size"),
+    "lppool": Kind(_pool("lp"), ("kernel_size", "stride", "ceil_mode", "norm_type"), "kernel_size"),
     "adaptive": Kind(_adaptive("avg"), ("output_size",), "output_size"),
     "adaptivemax": Kind(_adaptive("max"), ("output_size",), "output_size"),
     "unpool": Kind(_unpool, ("kernel_size", "stride", "padding", "output_size"), "kernel_size"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlkit.shapes.build import KINDS, POINTWISE, SPELLINGS, did_you_mean, layer_names
+from dlkit.shapes.conv import PADDING_MODES
 from dlkit.shapes.resample import MODES
 from dlkit.shapes.size import ShapeError, parse_numbers
 
@@ -31,11 +32,25 @@ class Step:
 
 def parse_chain(text: str) -> list[Step]:
     """The steps of a chain, repeats unrolled. Raises ShapeError naming the step that cannot be read."""
-    lines = (line.split("#")[0] for line in text.splitlines())
-    steps = [parse_step(part) for part in _unrolled(";".join(lines))]
+    lines = text.splitlines()
+    steps = []
+    for part in _unrolled(";".join(line.split("#")[0] for line in lines)):
+        try:
+            steps.append(parse_step(part))
+        except ShapeError as error:
+            raise ShapeError(f"{_place(part, lines)}: {error}") from None
     if not steps:
         raise ShapeError('the chain is empty; write for example "conv 64 k7 s2 p3; bn; relu"')
     return steps
+
+
+def _place(part: str, lines: list[str]) -> str:
+    """Where a step stands: line and column, of a chain on one line the column alone."""
+    for number, line in enumerate(lines, start=1):
+        found = re.search(rf"(?<![^\s;(]){re.escape(part)}(?=\s*(?:[;)#]|$))", line.split("#")[0])
+        if found:
+            return f"line {number}, column {found.start() + 1}" if len(lines) > 1 else f"column {found.start() + 1}"
+    return repr(part)
 
 
 def _unrolled(text: str) -> Iterator[str]:
@@ -75,11 +90,29 @@ def parse_step(text: str) -> Step:
     is_depthwise = word in ("dwconv", "depthwise")
     kind = spell("conv" if is_depthwise else word)
     try:
-        options = dict(_read_option(kind, argument) for argument in arguments)
+        options = _read_options(kind, arguments)
     except ShapeError as error:
         raise ShapeError(f"{text!r}: {error}") from None
     is_depthwise = is_depthwise or options.pop("depthwise", False)
     return Step(text, kind, {**_defaults(kind, options), **options}, is_depthwise=is_depthwise)
+
+
+def is_layer(word: str) -> bool:
+    """Whether a chain knows this word."""
+    try:
+        return word in JOINS or bool(spell(word.lower().removeprefix("nn.")))
+    except ShapeError:
+        return word in ("dwconv", "depthwise")
+
+
+def _read_options(kind: str, arguments: list[str]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for argument in arguments:
+        name, value = _read_option(kind, argument)
+        if name in options:
+            raise ShapeError(f"{argument!r} gives {name} a second time; numbers for several axes are joined: k3,5")
+        options[name] = value
+    return options
 
 
 def spell(word: str) -> str:
@@ -121,11 +154,11 @@ _WORDS: dict[str, tuple[str, Any]] = {
     "affine": ("affine", True),
     "noaffine": ("affine", False),
     **{mode: ("mode", mode) for mode in MODES},
-    **{mode: ("padding_mode", mode) for mode in ("zeros", "reflect", "replicate", "circular")},
+    **{mode: ("padding_mode", mode) for mode in PADDING_MODES},
 }
 _COUNTS: tuple[str, ...] = (
     *("groups", "in_channels", "out_channels", "out_features", "in_features"),
-    *("factor", "num_groups", "num_features", "start_dim", "end_dim"),
+    *("factor", "num_groups", "num_features", "start_dim", "end_dim", "divisor_override"),
 )
 
 
@@ -160,7 +193,7 @@ def _value(name: str, text: str) -> Any:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
-        if name in ("scale_factor", "p"):
+        if name in ("scale_factor", "p", "norm_type"):
             numbers = tuple(float(part) for part in text.split(","))
             return numbers if name == "scale_factor" else numbers[0]
         numbers_int = parse_numbers(text, what=name)

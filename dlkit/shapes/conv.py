@@ -17,6 +17,8 @@ from dlkit.shapes.window import (
     transposed_size,
 )
 
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
 
 @dataclass(frozen=True)
 class _Channels(Spatial):
@@ -98,6 +100,8 @@ class Conv(_Channels):
         super().__post_init__()
         if isinstance(self.padding, str) and self.padding not in ("same", "valid"):
             raise ShapeError(f"padding {self.padding!r} is neither a number nor 'same' nor 'valid'")
+        if self.padding_mode not in PADDING_MODES:
+            raise ShapeError(f"no padding_mode {self.padding_mode!r}; there are {', '.join(PADDING_MODES)}")
         for axis in range(self.dims):
             check_window(self.window(axis))
             if self.padding == "same" and self.stride[axis] > 1:

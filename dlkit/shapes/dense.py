@@ -189,12 +189,13 @@ class Norm(Layer):
         shape = tuple(self.normalized_shape or ())
         features = self.num_features or "num_features"
         affine = options_text(affine=(str(self._is_affine), str(self.sort != "instance")))
+        elementwise = options_text(elementwise_affine=(str(self._is_affine), "True"))
         return {
             "batch": f"nn.BatchNorm{self.dims or 1}d({features}{affine})",
             "instance": f"nn.InstanceNorm{self.dims or 1}d({features}{affine})",
             "group": f"nn.GroupNorm({self.num_groups}, {features}{affine})",
-            "layer": f"nn.LayerNorm({shape[0] if len(shape) == 1 else shape})",
-            "rms": f"nn.RMSNorm({shape[0] if len(shape) == 1 else shape})",
+            "layer": f"nn.LayerNorm({shape[0] if len(shape) == 1 else shape}{elementwise})",
+            "rms": f"nn.RMSNorm({shape[0] if len(shape) == 1 else shape}{elementwise})",
             "local_response": "nn.LocalResponseNorm(5)",
         }[self.sort]
 

@@ -1,6 +1,7 @@
 """A transposed convolution taken apart: insert zeros, pad, and convolve with the flipped kernel, on a small grid."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from dlkit.shapes.window import Window
 
@@ -18,6 +19,11 @@ class Explained:
     flipped: Grid
     output: Grid
     padding: tuple[int, int]
+
+    @property
+    def is_row(self) -> bool:
+        """Whether there is one dimension only."""
+        return len(self.image) == len(self.kernel) == len(self.output) == 1
 
 
 def explain_transposed(rows: Window, columns: Window, *, sizes: tuple[int, int], extra: tuple[int, int]) -> Explained:
@@ -58,33 +64,42 @@ def _at(grid: Grid, kernel: Grid, y: int, x: int) -> int:
     return sum(grid[y + row][x + column] * tap for row, taps in enumerate(kernel) for column, tap in enumerate(taps))
 
 
-def grid_lines(grid: Grid) -> list[str]:
-    """A grid as text, zeros as dots."""
-    width = max(len(str(number)) for row in grid for number in row)
-    return [" ".join(("." if number == 0 else str(number)).rjust(width) for number in row) for row in grid]
+def grid_lines(grid: Grid, *, width: int = 74) -> list[str]:
+    """A grid as text, zeros as dots; what does not fit `width` is left out."""
+    cell = max(len(str(number)) for row in grid for number in row)
+    fitting = len(grid[0]) if len(grid[0]) * (cell + 1) <= width else (width - 3) // (cell + 1)
+    cut = "" if fitting == len(grid[0]) else " .."
+    return [" ".join(("." if n == 0 else str(n)).rjust(cell) for n in row[:fitting]) + cut for row in grid]
 
 
 def explanation_lines(explained: Explained, rows: Window, columns: Window, *, extra: tuple[int, int]) -> list[str]:
-    """The steps as text that fits 80 columns for small kernels."""
-    side = explained.padding[0] if explained.padding[0] == explained.padding[1] else explained.padding
-    does = "pad" if explained.padding[0] >= 0 else "crop (negative)"
-    formula = f"dilation*(k-1) - padding = {rows.dilation}*({rows.kernel}-1) - {rows.pad_left}"
+    """The steps as text that fits 80 columns; a single row (one dimension) is told by its columns alone."""
+    axes = [(columns, explained.padding[1], extra[1])]
+    if not explained.is_row:
+        axes.insert(0, (rows, explained.padding[0], extra[0]))
+    zeros = _each([window.stride - 1 for window, _, _ in axes])
+    sums = _each([f"{w.dilation}*({w.kernel}-1) - {w.pad_left} = {padding}" for w, padding, _ in axes])
+    equals = ":\n  " if " across" in sums else " ="
+    does = "pad" if min(explained.padding) >= 0 else "crop (negative) or pad"
+    more = f";\n   {_each([op for _, _, op in axes])} more at the end (output_padding)" if any(extra) else ""
+    spreads = " and spread it by the dilation" if max(window.dilation for window, _, _ in axes) > 1 else ""
     parts: list[tuple[str, Grid]] = [
         (f"1. image {_size(explained.image)}, and kernel below", explained.image),
         ("   kernel", explained.kernel),
-        (f"2. put stride-1 = {rows.stride - 1} zeros between neighbours: {_size(explained.spread)}", explained.spread),
-        (
-            f"3. {does} each side by {formula} = {side}"
-            + (f", right and bottom by output_padding {extra[0]} more" if any(extra) else ""),
-            explained.padded,
-        ),
-        ("4. flip the kernel" + (" and spread it by the dilation" if rows.dilation > 1 else ""), explained.flipped),
+        (f"2. put stride-1 = {zeros} zeros between neighbours: {_size(explained.spread)}", explained.spread),
+        (f"3. {does} each side by dilation*(k-1) - padding{equals} {sums}{more}", explained.padded),
+        (f"4. flip the kernel{spreads}", explained.flipped),
         (f"5. slide it with stride 1: {_size(explained.output)}", explained.output),
     ]
     lines = []
     for title, grid in parts:
-        lines += [title, *("   " + line for line in grid_lines(grid))]
+        lines += [*title.split("\n"), *("   " + line for line in grid_lines(grid))]
     return lines
+
+
+def _each(values: list[Any]) -> str:
+    """One value where the axes agree, else both."""
+    return str(values[0]) if len(set(values)) == 1 else f"{values[0]} down, {values[1]} across"
 
 
 def _size(grid: Grid) -> str:

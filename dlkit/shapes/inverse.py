@@ -204,7 +204,7 @@ _KNOWN = {
     ("conv", 3, 1, 1, 0): "usual, keeps the size",
     ("conv", 7, 2, 3, 0): "ResNet stem",
     ("conv", 1, 1, 0, 0): "pointwise",
-    ("conv", 4, 2, 1, 0): "even kernel, symmetric (GAN)",
+    ("conv", 4, 2, 1, 0): "even, symmetric (GAN)",
     ("conv", 11, 4, 2, 0): "AlexNet stem",
     ("tconv", 4, 2, 1, 0): "usual, even overlap (DCGAN)",
     ("tconv", 2, 2, 0, 0): "no overlap (U-Net)",

@@ -20,7 +20,9 @@ class Pool(Spatial):
     padding: Size
     dilation: Size
     ceil_mode: bool = False
-    norm_type: float = 2.0
+    norm_type: float = 2.0  # lp only; the next two are for avg, and change values alone
+    count_include_pad: bool = True
+    divisor_override: int | None = None
 
     def __post_init__(self) -> None:
         if self.operation not in _TORCH_NAMES:
@@ -29,6 +31,10 @@ class Pool(Spatial):
             raise ShapeError(f"{_TORCH_NAMES[self.operation]} takes no dilation; only max pooling does")
         if self.operation == "lp" and max(self.padding) > 0:
             raise ShapeError("LPPool takes no padding; use F.pad in front")
+        if self.norm_type == 0:
+            raise ShapeError("norm_type is 0; LPPool divides by it, 1 and 2 are usual")
+        if self.divisor_override is not None and (self.divisor_override == 0 or self.dims == 1):
+            raise ShapeError("divisor_override is a number other than 0, and only for 2-d and 3-d average pooling")
         for axis in range(self.dims):
             check_window(self.window(axis))
 
@@ -110,6 +116,8 @@ class Pool(Spatial):
             padding=(tuple_text(self.padding), "0"),
             dilation=(tuple_text(self.dilation), "1"),
             ceil_mode=(str(self.ceil_mode), "False"),
+            count_include_pad=(str(self.count_include_pad), "True"),
+            divisor_override=(str(self.divisor_override), "None"),
         )
         return f"nn.{_TORCH_NAMES[self.operation]}{self.dims}d({norm}{tuple_text(self.kernel_size)}{options})"
 
@@ -143,6 +151,8 @@ class AdaptivePool(Spatial):
     def formula(self, axis: int, size: int) -> str:
         """Where the windows begin and end."""
         out = self.out_size(axis, size)
+        if out == 0 or self.sizes[axis] is None:
+            return f"{out}   (kept)" if out else "0"
         return f"{out}   window i: [floor(i*{size}/{out}), ceil((i+1)*{size}/{out}))"
 
     def simplified(self, axis: int) -> str:
@@ -213,8 +223,10 @@ class Unpool(Spatial):
         return wanted
 
     def formula(self, axis: int, size: int) -> str:
-        """The formula of one axis with its numbers filled in."""
-        return f"({size}-1)*{self.stride[axis]} + {self.kernel_size[axis]} - 2*{self.padding[axis]}"
+        """The formula of one axis with its numbers filled in, and what was asked for instead of its result."""
+        text = f"({size}-1)*{self.stride[axis]} + {self.kernel_size[axis]} - 2*{self.padding[axis]}"
+        asked = self.out_size(axis, size) - self._default(axis, size)
+        return f"{text} {'+' if asked > 0 else '-'} {abs(asked)} by output_size" if asked else text
 
     def simplified(self, axis: int) -> str:
         """The formula of one axis in the unknown `in`."""

@@ -34,7 +34,9 @@ class Upsample(Spatial):
     antialias: bool = False
 
     def __post_init__(self) -> None:
-        if (self.size is None) == (self.scale is None):
+        if self.size is None and self.scale is None:
+            raise ShapeError("a size or a scale factor is missing; for example size=64 or scale=2")
+        if self.size is not None and self.scale is not None:
             raise ShapeError("give either a size or a scale factor, not both")
         if self.mode not in MODES:
             raise ShapeError(f"no mode {self.mode!r}; there are {', '.join(MODES)}")
@@ -86,13 +88,21 @@ class Upsample(Spatial):
         out = self.out_size(axis, size)
         if self.mode == "area" or out == 0:
             return shares(size, out)
-        ratio = Fraction(size, out)
+        ratio = self._ratio(axis, size, out)
         support = MODES[self.mode][1] * (max(ratio, Fraction(1)) if self.antialias else 1)
         if self.align_corners and out > 1:
             return _taps([Fraction(index * (size - 1), out - 1) for index in range(out)], support, advance=size)
         half = Fraction(0) if self.mode == "nearest" else Fraction(1, 2)
         centres = [(index + half) * ratio - (0 if support == 0 else half) for index in range(ratio.denominator)]
         return _taps(centres, support, advance=ratio.numerator)
+
+    def _ratio(self, axis: int, size: int, out: int) -> Fraction:
+        """Input positions per output position: torch steps by 1/scale where a scale is given, whatever is rounded off.
+
+        A scale stands for the nearest fraction with a denominator up to 1000, so that the pattern of taps repeats.
+        """
+        scale = Fraction((self.scale or (0.0,) * self.num_axes)[axis]).limit_denominator(1000)
+        return 1 / scale if scale else Fraction(size, out)
 
     def notes(self, axis: int, size: int) -> list[str]:
         """Rounding that surprises."""

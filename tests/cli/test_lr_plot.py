@@ -141,6 +141,7 @@ def test_counts():
         (["cosine", "--etamin", "3"], "no option 'etamin'; it takes T_max, eta_min"),
         (["cosine", "wsd", "foo=3"], "none of cosine, wsd takes 'foo'"),
         (["plateau"], "plateau follows a metric: give --metrics FILE:COLUMN or --series"),
+        (["cosine", "--series", "1 2"], "this schedule takes no metric"),
         (["plateau", "--metrics", "file.csv"], "expected FILE:COLUMN"),
         (["cosine", "--lr", "0"], "--lr must be above 0"),
         (["cosine", "--lr", "nan"], "--lr must be above 0"),

@@ -115,6 +115,36 @@ def test_a_transposed_convolution_is_explained_step_by_step() -> None:
     assert "5. slide it with stride 1: 5x5" in text
 
 
+def test_the_explanation_of_one_dimension_is_a_row_and_of_unequal_axes_names_both() -> None:
+    text = run("tconv", "--k", "3", "--s", "2", "--dims", "1", "--explain")
+    assert "1. image 1x3" in text
+    assert "5. slide it with stride 1: 1x7" in text
+    both = run("tconv", "--k", "3,2", "--s", "2,1", "--op", "1,0", "--in", "3", "--explain")
+    assert "put stride-1 = 1 down, 0 across zeros" in both
+    assert "1*(3-1) - 0 = 2 down, 1*(2-1) - 0 = 1 across" in both
+    run("tconv", "--k", "11", "--s", "4", "--d", "2", "--op", "1", "--in", "9", "--explain")  # fits 80 columns
+
+
+def test_the_explanation_is_in_the_json_too() -> None:
+    found = facts("tconv", "--k", "2", "--s", "2", "--in", "3", "--explain")["explain"]
+    assert found["flipped"] == [[4, 3], [2, 1]]
+    assert len(found["output"]) == 6
+
+
+def test_windows_of_axes_that_differ_are_all_listed() -> None:
+    text = run("adaptive", "--out", "3,5", "--in", "12,16")
+    assert "3 windows over 12:" in text
+    assert "5 windows over 16:" in text
+    assert facts("adaptive", "--out", "none,5", "--in", "12,16")["axes"][1]["windows"][0] == [0, 3]
+    assert "nn.AdaptiveAvgPool2d((None, 5))" in run("adaptive", "--out", "none,5", "--in", "12,16")
+
+
+def test_an_unpooled_size_that_was_asked_for_is_no_wrong_sum() -> None:
+    assert "34 = (16-1)*2 + 3 - 2*0 + 1 by output_size" in run(
+        "unpool", "--k", "3", "--s", "2", "--in", "16", "--out", "34"
+    )
+
+
 def test_adaptive_windows_are_listed() -> None:
     text = run("adaptive", "--out", "4", "--in", "10")
     assert "0..2 (3)          2..4 (3)          5..7 (3)          7..9 (3)" in text
@@ -204,9 +234,29 @@ def test_sizes_gives_the_divisor_rule() -> None:
     assert failure("sizes", "conv 8 k50", "--range", "1..9").exit_code == 1
 
 
+def test_sizes_takes_models_too(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\nclass Net(torch.nn.Module):\n    def forward(self, x):\n"
+        "        up = torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(x, 2), scale_factor=2.0)\n"
+        "        return torch.cat([x, up], 1)\n"
+    )
+    assert "multiples of 2, from 2 on" in run("sizes", f"{tmp_path / 'net.py'}:Net", "--range", "1..12")
+    assert "no model 'resnet19'" in str(failure("sizes", "resnet19"))
+
+
+def test_mistakes_in_a_chain_have_a_place(tmp_path: Path) -> None:
+    assert str(failure("chain", "3x9x9", "conv 4 k3; (relu; pol 2) x2")).startswith("column 19: no layer 'pol'")
+    file = tmp_path / "net.txt"
+    file.write_text("conv 4 k3\nrelu  # pol 2\nbn; pol 2\n")
+    assert str(failure("chain", "3x9x9", str(file))).startswith("line 3, column 5: no layer 'pol'")
+    assert "gives out_channels a second time" in str(failure("chain", "3x9x9", "conv 4 8 k3"))
+    assert str(failure("chain", "3x9x9", "nowhere.txt")).startswith("no file nowhere.txt")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("solve", "conv", "--in", "9", "--out", "9", "--p", "same"), "--p 'same' is not a number; write 1"),
         (
             ("conv", "--k", "7", "--in", "5"),
             "What would work: an input of at least 7, padding=1, kernel_size=5 or less",
@@ -215,7 +265,13 @@ def test_sizes_gives_the_divisor_rule() -> None:
         (("tconv", "--k", "3", "--s", "2", "--op", "2", "--in", "5"), "What would work: output_padding=1 or less"),
         (("conv", "--k", "three"), "--k 'three' is not a number"),
         (("conv", "--k", "3", "--in", "3x4x5x6x7x8"), "has 6 numbers"),
-        (("upsample", "--in", "5"), "either a size or a scale factor"),
+        (("upsample", "--in", "5"), "a size or a scale factor is missing"),
+        (("upsample", "--in", "5", "--size", "3", "--scale", "2"), "either a size or a scale factor"),
+        (("conv", "--k", "3", "--padding-mode", "mirror"), "zeros, reflect, replicate, circular"),
+        (("conv", "--k", "3,3,3,3"), "at most 3 spatial axes"),
+        (("conv", "--k", "3", "--in", "9,9,9,9"), "at most 3 spatial axes"),
+        (("adaptive", "--out", "seven"), "--out 'seven' is not a number"),
+        (("tconv", "--k", "1", "--p", "40", "--in", "99", "--explain"), "try it with less padding"),
         (("upsample", "--scale", "two"), "--scale 'two' is not a number"),
         (("solve", "conv", "--out", "9"), "give --k"),
         (("solve", "conv", "--in", "9", "--out", "99"), "turns 9 into 99"),
@@ -240,7 +296,10 @@ def test_a_model_is_measured_without_memory() -> None:
 
 
 def test_models_are_compared_and_their_fields_shown() -> None:
-    assert "macs" in run("model", "resnet18", "--diff", "resnet34")
+    text = run("model", "resnet18", "--diff", "resnet34")
+    assert re.search(r"layer3 +256x14x14 +2.1 M > 6.82 M +411 M > 1.34 G", text)
+    assert re.search(r"layer3.5 +- > 256x14x14 +- > 1.18 M +- > 231 M", text)
+    assert "... 40 more with --json" in text
     diff = facts("model", "resnet18", "--diff", "resnet34")
     assert diff["other"]["parameters"] == 21_797_672
     fields = run("model", "resnet18", "--rf", "--depth", "1")

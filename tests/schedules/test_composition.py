@@ -102,6 +102,7 @@ def test_counted_in_epochs():
         ("onecycle rest", "a sequence leaves the momentum alone: write cycle_momentum=false"),
         ("cosine rest T_min=3", "no option 'T_min'"),
         ("linear rest from 2", "start_factor must be"),
+        ("linear rest", "linear needs `from F` or `to F`"),
     ],
 )
 def test_mistakes_are_named(pieces, says):

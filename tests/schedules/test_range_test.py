@@ -197,6 +197,9 @@ def test_what_is_known_after_an_interruption():
     test = RangeTest(PLAN, (whole, part))
     assert test.is_interrupted and test.judged == (whole,)
     assert "stopped early: judged by 1 whole sweep" in test.notes
+    alone = RangeTest(PLAN, (part,))
+    assert alone.suggestions and not any(each.is_reliable for each in alone.suggestions)
+    assert "no sweep is whole, so nothing here is reliable" in " ".join(alone.notes)
     assert RangeTest(PLAN, (part,)).judged == (part,)
     for sweeps in ((), (Sweep(PLAN, (), "interrupted"),), (Sweep(PLAN, (), "not_finite"),)):
         nothing = RangeTest(PLAN, sweeps)

@@ -46,7 +46,9 @@ def test_markers():
         (300, "milestone"),
         (600, "milestone"),
     ]
-    pieces = find_markers(trace("sequence", {"pieces": "linear 100; constant 200; cosine rest"}, warmup_steps=50))
+    pieces = find_markers(
+        trace("sequence", {"pieces": "linear 100 from 0.1; constant 200; cosine rest"}, warmup_steps=50)
+    )
     assert [marker.step for marker in pieces] == [50, 150, 350]
 
 

@@ -79,6 +79,17 @@ def test_interpolation_to_a_size_sees_what_gradients_touch(mode: str, size: int,
         assert touched(module, size, index) == field.at(index)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("scale", [1.3, 0.7, 2.5, 1.36])
+def test_interpolation_by_a_scale_steps_by_the_scale_and_not_by_the_sizes(mode: str, scale: float) -> None:
+    size = 33
+    layer = Upsample(1, scale=(scale,), mode=mode)
+    field = compose(layer.taps(0, size), IDENTITY)
+    module = nn.Upsample(scale_factor=scale, mode=mode)
+    for index in range(2, layer.out_size(0, size) - 2):
+        assert touched(module, size, index) == field.at(index)
+
+
 def test_branches_join_to_their_hull() -> None:
     class Branches(nn.Module):
         def __init__(self) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from dlkit.cli.shapecalc import dense, models, networks, solving, spatial
+from dlkit.cli.shapecalc import dense, models, networks, sizes, solving, spatial
 
 app = typer.Typer(
     name="shapecalc",
@@ -18,6 +18,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     **dense.COMMANDS,
     **solving.COMMANDS,
     **networks.COMMANDS,
+    **sizes.COMMANDS,
     **models.COMMANDS,
 }
 for _name, _command in _COMMANDS.items():

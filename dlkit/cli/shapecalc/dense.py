@@ -7,6 +7,7 @@ import typer
 
 from dlkit.cli.shapecalc.layer_report import report_plain
 from dlkit.cli.shapecalc.options import Bias, Dilation, Json, Kernel, Padding, parse_options, parse_shape
+from dlkit.cli.shapecalc.show import print_pairs
 from dlkit.shapes.build import build_layer
 from dlkit.shapes.dense import Flatten, Linear, Norm
 from dlkit.shapes.size import ShapeError
@@ -29,7 +30,7 @@ def linear(
     report_plain("linear", Linear(out, in_features, bias), shape, as_json=as_json)
     if len(shape) > 1 and not as_json:
         (flat,) = Flatten().out_shape(shape)
-        typer.echo(f"  note    acts on the last axis only ({shape[-1]}); after nn.Flatten() in_features is {flat}")
+        print_pairs([("note  ", f"acts on the last axis only ({shape[-1]}); nn.Flatten() in front makes it {flat}")])
 
 
 def flatten(

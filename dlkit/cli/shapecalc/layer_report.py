@@ -1,6 +1,6 @@
 """What one layer does to one input, gathered once for text and JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table
 from dlkit.shapes.build import build_layer
 from dlkit.shapes.drawing import draw_windows
 from dlkit.shapes.layer import Layer, Spatial
+from dlkit.shapes.pool import AdaptivePool
 from dlkit.shapes.reach import IDENTITY, compose
 from dlkit.shapes.size import Shape, ShapeError, Size, count_text, size_text
 
@@ -29,6 +30,7 @@ class Request:
     dims: int | None
     as_json: bool
     is_drawn: bool = False
+    add_facts: Callable[[Layer], dict[str, Any]] | None = None  # more for --json
 
 
 def report_layer(request: Request) -> Layer:
@@ -55,7 +57,8 @@ def _report_formula(request: Request, layer: Spatial) -> None:
     table = [(size, *_try_sizes(layer, size)) for size in COMMON_SIZES]
     if request.as_json:
         rows = [{"in": size, "out": out, "error": error} for size, out, error in table]
-        print_json(request.command, {"formulas": formulas, "table": rows, "torch": layer.torch_code()})
+        more = request.add_facts(layer) if request.add_facts else {}
+        print_json(request.command, {"formulas": formulas, "table": rows, "torch": layer.torch_code(), **more})
         return
     names = AXIS_NAMES[layer.dims]
     same = len(set(formulas)) == 1
@@ -87,7 +90,7 @@ def axis_facts(layer: Spatial, axis: int, size: int) -> dict[str, Any]:
         facts |= {"leftover": border.leftover, "hint": border.hint}
     facts |= {"receptive_field": field.size, "receptive_field_min": field.smallest}
     facts |= {"jump": float(field.jump), "start": float(field.start), "notes": layer.notes(axis, size)}
-    return facts
+    return facts | ({"windows": layer.windows(axis, size)} if isinstance(layer, AdaptivePool) else {})
 
 
 def _report_sizes(request: Request, layer: Spatial, sizes: Size, shape: Shape | None) -> None:
@@ -96,7 +99,9 @@ def _report_sizes(request: Request, layer: Spatial, sizes: Size, shape: Shape | 
     outs = tuple(fact["out"] for fact in facts)
     if request.as_json:
         out_shape = list(layer.out_shape(shape)) if shape else None
-        print_json(request.command, {"axes": facts, "out_shape": out_shape, **costs, "torch": layer.torch_code()})
+        more = request.add_facts(layer) if request.add_facts else {}
+        content = {"axes": facts, "out_shape": out_shape, **costs, "torch": layer.torch_code(), **more}
+        print_json(request.command, content)
         return
     alike = all(fact == facts[0] for fact in facts)
     pairs = [("out", size_text(layer.out_shape(shape) if shape else outs))]

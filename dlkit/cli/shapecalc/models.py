@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlkit.cli.shapecalc.networks import parse_range, print_passing
 from dlkit.cli.shapecalc.options import Json
 from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table, shortened
-from dlkit.shapes.passing import find_passing
+from dlkit.cli.shapecalc.sizes import model_sizes, parse_range, print_passing
 from dlkit.shapes.size import ShapeError, count_text, parse_numbers, short_count, size_text
 
 if TYPE_CHECKING:
@@ -23,6 +22,11 @@ Inputs = Annotated[
     list[str] | None,
     typer.Option("--input", "--in", help="Shape of one sample: 3x224x224, 128:int64; once per input."),
 ]
+_COMPARED = (
+    *("parameters", "macs", "attention_macs", "parameter_bytes"),
+    *("saved_bytes", "peak_bytes", "training_bytes"),
+)
+_MOST_CHANGES = 40
 _STATES = {"sgd": 0, "momentum": 1, "adam": 2, "adamw": 2, "rmsprop": 1}
 
 
@@ -48,7 +52,7 @@ def model(
     source = model_from(name, given=given)
     specs = _input_specs(inputs, source)
     if span is not None:
-        _print_sizes(source, specs, span, as_json=as_json)
+        print_passing(model_sizes(source, specs[0], parse_range(span)), as_json=as_json)
     elif rf:
         _print_fields(source, specs, depth, as_json=as_json)
     else:
@@ -56,7 +60,7 @@ def model(
         if diff is not None:
             other_source = model_from(diff, given=given)
             other = profile_model(other_source.model, _input_specs(inputs, other_source), batch=batch)
-            _print_diff((name, profile), (diff, other), optimizer, as_json=as_json)
+            _print_diff((name, profile), (diff, other), optimizer, depth=depth, as_json=as_json)
         elif as_json:
             print_json("model", _facts(name, profile, optimizer))
         else:
@@ -193,38 +197,43 @@ def _totals(profile: "ModelProfile", optimizer: str) -> dict[str, Any]:
 
 
 def _print_diff(
-    one: "tuple[str, ModelProfile]", other: "tuple[str, ModelProfile]", optimizer: str, *, as_json: bool
+    one: "tuple[str, ModelProfile]", other: "tuple[str, ModelProfile]", optimizer: str, *, depth: int, as_json: bool
 ) -> None:
-    """Totals side by side, and the modules that differ."""
+    """Totals side by side, and the modules that differ, down to `depth`."""
     totals = [_totals(profile, optimizer) for _, profile in (one, other)]
     costs = [{layer.path: layer for layer in profile.layers} for _, profile in (one, other)]
-    differing = [
-        path for path in dict.fromkeys([*costs[0], *costs[1]]) if _cost(costs[0].get(path)) != _cost(costs[1].get(path))
-    ]
+    paths = list(dict.fromkeys([*costs[0], *costs[1]]))
+    pairs = {path: (_cost(costs[0].get(path)), _cost(costs[1].get(path))) for path in paths}
+    differing = {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}
     if as_json:
-        layers = [
-            {"path": path, "one": _cost(costs[0].get(path)), "other": _cost(costs[1].get(path))} for path in differing
-        ]
+        layers = [{"path": path, "one": before, "other": after} for path, (before, after) in differing.items()]
         named = {"one": {"model": one[0], **totals[0]}, "other": {"model": other[0], **totals[1]}}
         print_json("model-diff", {**named, "layers": layers})
         return
-    rows = []
-    for key in (
-        "parameters",
-        "macs",
-        "attention_macs",
-        "parameter_bytes",
-        "saved_bytes",
-        "peak_bytes",
-        "training_bytes",
-    ):
-        before, after = totals[0][key], totals[1][key]
-        ratio = f"{after / before:.3f}x" if before and after is not None else "-"
-        rows.append(
-            [key, f"{before:,}" if before is not None else "-", f"{after:,}" if after is not None else "-", ratio]
-        )
+    rows = [_total_row(key, totals[0][key], totals[1][key]) for key in _COMPARED]
     print_table(["", shortened(one[0], 20), shortened(other[0], 20), "ratio"], rows)
-    typer.echo(f"\n  {len(differing)} of {len(set(costs[0]) | set(costs[1]))} modules differ")
+    typer.echo(f"\n  {len(differing)} of {len(paths)} modules differ")
+    shown = [[shortened(path, 28), *_changes(*pair)] for path, pair in differing.items() if path.count(".") < depth]
+    if shown:
+        print_table(["module", "out", "params", "MACs"], shown[:_MOST_CHANGES], left=frozenset({0, 1}))
+    if len(shown) < len(differing) or len(shown) > _MOST_CHANGES:
+        typer.echo(f"  ... {len(differing) - min(len(shown), _MOST_CHANGES)} more with --json")
+
+
+def _total_row(key: str, before: int | None, after: int | None) -> list[str]:
+    ratio = f"{after / before:.3f}x" if before and after is not None else "-"
+    return [key, *(f"{number:,}" if number is not None else "-" for number in (before, after)), ratio]
+
+
+def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None) -> list[str]:
+    """Output, parameters and MACs of a module, as `before > after` where they differ; - where it is missing."""
+    texts = [
+        ("-", "-", "-")
+        if cost is None
+        else (size_text((cost["out_shape"] or ())[1:]), short_count(cost["parameters"]), short_count(cost["macs"]))
+        for cost in (before, after)
+    ]
+    return [one if one == other else f"{one} > {other}" for one, other in zip(*texts, strict=True)]
 
 
 def _cost(layer: Any) -> dict[str, Any] | None:
@@ -261,21 +270,6 @@ def _field_cells(field: "ModuleField") -> tuple[str, str]:
         return "all", "-"
     size = ",".join(map(str, dict.fromkeys(field.sizes)))
     return f"{size} (all)" if field.is_all else size, ",".join(f"{jump:g}" for jump in dict.fromkeys(field.jumps))
-
-
-def _print_sizes(source: "Source", specs: "tuple[InputSpec, ...]", span: str, *, as_json: bool) -> None:
-    """Which square images pass the model."""
-    from dlkit.core.evaluation.profile import output_shape
-
-    channels, dims = specs[0].shape[0], len(specs[0].shape) - 1
-    if dims < 1:
-        raise ShapeError("--range needs an input with spatial axes, such as 3x224x224")
-
-    def run(size: int) -> str | None:
-        shape = output_shape(source.model, (channels, *(size,) * dims))
-        return None if shape is None else size_text(shape[1:])
-
-    print_passing(find_passing(run, parse_range(span)), as_json=as_json)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"model": model}

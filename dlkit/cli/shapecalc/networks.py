@@ -1,4 +1,4 @@
-"""`chain` and `sizes`: several layers, one after the other."""
+"""`chain`: several layers, one after the other."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +12,6 @@ from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table, short
 from dlkit.shapes.chain import ChainError, Field, Row, find_mends, run_chain, total
 from dlkit.shapes.chain_text import Step, parse_chain
 from dlkit.shapes.drawing import draw_fields
-from dlkit.shapes.passing import Passing, chain_sizes
 from dlkit.shapes.size import Shape, ShapeError, count_text, parse_numbers, short_count, size_text
 
 Text = Annotated[
@@ -63,13 +62,23 @@ def read_chain(text: str, *, num_classes: int | None = None) -> list[Step]:
     if text == "-":
         return parse_chain(sys.stdin.read())
     path = Path(text)
-    if ";" not in text and len(text) < 1000 and path.suffix and path.is_file():
+    if _is_path(text):
+        if not path.is_file():
+            raise ShapeError(f'no file {text}; a chain on the line looks like "conv 64 k3 s2 p1; relu; gap 1"')
         if path.suffix in (".yaml", ".yml"):
             from dlkit.cli.shapecalc.layer_list import read_layer_list  # PyYAML only where it is needed
 
             return read_layer_list(path, num_classes=num_classes)
         return parse_chain(path.read_text(encoding="utf-8"))
     return parse_chain(text)
+
+
+def _is_path(text: str) -> bool:
+    """Whether this names a file: it has no blank or `;` but a suffix or a folder, or is there."""
+    if ";" in text or len(text) > 1000:
+        return False
+    path = Path(text)
+    return path.is_file() if " " in text or "\n" in text else bool(path.suffix or "/" in text)
 
 
 def _shown_mismatch(error: ChainError, mends: Sequence[str], shape: Shape, *, as_json: bool) -> Exception:
@@ -191,46 +200,4 @@ def _count(text: str) -> float:
         raise ShapeError(f"{text!r} is not a count; write 2000000 or 2M") from None
 
 
-def sizes(
-    text: Text,
-    channels: Annotated[int, typer.Option("--c-in", "--in-channels", help="Input channels.")] = 3,
-    span: Annotated[str, typer.Option("--range", help="Sizes to try: 32..512.")] = "1..512",
-    dims: Annotated[int, typer.Option("--dims", min=1, max=3, help="Spatial axes.")] = 2,
-    num_classes: NumClasses = None,
-    as_json: Json = False,
-) -> None:
-    """Which input sizes pass through a chain, and the divisor rule behind them. Exit 1 if none does."""
-    found = chain_sizes(read_chain(text, num_classes=num_classes), channels, parse_range(span), dims=dims)
-    print_passing(found, as_json=as_json)
-
-
-def parse_range(text: str) -> range:
-    """`32..512`, both ends included. Raises ShapeError."""
-    first, _, last = text.partition("..")
-    try:
-        numbers = range(int(first), int(last) + 1)
-    except ValueError:
-        numbers = range(0)
-    if not numbers or numbers[0] < 1:
-        raise ShapeError(f"--range {text!r} is not a range of sizes; write 32..512")
-    return numbers
-
-
-def print_passing(found: Passing, *, as_json: bool) -> None:
-    """The rule, and the first sizes with their outputs. Raises CheckError if nothing passes."""
-    if as_json:
-        pairs = [{"in": size, "out": out} for size, out in zip(found.sizes, found.outs, strict=True)]
-        rule = {"divisor": found.divisor, "remainders": list(found.remainders), "text": found.rule}
-        print_json("sizes", {"tried": [found.tried[0], found.tried[-1]], "rule": rule, "sizes": pairs})
-    if not found.sizes:
-        raise CheckError(f"{found.rule}; `dlkit shapecalc chain` with one of them says why")
-    if as_json:
-        return
-    shown = list(zip(found.sizes, found.outs, strict=True))
-    print_pairs([("rule", found.rule), ("passing", f"{len(shown)} of {len(found.tried)} sizes tried")])
-    print_table(["in", "out"], [[str(size), out] for size, out in shown[:12]], left=frozenset({1}))
-    if len(shown) > 12:
-        typer.echo(f"  ... to {shown[-1][0]}")
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"chain": chain, "sizes": sizes}
+COMMANDS: dict[str, Callable[..., None]] = {"chain": chain}

@@ -27,7 +27,10 @@ Dims = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Draw = Annotated[bool, typer.Option("--draw", help="Draw the windows over the input.")]
 
-_SHORT = {"kernel_size": "--k", "stride": "--s", "padding": "--p", "dilation": "--d", "output_padding": "--op"}
+SHORT_NAMES = {
+    **{"kernel_size": "--k", "stride": "--s", "padding": "--p", "dilation": "--d"},
+    **{"output_padding": "--op", "output_size": "--out"},
+}
 
 
 def parse_options(**texts: str | None) -> dict[str, Any]:
@@ -42,18 +45,22 @@ def _parse(name: str, text: str) -> tuple[int, ...] | str:
         return parse_numbers(text, what=name)
     except ShapeError:
         raise ShapeError(
-            f"{_SHORT.get(name, '--' + name)} {text!r} is not a number; write 3, or 3,5 for two axes"
+            f"{SHORT_NAMES.get(name, '--' + name)} {text!r} is not a number; write 3, or 3,5 for two axes"
         ) from None
 
 
 def parse_input(text: str | None, *, dims: int | None, options: dict[str, Any]) -> tuple[int | None, Size | None, int]:
     """Channels (None if not said), spatial sizes (None without input) and the number of spatial axes."""
     longest = max([1, *(len(value) for value in options.values() if isinstance(value, tuple))])
+    if longest > 3:
+        raise ShapeError(f"there are {longest} numbers for one option; torch's layers have at most 3 spatial axes")
     if text is None:
         return None, None, dims or (longest if longest > 1 else 2)
     numbers = parse_numbers(text, what="--in")
     if "x" not in text.lower():
         axes = dims or (len(numbers) if len(numbers) > 1 else longest if longest > 1 else 2)
+        if axes > 3:
+            raise ShapeError(f"--in {text!r} has {axes} sizes; torch's layers have at most 3 spatial axes")
         return None, spread(numbers, axes, what="--in"), axes
     return _channels_first(numbers, dims, text)
 

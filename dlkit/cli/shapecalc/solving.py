@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dlkit.cli.shapecalc.options import CeilMode, Json
+from dlkit.cli.shapecalc.options import SHORT_NAMES, CeilMode, Json
 from dlkit.cli.shapecalc.show import print_json, print_table
 from dlkit.shapes.inverse import Asked, Limits, Solution, solve
 from dlkit.shapes.size import ShapeError, Size, parse_numbers, size_text
@@ -52,7 +52,10 @@ def solve_command(
 def _number(name: str, text: str | None) -> int | None:
     if text is None or text == "?":
         return None
-    numbers = parse_numbers(text, what=name)
+    try:
+        numbers = parse_numbers(text, what=name)
+    except ShapeError:
+        raise ShapeError(f"{SHORT_NAMES[name]} {text!r} is not a number; write 1, or ? where it is unknown") from None
     if len(numbers) > 1:
         raise ShapeError(f"{name} {text!r}: solve sets all axes alike; give one number, or solve each axis by itself")
     return numbers[0]

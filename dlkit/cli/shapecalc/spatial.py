@@ -1,6 +1,7 @@
 """Layers that change the spatial axes: convolutions, pooling, resampling."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -21,18 +22,21 @@ from dlkit.cli.shapecalc.options import (
     OutputPadding,
     Padding,
     Stride,
+    parse_input,
     parse_options,
 )
 from dlkit.shapes.conv import ConvTranspose
-from dlkit.shapes.explain import explain_transposed, explanation_lines
+from dlkit.shapes.explain import Explained, explain_transposed, explanation_lines
+from dlkit.shapes.layer import Layer
 from dlkit.shapes.pool import AdaptivePool
 from dlkit.shapes.size import ShapeError
+from dlkit.shapes.window import Window
 
 Explain = Annotated[bool, typer.Option("--explain", help="Show the steps on a small grid.")]
 
 
-def _known(**channels: int | None) -> dict[str, int]:
-    return {name: number for name, number in channels.items() if number is not None}
+def _known(**numbers: int | None) -> dict[str, int]:
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 def conv(
@@ -74,20 +78,35 @@ def tconv(
     """Transposed convolution; --explain takes it apart on a small grid."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p, dilation=d, output_padding=op)
     options |= {"groups": g, "bias": bias, **_known(in_channels=c_in, out_channels=c_out)}
-    layer = report_layer(Request("tconv", "tconv", options, input_text, dims, as_json))
+    request = Request("tconv", "tconv", options, input_text, dims, as_json, add_facts=_steps if explain else None)
+    layer = report_layer(request)
     if explain and not as_json:
-        assert isinstance(layer, ConvTranspose)
-        _print_explanation(layer)
+        rows, columns, extra, explained = _explained(layer)
+        typer.echo()
+        for line in explanation_lines(explained, rows, columns, extra=extra):
+            typer.echo("  " + line)
 
 
-def _print_explanation(layer: ConvTranspose) -> None:
-    """One small grid for one and two dimensions; a volume is shown by its last two axes."""
-    rows, columns = layer.window(-2 if layer.dims > 1 else 0), layer.window(-1)
-    extra = (layer.output_padding[-2 if layer.dims > 1 else 0], layer.output_padding[-1])
-    explained = explain_transposed(rows, columns, sizes=(3, 3), extra=extra)
-    typer.echo()
-    for line in explanation_lines(explained, rows, columns, extra=extra):
-        typer.echo("  " + line)
+def _steps(layer: Layer) -> dict[str, Any]:
+    return {"explain": asdict(_explained(layer)[-1])}
+
+
+def _explained(layer: Layer) -> tuple[Window, Window, tuple[int, int], Explained]:
+    """A row for one dimension, a small image for two; a volume is shown by its last two axes."""
+    assert isinstance(layer, ConvTranspose)
+    is_row = layer.dims == 1
+    rows, columns = Window(1) if is_row else layer.window(-2), layer.window(-1)
+    extra = (0 if is_row else layer.output_padding[-2], layer.output_padding[-1])
+    sizes = (1 if is_row else _small_size(rows, extra[0]), _small_size(columns, extra[1]))
+    return rows, columns, extra, explain_transposed(rows, columns, sizes=sizes, extra=extra)
+
+
+def _small_size(window: Window, output_padding: int) -> int:
+    """The least size from 3 on that leaves an output."""
+    for size in range(3, 17):
+        if (size - 1) * window.stride - window.padding + window.span + output_padding >= 1:
+            return size
+    raise ShapeError(f"--explain: padding {window.pad_left} crops all of a small image; try it with less padding")
 
 
 def maxpool(
@@ -111,20 +130,26 @@ def avgpool(
     s: Stride = None,
     p: Padding = "0",
     ceil: CeilMode = False,
+    count_include_pad: Annotated[
+        bool, typer.Option("--count-include-pad/--no-count-include-pad", help="Count padded positions in the mean.")
+    ] = True,
+    divisor_override: Annotated[int | None, typer.Option(help="Divide by this instead.")] = None,
     input_text: Input = None,
     dims: Dims = None,
     draw: Draw = False,
     as_json: Json = False,
 ) -> None:
-    """Average pooling; count_include_pad changes values, never sizes."""
+    """Average pooling; --count-include-pad and --divisor-override change values, never sizes."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p)
-    report_layer(Request("avgpool", "avgpool", options | {"ceil_mode": ceil}, input_text, dims, as_json, draw))
+    options |= {"ceil_mode": ceil, "count_include_pad": count_include_pad, **_known(divisor_override=divisor_override)}
+    report_layer(Request("avgpool", "avgpool", options, input_text, dims, as_json, draw))
 
 
 def lppool(
     k: Kernel,
     s: Stride = None,
     ceil: CeilMode = False,
+    norm_type: Annotated[float, typer.Option("--norm-type", help="The power of the norm.")] = 2.0,
     input_text: Input = None,
     dims: Dims = None,
     draw: Draw = False,
@@ -132,7 +157,8 @@ def lppool(
 ) -> None:
     """Power-average pooling; it takes no padding."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s)
-    report_layer(Request("lppool", "lppool", options | {"ceil_mode": ceil}, input_text, dims, as_json, draw))
+    options |= {"ceil_mode": ceil, "norm_type": norm_type}
+    report_layer(Request("lppool", "lppool", options, input_text, dims, as_json, draw))
 
 
 def unpool(
@@ -150,7 +176,9 @@ def unpool(
 
 
 def adaptive(
-    out: Annotated[str, typer.Option("--out", "--output-size", help="Output size: 7, or 7,5 per axis.")],
+    out: Annotated[
+        str, typer.Option("--out", "--output-size", help="Output size: 7, or 7,5 per axis; none keeps an axis.")
+    ],
     input_text: Input = None,
     use_max: Annotated[bool, typer.Option("--max", help="Max pooling instead of average.")] = False,
     dims: Dims = None,
@@ -158,20 +186,27 @@ def adaptive(
 ) -> None:
     """Adaptive pooling, with the window of every output listed."""
     kind = "adaptivemax" if use_max else "adaptive"
-    layer = report_layer(Request("adaptive", kind, parse_options(output_size=out), input_text, dims, as_json))
+    options = {"output_size": _output_sizes(out)}
+    layer = report_layer(Request("adaptive", kind, options, input_text, dims, as_json))
     if input_text and not as_json:
         assert isinstance(layer, AdaptivePool)
-        _print_windows(layer, input_text, dims)
+        _, sizes, _ = parse_input(input_text, dims=dims, options=options)
+        shown = {(layer.out_size(axis, size), size): axis for axis, size in reversed(list(enumerate(sizes or ())))}
+        for (outs, size), axis in reversed(shown.items()):
+            _print_windows(layer.windows(axis, size), f"{outs} windows over {size}:")
 
 
-def _print_windows(layer: AdaptivePool, input_text: str, dims: int | None) -> None:
-    from dlkit.cli.shapecalc.options import parse_input
+def _output_sizes(text: str) -> tuple[int | None, ...]:
+    """`7`, `7,5`, and `none` for an axis that keeps its size."""
+    parts = text.lower().replace("x", ",").split(",")
+    if "none" not in parts:
+        return tuple(parse_options(output_size=text)["output_size"])
+    return tuple(None if part == "none" else parse_options(output_size=part)["output_size"][0] for part in parts)
 
-    _, sizes, _ = parse_input(input_text, dims=dims, options={"output_size": layer.sizes})
-    size = (sizes or ())[-1]
-    windows = layer.windows(layer.dims - 1, size)
+
+def _print_windows(windows: list[tuple[int, int]], title: str) -> None:
     shown = [f"{first}..{last} ({last - first + 1})" for first, last in windows[:24]]
-    typer.echo(f"\n  windows over {size}:")
+    typer.echo(f"\n  {title}")
     for start in range(0, len(shown), 4):
         typer.echo("  " + "".join(f"{text:<18}" for text in shown[start : start + 4]).rstrip())
     if len(windows) > 24:
