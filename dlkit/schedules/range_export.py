@@ -9,7 +9,7 @@ from typing import Any
 from dlkit.errors import OutputError, UsageError
 from dlkit.schedules.export import FIGURES, SUFFIXES
 from dlkit.schedules.range_picture import config_line
-from dlkit.schedules.range_test import RangeTest, Suggestion
+from dlkit.schedules.rate_range import RangeTest, Suggestion
 from dlkit.schedules.sweep import Sweep
 
 SCHEMA = "dlkit.lr-find/1"

@@ -6,7 +6,7 @@ from textwrap import wrap
 
 from dlkit.schedules.canvas import Canvas, Scale
 from dlkit.schedules.picture import GUTTER, Look, say
-from dlkit.schedules.range_test import RangeTest, Suggestion
+from dlkit.schedules.rate_range import RangeTest, Suggestion
 from dlkit.schedules.sweep import DivergenceTest
 
 DOTTED = 3  # every third column of dots belongs to the edge of the band

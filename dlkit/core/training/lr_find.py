@@ -22,7 +22,7 @@ from dlkit.core.training.step import StepResult, train_step
 from dlkit.core.training.stopping import StopRequest, watch_signals
 from dlkit.errors import Diverged
 from dlkit.events import Report, Sweeping, ignore
-from dlkit.schedules.range_test import RangeTest
+from dlkit.schedules.rate_range import RangeTest
 from dlkit.schedules.sweep import DivergenceTest, Ended, Smoother, Sweep, SweepPlan
 
 REFRESH_S = 0.1

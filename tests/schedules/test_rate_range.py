@@ -14,7 +14,7 @@ from dlkit.errors import OutputError, UsageError
 from dlkit.schedules.picture import Look
 from dlkit.schedules.range_export import as_plain, check_suffix, save_range_test
 from dlkit.schedules.range_picture import draw_range_test
-from dlkit.schedules.range_test import RangeTest
+from dlkit.schedules.rate_range import RangeTest
 from dlkit.schedules.sweep import (
     DivergenceTest,
     Smoother,
