@@ -47,6 +47,7 @@ class Display:
             if self._as_json and isinstance(event, EpochDone | Tested):
                 typer.echo(json.dumps(_json_event(event)))
                 sys.stdout.flush()
+        with quiet_pipe():
             if not self._quiet:
                 self._draw(event)
 

@@ -177,6 +177,27 @@ def test_a_closed_pipe_does_not_end_the_run(quick, tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "finished"
 
 
+def test_json_into_head_is_no_failure_and_leaves_the_table_alone(quick, tmp_path):
+    shell = (
+        f"{sys.executable} -m dlkit train {quick} --out {tmp_path / 'run'} --json | head -c 1; echo ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
+    assert done.stdout == "{0\n" and "3/3" in done.stderr
+
+
+def test_a_closed_stdout_is_no_failure(quick, tmp_path):
+    shell = f"{sys.executable} -m dlkit train {quick} --max-steps 1 --out {tmp_path / 'run'} >&- 2>&-"
+    assert subprocess.run(["bash", "-c", shell]).returncode == 0
+    assert (tmp_path / "run" / "model.pt").exists()
+
+
+def test_a_full_disk_under_stdout_is_said_and_is_exit_6():
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m dlkit list models --json >/dev/full"], capture_output=True
+    )
+    assert done.returncode == 6 and done.stderr == b"error: the output cannot be written: No space left on device\n"
+
+
 def test_resuming_a_finished_run_says_so(dlkit, quick, tmp_path):
     dlkit("train", quick, "--out", tmp_path / "run")
     again = dlkit("train", quick, "--out", tmp_path / "run", "--resume")
