@@ -198,6 +198,13 @@ def test_a_full_disk_under_stdout_is_said_and_is_exit_6():
     assert done.returncode == 6 and done.stderr == b"error: the output cannot be written: No space left on device\n"
 
 
+def test_resume_into_another_folder_is_refused(dlkit, quick, tmp_path):
+    dlkit("train", quick, "--out", tmp_path / "run", "--max-steps", "2")
+    other = dlkit("train", quick, "--resume", tmp_path / "run", "--out", tmp_path / "other")
+    assert other.code == 2 and "--out" in other.err and not (tmp_path / "other").exists()
+    assert dlkit("train", quick, "--resume", tmp_path / "run", "--out", tmp_path / "run").code == 0
+
+
 def test_resuming_a_finished_run_says_so(dlkit, quick, tmp_path):
     dlkit("train", quick, "--out", tmp_path / "run")
     again = dlkit("train", quick, "--out", tmp_path / "run", "--resume")

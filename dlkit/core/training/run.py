@@ -40,7 +40,7 @@ from dlkit.core.training.setup import Job, build_job
 from dlkit.core.training.stopping import StopRequest, watch_signals
 from dlkit.core.training.tensorboard import Board, flat_hparams
 from dlkit.core.training.text_log import log_to
-from dlkit.errors import Diverged, DlkitError, Interrupted
+from dlkit.errors import Diverged, DlkitError, Interrupted, OutputError
 from dlkit.events import Note, Report, RunStarted, Saved, Tested, ignore
 
 
@@ -102,7 +102,13 @@ def _pick_checkpoint(loaded: LoadedConfig, out: Path | None, resume: Path | None
         return None
     if resume == Path("auto"):
         resume = out or find_run_to_resume(Path(loaded.config.runtime.out), run_name(loaded))
-    return find_checkpoint(resume)
+    path = find_checkpoint(resume)
+    if out is not None and path.parent.name == "checkpoints" and out.resolve() != path.parent.parent.resolve():
+        raise OutputError(
+            f"--out {out} is not the folder of the run that --resume goes on with, {path.parent.parent}; leave --out away, "
+            "or copy the run folder to the new place and resume it there"
+        )
+    return path
 
 
 def _open_folder(job: Job, out: Path | None, checkpoint_path: Path | None) -> RunFolder:
