@@ -16,6 +16,9 @@ from dlkit import __version__
 from dlkit.core.files import write_json, write_text
 from dlkit.errors import OutputError
 
+# what a run writes and nobody wants replaced
+_KEPT = ("config.yaml", "config.resolved.yaml", "metrics.jsonl", "metrics.csv", "summary.json", "model.pt", "train.log")
+
 
 @dataclass
 class RunFolder:
@@ -54,12 +57,17 @@ class RunFolder:
 def create_run_folder(*, out: Path | None, parent: Path, name: str) -> RunFolder:
     """Make `parent/name-NNN` with the next free number, or exactly `out`.
 
-    Raises OutputError when the folder cannot be made or written to, or when `out` holds a run already.
+    Raises OutputError when the folder cannot be made or written to, or when `out` holds a run already
+    or files of the names that a run writes.
     """
     if out is None:
         return _open_folder(_next_free(parent, name))
     if (out / "run.json").exists():
         raise OutputError(f"{out} holds a run already; continue it with --resume, or give another --out")
+    if foreign := [name for name in _KEPT if (out / name).exists()]:
+        raise OutputError(
+            f"{out} holds {', '.join(foreign)} of something else, which a run would replace; give another --out"
+        )
     _make(out)
     return _open_folder(out)
 

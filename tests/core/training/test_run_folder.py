@@ -43,3 +43,10 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         check_writable(tmp_path / "file" / "run")
     check_writable(tmp_path / "new" / "deep")
     assert not (tmp_path / "new").exists()
+
+
+def test_files_of_others_are_not_replaced(tmp_path):
+    (tmp_path / "config.yaml").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds config\.yaml of something else"):
+        create_run_folder(out=tmp_path, parent=tmp_path, name="x")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
