@@ -19,6 +19,17 @@ from dlkit.errors import OutputError
 # what a run writes and nobody wants replaced
 _KEPT = ("config.yaml", "config.resolved.yaml", "metrics.jsonl", "metrics.csv", "summary.json", "model.pt", "train.log")
 
+_held_locks: set[int] = set()
+
+
+def _drop_locks() -> None:
+    """In a forked process: let go of the locks, which loader processes would otherwise hold for seconds after a kill."""
+    while _held_locks:
+        os.close(_held_locks.pop())
+
+
+os.register_at_fork(after_in_child=_drop_locks)
+
 
 @dataclass
 class RunFolder:
@@ -51,6 +62,7 @@ class RunFolder:
 
     def release(self) -> None:
         """Let go of the lock."""
+        _held_locks.discard(self._lock)
         os.close(self._lock)
 
 
@@ -123,6 +135,7 @@ def _open_folder(path: Path) -> RunFolder:
         raise OutputError(f"{path} is in use by another run ({holder or 'unknown'})") from None
     os.ftruncate(lock, 0)
     os.write(lock, f"pid {os.getpid()} on {socket.gethostname()} since {now()}".encode())
+    _held_locks.add(lock)
     return RunFolder(path, lock)
 
 
