@@ -224,6 +224,15 @@ def test_an_unfinished_run_can_be_given_more_epochs(dlkit, quick, tmp_path):
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 6
 
 
+def test_a_run_that_max_steps_cut_short_goes_on_in_the_middle_of_the_epoch(dlkit, quick, tmp_path):
+    dlkit("train", quick, "--out", tmp_path / "run", "--max-steps", 5)
+    again = dlkit("train", quick, "--resume", tmp_path / "run", "--max-steps", 5)
+    assert again.code == 0 and len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 2
+    assert dlkit("train", quick, "--resume", tmp_path / "run").code == 0
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["9", "18", "27"]
+
+
 def test_a_used_folder_is_not_used_again(dlkit, quick, tmp_path):
     dlkit("train", quick, "--out", tmp_path / "run")
     again = dlkit("train", quick, "--out", tmp_path / "run")
