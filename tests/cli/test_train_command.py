@@ -233,6 +233,17 @@ def test_a_run_that_max_steps_cut_short_goes_on_in_the_middle_of_the_epoch(dlkit
         assert [row["step"] for row in csv.DictReader(file)] == ["9", "18", "27"]
 
 
+def test_the_next_commands_fit_what_was_trained(dlkit, quick, write_config, tmp_path):
+    done = dlkit("train", quick, "--out", tmp_path / "my run", "--max-steps", 1)
+    assert f"dlkit predict '{tmp_path / 'my run' / 'model.pt'}'" in done.out and "tensorboard" not in done.out
+    assert "1 step\n" in done.err
+    (tmp_path / "rows.csv").write_text("x,y\n" + "".join(f"{row},{row / 7}\n" for row in range(30)))
+    rows = write_config("data: {name: csv, path: ./rows.csv, target: y}\nmodel: mlp", name="rows.yaml")
+    done = dlkit("train", rows, "--out", tmp_path / "rows", "--max-steps", 1)
+    assert "rmse" in done.out and "confusion" not in done.out and "predict" not in done.out
+    assert "tensorboard --logdir" in done.out
+
+
 def test_a_used_folder_is_not_used_again(dlkit, quick, tmp_path):
     dlkit("train", quick, "--out", tmp_path / "run")
     again = dlkit("train", quick, "--out", tmp_path / "run")
