@@ -27,9 +27,9 @@ def start_lines(event: RunStarted) -> list[str]:
     splits = ", ".join(f"{count:,} {name}" for name, count in event.split_sizes.items())
     batch = f"batch {event.batch_size}" + (f" x {event.accumulate} accumulated" if event.accumulate > 1 else "")
     steps = (
-        f"{event.epochs} epochs of {event.steps_per_epoch:,} steps"
+        f"{event.epochs} epochs of {_count(event.steps_per_epoch, 'step')}"
         if event.epochs > 1
-        else f"{event.total_steps:,} steps"
+        else _count(event.total_steps, "step")
     )
     lines = [
         f"{event.model}, {event.num_parameters:,} parameters{trainable}, on {event.device} in {event.precision}",
@@ -40,6 +40,10 @@ def start_lines(event: RunStarted) -> list[str]:
     if event.start_step:
         lines.append(f"resumed at step {event.start_step:,} of {event.total_steps:,}")
     return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def progress_line(event: Progress) -> str:

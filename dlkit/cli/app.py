@@ -1,7 +1,9 @@
 """The command line: registers the commands, and turns errors into a message and an exit code, in one place."""
 
+import errno
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +15,7 @@ from dlkit.cli.doctor import doctor
 from dlkit.cli.eval import evaluate
 from dlkit.cli.predict import predict
 from dlkit.cli.train import train
-from dlkit.errors import ConfigError, DlkitError, Interrupted
+from dlkit.errors import ConfigError, DlkitError, Interrupted, OutOfResource
 
 EXIT_CODES = """Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 data, 4 file refused, 5 diverged, 6 out of memory or disk,
 130/143/129 stopped by a signal after saving."""
@@ -66,26 +68,46 @@ app.command("doctor")(doctor)
 
 def main() -> None:
     """Run the command line and exit."""
+    _open_closed_streams()
     arguments = _readable(sys.argv[1:])
     is_debug = "--debug" in arguments or bool(os.environ.get("DLKIT_DEBUG"))
     try:
         app(args=[argument for argument in arguments if argument != "--debug"], prog_name="dlkit")
     except BrokenPipeError:
         sys.exit(0)
+    except SystemExit as end:
+        # typer ends a command with 1 when the reader of its output goes away, as `head` does when it has enough
+        sys.exit(0 if isinstance(end.__context__, BrokenPipeError) else end.code)
     except Exception as error:
         if is_debug:
             raise
+        error = _worded(error)
         _show_error(error)
         sys.exit(error.exit_code if isinstance(error, DlkitError) else 1)
     finally:
         _let_go_of_stdout()
 
 
+def _open_closed_streams() -> None:
+    """Let a program that was started with `>&-` or `2>&-` talk to nobody, where Python would leave None."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+
+
+def _worded(error: Exception) -> Exception:
+    """A full disk outside of the run folder, which is mostly where stdout goes, in our words."""
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        where = f"{error.filename}" if error.filename else "the output"
+        return OutOfResource(f"{where} cannot be written: {error.strerror}")
+    return error
+
+
 def _let_go_of_stdout() -> None:
-    """Flush what is left; when the reader of our output went away there is nobody left to tell."""
+    """Flush what is left; when nobody reads our output, or it has no room, there is nobody left to tell."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

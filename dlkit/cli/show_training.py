@@ -1,6 +1,7 @@
 """How a training run looks: live bars and a table on a terminal, plain lines elsewhere, JSON lines on request."""
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -47,6 +48,7 @@ class Display:
             if self._as_json and isinstance(event, EpochDone | Tested):
                 typer.echo(json.dumps(_json_event(event)))
                 sys.stdout.flush()
+        with quiet_pipe():
             if not self._quiet:
                 self._draw(event)
 
@@ -140,7 +142,10 @@ def show_result(result: "TrainResult", *, as_json: bool) -> None:
     elif result.status == "max_time":
         lines.append(
             f"time is up after {len(result.history)} epochs; "
-            f"go on with: dlkit train {result.run_dir / 'config.resolved.yaml'} --resume {result.run_dir}"
+            "go on with: "
+            + shlex.join(
+                ["dlkit", "train", str(result.run_dir / "config.resolved.yaml"), "--resume", str(result.run_dir)]
+            )
         )
     if best.get("value") is not None:
         lines.append(
@@ -150,16 +155,20 @@ def show_result(result: "TrainResult", *, as_json: bool) -> None:
         lines.append(
             "test  " + "  ".join(f"{name} {metric_value(name, value)}" for name, value in result.metrics.items())
         )
-    model = result.model_path
-    lines += [
-        f"model {model}",
-        "",
-        "Next:",
-        f"  dlkit eval {model}                  per-class numbers and the confusion matrix",
-        f"  dlkit predict {model} IMAGE...      use it",
-        f"  tensorboard --logdir {result.run_dir / 'tb'}",
-    ]
-    show_lines(lines)
+    show_lines([*lines, f"model {result.model_path}", "", "Next:", *_next_steps(result)])
+
+
+def _next_steps(result: "TrainResult") -> list[str]:
+    """Commands that fit what was trained, ready to be pasted into a shell."""
+    model, board = shlex.quote(str(result.model_path)), result.run_dir / "tb"
+    is_classification = any("train_accuracy" in row for row in result.history)
+    what = "per-class numbers and the confusion matrix" if is_classification else "mse, rmse, mae and r2"
+    lines = [f"  dlkit eval {model}                  {what}"]
+    if is_classification and result.input_kind == "image":
+        lines.append(f"  dlkit predict {model} IMAGE...      use it")
+    if board.is_dir():
+        lines.append(f"  tensorboard --logdir {shlex.quote(str(board))}")
+    return lines
 
 
 def show_dry_run(dry: "DryRun", *, as_json: bool) -> None:

@@ -177,6 +177,34 @@ def test_a_closed_pipe_does_not_end_the_run(quick, tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "finished"
 
 
+def test_json_into_head_is_no_failure_and_leaves_the_table_alone(quick, tmp_path):
+    shell = (
+        f"{sys.executable} -m dlkit train {quick} --out {tmp_path / 'run'} --json | head -c 1; echo ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
+    assert done.stdout == "{0\n" and "3/3" in done.stderr
+
+
+def test_a_closed_stdout_is_no_failure(quick, tmp_path):
+    shell = f"{sys.executable} -m dlkit train {quick} --max-steps 1 --out {tmp_path / 'run'} >&- 2>&-"
+    assert subprocess.run(["bash", "-c", shell]).returncode == 0
+    assert (tmp_path / "run" / "model.pt").exists()
+
+
+def test_a_full_disk_under_stdout_is_said_and_is_exit_6():
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m dlkit list models --json >/dev/full"], capture_output=True
+    )
+    assert done.returncode == 6 and done.stderr == b"error: the output cannot be written: No space left on device\n"
+
+
+def test_resume_into_another_folder_is_refused(dlkit, quick, tmp_path):
+    dlkit("train", quick, "--out", tmp_path / "run", "--max-steps", "2")
+    other = dlkit("train", quick, "--resume", tmp_path / "run", "--out", tmp_path / "other")
+    assert other.code == 2 and "--out" in other.err and not (tmp_path / "other").exists()
+    assert dlkit("train", quick, "--resume", tmp_path / "run", "--out", tmp_path / "run").code == 0
+
+
 def test_resuming_a_finished_run_says_so(dlkit, quick, tmp_path):
     dlkit("train", quick, "--out", tmp_path / "run")
     again = dlkit("train", quick, "--out", tmp_path / "run", "--resume")
@@ -194,6 +222,26 @@ def test_an_unfinished_run_can_be_given_more_epochs(dlkit, quick, tmp_path):
     more = dlkit("train", quick, "--resume", tmp_path / "run", "train.epochs=5")
     assert more.code == 0 and "train.epochs was 3 and is 5" in more.err
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 6
+
+
+def test_a_run_that_max_steps_cut_short_goes_on_in_the_middle_of_the_epoch(dlkit, quick, tmp_path):
+    dlkit("train", quick, "--out", tmp_path / "run", "--max-steps", 5)
+    again = dlkit("train", quick, "--resume", tmp_path / "run", "--max-steps", 5)
+    assert again.code == 0 and len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 2
+    assert dlkit("train", quick, "--resume", tmp_path / "run").code == 0
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["9", "18", "27"]
+
+
+def test_the_next_commands_fit_what_was_trained(dlkit, quick, write_config, tmp_path):
+    done = dlkit("train", quick, "--out", tmp_path / "my run", "--max-steps", 1)
+    assert f"dlkit predict '{tmp_path / 'my run' / 'model.pt'}'" in done.out and "tensorboard" not in done.out
+    assert "1 step\n" in done.err
+    (tmp_path / "rows.csv").write_text("x,y\n" + "".join(f"{row},{row / 7}\n" for row in range(30)))
+    rows = write_config("data: {name: csv, path: ./rows.csv, target: y}\nmodel: mlp", name="rows.yaml")
+    done = dlkit("train", rows, "--out", tmp_path / "rows", "--max-steps", 1)
+    assert "rmse" in done.out and "confusion" not in done.out and "predict" not in done.out
+    assert "tensorboard --logdir" in done.out
 
 
 def test_a_used_folder_is_not_used_again(dlkit, quick, tmp_path):

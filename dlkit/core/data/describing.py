@@ -1,5 +1,6 @@
 """The description of the data that a model is built and fed by: task, sizes, classes, statistics."""
 
+import math
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -15,6 +16,7 @@ from dlkit.core.data.samples import Source, TensorSamples
 from dlkit.core.data.scan import run_on_all
 from dlkit.core.data.statistics import Statistics, measure_statistics
 from dlkit.core.data.transforms import Pipeline
+from dlkit.errors import DataError
 
 MOST_MEASURED = 20_000
 _CHUNK = 256
@@ -61,7 +63,10 @@ def pick_statistics(
         return None
     if isinstance(asked, Normalization):
         return _given(loaded, asked, run_fixed(train, evaluation.split_fixed()[0], 0), kind=kind)
-    return measure_statistics(training_chunks(train, evaluation, stored=stored), is_image=kind == "image")
+    mean, std = measure_statistics(training_chunks(train, evaluation, stored=stored), is_image=kind == "image")
+    if not all(map(math.isfinite, mean + std)):
+        raise DataError("the training samples hold values that are not finite (nan or inf); remove or replace them")
+    return mean, std
 
 
 def _given(loaded: LoadedConfig, asked: Normalization, sample: Tensor, *, kind: Kind) -> Statistics:

@@ -65,10 +65,13 @@ def fit(learner: Learner, data: Data, plan: Plan, records: Records, *, stop: Sto
         _train_epoch(learner, data, plan, records, stop=stop, report=report)
         learner.train_s += time.monotonic() - started
         row = None if stop.is_due else _judge(learner, data, plan, stop=stop, report=report)
-        if row is None:
+        is_cut = learner.position.batch < data.train.num_batches
+        if row is None or is_cut:
+            # an epoch that the number of steps cuts short is saved unfinished, so that a longer run can train its rest
             records.save(learner, "last")
+        if row is None:
             return "max_time" if stop.signal_number is None else "interrupted"
-        if _finish_epoch(learner, plan, records, row, report):
+        if _finish_epoch(learner, plan, records, row, report, is_cut=is_cut):
             return "early_stopped"
     return "finished"
 
@@ -144,7 +147,7 @@ def _judge(learner: Learner, data: Data, plan: Plan, *, stop: StopRequest, repor
     return row
 
 
-def _finish_epoch(learner: Learner, plan: Plan, records: Records, row: Row, report: Report) -> bool:
+def _finish_epoch(learner: Learner, plan: Plan, records: Records, row: Row, report: Report, *, is_cut: bool) -> bool:
     """Take the row in, save, report; whether early stopping says stop."""
     position = learner.position
     position.epoch, position.batch = position.epoch + 1, 0
@@ -158,7 +161,7 @@ def _finish_epoch(learner: Learner, plan: Plan, records: Records, row: Row, repo
     learner.history.append(row)
     records.add_epoch(learner, row)
     is_end = stops or position.epoch >= plan.epochs or position.step >= plan.total_steps
-    names = ["last"] if is_end or position.epoch % plan.save_every_epochs == 0 else []
+    names = ["last"] if not is_cut and (is_end or position.epoch % plan.save_every_epochs == 0) else []
     records.save(learner, *names, *(["best"] if is_best else []))
     report(EpochDone(position.epoch, plan.epochs, row, is_best))
     return stops and position.epoch < plan.epochs

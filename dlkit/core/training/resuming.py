@@ -37,21 +37,22 @@ def check_same_run(checkpoint: Mapping[str, Any], path: Path, job: Job, report: 
     breaking = [key for key in changed if not _is_free(key)]
     if breaking:
         lines = "\n".join(
-            f"  {key}: {saved.get(key)!r} in the checkpoint, {current.get(key)!r} now" for key in breaking
+            f"  {key}: {_shown(saved.get(key))} in the checkpoint, {_shown(current.get(key))} now" for key in breaking
         )
         raise UsageError(
             f"{path} belongs to another run:\n{lines}\nGive the run's own config, or start a new run with model.weights={path}"
         )
     for key in changed:
         if key in {"train.epochs", "train.max_steps"}:
-            report(
-                Note(
-                    f"{key} was {saved.get(key)!r} and is {current.get(key)!r}: the schedule is stretched over the new length from here on"
-                )
-            )
+            change = f"{key} was {_shown(saved.get(key))} and is {_shown(current.get(key))}"
+            report(Note(f"{change}: the schedule is stretched over the new length from here on"))
     if checkpoint["spec"]["input"] != job.data.info.to_dict():
         raise FileRefused(path, "the data changed since this run was saved (classes, sizes or statistics differ)")
     _note_differences(checkpoint["spec"]["provenance"], report)
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else repr(value)
 
 
 def _is_free(key: str) -> bool:

@@ -4,6 +4,7 @@ build (setup.py) -> one batch through everything (preflight.py) -> run folder (r
 weights once -> model.pt and summary.json.
 """
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,13 +41,15 @@ from dlkit.core.training.setup import Job, build_job
 from dlkit.core.training.stopping import StopRequest, watch_signals
 from dlkit.core.training.tensorboard import Board, flat_hparams
 from dlkit.core.training.text_log import log_to
-from dlkit.errors import Diverged, DlkitError, Interrupted
+from dlkit.errors import Diverged, DlkitError, Interrupted, OutputError
 from dlkit.events import Note, Report, RunStarted, Saved, Tested, ignore
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run came to. `metrics` are those of the test split, fractions of 1; `best` the value that decided best.pt."""
+    """What a run came to. `metrics` are those of the test split, fractions of 1; `best` the value that decided best.pt;
+    `input_kind` is `image`, `sequence` or `features`.
+    """
 
     run_dir: Path
     model_path: Path
@@ -54,6 +57,7 @@ class TrainResult:
     metrics: Mapping[str, float]
     best: Mapping[str, Any]
     history: Sequence[Mapping[str, float | int | None]] = field(default_factory=list)
+    input_kind: str = "image"
 
 
 def train(
@@ -102,7 +106,13 @@ def _pick_checkpoint(loaded: LoadedConfig, out: Path | None, resume: Path | None
         return None
     if resume == Path("auto"):
         resume = out or find_run_to_resume(Path(loaded.config.runtime.out), run_name(loaded))
-    return find_checkpoint(resume)
+    path = find_checkpoint(resume)
+    if out is not None and path.parent.name == "checkpoints" and out.resolve() != path.parent.parent.resolve():
+        raise OutputError(
+            f"--out {out} is not the folder of the run that --resume goes on with, {path.parent.parent}; leave --out away, "
+            "or copy the run folder to the new place and resume it there"
+        )
+    return path
 
 
 def _open_folder(job: Job, out: Path | None, checkpoint_path: Path | None) -> RunFolder:
@@ -204,7 +214,7 @@ def _fit(job: Job, records: RunRecords, report: Report) -> str:
         status = fit(job.learner, job.data, job.plan, records, stop=stop, report=report)
     if status == "interrupted" and stop.signal_number is not None:
         path = records.folder.path
-        command = f"dlkit train {path / 'config.resolved.yaml'} --resume {path}"
+        command = shlex.join(["dlkit", "train", str(path / "config.resolved.yaml"), "--resume", str(path)])
         raise Interrupted(
             stop.signal_number, f"stopped at step {job.learner.position.step}, saved. Go on with: {command}"
         )
@@ -233,7 +243,8 @@ def _finish(job: Job, folder: RunFolder, records: RunRecords, status: str, repor
     }
     folder.write_facts(status=status, ended=now())
     write_json(folder.path / "summary.json", summary_of(folder.facts, results))
-    return TrainResult(folder.path, folder.model_path, status, metrics, best, learner.history)
+    kind = job.data.info.kind
+    return TrainResult(folder.path, folder.model_path, status, metrics, best, learner.history, kind)
 
 
 def _best_weights(job: Job, folder: RunFolder) -> tuple[Mapping[str, Tensor], dict[str, Any]]:

@@ -16,6 +16,20 @@ from dlkit import __version__
 from dlkit.core.files import write_json, write_text
 from dlkit.errors import OutputError
 
+# what a run writes and nobody wants replaced
+_KEPT = ("config.yaml", "config.resolved.yaml", "metrics.jsonl", "metrics.csv", "summary.json", "model.pt", "train.log")
+
+_held_locks: set[int] = set()
+
+
+def _drop_locks() -> None:
+    """In a forked process: let go of the locks, which loader processes would otherwise hold for seconds after a kill."""
+    while _held_locks:
+        os.close(_held_locks.pop())
+
+
+os.register_at_fork(after_in_child=_drop_locks)
+
 
 @dataclass
 class RunFolder:
@@ -48,18 +62,24 @@ class RunFolder:
 
     def release(self) -> None:
         """Let go of the lock."""
+        _held_locks.discard(self._lock)
         os.close(self._lock)
 
 
 def create_run_folder(*, out: Path | None, parent: Path, name: str) -> RunFolder:
     """Make `parent/name-NNN` with the next free number, or exactly `out`.
 
-    Raises OutputError when the folder cannot be made or written to, or when `out` holds a run already.
+    Raises OutputError when the folder cannot be made or written to, or when `out` holds a run already
+    or files of the names that a run writes.
     """
     if out is None:
         return _open_folder(_next_free(parent, name))
     if (out / "run.json").exists():
         raise OutputError(f"{out} holds a run already; continue it with --resume, or give another --out")
+    if foreign := [name for name in _KEPT if (out / name).exists()]:
+        raise OutputError(
+            f"{out} holds {', '.join(foreign)} of something else, which a run would replace; give another --out"
+        )
     _make(out)
     return _open_folder(out)
 
@@ -121,6 +141,7 @@ def _open_folder(path: Path) -> RunFolder:
         raise OutputError(f"{path} is in use by another run ({holder or 'unknown'})") from None
     os.ftruncate(lock, 0)
     os.write(lock, f"pid {os.getpid()} on {socket.gethostname()} since {now()}".encode())
+    _held_locks.add(lock)
     return RunFolder(path, lock)
 
 

@@ -414,3 +414,12 @@ def test_names_and_options_that_do_not_exist(load: Any) -> None:
         build(load, CUSTOM + "by_trian")
     with pytest.raises(ConfigError, match=r"data\.name: no file /nowhere/birds\.py"):
         build(load, "/nowhere/birds.py:Birds")
+
+
+def not_finite() -> Pairs:
+    return Pairs(*[(torch.full((3,), float("inf") if index == 5 else 1.0), index % 2) for index in range(12)])
+
+
+def test_inputs_that_are_not_finite_are_told(load: Any) -> None:
+    with pytest.raises(DataError, match="values that are not finite"):
+        build_data(load({"name": f"{CUSTOM}not_finite", "val": "none"}), device=torch.device("cpu"), seed=0)

@@ -193,3 +193,9 @@ def test_a_model_judges_rows_by_its_own_statistics(load: Any, tmp_path: Path) ->
     with pytest.raises(DataError, match="class 'c' is unknown to the model; it knows a, b"):
         unknown = {**section, "path": write(tmp_path / "c.csv", "x,y\n1,a\n2,c\n3,b\n")}
         build_eval_split(load(unknown), info, split="train", device=CPU)
+
+
+def test_decimal_numbers_are_no_classes(load: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "x,y\n1,0\n2,0.5\n3,1\n")
+    with pytest.raises(DataError, match=r"a\.csv:3: column 'y' holds 0\.5, which is no class"):
+        read(load, path, target="y", sections={"task": "classification"})

@@ -1,5 +1,7 @@
 import multiprocessing
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -51,3 +53,28 @@ def test_reopening_clears_what_a_killed_process_left(tmp_path):
     (tmp_path / "run" / "checkpoints" / "last.pt").write_bytes(b"whole")
     reopen_run_folder(tmp_path / "run").release()
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["last.pt"]
+
+
+def test_files_of_others_are_not_replaced(tmp_path):
+    (tmp_path / "config.yaml").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds config\.yaml of something else"):
+        create_run_folder(out=tmp_path, parent=tmp_path, name="x")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_a_forked_process_does_not_keep_the_lock(tmp_path):
+    (tmp_path / "run").mkdir()
+    forks = f"""
+import os, sys, pathlib
+from dlkit.core.training.run_folder import reopen_run_folder
+folder = reopen_run_folder(pathlib.Path({str(tmp_path / "run")!r}))
+if os.fork() == 0:
+    sys.stdin.read()
+else:
+    print("ready", flush=True)
+    os._exit(0)
+"""
+    with subprocess.Popen([sys.executable, "-c", forks], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.wait()
+        reopen_run_folder(tmp_path / "run").release()

@@ -183,6 +183,11 @@ def _class_labels(table: Table, target: str) -> list[str]:
         if not cell:
             raise DataError(f"{table.path}:{line}: column {target!r} is empty")
         found[_label_text(cell)] = None
+        if _is_number(cell) and not float(cell).is_integer():
+            raise DataError(
+                f"{table.path}:{line}: column {target!r} holds {cell}, which is no class: classes are texts or whole numbers. "
+                "For such numbers use a regression loss (mse) or task: regression"
+            )
     if len(found) < 2:
         raise DataError(
             f"{table.path}: column {target!r} holds one class only ({next(iter(found))}); at least two are needed"
