@@ -70,3 +70,9 @@ else:
         process.stdout.readline()
         process.wait()
         reopen_run_folder(tmp_path / "run").release()
+
+
+def test_a_folder_of_a_run_that_never_began_is_used(tmp_path):
+    create_run_folder(out=tmp_path / "run", parent=tmp_path, name="x").release()
+    (tmp_path / "run" / "train.log").touch()
+    create_run_folder(out=tmp_path / "run", parent=tmp_path, name="x").release()
