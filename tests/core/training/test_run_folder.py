@@ -61,9 +61,9 @@ import os, sys, pathlib
 from dlkit.core.training.run_folder import reopen_run_folder
 folder = reopen_run_folder(pathlib.Path({str(tmp_path / "run")!r}))
 if os.fork() == 0:
+    print("ready", flush=True)
     sys.stdin.read()
 else:
-    print("ready", flush=True)
     os._exit(0)
 """
     with subprocess.Popen([sys.executable, "-c", forks], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
