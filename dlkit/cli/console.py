@@ -33,12 +33,14 @@ class PatientConsole(Console):
 def stdout_console() -> Console:
     """For results. Plain when piped, and of a fixed width then, so that files look the same everywhere."""
     is_terminal = sys.stdout.isatty()
-    return PatientConsole(highlight=False, width=None if is_terminal else FILE_WIDTH, soft_wrap=not is_terminal)
+    return PatientConsole(
+        highlight=False, emoji=False, width=None if is_terminal else FILE_WIDTH, soft_wrap=not is_terminal
+    )
 
 
 def stderr_console() -> Console:
     """For progress, notes and errors."""
-    return PatientConsole(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    return PatientConsole(stderr=True, highlight=False, emoji=False, soft_wrap=not sys.stderr.isatty())
 
 
 def show_error(text: str) -> None:

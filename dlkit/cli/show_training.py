@@ -164,7 +164,7 @@ def _next_steps(result: "TrainResult") -> list[str]:
     is_classification = any("train_accuracy" in row for row in result.history)
     what = "per-class numbers and the confusion matrix" if is_classification else "mse, rmse, mae and r2"
     lines = [f"  dlkit eval {model}                  {what}"]
-    if is_classification and result.input_kind == "image":
+    if result.input_kind == "image":
         lines.append(f"  dlkit predict {model} IMAGE...      use it")
     if board.is_dir():
         lines.append(f"  tensorboard --logdir {shlex.quote(str(board))}")

@@ -234,3 +234,14 @@ def test_files_that_are_no_model_files(dlkit, tmp_path, kind, code, words):
         path.write_bytes(path.read_bytes()[:-300])
     for command in (("eval", path), ("predict", path, path)):
         refused(dlkit(*command), code, words)
+
+
+def test_line_100_is_not_drawn_as_a_picture(dlkit, write_config):
+    told = dlkit("config", "check", write_config(BASE + "#\n" * 94 + "oops: 1\n"))
+    assert told.code == 2 and "cfg.yaml:100:1" in told.err
+
+
+def test_a_config_file_of_any_name_gives_a_run_that_can_be_repeated(dlkit, write_config, tmp_path):
+    first = dlkit("train", write_config(BASE, name="my cfg ü.yaml"), f"runtime.out={tmp_path}")
+    assert first.code == 0 and (tmp_path / "my-cfg-ü-001").is_dir(), first.err
+    assert dlkit("train", tmp_path / "my-cfg-ü-001" / "config.resolved.yaml", "--dry-run").code == 0

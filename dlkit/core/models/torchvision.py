@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import torch
 import torchvision
@@ -182,5 +183,12 @@ def pretrained_state_dict(name: str, weights: str) -> dict[str, Tensor]:
             f"no weights {weights!r} for {name}.{did_you_mean(weights, known)} It has: {', '.join(known)}",
             option="weights",
         )
-    state: dict[str, Tensor] = entries[weights].get_state_dict(progress=False, check_hash=True)
+    try:
+        state: dict[str, Tensor] = entries[weights].get_state_dict(progress=False, check_hash=True)
+    except URLError as error:
+        raise ComponentError(
+            f"the weights {weights!r} of {name} cannot be fetched: {error.reason}. Check the network, or fetch "
+            f"{entries[weights].url} elsewhere and give the file's path",
+            option="weights",
+        ) from None
     return state

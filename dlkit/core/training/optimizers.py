@@ -61,6 +61,8 @@ def build_optimizer(section: OptimizerSection, model: nn.Module) -> Optimizer:
     check_options(builder, section.options, injected=("params", "lr"), also_known=also_known)
     members = _members(section, model)
     if not members:
+        if not any(True for _ in model.parameters()):
+            raise ComponentError("nothing to train: the network has no parameters")
         raise ComponentError("nothing to train: every parameter is frozen", option="groups")
     lr = pick_lr(section, builder)
     parameter_groups = [_group(name, group, lr) for name, group in _by_settings(members).items()]

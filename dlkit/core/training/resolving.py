@@ -1,5 +1,6 @@
 """What every `auto` of a config became: for `--print-config`, the run folder and the model file."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,12 @@ def resolve_config(loaded: LoadedConfig, data: Data, arch: Arch, learner: Learne
 
 
 def run_name(loaded: LoadedConfig) -> str:
-    """The name of the run folder: the config's, else that of its file."""
+    """The name of the run folder: the config's, else that of its file, with `-` for what a name may not hold."""
     config = loaded.config
     if config.name != "auto":
         return config.name
     source = Path(loaded.places.source)
-    return source.stem if source.suffix in {".yaml", ".yml"} else "run"
+    return re.sub(r"[^\w.-]+", "-", source.stem) if source.suffix in {".yaml", ".yml"} else "run"
 
 
 def _resolve_early_stop(section: EarlyStop | None, learner: Learner) -> EarlyStop | None:

@@ -76,7 +76,8 @@ def create_run_folder(*, out: Path | None, parent: Path, name: str) -> RunFolder
         return _open_folder(_next_free(parent, name))
     if (out / "run.json").exists():
         raise OutputError(f"{out} holds a run already; continue it with --resume, or give another --out")
-    if foreign := [name for name in _KEPT if (out / name).exists()]:
+    # a lock without run.json is a run that was killed before it began; its folder may be used
+    if not (out / ".lock").exists() and (foreign := [name for name in _KEPT if (out / name).exists()]):
         raise OutputError(
             f"{out} holds {', '.join(foreign)} of something else, which a run would replace; give another --out"
         )

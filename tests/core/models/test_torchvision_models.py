@@ -1,3 +1,5 @@
+from urllib.error import URLError
+
 import pytest
 import torch
 import torchvision
@@ -7,7 +9,7 @@ from dlkit.config.schema import Model
 from dlkit.core.components import ComponentError
 from dlkit.core.models.build import build_model, build_on_meta, plan_arch
 from dlkit.core.models.meta import output_shape
-from dlkit.core.models.torchvision import find_first_conv, fit_channels, torchvision_options
+from dlkit.core.models.torchvision import find_first_conv, fit_channels, pretrained_state_dict, torchvision_options
 from dlkit.registry import entries
 
 NAMES = [name for name, entry in entries("models").items() if not entry.is_ours]
@@ -114,3 +116,12 @@ def test_published_weights_of_googlenet_bring_their_input_transform(weights, exp
     assert arch.options.get("transform_input") is expected
     grey = plan_arch(Model(name="googlenet", weights=weights), input_size=(1, 64, 64), num_outputs=5)
     assert "transform_input" not in grey.options
+
+
+def test_weights_that_cannot_be_fetched_say_where_they_are(monkeypatch):
+    def refuse(*_, **__):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    with pytest.raises(ComponentError, match=r"cannot be fetched: Name or service not known.*https://.*resnet18"):
+        pretrained_state_dict("resnet18", "DEFAULT")

@@ -134,3 +134,8 @@ def test_options_reach_torch(name, options):
             model(inputs).square().mean().backward()
             optimizer.step()
     assert torch.equal(ours.weight, plain.weight) and torch.equal(ours.bias, plain.bias)
+
+
+def test_a_network_without_parameters_is_not_called_frozen():
+    with pytest.raises(ComponentError, match="the network has no parameters"):
+        build_optimizer(Section(), nn.Flatten())

@@ -69,12 +69,18 @@ import os, sys, pathlib
 from dlkit.core.training.run_folder import reopen_run_folder
 folder = reopen_run_folder(pathlib.Path({str(tmp_path / "run")!r}))
 if os.fork() == 0:
+    print("ready", flush=True)
     sys.stdin.read()
 else:
-    print("ready", flush=True)
     os._exit(0)
 """
     with subprocess.Popen([sys.executable, "-c", forks], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         process.wait()
         reopen_run_folder(tmp_path / "run").release()
+
+
+def test_a_folder_of_a_run_that_never_began_is_used(tmp_path):
+    create_run_folder(out=tmp_path / "run", parent=tmp_path, name="x").release()
+    (tmp_path / "run" / "train.log").touch()
+    create_run_folder(out=tmp_path / "run", parent=tmp_path, name="x").release()
