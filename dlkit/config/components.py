@@ -73,6 +73,8 @@ def _check(path: Path, values: dict[str, Any], places: Places) -> Iterator[tuple
 
 def _unknown_name(kind: str, name: str) -> str:
     word = _WORDS.get(kind, kind)
+    if name.endswith(".py"):
+        return f"{name} names a file; add the class or function in it: {name}:NAME"
     if other := next((other for other in kinds() if other in _SECTIONS and find_entry(other, name)), None):
         article = "an" if _WORDS[other][0] in "aeiou" else "a"
         return f"{name!r} is no {word}; it is {article} {_WORDS[other]} and belongs to {_SECTIONS[other]}"

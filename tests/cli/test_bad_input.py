@@ -189,6 +189,15 @@ def test_custom_class_that_is_not_there(dlkit, write_config):
     refused(dlkit("train", write_config(BASE.replace("name: fake", "name: ./nothing.py:Data"))), 2, "nothing.py")
 
 
+def test_a_file_without_its_class(dlkit, write_config):
+    refused(
+        dlkit("train", write_config(BASE.replace("{name: small_cnn, width: 4}", "./net.py"))),
+        2,
+        "names a file",
+        "net.py:NAME",
+    )
+
+
 def test_out_of_memory(dlkit, write_config, monkeypatch):
     def no_memory(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
