@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dlkit.cli.options import Device, ModelFile, Network
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ class SplitChoice(StrEnum):
     train = "train"
 
 
-Model = Annotated[
-    Path, typer.Argument(help="Model file, as `dlkit train` writes it.", metavar="MODEL", show_default=False)
-]
 DataOption = Annotated[
     str | None,
     typer.Option(
@@ -52,21 +50,11 @@ Picture = Annotated[
         show_default=False,
     ),
 ]
-Network = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        help="The class of a model of your own: pkg.mod:Net or ./net.py:Net.",
-        metavar="NET",
-        show_default=False,
-    ),
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
 def evaluate(
-    model: Model,
+    model: ModelFile,
     data: DataOption = None,
     split: SplitOption = None,
     tta: Tta = False,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dlkit.cli.options import Config, Overlays, RunDevice, Seed
 from dlkit.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -17,25 +18,16 @@ if TYPE_CHECKING:
 
 EPILOG = """Writes nothing unless -o is given. Ctrl-C ends the test with what was found so far, and exit code 130."""
 
-Config = Annotated[Path, typer.Argument(help="YAML file of the run.", metavar="CFG", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         help="Changes: optimizer=sgd, data.batch_size=256, ~ema.", metavar="[KEY=VALUE]...", show_default=False
     ),
 ]
-Overlays = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "-c", "--config", help="Another YAML file laid over the first; may be given again.", show_default=False
-    ),
-]
 Lo = Annotated[float, typer.Option("--lo", help="The first learning rate.")]
 Hi = Annotated[float, typer.Option("--hi", help="The last one, if the loss does not diverge before.")]
 Steps = Annotated[int, typer.Option("--steps", help="Optimizer steps of a sweep.")]
 Repeats = Annotated[int, typer.Option("--repeats", help="Sweeps, from the same weights with samples in another order.")]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps.", show_default=False)]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.", show_default=False)]
 Outputs = Annotated[
     list[Path] | None,
     typer.Option(
@@ -53,7 +45,7 @@ def lr_find(
     hi: Hi = 1.0,
     steps: Steps = 150,
     repeats: Repeats = 3,
-    device: Device = None,
+    device: RunDevice = None,
     seed: Seed = None,
     output: Outputs = None,
     height: Height = 12,

@@ -6,25 +6,17 @@ from typing import Annotated
 
 import typer
 
+from dlkit.cli.options import Device, ModelFile, Network
+
 
 def predict(
-    model: Annotated[
-        Path, typer.Argument(help="Model file, as `dlkit train` writes it.", metavar="MODEL", show_default=False)
-    ],
+    model: ModelFile,
     images: Annotated[
         list[Path], typer.Argument(help="Images, or folders of them.", metavar="IMAGE...", show_default=False)
     ],
     topk: Annotated[int, typer.Option("--topk", min=1, help="Classes to show per image.")] = 5,
-    network: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            help="The class of a model of your own: pkg.mod:Net or ./net.py:Net.",
-            metavar="NET",
-            show_default=False,
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    network: Network = None,
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per image.")] = False,
 ) -> None:
     """Predict the classes of images. They are resized and normalized as the model's own evaluation data was."""

@@ -5,21 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dlkit.cli.options import Config, Overlays, RunDevice, Seed
+
 if TYPE_CHECKING:
     from dlkit.cli.show_training import Display
     from dlkit.config import LoadedConfig
 
-Config = Annotated[Path, typer.Argument(help="YAML file of the run.", metavar="CFG", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         help="Changes: optimizer.lr=0.1, ~ema, model=resnet18.", metavar="[KEY=VALUE]...", show_default=False
-    ),
-]
-Overlays = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "-c", "--config", help="Another YAML file laid over the first; may be given again.", show_default=False
     ),
 ]
 Out = Annotated[
@@ -36,8 +31,6 @@ Resume = Annotated[
         show_default=False,
     ),
 ]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps.", show_default=False)]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.", show_default=False)]
 MaxSteps = Annotated[
     int | None, typer.Option("--max-steps", min=1, help="Stop after N optimizer steps.", show_default=False)
 ]
@@ -68,7 +61,7 @@ def train(
     out: Out = None,
     name: Name = None,
     resume: Resume = None,
-    device: Device = None,
+    device: RunDevice = None,
     seed: Seed = None,
     max_steps: MaxSteps = None,
     overfit: Overfit = None,

@@ -84,8 +84,3 @@ def _find_builder(name: str) -> Builder:
             f"no activation {name!r}.{did_you_mean(name, known_activations())} See `dlkit list activations`"
         )
     return resolve("activations", name)
-
-
-def build_activations(spec: str | Mapping[str, Any], *, count: int) -> list[nn.Module]:
-    """Activations that share no parameters."""
-    return [build_activation(spec) for _ in range(count)]

@@ -106,7 +106,6 @@ def _describe(
 ) -> DryRun:
     total, trainable = parameter_count(job.learner.model)
     val_batches = job.data.val.num_batches if job.data.val else 0
-    splits = {"train": job.data.train, "val": job.data.val, "test": job.data.test}
     return DryRun(
         model=job.arch.name,
         layers=layers,
@@ -114,7 +113,7 @@ def _describe(
         num_trainable=trainable,
         device=describe_device(job.device),
         precision=job.learner.scoring.precision.name,
-        split_sizes={name: split.num_samples for name, split in splits.items() if split is not None},
+        split_sizes=job.split_sizes,
         steps_per_epoch=job.plan.steps_per_epoch,
         total_steps=job.plan.total_steps,
         first_lr=lrs[0],

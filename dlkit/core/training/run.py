@@ -175,16 +175,11 @@ def _facts(job: Job) -> dict[str, Any]:
         "precision": job.learner.scoring.precision.name,
         "parameters": total,
         "trainable_parameters": trainable,
-        "samples": _split_sizes(job),
+        "samples": job.split_sizes,
         "classes": list(job.data.info.classes or ()),
         "steps_per_epoch": job.plan.steps_per_epoch,
         "total_steps": job.plan.total_steps,
     }
-
-
-def _split_sizes(job: Job) -> dict[str, int]:
-    splits = {"train": job.data.train, "val": job.data.val, "test": job.data.test}
-    return {name: split.num_samples for name, split in splits.items() if split is not None}
 
 
 def _run_started(job: Job, folder: RunFolder) -> RunStarted:
@@ -196,7 +191,7 @@ def _run_started(job: Job, folder: RunFolder) -> RunStarted:
         num_trainable=trainable,
         device=describe_device(job.device),
         precision=job.learner.scoring.precision.name,
-        split_sizes=_split_sizes(job),
+        split_sizes=job.split_sizes,
         batch_size=job.config.data.batch_size,
         accumulate=job.learner.accumulate,
         epochs=job.plan.epochs,

@@ -51,6 +51,12 @@ class Job:
         """The resolved config."""
         return self.loaded.config
 
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """Samples by split, for the splits that are there."""
+        splits = {"train": self.data.train, "val": self.data.val, "test": self.data.test}
+        return {name: split.num_samples for name, split in splits.items() if split is not None}
+
 
 def build_job(loaded: LoadedConfig, *, report: Report) -> Job:
     """Build data, model, loss, optimizer and schedule. Raises ConfigError at the key at fault, or DataError."""
