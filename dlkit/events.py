@@ -74,6 +74,15 @@ class Sweeping(Event):
 
 
 @dataclass(frozen=True)
+class Working(Event):
+    """How far a longer piece of work has come, reported on a timer: `calibrating` 12 of 32."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class EpochDone(Event):
     """One epoch's row of metrics, keyed as in metrics.csv; `best` says whether it became the best so far."""
 

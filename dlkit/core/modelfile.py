@@ -18,11 +18,13 @@ from dlkit.core.components import ComponentError
 from dlkit.core.data.contract import DataInfo
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model, build_on_meta, build_user_model
+from dlkit.core.rewrites import replay_rewrites
 from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file
 from dlkit.errors import DataError, FileRefused
 
 FORMAT = "dlkit.model"
 VERSION = 1
+MOST_SHRINKING = 1000  # how many times smaller than its architecture a compressed network may be
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,12 @@ def load_model(
 
 def build_from_file(file: ModelFile, *, model: str | Callable[..., nn.Module] | None = None) -> nn.Module:
     """Build, replay and load what `read_model_file` read, in evaluation mode."""
-    if file.spec.transforms:
-        kinds = ", ".join(str(transform.get("op")) for transform in file.spec.transforms)
-        raise FileRefused(file.path, f"holds transforms that this dlkit cannot replay: {kinds}")
     network = _build(file, model)
-    _load_strictly(file, network)
+    if file.spec.transforms:
+        network = _replay(file, network)
+    else:
+        _compare_shapes(file, network)
+        network.load_state_dict(dict(file.state_dict), strict=True)
     network.dlkit_spec = file.spec  # type: ignore[assignment]
     return network.eval()
 
@@ -138,10 +141,27 @@ def _build(file: ModelFile, model: str | Callable[..., nn.Module] | None) -> nn.
             )
         return build_user_model(model, arch)
     try:
-        _compare_shapes(file, build_on_meta(arch))  # before memory is taken for whatever sizes the file asks for
+        planned = build_on_meta(arch)  # before memory is taken for whatever sizes the file asks for
+        if not file.spec.transforms:
+            _compare_shapes(file, planned)
+        elif _num_elements(planned.state_dict()) > MOST_SHRINKING * max(1, _num_elements(file.state_dict)):
+            raise FileRefused(file.path, "its network is far larger than the weights stored for it")
         return build_model(arch)
     except ComponentError as error:
         raise FileRefused(file.path, f"its network {arch.name!r} cannot be built: {error}") from error
+
+
+def _num_elements(state: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() for tensor in state.values())
+
+
+def _replay(file: ModelFile, network: nn.Module) -> nn.Module:
+    try:
+        network, state = replay_rewrites(network, file.spec.transforms, file.state_dict)
+        network.load_state_dict(state, strict=True)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise FileRefused(file.path, f"its changed network cannot be rebuilt: {error}") from error
+    return network
 
 
 def _compare_shapes(file: ModelFile, network: nn.Module) -> None:
@@ -159,8 +179,3 @@ def _compare_shapes(file: ModelFile, network: nn.Module) -> None:
     ]
     shown = "\n  ".join(lines[:8] + ([f"and {len(lines) - 8} more"] if len(lines) > 8 else []))
     raise FileRefused(file.path, f"its weights do not fit its network:\n  {shown}")
-
-
-def _load_strictly(file: ModelFile, network: nn.Module) -> None:
-    _compare_shapes(file, network)
-    network.load_state_dict(dict(file.state_dict), strict=True)

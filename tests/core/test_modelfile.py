@@ -73,7 +73,7 @@ def changed(path, change):
     (lambda value: value["state_dict"].update(extra=torch.zeros(1)), "unexpected: extra"),
     (lambda value: value["state_dict"].update({"fc.bias": torch.zeros(1).expand(5)}), "larger than the bytes"),
     (lambda value: value.update(state_dict=[1]), "does not map"),
-    (lambda value: value["spec"].update(transforms=[{"op": "prune"}]), "cannot replay: prune"),
+    (lambda value: value["spec"].update(transforms=[{"op": "melt"}]), "does not know: 'melt'"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused(saved, change, words):
     path = changed(saved[0], change)

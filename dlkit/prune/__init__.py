@@ -1,0 +1,1 @@
+"""Pruning: masks, and networks that really get smaller."""

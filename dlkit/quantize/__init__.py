@@ -1,0 +1,1 @@
+"""Post-training and quantization-aware int8."""

@@ -1,0 +1,37 @@
+"""How a network is quantized, in plain values: enough to build the same int8 network again without calibration."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+Mode = Literal["dynamic", "static", "qat"]
+Backend = Literal["x86", "fbgemm", "onednn", "qnnpack"]
+Observer = Literal["histogram", "minmax", "percentile", "mse"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`keep_float` are exact names of modules of the float network; everything below them stays in float too."""
+
+    mode: Mode
+    backend: Backend
+    observer: Observer = "histogram"
+    is_per_channel: bool = True
+    keep_float: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as stored in a model file."""
+        return asdict(self) | {"keep_float": list(self.keep_float)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        """Read what `to_dict` made. Raises ValueError for anything else."""
+        for key, kind in (("mode", Mode), ("backend", Backend), ("observer", Observer)):
+            if values.get(key) not in get_args(kind):
+                raise ValueError(f"{key} must be one of {', '.join(get_args(kind))}, got {values.get(key)!r}")
+        is_per_channel, keep_float = values.get("is_per_channel"), values.get("keep_float")
+        if not isinstance(is_per_channel, bool):
+            raise ValueError(f"is_per_channel must be true or false, got {is_per_channel!r}")
+        if not isinstance(keep_float, list) or not all(isinstance(name, str) for name in keep_float):
+            raise ValueError("keep_float must list names of modules")
+        return cls(values["mode"], values["backend"], values["observer"], is_per_channel, tuple(keep_float))
