@@ -19,6 +19,10 @@ _NO_KERNEL = "torch has no int8 kernel for it"
 _REASONS: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
     ((nn.LayerNorm, nn.RMSNorm), "norms of a residual stream lose too much in 8 bits"),
     ((nn.RNNBase, nn.RNNCellBase), "recurrent layers are int8 only by --dynamic"),
+    (
+        (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+        "torch's int8 kernel for it is wrong but on qnnpack",
+    ),
     ((nn.MultiheadAttention,), "only self-attention without masks has an int8 form"),
 )
 # functions that compute nothing
@@ -82,6 +86,10 @@ def _describe_dynamic(name: str, module: nn.Module, quantized: nn.Module, recipe
         return LayerStatus(name, kind, True)
     if type(module) in DYNAMIC_TYPES:
         return LayerStatus(name, kind, False, why_float(name, module, recipe) or _WEIGHT_READ)
+    if isinstance(module, nn.RNNBase | nn.Linear):
+        return LayerStatus(
+            name, kind, False, "torch has int8 forms of Linear, LSTM, GRU and cells only, not of this class"
+        )
     return LayerStatus(name, kind, False, "dynamic quantization covers linear and recurrent layers")
 
 

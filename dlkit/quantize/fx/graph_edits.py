@@ -183,14 +183,19 @@ def keep_residuals_float(traced: GraphModule) -> list[str]:
         if node.op == "call_module":
             modules.append(str(node.target))
         elif node.target in _ARITHMETIC:
-            assert callable(node.target)
-            name = f"float_{node.name}"
-            traced.add_submodule(name, FloatOperation(node.target))
-            with traced.graph.inserting_before(node):
-                node.replace_all_uses_with(traced.graph.call_module(name, node.args, node.kwargs))
-            traced.graph.erase_node(node)
+            keep_call_float(traced, node)
     traced.recompile()
     return sorted(set(modules))
+
+
+def keep_call_float(traced: GraphModule, node: Node) -> None:
+    """Leave one call of a function in float, whatever becomes of others."""
+    assert callable(node.target)
+    name = f"float_{node.name}"
+    traced.add_submodule(name, FloatOperation(node.target))
+    with traced.graph.inserting_before(node):
+        node.replace_all_uses_with(traced.graph.call_module(name, node.args, node.kwargs))
+    traced.graph.erase_node(node)
 
 
 def _before_norms(traced: GraphModule) -> list[Node]:
