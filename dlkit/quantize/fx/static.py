@@ -15,6 +15,7 @@ from dlkit.quantize.fx.graph_edits import (
     LEFT_IN_FLOAT,
     drop_identities,
     keep_call_float,
+    keep_modules_float,
     keep_residuals_float,
     separate_shared_modules,
     split_attention,
@@ -64,13 +65,12 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     shared = separate_shared_modules(traced)
     facts = GraphFacts(called, read, shared, tuple(split_attention(traced)))
     write_out_padding(traced)
+    also_float = keep_residuals_float(traced)
     for node in faulty_calls(traced, recipe.backend):
         keep_call_float(traced, node)
-    also_float = [
-        *keep_residuals_float(traced),
-        *faulty_modules(traced, recipe.backend),
-        *_calls_of(recipe.keep_float, shared),
-    ]
+    also_float += [*_calls_of(recipe.keep_float, shared), *faulty_modules(traced, recipe.backend)]
+    keep_modules_float(traced, [*recipe.keep_float, *also_float])
+    traced.recompile()
     custom = PrepareCustomConfig()
     custom.set_non_traceable_module_names([name for name in recipe.keep_float if name])
     custom.set_non_traceable_module_classes(list(LEFT_IN_FLOAT))
