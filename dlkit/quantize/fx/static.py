@@ -11,6 +11,7 @@ from torch.fx import GraphModule
 
 from dlkit.quantize.fx.clamps import fold_clamps
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine, run_under_own_engine
+from dlkit.quantize.fx.folding import fold_norms
 from dlkit.quantize.fx.graph_edits import (
     LEFT_IN_FLOAT,
     drop_identities,
@@ -63,6 +64,8 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     read = frozenset(str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr")
     drop_identities(traced)
     shared = separate_shared_modules(traced)
+    if recipe.mode == "static":
+        fold_norms(traced.eval())
     facts = GraphFacts(called, read, shared, tuple(split_attention(traced)))
     write_out_padding(traced)
     also_float = keep_residuals_float(traced)
