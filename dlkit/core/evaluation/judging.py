@@ -11,12 +11,12 @@ from dlkit.config.loaded import LoadedConfig
 from dlkit.core.components import is_import_path
 from dlkit.core.data.build import NoSplit, build_eval_split
 from dlkit.core.data.contract import DataInfo, Split, SplitName
-from dlkit.core.devices import pick_device, torch_settings
+from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation.evaluate import Scoring
 from dlkit.core.evaluation.metrics import ClassMetrics, confusion_matrix, macro_average, metrics_per_class
 from dlkit.core.evaluation.predictions import predict_split
 from dlkit.core.evaluation.scores import mean_loss, summarize
-from dlkit.core.modelfile import ModelFile, build_from_file
+from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.core.training.losses import build_loss
 from dlkit.core.training.precision import pick_precision
 from dlkit.errors import UsageError
@@ -52,7 +52,7 @@ def judge_model(
     """
     loaded = data or own_config(file)
     with torch_settings():
-        target = pick_device(device)
+        target = pick_model_device(file, device, report)
         network = build_from_file(file, model=model).to(target)
         info = file.spec.info
         split = _open_split(loaded, info, split_name, target)
@@ -92,7 +92,7 @@ def _without_download(loaded: LoadedConfig) -> LoadedConfig:
 
 
 def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torch.device) -> Scoring:
-    """The loss of the config, but plain cross-entropy or squared error where that one is the user's own code."""
+    """How a model is judged on a split: by the config's loss, but cross-entropy or squared error where that is own code."""
     section = loaded.config.loss
     if is_import_path(section.name):
         section = type(section)()
