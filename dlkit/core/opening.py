@@ -60,6 +60,8 @@ def open_model(
         raise UsageError(
             "--arch names a network of torchvision or dlkit, --model a class of your own; give one of them"
         )
+    if arch is not None:
+        check_arch(arch)
     section, info = _describe(weights, arch or model or "", num_classes=num_classes, image_size=image_size, data=data)
     return _put_into(path, weights, section, info=info, data=data)
 
