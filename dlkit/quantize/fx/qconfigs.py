@@ -4,7 +4,8 @@ The default is edited and never built from nothing, because it knows operations 
 tanh), layers whose weights stay in float (LayerNorm) and others that share the range of their input (reshape).
 """
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -45,16 +46,20 @@ _TRANSPOSED: tuple[Any, ...] = (
     nn.functional.conv_transpose2d,
     nn.functional.conv_transpose3d,
 )
+# norms of what is mostly a residual stream, and products of activations: torch's int8 kernels for them are slow or inexact
+_FLOAT: tuple[Any, ...] = (nn.LayerNorm, nn.functional.layer_norm, torch.matmul, operator.matmul)
 
 
-def qconfig_mapping(recipe: Recipe) -> QConfigMapping:
-    """torch's mapping for the backend, with the recipe's observer and weight scheme, and without what it keeps in float."""
+def qconfig_mapping(recipe: Recipe, also_float: Sequence[str] = ()) -> QConfigMapping:
+    """torch's mapping for the backend, with the recipe's observer and weight scheme, and without what stays in float."""
     if recipe.mode == "qat":
         mapping = get_default_qat_qconfig_mapping(recipe.backend)
     else:
         mapping = get_default_qconfig_mapping(recipe.backend)
     _edit(mapping, recipe)
-    for name in recipe.keep_float:
+    for operation in _FLOAT:
+        mapping.set_object_type(operation, None)
+    for name in (*recipe.keep_float, *also_float):
         mapping.set_module_name(name, None)
     return mapping
 
