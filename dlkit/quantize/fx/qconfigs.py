@@ -1,0 +1,99 @@
+"""Which observers and which weight scheme every operation gets: torch's default mapping, edited for a recipe.
+
+The default is edited and never built from nothing, because it knows operations with fixed ranges (sigmoid, softmax,
+tanh), layers whose weights stay in float (LayerNorm) and others that share the range of their input (reshape).
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import nn
+from torch.ao.quantization import (
+    FusedMovingAvgObsFakeQuantize,
+    HistogramObserver,
+    MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
+    PerChannelMinMaxObserver,
+    PlaceholderObserver,
+    QConfig,
+    QConfigMapping,
+    get_default_qat_qconfig_mapping,
+    get_default_qconfig_mapping,
+)
+
+from dlkit.quantize.recipe import Recipe
+
+SEVEN_BITS = (-64, 63)
+EIGHT_BITS = (-128, 127)
+ObserverFactory = Callable[..., nn.Module]
+
+# what watches activations, as a class here or as "module:name" of ours; each is called with `reduce_range=...`
+ACTIVATION_OBSERVERS: dict[str, ObserverFactory | str] = {
+    "histogram": HistogramObserver,
+    "minmax": MinMaxObserver,
+    "percentile": "dlkit.quantize.observers:PercentileObserver",
+    "mse": "dlkit.quantize.observers:MSEObserver",
+}
+_TRANSPOSED: tuple[Any, ...] = (
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.functional.conv_transpose1d,
+    nn.functional.conv_transpose2d,
+    nn.functional.conv_transpose3d,
+)
+
+
+def qconfig_mapping(recipe: Recipe) -> QConfigMapping:
+    """torch's mapping for the backend, with the recipe's observer and weight scheme, and without what it keeps in float."""
+    if recipe.mode == "qat":
+        mapping = get_default_qat_qconfig_mapping(recipe.backend)
+    else:
+        mapping = get_default_qconfig_mapping(recipe.backend)
+    _edit(mapping, recipe)
+    for name in recipe.keep_float:
+        mapping.set_module_name(name, None)
+    return mapping
+
+
+def _edit(mapping: QConfigMapping, recipe: Recipe) -> None:
+    default = mapping.global_qconfig
+    activation = _fake_activation(recipe) if recipe.mode == "qat" else activation_observer(recipe)
+    mapping.set_global(QConfig(activation, _weight(recipe, is_per_channel=recipe.is_per_channel)))
+    for pattern, qconfig in list(mapping.object_type_qconfigs.items()):
+        if qconfig.activation is default.activation:
+            # per-channel transposed convolutions have no kernel; torch's mapping knows that for x86 and fbgemm alone
+            is_per_channel = recipe.is_per_channel and pattern not in _TRANSPOSED
+            is_float = qconfig.weight is PlaceholderObserver  # as of LayerNorm
+            weight = qconfig.weight if is_float else _weight(recipe, is_per_channel=is_per_channel)
+            mapping.set_object_type(pattern, QConfig(activation, weight))
+
+
+def _weight(recipe: Recipe, *, is_per_channel: bool) -> Any:
+    low, high = SEVEN_BITS if recipe.reduce == "weights" else EIGHT_BITS
+    scheme = torch.per_channel_symmetric if is_per_channel else torch.per_tensor_symmetric
+    numbers = {"quant_min": low, "quant_max": high, "dtype": torch.qint8, "qscheme": scheme}
+    if recipe.mode == "qat":
+        moving = MovingAveragePerChannelMinMaxObserver if is_per_channel else MovingAverageMinMaxObserver
+        return FusedMovingAvgObsFakeQuantize.with_args(observer=moving, **numbers)
+    return (PerChannelMinMaxObserver if is_per_channel else MinMaxObserver).with_args(**numbers)
+
+
+def _fake_activation(recipe: Recipe) -> Any:
+    high = 127 if recipe.reduce == "activations" else 255
+    return FusedMovingAvgObsFakeQuantize.with_args(
+        observer=MovingAverageMinMaxObserver, quant_min=0, quant_max=high, dtype=torch.quint8
+    )
+
+
+def activation_observer(recipe: Recipe) -> Any:
+    """The recipe's observer of activations: 8 bits, or 7 where the recipe takes the bit from them."""
+    found = ACTIVATION_OBSERVERS[recipe.observer]
+    if isinstance(found, str):
+        module, _, name = found.partition(":")
+        found = getattr(import_module(module), name)
+    with_args = found.with_args  # type: ignore[attr-defined]
+    return with_args(dtype=torch.quint8, reduce_range=recipe.reduce == "activations")
