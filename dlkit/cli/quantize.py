@@ -126,3 +126,41 @@ def quantize(
     as_json: AsJson = False,
 ) -> None:
     """Make an int8 model file, and measure accuracy, size and latency before and after."""
+    weights = {"arch": arch, "num_classes": num_classes, "image_size": image_size, "model": network}
+    asked = {
+        **_mode(dynamic=dynamic, static=static, qat=qat, sensitivity=sensitivity),
+        **{"output": output, "is_forced": force, "exports": (export.value,) if export else ()},
+        **{"num_calibration": calib, "backend": backend.value, "observer": observer.value, "seed": seed},
+        **{"is_per_channel": not per_tensor, "use_bias_correction": not no_bias_correction, "max_drop": max_drop},
+        **{"keep_float": tuple(keep_float or ()), "epochs": epochs, "lr": lr},
+        **{"split": split.value if split else None, "seconds": None if no_latency else seconds},
+    }
+    _run(model, data, weights, asked, as_json=as_json)
+
+
+def _mode(*, dynamic: bool, static: bool, qat: bool, sensitivity: bool) -> dict[str, Any]:
+    """The mode that was asked for. A ranking alone is made as a static one, and writes no model."""
+    modes: dict[Mode, bool] = {"dynamic": dynamic, "static": static, "qat": qat}
+    given = [mode for mode, is_given in modes.items() if is_given]
+    if not given and sensitivity:
+        return {"mode": "static", "rank_layers": True, "writes_model": False}
+    if len(given) != 1:
+        what = "none of them" if not given else " and ".join(f"--{mode}" for mode in given)
+        raise UsageError(f"give one of --dynamic, --static and --qat; got {what}")
+    return {"mode": given[0], "rank_layers": sensitivity}
+
+
+def _run(model: Path, data: str | None, weights: dict[str, Any], asked: dict[str, Any], *, as_json: bool) -> None:
+    from dlkit.cli.display import open_display
+    from dlkit.cli.show_quantize import show_outcome
+    from dlkit.config import load_data_option
+    from dlkit.core.opening import open_model
+    from dlkit.quantize.request import Request
+    from dlkit.quantize.run import run_quantization
+
+    loaded = load_data_option(data) if data else None
+    file = open_model(model, data=loaded, **weights)
+    request = Request(data=loaded, model=weights["model"], **asked)
+    with open_display(quiet=as_json, verbose=False, as_json=False) as display:
+        outcome = run_quantization(file, request, display.report)
+    show_outcome(outcome, as_json=as_json)
