@@ -2,14 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dlkit.cli.options import ArchName, DataOption, ImageSize, ModelFile, Network, NumClasses, SplitChoice
-
-if TYPE_CHECKING:
-    pass
+from dlkit.errors import UsageError
 
 EPILOG = """Writes MODEL.MODE-int8.pt, .report.json and .png beside the model, or nothing at all. Without layers that run in
 int8, or when the saved file does not give the same outputs in a fresh process, it ends with an error."""
@@ -140,7 +138,7 @@ def quantize(
 
 def _mode(*, dynamic: bool, static: bool, qat: bool, sensitivity: bool) -> dict[str, Any]:
     """The mode that was asked for. A ranking alone is made as a static one, and writes no model."""
-    modes: dict[Mode, bool] = {"dynamic": dynamic, "static": static, "qat": qat}
+    modes = {"dynamic": dynamic, "static": static, "qat": qat}
     given = [mode for mode, is_given in modes.items() if is_given]
     if not given and sensitivity:
         return {"mode": "static", "rank_layers": True, "writes_model": False}

@@ -58,7 +58,8 @@ def coverage_lines(coverage: "Coverage") -> Iterator[str]:
     counts = sorted(coverage.kernels.items(), key=lambda pair: -pair[1])
     kernels = [f"{name.rpartition('::')[2]} {count}" for name, count in counts]
     shown = [*kernels[:MOST_KERNELS], *(["..."] if len(kernels) > MOST_KERNELS else [])]
-    yield f"{coverage.num_int8} of {len(coverage.layers)} layers are int8; {sum(coverage.kernels.values())} int8 kernels ran: {', '.join(shown)}"
+    num_runs = sum(coverage.kernels.values())
+    yield f"{coverage.num_int8} of {len(coverage.layers)} layers are int8; {num_runs} int8 kernels ran: {', '.join(shown)}"
     for reason, count in coverage.reasons():
         names = [layer.name for layer in coverage.in_float if layer.reason == reason]
         listed = ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")

@@ -12,6 +12,7 @@ from dlkit.core.evaluation.comparison import (
     weigh_network,
 )
 from dlkit.core.evaluation.speed import SpeedPlan, Speeds, Subject, measure_speeds
+from dlkit.quantize.calibration_data import CPU
 from dlkit.quantize.making import Made, Task
 
 FLOAT, INT8 = "float32", "int8"
@@ -38,7 +39,8 @@ def _plan(task: Task) -> SpeedPlan | None:
     seconds = task.request.seconds
     if seconds is None:
         return None
-    return SpeedPlan(tuple(task.file.spec.info.input_size), engines=ENGINES, seconds=seconds, baseline=(FLOAT, "eager"))
+    size = tuple(task.file.spec.info.input_size)
+    return SpeedPlan(size, engines=ENGINES, seconds=seconds, device=CPU, baseline=(FLOAT, "eager"))
 
 
 def _measure(before: Compared, after: Compared, plan: SpeedPlan | None, task: Task) -> Speeds | None:

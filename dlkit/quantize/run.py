@@ -9,7 +9,7 @@ from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation.machine import describe_machine
 from dlkit.core.files import write_json
 from dlkit.core.modelfile import ModelFile, build_from_file
-from dlkit.events import Note, Report, Working, ignore
+from dlkit.events import Event, Note, Report, Working, ignore
 from dlkit.quantize.calibration_data import CPU, open_model_data
 from dlkit.quantize.coverage import layer_statuses
 from dlkit.quantize.kernels import count_int8_kernels, require_int8
@@ -45,7 +45,7 @@ def run_quantization(file: ModelFile, request: Request, report: Report = ignore)
 def _collect_notes(notes: list[str], report: Report) -> Report:
     """Report on, and keep what was noted for the report."""
 
-    def collect(event: object) -> None:
+    def collect(event: Event) -> None:
         if isinstance(event, Note) and event.text not in notes:
             notes.append(event.text)
         report(event)
