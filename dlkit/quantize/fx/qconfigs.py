@@ -5,7 +5,7 @@ tanh), layers whose weights stay in float (LayerNorm) and others that share the 
 """
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -29,10 +29,9 @@ from dlkit.quantize.recipe import Recipe
 
 SEVEN_BITS = (-64, 63)
 EIGHT_BITS = (-128, 127)
-ObserverFactory = Callable[..., nn.Module]
 
-# what watches activations, as a class here or as "module:name" of ours; each is called with `reduce_range=...`
-ACTIVATION_OBSERVERS: dict[str, ObserverFactory | str] = {
+# what watches activations: torch's classes, or "module:name" of ours with a `with_args` like theirs (dtype, reduce_range)
+ACTIVATION_OBSERVERS: dict[str, Any] = {
     "histogram": HistogramObserver,
     "minmax": MinMaxObserver,
     "percentile": "dlkit.quantize.observers:PercentileObserver",
@@ -66,15 +65,20 @@ def qconfig_mapping(recipe: Recipe, also_float: Sequence[str] = ()) -> QConfigMa
 
 def _edit(mapping: QConfigMapping, recipe: Recipe) -> None:
     default = mapping.global_qconfig
+    assert default is not None
     activation = _fake_activation(recipe) if recipe.mode == "qat" else activation_observer(recipe)
-    mapping.set_global(QConfig(activation, _weight(recipe, is_per_channel=recipe.is_per_channel)))
+    mapping.set_global(_qconfig(activation, _weight(recipe, is_per_channel=recipe.is_per_channel)))
     for pattern, qconfig in list(mapping.object_type_qconfigs.items()):
-        if qconfig.activation is default.activation:
+        if qconfig is not None and qconfig.activation is default.activation:
             # per-channel transposed convolutions have no kernel; torch's mapping knows that for x86 and fbgemm alone
             is_per_channel = recipe.is_per_channel and pattern not in _TRANSPOSED
             is_float = qconfig.weight is PlaceholderObserver  # as of LayerNorm
             weight = qconfig.weight if is_float else _weight(recipe, is_per_channel=is_per_channel)
-            mapping.set_object_type(pattern, QConfig(activation, weight))
+            mapping.set_object_type(pattern, _qconfig(activation, weight))
+
+
+def _qconfig(activation: Any, weight: Any) -> QConfig:
+    return QConfig(activation, weight)  # type: ignore[no-untyped-call]
 
 
 def _weight(recipe: Recipe, *, is_per_channel: bool) -> Any:
@@ -96,9 +100,8 @@ def _fake_activation(recipe: Recipe) -> Any:
 
 def activation_observer(recipe: Recipe) -> Any:
     """The recipe's observer of activations: 8 bits, or 7 where the recipe takes the bit from them."""
-    found = ACTIVATION_OBSERVERS[recipe.observer]
+    found: Any = ACTIVATION_OBSERVERS[recipe.observer]
     if isinstance(found, str):
         module, _, name = found.partition(":")
         found = getattr(import_module(module), name)
-    with_args = found.with_args  # type: ignore[attr-defined]
-    return with_args(dtype=torch.quint8, reduce_range=recipe.reduce == "activations")
+    return found.with_args(dtype=torch.quint8, reduce_range=recipe.reduce == "activations")
