@@ -9,6 +9,7 @@ import typer
 from dlkit.cli.console import show_lines, show_table
 
 if TYPE_CHECKING:
+    from dlkit.core.evaluation.speed import Speeds
     from dlkit.quantize.report import Coverage, Outcome
 
 MOST_NAMES = 5
@@ -67,17 +68,34 @@ def coverage_lines(coverage: "Coverage") -> Iterator[str]:
 
 
 def _show_speeds(outcome: "Outcome") -> None:
-    from dlkit.core.evaluation.comparison_text import SPEED_COLUMNS, quantization_sentences, speed_rows
+    from dlkit.core.evaluation.comparison_text import quantization_sentences
 
     speeds = outcome.comparison.speeds
     if speeds is None:
         return
+    batches = sorted({row.latency.batch for row in speeds.rows})
+    columns = [word for batch in batches for word in (f"batch {batch}", "p10-p90", "gain")]
     show_lines([""])
-    show_table(SPEED_COLUMNS, speed_rows(speeds), left=3)
-    machine = outcome.machine
+    show_table(("ms", "engine", *columns), latency_rows(speeds, batches), left=2)
+    machine, skipped = outcome.machine, speeds.skipped
     show_lines([f"{machine.cpu}, {machine.threads} thread{'s' if machine.threads > 1 else ''}"])
     show_lines(quantization_sentences(outcome.comparison))
-    show_lines([f"not measured: {skipped.model} by {skipped.engine}, {skipped.reason}" for skipped in speeds.skipped])
+    show_lines([f"not measured: {one.model} by {one.engine}, {one.reason}" for one in skipped])
+
+
+def latency_rows(speeds: "Speeds", batches: list[int]) -> list[tuple[str, ...]]:
+    """A row for every network and engine: per batch size the median, its spread, and how many times as fast as eager float."""
+    pairs = dict.fromkeys((row.model, row.engine) for row in speeds.rows)
+    return [(*pair, *(cell for batch in batches for cell in _cells(speeds, pair, batch))) for pair in pairs]
+
+
+def _cells(speeds: "Speeds", pair: tuple[str, str], batch: int) -> tuple[str, str, str]:
+    row = speeds.row(*pair, batch)
+    if row is None:
+        return "", "", ""
+    latency = row.latency
+    gain = "" if pair == speeds.baseline else f"{row.to_baseline.median:.2f}x"
+    return f"{latency.median_ms:.2f}", f"{latency.p10_ms:.2f}-{latency.p90_ms:.2f}", gain
 
 
 def next_steps(outcome: "Outcome") -> list[str]:

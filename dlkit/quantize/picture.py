@@ -1,6 +1,7 @@
 """Accuracy, size and latency before and after, as one picture."""
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,18 @@ def save_picture(path: Path, outcome: Outcome) -> None:
     from matplotlib.figure import Figure
 
     speeds = outcome.comparison.speeds
-    batches = sorted({row.latency.batch for row in speeds.rows}) if speeds else []
-    panels = [draw for draw in (_draw_scores, _draw_sizes) if draw is not _draw_scores or _scores(outcome)]
-    figure = Figure(figsize=(3.4 * len(panels) + 5.2 * len(batches), 3.8), layout="constrained")
+    draws = [partial(_draw_scores, outcome=outcome)] if _scores(outcome) else []
+    draws.append(partial(_draw_sizes, outcome=outcome))
+    if speeds is not None:
+        batches = sorted({row.latency.batch for row in speeds.rows})
+        draws += [partial(_draw_speeds, speeds=speeds, batch=batch) for batch in batches]
+    num_rows = -(-len(draws) // 2)
+    figure = Figure(figsize=(11, 0.5 + 3.4 * num_rows), layout="constrained")
     FigureCanvasAgg(figure)
-    widths = [1.0] * len(panels) + [1.5] * len(batches)
-    axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
-    for draw, place in zip(panels, axes, strict=False):
-        draw(place, outcome)
-    for batch, place in zip(batches, axes[len(panels) :], strict=True):
-        _draw_speeds(place, speeds, batch)
-    figure.suptitle(
-        f"{outcome.paths.model.name}: {outcome.coverage.num_int8} of {len(outcome.coverage.layers)} layers in int8"
-    )
+    for number, draw in enumerate(draws):
+        draw(figure.add_subplot(num_rows, 2, number + 1))
+    num_layers = len(outcome.coverage.layers)
+    figure.suptitle(f"{outcome.paths.model.name}: {outcome.coverage.num_int8} of {num_layers} layers in int8")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     write_bytes(path, buffer.getvalue())
@@ -68,8 +68,8 @@ def _draw_pair(axes: Any, title: str, before: float, after: float, style: str) -
     axes.margins(y=0.15)
 
 
-def _draw_speeds(axes: Any, speeds: Speeds | None, batch: int) -> None:
-    rows = [row for row in (speeds.rows if speeds else ()) if row.latency.batch == batch]
+def _draw_speeds(axes: Any, speeds: Speeds, batch: int) -> None:
+    rows = [row for row in speeds.rows if row.latency.batch == batch]
     labels = [f"{row.model}, {row.engine}" for row in rows]
     medians = [row.latency.median_ms for row in rows]
     spread = [
