@@ -29,6 +29,7 @@ from dlkit.quantize.recipe import Recipe
 
 SEVEN_BITS = (-64, 63)
 EIGHT_BITS = (-128, 127)
+_FAKE: Any = FusedMovingAvgObsFakeQuantize  # observes and rounds in one step
 
 # what watches activations: torch's classes, or "module:name" of ours with a `with_args` like theirs (dtype, reduce_range)
 ACTIVATION_OBSERVERS: dict[str, Any] = {
@@ -87,15 +88,13 @@ def _weight(recipe: Recipe, *, is_per_channel: bool) -> Any:
     numbers = {"quant_min": low, "quant_max": high, "dtype": torch.qint8, "qscheme": scheme}
     if recipe.mode == "qat":
         moving = MovingAveragePerChannelMinMaxObserver if is_per_channel else MovingAverageMinMaxObserver
-        return FusedMovingAvgObsFakeQuantize.with_args(observer=moving, **numbers)
+        return _FAKE.with_args(observer=moving, **numbers)
     return (PerChannelMinMaxObserver if is_per_channel else MinMaxObserver).with_args(**numbers)
 
 
 def _fake_activation(recipe: Recipe) -> Any:
     high = 127 if recipe.reduce == "activations" else 255
-    return FusedMovingAvgObsFakeQuantize.with_args(
-        observer=MovingAverageMinMaxObserver, quant_min=0, quant_max=high, dtype=torch.quint8
-    )
+    return _FAKE.with_args(observer=MovingAverageMinMaxObserver, quant_min=0, quant_max=high, dtype=torch.quint8)
 
 
 def activation_observer(recipe: Recipe) -> Any:
