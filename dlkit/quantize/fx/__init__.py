@@ -7,6 +7,15 @@ torch.ao is deprecated but is the only torch-native path with int8 kernels for c
 from dlkit.quantize.fx.dynamic import swap_dynamic
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
 from dlkit.quantize.fx.qconfigs import qconfig_mapping
+from dlkit.quantize.fx.range_observer import RangeObserver
 from dlkit.quantize.fx.static import convert, prepare
 
-__all__ = ["convert", "no_deprecations", "prepare", "qconfig_mapping", "quantized_engine", "swap_dynamic"]
+__all__ = [
+    "RangeObserver",
+    "convert",
+    "no_deprecations",
+    "prepare",
+    "qconfig_mapping",
+    "quantized_engine",
+    "swap_dynamic",
+]

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qat_fx
 from torch.fx import GraphModule
 
+from dlkit.quantize.clipping import clip_to_activations
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
 from dlkit.quantize.fx.qconfigs import qconfig_mapping
 from dlkit.quantize.recipe import Recipe
@@ -17,8 +18,11 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     with quantized_engine(recipe.backend), no_deprecations():
         mapping = qconfig_mapping(recipe)
         if recipe.mode == "qat":
-            return prepare_qat_fx(network.train(), mapping, (example,))
-        return prepare_fx(network.eval(), mapping, (example,))
+            prepared = prepare_qat_fx(network.train(), mapping, (example,))
+        else:
+            prepared = prepare_fx(network.eval(), mapping, (example,))
+    clip_to_activations(prepared)
+    return prepared
 
 
 def convert(prepared: GraphModule, recipe: Recipe) -> GraphModule:
