@@ -9,6 +9,7 @@ from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qat_fx
 from torch.fx import GraphModule
 
+from dlkit.quantize.clipping import clip_to_activations
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
 from dlkit.quantize.fx.graph_edits import (
     LEFT_IN_FLOAT,
@@ -69,6 +70,7 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
         else:
             prepared = prepare_fx(traced.eval(), mapping, (example,), custom)
     prepared.meta[_FACTS] = facts
+    clip_to_activations(prepared)
     return prepared
 
 
