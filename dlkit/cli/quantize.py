@@ -32,6 +32,15 @@ class ObserverChoice(StrEnum):
     mse = "mse"
 
 
+class ReduceChoice(StrEnum):
+    """What gives up a bit where kernels would saturate."""
+
+    auto = "auto"
+    weights = "weights"
+    activations = "activations"
+    none = "none"
+
+
 class ExportChoice(StrEnum):
     """Formats that can be written besides."""
 
@@ -46,6 +55,10 @@ Backend = Annotated[BackendChoice, typer.Option("--backend", help="Engine of the
 Observer = Annotated[ObserverChoice, typer.Option("--observer", help="How the ranges of activations are found.")]
 PerTensor = Annotated[
     bool, typer.Option("--per-tensor", help="One scale per weight tensor, not one per output channel.")
+]
+Reduce = Annotated[
+    ReduceChoice,
+    typer.Option("--reduce", help="What takes 7 bits where kernels of this backend could saturate with 8."),
 ]
 NoCorrection = Annotated[
     bool, typer.Option("--no-bias-correction", help="Leave the mean error of each layer in its output.")
@@ -73,7 +86,14 @@ Sensitivity = Annotated[
     bool, typer.Option("--sensitivity", help="Rank the layers by what int8 costs in each; writes no model.")
 ]
 Epochs = Annotated[
-    int | None, typer.Option("--epochs", min=1, help="Epochs of --qat.", metavar="N", show_default=False)
+    float | None,
+    typer.Option(
+        "--epochs",
+        min=0,
+        help="Epochs of --qat, may be a fraction of one; default is 2.",
+        metavar="N",
+        show_default=False,
+    ),
 ]
 Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate of --qat.", show_default=False)]
 Export = Annotated[
@@ -83,7 +103,7 @@ Export = Annotated[
 SplitOption = Annotated[
     SplitChoice | None, typer.Option("--split", help="Which split to judge on; default is test.", show_default=False)
 ]
-Seconds = Annotated[float, typer.Option("--seconds", min=0.1, help="Time for measuring each latency.")]
+Seconds = Annotated[float, typer.Option("--seconds", min=0.1, help="Time for measuring latency, for each batch size.")]
 NoLatency = Annotated[bool, typer.Option("--no-latency", help="Measure no latency.")]
 Output = Annotated[
     Path | None,
@@ -104,6 +124,7 @@ def quantize(
     backend: Backend = BackendChoice.auto,
     observer: Observer = ObserverChoice.histogram,
     per_tensor: PerTensor = False,
+    reduce: Reduce = ReduceChoice.auto,
     no_bias_correction: NoCorrection = False,
     keep_float: KeepFloat = None,
     max_drop: MaxDrop = None,
@@ -116,7 +137,7 @@ def quantize(
     image_size: ImageSize = None,
     network: Network = None,
     split: SplitOption = None,
-    seconds: Seconds = 1.0,
+    seconds: Seconds = 3.0,
     no_latency: NoLatency = False,
     output: Output = None,
     force: Force = False,
@@ -130,7 +151,7 @@ def quantize(
         **{"output": output, "is_forced": force, "exports": (export.value,) if export else ()},
         **{"num_calibration": calib, "backend": backend.value, "observer": observer.value, "seed": seed},
         **{"is_per_channel": not per_tensor, "use_bias_correction": not no_bias_correction, "max_drop": max_drop},
-        **{"keep_float": tuple(keep_float or ()), "epochs": epochs, "lr": lr},
+        **{"keep_float": tuple(keep_float or ()), "epochs": epochs, "lr": lr, "reduce": reduce.value},
         **{"split": split.value if split else None, "seconds": None if no_latency else seconds},
     }
     _run(model, data, weights, asked, as_json=as_json)

@@ -14,7 +14,7 @@ from dlkit.quantize.backends import pick_backend, pick_reduce
 from dlkit.quantize.calibration_data import ModelData
 from dlkit.quantize.dynamic import quantize_dynamic
 from dlkit.quantize.keeping import match_modules
-from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.recipe import Backend, Recipe, Reduce
 from dlkit.quantize.request import Request
 from dlkit.quantize.static import quantize_static
 
@@ -58,8 +58,13 @@ def plan_recipe(network: nn.Module, request: Request) -> Recipe:
         observer=request.observer,
         is_per_channel=request.is_per_channel,
         keep_float=match_modules(network, request.keep_float),
-        reduce=request.reduce or pick_reduce(backend),
+        reduce=_pick_reduce(request.reduce, backend),
     )
+
+
+def _pick_reduce(asked: str, backend: Backend) -> Reduce:
+    known: dict[str, Reduce] = {"weights": "weights", "activations": "activations", "none": "none"}
+    return known.get(asked) or pick_reduce(backend)
 
 
 def make_int8(task: Task, recipe: Recipe) -> Made:

@@ -8,7 +8,7 @@ from dlkit.core.data.contract import SplitName
 from dlkit.core.modelfile import ModelFile
 from dlkit.core.rewrites import is_quantized
 from dlkit.errors import OutputError, UsageError
-from dlkit.quantize.recipe import Mode, Observer, Reduce
+from dlkit.quantize.recipe import Mode, Observer
 
 DEFAULT_CALIBRATION = 512
 
@@ -29,17 +29,17 @@ class Request:
     backend: str = "auto"
     observer: Observer = "histogram"
     is_per_channel: bool = True
-    reduce: Reduce | None = None
+    reduce: str = "auto"
     use_bias_correction: bool = True
     keep_float: tuple[str, ...] = ()
     max_drop: float | None = None
     rank_layers: bool = False
     writes_model: bool = True
-    epochs: int | None = None
+    epochs: float | None = None
     lr: float | None = None
     exports: tuple[str, ...] = ()
     split: SplitName | None = None
-    seconds: float | None = 1.0
+    seconds: float | None = 3.0
     is_forced: bool = False
     seed: int = 0
 
