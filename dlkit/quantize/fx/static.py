@@ -10,6 +10,7 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qa
 from torch.fx import GraphModule
 
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
+from dlkit.quantize.fx.fake_quant import settle_ranges
 from dlkit.quantize.fx.graph_edits import (
     LEFT_IN_FLOAT,
     keep_residuals_float,
@@ -85,6 +86,9 @@ def is_below(name: str, kept: tuple[str, ...]) -> bool:
 def convert(prepared: GraphModule, recipe: Recipe) -> GraphModule:
     """The int8 network of one that was calibrated or trained, on the CPU; `prepared` is left as it was."""
     with quantized_engine(recipe.backend), no_deprecations():
-        converted = convert_fx(copy.deepcopy(prepared).cpu().eval())
+        copied = copy.deepcopy(prepared).cpu().eval()
+        if recipe.mode == "qat":
+            settle_ranges(copied)
+        converted = convert_fx(copied)
     converted.meta[_FACTS] = graph_facts(prepared)
     return converted
