@@ -18,6 +18,7 @@ from dlkit.quantize.fx.kinds import is_int8
 from dlkit.quantize.fx.qconfigs import ACTIVATION_OBSERVERS, qconfig_mapping
 from dlkit.quantize.fx.range_observer import RangeObserver
 from dlkit.quantize.fx.static import GraphFacts, convert, graph_facts, is_below, prepare
+from dlkit.quantize.fx.tracing import trace
 
 __all__ = [
     "ACTIVATION_OBSERVERS",
@@ -38,4 +39,5 @@ __all__ = [
     "switch_observers",
     "switch_rounding",
     "take_ranges",
+    "trace",
 ]
