@@ -16,7 +16,7 @@ from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 
 from dlkit.errors import UsageError
-from dlkit.quantize.fx import FUSED_INT8, INT8
+from dlkit.quantize.fx.int8_layers import FUSED_INT8, INT8
 from dlkit.quantize.qdq_layers import AsFloat, Grid, QdqConv, QdqLinear, Requantize
 
 CONVOLUTIONS = (INT8.Conv1d, INT8.Conv2d, INT8.Conv3d)
@@ -57,6 +57,7 @@ FUNCTIONS: dict[Any, tuple[Callable[..., Any], int]] = {
     OPS.leaky_relu: (F.leaky_relu, 2),
     OPS.elu: (F.elu, 1),
 }
+GRID_OPTIONS = ("scale", "zero_point", "output_scale", "output_zero_point")
 RELU_FUNCTIONS = (OPS.add_relu, OPS.mul_relu, OPS.linear_relu)
 LINEAR_FUNCTIONS = (OPS.linear, OPS.linear_relu)
 
@@ -170,8 +171,9 @@ class _Writer:
             return self._linear_function(node), has_relu
         if node.target in FUNCTIONS:
             function, count = FUNCTIONS[node.target]
-            arguments = map_arg(node.args[:count], self._value)
-            return self.graph.call_function(function, tuple(arguments)), has_relu  # type: ignore[arg-type]
+            arguments = tuple(map_arg(argument, self._value) for argument in node.args[:count])
+            options = {key: map_arg(value, self._value) for key, value in node.kwargs.items() if key not in GRID_OPTIONS}
+            return self.graph.call_function(function, arguments, options), has_relu
         if isinstance(node.target, torch._ops.OpOverloadPacket) and str(node.target).startswith("quantized."):
             raise _no_counterpart(node, str(node.target))
         return self.graph.node_copy(node, self._value), False
