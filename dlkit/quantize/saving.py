@@ -38,7 +38,7 @@ def save_quantized(
     """
     made = replace(
         spec,
-        transforms=(*spec.transforms, rewrite_entry(recipe, example)),
+        transforms=(*spec.transforms, rewrite_entry(recipe, network, example)),
         provenance={**spec.provenance, "quantize": {"torch": str(torch.__version__), **(provenance or {})}},
     )
     with quantized_engine(recipe.backend), no_deprecations():
@@ -71,7 +71,9 @@ def check_reload(path: Path, network: nn.Module, example: Tensor, *, recipe: Rec
         raise DlkitError(f"{path}: {problem}. The file was removed")
 
 
-def _problem(done: "subprocess.CompletedProcess[str]", network: nn.Module, example: Tensor, outputs: Path) -> str | None:
+def _problem(
+    done: "subprocess.CompletedProcess[str]", network: nn.Module, example: Tensor, outputs: Path
+) -> str | None:
     if done.returncode:
         return f"the saved network cannot be loaded again: {done.stderr.strip()[-500:]}"
     with torch.no_grad():

@@ -43,14 +43,15 @@ class AttentionCore(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """The heads' outputs side by side."""
-        heads = [self._split(tensor) for tensor in (query, key, value)]
-        out = F.scaled_dot_product_attention(*heads, dropout_p=self.dropout if self.training else 0.0)
+        query, key, value = self._split(query), self._split(key), self._split(value)
+        dropout = self.dropout if self.training else 0.0
+        out = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         out = out.transpose(1, 2).flatten(2)
         return out if self.batch_first else out.transpose(0, 1)
 
     def _split(self, tensor: Tensor) -> Tensor:
         tensor = tensor if self.batch_first else tensor.transpose(0, 1)
-        return tensor.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        return tensor.reshape(*tensor.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
 LEFT_IN_FLOAT = (FloatOperation, AttentionCore)
@@ -186,10 +187,9 @@ def _before_norms(traced: GraphModule) -> list[Node]:
         node = pending.pop()
         if node in found or node.op in ("placeholder", "get_attr") or _has_weights(traced, node):
             continue
-        if node.target is getattr:  # a shape
-            continue
         found.add(node)
-        pending.extend(node.all_input_nodes)
+        # what else goes into a reshape or a pooling is sizes
+        pending.extend(node.all_input_nodes if node.target in _ARITHMETIC else node.all_input_nodes[:1])
     return [node for node in traced.graph.nodes if node in found]
 
 

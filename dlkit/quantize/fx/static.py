@@ -1,6 +1,8 @@
 """Preparing and converting by torch.fx: static quantization and quantization-aware training."""
 
 import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
@@ -18,6 +20,28 @@ from dlkit.quantize.fx.qconfigs import qconfig_mapping
 from dlkit.quantize.fx.tracing import trace
 from dlkit.quantize.recipe import Recipe
 
+_FACTS = "dlkit_facts"
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """What was known of a float network's graph before it was changed, by names of modules.
+
+    `called` are leaf modules that run; `read` those whose parameters are used without calling them; `shared` maps modules that
+    are called more than once to those that stand for the later calls; `attention` was taken apart.
+    """
+
+    called: frozenset[str]
+    read: frozenset[str]
+    shared: Mapping[str, list[str]]
+    attention: tuple[str, ...]
+
+
+def graph_facts(network: GraphModule) -> GraphFacts:
+    """The facts of a prepared or converted network of ours."""
+    facts: GraphFacts = network.meta[_FACTS]
+    return facts
+
 
 def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     """A copy of a float network, fused and with observers (static) or fake quantization (qat) put in.
@@ -30,17 +54,22 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     if recipe.mode == "static":
         network = network.cpu()
     traced = trace(network, recipe.keep_float)
-    added = separate_shared_modules(traced)
-    split_attention(traced)
-    also_float = [*keep_residuals_float(traced), *_calls_of(recipe.keep_float, added)]
+    called = frozenset(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
+    read = frozenset(str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr")
+    shared = separate_shared_modules(traced)
+    facts = GraphFacts(called, read, shared, tuple(split_attention(traced)))
+    also_float = [*keep_residuals_float(traced), *_calls_of(recipe.keep_float, shared)]
     custom = PrepareCustomConfig()
     custom.set_non_traceable_module_names([name for name in recipe.keep_float if name])
     custom.set_non_traceable_module_classes(list(LEFT_IN_FLOAT))
     with quantized_engine(recipe.backend), no_deprecations():
         mapping = qconfig_mapping(recipe, also_float)
         if recipe.mode == "qat":
-            return prepare_qat_fx(traced.train(), mapping, (example,), custom)
-        return prepare_fx(traced.eval(), mapping, (example,), custom)
+            prepared = prepare_qat_fx(traced.train(), mapping, (example,), custom)
+        else:
+            prepared = prepare_fx(traced.eval(), mapping, (example,), custom)
+    prepared.meta[_FACTS] = facts
+    return prepared
 
 
 def _calls_of(names: tuple[str, ...], added: dict[str, list[str]]) -> list[str]:
@@ -56,4 +85,6 @@ def is_below(name: str, kept: tuple[str, ...]) -> bool:
 def convert(prepared: GraphModule, recipe: Recipe) -> GraphModule:
     """The int8 network of one that was calibrated or trained, on the CPU; `prepared` is left as it was."""
     with quantized_engine(recipe.backend), no_deprecations():
-        return convert_fx(copy.deepcopy(prepared).cpu().eval())
+        converted = convert_fx(copy.deepcopy(prepared).cpu().eval())
+    converted.meta[_FACTS] = graph_facts(prepared)
+    return converted
