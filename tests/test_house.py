@@ -54,7 +54,8 @@ def test_imports_point_down(path):
             assert parts[1] in LAYERS[layer] | BOTTOM | {layer}, f"{path} imports {module}"
 
 
-COMMANDS = {"train", "eval", "predict", "listing", "doctor", "config", "lr_plot", "lr_find", "shapecalc", "convert"}
+COMMANDS = {"train", "eval", "predict", "listing", "doctor", "config", "lr_plot", "lr_find", "shapecalc", "convert",
+            "export"}  # fmt: skip
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=str)

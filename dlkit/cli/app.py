@@ -13,6 +13,7 @@ from dlkit.cli import config, listing, lr_find, lr_plot, shapecalc
 from dlkit.cli.convert import convert
 from dlkit.cli.doctor import doctor
 from dlkit.cli.eval import evaluate
+from dlkit.cli.export import export
 from dlkit.cli.predict import predict
 from dlkit.cli.train import train
 from dlkit.errors import ConfigError, DlkitError, Interrupted, OutOfResource
@@ -56,6 +57,7 @@ app.command("train", no_args_is_help=True)(train)
 app.command("eval", no_args_is_help=True)(evaluate)
 app.command("predict", no_args_is_help=True)(predict)
 app.command("convert", no_args_is_help=True)(convert)
+app.command("export", no_args_is_help=True)(export)
 app.command("list")(listing.list_names)
 app.command("lr-plot", context_settings=lr_plot.CONTEXT_SETTINGS, epilog=lr_plot.EPILOG, no_args_is_help=True)(
     lr_plot.lr_plot

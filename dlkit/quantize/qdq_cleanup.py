@@ -17,6 +17,8 @@ def clean_qdq(model: ModelProto) -> None:
         elif node.op_type == "ReduceMean":
             _name_global_pooling(index, node)
     index.drop_unused()
+    # shapes in between are no part of what runs, and small networks have more of them than of weights
+    del model.graph.value_info[:]
 
 
 def _stay_on_grid(index: "_Index", quantize: NodeProto) -> None:
@@ -41,7 +43,9 @@ def _stay_on_grid(index: "_Index", quantize: NodeProto) -> None:
     if (low, high) == (lowest, highest):
         index.replace_uses(target, source)
         return
-    limits = [index.add_constant(f"{target}_{name}", np.array(value, dtype)) for name, value in (("min", low), ("max", high))]
+    limits = [
+        index.add_constant(f"{target}_{name}", np.array(value, dtype)) for name, value in (("min", low), ("max", high))
+    ]
     quantize.CopyFrom(helper.make_node("Clip", [source, *limits], [target], name=quantize.name))
 
 

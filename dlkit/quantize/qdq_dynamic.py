@@ -62,10 +62,14 @@ class DynamicLstm(nn.Module):
             for kind in ("ih", "hh"):
                 parts = [weight_parts(weights[f"weight_{kind}_l{number}{suffix}"])[:3] for suffix in self.suffixes]
                 integers, scales, zero_points = (list(values) for values in zip(*parts, strict=True))
-                self.register_buffer(f"{kind}{number}", torch.stack([_in_order(one).t() for one in integers]).contiguous())
+                self.register_buffer(
+                    f"{kind}{number}", torch.stack([_in_order(one).t() for one in integers]).contiguous()
+                )
                 self.register_buffer(f"{kind}{number}_scale", torch.stack([_in_order(one) for one in scales]))
                 self.register_buffer(f"{kind}{number}_zero_point", torch.stack([_in_order(one) for one in zero_points]))
-            pairs = [(biases[f"bias_ih_l{number}{suffix}"], biases[f"bias_hh_l{number}{suffix}"]) for suffix in self.suffixes]
+            pairs = [
+                (biases[f"bias_ih_l{number}{suffix}"], biases[f"bias_hh_l{number}{suffix}"]) for suffix in self.suffixes
+            ]
             both = [torch.cat([_in_order(one.detach()) for one in pair]) for pair in pairs]
             self.register_buffer(f"bias{number}", torch.stack(both))
 

@@ -16,6 +16,7 @@ from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 
 from dlkit.errors import UsageError
+from dlkit.quantize.fx import is_int8
 from dlkit.quantize.fx.int8_layers import FUSED_INT8, INT8
 from dlkit.quantize.qdq_layers import AsFloat, Grid, QdqConv, QdqLinear, Requantize
 
@@ -137,11 +138,11 @@ class _Writer:
 
     def _layer(self, node: Node, layer: nn.Module) -> tuple[Node, bool]:
         """What stands for a layer, and whether a ReLU is fused into it."""
+        if isinstance(layer, INT8.Dropout):
+            return self._value(node.all_input_nodes[0]), False
         inputs = [map_arg(argument, self._value) for argument in node.args]
         has_relu = isinstance(layer, FUSED_RELU)
-        if isinstance(layer, INT8.Dropout):
-            return inputs[0], False
-        if _is_int8(layer):
+        if is_int8(layer):
             layer = self._float_layer(node, layer)
         options = {key: map_arg(value, self._value) for key, value in node.kwargs.items()}
         return self._module(node.name, layer, *inputs, **options), has_relu
@@ -172,7 +173,9 @@ class _Writer:
         if node.target in FUNCTIONS:
             function, count = FUNCTIONS[node.target]
             arguments = tuple(map_arg(argument, self._value) for argument in node.args[:count])
-            options = {key: map_arg(value, self._value) for key, value in node.kwargs.items() if key not in GRID_OPTIONS}
+            options = {
+                key: map_arg(value, self._value) for key, value in node.kwargs.items() if key not in GRID_OPTIONS
+            }
             return self.graph.call_function(function, arguments, options), has_relu
         if isinstance(node.target, torch._ops.OpOverloadPacket) and str(node.target).startswith("quantized."):
             raise _no_counterpart(node, str(node.target))
@@ -187,10 +190,6 @@ class _Writer:
 
 def _attribute(module: nn.Module, name: str) -> Any:
     return operator.attrgetter(name)(module)
-
-
-def _is_int8(layer: nn.Module) -> bool:
-    return type(layer).__module__.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized"))
 
 
 def _no_counterpart(node: Node, what: str) -> UsageError:

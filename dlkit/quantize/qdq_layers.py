@@ -34,9 +34,14 @@ class Grid:
 
 def dequantize(integers: Tensor, scale: Tensor, zero_point: Tensor, axis: int | None = None) -> Tensor:
     """DequantizeLinear, per tensor or with one scale for each index of an axis."""
-    attributes = {} if axis is None else {"axis": axis}
     inputs = (integers, scale, zero_point)
-    return symbolic("DequantizeLinear", inputs, attributes, dtype=torch.float32, shape=integers.shape)
+    return symbolic(
+        "DequantizeLinear",
+        inputs,
+        {} if axis is None else {"axis": axis},
+        dtype=torch.float32,
+        shape=integers.shape,
+    )
 
 
 class Requantize(nn.Module):
@@ -162,7 +167,8 @@ class QdqLinear(nn.Module):
         if x.ndim == 2:
             return F.linear(x, weight, bias)
         rows = self.rows(x.reshape(-1, x.shape[-1]))
-        return self.sums(F.linear(rows, weight, bias)).reshape(*x.shape[:-1], len(weight))
+        sums: Tensor = self.sums(F.linear(rows, weight, bias))
+        return sums.reshape(*x.shape[:-1], len(weight))
 
 
 class AsFloat(nn.Module):
@@ -174,5 +180,5 @@ class AsFloat(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """What the float layer gives."""
-        result: Tensor = self.float_class.forward(self.layer, x)  # type: ignore[attr-defined]
+        result: Tensor = self.float_class.forward(self.layer, x)
         return result

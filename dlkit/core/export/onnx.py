@@ -3,21 +3,17 @@
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from dlkit.core.export.metadata import file_metadata, find_spec_of
+from dlkit.core.export.parity import Parity, require_parity
+from dlkit.core.export.tracing import random_inputs
 from dlkit.core.files import write_bytes
 from dlkit.core.modelfile import ModelSpec
 from dlkit.errors import UsageError
 
-if TYPE_CHECKING:
-    from dlkit.core.export.onnx_parity import OnnxParity
-
 NEEDED = ("onnx", "onnxscript", "onnxruntime")  # the extra `onnx`; torch's exporter needs the first two
-CHECKED_SAMPLES = 3  # not the 2 that are traced, so that a batch size burnt into the graph shows
 INT8_EXPORTER = "dlkit.quantize.onnx_qdq"  # resolved late, as core imports no task
 INT8_LAYERS = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
 
@@ -29,7 +25,7 @@ def export_onnx(
     *,
     inputs: Tensor | None = None,
     spec: ModelSpec | None = None,
-) -> "OnnxParity":
+) -> Parity:
     """Write a network, float or int8, as an ONNX file with `input` (N, ...) and `logits`, N free, and say how near it is.
 
     `example` is one batch of normalized inputs; `inputs`, by default random ones, are what the file is checked on in ONNX
@@ -39,7 +35,7 @@ def export_onnx(
     """
     require_onnx()
     write = import_module(INT8_EXPORTER).export_onnx if has_int8_layers(network) else export_float_onnx
-    parity: OnnxParity = write(network, path, example, inputs=inputs, spec=spec)
+    parity: Parity = write(network, path, example, inputs=inputs, spec=spec)
     return parity
 
 
@@ -50,21 +46,16 @@ def export_float_onnx(
     *,
     inputs: Tensor | None = None,
     spec: ModelSpec | None = None,
-) -> "OnnxParity":
+) -> Parity:
     """`export_onnx` of a float network."""
     require_onnx()
     from dlkit.core.export.onnx_graph import build_onnx, finish_onnx
-    from dlkit.core.export.onnx_parity import check_onnx, require_float_parity
+    from dlkit.core.export.onnx_parity import check_onnx
 
     model = finish_onnx(build_onnx(network, example), file_metadata(spec or find_spec_of(network)))
-    parity = require_float_parity(check_onnx(model, network, random_inputs(example) if inputs is None else inputs))
+    parity = require_parity(check_onnx(model, network, random_inputs(example) if inputs is None else inputs))
     write_bytes(path, model)
     return parity
-
-
-def random_inputs(example: Tensor) -> Tensor:
-    """Normal numbers, always the same, in a batch of another size than any that a graph is traced with."""
-    return torch.randn(CHECKED_SAMPLES, *example.shape[1:], generator=torch.Generator().manual_seed(0))
 
 
 def require_onnx() -> None:

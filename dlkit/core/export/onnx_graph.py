@@ -1,21 +1,16 @@
 """From a network to an ONNX graph: torch's exporter, called once and kept quiet, with the batch as a free axis."""
 
 import ast
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from onnx import ModelProto, NodeProto, checker
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
 
+from dlkit.core.export.tracing import BATCH, export_program, quiet_exporter, reason
 from dlkit.errors import OutOfResource, UsageError
 
-INPUT, OUTPUT, BATCH = "input", "logits", "batch"
-LOUD_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+INPUT, OUTPUT = "input", "logits"
 MOST_BYTES = 2**31 - 1  # what one protobuf message can hold
 
 
@@ -24,51 +19,18 @@ def build_onnx(network: nn.Module, example: Tensor) -> ModelProto:
 
     Raises UsageError, with torch's own reason, for a network that cannot be exported with a free batch axis.
     """
-    with quiet_exporter():
-        program = export_program(network, example)
-        try:
+    program = export_program(network, example)
+    try:
+        with quiet_exporter():
             exported = torch.onnx.export(
                 program, input_names=[INPUT], output_names=[OUTPUT], dynamo=True, verbose=False, external_data=False
             )
-        except Exception as error:  # the exporter wraps what it meets in errors of many kinds
-            raise UsageError(f"this network cannot be written as ONNX: {_reason(error)}") from error
+    except Exception as error:  # the exporter wraps what it meets in errors of many kinds
+        raise UsageError(f"this network cannot be written as ONNX: {reason(error)}") from error
     assert exported is not None
     model: ModelProto = exported.model_proto
     tidy(model)
     return model
-
-
-def export_program(network: nn.Module, example: Tensor) -> ExportedProgram:
-    """`torch.export` of a network in evaluation mode. Raises UsageError for one that torch cannot capture."""
-    # torch.export takes sizes of 0 and 1 as fixed, so that a free axis must be shown with at least 2
-    two = torch.cat([example[:1], example[:1]])
-    try:
-        return torch.export.export(network.eval(), (two,), dynamic_shapes=({0: Dim(BATCH)},), strict=False)
-    except Exception as error:  # tracing runs the network's own code
-        raise UsageError(f"torch.export cannot capture this network: {_reason(error)}") from error
-
-
-def _reason(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines[:3])[:400]}"
-
-
-@contextlib.contextmanager
-def quiet_exporter() -> Iterator[None]:
-    """Keep prints, log lines and warnings of the exporter from users, and put everything back afterwards."""
-    loggers = [logging.getLogger(name) for name in LOUD_LOGGERS]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 def tidy(model: ModelProto) -> None:
@@ -102,6 +64,8 @@ def finish_onnx(model: ModelProto, metadata: Mapping[str, str]) -> bytes:
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
     if model.ByteSize() > MOST_BYTES:
-        raise OutOfResource(f"{model.ByteSize() / 1e9:.1f} GB do not fit one ONNX file, which ends at 2 GB; quantize first")
+        raise OutOfResource(
+            f"{model.ByteSize() / 1e9:.1f} GB do not fit one ONNX file, which ends at 2 GB; quantize first"
+        )
     checker.check_model(model, full_check=True)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
