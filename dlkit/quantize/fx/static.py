@@ -9,9 +9,10 @@ from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qat_fx
 from torch.fx import GraphModule
 
-from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
+from dlkit.quantize.fx.engine import no_deprecations, quantized_engine, run_under_own_engine
 from dlkit.quantize.fx.graph_edits import (
     LEFT_IN_FLOAT,
+    drop_identities,
     keep_residuals_float,
     separate_shared_modules,
     split_attention,
@@ -56,6 +57,7 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     traced = trace(network, recipe.keep_float)
     called = frozenset(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
     read = frozenset(str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr")
+    drop_identities(traced)
     shared = separate_shared_modules(traced)
     facts = GraphFacts(called, read, shared, tuple(split_attention(traced)))
     also_float = [*keep_residuals_float(traced), *_calls_of(recipe.keep_float, shared)]
@@ -87,4 +89,5 @@ def convert(prepared: GraphModule, recipe: Recipe) -> GraphModule:
     with quantized_engine(recipe.backend), no_deprecations():
         converted = convert_fx(copy.deepcopy(prepared).cpu().eval())
     converted.meta[_FACTS] = graph_facts(prepared)
+    run_under_own_engine(converted, recipe.backend)
     return converted
