@@ -42,7 +42,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Made:
-    """An int8 network, the recipe that rebuilds it, and one batch of inputs that it takes.
+    """An int8 network, the recipe that rebuilds it, and a batch of inputs, real ones where there are any.
 
     `steps` say in words what was done; `kept` why modules are in float that the user did not name; `training` is what came of
     quantization-aware training.
@@ -50,11 +50,16 @@ class Made:
 
     network: nn.Module
     recipe: Recipe
-    example: Tensor
+    inputs: Tensor
     num_calibration: int = 0
     steps: tuple[str, ...] = ()
     kept: Mapping[str, str] = field(default_factory=dict)
     training: QatOutcome | None = None
+
+    @property
+    def example(self) -> Tensor:
+        """One sample as a batch."""
+        return self.inputs[:1]
 
     def facts(self) -> dict[str, Any]:
         """What the model file tells of how it was made."""
@@ -82,8 +87,8 @@ def _pick_reduce(asked: str, backend: Backend) -> Reduce:
 def make_int8(task: Task, recipe: Recipe) -> Made:
     """The int8 network; the task's own is left as it was. Raises UsageError for a network that cannot be followed."""
     if recipe.mode == "dynamic":
-        example = torch.randn(1, *task.file.spec.info.input_size, generator=torch.Generator().manual_seed(0))
-        return Made(quantize_dynamic(task.network, recipe), recipe, example)
+        inputs = torch.randn(8, *task.file.spec.info.input_size, generator=torch.Generator().manual_seed(0))
+        return Made(quantize_dynamic(task.network, recipe), recipe, inputs)
     if task.data is None:
         raise UsageError(f"{task.file.path} does not tell what it was trained on; name the data: --data CFG")
     batches = task.data.draw(task.request.num_calibration, task.request.seed)
@@ -93,12 +98,11 @@ def make_int8(task: Task, recipe: Recipe) -> Made:
 
 def make_static(task: Task, recipe: Recipe, batches: Sequence[Tensor]) -> Made:
     """Observe, convert, correct."""
-    example = batches[0][:1]
-    prepared = prepare(task.network, recipe, example)
+    prepared = prepare(task.network, recipe, batches[0][:1])
     calibrate(prepared, batches, task.report)
     converted = convert(prepared, recipe)
     steps = _correct(task, prepared, converted, batches, recipe) if task.request.use_bias_correction else ()
-    return Made(converted, recipe, example, sum(map(len, batches)), steps)
+    return Made(converted, recipe, batches[0], sum(map(len, batches)), steps)
 
 
 def _correct(
