@@ -1,5 +1,6 @@
 """From what a trace found to groups of units: a unit is one channel in all the places where it appears."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -13,17 +14,17 @@ Side = tuple[str, int]
 
 @dataclass
 class Unit:
-    """One class of channels: its places along every side, and for each demand of equal parts its part and how often."""
+    """One class of channels: its places along every side, and for each demand of equal parts how often it is in which part."""
 
     root: int
     places: dict[Side, list[int]] = field(default_factory=dict)
-    parts: dict[int, tuple[int, int]] = field(default_factory=dict)
+    parts: dict[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     refusal: str = ""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Units that stand in the same places, in order. Of each block of units the same share must be kept."""
+    """Units that stand in the same places, in order. Keeping the same share of every block keeps all demands of equal parts."""
 
     units: tuple[Unit, ...]
     sides: tuple[Side, ...]
@@ -58,10 +59,10 @@ class Assembly:
         bundles = [_bundle(units, order) for units in merged]
         return sorted(bundles, key=lambda bundle: (order[bundle.sides[0]], bundle.units[0].places[bundle.sides[0]]))
 
-    def approximations(self) -> dict[int, str]:
-        """Why removing a class is not the same as masking it, by root."""
+    def reasons(self, found: list[tuple[Tensor, str]]) -> dict[int, str]:
+        """The first reason given for each class, by root."""
         reasons: dict[int, str] = {}
-        for labels, reason in self._findings.approximate:
+        for labels, reason in found:
             for root in self._findings.classes.roots(labels).tolist():
                 reasons.setdefault(root, reason)
         return reasons
@@ -114,10 +115,7 @@ class Assembly:
         unit = self.units.get(root)
         if unit is None or (len(in_parts) == num_parts and len(set(in_parts.values())) == 1):
             return  # in every part alike
-        if len(in_parts) > 1:
-            self._refuse([root], "stands unevenly in parts that must stay equal")
-        part, count = next(iter(in_parts.items()))
-        unit.parts[index] = (part, count)
+        unit.parts[index] = tuple(sorted(in_parts.items()))
 
     def _merge(self, bundles: list[list[Unit]]) -> list[list[Unit]]:
         """Put those together that share a demand of equal parts."""
@@ -140,4 +138,7 @@ def _bundle(units: list[Unit], order: dict[Side, int]) -> Bundle:
     blocks: dict[tuple[object, ...], list[int]] = {}
     for number, unit in enumerate(units):
         blocks.setdefault(tuple(sorted(unit.parts.items())), []).append(number)
-    return Bundle(tuple(units), tuple(sides), tuple(map(tuple, blocks.values())), units[0].refusal)
+    refusal = units[0].refusal
+    if not refusal and math.gcd(*map(len, blocks.values())) == 1 and len(blocks) > 1:
+        refusal = "the code cuts its channels into equal parts, which no smaller number allows"
+    return Bundle(tuple(units), tuple(sides), tuple(map(tuple, blocks.values())), refusal)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from dlkit.prune.coupling.classes import FREE, compact
+from dlkit.prune.coupling.classes import FREE, compact, without_repeats
 from dlkit.prune.coupling.tracer import Tracer
 
 # torch does not tag these
@@ -33,16 +33,26 @@ def follow_pointwise(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any,
     """Join the channels of all operands, place by place."""
     result = out[0] if isinstance(out, list | tuple) else out
     operands = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
-    merged = torch.full((1,) * result.dim(), FREE).expand(result.shape)
-    for tensor in operands:
-        labels = tracer.labels(tensor)
-        tracer.classes.join(merged, labels)
-        if bool((merged == FREE).any()):
-            merged = compact(torch.where(merged == FREE, labels, merged))
+    merged = _merged_labels(tracer, operands, result)
     known = [tracer.channels(tensor) for tensor in operands]
     vanishes = any(part.vanishes for part in known) and _gives_zero(tracer, op, args, kwargs)
     why = next((part.why for part in known if part.why), name)
     tracer.put(result, merged, vanishes=vanishes, why="" if vanishes else why)
+
+
+def _merged_labels(tracer: Tracer, operands: list[Tensor], result: Tensor) -> Tensor:
+    """Labels of the result, after joining. A parameter of several dimensions has channels only beside something that has."""
+    tables = [tensor for tensor in operands if tracer.is_table(tensor)]
+    merged = torch.full((1,) * result.dim(), FREE).expand(result.shape)
+    for tensor in [tensor for tensor in operands if not any(tensor is table for table in tables)] + tables:
+        if tracer.is_table(tensor) and not bool((without_repeats(merged) >= 0).any()):
+            tracer.fix_tensor(tensor, "has no channels along which to cut")
+            continue
+        labels = tracer.labels(tensor)
+        tracer.classes.join(merged, labels)
+        if bool((without_repeats(merged) == FREE).any()):
+            merged = compact(torch.where(merged == FREE, labels, merged))
+    return merged
 
 
 def _gives_zero(tracer: Tracer, op: Any, args: Any, kwargs: Any) -> bool:

@@ -118,19 +118,23 @@ def _follow_inner(tracer: Tracer, left: Tensor, right: Tensor, out: Tensor) -> N
         tracer.classes.join(first, first.narrow(-2, 0, 1))
         tracer.classes.join(second, second.narrow(-1, 0, 1))
         if not (tracer.channels(left).vanishes or tracer.channels(right).vanishes):
-            tracer.approximate(first, "a sum over channels that are not 0 when masked")
+            tracer.mix(first, "a sum over channels that are not 0 when masked")
         return
-    rows, columns = first.narrow(-1, 0, 1), second.narrow(-2, 0, 1)
-    if rank - 2 in across_first and rank - 1 in across_second:
+    has_rows, has_columns = rank - 2 in across_first, rank - 1 in across_second
+    if has_rows and has_columns:
         for tensor in (left, right):
             tracer.fix_tensor(tensor, "an outer product of channels")
         return
-    tracer.classes.join(rows.narrow(-2, 0, 1), columns.narrow(-1, 0, 1))
-    chosen, known = (rows, left) if (rank - 2 in across_first or rank - 1 not in across_second) else (columns, right)
-    if not across_first and across_second:
-        chosen, known = columns, right
+    labels, known = (
+        (first.narrow(-1, 0, 1), left) if has_rows or not across_second else (second.narrow(-2, 0, 1), right)
+    )
+    if across_first and across_second:
+        if has_rows or has_columns:  # one has channels where the other has heads
+            tracer.fix(second if has_rows else first, "heads beside channels")
+        else:
+            tracer.classes.join(first[..., :1, :1], second[..., :1, :1])
     channels = tracer.channels(known)
-    tracer.put(out, chosen, vanishes=channels.vanishes, why=channels.why)
+    tracer.put(out, labels, vanishes=channels.vanishes, why=channels.why)
 
 
 def follow_attention(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -140,7 +144,7 @@ def follow_attention(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any,
         tracer.classes.join(labels, labels.narrow(2, 0, 1))
     tracer.classes.join(query.narrow(2, 0, 1), key.narrow(2, 0, 1))
     if 3 in varying_dims(query) and kwargs.get("scale") is None:
-        tracer.approximate(query, "the scale of attention follows its width")
+        tracer.mix(query, "the scale of attention follows its width")
     if 1 in varying_dims(query) or 1 in varying_dims(value):
         tracer.classes.join(query[:, :, :1, :1], value[:, :, :1, :1])
     known = tracer.channels(args[2])
@@ -172,7 +176,7 @@ def report_lost_zeros(tracer: Tracer, x: Tensor, inputs: Tensor) -> None:
     """Channels that are not 0 when masked leave something in the layer that reads them."""
     known = tracer.channels(x)
     if not known.vanishes and bool((inputs != FREE).any()):
-        tracer.approximate(inputs, f"{known.why or 'an operator'} of 0 is not 0")
+        tracer.leave_over(inputs, f"{known.why or 'an operator'} of 0 is not 0")
 
 
 def add_bias(tracer: Tracer, bias: Tensor | None, made: Tensor) -> bool:

@@ -69,7 +69,7 @@ def follow_group_norm(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any
     if num_groups > 1:
         tracer.part(inputs.reshape(num_groups, -1))
     if num_groups < len(inputs):
-        tracer.approximate(inputs, "group norm's statistics go over channels")
+        tracer.mix(inputs, "group norm's statistics go over channels")
     vanishes = weight is not None
     why = "" if vanishes else "group norm without weight and bias"
     tracer.put(out[0], inputs.reshape(1, -1, *[1] * (x.dim() - 2)), vanishes=vanishes, why=why)
@@ -88,7 +88,7 @@ def follow_layer_norm(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any
     for tensor in stored:
         tracer.classes.join(tracer.labels(tensor), one.reshape(tuple(shape)))
         tracer.fix(tracer.labels(tensor)[one.reshape(tuple(shape)) == FREE], "norms values that no layer computes")
-    tracer.approximate(labels, "layer norm's statistics go over channels")
+    tracer.mix(labels, "layer norm's statistics go over channels")
     vanishes = args[2] is not None
     tracer.put(out[0], labels, vanishes=vanishes, why="" if vanishes else "layer norm without weight")
 
@@ -135,7 +135,7 @@ def follow_reduction(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any,
     results = [tensor for tensor in (out if isinstance(out, tuple) else [out]) if isinstance(tensor, Tensor)]
     if any(dim in dims for dim in varying_dims(labels)):
         if name not in _SUMS or not known.vanishes:
-            tracer.approximate(labels, f"{name} over channels")
+            tracer.mix(labels, f"{name} over channels")
         return
     for dim in sorted(dims, reverse=True):
         labels = labels.narrow(dim, 0, 1) if named.get("keepdim") else labels.select(dim, 0)
@@ -147,7 +147,7 @@ def follow_softmax(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, o
     """Softmax along a dimension; over channels it depends on all of them."""
     labels = tracer.labels(args[0])
     if args[1] % labels.dim() in varying_dims(labels):
-        tracer.approximate(labels, "softmax over channels")
+        tracer.mix(labels, "softmax over channels")
     tracer.put(out, labels, vanishes=False, why="softmax")
 
 

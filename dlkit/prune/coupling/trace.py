@@ -22,7 +22,7 @@ def trace(network: nn.Module, example: Tensor) -> Findings:
 
     Raises whatever the network raises for this input.
     """
-    with _evaluating(network), torch.no_grad():
+    with evaluating(network), torch.no_grad():
         tracer = Tracer(network, follow)
         example = example.detach().clone()
         if example.is_floating_point():
@@ -42,7 +42,7 @@ def output_tensors(output: Any) -> list[Tensor]:
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
+def evaluating(network: nn.Module) -> Iterator[None]:
     """Evaluation mode without the fused attention kernel, which hides its parts."""
     modes = {module: module.training for module in network.modules()}
     fast_path = torch.backends.mha.get_fastpath_enabled()

@@ -23,9 +23,13 @@ Follow = Callable[["Tracer", Any, Any, Any, Any], None]
 class Findings:
     """What a trace found. A side is (name of a tensor, its dimension); labels are nodes of `classes`.
 
-    `sides` are the dimensions that take part, `makers` those whose weights compute new channels, `readers` those
-    that take them up, `element_nodes` parameters used number by number, `parted` rows of nodes of which every row must keep as many, `grouped_inputs` the input
-    channels of a grouped convolution's weight, which its second dimension does not list.
+    - `sides` take part; of those `makers` compute new channels and `readers` take channels up
+    - `element_nodes` are of parameters used number by number
+    - `fixed` channels stay, with the reason
+    - `left_over` channels are read as something else than 0 when the weights that make them are 0
+    - `mixed` channels are ones on which other channels depend
+    - `parted` are rows of nodes of which every row must keep as many
+    - `grouped_inputs` are the inputs of a grouped convolution, which its weight's dimension 1 does not list
     """
 
     classes: Classes = field(default_factory=Classes)
@@ -35,7 +39,8 @@ class Findings:
     makers: dict[tuple[str, int], None] = field(default_factory=dict)
     readers: dict[tuple[str, int], None] = field(default_factory=dict)
     fixed: list[tuple[Tensor, str]] = field(default_factory=list)
-    approximate: list[tuple[Tensor, str]] = field(default_factory=list)
+    left_over: list[tuple[Tensor, str]] = field(default_factory=list)
+    mixed: list[tuple[Tensor, str]] = field(default_factory=list)
     parted: list[Tensor] = field(default_factory=list)
     grouped_inputs: dict[str, Tensor] = field(default_factory=dict)
 
@@ -98,6 +103,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return tracked
         return Channels(self._number_labels(tracked), vanishes=True)
 
+    def is_table(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a parameter or buffer that is longer than 1 along several dimensions, or a part of one."""
+        tracked = self.get(tensor)
+        return isinstance(tracked, Stored) and sum(size > 1 for size in self._shapes[tracked.name]) > 1
+
     def _number_labels(self, stored: Stored) -> Tensor:
         """Nodes of a parameter's single numbers; along the only dimension longer than 1 these are the dimension's own."""
         shape = self._shapes[stored.name]
@@ -106,9 +116,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.findings.sides[stored.name, long[0]] = None
             return self.findings.axis_nodes[stored.name, long[0]][compact(stored.index[long[0]])]
         if not long or prod(shape) > _MOST_NUMBERS:
-            return torch.full((1,) * stored.index[0].dim() if stored.index else (), FREE).expand(
-                stored.index[0].shape if stored.index else ()
-            )
+            size = stored.index[0].shape if stored.index else torch.Size()
+            return torch.full((1,) * len(size), FREE).expand(size)
         nodes = self.findings.element_nodes.get(stored.name)
         if nodes is None:
             nodes = (torch.arange(prod(shape)) + self.classes.add(prod(shape))).reshape(shape)
@@ -154,9 +163,13 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.fix(self.findings.axis_nodes[tracked.name, dim], reason)
             self.fix(self.findings.element_nodes.get(tracked.name), reason)
 
-    def approximate(self, labels: Tensor, reason: str) -> None:
-        """Removing these channels is not the same as setting their weights to 0."""
-        self.findings.approximate.append((nodes_in(labels), reason))
+    def mix(self, labels: Tensor, reason: str) -> None:
+        """Other channels depend on how many of these there are: no setting of weights to 0 is the same as removal."""
+        self.findings.mixed.append((nodes_in(labels), reason))
+
+    def leave_over(self, labels: Tensor, reason: str) -> None:
+        """These channels are read although their own weights are 0: removal leaves out what they still give."""
+        self.findings.left_over.append((nodes_in(labels), reason))
 
     def part(self, rows: Tensor) -> None:
         """Every row of these nodes, of shape (rows, nodes), must keep as many."""
