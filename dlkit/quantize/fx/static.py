@@ -11,6 +11,7 @@ from torch.fx import GraphModule
 
 from dlkit.quantize.clipping import clip_to_activations
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine, run_under_own_engine
+from dlkit.quantize.fx.fake_quant import settle_ranges
 from dlkit.quantize.fx.graph_edits import (
     LEFT_IN_FLOAT,
     drop_identities,
@@ -93,7 +94,10 @@ def convert(prepared: GraphModule, recipe: Recipe, *, is_observed: bool = True) 
     With `is_observed` false its scales are still to be loaded; then `drop_idle_clamps` comes after that.
     """
     with quantized_engine(recipe.backend), no_deprecations():
-        converted = convert_fx(copy.deepcopy(prepared).cpu().eval())
+        copied = copy.deepcopy(prepared).cpu().eval()
+        if recipe.mode == "qat":
+            settle_ranges(copied)
+        converted = convert_fx(copied)
     if is_observed:
         drop_idle_clamps(converted)
     converted.meta[_FACTS] = graph_facts(prepared)
