@@ -66,6 +66,7 @@ COMMANDS = {
     "shapecalc",
     "convert",
     "bench",
+    "export",
     "inspect",
     "quantize",
 }
