@@ -126,7 +126,7 @@ def _is_one_of(graph: GraphModule, node: Node, kinds: tuple[Any, ...]) -> bool:
 
 def _keeps_rows(node: Node) -> bool:
     """Whether a flatten keeps the samples apart, so that each channel becomes a run of features."""
-    return node.target is not torch.flatten or (len(node.args) == 2 and node.args[1] == 1 and not node.kwargs)
+    return node.target is not torch.flatten or (list(node.args[1:]) == [1] and not node.kwargs)
 
 
 def _is_self_attention(module: nn.Module | None, node: Node) -> bool:

@@ -11,6 +11,7 @@ from torch.fx import GraphModule
 
 from dlkit.quantize.clipping import clip_to_activations
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine, run_under_own_engine
+from dlkit.quantize.fx.fake_quant import settle_ranges
 from dlkit.quantize.fx.graph_edits import (
     LEFT_IN_FLOAT,
     drop_identities,
@@ -18,6 +19,7 @@ from dlkit.quantize.fx.graph_edits import (
     separate_shared_modules,
     split_attention,
 )
+from dlkit.quantize.fx.idle_clamps import drop_idle_clamps
 from dlkit.quantize.fx.qconfigs import qconfig_mapping
 from dlkit.quantize.fx.tracing import trace
 from dlkit.quantize.recipe import Recipe
@@ -71,8 +73,8 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
             prepared = prepare_qat_fx(traced.train(), mapping, (example,), custom)
         else:
             prepared = prepare_fx(traced.eval(), mapping, (example,), custom)
-    clip_to_activations(prepared)
     prepared.meta[_FACTS] = facts
+    clip_to_activations(prepared)
     return prepared
 
 
@@ -86,10 +88,18 @@ def is_below(name: str, kept: tuple[str, ...]) -> bool:
     return any(name == other or name.startswith(f"{other}.") or not other for other in kept)
 
 
-def convert(prepared: GraphModule, recipe: Recipe) -> GraphModule:
-    """The int8 network of one that was calibrated or trained, on the CPU; `prepared` is left as it was."""
+def convert(prepared: GraphModule, recipe: Recipe, *, is_observed: bool = True) -> GraphModule:
+    """The int8 network of one that was calibrated or trained, on the CPU; `prepared` is left as it was.
+
+    With `is_observed` false its scales are still to be loaded; then `drop_idle_clamps` comes after that.
+    """
     with quantized_engine(recipe.backend), no_deprecations():
-        converted = convert_fx(copy.deepcopy(prepared).cpu().eval())
+        copied = copy.deepcopy(prepared).cpu().eval()
+        if recipe.mode == "qat":
+            settle_ranges(copied)
+        converted = convert_fx(copied)
+    if is_observed:
+        drop_idle_clamps(converted)
     converted.meta[_FACTS] = graph_facts(prepared)
     run_under_own_engine(converted, recipe.backend)
     return converted
