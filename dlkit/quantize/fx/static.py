@@ -73,7 +73,6 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
             prepared = prepare_qat_fx(traced.train(), mapping, (example,), custom)
         else:
             prepared = prepare_fx(traced.eval(), mapping, (example,), custom)
-    clip_to_activations(prepared)
     prepared.meta[_FACTS] = facts
     return prepared
 
