@@ -1,0 +1,41 @@
+"""The seam to torch.ao, the only package that touches it: preparing, converting, quantizing dynamically, packed weights.
+
+torch.ao is deprecated but is the only torch-native path with int8 kernels for convolutions, LSTM and x86 and ARM alike
+(docs: "Quantization API reference"). What it leaves behind globally (engine, warnings) is put back here.
+"""
+
+from dlkit.quantize.fx.dynamic import swap_dynamic
+from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
+from dlkit.quantize.fx.fake_quant import (
+    freeze_norms,
+    steady_norms,
+    switch_observers,
+    switch_rounding,
+    take_ranges,
+)
+from dlkit.quantize.fx.idle_clamps import drop_idle_clamps
+from dlkit.quantize.fx.kinds import is_int8
+from dlkit.quantize.fx.qconfigs import ACTIVATION_OBSERVERS, qconfig_mapping
+from dlkit.quantize.fx.range_observer import RangeObserver
+from dlkit.quantize.fx.static import GraphFacts, convert, graph_facts, is_below, prepare
+
+__all__ = [
+    "ACTIVATION_OBSERVERS",
+    "GraphFacts",
+    "RangeObserver",
+    "convert",
+    "drop_idle_clamps",
+    "freeze_norms",
+    "graph_facts",
+    "is_below",
+    "is_int8",
+    "no_deprecations",
+    "prepare",
+    "qconfig_mapping",
+    "quantized_engine",
+    "steady_norms",
+    "swap_dynamic",
+    "switch_observers",
+    "switch_rounding",
+    "take_ranges",
+]
