@@ -121,7 +121,7 @@ def parse_input(text: str) -> tuple[int, ...]:
 
 def _show(result: "BenchResult") -> None:
     from dlkit.cli.console import show_lines, show_table
-    from dlkit.core.evaluation.comparison_text import SPEED_COLUMNS, int8_sentences, speed_rows
+    from dlkit.core.evaluation.comparison_text import SPEED_COLUMNS, SPEED_LEGEND, int8_sentences, speed_rows
 
     names = short_names([file.name for file in result.files])
     show_lines(_header(result))
@@ -135,6 +135,7 @@ def _show(result: "BenchResult") -> None:
         if file.is_int8
         for sentence in int8_sentences(result.speeds, file.name)
     ]
+    show_lines(["", SPEED_LEGEND])
     missing = [f"{names[one.model]} by {one.engine}: {one.reason}" for one in result.speeds.skipped]
     show_lines([*(["", "not measured:"] if missing else []), *(f"  {line}" for line in missing)])
     show_lines([*([""] if said else []), *said])
