@@ -6,7 +6,6 @@ torch.ao is deprecated but is the only torch-native path with int8 kernels for c
 
 from dlkit.quantize.fx.dynamic import swap_dynamic
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
-from dlkit.quantize.fx.idle_clamps import drop_idle_clamps
 from dlkit.quantize.fx.kinds import is_int8
 from dlkit.quantize.fx.qconfigs import ACTIVATION_OBSERVERS, qconfig_mapping
 from dlkit.quantize.fx.static import GraphFacts, convert, graph_facts, is_below, prepare
@@ -15,7 +14,6 @@ __all__ = [
     "ACTIVATION_OBSERVERS",
     "GraphFacts",
     "convert",
-    "drop_idle_clamps",
     "graph_facts",
     "is_below",
     "is_int8",

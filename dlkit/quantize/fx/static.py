@@ -16,7 +16,6 @@ from dlkit.quantize.fx.graph_edits import (
     separate_shared_modules,
     split_attention,
 )
-from dlkit.quantize.fx.idle_clamps import drop_idle_clamps
 from dlkit.quantize.fx.qconfigs import qconfig_mapping
 from dlkit.quantize.fx.tracing import trace
 from dlkit.quantize.recipe import Recipe
@@ -83,14 +82,9 @@ def is_below(name: str, kept: tuple[str, ...]) -> bool:
     return any(name == other or name.startswith(f"{other}.") or not other for other in kept)
 
 
-def convert(prepared: GraphModule, recipe: Recipe, *, is_observed: bool = True) -> GraphModule:
-    """The int8 network of one that was calibrated or trained, on the CPU; `prepared` is left as it was.
-
-    With `is_observed` false its scales are still to be loaded; then `drop_idle_clamps` comes after that.
-    """
+def convert(prepared: GraphModule, recipe: Recipe) -> GraphModule:
+    """The int8 network of one that was calibrated or trained, on the CPU; `prepared` is left as it was."""
     with quantized_engine(recipe.backend), no_deprecations():
         converted = convert_fx(copy.deepcopy(prepared).cpu().eval())
-    if is_observed:
-        drop_idle_clamps(converted)
     converted.meta[_FACTS] = graph_facts(prepared)
     return converted
