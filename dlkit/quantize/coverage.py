@@ -1,6 +1,5 @@
 """Which layers of a quantized network really are int8, and why the others are not."""
 
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -20,7 +19,16 @@ _NO_KERNEL = "torch has no int8 kernel for it"
 _REASONS: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
     ((nn.LayerNorm, nn.RMSNorm), "norms of a residual stream lose too much in 8 bits"),
     ((nn.RNNBase, nn.RNNCellBase), "recurrent layers are int8 only by --dynamic"),
+    (
+        (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+        "torch's int8 kernel for it is wrong but on qnnpack",
+    ),
     ((nn.MultiheadAttention,), "only self-attention without masks has an int8 form"),
+)
+# functions that compute nothing
+_MOVING = frozenset(
+    {"chunk", "contiguous", "expand", "flatten", "getattr", "getitem", "movedim", "permute", "reshape", "roll", "split"}
+    | {"squeeze", "stack", "swapaxes", "transpose", "unflatten", "unsqueeze", "view"}
 )
 
 
@@ -78,6 +86,10 @@ def _describe_dynamic(name: str, module: nn.Module, quantized: nn.Module, recipe
         return LayerStatus(name, kind, True)
     if type(module) in DYNAMIC_TYPES:
         return LayerStatus(name, kind, False, why_float(name, module, recipe) or _WEIGHT_READ)
+    if isinstance(module, nn.RNNBase | nn.Linear):
+        return LayerStatus(
+            name, kind, False, "torch has int8 forms of Linear, LSTM, GRU and cells only, not of this class"
+        )
     return LayerStatus(name, kind, False, "dynamic quantization covers linear and recurrent layers")
 
 
@@ -124,7 +136,7 @@ def _function_name(target: object) -> str:
 
 def _takes_dequantized(node: Node) -> bool:
     is_float = any(source.op == "call_method" and source.target == "dequantize" for source in node.all_input_nodes)
-    return is_float and node.target not in (getattr, operator.getitem)
+    return is_float and _function_name(node.target) not in _MOVING
 
 
 def int8_nodes(quantized: GraphModule) -> set[Node]:

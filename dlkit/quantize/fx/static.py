@@ -9,13 +9,17 @@ from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qat_fx
 from torch.fx import GraphModule
 
-from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
+from dlkit.quantize.fx.clamps import fold_clamps
+from dlkit.quantize.fx.engine import no_deprecations, quantized_engine, run_under_own_engine
 from dlkit.quantize.fx.graph_edits import (
     LEFT_IN_FLOAT,
+    drop_identities,
+    keep_call_float,
     keep_residuals_float,
     separate_shared_modules,
     split_attention,
 )
+from dlkit.quantize.fx.kernel_faults import faulty_calls, faulty_modules, straighten_clamps, write_out_padding
 from dlkit.quantize.fx.qconfigs import qconfig_mapping
 from dlkit.quantize.fx.tracing import trace
 from dlkit.quantize.recipe import Recipe
@@ -56,9 +60,17 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     traced = trace(network, recipe.keep_float)
     called = frozenset(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
     read = frozenset(str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr")
+    drop_identities(traced)
     shared = separate_shared_modules(traced)
     facts = GraphFacts(called, read, shared, tuple(split_attention(traced)))
-    also_float = [*keep_residuals_float(traced), *_calls_of(recipe.keep_float, shared)]
+    write_out_padding(traced)
+    for node in faulty_calls(traced, recipe.backend):
+        keep_call_float(traced, node)
+    also_float = [
+        *keep_residuals_float(traced),
+        *faulty_modules(traced, recipe.backend),
+        *_calls_of(recipe.keep_float, shared),
+    ]
     custom = PrepareCustomConfig()
     custom.set_non_traceable_module_names([name for name in recipe.keep_float if name])
     custom.set_non_traceable_module_classes(list(LEFT_IN_FLOAT))
@@ -69,6 +81,7 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
         else:
             prepared = prepare_fx(traced.eval(), mapping, (example,), custom)
     prepared.meta[_FACTS] = facts
+    fold_clamps(prepared)
     return prepared
 
 
@@ -87,4 +100,7 @@ def convert(prepared: GraphModule, recipe: Recipe) -> GraphModule:
     with quantized_engine(recipe.backend), no_deprecations():
         converted = convert_fx(copy.deepcopy(prepared).cpu().eval())
     converted.meta[_FACTS] = graph_facts(prepared)
+    if recipe.backend == "qnnpack":
+        straighten_clamps(converted)
+    run_under_own_engine(converted, recipe.backend)
     return converted
