@@ -41,26 +41,34 @@ class Pipelines:
         return self.train if part.name == "train" else self.evaluation
 
 
-def build_data(loaded: LoadedConfig, *, device: torch.device, seed: int, report: Report = ignore) -> Data:
+def build_data(
+    loaded: LoadedConfig, *, device: torch.device, seed: int, known: DataInfo | None = None, report: Report = ignore
+) -> Data:
     """The splits of a run and their description. Choices that were made are reported once, as notes.
 
-    Raises ConfigError at the key at fault; DataError for data that are missing, broken or do not fit together.
+    `known` describes what an existing model takes: then nothing is measured, classes are matched by name, and inputs are
+    normalized as the model's were. Raises ConfigError at the key at fault; DataError for data that are missing, broken or
+    do not fit together, or do not fit the model.
     """
-    source = open_source(loaded, seed=seed)
-    task = pick_task(loaded, source)
+    source, task = _open(loaded, known, seed=seed)
     parts = pick_parts(loaded, source, task=task, seed=seed)
-    check_parts(parts.listed(), num_classes=count_allowed(loaded, source) if task == "classification" else None)
+    check_parts(parts.listed(), num_classes=_most_classes(loaded, source, known) if task == "classification" else None)
     pipelines = build_pipelines(loaded, source)
     shown = try_pipelines(loaded, pipelines, run_fixed(parts.train, Pipeline(()), 0))
     in_memory, why = pick_memory(loaded, parts, train=pipelines.train, evaluation=pipelines.evaluation)
     announce_decoding(parts, report)
     stored = load_parts(parts, pipelines, device=device) if in_memory else {}
-    statistics = pick_statistics(
-        loaded, parts.train, pipelines.evaluation, kind=source.kind, stored=stored.get("train")
+    evaluation, in_store = pipelines.evaluation, stored.get("train")
+    info = known or describe_data(
+        loaded,
+        source,
+        task=task,
+        sample=shown,
+        statistics=pick_statistics(loaded, parts.train, evaluation, kind=source.kind, stored=in_store),
     )
+    check_fits(shown, info)
     if not in_memory:
         scan_parts(loaded.config.data, parts)
-    info = describe_data(loaded, source, task=task, sample=shown, statistics=statistics)
     builder = SplitBuilder(loaded.config.data, info, device, seed, build_mixers(loaded, info))
     splits = {part.name: builder.build(part, pipelines.of(part), stored.get(part.name)) for part in parts.listed()}
     check_has_batches(loaded, splits["train"])
@@ -68,6 +76,17 @@ def build_data(loaded: LoadedConfig, *, device: torch.device, seed: int, report:
     for note in notes:
         report(Note(note))
     return Data(splits["train"], splits.get("val"), splits.get("test"), info, notes)
+
+
+def _open(loaded: LoadedConfig, known: DataInfo | None, *, seed: int) -> tuple[Source, Task]:
+    if known is None:
+        source = open_source(loaded, seed=seed)
+        return source, pick_task(loaded, source)
+    return match_source(open_source(loaded, seed=seed, task=known.task), known), known.task
+
+
+def _most_classes(loaded: LoadedConfig, source: Source, known: DataInfo | None) -> int:
+    return known.num_outputs if known else count_allowed(loaded, source)
 
 
 def count_allowed(loaded: LoadedConfig, source: Source) -> int:
