@@ -64,7 +64,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a model: accuracy, top-5, precision, recall and F1 per class, confusion matrix; or regression errors."""
-    from dlkit.cli.show_training import open_display
+    from dlkit.cli.display import open_display
     from dlkit.config import load_data_option
     from dlkit.core.evaluation.judging import judge_model
     from dlkit.core.modelfile import read_model_file

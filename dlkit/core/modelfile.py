@@ -86,7 +86,17 @@ def save_model_file(path: Path, spec: ModelSpec, state_dict: Mapping[str, Tensor
 def read_model_file(path: str | Path) -> ModelFile:
     """Read and check a model file. Raises FileRefused when it is none."""
     path = Path(path)
-    value = plain_mapping(path, read_torch_file(path), wanted="a dlkit model file")
+    return parse_model_file(path, read_torch_file(path))
+
+
+def is_model_file(value: Any) -> bool:
+    """Whether what was read from a file says that it is a dlkit model file."""
+    return isinstance(value, dict) and value.get("format") == FORMAT
+
+
+def parse_model_file(path: Path, value: Any) -> ModelFile:
+    """Check what was read from a file at `path`. Raises FileRefused when it is no model file."""
+    value = plain_mapping(path, value, wanted="a dlkit model file")
     if value.get("format") != FORMAT:
         raise FileRefused(path, _other_format(value))
     if value.get("version") != VERSION:
@@ -104,7 +114,10 @@ def read_model_file(path: str | Path) -> ModelFile:
 def _other_format(value: Mapping[str, Any]) -> str:
     if value.get("format") == "dlkit.train":
         return "a training checkpoint; use the run's model.pt, or `dlkit train --resume`"
-    return "weights without a description of the network; dlkit needs a model file, as `dlkit train` writes it"
+    return (
+        "weights without a description of the network; dlkit needs a model file, as `dlkit train` writes it and as "
+        "`dlkit convert` makes it of weights"
+    )
 
 
 def load_model(

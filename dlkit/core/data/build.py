@@ -53,7 +53,7 @@ def build_data(
     source, task = _open(loaded, known, seed=seed)
     parts = pick_parts(loaded, source, task=task, seed=seed)
     check_parts(parts.listed(), num_classes=_most_classes(loaded, source, known) if task == "classification" else None)
-    pipelines = build_pipelines(loaded, source)
+    pipelines = build_pipelines(loaded, source, known)
     shown = try_pipelines(loaded, pipelines, run_fixed(parts.train, Pipeline(()), 0))
     in_memory, why = pick_memory(loaded, parts, train=pipelines.train, evaluation=pipelines.evaluation)
     announce_decoding(parts, report)
@@ -104,9 +104,12 @@ def check_parts(parts: Sequence[Part], *, num_classes: int | None) -> None:
         check_features(part)
 
 
-def build_pipelines(loaded: LoadedConfig, source: Source) -> Pipelines:
-    """The transforms of training and of evaluation. Raises ConfigError at the key at fault."""
-    size = pick_image_size(loaded, source)
+def build_pipelines(loaded: LoadedConfig, source: Source, known: DataInfo | None = None) -> Pipelines:
+    """The transforms of training and of evaluation, for the model that `known` describes if there is one yet.
+
+    Raises ConfigError at the key at fault.
+    """
+    size = pick_model_size(loaded, source, known) if known else pick_image_size(loaded, source)
     keys = ("transforms", "eval_transforms")
     return Pipelines(*(build_pipeline(loaded, key, kind=source.kind, image_size=size) for key in keys))
 
@@ -193,25 +196,49 @@ def build_eval_split(
     and UsageError for a bare section that names code of the user's own.
     """
     loaded = wanted if isinstance(wanted, LoadedConfig) else _as_loaded(wanted, info.task)
-    seed = loaded.config.seed if seed is None else seed
-    source = match_source(open_source(loaded, seed=seed, task=info.task), info)
-    parts = pick_parts(loaded, source, task=info.task, seed=seed)
+    if seed is not None:
+        loaded = replace(loaded, config=loaded.config.model_copy(update={"seed": seed}))
+    source = match_source(open_source(loaded, seed=loaded.config.seed, task=info.task), info)
+    parts = pick_parts(loaded, source, task=info.task, seed=loaded.config.seed)
     part = next((part for part in parts.listed() if part.name == split), None)
     if part is None:
         have = ", ".join(part.name for part in parts.listed())
         raise DataError(f"{loaded.config.data.name} has no {split} split under this config; it has: {have}")
+    return build_ordered_split(loaded, source, part, info=info, device=device, batch_size=batch_size)
+
+
+def build_ordered_split(
+    loaded: LoadedConfig,
+    source: Source,
+    part: Part,
+    *,
+    info: DataInfo,
+    device: torch.device,
+    batch_size: int | None = None,
+) -> Split:
+    """A part in its own order, as a trained model is judged by: evaluation's transforms, the model's normalization.
+
+    Raises DataError when it does not fit the model.
+    """
     check_parts([part], num_classes=info.num_outputs if info.task == "classification" else None)
-    size = pick_image_size(loaded, source)
+    size = pick_model_size(loaded, source, info)
     evaluation = build_pipeline(loaded, "eval_transforms", kind=source.kind, image_size=size)
     shown = try_pipeline(loaded, "eval_transforms", evaluation, sample=run_fixed(part, Pipeline(()), 0))
     check_fits(shown, info)
-    only = replace(parts, train=part, val=None, test=None)
+    only = Parts(part, None, None, ())
     in_memory, _ = pick_memory(loaded, only, train=Pipeline(()), evaluation=evaluation)
     stored = load_part(part, evaluation, device=device) if in_memory else None
     if not in_memory:
         scan_images(_file_paths(part, part.rows), loaded.config.data.scan)
     section = loaded.config.data.model_copy(update={"eval_batch_size": batch_size} if batch_size else {})
-    return SplitBuilder(section, info, device, seed).build_ordered(part, evaluation, stored)
+    return SplitBuilder(section, info, device, loaded.config.seed).build_ordered(part, evaluation, stored)
+
+
+def pick_model_size(loaded: LoadedConfig, source: Source, info: DataInfo) -> tuple[int, int] | None:
+    """Height and width for a trained model: folders of pictures of any size are brought to its own, unless told otherwise."""
+    if loaded.config.data.image_size == "auto" and source.image_size is not None:
+        return info.input_size[-2], info.input_size[-1]
+    return pick_image_size(loaded, source)
 
 
 def _as_loaded(section: DataSection, task: Task) -> LoadedConfig:

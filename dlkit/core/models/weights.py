@@ -173,18 +173,21 @@ def _fit_first(model: nn.Module, given: StateDict) -> tuple[str, ...]:
 
 def _head_mismatches(model: nn.Module, given: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Tensors of the last linear layer or convolution, when it is there with another number of outputs only."""
-    heads = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
-    ]
-    if not heads:
+    head = find_head(model)
+    if head is None:
         return ()
-    name, module = heads[-1]
+    name, module = head
     own = {f"{name}.{key}".lstrip("."): parameter for key, parameter in module.named_parameters()}
     same_but_first = all(key in given and given[key].shape[1:] == parameter.shape[1:] for key, parameter in own.items())
     differs = any(key in given and given[key].shape[:1] != parameter.shape[:1] for key, parameter in own.items())
     return tuple(own) if same_but_first and differs else ()
+
+
+def find_head(model: nn.Module) -> tuple[str, nn.Module] | None:
+    """Name and module of the last linear layer or convolution, whose outputs are the classes."""
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d)
+    heads = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
+    return heads[-1] if heads else None
 
 
 def _compare(
