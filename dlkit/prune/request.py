@@ -1,0 +1,123 @@
+"""What is asked of pruning, checked as a whole before anything is opened."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from dlkit.errors import UsageError
+from dlkit.prune.amounts import Amount
+from dlkit.prune.masks import Scope
+from dlkit.prune.schedule import ScheduleName
+
+Method = Literal["l1", "l2", "random", "bn", "fpgm", "taylor"]
+MASK_METHODS = ("l1", "l2", "random")
+GLOBAL_FLOOR = 0.1  # of every layer, where channels compete across layers (PruningBench, 2024)
+RECAL_BATCHES = 50
+
+
+@dataclass(frozen=True)
+class Request:
+    """Options of a pruning run; None where the default depends on the others.
+
+    `target` is as written, `macs=50%`. `dim` and `norm` are for masks of whole slices; `epochs` and `lr` for fine-tuning
+    after each iteration; `num_recal` counts batches.
+    """
+
+    amount: Amount | None = None
+    target: str | None = None
+    method: Method | None = None
+    scope: Scope = "layer"
+    is_structured: bool = False
+    is_shrunk: bool = False
+    norm: float | None = None
+    dim: int | None = None
+    round_to: int | None = None
+    min_keep: float | None = None
+    iterations: int = 1
+    schedule: ScheduleName = "agp"
+    epochs: float | None = None
+    lr: float | None = None
+    num_recal: int | None = None
+    rewind: str | None = None
+    skip: tuple[str, ...] = ()
+    seed: int = 0
+
+    @property
+    def picked_method(self) -> Method:
+        """The method, by default l1 for single weights and l2 for whole slices."""
+        return self.method or ("l2" if self.is_structured else "l1")
+
+    @property
+    def picked_dim(self) -> int | None:
+        """The dimension of whole slices; None for single weights."""
+        return (self.dim or 0) if self.is_structured else None
+
+    @property
+    def picked_norm(self) -> float:
+        """The n of the Ln norm of slices."""
+        return self.norm if self.norm is not None else {"l1": 1.0}.get(self.picked_method, 2.0)
+
+    @property
+    def picked_min_keep(self) -> float:
+        """The least share of a layer that stays: for slices at least one of them, for single weights nothing, as torch."""
+        if self.min_keep is not None:
+            return self.min_keep
+        if not self.is_structured:
+            return 0.0
+        return GLOBAL_FLOOR if self.scope == "global" or self.target is not None else 1e-9
+
+    @property
+    def picked_recal(self) -> int:
+        """Batches for batch norm, by default none where fine-tuning measures it anyway."""
+        if self.num_recal is not None:
+            return self.num_recal
+        return 0 if self.epochs else RECAL_BATCHES
+
+
+def check_request(request: Request) -> None:
+    """Raise UsageError for options that contradict each other or have no effect."""
+    if (request.amount is None) == (request.target is None):
+        raise UsageError("say how much: either --amount 50% (or --count N), or --target macs=50%")
+    _check_masks(request) if not request.is_shrunk else _check_shrinking(request)
+    if request.iterations < 1:
+        raise UsageError(f"--iterations {request.iterations}: must be at least 1")
+    if request.epochs is None:
+        for option, value in (("--rewind", request.rewind), ("--lr", request.lr)):
+            if value is not None:
+                raise UsageError(f"{option} is for training after pruning; add --finetune EPOCHS")
+
+
+def _check_masks(request: Request) -> None:
+    if request.target is not None:
+        raise UsageError(f"--target {request.target}: masks leave the size as it is; add --shrink")
+    if request.round_to is not None:
+        raise UsageError("--round-to rounds numbers of channels that stay; add --shrink")
+    if request.picked_method not in MASK_METHODS:
+        raise UsageError(f"--method {request.method} ranks the channels that --shrink removes; add --shrink")
+    if not request.is_structured:
+        for option, value in (("--n", request.norm), ("--dim", request.dim)):
+            if value is not None:
+                raise UsageError(f"{option} is for masks of whole slices; add --structured")
+    if request.norm is not None:
+        if request.method is not None and request.norm != {"l1": 1, "l2": 2}.get(request.method):
+            raise UsageError(f"--n {request.norm:g} is another norm than --method {request.method}; give one of them")
+        if not request.norm > 0:
+            raise UsageError(f"--n {request.norm:g}: the norm must be above 0, or inf")
+
+
+def _check_shrinking(request: Request) -> None:
+    for option, value in (("--dim", request.dim), ("--n", request.norm)):
+        if value is not None:
+            raise UsageError(f"{option} is for masks; --shrink removes channels, ranked by --method l1, l2, ...")
+    if request.round_to is not None and request.round_to < 1:
+        raise UsageError(f"--round-to {request.round_to}: must be at least 1")
+
+
+def describe_amount(request: Request) -> str:
+    """What is removed, in words: `50%` or `macs=50%`."""
+    return str(request.amount) if request.amount is not None else str(request.target)
+
+
+def norm_words(norm: float) -> str:
+    """The norm as the field writes it."""
+    return "L∞" if math.isinf(norm) else f"L{norm:g}"
