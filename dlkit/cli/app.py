@@ -13,6 +13,7 @@ from dlkit.cli import config, listing, lr_find, lr_plot, shapecalc
 from dlkit.cli.convert import convert
 from dlkit.cli.doctor import doctor
 from dlkit.cli.eval import evaluate
+from dlkit.cli.inspect import inspect
 from dlkit.cli.predict import predict
 from dlkit.cli.train import train
 from dlkit.errors import ConfigError, DlkitError, Interrupted, OutOfResource
@@ -55,6 +56,7 @@ def options(
 app.command("train", no_args_is_help=True)(train)
 app.command("eval", no_args_is_help=True)(evaluate)
 app.command("predict", no_args_is_help=True)(predict)
+app.command("inspect", no_args_is_help=True)(inspect)
 app.command("convert", no_args_is_help=True)(convert)
 app.command("list")(listing.list_names)
 app.command("lr-plot", context_settings=lr_plot.CONTEXT_SETTINGS, epilog=lr_plot.EPILOG, no_args_is_help=True)(

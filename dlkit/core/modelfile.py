@@ -18,7 +18,7 @@ from dlkit.core.components import ComponentError
 from dlkit.core.data.contract import DataInfo
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model, build_on_meta, build_user_model
-from dlkit.core.rewrites import replay_rewrites
+from dlkit.core.rewrites import load_rewritten
 from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file
 from dlkit.errors import DataError, FileRefused
 
@@ -170,11 +170,9 @@ def _num_elements(state: Mapping[str, Tensor]) -> int:
 
 def _replay(file: ModelFile, network: nn.Module) -> nn.Module:
     try:
-        network, state = replay_rewrites(network, file.spec.transforms, file.state_dict)
-        network.load_state_dict(state, strict=True)
+        return load_rewritten(network, file.spec.transforms, file.state_dict)
     except (ValueError, KeyError, RuntimeError) as error:
         raise FileRefused(file.path, f"its changed network cannot be rebuilt: {error}") from error
-    return network
 
 
 def _compare_shapes(file: ModelFile, network: nn.Module) -> None:

@@ -1,9 +1,25 @@
 """Building an int8 network again from what a model file says, without calibration data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from dlkit.errors import UsageError
+from dlkit.quantize.decoding import decode
+from dlkit.quantize.dynamic import quantize_dynamic
+from dlkit.quantize.fx import convert, no_deprecations, prepare, quantized_engine
+from dlkit.quantize.recipe import Recipe
+
+MOST_DIMENSIONS, LARGEST_SIDE = 5, 1 << 16
+
+
+def rewrite_entry(recipe: Recipe, example: Tensor) -> dict[str, Any]:
+    """The entry of a model file's `transforms` that `replay` reads. `example` is one batch of inputs."""
+    return {"op": "quantize", **recipe.to_dict(), "example_shape": list(example.shape)}
 
 
 def replay(
@@ -11,6 +27,42 @@ def replay(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The int8 structure of a float network, and the file's tensors as its `load_state_dict` takes them.
 
-    Raises ValueError when the description is broken.
+    Loading must happen inside `loading(rewrite)`. Raises ValueError when the entry or the tensors are broken.
     """
-    raise NotImplementedError
+    recipe = Recipe.from_dict(rewrite)
+    with loading(rewrite):
+        converted = rebuild(network, recipe, _example(rewrite))
+        return converted, decode(state, converted)
+
+
+@contextmanager
+def loading(rewrite: Mapping[str, Any]) -> Iterator[None]:
+    """What must hold while int8 weights are packed: the engine that the file was made for."""
+    recipe = Recipe.from_dict(rewrite)
+    if recipe.backend not in torch.backends.quantized.supported_engines:
+        raise ValueError(f"made for the engine {recipe.backend}, which this torch has not")
+    with quantized_engine(recipe.backend), no_deprecations():
+        yield
+
+
+def rebuild(network: nn.Module, recipe: Recipe, example: Tensor) -> nn.Module:
+    """The int8 network without its numbers: scales are those of observers that saw nothing."""
+    try:
+        if recipe.mode == "dynamic":
+            return quantize_dynamic(network, recipe)
+        # nothing is observed, so that the kind of observer is all the same
+        recipe = replace(recipe, observer="minmax")
+        return convert(prepare(network, recipe, example), recipe)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
+def _example(rewrite: Mapping[str, Any]) -> Tensor:
+    shape = rewrite.get("example_shape")
+    if (
+        not isinstance(shape, list)
+        or not 1 <= len(shape) <= MOST_DIMENSIONS
+        or not all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in shape)
+    ):
+        raise ValueError(f"example_shape must list 1 to {MOST_DIMENSIONS} sizes, got {shape!r:.80}")
+    return torch.zeros(1).expand(shape)

@@ -1,0 +1,12 @@
+"""The seam to torch.ao, the only package that touches it: preparing, converting, quantizing dynamically, packed weights.
+
+torch.ao is deprecated but is the only torch-native path with int8 kernels for convolutions, LSTM and x86 and ARM alike
+(docs: "Quantization API reference"). What it leaves behind globally (engine, warnings) is put back here.
+"""
+
+from dlkit.quantize.fx.dynamic import swap_dynamic
+from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
+from dlkit.quantize.fx.qconfigs import qconfig_mapping
+from dlkit.quantize.fx.static import convert, prepare
+
+__all__ = ["convert", "no_deprecations", "prepare", "qconfig_mapping", "quantized_engine", "swap_dynamic"]

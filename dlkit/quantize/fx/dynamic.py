@@ -1,0 +1,35 @@
+"""Swapping layers for those that quantize their input while they run, by torch.ao's eager mode."""
+
+import copy
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.ao.quantization import (
+    default_dynamic_qconfig,
+    per_channel_dynamic_qconfig,
+    quantize_dynamic,
+)
+
+from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
+from dlkit.quantize.recipe import Recipe
+
+
+def swap_dynamic(network: nn.Module, names: Iterable[str], recipe: Recipe) -> nn.Module:
+    """A copy of the network, on the CPU and in evaluation mode, with the named layers in int8; "" is the network itself."""
+    # torch only swaps what lies in a container, so that a bare LSTM needs one around it
+    container = nn.ModuleDict({"network": copy.deepcopy(network).cpu().eval()})
+    qconfig = per_channel_dynamic_qconfig if recipe.is_per_channel else default_dynamic_qconfig
+    wanted = {f"network.{name}".rstrip("."): qconfig for name in names}
+    with quantized_engine(recipe.backend), no_deprecations():
+        quantize_dynamic(container, wanted, dtype=torch.qint8, inplace=True)
+        if recipe.backend == "qnnpack":
+            _spend_range_warning()
+    return container["network"]
+
+
+def _spend_range_warning() -> None:
+    """Let torch say here, where nobody hears it, what it says once per process: that qnnpack needs no reduced range."""
+    weight = torch.quantize_per_tensor(torch.zeros(1, 1), 1.0, 0, torch.qint8)
+    packed = torch.ops.quantized.linear_prepack(weight, None)
+    torch.ops.quantized.linear_dynamic(torch.zeros(1, 1), packed, True)

@@ -1,0 +1,49 @@
+"""Static quantization: watch the activations of a few batches, then convert."""
+
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from dlkit.events import Report, Working, ignore
+from dlkit.quantize.fx import convert, no_deprecations, prepare
+from dlkit.quantize.recipe import Recipe
+
+REFRESH_S = 0.1
+
+
+class Batches(Protocol):
+    """Inputs for calibration, such as a list of tensors; iterating anew gives the same ones again."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The batches, each as the network takes it."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+
+def quantize_static(
+    network: nn.Module, recipe: Recipe, batches: Batches, *, example: Tensor, report: Report = ignore
+) -> GraphModule:
+    """The int8 network; `network` itself is left as it was. `example` is one batch of inputs."""
+    prepared = prepare(network, recipe, example)
+    calibrate(prepared, batches, report)
+    return convert(prepared, recipe)
+
+
+def calibrate(prepared: GraphModule, batches: Batches, report: Report = ignore) -> None:
+    """Let the observers of a prepared network see the batches: in evaluation mode, without gradients.
+
+    Dropout is off, running statistics stay as they are, and the order of batches alone decides the ranges.
+    """
+    prepared.eval()
+    total, reported = len(batches), time.monotonic()
+    with torch.no_grad(), no_deprecations():
+        for done, batch in enumerate(batches, start=1):
+            prepared(batch)
+            if time.monotonic() - reported >= REFRESH_S or done == total:
+                reported = time.monotonic()
+                report(Working("calibrating", done, total))
