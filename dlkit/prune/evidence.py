@@ -34,6 +34,11 @@ class Evidence:
         """The split of the report: test, or else the one that decides."""
         return self.data.test or self.judging
 
+    @property
+    def split_words(self) -> tuple[str, int]:
+        """Name and size of the split of the report."""
+        return self.reporting.name, self.reporting.num_samples
+
 
 def open_evidence(
     loaded: LoadedConfig, network: nn.Module, info: DataInfo, *, device: torch.device, report: Report

@@ -84,4 +84,6 @@ def run_mask_rounds(
 def _warn_of_empty(weights: Sequence[PrunableWeight], masks: Mapping[str, Tensor], report: Report) -> None:
     empty = [weight.layer or weight.name for weight in weights if not masks[weight.name].any()]
     if empty:
-        report(Note(f"nothing is left of {', '.join(empty)}, which can cut the network in two; --min-keep 5% prevents it"))
+        report(
+            Note(f"nothing is left of {', '.join(empty)}, which can cut the network in two; --min-keep 5% prevents it")
+        )

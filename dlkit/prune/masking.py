@@ -23,7 +23,8 @@ def masked_gradients(network: nn.Module, masks: Masks) -> Iterator[None]:
     for name, mask in masks.items():
         parameter = network.get_parameter(name)
         if parameter.requires_grad:
-            handles.append(parameter.register_hook(_masker(mask.to(parameter.device))))
+            masker = _masker(mask.to(parameter.device))
+            handles.append(parameter.register_hook(masker))  # type: ignore[no-untyped-call]
     try:
         yield
     finally:

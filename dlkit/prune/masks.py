@@ -107,13 +107,17 @@ def _scores(
     """One number for each kept weight or slice of each layer; random ones are drawn as torch draws them."""
     sizes = [int(kept.sum()) for kept in units]
     if rule.is_random and rule.scope == "global":
-        return list(torch.rand(sum(sizes), generator=generator).split(sizes))
+        return _cut(torch.rand(sum(sizes), generator=generator), sizes)
     if rule.is_random:
         return [torch.rand(size, generator=generator) for size in sizes]
     values = [weight.parameter.detach().cpu() for weight in weights]
     if rule.dim is None:
         return [value.reshape(-1)[kept].abs() for value, kept in zip(values, units, strict=True)]
     return [_norms(value, kept, rule, rule.dim) for value, kept in zip(values, units, strict=True)]
+
+
+def _cut(vector: Tensor, sizes: list[int]) -> list[Tensor]:
+    return list(torch.split(vector, sizes))
 
 
 def _norms(value: Tensor, kept: Tensor, rule: MaskRule, dim: int) -> Tensor:
@@ -160,7 +164,7 @@ def _pick_global(
     wanted = max(0, rule.amount.of(total, progress) - (total - left))
     sizes = [len(score) for score in scores]
     floors = [rule.num_kept_at_least(len(kept)) for kept in units]
-    removed = list(_remove(torch.cat(list(scores)), wanted, rule).split(sizes))
+    removed = _cut(_remove(torch.cat(list(scores)), wanted, rule), sizes)
     if all(size - int(gone.sum()) >= floor for size, gone, floor in zip(sizes, removed, floors, strict=True)):
         return removed
     free = sum(max(0, size - floor) for size, floor in zip(sizes, floors, strict=True))
@@ -169,7 +173,7 @@ def _pick_global(
             f"{rule.amount} cannot be removed: --min-keep {rule.min_keep:.0%} leaves at most {(total - left) + free} of {total}"
         )
     guarded = [_guard(score, floor, rule) for score, floor in zip(scores, floors, strict=True)]
-    return list(_remove(torch.cat(guarded), wanted, rule).split(sizes))
+    return _cut(_remove(torch.cat(guarded), wanted, rule), sizes)
 
 
 def _remove(scores: Tensor, count: int, rule: MaskRule) -> Tensor:

@@ -19,7 +19,7 @@ def find_output_weights(network: nn.Module, example: Tensor, weights: list[Pruna
     network.eval()
     try:
         with torch.enable_grad():
-            outputs = list(_tensors(network(example)))
+            outputs = list(tensors_in(network(example)))
     finally:
         network.train(was_training)
     found: set[str] = set()
@@ -45,12 +45,13 @@ def _owner(node: Any) -> int | None:
     return None if variable is None else id(variable)
 
 
-def _tensors(output: Any) -> Iterator[Tensor]:
+def tensors_in(output: Any) -> Iterator[Tensor]:
+    """The tensors of an output that may be nested."""
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, Mapping):
         for value in output.values():
-            yield from _tensors(value)
+            yield from tensors_in(value)
     elif isinstance(output, list | tuple):
         for value in output:
-            yield from _tensors(value)
+            yield from tensors_in(value)

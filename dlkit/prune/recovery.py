@@ -103,7 +103,9 @@ class Tuning:
     is_rewound: bool = False
 
 
-def train_pruned(network: nn.Module, masks: Masks | None, tuning: Tuning, evidence: Evidence, *, report: Report) -> None:
+def train_pruned(
+    network: nn.Module, masks: Masks | None, tuning: Tuning, evidence: Evidence, *, report: Report
+) -> None:
     """Train a pruned network in place with a new optimizer for its parameters; masked weights stay zero.
 
     After rewinding the learning rate is the config's own, as the training is done again from there.

@@ -20,7 +20,7 @@ class Request:
     """Options of a pruning run; None where the default depends on the others.
 
     `target` is as written, `macs=50%`. `dim` and `norm` are for masks of whole slices; `epochs` and `lr` for fine-tuning
-    after each iteration; `num_recal` counts batches.
+    after each iteration; `num_recal` counts batches. Without `seconds` no latency is measured.
     """
 
     amount: Amount | None = None
@@ -41,6 +41,7 @@ class Request:
     rewind: str | None = None
     skip: tuple[str, ...] = ()
     seed: int = 0
+    seconds: float | None = 1.5
 
     @property
     def picked_method(self) -> Method:

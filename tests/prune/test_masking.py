@@ -138,7 +138,10 @@ def test_resuming_a_masked_run_is_exact(tmp_path):
     resumed.learner.load_state_dict(read_checkpoint(tmp_path / "mid.pt"))
     assert holds(resumed.learner.model, masks)
     train(resumed, masks)
-    for mine, other in ((whole.learner.model, resumed.learner.model), (whole.learner.ema.model, resumed.learner.ema.model)):
+    for mine, other in (
+        (whole.learner.model, resumed.learner.model),
+        (whole.learner.ema.model, resumed.learner.ema.model),
+    ):
         assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in mine.state_dict().items())
 
 
@@ -204,7 +207,9 @@ def test_layers_that_torchs_masks_break(name):
     assert holds(network, masks)
     assert all(not torch.equal(before[key], tensor) for key, tensor in network.state_dict().items())
     with torch.no_grad():  # the fast path of evaluation reads the same weights
-        trained = network.train().apply(lambda module: setattr(module, "p", 0.0) if isinstance(module, nn.Dropout) else None)
+        trained = network.train().apply(
+            lambda module: setattr(module, "p", 0.0) if isinstance(module, nn.Dropout) else None
+        )
         for module in trained.modules():
             if isinstance(module, nn.MultiheadAttention):
                 module.dropout = 0.0

@@ -25,7 +25,9 @@ class FullyConvolutional(nn.Sequential):
     """The last convolution, then norm and pooling."""
 
     def __init__(self):
-        super().__init__(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        super().__init__(
+            nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
 
 
 class Recurrent(nn.Module):
