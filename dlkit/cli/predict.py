@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from dlkit.cli.options import Device, ModelFile, Network
+from dlkit.cli.options import Device, Network, OwnModelFile
 
 
 def predict(
-    model: ModelFile,
+    model: OwnModelFile,
     images: Annotated[
         list[Path], typer.Argument(help="Images, or folders of them.", metavar="IMAGE...", show_default=False)
     ],

@@ -21,9 +21,7 @@ Replay = Callable[[nn.Module, Mapping[str, Any], Mapping[str, Tensor]], tuple[nn
 Loading = Callable[[Mapping[str, Any]], AbstractContextManager[None]]
 
 
-def load_rewritten(
-    network: nn.Module, rewrites: Sequence[Mapping[str, Any]], state: Mapping[str, Tensor]
-) -> nn.Module:
+def load_rewritten(network: nn.Module, rewrites: Sequence[Mapping[str, Any]], state: Mapping[str, Tensor]) -> nn.Module:
     """The network after all rewrites, in their order, with the file's tensors loaded strictly.
 
     Raises ValueError for a rewrite that is unknown or broken, and RuntimeError for tensors that do not fit.

@@ -5,7 +5,7 @@ weights trust their arguments: a group count of 0 or a bias that is too short wo
 """
 
 import re
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +27,9 @@ def decode(plain: Mapping[str, Tensor], network: nn.Module) -> dict[str, Any]:
     template = network.state_dict()
     parts = _group(plain)
     _compare_names(parts, template)
-    state = {}
+    # quantized modules ask for the version that wrote the entries, which torch keeps beside them
+    state: OrderedDict[str, Any] = OrderedDict()
+    state._metadata = template._metadata  # type: ignore[attr-defined]
     for key, like in template.items():
         try:
             if like is None and "none" not in parts[key]:

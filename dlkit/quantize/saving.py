@@ -71,7 +71,9 @@ def check_reload(path: Path, network: nn.Module, example: Tensor, *, recipe: Rec
         raise DlkitError(f"{path}: {problem}. The file was removed")
 
 
-def _problem(done: "subprocess.CompletedProcess[str]", network: nn.Module, example: Tensor, outputs: Path) -> str | None:
+def _problem(
+    done: "subprocess.CompletedProcess[str]", network: nn.Module, example: Tensor, outputs: Path
+) -> str | None:
     if done.returncode:
         return f"the saved network cannot be loaded again: {done.stderr.strip()[-500:]}"
     with torch.no_grad():

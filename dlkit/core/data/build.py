@@ -29,6 +29,10 @@ from dlkit.events import Note, Report, ignore
 WORTH_A_NOTE = 2000
 
 
+class NoSplit(DataError):
+    """The data have no split of that name."""
+
+
 @dataclass(frozen=True)
 class Pipelines:
     """The transforms of training and those of evaluation."""
@@ -192,8 +196,8 @@ def build_eval_split(
     """One split as a trained model is judged by, in order and normalized as the model was trained; nothing is measured.
 
     It holds the samples that a run with this data section and seed holds out. `seed` is the config's own unless given.
-    Class labels are matched by name. Raises DataError when there is no such split, or when it does not fit the model,
-    and UsageError for a bare section that names code of the user's own.
+    Class labels are matched by name. Raises NoSplit when there is none of that name, DataError when it does not fit the
+    model, and UsageError for a bare section that names code of the user's own.
     """
     loaded = wanted if isinstance(wanted, LoadedConfig) else _as_loaded(wanted, info.task)
     if seed is not None:
@@ -203,7 +207,7 @@ def build_eval_split(
     part = next((part for part in parts.listed() if part.name == split), None)
     if part is None:
         have = ", ".join(part.name for part in parts.listed())
-        raise DataError(f"{loaded.config.data.name} has no {split} split under this config; it has: {have}")
+        raise NoSplit(f"{loaded.config.data.name} has no {split} split under this config; it has: {have}")
     return build_ordered_split(loaded, source, part, info=info, device=device, batch_size=batch_size)
 
 
