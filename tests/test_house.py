@@ -54,7 +54,19 @@ def test_imports_point_down(path):
             assert parts[1] in LAYERS[layer] | BOTTOM | {layer}, f"{path} imports {module}"
 
 
-COMMANDS = {"train", "eval", "predict", "listing", "doctor", "config", "lr_plot", "lr_find", "shapecalc", "convert"}
+COMMANDS = {
+    "train",
+    "eval",
+    "predict",
+    "listing",
+    "doctor",
+    "config",
+    "lr_plot",
+    "lr_find",
+    "shapecalc",
+    "convert",
+    "prune",
+}
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=str)

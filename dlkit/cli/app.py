@@ -15,6 +15,8 @@ from dlkit.cli.doctor import doctor
 from dlkit.cli.eval import evaluate
 from dlkit.cli.inspect import inspect
 from dlkit.cli.predict import predict
+from dlkit.cli.prune import EPILOG as PRUNE_EPILOG
+from dlkit.cli.prune import prune
 from dlkit.cli.train import train
 from dlkit.errors import ConfigError, DlkitError, Interrupted, OutOfResource
 
@@ -56,6 +58,7 @@ def options(
 app.command("train", no_args_is_help=True)(train)
 app.command("eval", no_args_is_help=True)(evaluate)
 app.command("predict", no_args_is_help=True)(predict)
+app.command("prune", epilog=PRUNE_EPILOG, no_args_is_help=True)(prune)
 app.command("inspect", no_args_is_help=True)(inspect)
 app.command("convert", no_args_is_help=True)(convert)
 app.command("list")(listing.list_names)

@@ -14,6 +14,7 @@ from dlkit.core.training.run_folder import describe_environment, now
 from dlkit.errors import DlkitError, OutputError, UsageError
 from dlkit.prune.outputs import tensors_in
 
+PICTURES = (".png", ".svg", ".pdf")
 OF_TRAINING = (
     "metric",
     "value",
@@ -49,6 +50,18 @@ def plan_paths(model: Path, wanted: Path | None, *, may_replace: bool) -> Output
     if taken and not may_replace:
         raise OutputError(f"{taken[0]} is there already; give another name with -o, or --force")
     return paths
+
+
+def plan_picture(model: Path, wanted: Path | None, *, may_replace: bool) -> Path:
+    """Where the picture of a scan goes: `model.scan.png` beside model.pt unless `wanted` names another file."""
+    path = wanted or model.with_name(f"{model.stem}.scan.png")
+    if path.suffix not in PICTURES:
+        raise UsageError(f"-o {path}: the picture of --scan ends in {', '.join(PICTURES)}")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path.parent}: no such folder")
+    if path.exists() and not may_replace:
+        raise OutputError(f"{path} is there already; give another name with -o, or --force")
+    return path
 
 
 def describe_pruned(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dlkit.errors import UsageError
 from dlkit.events import Note, Report
+from dlkit.prune.amounts import Amount
 from dlkit.prune.evidence import Evidence
 from dlkit.prune.masks import MaskRule, apply_masks, full_masks, grow_masks
 from dlkit.prune.outputs import find_output_weights
@@ -20,10 +21,11 @@ from dlkit.prune.weights import PrunableWeight, find_weights
 
 @dataclass(frozen=True)
 class MaskPlan:
-    """The weights that are masked, the rule, and what is left alone although no --skip names it."""
+    """The weights that are masked and the rule; `outputs` are left alone although no --skip names them."""
 
     weights: tuple[PrunableWeight, ...]
     rule: MaskRule
+    all_weights: tuple[PrunableWeight, ...]
     outputs: tuple[str, ...] = ()
 
 
@@ -34,7 +36,7 @@ def plan_masks(network: nn.Module, request: Request, example: Tensor) -> MaskPla
     """
     weights = find_weights(network, request.skip)
     rule = MaskRule(
-        amount=request.amount,  # type: ignore[arg-type]  # checked: masks have an amount
+        amount=request.amount or Amount(count=0),
         scope=request.scope,
         is_random=request.picked_method == "random",
         dim=request.picked_dim,
@@ -45,7 +47,7 @@ def plan_masks(network: nn.Module, request: Request, example: Tensor) -> MaskPla
     kept = tuple(weight for weight in weights if weight.name not in outputs)
     if not kept:
         raise UsageError("nothing to prune: every layer makes outputs of the network; without --structured it can be")
-    return MaskPlan(kept, rule, tuple(sorted(outputs)))
+    return MaskPlan(kept, rule, tuple(weights), tuple(sorted(outputs)))
 
 
 def run_mask_rounds(

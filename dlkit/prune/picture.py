@@ -6,7 +6,6 @@ from pathlib import Path
 from dlkit.core.files import write_bytes
 from dlkit.prune.scan import Scan
 
-ENDINGS = (".png", ".svg", ".pdf")
 ROWS_OF_LEGEND = 24
 
 

@@ -68,6 +68,16 @@ class Request:
         return GLOBAL_FLOOR if self.scope == "global" or self.target is not None else 1e-9
 
     @property
+    def needs_data_for(self) -> str | None:
+        """The option that cannot do without data, if one is given."""
+        given = {
+            "--finetune": self.epochs is not None,
+            "--bn-recal": bool(self.num_recal),
+            "--method taylor": self.method == "taylor",
+        }
+        return next((option for option, is_given in given.items() if is_given), None)
+
+    @property
     def picked_recal(self) -> int:
         """Batches for batch norm, by default none where fine-tuning measures it anyway."""
         if self.num_recal is not None:
@@ -75,13 +85,17 @@ class Request:
         return 0 if self.epochs else RECAL_BATCHES
 
 
-def check_request(request: Request) -> None:
-    """Raise UsageError for options that contradict each other or have no effect."""
-    if (request.amount is None) == (request.target is None):
+def check_request(request: Request, *, needs_amount: bool = True) -> None:
+    """Raise UsageError for options that contradict each other or have no effect; looking alone needs no amount."""
+    if request.amount is not None and request.target is not None:
+        raise UsageError("--target finds the amount itself; leave --amount and --count out")
+    if needs_amount and request.amount is None and request.target is None:
         raise UsageError("say how much: either --amount 50% (or --count N), or --target macs=50%")
-    _check_masks(request) if not request.is_shrunk else _check_shrinking(request)
+    (_check_shrinking if request.is_shrunk else _check_masks)(request)
     if request.iterations < 1:
         raise UsageError(f"--iterations {request.iterations}: must be at least 1")
+    if request.epochs is not None and not request.epochs > 0:
+        raise UsageError(f"--finetune {request.epochs:g}: must be greater than 0")
     if request.epochs is None:
         for option, value in (("--rewind", request.rewind), ("--lr", request.lr)):
             if value is not None:
@@ -99,11 +113,8 @@ def _check_masks(request: Request) -> None:
         for option, value in (("--n", request.norm), ("--dim", request.dim)):
             if value is not None:
                 raise UsageError(f"{option} is for masks of whole slices; add --structured")
-    if request.norm is not None:
-        if request.method is not None and request.norm != {"l1": 1, "l2": 2}.get(request.method):
-            raise UsageError(f"--n {request.norm:g} is another norm than --method {request.method}; give one of them")
-        if not request.norm > 0:
-            raise UsageError(f"--n {request.norm:g}: the norm must be above 0, or inf")
+    if None not in (request.norm, request.method) and request.norm != {"l1": 1, "l2": 2}.get(str(request.method)):
+        raise UsageError(f"--n {request.norm:g} is another norm than --method {request.method}; give one of them")
 
 
 def _check_shrinking(request: Request) -> None:
@@ -114,11 +125,15 @@ def _check_shrinking(request: Request) -> None:
         raise UsageError(f"--round-to {request.round_to}: must be at least 1")
 
 
-def describe_amount(request: Request) -> str:
-    """What is removed, in words: `50%` or `macs=50%`."""
-    return str(request.amount) if request.amount is not None else str(request.target)
-
-
-def norm_words(norm: float) -> str:
-    """The norm as the field writes it."""
-    return "L∞" if math.isinf(norm) else f"L{norm:g}"
+def describe_request(request: Request) -> str:
+    """The request in words: `channels by L2, 50%`."""
+    method = request.picked_method
+    if request.is_structured and not request.is_shrunk and method != "random":
+        method_words = "L∞" if math.isinf(request.picked_norm) else f"L{request.picked_norm:g}"
+    else:
+        method_words = method
+    what = "channels removed" if request.is_shrunk else "channels masked" if request.is_structured else "weights masked"
+    amount = f"target {request.target}" if request.target else f"{request.amount or 'no amount'}"
+    where = ", across all layers" if request.scope == "global" else " of each layer" if request.amount else ""
+    rounds = f", in {request.iterations} iterations" if request.iterations > 1 else ""
+    return f"{what} by {method_words}, {amount}{where}{rounds}"

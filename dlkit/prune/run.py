@@ -1,7 +1,7 @@
 """A whole pruning run: the table of contents.
 
 check (request.py) -> open (subject.py, evidence.py) -> masks (mask_rounds.py) with training in between (recovery.py) ->
-measure before and after (measuring.py) -> write, read back and compare (artifact.py) -> report.json (report.py).
+compare before and after (comparing.py) -> write, read back and compare (artifact.py) -> the report's file (report.py).
 """
 
 from collections.abc import Mapping
@@ -12,17 +12,17 @@ import torch
 from torch import nn
 
 from dlkit.core.devices import torch_settings
-from dlkit.core.evaluation.file_size import file_sizes
 from dlkit.core.files import write_json
 from dlkit.errors import UsageError
 from dlkit.events import Note, Report, Saved, ignore
 from dlkit.prune.artifact import OutputPaths, describe_pruned, save_pruned
+from dlkit.prune.comparing import compare, with_sizes
 from dlkit.prune.mask_rounds import plan_masks, run_mask_rounds
-from dlkit.prune.measuring import measure_cost, measure_scores, measure_speeds
 from dlkit.prune.recovery import Recalibration, find_norms, recalibrate_norms
-from dlkit.prune.report import PruneReport, Side, plain_request
+from dlkit.prune.report import PruneReport, plain_request
 from dlkit.prune.request import Request
 from dlkit.prune.rewinding import read_rewind_weights
+from dlkit.prune.scan import Scan, scan_masks
 from dlkit.prune.sparsity import LayerSparsity, measure_sparsity
 from dlkit.prune.subject import Subject
 
@@ -42,31 +42,17 @@ def prune_model(subject: Subject, request: Request, paths: OutputPaths, *, repor
     Nothing is written before all else is done. Raises UsageError when the request does not fit the network, Diverged and
     Interrupted from training.
     """
-    info = subject.file.spec.info
     with torch_settings():
-        original = subject.original()
-        scores_before = measure_scores(original, subject.evidence, report)
         pruned = _prune(subject, request, report)
         network = pruned.network.to(memory_format=torch.contiguous_format).eval()
         recalibration = _recalibrate(network, subject, request, report)
-        scores_after = measure_scores(network, subject.evidence, report)
-        costs = measure_cost(original, info), measure_cost(network, info)
-        speeds = measure_speeds(original, network, subject.example, seconds=request.seconds, report=report)
-        facts = {"request": plain_request(request), "sparsity": 1 - costs[1].num_nonzero / costs[1].num_parameters}
-        spec = describe_pruned(subject.file.spec, pruned.change, facts, scores_after)
+        comparison = compare(subject.original(), network, subject, seconds=request.seconds, report=report)
+        facts = {"request": plain_request(request)}
+        spec = describe_pruned(subject.file.spec, pruned.change, facts, comparison.after.scores.metrics)
         save_pruned(paths.model, spec, network.cpu(), subject.example.cpu(), model=subject.model)
     report(Saved(paths.model, "model"))
-    made = PruneReport(
-        model=subject.file.path,
-        output=paths.model,
-        request=request,
-        before=Side(costs[0], scores_before, file_sizes(subject.file.path)),
-        after=Side(costs[1], scores_after, file_sizes(paths.model)),
-        split=subject.evidence.split_words if subject.evidence else None,
-        layers=pruned.layers,
-        speeds=tuple(speeds),
-        recalibration=recalibration,
-    )
+    comparison = with_sizes(comparison, subject.file.path, paths.model)
+    made = PruneReport(subject.file.path, paths.model, request, comparison, pruned.layers, recalibration)
     write_json(paths.report, made.to_dict())
     return made
 
@@ -92,3 +78,11 @@ def _recalibrate(network: nn.Module, subject: Subject, request: Request, report:
     if subject.evidence is None:
         return None
     return recalibrate_norms(network, subject.evidence, num_batches=request.picked_recal, report=report)
+
+
+def scan_model(subject: Subject, request: Request, *, report: Report = ignore) -> Scan:
+    """The sensitivity of every part that the request could prune; the network comes back as it was."""
+    assert subject.evidence is not None
+    with torch_settings():
+        plan = plan_masks(subject.network, request, subject.example)
+        return scan_masks(subject.network, plan, request.seed, subject.evidence, report=report)
