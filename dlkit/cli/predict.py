@@ -1,12 +1,19 @@
 """`dlkit predict`: what a model says of images."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dlkit.cli.options import Device, Network, OwnModelFile
+from dlkit.errors import DataError
+
+if TYPE_CHECKING:
+    from dlkit.core.evaluation.image_predictions import ImagePrediction
+
+MOST_SHOWN = 10
 
 
 def predict(
@@ -24,18 +31,42 @@ def predict(
     from dlkit.core.modelfile import read_model_file
 
     predictions = predict_images(read_model_file(model), images, topk=topk, model=network, device=device)
-    if as_json:
-        for prediction in predictions:
-            classes = [{"class": name, "probability": value} for name, value in prediction.classes]
-            result = {"predictions": classes} if classes else {"values": prediction.values}
-            typer.echo(json.dumps({"schema": "dlkit.predict/1", "image": str(prediction.path), **result}))
-        return
+    problems = _show_json(predictions) if as_json else _show_rows(predictions)
+    if problems:
+        more = f"\n  and {len(problems) - MOST_SHOWN} more" if len(problems) > MOST_SHOWN else ""
+        raise DataError(
+            f"{len(problems)} of the files cannot be read as images:\n  " + "\n  ".join(problems[:MOST_SHOWN]) + more
+            if len(problems) > 1
+            else problems[0]
+        )
+
+
+def _show_json(predictions: "Iterable[ImagePrediction]") -> list[str]:
+    """One object per image; the problems met."""
+    problems = []
+    for prediction in predictions:
+        classes = [{"class": name, "probability": value} for name, value in prediction.classes]
+        result: dict[str, Any] = {"predictions": classes} if classes else {"values": prediction.values}
+        if prediction.problem:
+            problems.append(prediction.problem)
+            result = {"error": prediction.problem}
+        typer.echo(json.dumps({"schema": "dlkit.predict/1", "image": str(prediction.path), **result}))
+    return problems
+
+
+def _show_rows(predictions: "Iterable[ImagePrediction]") -> list[str]:
+    """A table of all images that could be read; the problems met."""
     from dlkit.cli.console import show_table
 
-    rows = []
+    rows, problems = [], []
     for prediction in predictions:
+        if prediction.problem:
+            problems.append(prediction.problem)
+            continue
         ranked = [f"{name} {value:.1%}" for name, value in prediction.classes] or [
             f"{value:.5g}" for value in prediction.values
         ]
         rows.append((str(prediction.path), ranked[0], ", ".join(ranked[1:])))
-    show_table(("image", "prediction", "then"), rows, left=3)
+    if rows:
+        show_table(("image", "prediction", "then"), rows, left=3)
+    return problems

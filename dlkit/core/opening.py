@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dlkit.config.loaded import LoadedConfig
 from dlkit.config.schema import Model
-from dlkit.core.components import ComponentError, is_import_path
+from dlkit.core.components import ComponentError, is_import_path, resolve
 from dlkit.core.data.build import build_data
 from dlkit.core.data.contract import DataInfo
 from dlkit.core.data.opening import open_source
@@ -60,6 +60,8 @@ def open_model(
         raise UsageError(
             "--arch names a network of torchvision or dlkit, --model a class of your own; give one of them"
         )
+    if arch is not None:
+        check_arch(arch)
     section, info = _describe(weights, arch or model or "", num_classes=num_classes, image_size=image_size, data=data)
     return _put_into(path, weights, section, info=info, data=data)
 
@@ -69,6 +71,13 @@ def read_path(path: Path) -> Any:
     if not path.is_file():
         raise FileRefused(path, "no such file" if not path.exists() else "this is a folder; a model file is needed")
     return read_tensors(path)
+
+
+def check_arch(arch: str) -> None:
+    """Raise UsageError, with the names that come close, for what is no network of torchvision or of dlkit."""
+    if is_import_path(arch.removeprefix(TORCHVISION)):
+        raise UsageError(f"--arch {arch}: a class of your own is named with --model {arch}")
+    resolve("models", arch.removeprefix(TORCHVISION))
 
 
 def _refuse_second_description(path: Path, **given: Any) -> None:

@@ -7,17 +7,24 @@ from typing import Any, Literal, get_args
 Mode = Literal["dynamic", "static", "qat"]
 Backend = Literal["x86", "fbgemm", "onednn", "qnnpack"]
 Observer = Literal["histogram", "minmax", "percentile", "mse"]
+Reduce = Literal["weights", "activations", "none"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """`keep_float` are exact names of modules of the float network; everything below them stays in float too."""
+    """`keep_float` are exact names of modules of the float network; everything below them stays in float too.
+
+    `reduce` is what gives up one of its eight bits, so that no x86 kernel that adds two products in 16 bits can saturate:
+    255 * 64 * 2 < 2**15 holds for weights of 7 bits, and 127 * 128 * 2 for activations of 7 bits. Weights have a scale per
+    channel and lose far less by it (docs/concepts/quantization.md). Dynamic quantization leaves it to torch.
+    """
 
     mode: Mode
     backend: Backend
     observer: Observer = "histogram"
     is_per_channel: bool = True
     keep_float: tuple[str, ...] = ()
+    reduce: Reduce = "none"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as stored in a model file."""
@@ -26,7 +33,7 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
         """Read what `to_dict` made. Raises ValueError for anything else."""
-        for key, kind in (("mode", Mode), ("backend", Backend), ("observer", Observer)):
+        for key, kind in (("mode", Mode), ("backend", Backend), ("observer", Observer), ("reduce", Reduce)):
             if values.get(key) not in get_args(kind):
                 raise ValueError(f"{key} must be one of {', '.join(get_args(kind))}, got {values.get(key)!r}")
         is_per_channel, keep_float = values.get("is_per_channel"), values.get("keep_float")
@@ -34,4 +41,11 @@ class Recipe:
             raise ValueError(f"is_per_channel must be true or false, got {is_per_channel!r}")
         if not isinstance(keep_float, list) or not all(isinstance(name, str) for name in keep_float):
             raise ValueError("keep_float must list names of modules")
-        return cls(values["mode"], values["backend"], values["observer"], is_per_channel, tuple(keep_float))
+        return cls(
+            mode=values["mode"],
+            backend=values["backend"],
+            observer=values["observer"],
+            is_per_channel=is_per_channel,
+            keep_float=tuple(keep_float),
+            reduce=values["reduce"],
+        )

@@ -134,6 +134,19 @@ def test_predict_refuses_what_is_no_image(dlkit, digits_model, tmp_path, make):
     assert done.code == 3 and "x.png" in done.err
 
 
+def test_predict_goes_on_after_a_broken_file(dlkit, digits_model, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a.png", "c.png"):
+        Image.new("L", (8, 8)).save(folder / name)
+    (folder / "b.png").write_text("no image")
+    done = dlkit("predict", digits_model.model_path, folder)
+    assert done.code == 3 and "b.png" in done.err
+    assert "a.png" in done.out and "c.png" in done.out and "b.png" not in done.out
+    lines = [json.loads(line) for line in dlkit("predict", digits_model.model_path, folder, "--json").out.splitlines()]
+    assert ["error" in line for line in lines] == [False, True, False]
+
+
 def test_predict_takes_images_only(dlkit, numbers_model, tmp_path):
     done = dlkit("predict", numbers_model.model_path, tmp_path)
     assert done.code == 2 and "takes features, not images" in done.err

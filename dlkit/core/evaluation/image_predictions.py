@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dlkit.config import load_mapping
 from dlkit.core.components import is_import_path
 from dlkit.core.data.build import build_eval_transform
-from dlkit.core.data.images import EXTENSIONS, load_image, mode_for, prepare_image
+from dlkit.core.data.images import EXTENSIONS, Mode, load_image, mode_for, prepare_image
 from dlkit.core.devices import torch_settings
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.errors import DataError, UsageError
@@ -18,11 +18,15 @@ from dlkit.errors import DataError, UsageError
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """The likeliest classes of an image with their probabilities, best first; for regression `values` instead."""
+    """The likeliest classes of an image with their probabilities, best first; for regression `values` instead.
+
+    `problem` says why a file has neither.
+    """
 
     path: Path
     classes: list[tuple[str, float]]
     values: list[float]
+    problem: str = ""
 
 
 def predict_images(
@@ -34,9 +38,9 @@ def predict_images(
     device: str = "auto",
     batch_size: int = 64,
 ) -> Iterator[ImagePrediction]:
-    """Predictions for images and for all images below folders, in order.
+    """Predictions for images and for all images below folders, in order. A file that cannot be read does not stop the others.
 
-    Raises UsageError when the model does not take images, DataError for a file that is missing or no image.
+    Raises UsageError when the model does not take images, DataError for a file that is missing.
     """
     info = file.spec.info
     if info.kind != "image":
@@ -47,9 +51,23 @@ def predict_images(
     network = build_from_file(file, model=model).to(target)
     for start in range(0, len(found), batch_size):
         part = found[start : start + batch_size]
-        images = [prepare_image(load_image(path, mode=mode), info, transform=transform) for path in part]
-        for path, output in zip(part, _forward(network, torch.stack(images).to(target)), strict=True):
-            yield _describe(path, output, info.classes, topk, is_classification=info.task == "classification")
+        loaded = [_try_load(path, mode, lambda image: prepare_image(image, info, transform=transform)) for path in part]
+        images = [image for image in loaded if isinstance(image, Tensor)]
+        outputs = iter(_forward(network, torch.stack(images).to(target)) if images else ())
+        for path, image in zip(part, loaded, strict=True):
+            if isinstance(image, str):
+                yield ImagePrediction(path, [], [], problem=image)
+            else:
+                is_classification = info.task == "classification"
+                yield _describe(path, next(outputs), info.classes, topk, is_classification=is_classification)
+
+
+def _try_load(path: Path, mode: Mode, prepare: Callable[[Tensor], Tensor]) -> Tensor | str:
+    """The prepared image, or what is wrong with the file."""
+    try:
+        return prepare(load_image(path, mode=mode))
+    except DataError as error:
+        return str(error)
 
 
 def _forward(network: nn.Module, inputs: Tensor) -> Tensor:

@@ -11,21 +11,23 @@ from typing import Any
 import torch
 from torch import nn
 from torch.ao.quantization import (
+    FusedMovingAvgObsFakeQuantize,
     HistogramObserver,
     MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
+    PerChannelMinMaxObserver,
+    PlaceholderObserver,
     QConfig,
     QConfigMapping,
-    default_fused_per_channel_wt_fake_quant,
-    default_fused_wt_fake_quant,
-    default_per_channel_weight_observer,
-    default_weight_observer,
     get_default_qat_qconfig_mapping,
     get_default_qconfig_mapping,
 )
 
 from dlkit.quantize.recipe import Recipe
 
-REDUCED_RANGE = frozenset({"x86", "fbgemm"})  # their kernels add pairs of products in 16 bits (trap 4.1)
+SEVEN_BITS = (-64, 63)
+EIGHT_BITS = (-128, 127)
 ObserverFactory = Callable[..., nn.Module]
 
 # what watches activations, as a class here or as "module:name" of ours; each is called with `reduce_range=...`
@@ -59,26 +61,39 @@ def qconfig_mapping(recipe: Recipe) -> QConfigMapping:
 
 def _edit(mapping: QConfigMapping, recipe: Recipe) -> None:
     default = mapping.global_qconfig
-    activation = default.activation if recipe.mode == "qat" else activation_observer(recipe)
+    activation = _fake_activation(recipe) if recipe.mode == "qat" else activation_observer(recipe)
     mapping.set_global(QConfig(activation, _weight(recipe, is_per_channel=recipe.is_per_channel)))
     for pattern, qconfig in list(mapping.object_type_qconfigs.items()):
         if qconfig.activation is default.activation:
             # per-channel transposed convolutions have no kernel; torch's mapping knows that for x86 and fbgemm alone
-            weight = _weight(recipe, is_per_channel=False) if pattern in _TRANSPOSED else qconfig.weight
+            is_per_channel = recipe.is_per_channel and pattern not in _TRANSPOSED
+            is_float = qconfig.weight is PlaceholderObserver  # as of LayerNorm
+            weight = qconfig.weight if is_float else _weight(recipe, is_per_channel=is_per_channel)
             mapping.set_object_type(pattern, QConfig(activation, weight))
 
 
 def _weight(recipe: Recipe, *, is_per_channel: bool) -> Any:
+    low, high = SEVEN_BITS if recipe.reduce == "weights" else EIGHT_BITS
+    scheme = torch.per_channel_symmetric if is_per_channel else torch.per_tensor_symmetric
+    numbers = {"quant_min": low, "quant_max": high, "dtype": torch.qint8, "qscheme": scheme}
     if recipe.mode == "qat":
-        return default_fused_per_channel_wt_fake_quant if is_per_channel else default_fused_wt_fake_quant
-    return default_per_channel_weight_observer if is_per_channel else default_weight_observer
+        moving = MovingAveragePerChannelMinMaxObserver if is_per_channel else MovingAverageMinMaxObserver
+        return FusedMovingAvgObsFakeQuantize.with_args(observer=moving, **numbers)
+    return (PerChannelMinMaxObserver if is_per_channel else MinMaxObserver).with_args(**numbers)
+
+
+def _fake_activation(recipe: Recipe) -> Any:
+    high = 127 if recipe.reduce == "activations" else 255
+    return FusedMovingAvgObsFakeQuantize.with_args(
+        observer=MovingAverageMinMaxObserver, quant_min=0, quant_max=high, dtype=torch.quint8
+    )
 
 
 def activation_observer(recipe: Recipe) -> Any:
-    """The recipe's observer of activations: 7 bits where the kernels could saturate with 8, otherwise 8."""
+    """The recipe's observer of activations: 8 bits, or 7 where the recipe takes the bit from them."""
     found = ACTIVATION_OBSERVERS[recipe.observer]
     if isinstance(found, str):
         module, _, name = found.partition(":")
         found = getattr(import_module(module), name)
     with_args = found.with_args  # type: ignore[attr-defined]
-    return with_args(dtype=torch.quint8, reduce_range=recipe.backend in REDUCED_RANGE)
+    return with_args(dtype=torch.quint8, reduce_range=recipe.reduce == "activations")

@@ -16,6 +16,7 @@ from dlkit.core.data.sources.items import ItemSamples, kind_of
 from dlkit.core.data.sources.torchvision import class_names
 from dlkit.errors import DataError, DlkitError
 
+SUSPICIOUS_LABEL = 1000  # a few missing labels are usual; one label this high among a few is a mistake
 _MISSING_SPLIT = (ValueError, KeyError, FileNotFoundError, NotImplementedError)
 
 
@@ -95,4 +96,13 @@ def _describe(parts: list[ItemSamples | None], notes: list[str], classes: tuple[
 
 
 def _count_classes(targets: Tensor, classes: tuple[str, ...] | None) -> int:
-    return len(classes) if classes else int(torch.clamp(targets.max(), min=0)) + 1
+    if classes:
+        return len(classes)
+    highest = int(torch.clamp(targets.max(), min=0))
+    num_seen = len(set(targets.tolist()))
+    if highest >= SUSPICIOUS_LABEL and highest >= 10 * num_seen:
+        raise DataError(
+            f"label {highest} asks for {highest + 1:,} classes, but only {num_seen:,} labels occur; "
+            "number them from 0, or give the dataset an attribute `classes`"
+        )
+    return highest + 1

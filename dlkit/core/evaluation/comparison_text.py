@@ -1,0 +1,119 @@
+"""A comparison as the rows of a table and as sentences that say what it means."""
+
+from collections.abc import Iterator, Sequence
+
+from dlkit.core.evaluation.comparison import Comparison, Side
+from dlkit.core.evaluation.file_size import size_text
+from dlkit.core.evaluation.latency import Ratio
+from dlkit.core.evaluation.speed import Speeds
+from dlkit.event_lines import metric_value
+
+Row = tuple[str, str, str, str]
+SPEED_COLUMNS = ("model", "engine", "batch", "median", "p10 to p90", "to baseline", "to fastest float", "samples/s")
+WORTH_SAYING = 1.2  # MACs that fell by so much more than latency need a word
+
+
+def comparison_rows(comparison: Comparison) -> list[Row]:
+    """(what, before, after, change) for metrics, agreement, sizes, parameters and MACs."""
+    before, after = comparison.before, comparison.after
+    rows = [_metric_row(name, before, after) for name in before.scores.metrics if name in after.scores.metrics]
+    agreement = comparison.agreement
+    if agreement.same_top1 is not None:
+        rows.append(("same class", "", f"{agreement.same_top1:.2%}", ""))
+    if agreement.mean_absolute_difference is not None:
+        rows.append(("mean difference", "", f"{agreement.mean_absolute_difference:.4g}", ""))
+    return [*rows, *_cost_rows(before, after)]
+
+
+def _metric_row(name: str, before: Side, after: Side) -> Row:
+    old, new = before.scores.metrics[name], after.scores.metrics[name]
+    old_text, new_text = metric_value(name, old), metric_value(name, new)
+    change = f"{100 * (new - old):+.2f} points" if old_text.endswith("%") else f"{new - old:+.4f}"
+    return name, old_text, new_text, change
+
+
+def _cost_rows(before: Side, after: Side) -> Iterator[Row]:
+    old, new = before.costs, after.costs
+    if old.sizes and new.sizes:
+        yield "file", size_text(old.sizes.bytes), size_text(new.sizes.bytes), _share(old.sizes.bytes, new.sizes.bytes)
+        packed = old.sizes.gzip_bytes, new.sizes.gzip_bytes
+        yield "file, gzip", size_text(packed[0]), size_text(packed[1]), _share(*packed)
+    counts = (("parameters", old.num_parameters, new.num_parameters), ("MACs", old.macs, new.macs))
+    for name, one, other in counts:
+        if one is not None:
+            yield name, f"{one:,}", "" if other is None else f"{other:,}", "" if other is None else _share(one, other)
+
+
+def _share(before: int, after: int) -> str:
+    return f"{after / before:.1%}" if before else ""
+
+
+def speed_rows(speeds: Speeds) -> list[tuple[str, ...]]:
+    """A row for every network, engine and batch size; the columns are SPEED_COLUMNS, three of them text."""
+    return [
+        (
+            row.model,
+            row.engine,
+            str(row.latency.batch),
+            f"{row.latency.median_ms:.2f} ms",
+            f"{row.latency.p10_ms:.2f} to {row.latency.p90_ms:.2f}",
+            "baseline" if (row.model, row.engine) == speeds.baseline else str(row.to_baseline),
+            str(row.to_fastest_float) if row.to_fastest_float else "",
+            f"{row.latency.samples_per_s:,.0f}",
+        )
+        for row in speeds.rows
+    ]
+
+
+def pruning_sentences(comparison: Comparison) -> list[str]:
+    """What became of the MACs that were saved: a sentence for each batch size, of the quickest engine of each network."""
+    old, new = comparison.before.costs.macs, comparison.after.costs.macs
+    if comparison.speeds is None or not old or not new:
+        return []
+    sentences = []
+    for batch, fewer in ((batch, old / new) for batch in _batches(comparison.speeds)):
+        before = comparison.speeds.fastest(comparison.before.name, batch)
+        after = comparison.speeds.fastest(comparison.after.name, batch)
+        if before is None or after is None or after.to_fastest_float is None:
+            continue
+        faster = after.to_fastest_float
+        said = f"batch {batch}: MACs fell {fewer:.1f}x, latency {faster.median:.1f}x ({after.engine} against {before.engine})"
+        if fewer > WORTH_SAYING * max(faster.median, 1.0):
+            said += (
+                ": layers that move much and compute little (norms, activations, small or depthwise convolutions) and each "
+                "layer's fixed cost do not shrink with MACs; channel counts that are multiples of 8 or 16 run best"
+            )
+        sentences.append(said)
+    return sentences
+
+
+def quantization_sentences(comparison: Comparison) -> list[str]:
+    """Whether int8 pays, against eager and against the quickest float engine: a sentence for each batch size."""
+    speeds = comparison.speeds
+    if speeds is None:
+        return []
+    sentences = []
+    for batch in _batches(speeds):
+        best = speeds.fastest(comparison.after.name, batch)
+        if best is None or best.to_fastest_float is None:
+            continue
+        rival = f"the fastest float engine here, {speeds.fastest_float[batch]}"
+        said = f"batch {batch}: int8 by {best.engine} is {_times(best.to_baseline)} as fast as float32 {speeds.baseline[1]}"
+        if _is_faster(best.to_fastest_float):
+            sentences.append(f"{said}, and {_times(best.to_fastest_float)} as fast as {rival}")
+        else:
+            sentences.append(f"{said}, but no faster than {rival} ({_times(best.to_fastest_float)})")
+    return sentences
+
+
+def _batches(speeds: Speeds) -> Sequence[int]:
+    return sorted({row.latency.batch for row in speeds.rows})
+
+
+def _times(ratio: Ratio) -> str:
+    return f"{ratio.median:.2f} times"
+
+
+def _is_faster(ratio: Ratio) -> bool:
+    """Faster in nine rounds of ten, and not by a hair."""
+    return ratio.p10 > 1.0 and ratio.median > 1.05
