@@ -110,7 +110,7 @@ Recal = Annotated[
     typer.Option(
         "--bn-recal",
         min=0,
-        help="Batches to measure batch norm on again; default is 50 without --finetune.",
+        help="Batches to measure batch norm on again after pruning; default is 50, 0 leaves it.",
         metavar="N",
         show_default=False,
     ),

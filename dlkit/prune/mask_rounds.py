@@ -12,7 +12,7 @@ from dlkit.prune.amounts import Amount
 from dlkit.prune.evidence import Evidence
 from dlkit.prune.masks import MaskRule, apply_masks, full_masks, grow_masks
 from dlkit.prune.outputs import find_output_weights
-from dlkit.prune.recovery import Tuning, train_pruned
+from dlkit.prune.recovery import Recalibration, Recovery, recover
 from dlkit.prune.request import Request
 from dlkit.prune.schedule import progress_of
 from dlkit.prune.sparsity import measure_sparsity, total_sparsity
@@ -58,11 +58,13 @@ def run_mask_rounds(
     *,
     rewound: Mapping[str, Tensor] | None,
     report: Report,
-) -> dict[str, Tensor]:
-    """Mask a network in place, round by round, with training after each round if asked for; the final masks.
+) -> tuple[dict[str, Tensor], Recalibration | None]:
+    """Mask a network in place, round by round, with recovery after each; the final masks, and the last recalibration.
 
     `rewound` are weights to go back to before each training. Raises UsageError when the amount removes nothing.
     """
+    recalibration = None
+    recovery = Recovery(request.picked_recal, request.epochs, request.lr, is_rewound=rewound is not None)
     generator = torch.Generator().manual_seed(request.seed)
     masks = full_masks(plan.weights)
     rounds = progress_of(request.schedule, request.iterations)
@@ -76,11 +78,10 @@ def run_mask_rounds(
         if len(rounds) > 1:
             share = total_sparsity(measure_sparsity(plan.weights))
             report(Note(f"iteration {number} of {len(rounds)}: {share:.1%} of the weights are zero"))
-        if request.epochs and evidence is not None:
-            tuning = Tuning(request.epochs, request.lr, is_rewound=rewound is not None)
-            train_pruned(network, masks, tuning, evidence, report=report)
+        if evidence is not None:
+            recalibration = recover(network, masks, recovery, evidence, report=report)
     _warn_of_empty(plan.weights, masks, report)
-    return masks
+    return masks, recalibration
 
 
 def _warn_of_empty(weights: Sequence[PrunableWeight], masks: Mapping[str, Tensor], report: Report) -> None:

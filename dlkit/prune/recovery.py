@@ -95,25 +95,38 @@ def _measure_statistics(
 
 
 @dataclass(frozen=True)
-class Tuning:
-    """How long and how fast to train after each round of pruning; `lr` None is fine-tuning's own choice."""
+class Recovery:
+    """What is done after each round of pruning: batches to measure batch norm on, then epochs of training, each perhaps none.
 
-    epochs: float
+    `lr` None is fine-tuning's own choice; after rewinding it is the config's, as training is done again from there.
+    """
+
+    num_recal: int = 0
+    epochs: float | None = None
     lr: float | None = None
     is_rewound: bool = False
 
 
-def train_pruned(
-    network: nn.Module, masks: Masks | None, tuning: Tuning, evidence: Evidence, *, report: Report
-) -> None:
-    """Train a pruned network in place with a new optimizer for its parameters; masked weights stay zero.
+def recover(
+    network: nn.Module, masks: Masks | None, recovery: Recovery, evidence: Evidence, *, report: Report
+) -> Recalibration | None:
+    """Recover a pruned network in place, with a new optimizer for its parameters; masked weights stay zero.
 
-    After rewinding the learning rate is the config's own, as the training is done again from there.
+    Gives what measuring batch norm again did, before any training. Raises Diverged and Interrupted from training.
     """
+    recalibration = None
+    if recovery.num_recal:
+        recalibration = recalibrate_norms(network, evidence, num_batches=recovery.num_recal, report=report)
+    if recovery.epochs:
+        _train(network, masks, recovery, evidence, report)
+    return recalibration
+
+
+def _train(network: nn.Module, masks: Masks | None, recovery: Recovery, evidence: Evidence, report: Report) -> None:
     loaded = evidence.loaded
-    lr = tuning.lr or (pick_lr(loaded.config.optimizer) if tuning.is_rewound else None)
+    lr = recovery.lr or (pick_lr(loaded.config.optimizer) if recovery.is_rewound else None)
     built = build_fine_tuning(
-        loaded, network, evidence.data.info, epochs=tuning.epochs, lr=lr, device=evidence.device, report=report
+        loaded, network, evidence.data.info, epochs=recovery.epochs or 0, lr=lr, device=evidence.device, report=report
     )
     with masked_gradients(network, masks) if masks else nullcontext():
         fine_tune(built, MaskedRecords(masks) if masks else None, report=report)

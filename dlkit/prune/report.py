@@ -74,5 +74,5 @@ def _norm_sentences(recalibration: Recalibration | None) -> list[str]:
         return []
     change = f"{recalibration.loss_before:.4f} to {recalibration.loss_after:.4f}"
     if recalibration.is_kept:
-        return [f"batch norm was measured again: validation loss {change}"]
-    return [f"the statistics of batch norm stay as they were: new ones made the validation loss worse ({change})"]
+        return [f"batch norm was measured again after pruning: validation loss {change}"]
+    return [f"the statistics of batch norm were kept: new ones made the validation loss worse ({change})"]

@@ -79,10 +79,8 @@ class Request:
 
     @property
     def picked_recal(self) -> int:
-        """Batches for batch norm, by default none where fine-tuning measures it anyway."""
-        if self.num_recal is not None:
-            return self.num_recal
-        return 0 if self.epochs else RECAL_BATCHES
+        """Batches to measure batch norm on again."""
+        return RECAL_BATCHES if self.num_recal is None else self.num_recal
 
 
 def check_request(request: Request, *, needs_amount: bool = True) -> None:

@@ -18,7 +18,7 @@ from dlkit.events import Note, Report, Saved, ignore
 from dlkit.prune.artifact import OutputPaths, describe_pruned, save_pruned
 from dlkit.prune.comparing import compare, with_sizes
 from dlkit.prune.mask_rounds import plan_masks, run_mask_rounds
-from dlkit.prune.recovery import Recalibration, find_norms, recalibrate_norms
+from dlkit.prune.recovery import Recalibration, find_norms
 from dlkit.prune.report import PruneReport, plain_request
 from dlkit.prune.request import Request
 from dlkit.prune.rewinding import read_rewind_weights
@@ -32,6 +32,7 @@ class Pruned:
     """A network after pruning: masked layers, and what a file needs to build other layer sizes again."""
 
     network: nn.Module
+    recalibration: Recalibration | None
     layers: tuple[LayerSparsity, ...] = ()
     change: Mapping[str, Any] | None = None
 
@@ -43,16 +44,16 @@ def prune_model(subject: Subject, request: Request, paths: OutputPaths, *, repor
     Interrupted from training.
     """
     with torch_settings():
+        _check_norms(subject.network, request)
         pruned = _prune(subject, request, report)
         network = pruned.network.to(memory_format=torch.contiguous_format).eval()
-        recalibration = _recalibrate(network, subject, request, report)
         comparison = compare(subject.original(), network, subject, seconds=request.seconds, report=report)
         facts = {"request": plain_request(request)}
         spec = describe_pruned(subject.file.spec, pruned.change, facts, comparison.after.scores.metrics)
         save_pruned(paths.model, spec, network.cpu(), subject.example.cpu(), model=subject.model)
     report(Saved(paths.model, "model"))
     comparison = with_sizes(comparison, subject.file.path, paths.model)
-    made = PruneReport(subject.file.path, paths.model, request, comparison, pruned.layers, recalibration)
+    made = PruneReport(subject.file.path, paths.model, request, comparison, pruned.layers, pruned.recalibration)
     write_json(paths.report, made.to_dict())
     return made
 
@@ -64,20 +65,13 @@ def _prune(subject: Subject, request: Request, report: Report) -> Pruned:
     plan = plan_masks(subject.network, request, subject.example)
     if plan.outputs:
         report(Note(f"left alone, as its channels are the network's outputs: {', '.join(plan.outputs)}"))
-    run_mask_rounds(subject.network, plan, request, subject.evidence, rewound=rewound, report=report)
-    return Pruned(subject.network, tuple(measure_sparsity(plan.weights)))
+    _, recalibration = run_mask_rounds(subject.network, plan, request, subject.evidence, rewound=rewound, report=report)
+    return Pruned(subject.network, recalibration, tuple(measure_sparsity(plan.weights)))
 
 
-def _recalibrate(network: nn.Module, subject: Subject, request: Request, report: Report) -> Recalibration | None:
-    if not request.picked_recal:
-        return None
-    if not find_norms(network):
-        if request.num_recal:
-            raise UsageError("--bn-recal: the network has no batch norm with running statistics; leave it out")
-        return None
-    if subject.evidence is None:
-        return None
-    return recalibrate_norms(network, subject.evidence, num_batches=request.picked_recal, report=report)
+def _check_norms(network: nn.Module, request: Request) -> None:
+    if request.num_recal and not find_norms(network):
+        raise UsageError("--bn-recal: the network has no batch norm with running statistics; leave it out")
 
 
 def scan_model(subject: Subject, request: Request, *, report: Report = ignore) -> Scan:

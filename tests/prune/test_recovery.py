@@ -14,7 +14,7 @@ from dlkit.errors import FileRefused, UsageError
 from dlkit.events import Note, ignore
 from dlkit.prune.amounts import Amount
 from dlkit.prune.mask_rounds import plan_masks, run_mask_rounds
-from dlkit.prune.recovery import Tuning, find_norms, recalibrate_norms, train_pruned
+from dlkit.prune.recovery import Recovery, find_norms, recalibrate_norms, recover
 from dlkit.prune.request import Request
 from dlkit.prune.rewinding import read_rewind_weights
 
@@ -35,7 +35,7 @@ def same(first, second):
 
 def mask(digits, request=HALF, *, evidence=None, rewound=None, report=ignore):
     plan = plan_masks(digits.network, request, torch.zeros(2, *digits.file.spec.info.input_size))
-    masks = run_mask_rounds(digits.network, plan, request, evidence, rewound=rewound, report=report)
+    masks, _ = run_mask_rounds(digits.network, plan, request, evidence, rewound=rewound, report=report)
     return plan, masks
 
 
@@ -141,11 +141,11 @@ def test_rewinding_trains_from_earlier_weights(digits):
     assert same(state, digits.network.state_dict())
     first = read_rewind_weights("init", digits.file, digits.network)
     plan = plan_masks(digits.network, HALF, torch.zeros(2, 1, 8, 8))
-    masks = run_mask_rounds(digits.network, plan, HALF, None, rewound=first, report=ignore)
+    masks, _ = run_mask_rounds(digits.network, plan, HALF, None, rewound=first, report=ignore)
     for name, kept in masks.items():  # the choice is by the trained weights, the values are the first ones
         assert torch.equal(digits.network.get_parameter(name), first[name] * kept)
     before = loss_of(digits)
-    train_pruned(digits.network, masks, Tuning(3.0, is_rewound=True), digits.evidence, report=ignore)
+    recover(digits.network, masks, Recovery(epochs=3.0, is_rewound=True), digits.evidence, report=ignore)
     assert loss_of(digits) < 0.5 * before
     assert all(not digits.network.get_parameter(name)[~kept].any() for name, kept in masks.items())
 
