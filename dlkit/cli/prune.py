@@ -100,11 +100,16 @@ def _prune(options: o.Options, request: "Request", display: "Display") -> None:
 
 
 def _plan(options: o.Options, request: "Request", display: "Display") -> None:
-    from dlkit.cli.show_prune import show_mask_plan
-    from dlkit.prune.planning import plan_mask_rows
+    from dlkit.cli.show_prune import show_mask_plan, show_shrink_plan
+    from dlkit.prune.planning import plan_mask_rows, plan_shrink_sizes
 
-    subject = _open(options, request, display, needed_for=None)
-    show_mask_plan(plan_mask_rows(subject, request), request, options.model, as_json=options.as_json)
+    subject = _open(options, request, display, needed_for=request.needs_data_for)
+    if request.is_shrunk:
+        sizes = plan_shrink_sizes(subject, request)
+        show_shrink_plan(sizes, request, options.model, as_json=options.as_json)
+    else:
+        rows = plan_mask_rows(subject, request)
+        show_mask_plan(rows, request, options.model, as_json=options.as_json)
 
 
 def _scan(options: o.Options, request: "Request", display: "Display") -> None:

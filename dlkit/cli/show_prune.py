@@ -10,7 +10,8 @@ import typer
 from dlkit.cli.console import show_lines, show_table
 
 if TYPE_CHECKING:
-    from dlkit.prune.planning import PlannedLayer
+    from dlkit.prune.group_table import GroupRow
+    from dlkit.prune.planning import PlannedLayer, ShrinkSizes
     from dlkit.prune.report import PruneReport
     from dlkit.prune.request import Request
     from dlkit.prune.scan import Scan
@@ -36,11 +37,19 @@ def show_report(made: "PruneReport", *, as_json: bool) -> None:
     show_lines([f"dlkit prune · {made.model} · {_words(made.request)}", ""])
     if made.layers:
         _show_layers(made.layers)
+    if made.groups:
+        _show_groups(made.groups)
     split = made.comparison.after.scores
     title = f"on {split.num_samples:,} {split.split} samples" if split.num_samples else None
     show_table(("", "before", "after", "change"), [*comparison_rows(made.comparison), *_speed_rows(made)], title=title)
     show_lines(["", *(f"- {sentence}" for sentence in made.sentences)])
-    show_lines(["", f"model {made.output}", "its file gives the same outputs bit for bit, read with weights_only=True"])
+    checks = ["its file gives the same outputs bit for bit, read with weights_only=True"]
+    if made.max_delta is not None:
+        checks.append(
+            f"before recovery its outputs differed by at most {made.max_delta:.2g} from the full network with the same channels "
+            "set to zero"
+        )
+    show_lines(["", f"model {made.output}", *checks])
 
 
 def _words(request: "Request") -> str:
@@ -67,6 +76,29 @@ def _show_layers(layers: Sequence["LayerSparsity"]) -> None:
     rows.append(("all", "", "", f"{zeros:,} of {total:,}", f"{total_sparsity(layers):.1%}", ""))
     show_table(("layer", "kind", "shape", "zero", "sparsity", "empty channels"), rows, left=3)
     show_lines([""])
+
+
+def _show_groups(groups: Sequence["GroupRow"]) -> None:
+    rows = [
+        (
+            group.id,
+            group.role,
+            _layers_word(group.layers),
+            f"{group.num_channels} -> {group.num_kept}"
+            if group.num_kept < group.num_channels
+            else f"{group.num_channels}",
+            f"{group.num_kept / group.num_channels:.1%}",
+            group.kind,
+            group.note,
+        )
+        for group in groups
+    ]
+    show_table(("group", "role", "layers", "channels", "kept", "kind", "note"), rows, left=7)
+    show_lines([""])
+
+
+def _layers_word(layers: Sequence[str]) -> str:
+    return layers[0] if len(layers) == 1 else f"{layers[0]} and {len(layers) - 1} more"
 
 
 def _speed_rows(made: "PruneReport") -> list[tuple[str, str, str, str]]:
@@ -101,6 +133,22 @@ def show_mask_plan(rows: Sequence["PlannedLayer"], request: "Request", model: Pa
     removed, total = sum(row.num_removed for row in rows), sum(row.num_weights for row in rows)
     cells.append(("all", "", "", f"{total:,}", f"{removed:,}", f"{removed / total:.1%}"))
     show_table(("layer", "kind", "shape", "weights", "set to zero", "share"), cells, left=3)
+    show_lines(["", "Nothing was written."])
+
+
+def show_shrink_plan(sizes: "ShrinkSizes", request: "Request", model: Path, *, as_json: bool) -> None:
+    """What shrinking would do."""
+    if as_json:
+        _echo({"schema": SCHEMA, "kind": "plan", "model": str(model), **asdict(sizes)})
+        return
+    show_lines([f"dlkit prune · {model} · {_words(request)} · plan", ""])
+    _show_groups(sizes.groups)
+    rows = [
+        (name, f"{before:,}", f"{after:,}", f"{after / before:.1%}")
+        for name, (before, after) in (("parameters", sizes.num_parameters), ("MACs", sizes.macs))
+        if before and after
+    ]
+    show_table(("", "before", "after", "change"), rows)
     show_lines(["", "Nothing was written."])
 
 

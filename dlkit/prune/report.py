@@ -6,6 +6,7 @@ from typing import Any
 
 from dlkit.core.evaluation.comparison import Comparison
 from dlkit.core.evaluation.comparison_text import pruning_sentences
+from dlkit.prune.group_table import GroupRow
 from dlkit.prune.recovery import Recalibration
 from dlkit.prune.request import Request
 from dlkit.prune.sparsity import LayerSparsity, total_sparsity
@@ -15,14 +16,20 @@ SCHEMA = "dlkit.prune/1"
 
 @dataclass(frozen=True)
 class PruneReport:
-    """A finished run; `layers` are those that were masked, `recalibration` is None where none was done."""
+    """A finished run: `layers` of masks, or `groups` of a shrunk network. `recalibration` is None where none was done.
+
+    `max_delta` is the largest difference between a shrunk network and the full one with the same channels at zero, before
+    any recovery, in float64.
+    """
 
     model: Path
     output: Path
     request: Request
     comparison: Comparison
-    layers: tuple[LayerSparsity, ...]
-    recalibration: Recalibration | None
+    layers: tuple[LayerSparsity, ...] = ()
+    groups: tuple[GroupRow, ...] = ()
+    max_delta: float | None = None
+    recalibration: Recalibration | None = None
 
     @property
     def sentences(self) -> list[str]:
@@ -40,6 +47,17 @@ class PruneReport:
             f"latency is the same, as dense kernels multiply by zeros like by any number{hint}",
         ]
 
+    def _checks(self) -> dict[str, Any]:
+        """What was verified; a run in which one of these did not hold ends with an error."""
+        checks: dict[str, Any] = {"reloaded_outputs_are_equal": True}
+        if self.max_delta is not None:
+            checks |= {
+                "max_delta_to_zeroed_channels": self.max_delta,
+                "is_exact": all(group.kind != "approximate" for group in self.groups),
+                "rolled_back": [group.id for group in self.groups if group.note.startswith("rolled back")],
+            }
+        return checks
+
     def to_dict(self) -> dict[str, Any]:
         """The object of `--json` and of the report file."""
         recalibration = self.recalibration
@@ -51,6 +69,8 @@ class PruneReport:
             "request": plain_request(self.request),
             **self.comparison.to_dict(),
             "layers": [layer_dict(layer) for layer in self.layers],
+            "groups": [asdict(group) for group in self.groups],
+            "checks": self._checks(),
             "recalibration": asdict(recalibration) | {"is_kept": recalibration.is_kept} if recalibration else None,
             "sentences": self.sentences,
         }

@@ -11,7 +11,8 @@ from dlkit.prune.schedule import ScheduleName
 
 Method = Literal["l1", "l2", "random", "bn", "fpgm", "taylor"]
 MASK_METHODS = ("l1", "l2", "random")
-GLOBAL_FLOOR = 0.1  # of every layer, where channels compete across layers (PruningBench, 2024)
+FLOOR = 0.1  # of every layer that is shrunk, or whose channels compete with those of others (PruningBench, 2024)
+ROUND_TO = 8
 RECAL_BATCHES = 50
 
 
@@ -65,7 +66,12 @@ class Request:
             return self.min_keep
         if not self.is_structured:
             return 0.0
-        return GLOBAL_FLOOR if self.scope == "global" or self.target is not None else 1e-9
+        return FLOOR if self.scope == "global" or self.is_shrunk else 1e-9
+
+    @property
+    def picked_round_to(self) -> int:
+        """What the numbers of channels that stay are multiples of."""
+        return ROUND_TO if self.round_to is None else self.round_to
 
     @property
     def needs_data_for(self) -> str | None:
@@ -119,8 +125,6 @@ def _check_shrinking(request: Request) -> None:
     for option, value in (("--dim", request.dim), ("--n", request.norm)):
         if value is not None:
             raise UsageError(f"{option} is for masks; --shrink removes channels, ranked by --method l1, l2, ...")
-    if request.round_to is not None and request.round_to < 1:
-        raise UsageError(f"--round-to {request.round_to}: must be at least 1")
 
 
 def describe_request(request: Request) -> str:

@@ -10,9 +10,14 @@ from torch import nn
 from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.events import Report, Working
 from dlkit.prune.amounts import Amount
+from dlkit.prune.choosing import Limits, best_units, nearest_size, prunable_groups
 from dlkit.prune.evidence import Evidence
 from dlkit.prune.mask_rounds import MaskPlan
 from dlkit.prune.masks import MaskRule, apply_masks, full_masks, grow_masks
+from dlkit.prune.request import Request
+from dlkit.prune.shrink_rounds import ShrinkPlan, rank_units
+from dlkit.prune.shrinking import shrink
+from dlkit.prune.subject import Subject
 from dlkit.prune.weights import PrunableWeight
 
 RATIOS = (0.2, 0.4, 0.6, 0.8, 0.9)
@@ -91,3 +96,20 @@ def scan_masks(network: nn.Module, plan: MaskPlan, seed: int, evidence: Evidence
 def _mask_alone(weight: PrunableWeight, rule: MaskRule, ratio: float, seed: int) -> dict[str, torch.Tensor]:
     alone = MaskRule(Amount(share=ratio), is_random=rule.is_random, dim=rule.dim, norm=rule.norm)
     return grow_masks([weight], full_masks([weight]), alone, generator=torch.Generator().manual_seed(seed))
+
+
+def scan_groups(subject: Subject, plan: ShrinkPlan, request: Request, *, report: Report) -> Scan:
+    """The scan of shrinking: one group of channels removed at a time, in any number, by the request's method."""
+    free = Limits(round_to=1, min_keep=0.0, skip=plan.limits.skip)
+    scores = rank_units(subject.network, plan.groups, request, subject)
+    groups = [group for group in prunable_groups(plan.groups, free) if group.id in scores]
+
+    @contextmanager
+    def prune_part(index: int, ratio: float) -> Iterator[nn.Module]:
+        group = groups[index]
+        units = best_units(group, scores[group.id], nearest_size(group, ratio, free))
+        yield shrink(subject.network, [group], {group.id: units})
+
+    assert subject.evidence is not None  # checked when the subject was opened
+    parts = [(group.id, group.num_channels) for group in groups]
+    return scan_parts(subject.network, parts, prune_part, subject.evidence, report=report)
