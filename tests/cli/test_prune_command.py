@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -164,6 +166,12 @@ REFUSED = {
     "norm 0": (["--amount", "50%", "--structured", "--n", "0"], 2, "--n 0"),
     "a dimension that is not there": (["--amount", "50%", "--structured", "--dim", "3"], 2, "--dim 3"),
     "a criterion of groups": (["--amount", "50%", "--structured", "--method", "bn"], 2, "--shrink"),
+    "shrinking nothing": (["--amount", "1%", "--shrink"], 2, "--round-to"),
+    "a pattern for no group": (["--amount", "50%", "--shrink", "--skip", "nowhere"], 2, "matches no layer"),
+    "a norm for shrinking": (["--amount", "50%", "--shrink", "--n", "2"], 2, "--n is for masks"),
+    "a dimension for shrinking": (["--amount", "50%", "--shrink", "--dim", "1"], 2, "--dim is for masks"),
+    "a count of channels too large": (["--count", "16", "--shrink"], 2, "take fewer"),
+    "only the classes": (["--amount", "50%", "--shrink", "--skip", "features.*"], 2, "nothing to shrink"),
     "rounding masks": (["--amount", "50%", "--structured", "--round-to", "8"], 2, "--shrink"),
     "a floor above the amount": (["--amount", "60%", "--scope", "global", "--min-keep", "50%"], 2, "--min-keep"),
     "a floor of everything": (["--amount", "60%", "--min-keep", "100%"], 2, "--min-keep"),
@@ -256,6 +264,96 @@ def test_weights_from_elsewhere_are_pruned_without_data(dlkit, tmp_path):
     )
     zero, total = zeros(tmp_path / "w.pruned.pt")
     assert abs(zero / total - 0.5) < 0.001
+
+
+SHRINK = ("--shrink", "--round-to", "1", "--no-latency")
+
+
+def test_a_smaller_file_that_everything_takes(prune, dlkit, digits_model, tmp_path):
+    outcome = prune("--amount", "50%", "--shrink", "--round-to", "1", "--finetune", "2", "--lr", "0.01", *QUICK, "--json")
+    assert outcome.code == 0, outcome.err
+    facts, path = json.loads(outcome.out), tmp_path / "p.pt"
+    before, after = facts["before"]["costs"], facts["after"]["costs"]
+    assert after["num_parameters"] < 0.3 * before["num_parameters"] and after["macs"] < 0.3 * before["macs"]
+    assert after["sizes"]["bytes"] < 0.7 * before["sizes"]["bytes"]
+    assert facts["checks"]["reloaded_outputs_are_equal"] and facts["checks"]["is_exact"]
+    assert {group["id"]: group["num_kept"] for group in facts["groups"]}["features.0.conv"] == 4
+    assert facts["groups"][-1]["note"] == "reaches the model's output"
+    judged = json.loads(dlkit("eval", path, "--json").out)["metrics"]
+    assert judged["accuracy"] == facts["after"]["scores"]["metrics"]["accuracy"] > 0.7
+    again = dlkit("prune", path, "--amount", "50%", *SHRINK, "-o", tmp_path / "again.pt", "--json")
+    assert again.code == 0, again.err
+    assert len(read_model_file(tmp_path / "again.pt").spec.transforms) == 2
+    assert dlkit("eval", tmp_path / "again.pt").code == 0
+    int8 = dlkit("quantize", path, "--dynamic", "-o", tmp_path / "int8.pt", "--no-latency")
+    assert int8.code == 0, int8.err
+    assert [change["op"] for change in read_model_file(tmp_path / "int8.pt").spec.transforms] == ["prune", "quantize"]
+    refused = dlkit("prune", tmp_path / "int8.pt", "--amount", "50%", "-o", tmp_path / "no.pt")
+    assert refused.code == 2 and "quantized already" in refused.err
+
+
+def test_a_shrunk_file_loads_in_a_fresh_process(prune, tmp_path):
+    assert prune("--amount", "50%", *SHRINK).code == 0
+    code = (
+        "import sys, torch, dlkit\n"
+        "plain = torch.load(sys.argv[1], weights_only=True)\n"
+        "network = dlkit.load_model(sys.argv[1])\n"
+        "state = network.state_dict()\n"
+        "assert all(torch.equal(tensor, state[name]) for name, tensor in plain['state_dict'].items())\n"
+        "print(tuple(network(torch.zeros(3, 1, 8, 8)).shape), network.features[0].conv.out_channels)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "p.pt"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(3, 10) 4"
+
+
+def test_the_plan_of_groups_is_what_is_then_done(prune, tmp_path):
+    plan = json.loads(prune("--amount", "50%", *SHRINK, "--plan", "--json").out)
+    assert not list(tmp_path.iterdir())
+    result = json.loads(prune("--amount", "50%", *SHRINK, "--json").out)
+    assert plan["groups"] == [group | {"kind": group["kind"]} for group in result["groups"]]
+    assert plan["num_parameters"][1] == result["after"]["costs"]["num_parameters"]
+    assert plan["macs"][1] == result["after"]["costs"]["macs"]
+    shown = prune("--amount", "50%", *SHRINK, "--plan").out
+    assert "8 -> 4" in shown and "reaches the model's output" in shown and "Nothing was written." in shown
+
+
+def test_the_scan_of_groups_leaves_the_network_alone(prune, dlkit, digits_model, tmp_path):
+    outcome = dlkit("prune", digits_model, "--scan", "--shrink", "-o", tmp_path / "s.png", "--json")
+    assert outcome.code == 0, outcome.err
+    facts = json.loads(outcome.out)
+    assert [part["size"] for part in facts["parts"]] == [8, 16, 16, 32]
+    assert all(part["losses"][-1] > facts["loss"] for part in facts["parts"])
+
+
+def test_a_group_that_the_code_does_not_let_go_of_is_named(dlkit, write_config, tmp_path):
+    net = tmp_path / "net.py"
+    net.write_text(FIXED_SIZE)
+    config = write_config(f"data: {{name: digits, limit: 200}}\nmodel: {net}:Net\ntrain: {{epochs: 1}}\n")
+    assert dlkit("train", config, "--out", tmp_path / "run", "-q").code == 0
+    outcome = dlkit(
+        "prune", tmp_path / "run" / "model.pt", "--amount", "50%", *SHRINK, "--model", f"{net}:Net", "-o", tmp_path / "p.pt",
+        "--json",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    groups = {group["id"]: group for group in json.loads(outcome.out)["groups"]}
+    assert groups["first"]["num_kept"] == 4 and groups["second"]["num_kept"] == 6
+    assert "code does not allow" in groups["second"]["note"]
+
+
+FIXED_SIZE = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 6, 3)
+        self.head = nn.Linear(96, 10)
+
+    def forward(self, x):
+        x = self.second(self.first(x).relu()).relu()
+        return self.head(x.reshape(-1, 96))
+"""
 
 
 def test_nothing_is_left_behind_when_writing_fails(prune, tmp_path, monkeypatch):
