@@ -66,6 +66,9 @@ COMMANDS = {
     "shapecalc",
     "convert",
     "prune",
+    "bench",
+    "inspect",
+    "quantize",
 }
 
 
@@ -125,7 +128,9 @@ def heavy_modules_after(code):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["train", "--help"], ["eval", "--help"], ["config", "check", "examples/digits.yaml"], ["config", "schema"], ["list"],
+    [["--help"], ["quantize", "--help"], ["quantize", "x.pt"], ["inspect", "--help"], ["train", "--help"],
+     ["eval", "--help"], ["bench", "--help"], ["bench", "x.pt", "--batch", "0"],
+     ["config", "check", "examples/digits.yaml"], ["config", "schema"], ["list"],
      ["list", "models"], ["config", "init", "--help"], ["train", "examples/digits.yaml", "optimizer.lrr=1"],
      ["lr-find", "--help"], ["lr-find", "examples/digits.yaml", "--lo", "0"],
      ["lr-plot", "cosine", "--lr", "0.1", "--epochs", "9", "--steps-per-epoch", "39"]],

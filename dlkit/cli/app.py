@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from dlkit import __version__
-from dlkit.cli import config, listing, lr_find, lr_plot, shapecalc
+from dlkit.cli import config, listing, lr_find, lr_plot, quantize, shapecalc
+from dlkit.cli.bench import EPILOG as BENCH_EPILOG
+from dlkit.cli.bench import bench
 from dlkit.cli.convert import convert
 from dlkit.cli.doctor import doctor
 from dlkit.cli.eval import evaluate
@@ -59,7 +61,9 @@ app.command("train", no_args_is_help=True)(train)
 app.command("eval", no_args_is_help=True)(evaluate)
 app.command("predict", no_args_is_help=True)(predict)
 app.command("prune", epilog=PRUNE_EPILOG, no_args_is_help=True)(prune)
+app.command("bench", epilog=BENCH_EPILOG, no_args_is_help=True)(bench)
 app.command("inspect", no_args_is_help=True)(inspect)
+app.command("quantize", epilog=quantize.EPILOG, no_args_is_help=True)(quantize.quantize)
 app.command("convert", no_args_is_help=True)(convert)
 app.command("list")(listing.list_names)
 app.command("lr-plot", context_settings=lr_plot.CONTEXT_SETTINGS, epilog=lr_plot.EPILOG, no_args_is_help=True)(

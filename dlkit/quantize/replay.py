@@ -10,16 +10,17 @@ from torch import Tensor, nn
 
 from dlkit.errors import UsageError
 from dlkit.quantize.decoding import decode
-from dlkit.quantize.dynamic import quantize_dynamic
+from dlkit.quantize.dynamic import int8_layers, requantize
 from dlkit.quantize.fx import convert, no_deprecations, prepare, quantized_engine
 from dlkit.quantize.recipe import Recipe
 
 MOST_DIMENSIONS, LARGEST_SIDE = 5, 1 << 16
 
 
-def rewrite_entry(recipe: Recipe, example: Tensor) -> dict[str, Any]:
-    """The entry of a model file's `transforms` that `replay` reads. `example` is one batch of inputs."""
-    return {"op": "quantize", **recipe.to_dict(), "example_shape": list(example.shape)}
+def rewrite_entry(recipe: Recipe, network: nn.Module, example: Tensor) -> dict[str, Any]:
+    """The entry of a model file's `transforms` that `replay` reads, for a quantized network. `example` is a batch of inputs."""
+    entry = {"op": "quantize", **recipe.to_dict(), "example_shape": list(example.shape)}
+    return entry | ({"int8_layers": int8_layers(network)} if recipe.mode == "dynamic" else {})
 
 
 def replay(
@@ -31,7 +32,7 @@ def replay(
     """
     recipe = Recipe.from_dict(rewrite)
     with loading(rewrite):
-        converted = rebuild(network, recipe, _example(rewrite))
+        converted = rebuild(network, recipe, rewrite)
         return converted, decode(state, converted)
 
 
@@ -45,16 +46,24 @@ def loading(rewrite: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-def rebuild(network: nn.Module, recipe: Recipe, example: Tensor) -> nn.Module:
-    """The int8 network without its numbers: scales are those of observers that saw nothing."""
+def rebuild(network: nn.Module, recipe: Recipe, rewrite: Mapping[str, Any]) -> nn.Module:
+    """The int8 network without its numbers: scales are those of observers that saw nothing. Raises ValueError."""
+    if recipe.mode == "dynamic":
+        return requantize(network, recipe, _int8_layers(rewrite))
+    example = _example(rewrite)
     try:
-        if recipe.mode == "dynamic":
-            return quantize_dynamic(network, recipe)
         # nothing is observed, so that the kind of observer is all the same
         recipe = replace(recipe, observer="minmax")
         return convert(prepare(network, recipe, example), recipe)
     except UsageError as error:
         raise ValueError(str(error)) from None
+
+
+def _int8_layers(rewrite: Mapping[str, Any]) -> list[str]:
+    names = rewrite.get("int8_layers")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("int8_layers must list names of layers")
+    return names
 
 
 def _example(rewrite: Mapping[str, Any]) -> Tensor:
@@ -65,4 +74,4 @@ def _example(rewrite: Mapping[str, Any]) -> Tensor:
         or not all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in shape)
     ):
         raise ValueError(f"example_shape must list 1 to {MOST_DIMENSIONS} sizes, got {shape!r:.80}")
-    return torch.zeros(1).expand(shape)
+    return torch.zeros(1).expand(shape)  # takes no memory, however large it claims to be

@@ -29,15 +29,17 @@ class Request:
     backend: str = "auto"
     observer: Observer = "histogram"
     is_per_channel: bool = True
+    reduce: str = "auto"
     use_bias_correction: bool = True
     keep_float: tuple[str, ...] = ()
     max_drop: float | None = None
     rank_layers: bool = False
-    epochs: int | None = None
+    writes_model: bool = True
+    epochs: float | None = None
     lr: float | None = None
     exports: tuple[str, ...] = ()
     split: SplitName | None = None
-    seconds: float | None = 1.0
+    seconds: float | None = 3.0
     is_forced: bool = False
     seed: int = 0
 

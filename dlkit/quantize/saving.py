@@ -38,7 +38,7 @@ def save_quantized(
     """
     made = replace(
         spec,
-        transforms=(*spec.transforms, rewrite_entry(recipe, example)),
+        transforms=(*spec.transforms, rewrite_entry(recipe, network, example)),
         provenance={**spec.provenance, "quantize": {"torch": str(torch.__version__), **(provenance or {})}},
     )
     with quantized_engine(recipe.backend), no_deprecations():

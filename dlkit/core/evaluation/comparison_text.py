@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from dlkit.core.evaluation.comparison import Comparison, Side
-from dlkit.core.evaluation.file_size import size_text
+from dlkit.core.evaluation.file_size import bytes_text
 from dlkit.core.evaluation.latency import Ratio
-from dlkit.core.evaluation.speed import Speeds
+from dlkit.core.evaluation.speed import SpeedRow, Speeds
 from dlkit.event_lines import metric_value
 
 Row = tuple[str, str, str, str]
-SPEED_COLUMNS = ("model", "engine", "batch", "median", "p10 to p90", "to baseline", "to fastest float", "samples/s")
+SPEED_COLUMNS = ("model", "engine", "median ms", "p10-p90", "times baseline", "times best float", "samples/s")
 WORTH_SAYING = 1.2  # MACs that fell by so much more than latency need a word
 
 
@@ -35,9 +35,9 @@ def _metric_row(name: str, before: Side, after: Side) -> Row:
 def _cost_rows(before: Side, after: Side) -> Iterator[Row]:
     old, new = before.costs, after.costs
     if old.sizes and new.sizes:
-        yield "file", size_text(old.sizes.bytes), size_text(new.sizes.bytes), _share(old.sizes.bytes, new.sizes.bytes)
+        yield "file", bytes_text(old.sizes.bytes), bytes_text(new.sizes.bytes), _share(old.sizes.bytes, new.sizes.bytes)
         packed = old.sizes.gzip_bytes, new.sizes.gzip_bytes
-        yield "file, gzip", size_text(packed[0]), size_text(packed[1]), _share(*packed)
+        yield "file, gzip", bytes_text(packed[0]), bytes_text(packed[1]), _share(*packed)
     counts = (("parameters", old.num_parameters, new.num_parameters), ("MACs", old.macs, new.macs))
     for name, one, other in counts:
         if one is not None:
@@ -48,21 +48,31 @@ def _share(before: int, after: int) -> str:
     return f"{after / before:.1%}" if before else ""
 
 
-def speed_rows(speeds: Speeds) -> list[tuple[str, ...]]:
-    """A row for every network, engine and batch size; the columns are SPEED_COLUMNS, three of them text."""
+def speed_rows(speeds: Speeds, batch: int) -> list[tuple[str, ...]]:
+    """A row for every network and engine at a batch size; the columns are SPEED_COLUMNS, two of them text.
+
+    Ratios say how many times as fast a row is, with their 10 % and 90 % points over the rounds.
+    """
     return [
         (
             row.model,
             row.engine,
-            str(row.latency.batch),
-            f"{row.latency.median_ms:.2f} ms",
-            f"{row.latency.p10_ms:.2f} to {row.latency.p90_ms:.2f}",
-            "baseline" if (row.model, row.engine) == speeds.baseline else str(row.to_baseline),
-            str(row.to_fastest_float) if row.to_fastest_float else "",
+            f"{row.latency.median_ms:.2f}",
+            f"{row.latency.p10_ms:.2f}-{row.latency.p90_ms:.2f}",
+            "1" if (row.model, row.engine) == speeds.baseline else str(row.to_baseline),
+            _to_best_float(speeds, row),
             f"{row.latency.samples_per_s:,.0f}",
         )
         for row in speeds.rows
+        if row.latency.batch == batch
     ]
+
+
+def _to_best_float(speeds: Speeds, row: SpeedRow) -> str:
+    if row.to_fastest_float is None:
+        return ""
+    is_best = (row.model, row.engine) == (speeds.baseline[0], speeds.fastest_float[row.latency.batch])
+    return "1" if is_best else str(row.to_fastest_float)
 
 
 def pruning_sentences(comparison: Comparison) -> list[str]:
@@ -87,20 +97,17 @@ def pruning_sentences(comparison: Comparison) -> list[str]:
     return sentences
 
 
-def quantization_sentences(comparison: Comparison) -> list[str]:
-    """Whether int8 pays, against eager and against the quickest float engine: a sentence for each batch size."""
-    speeds = comparison.speeds
-    if speeds is None:
-        return []
+def quantization_sentences(speeds: Speeds, model: str) -> list[str]:
+    """Whether an int8 network pays, against the baseline and the best float engine: a sentence for each batch size."""
     sentences = []
     for batch in _batches(speeds):
-        best = speeds.fastest(comparison.after.name, batch)
+        best = speeds.fastest(model, batch)
         if best is None or best.to_fastest_float is None:
             continue
         rival = f"the fastest float engine here, {speeds.fastest_float[batch]}"
         said = f"batch {batch}: int8 by {best.engine} is {_times(best.to_baseline)} as fast as float32 {speeds.baseline[1]}"
         if _is_faster(best.to_fastest_float):
-            sentences.append(f"{said}, and {_times(best.to_fastest_float)} as fast as {rival}")
+            sentences.append(f"{said} and {_times(best.to_fastest_float)} as fast as {rival}")
         else:
             sentences.append(f"{said}, but no faster than {rival} ({_times(best.to_fastest_float)})")
     return sentences

@@ -1,6 +1,7 @@
 """Ways to run a network, each started on real inputs and compared with eager before anybody times it."""
 
 import copy
+import logging
 import os
 import shutil
 import sys
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 
 from dlkit.core.evaluation.onnx_engine import start_network_in_onnxruntime
 from dlkit.core.evaluation.unavailable import EngineUnavailable
-from dlkit.errors import UsageError
+from dlkit.core.training.memory import is_out_of_memory
+from dlkit.errors import OutOfResource, UsageError
 
 ENGINES = ("eager", "channels_last", "compile", "frozen", "onnx")
 FLOAT_TOLERANCE = 1e-3  # of the largest output: other convolution algorithms round differently
@@ -79,11 +81,15 @@ def start_engine(
 
 
 def run_eagerly(network: nn.Module, inputs: Tensor) -> Tensor:
-    """The network's own outputs. Raises UsageError when it does not take the inputs or gives something else than a tensor."""
+    """The network's own outputs. Raises UsageError when it does not take the inputs or gives something else than a tensor,
+    and OutOfResource when they are too many.
+    """
+    shape = "x".join(map(str, inputs.shape))
     try:
         outputs = network(inputs)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        shape = "x".join(map(str, inputs.shape))
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise OutOfResource(f"out of memory on inputs of {shape}; take smaller batches") from error
         raise UsageError(f"the network does not run on inputs of {shape}: {first_line(error)}") from error
     if not isinstance(outputs, Tensor):
         raise UsageError(f"the network gives a {type(outputs).__name__}; only networks with one output can be compared")
@@ -126,9 +132,14 @@ def first_line(error: BaseException) -> str:
 @contextmanager
 def _quiet_torch() -> Iterator[None]:
     """Keep torch's deprecation and tracing warnings from users, who have asked for a measurement."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _start_eager(network: nn.Module, examples: Sequence[Tensor]) -> Run:

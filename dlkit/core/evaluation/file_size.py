@@ -31,10 +31,10 @@ def file_sizes(path: str | Path) -> FileSizes:
     return FileSizes(stored, compressed + len(compressor.flush()))
 
 
-def size_text(size: int) -> str:
+def bytes_text(size: int) -> str:
     """Bytes as people read them, in units of 1024.
 
-    >>> size_text(47_000_000)
+    >>> bytes_text(47_000_000)
     '44.8 MiB'
     """
     if size < 1024:

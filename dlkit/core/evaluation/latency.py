@@ -48,8 +48,9 @@ class Latency:
         return self.p90_ms > NOISY * self.p10_ms
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, without the single rounds."""
-        return {key: value for key, value in asdict(self).items() if key != "rounds_ms"}
+        """Plain values for JSON, without the single rounds."""
+        plain = {key: value for key, value in asdict(self).items() if key != "rounds_ms"}
+        return {**plain, "samples_per_s": self.samples_per_s, "is_noisy": self.is_noisy}
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Ratio:
     p90: float
 
     def __str__(self) -> str:
-        return f"{self.median:.2f}x ({self.p10:.2f} to {self.p90:.2f})"
+        return f"{self.median:.2f} ({self.p10:.2f}-{self.p90:.2f})"
 
 
 def speedup(baseline: Latency, candidate: Latency) -> Ratio:

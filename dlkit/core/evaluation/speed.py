@@ -44,7 +44,7 @@ class SpeedRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        latency = self.latency.to_dict() | {"samples_per_s": self.latency.samples_per_s}
+        latency = self.latency.to_dict()
         facts = {"model": self.model, "engine": self.engine, "is_int8": self.is_int8}
         return {
             **facts,

@@ -6,7 +6,22 @@ torch.ao is deprecated but is the only torch-native path with int8 kernels for c
 
 from dlkit.quantize.fx.dynamic import swap_dynamic
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
-from dlkit.quantize.fx.qconfigs import qconfig_mapping
-from dlkit.quantize.fx.static import convert, prepare
+from dlkit.quantize.fx.kinds import is_int8
+from dlkit.quantize.fx.qconfigs import ACTIVATION_OBSERVERS, qconfig_mapping
+from dlkit.quantize.fx.range_observer import RangeObserver
+from dlkit.quantize.fx.static import GraphFacts, convert, graph_facts, is_below, prepare
 
-__all__ = ["convert", "no_deprecations", "prepare", "qconfig_mapping", "quantized_engine", "swap_dynamic"]
+__all__ = [
+    "ACTIVATION_OBSERVERS",
+    "GraphFacts",
+    "RangeObserver",
+    "convert",
+    "graph_facts",
+    "is_below",
+    "is_int8",
+    "no_deprecations",
+    "prepare",
+    "qconfig_mapping",
+    "quantized_engine",
+    "swap_dynamic",
+]

@@ -22,7 +22,7 @@ def swap_dynamic(network: nn.Module, names: Iterable[str], recipe: Recipe) -> nn
     qconfig = per_channel_dynamic_qconfig if recipe.is_per_channel else default_dynamic_qconfig
     wanted = {f"network.{name}".rstrip("."): qconfig for name in names}
     with quantized_engine(recipe.backend), no_deprecations():
-        quantize_dynamic(container, wanted, dtype=torch.qint8, inplace=True)
+        quantize_dynamic(container, wanted, dtype=torch.qint8, inplace=True)  # type: ignore[no-untyped-call]
         if recipe.backend == "qnnpack":
             _spend_range_warning()
     return container["network"]

@@ -4,7 +4,8 @@ The default is edited and never built from nothing, because it knows operations 
 tanh), layers whose weights stay in float (LayerNorm) and others that share the range of their input (reshape).
 """
 
-from collections.abc import Callable
+import operator
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -28,10 +29,10 @@ from dlkit.quantize.recipe import Recipe
 
 SEVEN_BITS = (-64, 63)
 EIGHT_BITS = (-128, 127)
-ObserverFactory = Callable[..., nn.Module]
+_FAKE: Any = FusedMovingAvgObsFakeQuantize  # observes and rounds in one step
 
-# what watches activations, as a class here or as "module:name" of ours; each is called with `reduce_range=...`
-ACTIVATION_OBSERVERS: dict[str, ObserverFactory | str] = {
+# what watches activations: torch's classes, or "module:name" of ours with a `with_args` like theirs (dtype, reduce_range)
+ACTIVATION_OBSERVERS: dict[str, Any] = {
     "histogram": HistogramObserver,
     "minmax": MinMaxObserver,
     "percentile": "dlkit.quantize.observers:PercentileObserver",
@@ -45,31 +46,40 @@ _TRANSPOSED: tuple[Any, ...] = (
     nn.functional.conv_transpose2d,
     nn.functional.conv_transpose3d,
 )
+# norms of what is mostly a residual stream, and products of activations: torch's int8 kernels for them are slow or inexact
+_FLOAT: tuple[Any, ...] = (nn.LayerNorm, nn.functional.layer_norm, torch.matmul, operator.matmul)
 
 
-def qconfig_mapping(recipe: Recipe) -> QConfigMapping:
-    """torch's mapping for the backend, with the recipe's observer and weight scheme, and without what it keeps in float."""
+def qconfig_mapping(recipe: Recipe, also_float: Sequence[str] = ()) -> QConfigMapping:
+    """torch's mapping for the backend, with the recipe's observer and weight scheme, and without what stays in float."""
     if recipe.mode == "qat":
         mapping = get_default_qat_qconfig_mapping(recipe.backend)
     else:
         mapping = get_default_qconfig_mapping(recipe.backend)
     _edit(mapping, recipe)
-    for name in recipe.keep_float:
+    for operation in _FLOAT:
+        mapping.set_object_type(operation, None)
+    for name in (*recipe.keep_float, *also_float):
         mapping.set_module_name(name, None)
     return mapping
 
 
 def _edit(mapping: QConfigMapping, recipe: Recipe) -> None:
     default = mapping.global_qconfig
+    assert default is not None
     activation = _fake_activation(recipe) if recipe.mode == "qat" else activation_observer(recipe)
-    mapping.set_global(QConfig(activation, _weight(recipe, is_per_channel=recipe.is_per_channel)))
+    mapping.set_global(_qconfig(activation, _weight(recipe, is_per_channel=recipe.is_per_channel)))
     for pattern, qconfig in list(mapping.object_type_qconfigs.items()):
-        if qconfig.activation is default.activation:
+        if qconfig is not None and qconfig.activation is default.activation:
             # per-channel transposed convolutions have no kernel; torch's mapping knows that for x86 and fbgemm alone
             is_per_channel = recipe.is_per_channel and pattern not in _TRANSPOSED
             is_float = qconfig.weight is PlaceholderObserver  # as of LayerNorm
             weight = qconfig.weight if is_float else _weight(recipe, is_per_channel=is_per_channel)
-            mapping.set_object_type(pattern, QConfig(activation, weight))
+            mapping.set_object_type(pattern, _qconfig(activation, weight))
+
+
+def _qconfig(activation: Any, weight: Any) -> QConfig:
+    return QConfig(activation, weight)  # type: ignore[no-untyped-call]
 
 
 def _weight(recipe: Recipe, *, is_per_channel: bool) -> Any:
@@ -78,22 +88,19 @@ def _weight(recipe: Recipe, *, is_per_channel: bool) -> Any:
     numbers = {"quant_min": low, "quant_max": high, "dtype": torch.qint8, "qscheme": scheme}
     if recipe.mode == "qat":
         moving = MovingAveragePerChannelMinMaxObserver if is_per_channel else MovingAverageMinMaxObserver
-        return FusedMovingAvgObsFakeQuantize.with_args(observer=moving, **numbers)
+        return _FAKE.with_args(observer=moving, **numbers)
     return (PerChannelMinMaxObserver if is_per_channel else MinMaxObserver).with_args(**numbers)
 
 
 def _fake_activation(recipe: Recipe) -> Any:
     high = 127 if recipe.reduce == "activations" else 255
-    return FusedMovingAvgObsFakeQuantize.with_args(
-        observer=MovingAverageMinMaxObserver, quant_min=0, quant_max=high, dtype=torch.quint8
-    )
+    return _FAKE.with_args(observer=MovingAverageMinMaxObserver, quant_min=0, quant_max=high, dtype=torch.quint8)
 
 
 def activation_observer(recipe: Recipe) -> Any:
     """The recipe's observer of activations: 8 bits, or 7 where the recipe takes the bit from them."""
-    found = ACTIVATION_OBSERVERS[recipe.observer]
+    found: Any = ACTIVATION_OBSERVERS[recipe.observer]
     if isinstance(found, str):
         module, _, name = found.partition(":")
         found = getattr(import_module(module), name)
-    with_args = found.with_args  # type: ignore[attr-defined]
-    return with_args(dtype=torch.quint8, reduce_range=recipe.reduce == "activations")
+    return found.with_args(dtype=torch.quint8, reduce_range=recipe.reduce == "activations")

@@ -1,27 +1,92 @@
 """Preparing and converting by torch.fx: static quantization and quantization-aware training."""
 
 import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor, nn
+from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qat_fx
 from torch.fx import GraphModule
 
+from dlkit.quantize.clipping import clip_to_activations
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
+from dlkit.quantize.fx.graph_edits import (
+    LEFT_IN_FLOAT,
+    keep_residuals_float,
+    separate_shared_modules,
+    split_attention,
+)
 from dlkit.quantize.fx.qconfigs import qconfig_mapping
+from dlkit.quantize.fx.tracing import trace
 from dlkit.quantize.recipe import Recipe
+
+_FACTS = "dlkit_facts"
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """What was known of a float network's graph before it was changed, by names of modules.
+
+    `called` are leaf modules that run; `read` those whose parameters are used without calling them; `shared` maps modules that
+    are called more than once to those that stand for the later calls; `attention` was taken apart.
+    """
+
+    called: frozenset[str]
+    read: frozenset[str]
+    shared: Mapping[str, list[str]]
+    attention: tuple[str, ...]
+
+
+def graph_facts(network: GraphModule) -> GraphFacts:
+    """The facts of a prepared or converted network of ours."""
+    facts: GraphFacts = network.meta[_FACTS]
+    return facts
 
 
 def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
-    """A copy of a float network, fused and with observers (static) or fake quantization (qat) put in."""
+    """A copy of a float network, fused and with observers (static) or fake quantization (qat) put in.
+
+    For qat it is in training mode and on the network's device, otherwise in evaluation mode and on the CPU. Plain Python that
+    asks for the mode (auxiliary heads, stochastic depth) is fixed to evaluation in both. Raises UsageError, with the place in
+    the user's code, for a network that torch.fx cannot follow.
+    """
     network = copy.deepcopy(network)
+    if recipe.mode == "static":
+        network = network.cpu()
+    traced = trace(network, recipe.keep_float)
+    called = frozenset(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
+    read = frozenset(str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr")
+    shared = separate_shared_modules(traced)
+    facts = GraphFacts(called, read, shared, tuple(split_attention(traced)))
+    also_float = [*keep_residuals_float(traced), *_calls_of(recipe.keep_float, shared)]
+    custom = PrepareCustomConfig()
+    custom.set_non_traceable_module_names([name for name in recipe.keep_float if name])
+    custom.set_non_traceable_module_classes(list(LEFT_IN_FLOAT))
     with quantized_engine(recipe.backend), no_deprecations():
-        mapping = qconfig_mapping(recipe)
+        mapping = qconfig_mapping(recipe, also_float)
         if recipe.mode == "qat":
-            return prepare_qat_fx(network.train(), mapping, (example,))
-        return prepare_fx(network.eval(), mapping, (example,))
+            prepared = prepare_qat_fx(traced.train(), mapping, (example,), custom)
+        else:
+            prepared = prepare_fx(traced.eval(), mapping, (example,), custom)
+    prepared.meta[_FACTS] = facts
+    clip_to_activations(prepared)
+    return prepared
+
+
+def _calls_of(names: tuple[str, ...], added: dict[str, list[str]]) -> list[str]:
+    """Names of the modules that stand for later calls of those that are kept in float."""
+    return [name for original, calls in added.items() for name in calls if is_below(original, names)]
+
+
+def is_below(name: str, kept: tuple[str, ...]) -> bool:
+    """Whether the module is one of those kept, or lies in one."""
+    return any(name == other or name.startswith(f"{other}.") or not other for other in kept)
 
 
 def convert(prepared: GraphModule, recipe: Recipe) -> GraphModule:
     """The int8 network of one that was calibrated or trained, on the CPU; `prepared` is left as it was."""
     with quantized_engine(recipe.backend), no_deprecations():
-        return convert_fx(copy.deepcopy(prepared).cpu().eval())
+        converted = convert_fx(copy.deepcopy(prepared).cpu().eval())
+    converted.meta[_FACTS] = graph_facts(prepared)
+    return converted

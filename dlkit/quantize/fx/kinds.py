@@ -1,0 +1,12 @@
+"""Telling int8 modules from float ones."""
+
+from torch import nn
+
+_INT8 = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
+
+
+def is_int8(module: nn.Module) -> bool:
+    """Whether this is one of torch.ao's modules that compute in int8, statically or dynamically."""
+    kind = type(module)
+    # their packed parameters are modules, too, but are made from nothing
+    return kind.__module__.startswith(_INT8) and hasattr(kind, "from_float")
