@@ -270,7 +270,9 @@ SHRINK = ("--shrink", "--round-to", "1", "--no-latency")
 
 
 def test_a_smaller_file_that_everything_takes(prune, dlkit, digits_model, tmp_path):
-    outcome = prune("--amount", "50%", "--shrink", "--round-to", "1", "--finetune", "2", "--lr", "0.01", *QUICK, "--json")
+    outcome = prune(
+        "--amount", "50%", "--shrink", "--round-to", "1", "--finetune", "2", "--lr", "0.01", *QUICK, "--json"
+    )
     assert outcome.code == 0, outcome.err
     facts, path = json.loads(outcome.out), tmp_path / "p.pt"
     before, after = facts["before"]["costs"], facts["after"]["costs"]
@@ -285,6 +287,14 @@ def test_a_smaller_file_that_everything_takes(prune, dlkit, digits_model, tmp_pa
     assert again.code == 0, again.err
     assert len(read_model_file(tmp_path / "again.pt").spec.transforms) == 2
     assert dlkit("eval", tmp_path / "again.pt").code == 0
+
+
+@pytest.mark.slow
+def test_quantizing_and_timing_a_shrunk_file(prune, dlkit, digits_model, tmp_path):
+    assert prune("--amount", "50%", *SHRINK).code == 0
+    path = tmp_path / "p.pt"
+    timed = dlkit("bench", digits_model, path, "--batch", "1", "--engine", "eager", "--seconds", "0.1", "--json")
+    assert timed.code == 0, timed.err
     int8 = dlkit("quantize", path, "--dynamic", "-o", tmp_path / "int8.pt", "--no-latency")
     assert int8.code == 0, int8.err
     assert [change["op"] for change in read_model_file(tmp_path / "int8.pt").spec.transforms] == ["prune", "quantize"]
@@ -292,6 +302,7 @@ def test_a_smaller_file_that_everything_takes(prune, dlkit, digits_model, tmp_pa
     assert refused.code == 2 and "quantized already" in refused.err
 
 
+@pytest.mark.slow
 def test_a_shrunk_file_loads_in_a_fresh_process(prune, tmp_path):
     assert prune("--amount", "50%", *SHRINK).code == 0
     code = (

@@ -122,7 +122,7 @@ def test_skipped_layers_stay_whole(subject):
 
 def test_rewinding_takes_the_same_channels_of_earlier_weights(digits, subject):
     first = read_rewind_weights("init", digits.file, subject.network)
-    plan, shrunk = run(subject, shrinking(num_recal=0), rewound=first)
+    _, shrunk = run(subject, shrinking(num_recal=0), rewound=first)
     units = list(shrunk.verified.keep["features.0.conv"])
     small = shrunk.verified.network.state_dict()
     assert torch.equal(small["features.0.conv.weight"], first["features.0.conv.weight"][units])
