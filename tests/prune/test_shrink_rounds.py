@@ -1,6 +1,7 @@
 """Shrinking in rounds, and what may be done with a network that was shrunk."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -126,6 +127,16 @@ def test_rewinding_takes_the_same_channels_of_earlier_weights(digits, subject):
     units = list(shrunk.verified.keep["features.0.conv"])
     small = shrunk.verified.network.state_dict()
     assert torch.equal(small["features.0.conv.weight"], first["features.0.conv.weight"][units])
+
+
+def test_new_statistics_of_a_shrunk_network_help_and_leave_its_parameters(subject):
+    plain = run(subject, shrinking(num_recal=0))[1].verified.network
+    subject = replace(subject, network=subject.original())
+    shrunk = run(subject, shrinking())[1]
+    assert shrunk.recalibration.is_kept
+    assert loss_of(shrunk.verified.network, subject) < loss_of(plain, subject)
+    for name, parameter in shrunk.verified.network.named_parameters():
+        assert torch.equal(parameter, plain.get_parameter(name))
 
 
 # what a shrunk network must bear
