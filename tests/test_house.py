@@ -67,6 +67,7 @@ COMMANDS = {
     "convert",
     "prune",
     "bench",
+    "export",
     "inspect",
     "quantize",
 }

@@ -15,6 +15,7 @@ from dlkit.cli.bench import bench
 from dlkit.cli.convert import convert
 from dlkit.cli.doctor import doctor
 from dlkit.cli.eval import evaluate
+from dlkit.cli.export import export
 from dlkit.cli.inspect import inspect
 from dlkit.cli.predict import predict
 from dlkit.cli.prune import EPILOG as PRUNE_EPILOG
@@ -65,6 +66,7 @@ app.command("bench", epilog=BENCH_EPILOG, no_args_is_help=True)(bench)
 app.command("inspect", no_args_is_help=True)(inspect)
 app.command("quantize", epilog=quantize.EPILOG, no_args_is_help=True)(quantize.quantize)
 app.command("convert", no_args_is_help=True)(convert)
+app.command("export", no_args_is_help=True)(export)
 app.command("list")(listing.list_names)
 app.command("lr-plot", context_settings=lr_plot.CONTEXT_SETTINGS, epilog=lr_plot.EPILOG, no_args_is_help=True)(
     lr_plot.lr_plot

@@ -121,7 +121,7 @@ def parse_input(text: str) -> tuple[int, ...]:
 
 def _show(result: "BenchResult") -> None:
     from dlkit.cli.console import show_lines, show_table
-    from dlkit.core.evaluation.comparison_text import SPEED_COLUMNS, quantization_sentences, speed_rows
+    from dlkit.core.evaluation.comparison_text import SPEED_COLUMNS, int8_sentences, speed_rows
 
     names = short_names([file.name for file in result.files])
     show_lines(_header(result))
@@ -133,7 +133,7 @@ def _show(result: "BenchResult") -> None:
         f"{names[file.name]}: {sentence}"
         for file in result.files
         if file.is_int8
-        for sentence in quantization_sentences(result.speeds, file.name)
+        for sentence in int8_sentences(result.speeds, file.name)
     ]
     missing = [f"{names[one.model]} by {one.engine}: {one.reason}" for one in result.speeds.skipped]
     show_lines([*(["", "not measured:"] if missing else []), *(f"  {line}" for line in missing)])

@@ -146,15 +146,14 @@ def quantize(
 ) -> None:
     """Make an int8 model file, and measure accuracy, size and latency before and after."""
     weights = {"arch": arch, "num_classes": num_classes, "image_size": image_size, "model": network}
-    asked = {
-        **_mode(dynamic=dynamic, static=static, qat=qat, sensitivity=sensitivity),
-        **{"output": output, "is_forced": force, "exports": (export.value,) if export else ()},
-        **{"num_calibration": calib, "backend": backend.value, "observer": observer.value, "seed": seed},
-        **{"is_per_channel": not per_tensor, "use_bias_correction": not no_bias_correction, "max_drop": max_drop},
-        **{"keep_float": tuple(keep_float or ()), "epochs": epochs, "lr": lr, "reduce": reduce.value},
-        **{"split": split.value if split else None, "seconds": None if no_latency else seconds},
-    }
-    _run(model, data, weights, asked, as_json=as_json)
+    accuracy: dict[str, Any] = {"observer": observer.value, "is_per_channel": not per_tensor, "reduce": reduce.value}
+    accuracy |= {"use_bias_correction": not no_bias_correction, "max_drop": max_drop, "epochs": epochs, "lr": lr}
+    samples: dict[str, Any] = {"num_calibration": calib, "seed": seed, "split": split.value if split else None}
+    files = {"output": output, "is_forced": force, "exports": (export.value,) if export else ()}
+    place = {"backend": backend.value, "keep_float": tuple(keep_float or ())}
+    seconds_asked = {"seconds": None if no_latency else seconds}
+    mode = _mode(dynamic=dynamic, static=static, qat=qat, sensitivity=sensitivity)
+    _run(model, data, weights, mode | accuracy | samples | files | place | seconds_asked, as_json=as_json)
 
 
 def _mode(*, dynamic: bool, static: bool, qat: bool, sensitivity: bool) -> dict[str, Any]:

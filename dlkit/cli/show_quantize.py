@@ -79,7 +79,7 @@ def _show_speeds(outcome: "Outcome") -> None:
     show_table(("ms", "engine", *columns), latency_rows(speeds, batches), left=2)
     machine, skipped = outcome.machine, speeds.skipped
     show_lines([f"{machine.cpu}, {machine.threads} thread{'s' if machine.threads > 1 else ''}"])
-    show_lines(quantization_sentences(speeds, outcome.comparison.after.name))
+    show_lines(quantization_sentences(outcome.comparison))
     show_lines([f"not measured: {one.model} by {one.engine}, {one.reason}" for one in skipped])
 
 

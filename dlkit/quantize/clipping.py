@@ -6,6 +6,7 @@ MobileNets this is worth more than any choice of observer (docs/concepts/quantiz
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -75,3 +76,14 @@ def _bounds(prepared: GraphModule, reader: Node) -> Bounds | None:
     if isinstance(module, nn.Hardtanh):
         return module.min_val, module.max_val
     return _BOUNDS.get(type(module) if module is not None else _FUNCTIONS.get(reader.target))
+
+
+def activation_of(network: GraphModule, reader: Node) -> Callable[[Tensor], Tensor] | None:
+    """The activation that a node computes, as a function of its input alone, or None for a node of another kind."""
+    if _bounds(network, reader) is None:
+        return None
+    module = called_module(network, reader)
+    if module is not None:
+        return module
+    assert callable(reader.target)
+    return partial(reader.target, **reader.kwargs)

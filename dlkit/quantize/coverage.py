@@ -1,6 +1,5 @@
 """Which layers of a quantized network really are int8, and why the others are not."""
 
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -21,6 +20,11 @@ _REASONS: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
     ((nn.LayerNorm, nn.RMSNorm), "norms of a residual stream lose too much in 8 bits"),
     ((nn.RNNBase, nn.RNNCellBase), "recurrent layers are int8 only by --dynamic"),
     ((nn.MultiheadAttention,), "only self-attention without masks has an int8 form"),
+)
+# functions that compute nothing
+_MOVING = frozenset(
+    {"chunk", "contiguous", "expand", "flatten", "getattr", "getitem", "movedim", "permute", "reshape", "roll", "split"}
+    | {"squeeze", "stack", "swapaxes", "transpose", "unflatten", "unsqueeze", "view"}
 )
 
 
@@ -124,7 +128,7 @@ def _function_name(target: object) -> str:
 
 def _takes_dequantized(node: Node) -> bool:
     is_float = any(source.op == "call_method" and source.target == "dequantize" for source in node.all_input_nodes)
-    return is_float and node.target not in (getattr, operator.getitem)
+    return is_float and _function_name(node.target) not in _MOVING
 
 
 def int8_nodes(quantized: GraphModule) -> set[Node]:

@@ -1,5 +1,6 @@
 """Where a prepared network is observed: every observer with the tensors that share it."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,3 +51,19 @@ def sources(call: Node) -> Sequence[Node]:
     """Inputs of the operation whose output an observer sees; the output itself where it is an input of the network."""
     (value,) = call.all_input_nodes[:1] or [call]
     return value.all_input_nodes or [value]
+
+
+def layer_of(module: nn.Module) -> nn.Module:
+    """The convolution or linear layer of a module that torch fused with its activation, or the module itself."""
+    is_fused = isinstance(module, nn.Sequential) and type(module) is not nn.Sequential
+    return module[0] if is_fused else module
+
+
+def without_observers(prepared: GraphModule) -> GraphModule:
+    """A copy of a prepared network that observes nothing: the float network, with batch norms folded and layers fused."""
+    plain = copy.deepcopy(prepared)
+    for node in plain.graph.nodes:
+        module = called_module(plain, node)
+        if module is not None and is_observer(module):
+            plain.set_submodule(str(node.target), nn.Identity())
+    return plain

@@ -67,7 +67,6 @@ class Outcome:
 def describe_outcome(outcome: Outcome) -> dict[str, Any]:
     """Plain values, as `--json` prints and report.json holds them."""
     made, coverage, task = outcome.made, outcome.coverage, outcome.task
-    speeds = outcome.comparison.speeds
     return {
         "schema": SCHEMA,
         "model": str(task.file.path),
@@ -87,7 +86,7 @@ def describe_outcome(outcome: Outcome) -> dict[str, Any]:
         "drop_points": outcome.drop,
         "size_ratio": outcome.size_ratio,
         "comparison": outcome.comparison.to_dict(),
-        "summary": quantization_sentences(speeds, outcome.comparison.after.name) if speeds else [],
+        "summary": quantization_sentences(outcome.comparison),
         "machine": asdict(outcome.machine),
         "notes": list(outcome.notes),
     }

@@ -10,6 +10,7 @@ from dlkit.core.evaluation.machine import describe_machine
 from dlkit.core.files import write_json
 from dlkit.core.modelfile import ModelFile, build_from_file
 from dlkit.events import Event, Note, Report, Working, ignore
+from dlkit.quantize.backends import cpu_notes
 from dlkit.quantize.calibration_data import CPU, open_model_data
 from dlkit.quantize.coverage import layer_statuses
 from dlkit.quantize.kernels import count_int8_kernels, require_int8
@@ -34,6 +35,8 @@ def run_quantization(file: ModelFile, request: Request, report: Report = ignore)
         task = _open(file, request, _collect_notes(notes, report))
         made = make_int8(task, plan_recipe(task.network, request))
         coverage = _prove_int8(task, made)
+        for text in cpu_notes(made.recipe, task.network):
+            task.report(Note(text))
         with staged(paths.model) as staging:
             _save(staging, paths, task, made)
             comparison = compare(staging.path(paths.model), task, made)

@@ -10,6 +10,7 @@ from dlkit.event_lines import metric_value
 
 Row = tuple[str, str, str, str]
 SPEED_COLUMNS = ("model", "engine", "median ms", "p10-p90", "times baseline", "times best float", "samples/s")
+SLOWER = 0.95
 WORTH_SAYING = 1.2  # MACs that fell by so much more than latency need a word
 
 
@@ -86,19 +87,29 @@ def pruning_sentences(comparison: Comparison) -> list[str]:
         after = comparison.speeds.fastest(comparison.after.name, batch)
         if before is None or after is None or after.to_fastest_float is None:
             continue
-        faster = after.to_fastest_float
-        said = f"batch {batch}: MACs fell {fewer:.1f}x, latency {faster.median:.1f}x ({after.engine} against {before.engine})"
-        if fewer > WORTH_SAYING * max(faster.median, 1.0):
-            said += (
-                ": layers that move much and compute little (norms, activations, small or depthwise convolutions) and each "
-                "layer's fixed cost do not shrink with MACs; channel counts that are multiples of 8 or 16 run best"
-            )
-        sentences.append(said)
+        engines = f"{after.engine} against {before.engine}"
+        sentences.append(f"batch {batch}: {_macs_and_latency(fewer, after.to_fastest_float.median, engines)}")
     return sentences
 
 
-def quantization_sentences(speeds: Speeds, model: str) -> list[str]:
-    """Whether an int8 network pays, against the baseline and the best float engine: a sentence for each batch size."""
+def _macs_and_latency(fewer: float, faster: float, engines: str) -> str:
+    if fewer <= WORTH_SAYING * max(faster, 1.0):
+        return f"MACs fell {fewer:.1f}x, latency {faster:.1f}x ({engines})"
+    how = f"latency only {faster:.1f}x" if faster > SLOWER else f"it is slower, {faster:.2f} times as fast"
+    return (
+        f"MACs fell {fewer:.1f}x but {how} ({engines}): layers that move much and compute little (norms, activations, small or "
+        "depthwise convolutions) and each layer's fixed cost do not shrink with MACs; channel counts that are multiples of "
+        "8 or 16 run best"
+    )
+
+
+def quantization_sentences(comparison: Comparison) -> list[str]:
+    """Whether int8 pays, against eager and against the best float engine: a sentence for each batch size."""
+    return int8_sentences(comparison.speeds, comparison.after.name) if comparison.speeds else []
+
+
+def int8_sentences(speeds: Speeds, model: str) -> list[str]:
+    """The same of one int8 network among several; empty where the baseline is no float network."""
     sentences = []
     for batch in _batches(speeds):
         best = speeds.fastest(model, batch)

@@ -42,7 +42,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class StartedEngine:
-    """A network that is ready to run and gave eager's outputs. `difference` is the largest over all examples."""
+    """A network that is ready to run and gave eager's outputs. `difference` is the largest over all examples.
+
+    `run` is to be called in inference mode, in which it was started.
+    """
 
     name: str
     run: Run
@@ -50,7 +53,8 @@ class StartedEngine:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Outputs for a batch that lies contiguous in memory; other layouts are made inside, at its cost."""
-        return self.run(inputs)
+        with torch.inference_mode():
+            return self.run(inputs)
 
 
 def start_engine(

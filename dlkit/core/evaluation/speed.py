@@ -154,7 +154,7 @@ def _start_all(
     skipped: list[Skipped] = []
     pairs = [(subject, engine) for subject in subjects for engine in _engines_for(subject, plan.engines)]
     for number, (subject, engine) in enumerate(pairs):
-        report(Working("starting engines", number, len(pairs)))
+        report(Working(f"starting {engine}", number, len(pairs)))
         try:
             started.append(_start(subject, engine, inputs))
         except EngineUnavailable as error:

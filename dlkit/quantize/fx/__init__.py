@@ -6,6 +6,14 @@ torch.ao is deprecated but is the only torch-native path with int8 kernels for c
 
 from dlkit.quantize.fx.dynamic import swap_dynamic
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
+from dlkit.quantize.fx.fake_quant import (
+    freeze_norms,
+    steady_norms,
+    switch_observers,
+    switch_rounding,
+    take_ranges,
+)
+from dlkit.quantize.fx.idle_clamps import drop_idle_clamps
 from dlkit.quantize.fx.kinds import is_int8
 from dlkit.quantize.fx.qconfigs import ACTIVATION_OBSERVERS, qconfig_mapping
 from dlkit.quantize.fx.range_observer import RangeObserver
@@ -16,6 +24,8 @@ __all__ = [
     "GraphFacts",
     "RangeObserver",
     "convert",
+    "drop_idle_clamps",
+    "freeze_norms",
     "graph_facts",
     "is_below",
     "is_int8",
@@ -23,5 +33,9 @@ __all__ = [
     "prepare",
     "qconfig_mapping",
     "quantized_engine",
+    "steady_norms",
     "swap_dynamic",
+    "switch_observers",
+    "switch_rounding",
+    "take_ranges",
 ]

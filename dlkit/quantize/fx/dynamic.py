@@ -11,7 +11,7 @@ from torch.ao.quantization import (
     quantize_dynamic,
 )
 
-from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
+from dlkit.quantize.fx.engine import no_deprecations, quantized_engine, run_under_own_engine
 from dlkit.quantize.recipe import Recipe
 
 
@@ -25,6 +25,7 @@ def swap_dynamic(network: nn.Module, names: Iterable[str], recipe: Recipe) -> nn
         quantize_dynamic(container, wanted, dtype=torch.qint8, inplace=True)  # type: ignore[no-untyped-call]
         if recipe.backend == "qnnpack":
             _spend_range_warning()
+    run_under_own_engine(container["network"], recipe.backend)
     return container["network"]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 
 @contextmanager
@@ -16,6 +17,32 @@ def quantized_engine(name: str) -> Iterator[None]:
         yield
     finally:
         torch.backends.quantized.engine = before
+
+
+class _OwnEngine:
+    """Hooks that run a network under an engine and put back the one that was, also after an exception."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.before: list[str] = []
+
+    def enter(self, module: nn.Module, inputs: object) -> None:
+        self.before.append(torch.backends.quantized.engine)
+        torch.backends.quantized.engine = self.name
+
+    def leave(self, module: nn.Module, inputs: object, outputs: object) -> None:
+        torch.backends.quantized.engine = self.before.pop()
+
+
+def run_under_own_engine(network: nn.Module, name: str) -> None:
+    """Let a network run as on the machines that its engine is for.
+
+    Packed weights bring their own kernels, but sums, pooling and the like ask the engine; only qnnpack's round differently.
+    """
+    if name == "qnnpack":
+        engine = _OwnEngine(name)
+        network.register_forward_pre_hook(engine.enter, prepend=True)
+        network.register_forward_hook(engine.leave, always_call=True)
 
 
 @contextmanager

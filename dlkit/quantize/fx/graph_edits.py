@@ -17,6 +17,7 @@ from torch.fx import GraphModule, Node
 _STATELESS = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Identity, nn.Flatten, nn.modules.dropout._DropoutNd)
 _STATELESS_PREFIXES = ("torch.nn.modules.pooling", "torch.nn.modules.padding")
 _NORMS = (nn.LayerNorm, nn.RMSNorm)
+_IDENTITIES = frozenset({"stochastic_depth", "drop_path", "dropout", "feature_dropout", "alpha_dropout"})
 _ARITHMETIC = frozenset(
     {operator.add, operator.iadd, operator.sub, operator.mul, operator.imul, torch.add, torch.sub, torch.mul, torch.cat}
 )
@@ -85,6 +86,19 @@ def _module_calls(traced: GraphModule) -> Iterator[Node]:
 def _holds_numbers(module: nn.Module) -> bool:
     kind = type(module).__module__
     return kind.startswith("torch.nn") and not isinstance(module, _STATELESS) and kind not in _STATELESS_PREFIXES
+
+
+def drop_identities(traced: GraphModule) -> None:
+    """Take out functions that do nothing in evaluation mode, such as torchvision's stochastic depth.
+
+    torch.ao does not know them and would leave the int8 grid and come back to it for each.
+    """
+    for node in list(traced.graph.nodes):
+        arguments = [*node.args, *node.kwargs.values()]
+        if node.op == "call_function" and getattr(node.target, "__name__", "") in _IDENTITIES and False in arguments:
+            node.replace_all_uses_with(node.args[0] if node.args else node.kwargs["input"])
+            traced.graph.erase_node(node)
+    traced.recompile()
 
 
 def split_attention(traced: GraphModule) -> list[str]:

@@ -10,13 +10,16 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qa
 from torch.fx import GraphModule
 
 from dlkit.quantize.clipping import clip_to_activations
-from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
+from dlkit.quantize.fx.engine import no_deprecations, quantized_engine, run_under_own_engine
+from dlkit.quantize.fx.fake_quant import settle_ranges
 from dlkit.quantize.fx.graph_edits import (
     LEFT_IN_FLOAT,
+    drop_identities,
     keep_residuals_float,
     separate_shared_modules,
     split_attention,
 )
+from dlkit.quantize.fx.idle_clamps import drop_idle_clamps
 from dlkit.quantize.fx.qconfigs import qconfig_mapping
 from dlkit.quantize.fx.tracing import trace
 from dlkit.quantize.recipe import Recipe
@@ -57,6 +60,7 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     traced = trace(network, recipe.keep_float)
     called = frozenset(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
     read = frozenset(str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr")
+    drop_identities(traced)
     shared = separate_shared_modules(traced)
     facts = GraphFacts(called, read, shared, tuple(split_attention(traced)))
     also_float = [*keep_residuals_float(traced), *_calls_of(recipe.keep_float, shared)]
@@ -84,9 +88,18 @@ def is_below(name: str, kept: tuple[str, ...]) -> bool:
     return any(name == other or name.startswith(f"{other}.") or not other for other in kept)
 
 
-def convert(prepared: GraphModule, recipe: Recipe) -> GraphModule:
-    """The int8 network of one that was calibrated or trained, on the CPU; `prepared` is left as it was."""
+def convert(prepared: GraphModule, recipe: Recipe, *, is_observed: bool = True) -> GraphModule:
+    """The int8 network of one that was calibrated or trained, on the CPU; `prepared` is left as it was.
+
+    With `is_observed` false its scales are still to be loaded; then `drop_idle_clamps` comes after that.
+    """
     with quantized_engine(recipe.backend), no_deprecations():
-        converted = convert_fx(copy.deepcopy(prepared).cpu().eval())
+        copied = copy.deepcopy(prepared).cpu().eval()
+        if recipe.mode == "qat":
+            settle_ranges(copied)
+        converted = convert_fx(copied)
+    if is_observed:
+        drop_idle_clamps(converted)
     converted.meta[_FACTS] = graph_facts(prepared)
+    run_under_own_engine(converted, recipe.backend)
     return converted

@@ -1,0 +1,239 @@
+"""Which of torchvision's classifiers become int8, how near to their float output, and do their files load again?
+
+Claim: every classifier of torchvision is quantized statically or refused with a reason; its int8 outputs are finite; a saved
+file gives the same outputs bit for bit after loading. Networks have random weights, batch norms have seen random images, and
+inputs are as small as the network takes, so the numbers speak of the machinery and not of accuracy on real data.
+
+    python benchmarks/quantize_zoo.py [NAME...] [--backend x86] [--out benchmarks/results/quantize_zoo] [--no-onnx]
+
+Every network runs in a process of its own, one at a time. Writes a table (.md) and all numbers (.json).
+"""
+
+import argparse
+import json
+import math
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from dlkit.core.data.contract import DataInfo
+from dlkit.core.modelfile import ModelSpec, load_model
+from dlkit.core.models.arch import Arch
+from dlkit.core.models.build import build_model
+from dlkit.core.models.torchvision import plan_torchvision_size
+from dlkit.errors import DlkitError
+from dlkit.quantize.backends import pick_backend, pick_reduce
+from dlkit.quantize.coverage import layer_statuses
+from dlkit.quantize.dynamic import quantize_dynamic
+from dlkit.quantize.kernels import count_int8_kernels
+from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.saving import save_quantized
+from dlkit.quantize.static import quantize_static
+
+NUM_CLASSES = 10
+TIMEOUT_S = 1800
+COLUMNS = (
+    "static",
+    "SQNR dB",
+    "cosine",
+    "int8",
+    "float",
+    "reload",
+    "ONNX",
+    "dynamic",
+    "dyn. SQNR dB",
+    "dyn. reload",
+    "s",
+    "GiB",
+)
+
+
+def classifiers() -> list[str]:
+    """All classification builders of torchvision."""
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def smallest_size(name: str) -> int:
+    """Side of the smallest square images that suit a network."""
+    if name.startswith("maxvit"):
+        return 224
+    if name.startswith("vit_"):
+        return 4 * int(name.rsplit("_", 1)[1])
+    return 96 if name == "inception_v3" else 64
+
+
+def build(name: str, size: int) -> tuple[Arch, nn.Module]:
+    """A network in evaluation mode whose batch norms have seen random images."""
+    options = {**plan_torchvision_size(name, (3, size, size)), "num_classes": NUM_CLASSES, "in_channels": 3}
+    arch = Arch("torchvision", name, options)
+    network = build_model(arch).eval()
+    for module in network.modules():
+        if isinstance(module, nn.Linear) and not module.weight.any():
+            nn.init.normal_(module.weight, std=0.1)  # vision transformers begin with a head of zeros
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.momentum = None  # plain means over all that is seen
+        norm.train()
+    for _ in range(2 if norms else 0):
+        network(images(8, size))
+    return arch, network.eval()
+
+
+def images(count: int, size: int) -> Tensor:
+    """Random images with structure: noise of several coarseness added up."""
+    parts = [torch.randn(count, 3, size // step, size // step) for step in (1, 4, 16)]
+    return sum(nn.functional.interpolate(part, size=(size, size)) for part in parts) / math.sqrt(len(parts))
+
+
+def examine(name: str, backend: str, *, use_onnx: bool) -> dict[str, Any]:
+    """One row: static, then dynamic."""
+    torch.manual_seed(0)
+    torch.set_grad_enabled(False)
+    start = time.perf_counter()
+    size = smallest_size(name)
+    arch, network = build(name, size)
+    row: dict[str, Any] = {"name": name, "size": size}
+    row |= examine_mode(
+        network, arch, Recipe("static", pick_backend(backend), reduce=pick_reduce(pick_backend(backend))), size
+    )
+    dynamic = examine_mode(network, arch, Recipe("dynamic", pick_backend(backend)), size)
+    row |= {f"dynamic_{key}": value for key, value in dynamic.items()}
+    if use_onnx and row["status"] == "ok":
+        row["onnx"] = onnx_parity(network, backend, size)
+    row["seconds"] = round(time.perf_counter() - start, 1)
+    row["gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+    return row
+
+
+def examine_mode(network: nn.Module, arch: Arch, recipe: Recipe, size: int) -> dict[str, Any]:
+    """Quantize, compare, save and load; an error of ours is a refusal with its reason."""
+    example, fresh = images(4, size), images(4, size)
+    try:
+        quantized = quantize(network, recipe, example, size)
+        statuses = layer_statuses(network, quantized, recipe)
+    except DlkitError as error:
+        return {"status": "refused", "reason": str(error)}
+    expected, found = network(fresh), quantized(fresh)
+    return {
+        "status": "ok" if bool(found.isfinite().all()) else "not finite",
+        "sqnr_db": sqnr_db(expected, found),
+        "cosine": round(float(nn.functional.cosine_similarity(expected, found).mean()), 4),
+        "int8_layers": sum(status.is_int8 for status in statuses),
+        "float_layers": reasons(statuses),
+        "kernels": count_int8_kernels(quantized, fresh),
+        "reload": "equal" if reloads(quantized, arch, recipe, fresh) else "DIFFERS",
+    }
+
+
+def quantize(network: nn.Module, recipe: Recipe, example: Tensor, size: int) -> nn.Module:
+    """The int8 network, calibrated on four batches."""
+    if recipe.mode == "dynamic":
+        return quantize_dynamic(network, recipe, example=example)
+    return quantize_static(network, recipe, [images(4, size) for _ in range(4)], example=example)
+
+
+def reasons(statuses: Any) -> dict[str, int]:
+    """How many layers are float, by reason."""
+    found: dict[str, int] = {}
+    for status in statuses:
+        if not status.is_int8:
+            found[f"{status.type}: {status.reason}"] = found.get(f"{status.type}: {status.reason}", 0) + 1
+    return found
+
+
+def sqnr_db(expected: Tensor, found: Tensor) -> float:
+    """Signal to quantization noise of outputs."""
+    return round(float(20 * torch.log10(expected.norm() / (expected - found).norm())), 1)
+
+
+def reloads(quantized: nn.Module, arch: Arch, recipe: Recipe, inputs: Tensor) -> bool:
+    """Whether the network's file gives the same outputs, bit for bit."""
+    info = DataInfo("classification", "image", tuple(inputs.shape[1:]), NUM_CLASSES, None, None, None)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.pt"
+        save_quantized(path, ModelSpec(arch, info), quantized, recipe=recipe, example=inputs)
+        return torch.equal(load_model(path)(inputs), quantized(inputs))
+
+
+def onnx_parity(network: nn.Module, backend: str, size: int) -> str | None:
+    """Agreement of the int8 ONNX export with the int8 network, or why there is none; None where this dlkit has no export."""
+    if find_spec("dlkit.quantize.onnx_qdq") is None:
+        return None
+    picked = pick_backend(backend)
+    quantized = quantize(network, Recipe("static", picked, reduce=pick_reduce(picked)), images(4, size), size)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            export_onnx = import_module("dlkit.quantize.onnx_qdq").export_onnx
+            parity = export_onnx(quantized, Path(folder) / "model.onnx", images(1, size), inputs=images(4, size))
+        except DlkitError as error:
+            return f"refused: {error}"
+    return f"max {parity.max_abs / parity.output_max:.1e}, top-1 {parity.agreement:.0%}"
+
+
+def run_apart(name: str, backend: str, *, use_onnx: bool) -> dict[str, Any]:
+    """The row of one network, from a process of its own; a crash is a row, too."""
+    command = [sys.executable, __file__, name, "--one", "--backend", backend, *([] if use_onnx else ["--no-onnx"])]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return {"name": name, "status": "failed", "reason": f"took more than {TIMEOUT_S} s"}
+    if done.returncode:
+        return {"name": name, "status": "failed", "reason": (done.stderr.strip().splitlines() or ["no message"])[-1]}
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return row
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as Markdown."""
+    lines = ["| network | " + " | ".join(COLUMNS) + " |", "|" + "---|" * (len(COLUMNS) + 1)]
+    for row in rows:
+        keys = ("status", "sqnr_db", "cosine", "int8_layers", "float_layers", "reload", "onnx")
+        keys += ("dynamic_status", "dynamic_sqnr_db", "dynamic_reload", "seconds", "gib")
+        lines.append(f"| {row['name']} | " + " | ".join(cell(row.get(key)) for key in keys) + " |")
+    ok = sum(row["status"] == "ok" and row["reload"] == "equal" for row in rows)
+    refused = sum(row["status"] == "refused" for row in rows)
+    notes = [f"- {row['name']}: {row['reason']}" for row in rows if "reason" in row]
+    head = f"{ok} of {len(rows)} quantized statically and reloaded bit for bit, {refused} refused with a reason."
+    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
+    return "\n".join([head, versions, "", *lines, "", *notes]) + "\n"
+
+
+def cell(value: Any) -> str:
+    """One value of the table."""
+    if isinstance(value, dict):
+        return str(sum(value.values()))
+    return "" if value is None else str(value)
+
+
+def main() -> None:
+    """Run all or the named networks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "quantize_zoo")
+    parser.add_argument("--no-onnx", action="store_true")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(examine(arguments.names[0], arguments.backend, use_onnx=not arguments.no_onnx)))
+        return
+    rows = []
+    for name in arguments.names or classifiers():
+        rows.append(run_apart(name, arguments.backend, use_onnx=not arguments.no_onnx))
+        print({key: value for key, value in rows[-1].items() if key not in ("kernels", "dynamic_kernels")}, flush=True)
+        arguments.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        arguments.out.with_suffix(".md").write_text(table(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
