@@ -29,6 +29,7 @@ from dlkit.prune.verification import Verified, verify
 from dlkit.prune.zeroing import zero_channels
 
 TAYLOR_BATCHES = 20
+MOST_REASONS = 4
 Keep = Mapping[str, tuple[int, ...]]
 
 
