@@ -9,8 +9,10 @@ from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qat_fx
 from torch.fx import GraphModule
 
+from dlkit.quantize.clipping import clip_to_activations
 from dlkit.quantize.fx.clamps import fold_clamps
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine, run_under_own_engine
+from dlkit.quantize.fx.fake_quant import settle_ranges
 from dlkit.quantize.fx.folding import fold_norms
 from dlkit.quantize.fx.graph_edits import (
     LEFT_IN_FLOAT,
@@ -84,7 +86,9 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
         else:
             prepared = prepare_fx(traced.eval(), mapping, (example,), custom)
     prepared.meta[_FACTS] = facts
-    fold_clamps(prepared)
+    if recipe.reduce != "activations":  # their 7 bits end where the clamp does, but kernels saturate at the end of 8
+        fold_clamps(prepared)
+    clip_to_activations(prepared)
     return prepared
 
 
@@ -101,7 +105,10 @@ def is_below(name: str, kept: tuple[str, ...]) -> bool:
 def convert(prepared: GraphModule, recipe: Recipe) -> GraphModule:
     """The int8 network of one that was calibrated or trained, on the CPU; `prepared` is left as it was."""
     with quantized_engine(recipe.backend), no_deprecations():
-        converted = convert_fx(copy.deepcopy(prepared).cpu().eval())
+        copied = copy.deepcopy(prepared).cpu().eval()
+        if recipe.mode == "qat":
+            settle_ranges(copied)
+        converted = convert_fx(copied)
     converted.meta[_FACTS] = graph_facts(prepared)
     if recipe.backend == "qnnpack":
         straighten_clamps(converted)
