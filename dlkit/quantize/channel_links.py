@@ -106,7 +106,7 @@ def _follow(graph: GraphModule, node: Node, *, has_maps: bool) -> Iterator[str |
             yield CAP
             yield from _follow(graph, user, has_maps=has_maps)
         elif _is_one_of(graph, user, _ANYWHERE) or (
-            has_maps and _is_one_of(graph, user, _ON_MAPS) and _keeps_rows(user)
+            has_maps and _is_one_of(graph, user, _ON_MAPS) and _keeps_rows(graph, user)
         ):
             yield from _follow(graph, user, has_maps=has_maps)
         else:
@@ -124,8 +124,11 @@ def _is_one_of(graph: GraphModule, node: Node, kinds: tuple[Any, ...]) -> bool:
     return node.op == "call_function" and node.target in kinds
 
 
-def _keeps_rows(node: Node) -> bool:
+def _keeps_rows(graph: GraphModule, node: Node) -> bool:
     """Whether a flatten keeps the samples apart, so that each channel becomes a run of features."""
+    module = _module(graph, node)
+    if isinstance(module, nn.Flatten):
+        return (module.start_dim, module.end_dim) == (1, -1)
     return node.target is not torch.flatten or (list(node.args[1:]) == [1] and not node.kwargs)
 
 
