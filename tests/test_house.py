@@ -65,7 +65,11 @@ COMMANDS = {
     "lr_find",
     "shapecalc",
     "convert",
+    "prune",
     "bench",
+    "export",
+    "inspect",
+    "quantize",
 }
 
 
@@ -125,7 +129,8 @@ def heavy_modules_after(code):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["train", "--help"], ["eval", "--help"], ["bench", "--help"], ["bench", "x.pt", "--batch", "0"],
+    [["--help"], ["quantize", "--help"], ["quantize", "x.pt"], ["inspect", "--help"], ["train", "--help"],
+     ["eval", "--help"], ["bench", "--help"], ["bench", "x.pt", "--batch", "0"],
      ["config", "check", "examples/digits.yaml"], ["config", "schema"], ["list"],
      ["list", "models"], ["config", "init", "--help"], ["train", "examples/digits.yaml", "optimizer.lrr=1"],
      ["lr-find", "--help"], ["lr-find", "examples/digits.yaml", "--lo", "0"],

@@ -2,14 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dlkit.cli.options import ArchName, DataOption, ImageSize, ModelFile, Network, NumClasses, SplitChoice
-
-if TYPE_CHECKING:
-    pass
+from dlkit.errors import UsageError
 
 EPILOG = """Writes MODEL.MODE-int8.pt, .report.json and .png beside the model, or nothing at all. Without layers that run in
 int8, or when the saved file does not give the same outputs in a fresh process, it ends with an error."""
@@ -34,6 +32,15 @@ class ObserverChoice(StrEnum):
     mse = "mse"
 
 
+class ReduceChoice(StrEnum):
+    """What gives up a bit where kernels would saturate."""
+
+    auto = "auto"
+    weights = "weights"
+    activations = "activations"
+    none = "none"
+
+
 class ExportChoice(StrEnum):
     """Formats that can be written besides."""
 
@@ -48,6 +55,10 @@ Backend = Annotated[BackendChoice, typer.Option("--backend", help="Engine of the
 Observer = Annotated[ObserverChoice, typer.Option("--observer", help="How the ranges of activations are found.")]
 PerTensor = Annotated[
     bool, typer.Option("--per-tensor", help="One scale per weight tensor, not one per output channel.")
+]
+Reduce = Annotated[
+    ReduceChoice,
+    typer.Option("--reduce", help="What takes 7 bits where kernels of this backend could saturate with 8."),
 ]
 NoCorrection = Annotated[
     bool, typer.Option("--no-bias-correction", help="Leave the mean error of each layer in its output.")
@@ -75,7 +86,14 @@ Sensitivity = Annotated[
     bool, typer.Option("--sensitivity", help="Rank the layers by what int8 costs in each; writes no model.")
 ]
 Epochs = Annotated[
-    int | None, typer.Option("--epochs", min=1, help="Epochs of --qat.", metavar="N", show_default=False)
+    float | None,
+    typer.Option(
+        "--epochs",
+        min=0,
+        help="Epochs of --qat, may be a fraction of one; default is 2.",
+        metavar="N",
+        show_default=False,
+    ),
 ]
 Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate of --qat.", show_default=False)]
 Export = Annotated[
@@ -85,7 +103,7 @@ Export = Annotated[
 SplitOption = Annotated[
     SplitChoice | None, typer.Option("--split", help="Which split to judge on; default is test.", show_default=False)
 ]
-Seconds = Annotated[float, typer.Option("--seconds", min=0.1, help="Time for measuring each latency.")]
+Seconds = Annotated[float, typer.Option("--seconds", min=0.1, help="Time for measuring latency, for each batch size.")]
 NoLatency = Annotated[bool, typer.Option("--no-latency", help="Measure no latency.")]
 Output = Annotated[
     Path | None,
@@ -106,6 +124,7 @@ def quantize(
     backend: Backend = BackendChoice.auto,
     observer: Observer = ObserverChoice.histogram,
     per_tensor: PerTensor = False,
+    reduce: Reduce = ReduceChoice.auto,
     no_bias_correction: NoCorrection = False,
     keep_float: KeepFloat = None,
     max_drop: MaxDrop = None,
@@ -118,7 +137,7 @@ def quantize(
     image_size: ImageSize = None,
     network: Network = None,
     split: SplitOption = None,
-    seconds: Seconds = 1.0,
+    seconds: Seconds = 3.0,
     no_latency: NoLatency = False,
     output: Output = None,
     force: Force = False,
@@ -126,3 +145,40 @@ def quantize(
     as_json: AsJson = False,
 ) -> None:
     """Make an int8 model file, and measure accuracy, size and latency before and after."""
+    weights = {"arch": arch, "num_classes": num_classes, "image_size": image_size, "model": network}
+    accuracy: dict[str, Any] = {"observer": observer.value, "is_per_channel": not per_tensor, "reduce": reduce.value}
+    accuracy |= {"use_bias_correction": not no_bias_correction, "max_drop": max_drop, "epochs": epochs, "lr": lr}
+    samples: dict[str, Any] = {"num_calibration": calib, "seed": seed, "split": split.value if split else None}
+    files = {"output": output, "is_forced": force, "exports": (export.value,) if export else ()}
+    place = {"backend": backend.value, "keep_float": tuple(keep_float or ())}
+    seconds_asked = {"seconds": None if no_latency else seconds}
+    mode = _mode(dynamic=dynamic, static=static, qat=qat, sensitivity=sensitivity)
+    _run(model, data, weights, mode | accuracy | samples | files | place | seconds_asked, as_json=as_json)
+
+
+def _mode(*, dynamic: bool, static: bool, qat: bool, sensitivity: bool) -> dict[str, Any]:
+    """The mode that was asked for. A ranking alone is made as a static one, and writes no model."""
+    modes = {"dynamic": dynamic, "static": static, "qat": qat}
+    given = [mode for mode, is_given in modes.items() if is_given]
+    if not given and sensitivity:
+        return {"mode": "static", "rank_layers": True, "writes_model": False}
+    if len(given) != 1:
+        what = "none of them" if not given else " and ".join(f"--{mode}" for mode in given)
+        raise UsageError(f"give one of --dynamic, --static and --qat; got {what}")
+    return {"mode": given[0], "rank_layers": sensitivity}
+
+
+def _run(model: Path, data: str | None, weights: dict[str, Any], asked: dict[str, Any], *, as_json: bool) -> None:
+    from dlkit.cli.display import open_display
+    from dlkit.cli.show_quantize import show_outcome
+    from dlkit.config import load_data_option
+    from dlkit.core.opening import open_model
+    from dlkit.quantize.request import Request
+    from dlkit.quantize.run import run_quantization
+
+    loaded = load_data_option(data) if data else None
+    file = open_model(model, data=loaded, **weights)
+    request = Request(data=loaded, model=weights["model"], **asked)
+    with open_display(quiet=as_json, verbose=False, as_json=False) as display:
+        outcome = run_quantization(file, request, display.report)
+    show_outcome(outcome, as_json=as_json)

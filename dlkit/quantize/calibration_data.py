@@ -12,8 +12,9 @@ from dlkit.core.data.contract import DataInfo, Split, SplitName
 from dlkit.core.evaluation.evaluate import Scoring
 from dlkit.core.evaluation.judging import own_config, scoring_for
 from dlkit.core.modelfile import ModelFile
-from dlkit.errors import DataError
+from dlkit.errors import DataError, UsageError
 from dlkit.events import Note, Report, ignore
+from dlkit.quantize.request import Request
 
 CPU = torch.device("cpu")
 HELD_OUT = 0.5
@@ -41,29 +42,36 @@ class ModelData:
         return build_eval_split(self.loaded, self.info, split="train", device=CPU)
 
 
-def open_model_data(
-    file: ModelFile, data: LoadedConfig | None, split_name: SplitName | None, report: Report = ignore
-) -> ModelData:
-    """The data of a model file, or of `data`, a config.
+def open_model_data(file: ModelFile, request: Request, report: Report = ignore) -> ModelData | None:
+    """The data of a model file, or those that the request names; None where there are none and none are needed.
 
     Judged is the test split, else the validation split. Where nothing is held out, half of the samples are, by seed, so
-    that no sample is both calibrated and judged on. Raises UsageError when neither the file nor the caller names data.
+    that no sample is both calibrated and judged on. Raises UsageError when data are needed and neither the file nor the
+    request names any.
     """
-    loaded, info = data or own_config(file), file.spec.info
-    judged = _find_split(loaded, info, split_name) if split_name else None
-    if split_name and judged is None:
-        raise DataError(f"{loaded.config.data.name} has no {split_name} split; leave --split out or name other data")
+    is_needed = request.mode != "dynamic" or request.split is not None or request.data is not None
+    if not is_needed and not file.spec.config:
+        report(Note("no data are known for this model, so it is not judged; name them with --data"))
+        return None
+    try:
+        return _open(request.data or own_config(file), file.spec.info, request.split, report)
+    except (DataError, UsageError) as error:
+        if is_needed:
+            raise
+        report(Note(f"not judged: {error}"))
+        return None
+
+
+def _open(loaded: LoadedConfig, info: DataInfo, name: SplitName | None, report: Report) -> ModelData:
+    judged = _find_split(loaded, info, name) if name else None
+    if name and judged is None:
+        raise DataError(f"{loaded.config.data.name} has no {name} split; leave --split out or name other data")
     judged = judged or _find_split(loaded, info, "test") or _find_split(loaded, info, "val")
     if judged is None:
         loaded = _hold_out(loaded)
         report(Note("the data hold nothing out: half of the samples, by seed, are kept for judging"))
         judged = build_eval_split(loaded, info, split="test", device=CPU)
     return ModelData(loaded, info, judged, scoring_for(loaded, info, judged, CPU))
-
-
-def has_data(file: ModelFile, data: LoadedConfig | None) -> bool:
-    """Whether there is anything to judge the model on."""
-    return data is not None or bool(file.spec.config)
 
 
 def _find_split(loaded: LoadedConfig, info: DataInfo, name: SplitName) -> Split | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dlkit.config.loaded import LoadedConfig
 from dlkit.core.data.contract import SplitName
+from dlkit.core.export.onnx import require_onnx
 from dlkit.core.modelfile import ModelFile
 from dlkit.core.rewrites import is_quantized
 from dlkit.errors import OutputError, UsageError
@@ -29,15 +30,17 @@ class Request:
     backend: str = "auto"
     observer: Observer = "histogram"
     is_per_channel: bool = True
+    reduce: str = "auto"
     use_bias_correction: bool = True
     keep_float: tuple[str, ...] = ()
     max_drop: float | None = None
     rank_layers: bool = False
-    epochs: int | None = None
+    writes_model: bool = True
+    epochs: float | None = None
     lr: float | None = None
     exports: tuple[str, ...] = ()
     split: SplitName | None = None
-    seconds: float | None = 1.0
+    seconds: float | None = 3.0
     is_forced: bool = False
     seed: int = 0
 
@@ -81,7 +84,7 @@ def check_request(file: ModelFile, request: Request) -> None:
     if request.mode != "static" and (request.max_drop is not None or request.rank_layers):
         option = "--sensitivity" if request.rank_layers else "--max-drop"
         raise UsageError(f"{option} belongs to --static")
-    if request.mode == "dynamic" and request.exports:
-        raise UsageError("--export onnx takes a network with fixed scales: --static or --qat")
+    if request.exports:
+        require_onnx()
     if request.max_drop is not None and file.spec.info.task != "classification":
         raise UsageError("--max-drop is in points of accuracy, and this model makes numbers, not classes")

@@ -21,7 +21,7 @@ from dlkit.registry import find_entry
 _DECIDED = {"weights", "progress", "aux_logits", "init_weights"}
 # MobileNetV3's builder reads these before its class sees them
 _BUILDER_OPTIONS = {"MobileNetV3": ("width_mult", "reduced_tail", "dilated")}
-_HAS_AUX_HEADS = {"googlenet", "inception_v3"}
+HAS_AUX_HEADS = {"googlenet", "inception_v3"}
 # their published weights expect this, and torchvision sets it when it loads them
 PRETRAINED_OPTIONS = {"googlenet": {"transform_input": True}, "inception_v3": {"transform_input": True}}
 _MAXVIT_MULTIPLE = 224  # 5 halvings, then windows of 7
@@ -41,7 +41,7 @@ def build_torchvision(name: str, options: Mapping[str, Any]) -> nn.Module:
     check_torchvision_options(entry.name, keywords)
     if isinstance(keywords.get("input_size"), list):
         keywords["input_size"] = tuple(keywords["input_size"])
-    if entry.name in _HAS_AUX_HEADS:
+    if entry.name in HAS_AUX_HEADS:
         keywords |= {"aux_logits": False, "init_weights": True}
     if keywords.get("transform_input") and in_channels != 3:
         raise ComponentError(f"transform_input needs 3 channels, the data has {in_channels}", option="transform_input")

@@ -5,7 +5,7 @@ They depend on the graph alone, so that a network that is rebuilt for a file bec
 
 import copy
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.fx import GraphModule, Node
 # called twice, these do no harm: their int8 forms hold no numbers of their own
 _STATELESS = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Identity, nn.Flatten, nn.modules.dropout._DropoutNd)
 _STATELESS_PREFIXES = ("torch.nn.modules.pooling", "torch.nn.modules.padding")
+_WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 _NORMS = (nn.LayerNorm, nn.RMSNorm)
 _IDENTITIES = frozenset({"stochastic_depth", "drop_path", "dropout", "feature_dropout", "alpha_dropout"})
 _ARITHMETIC = frozenset(
@@ -186,6 +187,19 @@ def keep_residuals_float(traced: GraphModule) -> list[str]:
             keep_call_float(traced, node)
     traced.recompile()
     return sorted(set(modules))
+
+
+def keep_modules_float(traced: GraphModule, names: Iterable[str]) -> None:
+    """Hide layers without an int8 form of weights (norms, activations, pooling) from torch.ao, where these names call them.
+
+    Telling it to leave them in float is not enough: between two int8 layers it takes them to int8 all the same.
+    """
+    wanted = set(names)
+    for target in {str(node.target) for node in _module_calls(traced)} & wanted:
+        module = traced.get_submodule(target)
+        is_layer = type(module).__module__.startswith("torch.nn") and next(module.children(), None) is None
+        if is_layer and not isinstance(module, _WEIGHTED):
+            traced.set_submodule(target, FloatOperation(module))
 
 
 def keep_call_float(traced: GraphModule, node: Node) -> None:

@@ -24,18 +24,17 @@ TRANSPOSED: tuple[Any, ...] = (
     F.conv_transpose2d,
     F.conv_transpose3d,
 )
+_FLOAT_FUNCTIONS = frozenset({F.layer_norm, torch.matmul, operator.matmul, torch.stack})
 _CLAMPS = (nn.ReLU6, nn.Hardtanh, ReLU6)
 _CLAMP_FUNCTIONS = frozenset({F.relu6, F.hardtanh, torch.clamp, torch.clip, "clamp", "clamp_", "clip"})
 
 
 def float_operations(backend: Backend) -> tuple[Any, ...]:
-    """Classes and functions that stay in float whatever their options are.
+    """Layers with weights that stay in float whatever their options are.
 
-    PReLU and stack lose their scale; products of activations are slow; norms spoil transformers (`keep_residuals_float`).
     Transposed convolutions are wrong on onednn, and so on x86, unless in and out channels are as many, and partly on fbgemm.
     """
-    always = (nn.LayerNorm, F.layer_norm, torch.matmul, operator.matmul, nn.PReLU, torch.stack)
-    return always if backend == "qnnpack" else always + TRANSPOSED
+    return () if backend == "qnnpack" else TRANSPOSED
 
 
 def write_out_padding(traced: GraphModule) -> None:
@@ -48,7 +47,10 @@ def write_out_padding(traced: GraphModule) -> None:
 
 
 def faulty_modules(traced: GraphModule, backend: Backend) -> list[str]:
-    """Names of modules whose options no int8 kernel, or no sound one, takes."""
+    """Names of modules of a kind, or with options, that no int8 kernel, or no sound one, takes.
+
+    PReLU loses its scale; norms spoil transformers (`keep_residuals_float`).
+    """
     return [name for name, module in traced.named_modules() if _is_faulty(module, backend)]
 
 
@@ -58,11 +60,15 @@ def _is_faulty(module: nn.Module, backend: Backend) -> bool:
     if isinstance(module, _POOLS):  # qnnpack divides by the whole window
         padding = module.padding if isinstance(module.padding, tuple) else (module.padding,)
         return backend == "qnnpack" and any(padding) and not module.count_include_pad
-    return False
+    return isinstance(module, nn.PReLU | nn.LayerNorm)
 
 
 def faulty_calls(traced: GraphModule, backend: Backend) -> list[Node]:
-    """Calls of functions that must stay in float: a cat of a tuple that is no list of tensors, and qnnpack's pooling."""
+    """Calls of functions that must stay in float.
+
+    Products of activations have a slow kernel, a stack of tensors with different scales loses all but one, a cat of what is
+    no list cannot be followed, and qnnpack's pooling divides by the whole window.
+    """
     found = []
     for node in traced.graph.nodes:
         if node.op != "call_function":
@@ -72,7 +78,7 @@ def faulty_calls(traced: GraphModule, backend: Backend) -> list[Node]:
             *node.args,
             *node.kwargs.values(),
         )
-        if is_open_cat or (backend == "qnnpack" and is_pool):
+        if node.target in _FLOAT_FUNCTIONS or is_open_cat or (backend == "qnnpack" and is_pool):
             found.append(node)
     return found
 

@@ -14,7 +14,6 @@ from torch.ao.quantization import (
     HistogramObserver,
     MinMaxObserver,
     MovingAverageMinMaxObserver,
-    MovingAveragePerChannelMinMaxObserver,
     PerChannelMinMaxObserver,
     PlaceholderObserver,
     QConfig,
@@ -23,6 +22,7 @@ from torch.ao.quantization import (
     get_default_qconfig_mapping,
 )
 
+from dlkit.quantize.fx.fake_quant import weight_fake_quant
 from dlkit.quantize.fx.kernel_faults import TRANSPOSED, float_operations
 from dlkit.quantize.recipe import Recipe
 
@@ -73,11 +73,10 @@ def _qconfig(activation: Any, weight: Any) -> QConfig:
 
 def _weight(recipe: Recipe, *, is_per_channel: bool) -> Any:
     low, high = SEVEN_BITS if recipe.reduce == "weights" else EIGHT_BITS
+    if recipe.mode == "qat":
+        return weight_fake_quant(is_per_channel=is_per_channel, low=low, high=high)
     scheme = torch.per_channel_symmetric if is_per_channel else torch.per_tensor_symmetric
     numbers = {"quant_min": low, "quant_max": high, "dtype": torch.qint8, "qscheme": scheme}
-    if recipe.mode == "qat":
-        moving = MovingAveragePerChannelMinMaxObserver if is_per_channel else MovingAverageMinMaxObserver
-        return _FAKE.with_args(observer=moving, **numbers)
     return (PerChannelMinMaxObserver if is_per_channel else MinMaxObserver).with_args(**numbers)
 
 

@@ -1,0 +1,57 @@
+"""The lines of Python that load an exported file, for people to copy."""
+
+from pathlib import Path
+
+from dlkit.core.modelfile import ModelSpec
+from dlkit.core.models.torchvision import HAS_AUX_HEADS
+
+
+def load_onnx(spec: ModelSpec, path: Path) -> list[str]:
+    """With ONNX Runtime."""
+    return [
+        "import onnxruntime",
+        f"session = onnxruntime.InferenceSession({str(path)!r})",
+        f'(logits,) = session.run(None, {{"input": inputs}})  # {_inputs(spec)}',
+    ]
+
+
+def load_pt2(spec: ModelSpec, path: Path) -> list[str]:
+    """With torch."""
+    return [
+        "import torch",
+        f"network = torch.export.load({str(path)!r}).module()",
+        f"logits = network(inputs)  # {_inputs(spec)}",
+    ]
+
+
+def load_state_dict(spec: ModelSpec, path: Path) -> list[str]:
+    """With torch, into torchvision's network where it is one."""
+    return ["import torch", *_into_network(spec, f"torch.load({str(path)!r}, weights_only=True)")]
+
+
+def load_safetensors(spec: ModelSpec, path: Path) -> list[str]:
+    """With safetensors, into torchvision's network where it is one."""
+    return ["from safetensors.torch import load_file", *_into_network(spec, f"load_file({str(path)!r})")]
+
+
+def load_timm(spec: ModelSpec, path: Path) -> list[str]:
+    """With timm."""
+    return ["import timm", f'network = timm.create_model("local-dir:{path}", pretrained=True)']
+
+
+def _into_network(spec: ModelSpec, weights: str) -> list[str]:
+    arch = spec.arch
+    if arch.registry != "torchvision" or spec.transforms or spec.info.input_size[0] != 3:
+        return [f"weights = {weights}", "network.load_state_dict(weights)  # a network of the same class and sizes"]
+    options = {name: value for name, value in arch.options.items() if name != "in_channels"}
+    if arch.name in HAS_AUX_HEADS:
+        options["aux_logits"] = False
+    arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    build = f"network = torchvision.models.{arch.name}({arguments})"
+    return ["import torchvision", build, f"network.load_state_dict({weights})"]
+
+
+def _inputs(spec: ModelSpec) -> str:
+    sizes = ", ".join(map(str, spec.info.input_size))
+    prepared = ", normalized" if spec.info.mean else ""
+    return f"float32 (N, {sizes}){prepared}"

@@ -1,0 +1,36 @@
+"""What an exported file says of itself: how to prepare inputs, what the outputs mean, and what made it."""
+
+import json
+from typing import Any
+
+import torch
+from torch import nn
+
+import dlkit
+from dlkit.core.modelfile import ModelSpec
+
+
+def find_spec_of(network: nn.Module) -> ModelSpec | None:
+    """The description that `load_model` leaves on a network."""
+    spec = getattr(network, "dlkit_spec", None)
+    return spec if isinstance(spec, ModelSpec) else None
+
+
+def file_metadata(spec: ModelSpec | None) -> dict[str, str]:
+    """Texts by name, as ONNX and safetensors files hold them; what is no text is JSON."""
+    made_by = {"dlkit": dlkit.__version__, "torch": str(torch.__version__)}
+    if spec is None:
+        return made_by
+    info = spec.info
+    values: dict[str, Any] = {"arch": spec.arch.to_dict(), "task": info.task, "input_size": list(info.input_size)}
+    for name, value in (("classes", info.classes), ("mean", info.mean), ("std", info.std)):
+        if value is not None:
+            values[name] = list(value)
+    if spec.transforms:
+        values["transforms"] = [_short(dict(transform)) for transform in spec.transforms]
+    return made_by | {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+
+
+def _short(transform: dict[str, Any]) -> dict[str, Any]:
+    """A rewrite without its long lists: the recipe of an int8 network is short, the layer sizes of a pruned one are not."""
+    return {key: value for key, value in transform.items() if len(json.dumps(value, default=str)) < 1000}

@@ -1,0 +1,69 @@
+"""ONNX files of float networks, and of int8 ones by the exporter that the quantize task has for them."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from dlkit.core.export.metadata import file_metadata, find_spec_of
+from dlkit.core.export.parity import Parity, require_parity
+from dlkit.core.export.tracing import random_inputs
+from dlkit.core.files import write_bytes
+from dlkit.core.modelfile import ModelSpec
+from dlkit.errors import UsageError
+
+NEEDED = ("onnx", "onnxscript", "onnxruntime")  # the extra `onnx`; torch's exporter needs the first two
+INT8_EXPORTER = "dlkit.quantize.onnx_qdq"  # resolved late, as core imports no task
+INT8_LAYERS = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
+
+
+def export_onnx(
+    network: nn.Module,
+    path: Path,
+    example: Tensor,
+    *,
+    inputs: Tensor | None = None,
+    spec: ModelSpec | None = None,
+) -> Parity:
+    """Write a network, float or int8, as an ONNX file with `input` (N, ...) and `logits`, N free, and say how near it is.
+
+    `example` is one batch of normalized inputs; `inputs`, by default random ones, are what the file is checked on in ONNX
+    Runtime before anything is written; `spec`, by default what `load_model` left on the network, goes into its metadata.
+    Raises UsageError for a missing extra or a network that cannot be exported, and DlkitError when the file would say
+    something else than the network.
+    """
+    require_onnx()
+    write = import_module(INT8_EXPORTER).export_onnx if has_int8_layers(network) else export_float_onnx
+    parity: Parity = write(network, path, example, inputs=inputs, spec=spec)
+    return parity
+
+
+def export_float_onnx(
+    network: nn.Module,
+    path: Path,
+    example: Tensor,
+    *,
+    inputs: Tensor | None = None,
+    spec: ModelSpec | None = None,
+) -> Parity:
+    """`export_onnx` of a float network."""
+    require_onnx()
+    from dlkit.core.export.onnx_graph import build_onnx, finish_onnx
+    from dlkit.core.export.onnx_parity import check_onnx
+
+    model = finish_onnx(build_onnx(network, example), file_metadata(spec or find_spec_of(network)))
+    parity = require_parity(check_onnx(model, network, random_inputs(example) if inputs is None else inputs))
+    write_bytes(path, model)
+    return parity
+
+
+def require_onnx() -> None:
+    """Raise UsageError, with the line that installs it, when the extra `onnx` is not there."""
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise UsageError(f"ONNX needs {', '.join(missing)}, not installed here: pip install 'dlkit[onnx]'")
+
+
+def has_int8_layers(network: nn.Module) -> bool:
+    """Whether a network has layers that torch runs in int8."""
+    return any(type(module).__module__.startswith(INT8_LAYERS) for module in network.modules())

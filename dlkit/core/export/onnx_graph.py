@@ -1,0 +1,71 @@
+"""From a network to an ONNX graph: torch's exporter, called once and kept quiet, with the batch as a free axis."""
+
+import ast
+from collections.abc import Mapping
+
+import torch
+from onnx import ModelProto, NodeProto, checker
+from torch import Tensor, nn
+
+from dlkit.core.export.tracing import BATCH, export_program, quiet_exporter, reason
+from dlkit.errors import OutOfResource, UsageError
+
+INPUT, OUTPUT = "input", "logits"
+MOST_BYTES = 2**31 - 1  # what one protobuf message can hold
+
+
+def build_onnx(network: nn.Module, example: Tensor) -> ModelProto:
+    """The network as an ONNX model with float32 `input` of example's size and `logits`, both with a free first axis `batch`.
+
+    Raises UsageError, with torch's own reason, for a network that cannot be exported with a free batch axis.
+    """
+    program = export_program(network, example)
+    try:
+        with quiet_exporter():
+            exported = torch.onnx.export(
+                program, input_names=[INPUT], output_names=[OUTPUT], dynamo=True, verbose=False, external_data=False
+            )
+    except Exception as error:  # the exporter wraps what it meets in errors of many kinds
+        raise UsageError(f"this network cannot be written as ONNX: {reason(error)}") from error
+    assert exported is not None
+    model: ModelProto = exported.model_proto
+    tidy(model)
+    return model
+
+
+def tidy(model: ModelProto) -> None:
+    """Name nodes for their modules and the free axis for what it is, and take out the exporter's notes, stack traces above all."""
+    graph = model.graph
+    for node in graph.node:
+        node.name = _node_name(node)
+    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    del model.metadata_props[:], graph.metadata_props[:]
+    for item in (*graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = dim.dim_param.replace(symbol, BATCH)
+
+
+def _node_name(node: NodeProto) -> str:
+    """`layer1.0.conv1/conv2d_3`: the module, and the first output, which makes it unique."""
+    notes = {entry.key: entry.value for entry in node.metadata_props}
+    scopes = ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "[]"))
+    module = scopes[-2] if len(scopes) > 1 else ""
+    return f"{module}/{node.output[0]}" if module else node.output[0]
+
+
+def finish_onnx(model: ModelProto, metadata: Mapping[str, str]) -> bytes:
+    """The file's bytes, after onnx.checker agreed. Raises OutOfResource for what is too large for one ONNX file."""
+    model.producer_name, model.producer_version = "dlkit", metadata.get("dlkit", "")
+    for key, value in metadata.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    if model.ByteSize() > MOST_BYTES:
+        raise OutOfResource(
+            f"{model.ByteSize() / 1e9:.1f} GB do not fit one ONNX file, which ends at 2 GB; quantize first"
+        )
+    checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())

@@ -1,0 +1,30 @@
+"""Running ONNX files in ONNX Runtime, and comparing them with the networks that they were made from."""
+
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from dlkit.core.export.onnx_graph import INPUT
+from dlkit.core.export.parity import Parity, compare_outputs
+
+
+def start_session(model: bytes | Path, *, threads: int | None = None, optimized_path: Path | None = None) -> Any:
+    """An ONNX Runtime session on the CPU with as many threads as torch has; `optimized_path` gets the graph that it runs."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.log_severity_level = 3
+    if optimized_path is not None:
+        options.optimized_model_filepath = str(optimized_path)
+    source = str(model) if isinstance(model, Path) else model
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def check_onnx(model: bytes | Path, network: nn.Module, inputs: Tensor) -> Parity:
+    """Run a file and the network that it was made from on the same inputs, normalized as the network takes them."""
+    with torch.no_grad():
+        expected: Tensor = network(inputs)
+    (found,) = start_session(model).run(None, {INPUT: inputs.numpy()})
+    return compare_outputs(torch.from_numpy(found), expected)

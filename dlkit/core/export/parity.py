@@ -1,0 +1,40 @@
+"""How near a file that was exported comes to its network."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dlkit.errors import DlkitError
+
+FLOAT_TOLERANCE = 1e-3  # of the largest output; sums in another order differ by some 1e-6 of it
+SMALLEST = 1e-6  # for outputs that are all but zero
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The largest difference of any output, how large outputs are, the share of samples with the same top class, and for int8
+    the largest difference of any layer on equal input, in steps of its grid.
+    """
+
+    samples: int
+    max_abs: float
+    output_max: float
+    agreement: float
+    layer_steps: int | None = None
+
+
+def compare_outputs(found: Tensor, expected: Tensor) -> Parity:
+    """The measures of two outputs of shape (N, ...). Raises DlkitError when the shapes differ."""
+    if found.shape != expected.shape:
+        raise DlkitError(f"the file gives {tuple(found.shape)} where the network gives {tuple(expected.shape)}")
+    same = (found.flatten(1).argmax(1) == expected.flatten(1).argmax(1)).float().mean()
+    return Parity(len(found), float((found - expected).abs().max()), float(expected.abs().max()), float(same))
+
+
+def require_parity(parity: Parity, *, tolerance: float = FLOAT_TOLERANCE) -> Parity:
+    """The parity itself, or DlkitError when outputs differ by more than this part of the largest of them."""
+    if not parity.max_abs <= tolerance * parity.output_max + SMALLEST:  # NaN is refused too
+        raise DlkitError(
+            f"not written: the file differs from the network by {parity.max_abs:.3g} on outputs up to {parity.output_max:.3g}"
+        )
+    return parity

@@ -1,0 +1,122 @@
+"""`export_model`, the whole of `dlkit export`: what each format takes, how it is written, and how its file is loaded."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dlkit.core.export.loading_code import load_onnx, load_pt2, load_safetensors, load_state_dict, load_timm
+from dlkit.core.export.onnx import export_onnx, require_onnx
+from dlkit.core.export.parity import Parity
+from dlkit.core.export.pt2 import write_pt2
+from dlkit.core.export.timm import check_timm_has, write_timm_folder
+from dlkit.core.export.weights import write_safetensors, write_state_dict
+from dlkit.core.modelfile import ModelFile, ModelSpec, build_from_file
+from dlkit.core.rewrites import is_quantized
+from dlkit.errors import OutputError, UsageError
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file, or a folder, that was written. `parity` is None for weights, which were read back and are equal.
+
+    `loading` are lines of Python that load it; `notes` what its user must know.
+    """
+
+    path: Path
+    format: str
+    bytes: int
+    parity: Parity | None
+    loading: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a format is written (giving its parity, where there is one), what loads it, and whether int8 networks have it."""
+
+    write: Callable[[nn.Module, ModelSpec, Path], Parity | None]
+    loading: Callable[[ModelSpec, Path], list[str]]
+    check: Callable[[ModelSpec], None] = lambda spec: None
+    takes_int8: bool = False
+
+
+def _write_onnx(network: nn.Module, spec: ModelSpec, path: Path) -> Parity:
+    return export_onnx(network, path, example_of(spec), spec=spec)
+
+
+def _write_pt2(network: nn.Module, spec: ModelSpec, path: Path) -> Parity:
+    return write_pt2(network, path, example_of(spec))
+
+
+def _write_state_dict(network: nn.Module, spec: ModelSpec, path: Path) -> None:
+    write_state_dict(network, path)
+
+
+def _write_safetensors(network: nn.Module, spec: ModelSpec, path: Path) -> None:
+    write_safetensors(network, path)
+
+
+FORMATS: Mapping[str, Format] = {
+    "onnx": Format(_write_onnx, load_onnx, check=lambda spec: require_onnx(), takes_int8=True),
+    "pt2": Format(_write_pt2, load_pt2),
+    "state-dict": Format(_write_state_dict, load_state_dict),
+    "safetensors": Format(_write_safetensors, load_safetensors),
+    "timm": Format(write_timm_folder, load_timm, check=check_timm_has),
+}
+
+
+def export_model(
+    file: ModelFile, format_name: str, path: Path, *, model: str | None = None, force: bool = False
+) -> Exported:
+    """Write the network of a model file in another format. `model` names the class of a user's own network again.
+
+    Raises OutputError for a path that is taken, unless `force`, and UsageError for a network that the format cannot hold.
+    """
+    chosen = FORMATS[format_name]
+    if path.exists() and not force:
+        raise OutputError(f"{path} is there already; give another name, or --force")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: there is no folder {path.parent}")
+    _check_precision(file, format_name)
+    chosen.check(file.spec)
+    network = build_from_file(file, model=model)
+    parity = chosen.write(network, file.spec, path)
+    loading = tuple(chosen.loading(file.spec, path))
+    return Exported(path, format_name, size_of(path), parity, loading, tuple(_notes(file.spec, format_name)))
+
+
+def _check_precision(file: ModelFile, format_name: str) -> None:
+    if is_quantized(file.spec.transforms) and not FORMATS[format_name].takes_int8:
+        raise UsageError(
+            f"{file.path} is int8, and {format_name} has no form for int8 networks that others can load: use --format onnx. "
+            "Its integers and scales are plain tensors in the model file itself"
+        )
+
+
+def _notes(spec: ModelSpec, format_name: str) -> list[str]:
+    notes = []
+    if format_name == "pt2":
+        notes.append("torch.export.load has no safe mode: load only .pt2 files whose maker you trust")
+    if format_name in ("state-dict", "safetensors") and spec.transforms:
+        notes.append(f"sizes are those of the pruned network, which a new {spec.arch.name} does not have")
+    channels = spec.info.input_size[0]
+    if format_name in ("state-dict", "safetensors") and spec.arch.registry == "torchvision" and channels != 3:
+        notes.append(
+            f"the first convolution takes {channels} channel{'s' if channels > 1 else ''}; torchvision's takes 3"
+        )
+    if format_name == "timm":
+        notes.append("read back here but not loaded in timm; the scheme local-dir came to timm in 2025")
+    return notes
+
+
+def example_of(spec: ModelSpec) -> Tensor:
+    """Two samples of the size that the network takes."""
+    return torch.zeros(2, *spec.info.input_size)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of the files in a folder."""
+    return sum(item.stat().st_size for item in path.iterdir()) if path.is_dir() else path.stat().st_size

@@ -1,0 +1,86 @@
+"""Folders that `timm.create_model("local-dir:FOLDER", pretrained=True)` reads: config.json and model.safetensors.
+
+timm builds its own networks, so that only those can be given to it whose parameters have the same names and order of
+operations in both: the ResNet family. The layout is that of timm's own `save_for_hf` (timm, models/_hub.py).
+"""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dlkit.core.export.weights import plain_weights, safetensors_bytes
+from dlkit.core.files import write_bytes, write_json
+from dlkit.core.modelfile import ModelSpec
+from dlkit.errors import OutputError, UsageError
+
+# the same name in torchvision and in timm; width of the features before the classifier
+SAME_IN_TIMM = {
+    "resnet18": 512,
+    "resnet34": 512,
+    "resnet50": 2048,
+    "resnet101": 2048,
+    "resnet152": 2048,
+    "resnext50_32x4d": 2048,
+    "resnext101_32x8d": 2048,
+    "resnext101_64x4d": 2048,
+    "wide_resnet50_2": 2048,
+    "wide_resnet101_2": 2048,
+}
+PLAIN_OPTIONS = {"num_classes", "in_channels"}
+
+
+def write_timm_folder(network: nn.Module, spec: ModelSpec, path: Path) -> None:
+    """Write both files; config.json, without which timm sees nothing, comes last. Other files in the folder are left alone.
+
+    Raises UsageError for a network that timm has in another form.
+    """
+    check_timm_has(spec)
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot make this folder: {error.strerror or error}") from error
+    write_bytes(path / "model.safetensors", safetensors_bytes(plain_weights(network), {}))
+    write_json(path / "config.json", timm_config(spec))
+
+
+def check_timm_has(spec: ModelSpec) -> None:
+    """Raise UsageError, with the reason, for a network whose weights timm cannot load."""
+    arch = spec.arch
+    if arch.registry != "torchvision" or arch.name not in SAME_IN_TIMM:
+        raise UsageError(
+            f"timm has no network with the parameter names of {arch.name}; those that both have are "
+            f"{', '.join(SAME_IN_TIMM)}. For other programs use --format safetensors"
+        )
+    if spec.transforms:
+        raise UsageError(
+            f"timm builds {arch.name} in its full size and in float; this network was changed after training"
+        )
+    if others := sorted(set(arch.options) - PLAIN_OPTIONS):
+        raise UsageError(f"timm's {arch.name} has no option {', '.join(others)}, which this network was built with")
+
+
+def timm_config(spec: ModelSpec) -> dict[str, Any]:
+    """What timm's config.json holds: the architecture, the classes, and how images are prepared."""
+    info = spec.info
+    pretrained: dict[str, Any] = {
+        "input_size": list(info.input_size),
+        "fixed_input_size": False,
+        "crop_pct": 1.0,
+        "crop_mode": "center",
+        "interpolation": "bilinear",
+        "num_classes": spec.arch.options["num_classes"],
+        "classifier": "fc",
+    }
+    # timm fits first convolutions from 3 channels to others; one that has others already must be left alone
+    if info.input_size[0] == 3:
+        pretrained["first_conv"] = "conv1"
+    if info.mean is not None and info.std is not None:
+        pretrained |= {"mean": list(info.mean), "std": list(info.std)}
+    config: dict[str, Any] = {
+        "architecture": spec.arch.name,
+        "num_classes": spec.arch.options["num_classes"],
+        "num_features": SAME_IN_TIMM[spec.arch.name],
+        "pretrained_cfg": pretrained,
+    }
+    return config | ({"label_names": list(info.classes)} if info.classes else {})

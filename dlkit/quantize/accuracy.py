@@ -1,0 +1,165 @@
+"""The best int8 network that calibration data alone can find: try each remedy, measure, keep what helps.
+
+In order: the network as it is; equalized; smoothed; then the biases of the best corrected. Each is judged by how close its
+outputs are to those in float, on calibration inputs, and dropped where it is no closer. None changes the network's structure, so
+that the recipe alone rebuilds it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from dlkit.events import Report, Working, ignore
+from dlkit.quantize.bias_correction import correct_bias
+from dlkit.quantize.equalization import equalize
+from dlkit.quantize.fidelity import Fidelity, compare_outputs, outputs_of
+from dlkit.quantize.fx import convert, prepare, quantized_engine
+from dlkit.quantize.recipe import Observer, Recipe
+from dlkit.quantize.smoothing import ALPHAS, smooth, smoothable_links
+from dlkit.quantize.static import calibrate
+
+Choice = Literal["auto", "on", "off"]
+MOST_CHECKED = 256
+
+
+@dataclass(frozen=True)
+class Remedies:
+    """What may be tried. `auto` keeps a remedy where it measures better, `on` keeps it in any case.
+
+    With `observers` all of these are tried besides the recipe's own.
+    """
+
+    bias_correction: bool = True
+    equalization: Choice = "auto"
+    smoothing: Choice = "auto"
+    observers: tuple[Observer, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One thing that was tried, how close the int8 outputs were with it, and whether it was kept."""
+
+    what: str
+    fidelity: Fidelity
+    is_kept: bool
+
+
+@dataclass(frozen=True)
+class Int8:
+    """An int8 network, the float network that it was made from, prepared and calibrated, and the recipe that rebuilds it."""
+
+    network: GraphModule
+    prepared: GraphModule
+    origin: nn.Module
+    recipe: Recipe
+    trials: tuple[Trial, ...]
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """How close it is in the end."""
+        return [trial for trial in self.trials if trial.is_kept][-1].fidelity
+
+
+def quantize_accurately(
+    network: nn.Module,
+    recipe: Recipe,
+    batches: Sequence[Tensor],
+    *,
+    remedies: Remedies,
+    is_classification: bool = True,
+    report: Report = ignore,
+) -> Int8:
+    """The int8 network that is closest to `network` on the calibration inputs, of all that the remedies give.
+
+    `network` stays as it is. Raises UsageError for one that torch.fx cannot follow.
+    """
+    search = _Search(network, batches, is_classification=is_classification, report=report)
+    best = search.start(recipe)
+    for observer in remedies.observers:
+        if observer != recipe.observer:
+            best = search.consider(f"observer {observer}", best.origin, replace(recipe, observer=observer), "auto")
+    if remedies.equalization != "off":
+        equalized = equalize(network, batches)
+        if equalized.links:
+            best = search.consider("equalization", equalized.network, best.recipe, remedies.equalization)
+    if remedies.smoothing != "off" and smoothable_links(network):
+        best = search.consider_smoothing(remedies.smoothing)
+    return search.corrected() if remedies.bias_correction else best
+
+
+class _Search:
+    """The best so far, and all trials."""
+
+    def __init__(
+        self, network: nn.Module, batches: Sequence[Tensor], *, is_classification: bool, report: Report
+    ) -> None:
+        self._network, self._batches, self._report = network, batches, report
+        self._is_classification = is_classification
+        self._checked = first_samples(batches, MOST_CHECKED)
+        self._reference = outputs_of(network, self._checked)
+
+    def start(self, recipe: Recipe) -> Int8:
+        """The network as it is."""
+        self._best, fidelity = self._quantize(self._network, recipe)
+        return self._note(f"observer {recipe.observer}", fidelity, is_kept=True)
+
+    def consider(self, what: str, network: nn.Module, recipe: Recipe, choice: Choice) -> Int8:
+        """Quantize this network instead, and keep it if it is closer or must be. Gives the best."""
+        candidate, fidelity = self._quantize(network, recipe)
+        is_kept = choice == "on" or fidelity.error < self._best.fidelity.error
+        if is_kept:
+            self._best = replace(candidate, trials=self._best.trials)
+        return self._note(what, fidelity, is_kept=is_kept)
+
+    def consider_smoothing(self, choice: Choice) -> Int8:
+        """Several strengths; if smoothing must be kept, then the best of them."""
+        origin, recipe, before = self._best.origin, self._best.recipe, self._best
+        found = []
+        for alpha in ALPHAS:
+            smoothed = smooth(origin, self._batches, alpha=alpha)
+            candidate, fidelity = self._quantize(smoothed.network, recipe)
+            found.append((fidelity.error, alpha, candidate, fidelity))
+        least = min(found, key=lambda each: each[0])
+        is_better = choice == "on" or least[0] < before.fidelity.error
+        for each in found:
+            is_kept = each is least and is_better
+            if is_kept:
+                self._best = replace(each[2], trials=self._best.trials)
+            self._note(f"smoothing {each[1]}", each[3], is_kept=is_kept)
+        return self._best
+
+    def corrected(self) -> Int8:
+        """The best, with biases corrected where that helps."""
+        self._report(Working("correcting biases", 0, 1))
+        best = self._best
+        with quantized_engine(best.recipe.backend):
+            found = correct_bias(best.prepared, best.network, self._checked, is_classification=self._is_classification)
+        self._report(Working("correcting biases", 1, 1))
+        return self._note("bias correction", found.after, is_kept=found.is_kept)
+
+    def _quantize(self, network: nn.Module, recipe: Recipe) -> tuple[Int8, Fidelity]:
+        prepared = prepare(network, recipe, self._batches[0][:1])
+        calibrate(prepared, self._batches, self._report)
+        converted = convert(prepared, recipe)
+        with quantized_engine(recipe.backend):
+            outputs = outputs_of(converted, self._checked)
+        fidelity = compare_outputs(self._reference, outputs, is_classification=self._is_classification)
+        return Int8(converted, prepared, network, recipe, ()), fidelity
+
+    def _note(self, what: str, fidelity: Fidelity, *, is_kept: bool) -> Int8:
+        self._best = replace(self._best, trials=(*self._best.trials, Trial(what, fidelity, is_kept)))
+        return self._best
+
+
+def first_samples(batches: Sequence[Tensor], most: int) -> list[Tensor]:
+    """The first batches, cut off after this many samples."""
+    found: list[Tensor] = []
+    left = most
+    for batch in batches:
+        if left > 0:
+            found.append(batch[:left])
+            left -= len(batch)
+    return found

@@ -1,0 +1,80 @@
+"""From a float network to its int8 counterpart, by the way that was asked for."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from dlkit.core.devices import pick_device
+from dlkit.errors import UsageError
+from dlkit.quantize.backends import pick_backend, pick_reduce
+from dlkit.quantize.calibrated import make_calibrated
+from dlkit.quantize.calibration_data import ModelData
+from dlkit.quantize.dynamic import quantize_dynamic
+from dlkit.quantize.keeping import match_modules
+from dlkit.quantize.qat import EPOCHS, QatSettings, quantize_aware
+from dlkit.quantize.recipe import Backend, Recipe, Reduce
+from dlkit.quantize.request import Request
+from dlkit.quantize.task import Made, Task
+
+
+def plan_recipe(network: nn.Module, request: Request) -> Recipe:
+    """The recipe that a request means on this machine. Raises UsageError for a backend or a module that is not there."""
+    backend = pick_backend(request.backend)
+    return Recipe(
+        mode=request.mode,
+        backend=backend,
+        observer=request.observer,
+        is_per_channel=request.is_per_channel,
+        keep_float=match_modules(network, request.keep_float),
+        reduce=_pick_reduce(request.reduce, backend),
+    )
+
+
+def _pick_reduce(asked: str, backend: Backend) -> Reduce:
+    known: dict[str, Reduce] = {"weights": "weights", "activations": "activations", "none": "none"}
+    return known.get(asked) or pick_reduce(backend)
+
+
+def make_int8(task: Task, recipe: Recipe) -> Made:
+    """The int8 network; the task's own is left as it was. Raises UsageError for a network that cannot be followed."""
+    if recipe.mode == "dynamic":
+        inputs = torch.randn(8, *task.file.spec.info.input_size, generator=torch.Generator().manual_seed(0))
+        return Made(quantize_dynamic(task.network, recipe), recipe, inputs)
+    data = require_data(task)
+    batches = data.draw(task.request.num_calibration, task.request.seed)
+    static = make_calibrated(task, data, replace(recipe, mode="static"), batches)
+    return static if recipe.mode == "static" else _train(task, data, static, batches)
+
+
+def require_data(task: Task) -> ModelData:
+    """The task's data. Raises UsageError where there are none."""
+    if task.data is None:
+        raise UsageError(f"{task.file.path} does not tell what it was trained on; name the data: --data CFG")
+    return task.data
+
+
+def _train(task: Task, data: ModelData, static: Made, batches: Sequence[Tensor]) -> Made:
+    """Train on with the rounding put in. Where that is no better than static quantization, that is what is kept."""
+    request = task.request
+    assert isinstance(static.network, GraphModule)
+    settings = QatSettings(
+        loaded=data.loaded,
+        info=data.info,
+        device=pick_device("auto"),
+        epochs=EPOCHS if request.epochs is None else request.epochs,
+        lr=request.lr,
+    )
+    quantized, training = quantize_aware(
+        task.network,
+        replace(static.recipe, mode="qat"),
+        settings,
+        batches=batches,
+        static=(static.network, static.recipe),
+        report=task.report,
+    )
+    if training.kept == "static":
+        return replace(static, training=training)
+    return replace(static, network=quantized, recipe=training.recipe, trials=(), training=training)

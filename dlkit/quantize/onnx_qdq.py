@@ -1,0 +1,81 @@
+"""Int8 networks as ONNX files in QDQ form: int8 weights, int32 biases, and a grid for every tensor in between.
+
+Such a file holds no code and needs no torch; ONNX Runtime, OpenVINO and TensorRT turn it into int8 kernels. Scales, weights
+and biases are those of the converted network, so that both compute the same integers up to rounding.
+
+Where a recipe takes a bit from activations, they are calibrated to integers of 0 to 127, but torch's kernels still saturate at
+255, as QuantizeLinear does: the file needs no clipping, and what lies beyond the calibrated range comes out the same.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from onnx import ModelProto
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from dlkit.core.export.metadata import file_metadata, find_spec_of
+from dlkit.core.export.onnx import require_onnx
+from dlkit.core.export.onnx_graph import build_onnx, finish_onnx
+from dlkit.core.export.onnx_parity import check_onnx
+from dlkit.core.export.parity import Parity, require_parity
+from dlkit.core.export.tracing import random_inputs
+from dlkit.core.files import write_bytes
+from dlkit.core.modelfile import ModelSpec
+from dlkit.errors import DlkitError
+from dlkit.quantize.fx import no_deprecations
+from dlkit.quantize.qdq_cleanup import clean_qdq
+from dlkit.quantize.qdq_dynamic import dynamic_network
+from dlkit.quantize.qdq_graph import qdq_graph
+from dlkit.quantize.qdq_steps import compare_layers
+
+MOST_STEPS = 2  # torch's kernels and ONNX Runtime's each round once, perhaps in opposite directions
+DYNAMIC_TOLERANCE = 0.1  # of the largest output: 8 bits against torch's 7, input by input
+
+
+def export_onnx(
+    network: nn.Module,
+    path: Path,
+    example: Tensor,
+    *,
+    inputs: Tensor | None = None,
+    spec: ModelSpec | None = None,
+) -> Parity:
+    """Write an int8 network as an ONNX file with float `input` (N, ...) and `logits`, N free, and say how near it is.
+
+    `example` is one batch of normalized inputs; `inputs`, by default random ones, are what the file is checked on. Raises
+    UsageError for a layer that ONNX has no counterpart for, and DlkitError when a layer of the file computes something else
+    than torch's; nothing is written then.
+    """
+    require_onnx()
+    inputs = random_inputs(example) if inputs is None else inputs
+    metadata = file_metadata(spec or find_spec_of(network))
+    with no_deprecations():
+        if isinstance(network, GraphModule):
+            model = build_static(network, example)
+            data = finish_onnx(model, metadata)
+            parity = _require_layers(model, data, network, inputs=inputs)
+        else:
+            data = finish_onnx(build_onnx(dynamic_network(network), example), metadata)
+            parity = require_parity(check_onnx(data, network, inputs), tolerance=DYNAMIC_TOLERANCE)
+    write_bytes(path, data)
+    return parity
+
+
+def build_static(converted: GraphModule, example: Tensor) -> ModelProto:
+    """The QDQ model of a network that was quantized statically or in training."""
+    model = build_onnx(qdq_graph(converted, example), example)
+    clean_qdq(model)
+    return model
+
+
+def _require_layers(model: ModelProto, data: bytes, converted: GraphModule, *, inputs: Tensor) -> Parity:
+    compared = compare_layers(model, converted, inputs)
+    name, steps = max(compared.steps.items(), key=lambda item: item[1], default=("", 0))
+    if steps > MOST_STEPS:
+        raise DlkitError(
+            f"the ONNX file was not written: on equal input its {name} differs by {steps} steps from torch's"
+        )
+    require_parity(compared.output)  # float layers behind the last int8 one
+    whole = check_onnx(data, converted, inputs)
+    return replace(whole, layer_steps=steps)

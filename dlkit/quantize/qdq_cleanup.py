@@ -1,0 +1,130 @@
+"""Making an exported QDQ graph one that ONNX Runtime fuses whole: three patterns that torch's exporter leaves."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+
+SPATIAL_AXES = {4: [2, 3], 3: [2], 5: [2, 3, 4]}
+
+
+def clean_qdq(model: ModelProto) -> None:
+    """Change a QDQ model in place: clipping on integers, no trip to real numbers and back on one grid, pooling by its name."""
+    index = _Index(model.graph)
+    for node in list(model.graph.node):
+        if node.op_type == "QuantizeLinear":
+            _stay_on_grid(index, node)
+        elif node.op_type == "ReduceMean":
+            _name_global_pooling(index, node)
+    index.drop_unused()
+    # shapes in between are no part of what runs, and small networks have more of them than of weights
+    del model.graph.value_info[:]
+
+
+def _stay_on_grid(index: "_Index", quantize: NodeProto) -> None:
+    """DequantizeLinear, perhaps Relu or Clip, and QuantizeLinear to the same grid: at most a Clip of integers."""
+    between = index.producer(quantize.input[0])
+    clip = between if between is not None and between.op_type in ("Relu", "Clip") else None
+    dequantize = index.producer(clip.input[0]) if clip is not None else between
+    if dequantize is None or dequantize.op_type != "DequantizeLinear":
+        return
+    grids = [[index.constant(name) for name in node.input[1:3]] for node in (dequantize, quantize)]
+    if not all(one is not None and one.size == 1 and one == other for one, other in zip(*grids, strict=True)):
+        return
+    scale, zero_point = (float(value) for value in grids[0] if value is not None)
+    dtype = grids[0][1].dtype  # type: ignore[union-attr]
+    bounds = _bounds(index, clip)
+    if bounds is None:
+        return
+    lowest, highest = np.iinfo(dtype).min, np.iinfo(dtype).max
+    # rounding never changes an order, so that clipping the integers is clipping the reals
+    low, high = (int(np.clip(np.rint(np.float64(bound) / scale) + zero_point, lowest, highest)) for bound in bounds)
+    source, target = dequantize.input[0], quantize.output[0]
+    if (low, high) == (lowest, highest):
+        index.replace_uses(target, source)
+        return
+    limits = [
+        index.add_constant(f"{target}_{name}", np.array(value, dtype)) for name, value in (("min", low), ("max", high))
+    ]
+    quantize.CopyFrom(helper.make_node("Clip", [source, *limits], [target], name=quantize.name))
+
+
+def _bounds(index: "_Index", clip: NodeProto | None) -> tuple[float, float] | None:
+    """The least and the largest real number that gets through; None where that is not a constant."""
+    if clip is None:
+        return -np.inf, np.inf
+    if clip.op_type == "Relu":
+        return 0.0, np.inf
+    found = []
+    for position, free in ((1, -np.inf), (2, np.inf)):
+        name = clip.input[position] if len(clip.input) > position else ""
+        value = index.constant(name) if name else np.array(free)
+        if value is None:
+            return None
+        found.append(float(value))
+    return found[0], found[1]
+
+
+def _name_global_pooling(index: "_Index", mean: NodeProto) -> None:
+    """A mean over height and width is a GlobalAveragePool, which runtimes have an int8 kernel for."""
+    rank = index.ranks.get(mean.input[0])
+    axes = index.constant(mean.input[1]) if len(mean.input) > 1 else None
+    if rank not in SPATIAL_AXES or axes is None:
+        return
+    if sorted(int(axis) % rank for axis in axes) != SPATIAL_AXES[rank]:
+        return
+    keeps = next((attribute.i for attribute in mean.attribute if attribute.name == "keepdims"), 1)
+    output = mean.output[0] if keeps else f"{mean.output[0]}_pooled"
+    pooled = helper.make_node("GlobalAveragePool", [mean.input[0]], [output], name=mean.name)
+    if keeps:
+        mean.CopyFrom(pooled)
+        return
+    mean.CopyFrom(helper.make_node("Flatten", [output], [mean.output[0]], name=f"{mean.name}_flat", axis=1))
+    index.insert_before(mean, pooled)
+
+
+@dataclass
+class _Index:
+    """A graph with its tensors by name."""
+
+    graph: GraphProto
+
+    def __post_init__(self) -> None:
+        self.producers = {name: node for node in self.graph.node for name in node.output}
+        self.constants = {item.name: item for item in self.graph.initializer}
+        self.ranks = {
+            value.name: len(value.type.tensor_type.shape.dim) for value in (*self.graph.value_info, *self.graph.input)
+        }
+
+    def producer(self, name: str) -> NodeProto | None:
+        return self.producers.get(name)
+
+    def constant(self, name: str) -> np.ndarray | None:
+        item = self.constants.get(name)
+        return None if item is None else numpy_helper.to_array(item)
+
+    def add_constant(self, name: str, value: np.ndarray) -> str:
+        self.graph.initializer.append(numpy_helper.from_array(value, name))
+        return name
+
+    def replace_uses(self, old: str, new: str) -> None:
+        for node in self.graph.node:
+            for position, name in enumerate(node.input):
+                if name == old:
+                    node.input[position] = new
+
+    def insert_before(self, node: NodeProto, new: NodeProto) -> None:
+        self.graph.node.insert(list(self.graph.node).index(node), new)
+
+    def drop_unused(self) -> None:
+        """Take out nodes and constants that no output needs."""
+        needed = {value.name for value in self.graph.output}
+        for node in reversed(list(self.graph.node)):
+            if needed & set(node.output):
+                needed |= set(node.input)
+            else:
+                self.graph.node.remove(node)
+        for item in [item for item in self.graph.initializer if item.name not in needed]:
+            self.graph.initializer.remove(item)
+        for value in [value for value in self.graph.value_info if value.name not in needed]:
+            self.graph.value_info.remove(value)

@@ -1,0 +1,56 @@
+"""Whether the ranges found in calibration can be trusted: do two halves of the data give the same ones?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from dlkit.quantize.fx import no_deprecations, prepare
+from dlkit.quantize.observed import Observed, observed_tensors
+from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.static import calibrate
+
+NOTABLE = 1.5
+
+
+@dataclass(frozen=True)
+class Stability:
+    """By what factor, at least 1, ranges differ between two halves of the calibration data: the median tensor and the worst."""
+
+    median: float
+    worst: float
+    worst_name: str
+
+    @property
+    def note(self) -> str | None:
+        """A sentence where a range is not to be trusted."""
+        if self.worst < NOTABLE:
+            return None
+        return (
+            f"The range of {self.worst_name} differs by a factor of {self.worst:.1f} between two halves of the calibration data: "
+            "take more samples with --calib N, or the observer percentile, which is robust to outliers."
+        )
+
+
+def calibration_stability(
+    network: nn.Module, recipe: Recipe, batches: Sequence[Tensor], *, example: Tensor
+) -> Stability:
+    """Calibrate on every other batch, then on the others, and compare. Raises ValueError with fewer than two batches."""
+    if len(batches) < 2:
+        raise ValueError("two halves of the calibration data need at least two batches")
+    first, second = (_ranges(network, recipe, half, example) for half in (batches[::2], batches[1::2]))
+    factors = {name: max(first[name] / second[name], second[name] / first[name]) for name in first}
+    worst = max(factors, key=lambda name: factors[name])
+    return Stability(sorted(factors.values())[len(factors) // 2], factors[worst], worst)
+
+
+def _ranges(network: nn.Module, recipe: Recipe, batches: Sequence[Tensor], example: Tensor) -> dict[str, float]:
+    prepared = prepare(network, recipe, example)
+    calibrate(prepared, batches)
+    return {observed.name: _span(observed) for observed in observed_tensors(prepared)}
+
+
+def _span(observed: Observed) -> float:
+    with no_deprecations():
+        scale, _ = observed.observer.calculate_qparams()  # type: ignore[operator]
+    return float(scale)
