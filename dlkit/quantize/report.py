@@ -10,7 +10,7 @@ from dlkit.core.evaluation.comparison_text import quantization_sentences
 from dlkit.core.evaluation.machine import Machine
 from dlkit.core.export.parity import Parity
 from dlkit.quantize.coverage import LayerStatus
-from dlkit.quantize.making import Made, Task
+from dlkit.quantize.task import Made, Task
 from dlkit.quantize.request import OutputPaths
 
 SCHEMA = "dlkit.quantize/1"

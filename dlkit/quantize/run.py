@@ -16,13 +16,14 @@ from dlkit.quantize.backends import cpu_notes
 from dlkit.quantize.calibration_data import CPU, open_model_data
 from dlkit.quantize.coverage import layer_statuses
 from dlkit.quantize.kernels import count_int8_kernels, require_int8
-from dlkit.quantize.making import Made, Task, make_int8, plan_recipe
+from dlkit.quantize.making import make_int8, plan_recipe
 from dlkit.quantize.picture import save_picture
 from dlkit.quantize.proof import compare
 from dlkit.quantize.report import Coverage, Outcome, describe_outcome
 from dlkit.quantize.request import OutputPaths, Request, check_request, plan_paths
 from dlkit.quantize.saving import check_reload, save_quantized
 from dlkit.quantize.staging import Staging, staged
+from dlkit.quantize.task import Made, Task
 
 
 def run_quantization(file: ModelFile, request: Request, report: Report = ignore) -> Outcome:
