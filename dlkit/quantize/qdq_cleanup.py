@@ -105,13 +105,21 @@ def _name_global_pooling(index: "_Index", mean: NodeProto) -> None:
     if sorted(int(axis) % rank for axis in axes) != SPATIAL_AXES[rank]:
         return
     keeps = next((attribute.i for attribute in mean.attribute if attribute.name == "keepdims"), 1)
-    output = mean.output[0] if keeps else f"{mean.output[0]}_pooled"
-    pooled = helper.make_node("GlobalAveragePool", [mean.input[0]], [output], name=mean.name)
     if keeps:
-        mean.CopyFrom(pooled)
-        return
-    mean.CopyFrom(helper.make_node("Flatten", [output], [mean.output[0]], name=f"{mean.name}_flat", axis=1))
-    index.insert_before(mean, pooled)
+        mean.CopyFrom(helper.make_node("GlobalAveragePool", [mean.input[0]], [mean.output[0]], name=mean.name))
+    else:
+        _pool_then_flatten(index, mean)
+
+
+def _pool_then_flatten(index: "_Index", mean: NodeProto) -> None:
+    """The pooling goes on the grid that the mean goes on, before it is flattened: an int8 kernel ends with its grid."""
+    pooled = f"{mean.output[0]}/pooled"
+    steps = [helper.make_node("GlobalAveragePool", [mean.input[0]], [pooled], name=f"{mean.name}/pool")]
+    if grid := index.grid_behind(mean.output[0]):
+        steps.append(helper.make_node("QuantizeLinear", [pooled, *grid], [f"{pooled}/integers"]))
+        steps.append(helper.make_node("DequantizeLinear", [f"{pooled}/integers", *grid], [f"{pooled}/on_grid"]))
+    mean.CopyFrom(helper.make_node("Flatten", [steps[-1].output[0]], [mean.output[0]], name=mean.name, axis=1))
+    index.insert_before(mean, steps)
 
 
 @dataclass
@@ -144,8 +152,16 @@ class _Index:
                 if name == old:
                     node.input[position] = new
 
-    def insert_before(self, node: NodeProto, new: NodeProto) -> None:
-        self.graph.node.insert(list(self.graph.node).index(node), new)
+    def insert_before(self, node: NodeProto, new: list[NodeProto]) -> None:
+        place = list(self.graph.node).index(node)
+        for offset, item in enumerate(new):
+            self.graph.node.insert(place + offset, item)
+
+    def grid_behind(self, name: str) -> list[str]:
+        """Scale and zero point of the QuantizeLinear that is the only one to read a tensor; none where others do."""
+        readers = [node for node in self.graph.node if name in node.input]
+        is_only = len(readers) == 1 and readers[0].op_type == "QuantizeLinear"
+        return list(readers[0].input[1:3]) if is_only else []
 
     def drop_unused(self) -> None:
         """Take out nodes and constants that no output needs."""

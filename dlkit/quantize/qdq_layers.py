@@ -4,6 +4,7 @@ They stand for shapes only: torch's `symbolic` operations compute zeros, and ONN
 Formats: onnx.ai, operators QuantizeLinear and DequantizeLinear; ONNX Runtime, "Quantize ONNX models", section QDQ.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -124,27 +125,39 @@ def _make_room(integers: Tensor, scale: Tensor, bias: Tensor, *, input_scale: fl
 
 
 class QdqConv(Int8Weights):
-    """A convolution of an int8 layer of torch, transposed ones included."""
+    """A convolution of an int8 layer of torch, transposed ones included; `grid` is that of its input."""
 
-    def __init__(self, layer: Any, input_scale: float, *, is_transposed: bool = False) -> None:
+    def __init__(self, layer: Any, grid: Grid, *, is_transposed: bool = False) -> None:
         weight = layer.weight()
-        super().__init__(weight, layer.bias(), input_scale)
+        super().__init__(weight, layer.bias(), grid.scale)
         self.convolve = (TRANSPOSED if is_transposed else CONVOLUTIONS)[weight.ndim]
         self.options = {"stride": layer.stride, "dilation": layer.dilation, "groups": layer.groups}
-        self.padding = None
+        if is_transposed:
+            self.options["output_padding"] = layer.output_padding
+        self.border = None
         if layer.padding_mode == "zeros":
             self.options["padding"] = layer.padding
         else:
-            self.padding = (list(layer._reversed_padding_repeated_twice), layer.padding_mode)
-        if is_transposed:
-            self.options["output_padding"] = layer.output_padding
+            self.border = _Border(layer.padding, layer.padding_mode, grid)
 
     def forward(self, x: Tensor) -> Tensor:
         """The sums, not yet on a grid."""
         weight, bias = self.real_weights()
-        if self.padding is not None:
-            x = F.pad(x, self.padding[0], mode=self.padding[1])
+        x = x if self.border is None else self.border(x)
         result: Tensor = self.convolve(x, weight, bias, **self.options)
+        return result
+
+
+class _Border(nn.Module):
+    """Padding by what is there; back on the grid, without which the convolution behind it is no int8 one."""
+
+    def __init__(self, padding: Sequence[int], mode: str, grid: Grid) -> None:
+        super().__init__()
+        self.sides, self.mode = [side for amount in reversed(padding) for side in (amount, amount)], mode
+        self.grid = Requantize(grid)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.grid(F.pad(x, self.sides, mode=self.mode))
         return result
 
 
