@@ -54,8 +54,23 @@ def test_imports_point_down(path):
             assert parts[1] in LAYERS[layer] | BOTTOM | {layer}, f"{path} imports {module}"
 
 
-COMMANDS = {"train", "eval", "predict", "listing", "doctor", "config", "lr_plot", "lr_find", "shapecalc", "convert",
-            "export"}  # fmt: skip
+COMMANDS = {
+    "train",
+    "eval",
+    "predict",
+    "listing",
+    "doctor",
+    "config",
+    "lr_plot",
+    "lr_find",
+    "shapecalc",
+    "convert",
+    "prune",
+    "bench",
+    "export",
+    "inspect",
+    "quantize",
+}
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=str)
@@ -114,7 +129,9 @@ def heavy_modules_after(code):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["train", "--help"], ["eval", "--help"], ["config", "check", "examples/digits.yaml"], ["config", "schema"], ["list"],
+    [["--help"], ["quantize", "--help"], ["quantize", "x.pt"], ["inspect", "--help"], ["train", "--help"],
+     ["eval", "--help"], ["bench", "--help"], ["bench", "x.pt", "--batch", "0"],
+     ["config", "check", "examples/digits.yaml"], ["config", "schema"], ["list"],
      ["list", "models"], ["config", "init", "--help"], ["train", "examples/digits.yaml", "optimizer.lrr=1"],
      ["lr-find", "--help"], ["lr-find", "examples/digits.yaml", "--lo", "0"],
      ["lr-plot", "cosine", "--lr", "0.1", "--epochs", "9", "--steps-per-epoch", "39"]],

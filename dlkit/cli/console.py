@@ -144,6 +144,8 @@ class LiveBars:
 
     def start(self, *, total_steps: int, done: int) -> None:
         """Show the bars."""
+        for task in self.progress.task_ids:
+            self.progress.remove_task(task)
         self._epoch = self.progress.add_task("epoch", total=None, metrics="")
         self._run = self.progress.add_task("run  ", total=total_steps, completed=done, metrics="")
         self.progress.start()
@@ -159,9 +161,47 @@ class LiveBars:
         if self._epoch is not None:
             self.progress.update(self._epoch, metrics=clean(what))
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the bars are on the screen."""
+        return self.progress.live.is_started
+
     def stop(self) -> None:
         """Take the bars away."""
         self.progress.stop()
+
+
+class WorkBar:
+    """One bar at the bottom of the terminal for a longer piece of work; the next piece takes its place."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:.0f} of {task.total:.0f}"),
+            TimeElapsedColumn(),
+            console=console,
+            refresh_per_second=REFRESH_PER_S,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._what = ""
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Put the bar where the work is."""
+        if self._task is None or what != self._what:
+            if self._task is not None:
+                self.progress.remove_task(self._task)
+            self._task, self._what = self.progress.add_task(clean(what), total=total), what
+            self.progress.start()
+        self.progress.update(self._task, completed=done, total=total)
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        self.progress.stop()
+        if self._task is not None:
+            self.progress.remove_task(self._task)
+            self._task = None
 
 
 class LiveLine:

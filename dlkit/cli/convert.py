@@ -59,8 +59,9 @@ def convert(
         write_weights(new, weights)
         typer.echo(f"{len(weights)} tensors written to {new}")
         return
-    outputs = num_classes or count_outputs(weights)
-    write_model(new, weights, arch.removeprefix("torchvision:"), imagenet_info(outputs, image_size))
+    name = arch.removeprefix("torchvision:")
+    outputs = num_classes or count_outputs(weights, name)
+    write_model(new, weights, name, imagenet_info(outputs, image_size))
     typer.echo(
         f"model file {new}: {arch}, {outputs} classes, images of {image_size}x{image_size} normalized as for ImageNet"
     )

@@ -2,13 +2,12 @@
 
 import json
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlkit.cli.options import Device, ModelFile, Network
+from dlkit.cli.options import ArchName, DataOption, Device, ImageSize, ModelFile, Network, NumClasses, SplitChoice
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,23 +16,6 @@ if TYPE_CHECKING:
 MOST_TABLE_CLASSES = 20
 
 
-class SplitChoice(StrEnum):
-    """The splits that can be scored."""
-
-    test = "test"
-    val = "val"
-    train = "train"
-
-
-DataOption = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        help="Config with other data, or imagefolder:PATH; default is what the model was trained on.",
-        metavar="CFG",
-        show_default=False,
-    ),
-]
 SplitOption = Annotated[
     SplitChoice | None,
     typer.Option(
@@ -59,18 +41,21 @@ def evaluate(
     split: SplitOption = None,
     tta: Tta = False,
     picture: Picture = None,
+    arch: ArchName = None,
+    num_classes: NumClasses = None,
+    image_size: ImageSize = None,
     network: Network = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Score a model: accuracy, top-5, precision, recall and F1 per class, confusion matrix; or regression errors."""
-    from dlkit.cli.show_training import open_display
+    from dlkit.cli.display import open_display
     from dlkit.config import load_data_option
     from dlkit.core.evaluation.judging import judge_model
-    from dlkit.core.modelfile import read_model_file
+    from dlkit.core.opening import open_model
 
-    file = read_model_file(model)
     loaded = load_data_option(data) if data else None
+    file = open_model(model, arch=arch, num_classes=num_classes, image_size=image_size, data=loaded, model=network)
     with open_display(quiet=as_json, verbose=False, as_json=False) as display:
         judgement = judge_model(
             file,

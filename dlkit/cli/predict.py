@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlkit.cli.options import Device, ModelFile, Network
+from dlkit.cli.options import Device, Network, OwnModelFile
 from dlkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ MOST_SHOWN = 10
 
 
 def predict(
-    model: ModelFile,
+    model: OwnModelFile,
     images: Annotated[
         list[Path], typer.Argument(help="Images, or folders of them.", metavar="IMAGE...", show_default=False)
     ],

@@ -1,126 +1,19 @@
-"""How a training run looks: live bars and a table on a terminal, plain lines elsewhere, JSON lines on request."""
+"""The results of training on the screen: the end of a run, what comes next, a dry run."""
 
 import json
 import shlex
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from dlkit.cli.console import EpochTable, LiveBars, clean, quiet_pipe, show_lines, show_table, stderr_console
-from dlkit.event_lines import metric_value, progress_line, start_lines
-from dlkit.events import EpochDone, Evaluating, Event, Note, Progress, RunStarted, Saved, Tested
+from dlkit.cli.console import show_lines, show_table
+from dlkit.cli.display import without_nan
+from dlkit.event_lines import metric_value
 
 if TYPE_CHECKING:
     from dlkit.core.training.dry_run import DryRun
     from dlkit.core.training.run import TrainResult
-
-LINE_EVERY_S = 10.0
-SKIPPED = {"epoch", "step"}
-HEADINGS = {
-    "train_s": "time",
-    "train_accuracy": "train_acc",
-    "val_accuracy": "val_acc",
-    "val_ema_loss": "ema_loss",
-    "val_ema_accuracy": "ema_acc",
-}
-LEAST_WANTED = ("time", "lr", "train_acc", "train_loss")
-
-
-class Display:
-    """Draws events on stderr. What goes wrong with the screen never reaches the run."""
-
-    def __init__(self, *, quiet: bool, verbose: bool, as_json: bool) -> None:
-        self._console = stderr_console()
-        self._quiet, self._verbose, self._as_json = quiet, verbose, as_json
-        self._bars = LiveBars(self._console) if self._console.is_terminal and not quiet else None
-        self._table = EpochTable(self._console, LEAST_WANTED)
-        self._line_at = time.monotonic()
-        self._notes: set[str] = set()
-
-    def report(self, event: Event) -> None:
-        """Draw an event."""
-        with quiet_pipe():
-            if self._as_json and isinstance(event, EpochDone | Tested):
-                typer.echo(json.dumps(_json_event(event)))
-                sys.stdout.flush()
-        with quiet_pipe():
-            if not self._quiet:
-                self._draw(event)
-
-    def _draw(self, event: Event) -> None:
-        match event:
-            case Note() if event.text not in self._notes:
-                self._notes.add(event.text)
-                self._console.print(f"[yellow]note:[/] {clean(event.text)}")
-            case RunStarted():
-                self._start(event)
-            case Progress():
-                self._move(event)
-            case Evaluating() if self._bars:
-                self._bars.say(f"{event.split} {event.done}/{event.total}")
-            case EpochDone():
-                cells = {"epoch": f"{event.epoch}/{event.epochs}"}
-                cells |= {
-                    _heading(name): metric_value(name, value)
-                    for name, value in event.row.items()
-                    if name not in SKIPPED
-                }
-                self._table.add(cells, mark="best" if event.best else "")
-            case Saved() if self._verbose:
-                self._console.print(f"saved {clean(str(event.path))}", style="dim", soft_wrap=True)
-            case Tested():
-                self.close()
-
-    def _start(self, event: RunStarted) -> None:
-        for line in start_lines(event):
-            self._console.print(clean(line), soft_wrap=True)
-        if self._bars:
-            self._bars.start(total_steps=event.total_steps, done=event.start_step)
-
-    def _move(self, event: Progress) -> None:
-        if self._bars:
-            accuracy = f"acc {event.accuracy:.1%} " if event.accuracy is not None else ""
-            metrics = f"loss {event.loss:.4f} {accuracy}lr {event.lr:.2g} {event.samples_per_s:,.0f}/s"
-            self._bars.move(epoch=(event.step_in_epoch, event.steps_in_epoch), run=event.step, metrics=metrics)
-        elif time.monotonic() - self._line_at >= LINE_EVERY_S:
-            self._line_at = time.monotonic()
-            self._console.print(clean(progress_line(event)))
-
-    def close(self) -> None:
-        """Take the live parts off the screen."""
-        if self._bars:
-            with quiet_pipe():
-                self._bars.stop()
-
-
-def _heading(name: str) -> str:
-    """The column of a metric on the screen, where room is short; files have the whole name."""
-    return HEADINGS.get(name, name)
-
-
-@contextmanager
-def open_display(*, quiet: bool, verbose: bool, as_json: bool) -> Iterator[Display]:
-    """A display that is off the screen again at the end, whatever happens."""
-    display = Display(quiet=quiet, verbose=verbose, as_json=as_json)
-    try:
-        yield display
-    finally:
-        display.close()
-
-
-def _json_event(event: EpochDone | Tested) -> dict[str, Any]:
-    if isinstance(event, EpochDone):
-        return {"schema": "dlkit.train/1", "event": "epoch", "best": event.best, **_no_nan(event.row)}
-    return {"schema": "dlkit.train/1", "event": "test", "split": event.split, "metrics": _no_nan(event.metrics)}
-
-
-def _no_nan(values: Any) -> dict[str, Any]:
-    return {name: value if value == value else None for name, value in values.items()}
 
 
 def show_result(result: "TrainResult", *, as_json: bool) -> None:
@@ -128,7 +21,7 @@ def show_result(result: "TrainResult", *, as_json: bool) -> None:
     if as_json:
         facts = {
             "status": result.status,
-            "test": _no_nan(result.metrics),
+            "test": without_nan(result.metrics),
             "best": result.best,
             "run_dir": str(result.run_dir),
             "model": str(result.model_path),

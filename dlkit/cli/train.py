@@ -8,7 +8,7 @@ import typer
 from dlkit.cli.options import Config, Overlays, RunDevice, Seed
 
 if TYPE_CHECKING:
-    from dlkit.cli.show_training import Display
+    from dlkit.cli.display import Display
     from dlkit.config import LoadedConfig
 
 Overrides = Annotated[
@@ -75,7 +75,7 @@ def train(
 
     Progress goes to stderr, the result to stdout. Ctrl-C saves and exits with 130; a second one stops at once.
     """
-    from dlkit.cli.show_training import open_display
+    from dlkit.cli.display import open_display
 
     changes = [*(overrides or ()), *_changes(name=name, device=device, seed=seed, max_steps=max_steps)]
     loaded = _load(cfg, overlays or [], changes, overfit)

@@ -15,10 +15,9 @@ from dlkit.core.files import write_bytes
 from dlkit.core.modelfile import ModelSpec, save_model_file
 from dlkit.core.models.build import build_model, plan_arch
 from dlkit.core.models.weights import load_weights, read_state_dict, unwrap_state_dict
+from dlkit.core.opening import IMAGENET_MEAN, IMAGENET_STD, count_torchvision_classes
 from dlkit.core.torchfile import save_torch_file
 from dlkit.errors import FileRefused, UsageError
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def read_any(path: Path, *, trust_pickle: bool) -> dict[str, Tensor]:
@@ -66,8 +65,13 @@ def imagenet_info(num_classes: int, size: int) -> DataInfo:
     return DataInfo("classification", "image", (3, size, size), num_classes, None, IMAGENET_MEAN, IMAGENET_STD)
 
 
-def count_outputs(weights: Mapping[str, Tensor]) -> int:
-    """The number of classes: the rows of the last weight matrix or filter bank. Raises UsageError when there is none."""
+def count_outputs(weights: Mapping[str, Tensor], arch_name: str) -> int:
+    """The number of classes: what the head of a torchvision network has, else the rows of the last matrix or filter bank.
+
+    Raises UsageError when there is none.
+    """
+    if count := count_torchvision_classes(arch_name, weights):
+        return count
     heads = [tensor for tensor in weights.values() if tensor.ndim in (2, 4)]
     if not heads:
         raise UsageError("cannot tell the number of classes from these weights; give --num-classes")

@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from dlkit.core.components import ComponentError
 from dlkit.core.data.contract import DataInfo
+from dlkit.core.devices import pick_device
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model, build_on_meta, build_user_model
-from dlkit.core.rewrites import load_rewritten
+from dlkit.core.rewrites import is_quantized, load_rewritten
 from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file
-from dlkit.errors import DataError, FileRefused
+from dlkit.errors import DataError, FileRefused, UsageError
+from dlkit.events import Note, Report, ignore
 
 FORMAT = "dlkit.model"
 VERSION = 1
@@ -86,7 +88,17 @@ def save_model_file(path: Path, spec: ModelSpec, state_dict: Mapping[str, Tensor
 def read_model_file(path: str | Path) -> ModelFile:
     """Read and check a model file. Raises FileRefused when it is none."""
     path = Path(path)
-    value = plain_mapping(path, read_torch_file(path), wanted="a dlkit model file")
+    return parse_model_file(path, read_torch_file(path))
+
+
+def is_model_file(value: Any) -> bool:
+    """Whether what was read from a file says that it is a dlkit model file."""
+    return isinstance(value, dict) and value.get("format") == FORMAT
+
+
+def parse_model_file(path: Path, value: Any) -> ModelFile:
+    """Check what was read from a file at `path`. Raises FileRefused when it is no model file."""
+    value = plain_mapping(path, value, wanted="a dlkit model file")
     if value.get("format") != FORMAT:
         raise FileRefused(path, _other_format(value))
     if value.get("version") != VERSION:
@@ -104,7 +116,10 @@ def read_model_file(path: str | Path) -> ModelFile:
 def _other_format(value: Mapping[str, Any]) -> str:
     if value.get("format") == "dlkit.train":
         return "a training checkpoint; use the run's model.pt, or `dlkit train --resume`"
-    return "weights without a description of the network; dlkit needs a model file, as `dlkit train` writes it"
+    return (
+        "weights without a description of the network; dlkit needs a model file, as `dlkit train` writes it and as "
+        "`dlkit convert` makes it of weights"
+    )
 
 
 def load_model(
@@ -114,9 +129,22 @@ def load_model(
 
     Inputs are float tensors of shape (N, *spec.info.input_size), scaled to 0..1 and normalized with the spec's mean and std.
     A network of the user's own class is only loaded when `model` names that class again (`pkg.mod:Net`, or the class itself).
-    Raises FileRefused when the file is corrupt, is no model file, or does not fit the network.
+    Raises FileRefused when the file is corrupt, is no model file, or does not fit the network, and UsageError when an int8
+    network is asked for on another device than the CPU.
     """
-    return build_from_file(read_model_file(path), model=model).to(device)
+    file, device = read_model_file(path), torch.device(device)
+    if device.type != "cpu" and is_quantized(file.spec.transforms):
+        raise UsageError(f"{path} is an int8 network, which runs on the CPU only")
+    return build_from_file(file, model=model).to(device)
+
+
+def pick_model_device(file: ModelFile, name: str, report: Report = ignore) -> torch.device:
+    """The device of that name; but the CPU for an int8 network, whose kernels exist nowhere else."""
+    if not is_quantized(file.spec.transforms):
+        return pick_device(name)
+    if name not in ("auto", "cpu"):
+        report(Note(f"int8 networks run on the CPU only; {name} is not used"))
+    return torch.device("cpu")
 
 
 def build_from_file(file: ModelFile, *, model: str | Callable[..., nn.Module] | None = None) -> nn.Module:

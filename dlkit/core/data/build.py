@@ -29,6 +29,10 @@ from dlkit.events import Note, Report, ignore
 WORTH_A_NOTE = 2000
 
 
+class NoSplit(DataError):
+    """The data have no split of that name."""
+
+
 @dataclass(frozen=True)
 class Pipelines:
     """The transforms of training and those of evaluation."""
@@ -41,26 +45,34 @@ class Pipelines:
         return self.train if part.name == "train" else self.evaluation
 
 
-def build_data(loaded: LoadedConfig, *, device: torch.device, seed: int, report: Report = ignore) -> Data:
+def build_data(
+    loaded: LoadedConfig, *, device: torch.device, seed: int, known: DataInfo | None = None, report: Report = ignore
+) -> Data:
     """The splits of a run and their description. Choices that were made are reported once, as notes.
 
-    Raises ConfigError at the key at fault; DataError for data that are missing, broken or do not fit together.
+    `known` describes what an existing model takes: then nothing is measured, classes are matched by name, and inputs are
+    normalized as the model's were. Raises ConfigError at the key at fault; DataError for data that are missing, broken or
+    do not fit together, or do not fit the model.
     """
-    source = open_source(loaded, seed=seed)
-    task = pick_task(loaded, source)
+    source, task = _open(loaded, known, seed=seed)
     parts = pick_parts(loaded, source, task=task, seed=seed)
-    check_parts(parts.listed(), num_classes=count_allowed(loaded, source) if task == "classification" else None)
-    pipelines = build_pipelines(loaded, source)
+    check_parts(parts.listed(), num_classes=_most_classes(loaded, source, known) if task == "classification" else None)
+    pipelines = build_pipelines(loaded, source, known)
     shown = try_pipelines(loaded, pipelines, run_fixed(parts.train, Pipeline(()), 0))
     in_memory, why = pick_memory(loaded, parts, train=pipelines.train, evaluation=pipelines.evaluation)
     announce_decoding(parts, report)
     stored = load_parts(parts, pipelines, device=device) if in_memory else {}
-    statistics = pick_statistics(
-        loaded, parts.train, pipelines.evaluation, kind=source.kind, stored=stored.get("train")
+    evaluation, in_store = pipelines.evaluation, stored.get("train")
+    info = known or describe_data(
+        loaded,
+        source,
+        task=task,
+        sample=shown,
+        statistics=pick_statistics(loaded, parts.train, evaluation, kind=source.kind, stored=in_store),
     )
+    check_fits(shown, info)
     if not in_memory:
         scan_parts(loaded.config.data, parts)
-    info = describe_data(loaded, source, task=task, sample=shown, statistics=statistics)
     builder = SplitBuilder(loaded.config.data, info, device, seed, build_mixers(loaded, info))
     splits = {part.name: builder.build(part, pipelines.of(part), stored.get(part.name)) for part in parts.listed()}
     check_has_batches(loaded, splits["train"])
@@ -68,6 +80,17 @@ def build_data(loaded: LoadedConfig, *, device: torch.device, seed: int, report:
     for note in notes:
         report(Note(note))
     return Data(splits["train"], splits.get("val"), splits.get("test"), info, notes)
+
+
+def _open(loaded: LoadedConfig, known: DataInfo | None, *, seed: int) -> tuple[Source, Task]:
+    if known is None:
+        source = open_source(loaded, seed=seed)
+        return source, pick_task(loaded, source)
+    return match_source(open_source(loaded, seed=seed, task=known.task), known), known.task
+
+
+def _most_classes(loaded: LoadedConfig, source: Source, known: DataInfo | None) -> int:
+    return known.num_outputs if known else count_allowed(loaded, source)
 
 
 def count_allowed(loaded: LoadedConfig, source: Source) -> int:
@@ -85,9 +108,12 @@ def check_parts(parts: Sequence[Part], *, num_classes: int | None) -> None:
         check_features(part)
 
 
-def build_pipelines(loaded: LoadedConfig, source: Source) -> Pipelines:
-    """The transforms of training and of evaluation. Raises ConfigError at the key at fault."""
-    size = pick_image_size(loaded, source)
+def build_pipelines(loaded: LoadedConfig, source: Source, known: DataInfo | None = None) -> Pipelines:
+    """The transforms of training and of evaluation, for the model that `known` describes if there is one yet.
+
+    Raises ConfigError at the key at fault.
+    """
+    size = pick_model_size(loaded, source, known) if known else pick_image_size(loaded, source)
     keys = ("transforms", "eval_transforms")
     return Pipelines(*(build_pipeline(loaded, key, kind=source.kind, image_size=size) for key in keys))
 
@@ -170,29 +196,53 @@ def build_eval_split(
     """One split as a trained model is judged by, in order and normalized as the model was trained; nothing is measured.
 
     It holds the samples that a run with this data section and seed holds out. `seed` is the config's own unless given.
-    Class labels are matched by name. Raises DataError when there is no such split, or when it does not fit the model,
-    and UsageError for a bare section that names code of the user's own.
+    Class labels are matched by name. Raises NoSplit when there is none of that name, DataError when it does not fit the
+    model, and UsageError for a bare section that names code of the user's own.
     """
     loaded = wanted if isinstance(wanted, LoadedConfig) else _as_loaded(wanted, info.task)
-    seed = loaded.config.seed if seed is None else seed
-    source = match_source(open_source(loaded, seed=seed, task=info.task), info)
-    parts = pick_parts(loaded, source, task=info.task, seed=seed)
+    if seed is not None:
+        loaded = replace(loaded, config=loaded.config.model_copy(update={"seed": seed}))
+    source = match_source(open_source(loaded, seed=loaded.config.seed, task=info.task), info)
+    parts = pick_parts(loaded, source, task=info.task, seed=loaded.config.seed)
     part = next((part for part in parts.listed() if part.name == split), None)
     if part is None:
         have = ", ".join(part.name for part in parts.listed())
-        raise DataError(f"{loaded.config.data.name} has no {split} split under this config; it has: {have}")
+        raise NoSplit(f"{loaded.config.data.name} has no {split} split under this config; it has: {have}")
+    return build_ordered_split(loaded, source, part, info=info, device=device, batch_size=batch_size)
+
+
+def build_ordered_split(
+    loaded: LoadedConfig,
+    source: Source,
+    part: Part,
+    *,
+    info: DataInfo,
+    device: torch.device,
+    batch_size: int | None = None,
+) -> Split:
+    """A part in its own order, as a trained model is judged by: evaluation's transforms, the model's normalization.
+
+    Raises DataError when it does not fit the model.
+    """
     check_parts([part], num_classes=info.num_outputs if info.task == "classification" else None)
-    size = pick_image_size(loaded, source)
+    size = pick_model_size(loaded, source, info)
     evaluation = build_pipeline(loaded, "eval_transforms", kind=source.kind, image_size=size)
     shown = try_pipeline(loaded, "eval_transforms", evaluation, sample=run_fixed(part, Pipeline(()), 0))
     check_fits(shown, info)
-    only = replace(parts, train=part, val=None, test=None)
+    only = Parts(part, None, None, ())
     in_memory, _ = pick_memory(loaded, only, train=Pipeline(()), evaluation=evaluation)
     stored = load_part(part, evaluation, device=device) if in_memory else None
     if not in_memory:
         scan_images(_file_paths(part, part.rows), loaded.config.data.scan)
     section = loaded.config.data.model_copy(update={"eval_batch_size": batch_size} if batch_size else {})
-    return SplitBuilder(section, info, device, seed).build_ordered(part, evaluation, stored)
+    return SplitBuilder(section, info, device, loaded.config.seed).build_ordered(part, evaluation, stored)
+
+
+def pick_model_size(loaded: LoadedConfig, source: Source, info: DataInfo) -> tuple[int, int] | None:
+    """Height and width for a trained model: folders of pictures of any size are brought to its own, unless told otherwise."""
+    if loaded.config.data.image_size == "auto" and source.image_size is not None:
+        return info.input_size[-2], info.input_size[-1]
+    return pick_image_size(loaded, source)
 
 
 def _as_loaded(section: DataSection, task: Task) -> LoadedConfig:

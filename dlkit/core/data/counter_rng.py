@@ -25,6 +25,7 @@ class Stream(IntEnum):
     TEST = 6
     LIMIT = 7
     STATISTICS = 8
+    CALIBRATION = 9
 
 
 _MASK = (1 << 64) - 1

@@ -11,8 +11,8 @@ from dlkit.config import load_mapping
 from dlkit.core.components import is_import_path
 from dlkit.core.data.build import build_eval_transform
 from dlkit.core.data.images import EXTENSIONS, Mode, load_image, mode_for, prepare_image
-from dlkit.core.devices import pick_device, torch_settings
-from dlkit.core.modelfile import ModelFile, build_from_file
+from dlkit.core.devices import torch_settings
+from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.errors import DataError, UsageError
 
 
@@ -47,7 +47,7 @@ def predict_images(
         raise UsageError(f"{file.path} takes {info.kind}, not images; use `dlkit eval MODEL --data CFG`")
     found = find_images(paths)
     mode, transform = mode_for(info), _eval_transform(file)
-    target = pick_device(device)
+    target = pick_model_device(file, device)
     network = build_from_file(file, model=model).to(target)
     for start in range(0, len(found), batch_size):
         part = found[start : start + batch_size]

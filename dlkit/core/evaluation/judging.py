@@ -9,17 +9,17 @@ from torch import nn
 from dlkit.config import load_mapping
 from dlkit.config.loaded import LoadedConfig
 from dlkit.core.components import is_import_path
-from dlkit.core.data.build import build_eval_split
+from dlkit.core.data.build import NoSplit, build_eval_split
 from dlkit.core.data.contract import DataInfo, Split, SplitName
-from dlkit.core.devices import pick_device, torch_settings
+from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation.evaluate import Scoring
 from dlkit.core.evaluation.metrics import ClassMetrics, confusion_matrix, macro_average, metrics_per_class
 from dlkit.core.evaluation.predictions import predict_split
 from dlkit.core.evaluation.scores import mean_loss, summarize
-from dlkit.core.modelfile import ModelFile, build_from_file
+from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.core.training.losses import build_loss
 from dlkit.core.training.precision import pick_precision
-from dlkit.errors import DataError, UsageError
+from dlkit.errors import UsageError
 from dlkit.events import Report, ignore
 
 
@@ -52,17 +52,17 @@ def judge_model(
     """
     loaded = data or own_config(file)
     with torch_settings():
-        target = pick_device(device)
+        target = pick_model_device(file, device, report)
         network = build_from_file(file, model=model).to(target)
         info = file.spec.info
         split = _open_split(loaded, info, split_name, target)
-        return _judge(network, split, _scoring(loaded, info, split, target), info, use_tta=use_tta, report=report)
+        return _judge(network, split, scoring_for(loaded, info, split, target), info, use_tta=use_tta, report=report)
 
 
 def _open_split(loaded: LoadedConfig, info: DataInfo, name: SplitName | None, device: torch.device) -> Split:
     try:
         return build_eval_split(loaded, info, split=name or "test", device=device)
-    except DataError:
+    except NoSplit:
         if name is not None or loaded.config.data.val != "none":
             raise
         return build_eval_split(loaded, info, split="train", device=device)
@@ -91,8 +91,8 @@ def _without_download(loaded: LoadedConfig) -> LoadedConfig:
     return replace(loaded, config=loaded.config.model_copy(update={"data": data}))
 
 
-def _scoring(loaded: LoadedConfig, info: DataInfo, split: Split, device: torch.device) -> Scoring:
-    """The loss of the config, but plain cross-entropy or squared error where that one is the user's own code."""
+def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torch.device) -> Scoring:
+    """How a model is judged on a split: by the config's loss, but cross-entropy or squared error where that is own code."""
     section = loaded.config.loss
     if is_import_path(section.name):
         section = type(section)()

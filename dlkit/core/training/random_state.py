@@ -1,7 +1,8 @@
 """The state of every random number generator, as plain values that `weights_only=True` loads."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -36,3 +37,14 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """All generators seeded inside, and as they were before afterwards."""
+    before = capture_random_state()
+    seed_everything(seed)
+    try:
+        yield
+    finally:
+        restore_random_state(before)

@@ -68,13 +68,17 @@ def build_job(loaded: LoadedConfig, *, report: Report) -> Job:
     precision = pick_precision(config.train.amp, device)
     if precision.note:
         report(Note(precision.note))
-    scoring = _build_scoring(loaded, data, model, precision)
-    _prepare_model(loaded, model, scoring, report)
+    scoring = build_scoring(loaded, data, model, precision)
+    arrange_model(loaded, model, scoring, report)
+    with at_section(loaded, "optimizer"):
+        check_groups(config.optimizer, model)
+    freeze_parameters(loaded, model, report)
+    _compile(loaded, model)
     plan = plan_steps(config, data.train.num_batches)
     columns = metric_columns(
         is_classification=scoring.is_classification, has_val=data.val is not None, has_ema=config.ema is not None
     )
-    learner = _build_learner(loaded, model, scoring, plan, columns)
+    learner = build_learner(loaded, model, scoring, plan, columns)
     resolved = resolve_config(loaded, data, arch, learner, plan)
     return Job(replace(loaded, config=resolved), device, data, arch, learner, plan, tuple(columns))
 
@@ -113,7 +117,8 @@ def _describe_weights(source: str, loaded: WeightsReport) -> str:
     return "; ".join(parts)
 
 
-def _build_scoring(loaded: LoadedConfig, data: Data, model: nn.Module, precision: Precision) -> Scoring:
+def build_scoring(loaded: LoadedConfig, data: Data, model: nn.Module, precision: Precision) -> Scoring:
+    """The config's loss, for the model in the memory layout that suits it. Raises ConfigError at the loss."""
     config = loaded.config
     with at_section(loaded, "loss"):
         loss = build_loss(config.loss, data.info, targets=data.train.sample_targets, device=precision.device)
@@ -130,23 +135,28 @@ def _use_channels_last(setting: bool | str, model: nn.Module, precision: Precisi
     return has_convolutions and is_faster
 
 
-def _prepare_model(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, report: Report) -> None:
-    """What changes how the model computes, but not its parameters."""
-    config = loaded.config
+def arrange_model(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, report: Report) -> None:
+    """Memory layout and gradient checkpointing of the config; names and values of parameters stay."""
     if scoring.channels_last:
         model.to(memory_format=torch.channels_last)
-    setting = config.train.gradient_checkpointing
+    setting = loaded.config.train.gradient_checkpointing
     if setting:
         with at_section(loaded, "train", "gradient_checkpointing"):
             num_wrapped = enable_checkpointing(model, setting.segments if isinstance(setting, Segments) else setting)
         report(Note(f"gradient checkpointing recomputes {num_wrapped} modules in the backward pass"))
-    with at_section(loaded, "optimizer"):
-        check_groups(config.optimizer, model)
-    if frozen := freeze_matching(model, config.optimizer.groups):
+
+
+def freeze_parameters(loaded: LoadedConfig, model: nn.Module, report: Report) -> None:
+    """Turn off gradients where `optimizer.groups` says so, and report it."""
+    if frozen := freeze_matching(model, loaded.config.optimizer.groups):
         report(Note(f"frozen: {len(frozen)} parameter tensors ({frozen[0]} ... {frozen[-1]})"))
-    if config.train.compile:
-        mode = config.train.compile if isinstance(config.train.compile, str) else None
-        model.compile(mode=mode)  # in place, so that names in the state dict stay as they are
+
+
+def _compile(loaded: LoadedConfig, model: nn.Module) -> None:
+    setting = loaded.config.train.compile
+    if setting:
+        # in place, so that names in the state dict stay as they are
+        model.compile(mode=setting if isinstance(setting, str) else None)
 
 
 def plan_steps(config: Config, num_batches: int) -> Plan:
@@ -167,7 +177,11 @@ def plan_steps(config: Config, num_batches: int) -> Plan:
     )
 
 
-def _build_learner(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, plan: Plan, columns: list[str]) -> Learner:
+def build_learner(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, plan: Plan, columns: list[str]) -> Learner:
+    """A new optimizer and schedule of the config around a model, with what decides best, early stopping and averaging.
+
+    Raises ConfigError at the key at fault.
+    """
     config = loaded.config
     with at_section(loaded, "optimizer"):
         optimizer = build_optimizer(config.optimizer, model)

@@ -6,14 +6,27 @@ torch.ao is deprecated but is the only torch-native path with int8 kernels for c
 
 from dlkit.quantize.fx.dynamic import swap_dynamic
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
+from dlkit.quantize.fx.fake_quant import (
+    freeze_norms,
+    steady_norms,
+    switch_observers,
+    switch_rounding,
+    take_ranges,
+)
+from dlkit.quantize.fx.graph_edits import FloatOperation
 from dlkit.quantize.fx.kinds import is_int8
 from dlkit.quantize.fx.qconfigs import ACTIVATION_OBSERVERS, qconfig_mapping
+from dlkit.quantize.fx.range_observer import RangeObserver
 from dlkit.quantize.fx.static import GraphFacts, convert, graph_facts, is_below, prepare
+from dlkit.quantize.fx.tracing import trace
 
 __all__ = [
     "ACTIVATION_OBSERVERS",
+    "FloatOperation",
     "GraphFacts",
+    "RangeObserver",
     "convert",
+    "freeze_norms",
     "graph_facts",
     "is_below",
     "is_int8",
@@ -21,5 +34,10 @@ __all__ = [
     "prepare",
     "qconfig_mapping",
     "quantized_engine",
+    "steady_norms",
     "swap_dynamic",
+    "switch_observers",
+    "switch_rounding",
+    "take_ranges",
+    "trace",
 ]

@@ -1,0 +1,168 @@
+"""`dlkit bench`: how fast models run here, by several engines, side by side."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dlkit.cli.options import ArchName, Device, ImageSize, Network, NumClasses
+from dlkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from dlkit.core.evaluation.bench import BenchRequest, BenchResult
+
+EPILOG = """Inputs are random numbers: latency does not depend on them, accuracy is what `dlkit eval` measures."""
+
+Models = Annotated[
+    list[Path],
+    typer.Argument(help="Model files, float, int8 or pruned, and .onnx files.", metavar="MODEL...", show_default=False),
+]
+Engines = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="Which to measure, joined by commas: eager, channels_last, compile, frozen, onnx. Default is all that work.",
+        metavar="NAMES",
+        show_default=False,
+    ),
+]
+Batches = Annotated[str, typer.Option("--batch", help="Batch sizes, joined by commas.", metavar="SIZES")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads; default is what torch takes.", show_default=False)
+]
+Seconds = Annotated[float, typer.Option("--seconds", min=0.0, help="Time to measure, for each batch size.")]
+InputSize = Annotated[
+    str | None,
+    typer.Option(
+        "--input", help="Size of one sample; default is what the files say.", metavar="CxHxW", show_default=False
+    ),
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        help="What ratios refer to, MODEL or MODEL:ENGINE; default is the first model, eager.",
+        metavar="MODEL",
+        show_default=False,
+    ),
+]
+
+
+def bench(
+    models: Models,
+    engine: Engines = None,
+    batch: Batches = "1,16",
+    threads: Threads = None,
+    seconds: Seconds = 10.0,
+    input_size: InputSize = None,
+    baseline: Baseline = None,
+    device: Device = "auto",
+    arch: ArchName = None,
+    num_classes: NumClasses = None,
+    image_size: ImageSize = None,
+    network: Network = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Measure latency: every model by every engine, interleaved, with ratios to a baseline and their spread."""
+    batches = parse_batches(batch)
+    size = parse_input(input_size) if input_size is not None else None
+
+    from dlkit.core.evaluation.bench import BenchRequest, Naming
+    from dlkit.core.evaluation.engines import ENGINES
+
+    request = BenchRequest(
+        models=tuple(models),
+        engines=ENGINES if engine is None else split_names(engine),
+        batches=batches,
+        seconds=seconds,
+        threads=threads,
+        device=device,
+        input_size=size,
+        baseline=baseline,
+        naming=Naming(arch, num_classes, image_size, network),
+    )
+    _run(request, as_json=as_json)
+
+
+def _run(request: "BenchRequest", *, as_json: bool) -> None:
+    from dlkit.cli.display import open_display
+    from dlkit.core.evaluation.bench import run_bench
+    from dlkit.core.files import to_json
+
+    with open_display(quiet=as_json, verbose=False, as_json=False) as display:
+        result = run_bench(request, report=display.report)
+    if as_json:
+        typer.echo(to_json({"schema": "dlkit.bench/1", **result.to_dict()}))
+    else:
+        _show(result)
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Names joined by commas, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def parse_batches(text: str) -> tuple[int, ...]:
+    """Batch sizes joined by commas, each once. Raises UsageError for anything else."""
+    try:
+        sizes = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise UsageError(f"--batch {text}: give whole numbers of at least 1, joined by commas: --batch 1,16")
+    return sizes
+
+
+def parse_input(text: str) -> tuple[int, ...]:
+    """One sample's size. Raises UsageError for what is none."""
+    from dlkit.shapes.size import parse_numbers
+
+    size = parse_numbers(text, what="--input")
+    if min(size) < 1:
+        raise UsageError(f"--input {text}: every size must be at least 1")
+    return size
+
+
+def _show(result: "BenchResult") -> None:
+    from dlkit.cli.console import show_lines, show_table
+    from dlkit.core.evaluation.comparison_text import SPEED_COLUMNS, SPEED_LEGEND, int8_sentences, speed_rows
+
+    names = short_names([file.name for file in result.files])
+    show_lines(_header(result))
+    for batch in sorted({row.latency.batch for row in result.speeds.rows}):
+        rows = [(names[row[0]], *row[1:]) for row in speed_rows(result.speeds, batch)]
+        show_lines([""])
+        show_table(SPEED_COLUMNS, rows, title=f"batch {batch}", left=2)
+    said = [
+        f"{names[file.name]}: {sentence}"
+        for file in result.files
+        if file.is_int8
+        for sentence in int8_sentences(result.speeds, file.name)
+    ]
+    show_lines(["", SPEED_LEGEND])
+    missing = [f"{names[one.model]} by {one.engine}: {one.reason}" for one in result.speeds.skipped]
+    show_lines([*(["", "not measured:"] if missing else []), *(f"  {line}" for line in missing)])
+    show_lines([*([""] if said else []), *said])
+
+
+def _header(result: "BenchResult") -> list[str]:
+    from dlkit.core.evaluation.file_size import bytes_text
+    from dlkit.shapes.size import size_text
+
+    machine = result.machine
+    int8 = ", ".join(machine.int8_instructions) or "no int8 dot products"
+    runtime = f", ONNX Runtime {machine.onnxruntime}" if machine.onnxruntime else ""
+    return [
+        f"{machine.cpu} ({int8}), {machine.threads} of {machine.cores} threads; {machine.device}",
+        f"torch {machine.torch}{runtime}; inputs of {size_text(result.input_size)}, random",
+        *(f"{file.name}: {'int8' if file.is_int8 else 'float'}, {bytes_text(file.bytes)}" for file in result.files),
+        f"baseline: {result.speeds.baseline[0]} by {result.speeds.baseline[1]}",
+    ]
+
+
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """Paths without the folders that all have in common; a single one by its last part."""
+    folder = os.path.commonpath([Path(path).parent for path in paths])
+    return {path: os.path.relpath(path, folder) if folder else path for path in paths}

@@ -1,0 +1,136 @@
+"""What tasks report, drawn on stderr: live bars and a table on a terminal, plain lines elsewhere, JSON lines on request."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from dlkit.cli.console import EpochTable, LiveBars, WorkBar, clean, quiet_pipe, stderr_console
+from dlkit.event_lines import metric_value, progress_line, start_lines
+from dlkit.events import EpochDone, Evaluating, Event, Note, Progress, RunStarted, Saved, Tested, Working
+
+LINE_EVERY_S = 10.0
+SKIPPED = {"epoch", "step"}
+HEADINGS = {
+    "train_s": "time",
+    "train_accuracy": "train_acc",
+    "val_accuracy": "val_acc",
+    "val_ema_loss": "ema_loss",
+    "val_ema_accuracy": "ema_acc",
+}
+LEAST_WANTED = ("time", "lr", "train_acc", "train_loss")
+
+
+class Display:
+    """Draws events on stderr. What goes wrong with the screen never reaches the run."""
+
+    def __init__(self, *, quiet: bool, verbose: bool, as_json: bool) -> None:
+        self._console = stderr_console()
+        self._quiet, self._verbose, self._as_json = quiet, verbose, as_json
+        has_screen = self._console.is_terminal and not quiet
+        self._bars = LiveBars(self._console) if has_screen else None
+        self._work = WorkBar(self._console) if has_screen else None
+        self._table = EpochTable(self._console, LEAST_WANTED)
+        self._line_at = time.monotonic()
+        self._notes: set[str] = set()
+
+    def report(self, event: Event) -> None:
+        """Draw an event."""
+        with quiet_pipe():
+            if self._as_json and isinstance(event, EpochDone | Tested):
+                typer.echo(json.dumps(_json_event(event)))
+                sys.stdout.flush()
+        with quiet_pipe():
+            if not self._quiet:
+                self._draw(event)
+
+    def _draw(self, event: Event) -> None:
+        match event:
+            case Note() if event.text not in self._notes:
+                self._notes.add(event.text)
+                self._console.print(f"[yellow]note:[/] {clean(event.text)}")
+            case RunStarted():
+                self._start(event)
+            case Progress():
+                self._move(event)
+            case Evaluating() if self._bars and self._bars.is_running:
+                self._bars.say(f"{event.split} {event.done}/{event.total}")
+            case Evaluating():
+                self._show_work(f"evaluating on {event.split}", event.done, event.total)
+            case Working():
+                self._show_work(event.what, event.done, event.total)
+            case EpochDone():
+                cells = {"epoch": f"{event.epoch}/{event.epochs}"}
+                cells |= {
+                    _heading(name): metric_value(name, value)
+                    for name, value in event.row.items()
+                    if name not in SKIPPED
+                }
+                self._table.add(cells, mark="best" if event.best else "")
+            case Saved() if self._verbose:
+                self._console.print(f"saved {clean(str(event.path))}", style="dim", soft_wrap=True)
+            case Tested():
+                self.close()
+
+    def _show_work(self, what: str, done: int, total: int) -> None:
+        if self._work:
+            if self._bars:
+                self._bars.stop()
+            self._work.show(what, done, total)
+        elif time.monotonic() - self._line_at >= LINE_EVERY_S:
+            self._line_at = time.monotonic()
+            self._console.print(clean(f"{what}: {done} of {total}"))
+
+    def _start(self, event: RunStarted) -> None:
+        if self._work:
+            self._work.stop()
+        for line in start_lines(event):
+            self._console.print(clean(line), soft_wrap=True)
+        if self._bars:
+            self._bars.start(total_steps=event.total_steps, done=event.start_step)
+
+    def _move(self, event: Progress) -> None:
+        if self._bars:
+            accuracy = f"acc {event.accuracy:.1%} " if event.accuracy is not None else ""
+            metrics = f"loss {event.loss:.4f} {accuracy}lr {event.lr:.2g} {event.samples_per_s:,.0f}/s"
+            self._bars.move(epoch=(event.step_in_epoch, event.steps_in_epoch), run=event.step, metrics=metrics)
+        elif time.monotonic() - self._line_at >= LINE_EVERY_S:
+            self._line_at = time.monotonic()
+            self._console.print(clean(progress_line(event)))
+
+    def close(self) -> None:
+        """Take the live parts off the screen."""
+        for bars in (self._bars, self._work):
+            if bars:
+                with quiet_pipe():
+                    bars.stop()
+
+
+def _heading(name: str) -> str:
+    """The column of a metric on the screen, where room is short; files have the whole name."""
+    return HEADINGS.get(name, name)
+
+
+@contextmanager
+def open_display(*, quiet: bool, verbose: bool, as_json: bool) -> Iterator[Display]:
+    """A display that is off the screen again at the end, whatever happens."""
+    display = Display(quiet=quiet, verbose=verbose, as_json=as_json)
+    try:
+        yield display
+    finally:
+        display.close()
+
+
+def _json_event(event: EpochDone | Tested) -> dict[str, Any]:
+    if isinstance(event, EpochDone):
+        return {"schema": "dlkit.train/1", "event": "epoch", "best": event.best, **without_nan(event.row)}
+    return {"schema": "dlkit.train/1", "event": "test", "split": event.split, "metrics": without_nan(event.metrics)}
+
+
+def without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by name, None in place of NaN, which JSON does not have."""
+    return {name: value if value == value else None for name, value in values.items()}

@@ -1,0 +1,135 @@
+"""`dlkit inspect`: what a file is and holds, without running code from it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from dlkit.core.inspection import Inspection
+    from dlkit.core.modelfile import ModelSpec
+
+KINDS = {"model": "dlkit model file", "checkpoint": "training checkpoint of dlkit", "weights": "weights alone"}
+MOST_NAMES = 8
+MOST_TENSORS = 12
+
+
+def inspect(
+    file: Annotated[
+        Path, typer.Argument(help="A model file, a checkpoint or weights.", metavar="FILE", show_default=False)
+    ],
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor with its shape and type.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Say what a file is: its network, input, classes, changes, sizes and origin. Nothing in it is run."""
+    from dlkit.core.inspection import inspect_file
+
+    found = inspect_file(file)
+    if as_json:
+        typer.echo(json.dumps(_facts(found)))
+    else:
+        _show(found, with_tensors=tensors)
+
+
+def _facts(found: "Inspection") -> dict[str, Any]:
+    from dlkit.core.files import to_json
+
+    spec = found.spec
+    facts: dict[str, Any] = {
+        "schema": "dlkit.inspect/1",
+        "file": str(found.path),
+        "kind": found.kind,
+        "bytes": found.num_bytes,
+        "numbers": found.num_numbers,
+        "bytes_by_dtype": dict(found.bytes_by_dtype),
+        "spec": spec.to_dict() if spec else None,
+        "training": dict(found.training),
+        "fits": list(found.fits),
+        "tensors": [asdict(tensor) for tensor in found.tensors],
+    }
+    finite: dict[str, Any] = json.loads(to_json(facts))
+    return finite
+
+
+def _show(found: "Inspection", *, with_tensors: bool) -> None:
+    from dlkit.cli.console import show_lines, show_table
+
+    rows = [*_network_rows(found.spec)] if found.spec else []
+    rows += [*_training_rows(found.training)]
+    if found.kind == "weights":
+        fits = " or ".join(f"torchvision:{name}" for name in found.fits)
+        rows.append(("network", f"not told; it fits {fits}" if fits else "not told"))
+    sizes = ", ".join(f"{dtype} {count:,} bytes" for dtype, count in found.bytes_by_dtype.items())
+    rows.append(("stored", f"{found.num_numbers:,} numbers in {len(found.tensors)} tensors: {sizes}"))
+    rows += [*_origin_rows(found.spec)] if found.spec else []
+    show_lines([f"{found.path}: {KINDS[found.kind]}, {found.num_bytes:,} bytes", ""])
+    show_lines([f"{name:10}{text}" for name, text in rows])
+    shown = found.tensors if with_tensors else found.tensors[:MOST_TENSORS] if found.kind == "weights" else ()
+    if shown:
+        table = [(tensor.name, "x".join(map(str, tensor.shape)) or "one number", tensor.dtype) for tensor in shown]
+        show_lines([""])
+        show_table(("tensor", "shape", "type"), table, left=3)
+    if found.kind == "weights" and len(found.tensors) > len(shown):
+        show_lines([f"and {len(found.tensors) - len(shown)} more: --tensors"])
+
+
+def _network_rows(spec: "ModelSpec") -> Iterator[tuple[str, str]]:
+    from dlkit.core.inspection import change_words
+
+    arch, info = spec.arch, spec.info
+    options = ", ".join(f"{name} {_words(value)}" for name, value in arch.options.items())
+    origin = "a class of your own" if arch.registry == "user" else arch.registry
+    yield "network", f"{arch.name} ({origin}): {options}"
+    for change in spec.transforms:
+        yield "changed", change_words(change)
+    yield "input", f"{info.kind} {'x'.join(map(str, info.input_size))}, {_normalization(spec)}"
+    if info.task == "regression":
+        yield "outputs", f"{info.num_outputs} numbers"
+    else:
+        names = [*(info.classes or ())[:MOST_NAMES], *(["..."] if len(info.classes or ()) > MOST_NAMES else [])]
+        yield "outputs", f"{info.num_outputs} classes" + (f": {', '.join(names)}" if names else "")
+
+
+def _normalization(spec: "ModelSpec") -> str:
+    mean, std = spec.info.mean, spec.info.std
+    if mean is None or std is None:
+        return "not normalized"
+    if len(mean) > MOST_NAMES:
+        return f"normalized by mean and std of {len(mean)} features"
+    return f"mean {' '.join(f'{value:.4g}' for value in mean)}, std {' '.join(f'{value:.4g}' for value in std)}"
+
+
+def _training_rows(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    from dlkit.event_lines import metric_text
+
+    if not training:
+        return
+    yield "stands at", f"epoch {training['epoch']}, step {training['step']:,}, {training['samples']:,} samples seen"
+    best = training["best"]
+    if best.get("value") is not None:
+        yield "best", f"{metric_text(str(best.get('metric', 'value')), best['value'])} in epoch {best.get('epoch')}"
+    if training["last"]:
+        shown = [metric_text(name, value) for name, value in training["last"].items() if isinstance(value, float)]
+        yield "last row", "  ".join(shown)
+
+
+def _origin_rows(spec: "ModelSpec") -> Iterator[tuple[str, str]]:
+    from dlkit.event_lines import metric_text
+
+    if spec.data:
+        yield "data", str(spec.data.get("name"))
+    facts, suffix = spec.provenance, ", before it was changed" if spec.transforms else ""
+    made = [f"{name} {facts[name]}" for name in ("created", "seed", "dlkit", "torch") if name in facts]
+    if made:
+        yield "made", ", ".join(made)
+    if facts.get("value") is not None:
+        yield "best", f"{metric_text(str(facts.get('metric')), facts['value'])} in epoch {facts.get('epoch')}{suffix}"
+    if facts.get("test"):
+        yield "test", "  ".join(metric_text(name, value) for name, value in facts["test"].items()) + suffix
+
+
+def _words(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, list) and len(value) <= 4 else str(value)[:60]

@@ -1,0 +1,113 @@
+"""A quantization on the screen: what was done, before and after, what is int8 and what not, latency, files, what comes next."""
+
+import shlex
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from dlkit.cli.console import show_lines, show_table
+
+if TYPE_CHECKING:
+    from dlkit.core.evaluation.speed import Speeds
+    from dlkit.quantize.report import Coverage, Outcome
+
+MOST_NAMES = 5
+MOST_KERNELS = 6
+COLUMNS = ("", "float32", "int8", "change")
+
+
+def show_outcome(outcome: "Outcome", *, as_json: bool) -> None:
+    """The result on stdout: one JSON object, or tables and sentences."""
+    if as_json:
+        from dlkit.core.files import to_json
+        from dlkit.quantize.report import describe_outcome
+
+        typer.echo(to_json(describe_outcome(outcome)))
+        return
+    from dlkit.core.evaluation.comparison_text import comparison_rows
+
+    show_lines([f"{outcome.task.file.path} -> {outcome.paths.model}", recipe_words(outcome), ""])
+    show_table(COLUMNS, comparison_rows(outcome.comparison))
+    show_lines([judged_words(outcome), "", *coverage_lines(outcome.coverage)])
+    _show_speeds(outcome)
+    if outcome.parity:
+        same, samples = outcome.parity.agreement, outcome.parity.samples
+        show_lines(
+            [f"{outcome.paths.exported}: same class as here for {same:.0%} of {samples} samples in ONNX Runtime"]
+        )
+    show_lines(["", "files", *(f"  {path}" for path in outcome.paths.listed()), "", "Next:", *next_steps(outcome)])
+
+
+def recipe_words(outcome: "Outcome") -> str:
+    """How the network was quantized, in a sentence."""
+    made, recipe = outcome.made, outcome.made.recipe
+    scales = "one scale per output channel" if recipe.is_per_channel else "one scale per weight tensor"
+    parts = [f"{recipe.mode} int8 by {recipe.backend}", scales]
+    if made.num_calibration:
+        parts.append(f"{recipe.observer} ranges from {made.num_calibration:,} training samples")
+    reduced = {"weights": "weights in 7 bits", "activations": "activations in 7 bits", "none": ""}[recipe.reduce]
+    if recipe.mode != "dynamic" and reduced:
+        parts.append(reduced)
+    return ", ".join([*parts, *made.steps])
+
+
+def judged_words(outcome: "Outcome") -> str:
+    """What the scores are about, and the proof of the file."""
+    scores = outcome.comparison.before.scores
+    judged = f"on {scores.num_samples:,} {scores.split} samples" if scores.num_samples else "not judged: no data"
+    return f"{judged}; the file gives bit-equal outputs in a fresh process"
+
+
+def coverage_lines(coverage: "Coverage") -> Iterator[str]:
+    """How much is int8, by which kernels, and why the rest is not."""
+    counts = sorted(coverage.kernels.items(), key=lambda pair: -pair[1])
+    kernels = [f"{name.rpartition('::')[2]} {count}" for name, count in counts]
+    shown = [*kernels[:MOST_KERNELS], *(["..."] if len(kernels) > MOST_KERNELS else [])]
+    num_runs = sum(coverage.kernels.values())
+    yield f"{coverage.num_int8} of {len(coverage.layers)} layers are int8; {num_runs} int8 kernels ran: {', '.join(shown)}"
+    for reason, count in coverage.reasons():
+        names = [layer.name for layer in coverage.in_float if layer.reason == reason]
+        listed = ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
+        yield f"  {count} in float, {reason or 'no reason known'}: {listed}"
+
+
+def _show_speeds(outcome: "Outcome") -> None:
+    from dlkit.core.evaluation.comparison_text import quantization_sentences
+
+    speeds = outcome.comparison.speeds
+    if speeds is None:
+        return
+    batches = sorted({row.latency.batch for row in speeds.rows})
+    columns = [word for batch in batches for word in (f"batch {batch}", "p10-p90", "gain")]
+    show_lines([""])
+    show_table(("ms", "engine", *columns), latency_rows(speeds, batches), left=2)
+    machine, skipped = outcome.machine, speeds.skipped
+    show_lines([f"{machine.cpu}, {machine.threads} thread{'s' if machine.threads > 1 else ''}"])
+    show_lines(quantization_sentences(outcome.comparison))
+    show_lines([f"not measured: {one.model} by {one.engine}, {one.reason}" for one in skipped])
+
+
+def latency_rows(speeds: "Speeds", batches: list[int]) -> list[tuple[str, ...]]:
+    """A row for every network and engine: per batch size the median, its spread, and how many times as fast as eager float."""
+    pairs = dict.fromkeys((row.model, row.engine) for row in speeds.rows)
+    return [(*pair, *(cell for batch in batches for cell in _cells(speeds, pair, batch))) for pair in pairs]
+
+
+def _cells(speeds: "Speeds", pair: tuple[str, str], batch: int) -> tuple[str, str, str]:
+    row = speeds.row(*pair, batch)
+    if row is None:
+        return "", "", ""
+    latency = row.latency
+    gain = "" if pair == speeds.baseline else f"{row.to_baseline.median:.2f}x"
+    return f"{latency.median_ms:.2f}", f"{latency.p10_ms:.2f}-{latency.p90_ms:.2f}", gain
+
+
+def next_steps(outcome: "Outcome") -> list[str]:
+    """Commands that fit, ready to be pasted into a shell."""
+    before, after = (shlex.quote(str(path)) for path in (outcome.task.file.path, outcome.paths.model))
+    lines = [f"  dlkit eval {after}", f"  dlkit bench {before} {after}"]
+    if outcome.made.recipe.mode == "static" and (outcome.drop or 0) > 1:
+        lines.append(f"  dlkit quantize {before} --static --sensitivity      which layers cost most")
+        lines.append(f"  dlkit quantize {before} --static --max-drop 0.5     keep those in float")
+    return lines

@@ -1,0 +1,148 @@
+"""A network before and after it was changed, on the same samples, inputs and machine: what a report is made of."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from dlkit.core.data.contract import Split
+from dlkit.core.evaluation.engines import runs_int8
+from dlkit.core.evaluation.evaluate import Scoring
+from dlkit.core.evaluation.file_size import FileSizes, file_sizes
+from dlkit.core.evaluation.predictions import Predictions, predict_split
+from dlkit.core.evaluation.profile import InputSpec, ProfileError, profile_model
+from dlkit.core.evaluation.scores import mean_loss, summarize
+from dlkit.core.evaluation.speed import SpeedPlan, Speeds, Subject, measure_speeds
+from dlkit.events import Report, ignore
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Parameters, MACs of one sample, and the file's sizes. None where it is not known, with the reason in `notes`."""
+
+    num_parameters: int | None
+    macs: int | None
+    sizes: FileSizes | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Loss and the task's metrics on a split, fractions of 1 for accuracies."""
+
+    split: str
+    num_samples: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How alike two networks answer: the fraction of samples with the same class, or, for regression, the mean absolute
+    difference of their outputs. The other one is None.
+    """
+
+    same_top1: float | None
+    mean_absolute_difference: float | None
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two networks: its name in the report, what it scores and what it costs."""
+
+    name: str
+    scores: Scores
+    costs: Costs
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both networks, how alike they answer, and their speeds, whose first network is the one before."""
+
+    before: Side
+    after: Side
+    agreement: Agreement
+    speeds: Speeds | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "before": asdict(self.before),
+            "after": asdict(self.after),
+            "agreement": asdict(self.agreement),
+            "speeds": self.speeds.to_dict() if self.speeds else None,
+        }
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A network to compare, by its name in the report, with the file that it is stored in."""
+
+    name: str
+    network: nn.Module
+    path: Path | None = None
+
+
+def compare_networks(
+    before: Compared,
+    after: Compared,
+    split: Split,
+    *,
+    scoring: Scoring,
+    speed_plan: SpeedPlan | None,
+    input_size: tuple[int, ...],
+    report: Report = ignore,
+) -> Comparison:
+    """Score both networks on a split, one pass each, weigh them, and time them interleaved unless `speed_plan` is None.
+
+    Both networks lie on the device of `split`; they are left as they were.
+    """
+    predictions = [predict_split(side.network, split, scoring, report=report) for side in (before, after)]
+    sides = [
+        Side(
+            side.name, score_predictions(found, scoring, split.name), weigh_network(side.network, input_size, side.path)
+        )
+        for side, found in zip((before, after), predictions, strict=True)
+    ]
+    speeds = None
+    if speed_plan is not None:
+        subjects = [Subject(side.name, side.network, runs_int8(side.network)) for side in (before, after)]
+        speeds = measure_speeds(subjects, speed_plan, report=report)
+    return Comparison(
+        sides[0], sides[1], compare_predictions(*predictions, is_classification=scoring.is_classification), speeds
+    )
+
+
+def score_predictions(predictions: Predictions, scoring: Scoring, split_name: str) -> Scores:
+    """Loss and metrics of predictions that are there already."""
+    metrics = {"loss": mean_loss(predictions, scoring), **summarize(predictions, scoring)}
+    return Scores(split_name, len(predictions.targets), metrics)
+
+
+def compare_predictions(before: Predictions, after: Predictions, *, is_classification: bool) -> Agreement:
+    """How alike two networks answered on the same samples. Raises ValueError when the samples are not the same."""
+    if not before.indices.equal(after.indices):
+        raise ValueError("the predictions are of different samples")
+    if is_classification:
+        return Agreement(_share(before.outputs.argmax(1) == after.outputs.argmax(1)), None)
+    return Agreement(None, (before.outputs.double() - after.outputs.double()).abs().mean().item())
+
+
+def _share(truths: Tensor) -> float:
+    return truths.double().mean().item()
+
+
+def weigh_network(network: nn.Module, input_size: tuple[int, ...], path: Path | None) -> Costs:
+    """What a network costs on one sample. int8 layers hold their weights packed, and have no MAC formula."""
+    sizes = None if path is None else file_sizes(path)
+    if runs_int8(network):
+        return Costs(None, None, sizes, ("parameters and MACs are not counted in int8 layers",))
+    num_parameters = sum(parameter.numel() for parameter in network.parameters())
+    try:
+        profile = profile_model(copy.deepcopy(network).to("meta"), [InputSpec(input_size)], with_memory=False)
+    except (ProfileError, NotImplementedError, RuntimeError) as error:
+        return Costs(num_parameters, None, sizes, (f"MACs are not counted: {error}",))
+    notes = tuple(f"{name} ({count}x) has no MAC formula" for name, count in profile.uncounted.items())
+    return Costs(profile.num_parameters, profile.macs, sizes, notes)

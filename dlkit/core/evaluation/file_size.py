@@ -1,0 +1,47 @@
+"""What a file takes on disk, and what it takes once compressed: masked weights are zeros that only gzip sees."""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlkit.errors import FileRefused
+
+CHUNK_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class FileSizes:
+    """Bytes as stored, and after gzip at its default level."""
+
+    bytes: int
+    gzip_bytes: int
+
+
+def file_sizes(path: str | Path) -> FileSizes:
+    """Both sizes of a file, read in pieces. Raises FileRefused when it cannot be read."""
+    compressor = zlib.compressobj(wbits=31)  # 31 is gzip's container
+    stored = compressed = 0
+    try:
+        with Path(path).open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                stored += len(chunk)
+                compressed += len(compressor.compress(chunk))
+    except OSError as error:
+        raise FileRefused(path, f"cannot be read: {error.strerror or error}") from None
+    return FileSizes(stored, compressed + len(compressor.flush()))
+
+
+def bytes_text(size: int) -> str:
+    """Bytes as people read them, in units of 1024.
+
+    >>> bytes_text(47_000_000)
+    '44.8 MiB'
+    """
+    if size < 1024:
+        return f"{size} B"
+    value, unit = size / 1024, "KiB"
+    if value >= 1024:
+        value, unit = value / 1024, "MiB"
+    if value >= 1024:
+        value, unit = value / 1024, "GiB"
+    return f"{value:.1f} {unit}"

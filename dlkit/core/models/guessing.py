@@ -1,0 +1,85 @@
+"""Which of torchvision's classifiers a file of weights belongs to, told by names and shapes alone."""
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+
+import torchvision
+from torch import Tensor, nn
+
+from dlkit.core.components import ComponentError
+from dlkit.core.models.arch import Arch
+from dlkit.core.models.build import build_on_meta
+from dlkit.core.models.torchvision import find_first_conv, plan_torchvision_size
+from dlkit.core.models.weights import find_head
+from dlkit.registry import entries
+
+Shapes = Mapping[str, tuple[int, ...]]
+USUAL_SIZE = (3, 224, 224)
+
+
+def guess_classifiers(weights: Mapping[str, Tensor]) -> list[str]:
+    """Names of the torchvision classifiers whose tensors these are, whatever the number of classes and input channels.
+
+    Mostly one; several where networks differ in nothing that is stored. Of each family one network is built, on the meta
+    device, and all of them only where names look alike.
+    """
+    given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    patterns = _patterns(given)
+    found = []
+    for members in _families().values():
+        first = _skeleton(members[0])
+        if first is not None and 2 * len(_patterns(first.state_dict()) & patterns) > len(patterns):
+            found += [name for name in members if (network := _skeleton(name)) is not None and _fits(network, given)]
+    return found
+
+
+def _patterns(names: Iterable[str]) -> set[str]:
+    """Names without their numbers, which tell how deep a network is."""
+    return {re.sub(r"\d+", "#", name) for name in names}
+
+
+@cache
+def _families() -> Mapping[str, list[str]]:
+    """Registry names by the class that their builders make."""
+    families: dict[str, list[str]] = {}
+    for entry in entries("models").values():
+        if not entry.is_ours:
+            builder = torchvision.models.get_model_builder(entry.name)
+            families.setdefault(inspect.signature(builder).return_annotation.__name__, []).append(entry.name)
+    return families
+
+
+def _skeleton(name: str) -> nn.Module | None:
+    try:
+        options = plan_torchvision_size(name, USUAL_SIZE)
+        return build_on_meta(Arch("torchvision", name, {**options, "num_classes": 2, "in_channels": 3}))
+    except ComponentError:  # a classifier that takes no images of the usual size; its family is passed over
+        return None
+
+
+def _fits(network: nn.Module, given: Shapes) -> bool:
+    """Whether names and shapes agree, the head's classes, the first channels, batch counters and auxiliary heads aside."""
+    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    free = {name for name in (_head_name(network), _first_name(network)) if name}
+    names = {name for name in own if not name.endswith("num_batches_tracked")}
+    extra = {name for name in given if name not in own and not name.startswith(("aux", "AuxLogits."))}
+    same = all(
+        name in given and _same(own[name], given[name], is_free=name.rpartition(".")[0] in free) for name in names
+    )
+    return same and not extra
+
+
+def _same(own: tuple[int, ...], given: tuple[int, ...], *, is_free: bool) -> bool:
+    return len(own) == len(given) if is_free else own == given
+
+
+def _head_name(network: nn.Module) -> str | None:
+    head = find_head(network)
+    return head[0] if head else None
+
+
+def _first_name(network: nn.Module) -> str | None:
+    first = find_first_conv(network)
+    return first[0] if first else None

@@ -1,0 +1,234 @@
+"""Opening what a person names: a dlkit model file, or weights from elsewhere beside the name of their network."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlkit.config.loaded import LoadedConfig
+from dlkit.config.schema import Model
+from dlkit.core.components import ComponentError, is_import_path, resolve
+from dlkit.core.data.build import build_data
+from dlkit.core.data.contract import DataInfo
+from dlkit.core.data.opening import open_source
+from dlkit.core.modelfile import ModelFile, ModelSpec, is_model_file, parse_model_file
+from dlkit.core.models.arch import Arch
+from dlkit.core.models.build import build_model, build_on_meta, plan_arch
+from dlkit.core.models.guessing import guess_classifiers
+from dlkit.core.models.torchvision import find_first_conv, plan_torchvision_size
+from dlkit.core.models.weights import find_head, load_weights, read_tensors, unwrap_state_dict
+from dlkit.errors import DataError, FileRefused, UsageError
+from dlkit.registry import find_entry
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PUBLISHED_SIZES = {"inception_v3": 299}  # of what was made for another size than 224
+TORCHVISION = "torchvision:"
+
+
+def open_model(
+    path: str | Path,
+    *,
+    arch: str | None = None,
+    num_classes: int | None = None,
+    image_size: int | None = None,
+    data: LoadedConfig | None = None,
+    model: str | None = None,
+) -> ModelFile:
+    """The model file at `path`; or weights from elsewhere as a model file in memory, when their network is named.
+
+    `arch` names a network of torchvision (`torchvision:resnet18`) or of dlkit, `model` a class of the user's own; `data`
+    are the images that it is used on. Classes and input channels are told by the weights. A torchvision network takes
+    images of `image_size`, else of the size that `data` asks for, else of the size it was published for, normalized as
+    `data` says, else as for ImageNet; other networks take what `data` holds.
+    Raises FileRefused for a file that is damaged, runs code, or does not fit the network, with a table of what differs.
+    """
+    path = Path(path)
+    value = read_path(path)
+    if is_model_file(value):
+        _refuse_second_description(path, arch=arch, num_classes=num_classes, image_size=image_size)
+        return parse_model_file(path, value)
+    try:
+        weights = unwrap_state_dict(value)
+    except ValueError as error:
+        raise FileRefused(path, str(error)) from error
+    if arch is None and model is None:
+        raise FileRefused(path, _ask_for_network(weights))
+    if arch is not None and model is not None:
+        raise UsageError(
+            "--arch names a network of torchvision or dlkit, --model a class of your own; give one of them"
+        )
+    if arch is not None:
+        check_arch(arch)
+    section, info = _describe(weights, arch or model or "", num_classes=num_classes, image_size=image_size, data=data)
+    return _put_into(path, weights, section, info=info, data=data)
+
+
+def read_path(path: Path) -> Any:
+    """What a file holds: tensors and plain values only. Raises FileRefused."""
+    if not path.is_file():
+        raise FileRefused(path, "no such file" if not path.exists() else "this is a folder; a model file is needed")
+    return read_tensors(path)
+
+
+def check_arch(arch: str) -> None:
+    """Raise UsageError, with the names that come close, for what is no network of torchvision or of dlkit."""
+    if is_import_path(arch.removeprefix(TORCHVISION)):
+        raise UsageError(f"--arch {arch}: a class of your own is named with --model {arch}")
+    resolve("models", arch.removeprefix(TORCHVISION))
+
+
+def _refuse_second_description(path: Path, **given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise UsageError(
+                f"{path} is a dlkit model file and says itself what it is; leave --{name.replace('_', '-')} out"
+            )
+
+
+def _ask_for_network(weights: Mapping[str, Tensor]) -> str:
+    guesses = guess_classifiers(weights)
+    if guesses:
+        return (
+            f"weights without a description of the network; they fit {' and '.join(guesses)}: "
+            f"name it with --arch {TORCHVISION}{guesses[0]}"
+        )
+    return (
+        "weights without a description of the network; name it: --arch torchvision:NAME, or --model ./net.py:Net for a "
+        "class of your own"
+    )
+
+
+def _describe(
+    weights: Mapping[str, Tensor],
+    name: str,
+    *,
+    num_classes: int | None,
+    image_size: int | None,
+    data: LoadedConfig | None,
+) -> tuple[Model, DataInfo]:
+    """The model section and the input of the network that `name` is for these weights."""
+    plain = name.removeprefix(TORCHVISION)
+    entry = None if is_import_path(plain) else find_entry("models", plain)
+    if entry is not None and not entry.is_ours:
+        return Model(name=entry.name), _image_info(
+            entry.name, weights, num_classes=num_classes, image_size=image_size, data=data
+        )
+    if image_size is not None:
+        raise UsageError(f"--image-size is for networks of torchvision; {plain} takes what --data holds")
+    if data is None:
+        raise UsageError(f"{plain} does not tell what it takes; name data that it was made for: --data CFG")
+    info = build_data(data, device=torch.device("cpu"), seed=data.config.seed).info
+    if num_classes is not None:
+        info = replace(info, num_outputs=num_classes, classes=_names_of(info.classes, num_classes))
+    section = data.config.model
+    # the options of the network stand in the config where that names it
+    is_named = section.name.rpartition(":")[2].casefold() == plain.rpartition(":")[2].casefold()
+    return (section.model_copy(update={"name": plain, "weights": None}) if is_named else Model(name=plain)), info
+
+
+def _image_info(
+    name: str,
+    weights: Mapping[str, Tensor],
+    *,
+    num_classes: int | None,
+    image_size: int | None,
+    data: LoadedConfig | None,
+) -> DataInfo:
+    height, width = pick_size(name, image_size=image_size, data=data)
+    channels, outputs = _told_by(weights, name, (height, width))
+    outputs = num_classes or outputs
+    classes = open_source(data, seed=data.config.seed).classes if data else None
+    if classes is not None and len(classes) != outputs:
+        raise DataError(
+            f"the weights tell {outputs} classes apart, {_words(data)} holds {len(classes)}; name data with the classes "
+            "that the network was trained on"
+        )
+    mean, std = _normalization(data, channels)
+    return DataInfo("classification", "image", (channels, height, width), outputs, classes, mean, std)
+
+
+def pick_size(name: str, *, image_size: int | None, data: LoadedConfig | None) -> tuple[int, int]:
+    """Height and width that a torchvision network takes: as asked, else as the data are made, else as published."""
+    if image_size is not None:
+        return image_size, image_size
+    asked = data.config.data.image_size if data else "auto"
+    if asked == "auto":
+        size = PUBLISHED_SIZES.get(name, 224)
+        return size, size
+    return (asked, asked) if isinstance(asked, int) else (asked[0], asked[1])
+
+
+def _told_by(weights: Mapping[str, Tensor], name: str, size: tuple[int, int]) -> tuple[int, int]:
+    """Input channels and classes, from the shapes of the first convolution and of the head."""
+    try:
+        network = _skeleton(name, size)
+    except ComponentError as error:
+        raise UsageError(f"--arch {name}: {error}") from error
+    first = find_first_conv(network)
+    weight = weights.get(f"{first[0]}.weight") if first else None
+    channels = int(weight.shape[1]) if weight is not None and weight.ndim == 4 else 3
+    return channels, _count_classes(network, weights) or 1000
+
+
+def count_torchvision_classes(name: str, weights: Mapping[str, Tensor]) -> int | None:
+    """Outputs of the head of a torchvision network in these weights; None for another network or other weights."""
+    entry = find_entry("models", name)
+    if entry is None or entry.is_ours:
+        return None
+    return _count_classes(_skeleton(entry.name, pick_size(entry.name, image_size=None, data=None)), weights)
+
+
+def _skeleton(name: str, size: tuple[int, int]) -> nn.Module:
+    options = {**plan_torchvision_size(name, (3, *size)), "num_classes": 2, "in_channels": 3}
+    return build_on_meta(Arch("torchvision", name, options))
+
+
+def _count_classes(network: nn.Module, weights: Mapping[str, Tensor]) -> int | None:
+    head = find_head(network)
+    weight = weights.get(f"{head[0]}.weight") if head else None
+    return int(weight.shape[0]) if weight is not None and weight.ndim else None
+
+
+def _normalization(
+    data: LoadedConfig | None, channels: int
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    asked = data.config.data.normalize if data else "auto"
+    if asked == "none" or (asked == "auto" and channels != 3):
+        return None, None
+    if isinstance(asked, str):
+        return IMAGENET_MEAN, IMAGENET_STD
+    spread = [tuple(values) * (channels if len(values) == 1 else 1) for values in (asked.mean, asked.std)]
+    return spread[0], spread[1]
+
+
+def _words(data: LoadedConfig | None) -> str:
+    return str(data.config.data.options.get("path", data.config.data.name)) if data else "the data"
+
+
+def _names_of(classes: tuple[str, ...] | None, count: int) -> tuple[str, ...] | None:
+    return classes if classes is not None and len(classes) == count else None
+
+
+def _put_into(
+    path: Path, weights: Mapping[str, Tensor], section: Model, *, info: DataInfo, data: LoadedConfig | None
+) -> ModelFile:
+    """A model file in memory of a network with these weights, which must be exactly its own."""
+    try:
+        arch = plan_arch(section, input_size=info.input_size, num_outputs=info.num_outputs)
+        network = build_model(arch, allow_user=True)
+    except ComponentError as error:
+        raise UsageError(f"{section.name}: {error}") from error
+    loaded = load_weights(network, weights, source=path, strict_head=True)
+    if loaded.fitted:
+        raise FileRefused(path, f"{loaded.fitted[0]} is for other input than {info.input_size[0]} channels")
+    config = _config_of(data, section) if data else {}
+    spec = ModelSpec(arch, info, data=config.get("data", {}), config=config, provenance={"weights": str(path)})
+    return ModelFile(path, spec, network.state_dict())
+
+
+def _config_of(data: LoadedConfig, section: Model) -> dict[str, Any]:
+    """The config of the data, so that the file tells what it is judged on, with this network in it."""
+    return data.config.model_copy(update={"model": section}).model_dump(mode="json")

@@ -1,0 +1,1 @@
+"""Which channels of a network belong together, followed number by number through one forward pass."""

@@ -1,0 +1,178 @@
+"""Quantization-aware training: go on training a float network with int8 rounding put in, then convert it.
+
+The ranges begin as those of static quantization. Training is fine-tuning through the one loop, in float32: under autocast the
+rounding would see bf16 values, which have 8 bits themselves. The result is kept only if it is no worse than static
+quantization of the same network on the validation split.
+"""
+
+import copy
+import time
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from dlkit.config.loaded import LoadedConfig
+from dlkit.core.data.contract import DataInfo
+from dlkit.core.training.fine_tuning import FineTuning, build_fine_tuning, fine_tune
+from dlkit.core.training.optimizers import freeze_matching, pick_lr
+from dlkit.core.training.random_state import seeded
+from dlkit.events import Note, Report
+from dlkit.quantize.fx import convert, prepare, steady_norms, switch_observers, switch_rounding, take_ranges
+from dlkit.quantize.qat_comparison import Comparison, compare_candidates
+from dlkit.quantize.qat_phases import Phases, PhaseSwitch
+from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.static import Batches, calibrate, quantize_static
+
+EPOCHS = 2.0
+LR_SHARE = 0.05
+_TIMED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class QatSettings:
+    """What to train on and how long. `lr` is the peak; without one it is a twentieth of the config's."""
+
+    loaded: LoadedConfig
+    info: DataInfo
+    device: torch.device
+    epochs: float = EPOCHS
+    lr: float | None = None
+    phases: Phases = field(default_factory=Phases)
+
+
+@dataclass(frozen=True)
+class QatOutcome:
+    """What came of it. `kept` is what was returned, and `recipe` what that network is rebuilt from.
+
+    `comparison` has the metrics of static quantization, of the trained network with rounding put in, and of its int8 network.
+    `step_ms` and `float_step_ms` are milliseconds of one forward and backward pass with and without rounding.
+    """
+
+    kept: Literal["qat", "static"]
+    recipe: Recipe
+    comparison: Comparison
+    best_epoch: int | None
+    steps: int
+    train_s: float
+    step_ms: float
+    float_step_ms: float
+
+
+def quantize_aware(
+    network: nn.Module,
+    recipe: Recipe,
+    settings: QatSettings,
+    *,
+    batches: Batches,
+    static: tuple[GraphModule, Recipe] | None = None,
+    report: Report,
+) -> tuple[GraphModule, QatOutcome]:
+    """The int8 network of a float one that was trained for it, and what came of it; `network` is left as it was.
+
+    `batches` are inputs for calibration. `static` is the best int8 network that was had without training, with its recipe; it
+    is made from the batches unless given, and it is returned when training gave nothing better. Raises what fine-tuning
+    raises.
+    """
+    recipe = replace(recipe, mode="qat")
+    if static is None:
+        plain = replace(recipe, mode="static")
+        static = quantize_static(network, plain, batches, example=_example(batches), report=report), plain
+    prepared = prepare_training(network, recipe, settings, batches=batches, report=report)
+    tuning = build_qat(prepared, settings, report)
+    float_step_ms, step_ms = _step_ms(network, tuning), _step_ms(prepared, tuning)
+    report(Note(f"a step takes {step_ms / float_step_ms:.1f} times as long with the rounding of int8 put in"))
+    train_quantized(tuning, settings.phases, report=report)
+    converted = convert(prepared, recipe)
+    comparison = compare_candidates(
+        tuning, static=static[0], converted=converted, backend=recipe.backend, report=report
+    )
+    outcome = QatOutcome(
+        kept="static" if comparison.is_static_better else "qat",
+        recipe=static[1] if comparison.is_static_better else recipe,
+        comparison=comparison,
+        best_epoch=tuning.learner.best.epoch,
+        steps=tuning.learner.position.step,
+        train_s=tuning.learner.train_s,
+        step_ms=step_ms,
+        float_step_ms=float_step_ms,
+    )
+    return (static[0] if comparison.is_static_better else converted), outcome
+
+
+def _example(batches: Batches) -> Tensor:
+    return next(iter(batches))
+
+
+def prepare_training(
+    network: nn.Module, recipe: Recipe, settings: QatSettings, *, batches: Batches, report: Report
+) -> GraphModule:
+    """The network with fake quantization put in, its ranges as static quantization finds them, observers off."""
+    network = copy.deepcopy(network).cpu()
+    freeze_matching(
+        network, settings.loaded.config.optimizer.groups
+    )  # by the names that the config knows, before fusion
+    example = _example(batches)
+    prepared = prepare(network, replace(recipe, mode="qat"), example)
+    calibrated = prepare(network, replace(recipe, mode="static"), example)
+    steady_norms(prepared)
+    # with the rounding off, every observer sees what the float network computes
+    switch_rounding(prepared, is_on=False)
+    switch_observers(prepared, is_on=True)
+    calibrate(prepared, batches)
+    calibrate(calibrated, batches, report)
+    take_ranges(prepared, calibrated)
+    switch_observers(prepared, is_on=False)
+    switch_rounding(prepared, is_on=True)
+    calibrate(prepared, [example])  # the kernel computes a scale from its range only where it rounds
+    return prepared
+
+
+def build_qat(prepared: GraphModule, settings: QatSettings, report: Report) -> FineTuning:
+    """Fine-tuning around a prepared network: in float32, and without gradient checkpointing, which would observe twice."""
+    loaded = settings.loaded
+    train = loaded.config.train
+    if train.gradient_checkpointing:
+        report(Note("train.gradient_checkpointing is off: recomputed activations would be observed twice"))
+    train = train.model_copy(update={"amp": "off", "gradient_checkpointing": False})
+    return build_fine_tuning(
+        replace(loaded, config=loaded.config.model_copy(update={"train": train})),
+        prepared,
+        settings.info,
+        epochs=settings.epochs,
+        lr=settings.lr or LR_SHARE * pick_lr(loaded.config.optimizer),
+        device=settings.device,
+        report=report,
+    )
+
+
+def train_quantized(tuning: FineTuning, phases: Phases, *, report: Report) -> None:
+    """Train a prepared network in place, and leave it with the ranges and weights of its best epoch, observers off."""
+    prepared = tuning.learner.model
+    assert isinstance(prepared, GraphModule)
+    switch = PhaseSwitch(prepared, phases, total_steps=tuning.plan.total_steps)
+    try:
+        fine_tune(tuning, switch, report=report)
+    finally:
+        switch.remove()
+        switch_observers(prepared, is_on=False)
+
+
+def _step_ms(network: nn.Module, tuning: FineTuning) -> float:
+    """The fastest of a few forward and backward passes of a copy over one training batch."""
+    scoring, device = tuning.learner.scoring, tuning.learner.scoring.precision.device
+    model = copy.deepcopy(network).to(device).train()
+    if scoring.channels_last:
+        model.to(memory_format=torch.channels_last)
+    times = []
+    with seeded(tuning.loaded.config.seed):
+        batch = next(iter(tuning.data.train.batches()))
+        for _ in range(_TIMED_STEPS):
+            started = time.perf_counter()
+            loss, _ = scoring.loss(model(scoring.arrange(batch.inputs)), batch.targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            loss.item()  # waits for the device
+            times.append(time.perf_counter() - started)
+    return min(times) * 1000

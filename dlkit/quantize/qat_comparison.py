@@ -1,0 +1,124 @@
+"""What training for int8 brought: static quantization, rounding put in, and int8 kernels, on the same samples."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from dlkit.core.data.build import build_eval_split
+from dlkit.core.data.contract import Split
+from dlkit.core.evaluation.evaluate import Scoring
+from dlkit.core.evaluation.predictions import Predictions, predict_split
+from dlkit.core.evaluation.scores import mean_loss, summarize
+from dlkit.core.training.fine_tuning import FineTuning
+from dlkit.core.training.improvement import is_better
+from dlkit.core.training.losses import build_loss
+from dlkit.core.training.precision import pick_precision
+from dlkit.event_lines import metric_value
+from dlkit.events import Note, Report
+from dlkit.quantize.fx import quantized_engine
+from dlkit.quantize.recipe import Backend
+
+LEAST_AGREEMENT = 0.99
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Metrics on the named split, by name, accuracies as fractions of 1; `metric` decides which int8 network is better.
+
+    `fake_quant` is the trained network before conversion, `int8` after it. `agreement` is the share of samples that both put
+    in the same class, None for regression.
+    """
+
+    split: str
+    num_samples: int
+    metric: str
+    is_static_better: bool
+    static: Mapping[str, float]
+    fake_quant: Mapping[str, float]
+    int8: Mapping[str, float]
+    agreement: float | None
+
+
+def compare_candidates(
+    tuning: FineTuning, *, static: nn.Module, converted: nn.Module, backend: Backend, report: Report
+) -> Comparison:
+    """Judge the trained network in all its forms on the validation split, or where there is none on the training samples.
+
+    Reports, as notes, when static quantization is better, and when conversion changed more than it should.
+    """
+    split, scoring = _judging_split(tuning, report), _on_cpu(tuning)
+    trained = tuning.learner.model.cpu()
+    with quantized_engine(backend):
+        found = {
+            "static": predict_split(static, split, scoring, report=report),
+            "fake_quant": predict_split(trained, split, scoring, report=report),
+            "int8": predict_split(converted, split, scoring, report=report),
+        }
+    metrics = {name: _metrics(predictions, scoring) for name, predictions in found.items()}
+    metric, mode = _deciding(tuning)
+    comparison = Comparison(
+        split=split.name,
+        num_samples=split.num_samples,
+        metric=metric,
+        is_static_better=is_better(metrics["static"][metric], metrics["int8"][metric], mode=mode),
+        agreement=_agreement(found["fake_quant"], found["int8"]) if scoring.is_classification else None,
+        **metrics,
+    )
+    _report(comparison, report)
+    return comparison
+
+
+def _judging_split(tuning: FineTuning, report: Report) -> Split:
+    """The validation split on the CPU, where int8 runs."""
+    data, device = tuning.data, torch.device("cpu")
+    if data.val is not None and tuning.learner.scoring.precision.device == device:
+        return data.val
+    if data.val is None:
+        report(Note("there is no validation split: the int8 networks are compared on the training samples"))
+    return build_eval_split(tuning.loaded, data.info, split="train" if data.val is None else "val", device=device)
+
+
+def _on_cpu(tuning: FineTuning) -> Scoring:
+    scoring, device = tuning.learner.scoring, torch.device("cpu")
+    if scoring.precision.device == device:
+        return scoring
+    targets = tuning.data.train.sample_targets
+    loss = build_loss(tuning.loaded.config.loss, tuning.data.info, targets=targets, device=device)
+    return replace(scoring, loss=loss, precision=pick_precision("off", device))
+
+
+def _metrics(predictions: Predictions, scoring: Scoring) -> dict[str, float]:
+    return {"loss": mean_loss(predictions, scoring), **summarize(predictions, scoring)}
+
+
+def _deciding(tuning: FineTuning) -> tuple[str, str]:
+    """The metric that chose the best epoch, and whether less or more of it is better."""
+    best = tuning.learner.best
+    if best.metric.startswith("val_"):
+        return best.metric.removeprefix("val_"), best.mode
+    return ("accuracy", "max") if tuning.learner.scoring.is_classification else ("loss", "min")
+
+
+def _agreement(one: Predictions, other: Predictions) -> float:
+    return (one.outputs.argmax(1) == other.outputs.argmax(1)).float().mean().item()
+
+
+def _report(comparison: Comparison, report: Report) -> None:
+    metric = comparison.metric
+    before, after = (metric_value(metric, values[metric]) for values in (comparison.static, comparison.int8))
+    if comparison.is_static_better:
+        report(
+            Note(
+                f"training for int8 gave {comparison.split} {metric} {after}, static quantization {before}: "
+                "the static network is kept"
+            )
+        )
+    if comparison.agreement is not None and comparison.agreement < LEAST_AGREEMENT:
+        report(
+            Note(
+                f"the int8 network and the one that was trained agree on {comparison.agreement:.2%} of the samples only; "
+                f"{LEAST_AGREEMENT:.0%} is what to expect"
+            )
+        )

@@ -1,0 +1,96 @@
+"""What a quantization came to, as an object and as plain values for JSON (`"schema": "dlkit.quantize/1"`)."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dlkit.core.evaluation.comparison import Comparison
+from dlkit.core.evaluation.comparison_text import quantization_sentences
+from dlkit.core.evaluation.machine import Machine
+from dlkit.core.export.parity import Parity
+from dlkit.quantize.coverage import LayerStatus
+from dlkit.quantize.making import Made, Task
+from dlkit.quantize.request import OutputPaths
+
+SCHEMA = "dlkit.quantize/1"
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Which layers are int8, and how often each int8 kernel ran in one run of the network."""
+
+    layers: tuple[LayerStatus, ...]
+    kernels: Mapping[str, int]
+
+    @property
+    def num_int8(self) -> int:
+        """Layers that are int8 now."""
+        return sum(layer.is_int8 for layer in self.layers)
+
+    @property
+    def in_float(self) -> tuple[LayerStatus, ...]:
+        """Layers that are not."""
+        return tuple(layer for layer in self.layers if not layer.is_int8)
+
+    def reasons(self) -> list[tuple[str, int]]:
+        """Why layers are in float, and how many for each reason, the most frequent first."""
+        return Counter(layer.reason for layer in self.in_float).most_common()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All of it. `comparison` has no scores where there was nothing to judge on; `parity` is the exported file's."""
+
+    task: Task
+    paths: OutputPaths
+    made: Made
+    coverage: Coverage
+    comparison: Comparison
+    parity: Parity | None
+    machine: Machine
+    notes: tuple[str, ...]
+
+    @property
+    def drop(self) -> float | None:
+        """Points of accuracy lost; negative when it grew. None without accuracies."""
+        before, after = (
+            side.scores.metrics.get("accuracy") for side in (self.comparison.before, self.comparison.after)
+        )
+        return None if before is None or after is None else 100 * (before - after)
+
+    @property
+    def size_ratio(self) -> float | None:
+        """The int8 file's size as a fraction of the float file's."""
+        before, after = self.comparison.before.costs.sizes, self.comparison.after.costs.sizes
+        return after.bytes / before.bytes if before and after else None
+
+
+def describe_outcome(outcome: Outcome) -> dict[str, Any]:
+    """Plain values, as `--json` prints and report.json holds them."""
+    made, coverage, task = outcome.made, outcome.coverage, outcome.task
+    return {
+        "schema": SCHEMA,
+        "model": str(task.file.path),
+        "output": str(outcome.paths.model),
+        "files": [str(path) for path in outcome.paths.listed()],
+        "recipe": made.recipe.to_dict(),
+        "calibration": {"samples": made.num_calibration, "seed": task.request.seed},
+        "steps": list(made.steps),
+        "layers": {
+            "int8": coverage.num_int8,
+            "all": len(coverage.layers),
+            "reasons": dict(coverage.reasons()),
+            "rows": [asdict(layer) for layer in coverage.layers],
+        },
+        "kernels": {"runs": sum(coverage.kernels.values()), "by_name": dict(coverage.kernels)},
+        "training": asdict(made.training) | {"recipe": made.training.recipe.to_dict()} if made.training else None,
+        "export": asdict(outcome.parity) if outcome.parity else None,
+        "reload": "bit-equal in a fresh process",
+        "drop_points": outcome.drop,
+        "size_ratio": outcome.size_ratio,
+        "comparison": outcome.comparison.to_dict(),
+        "summary": quantization_sentences(outcome.comparison),
+        "machine": asdict(outcome.machine),
+        "notes": list(outcome.notes),
+    }

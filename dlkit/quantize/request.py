@@ -1,0 +1,90 @@
+"""What a user asks of a quantization, in plain values, and the files that it will write."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlkit.config.loaded import LoadedConfig
+from dlkit.core.data.contract import SplitName
+from dlkit.core.export.onnx import require_onnx
+from dlkit.core.modelfile import ModelFile
+from dlkit.core.rewrites import is_quantized
+from dlkit.errors import OutputError, UsageError
+from dlkit.quantize.recipe import Mode, Observer
+
+DEFAULT_CALIBRATION = 512
+
+
+@dataclass(frozen=True)
+class Request:
+    """`keep_float` are globs over modules, `first` and `last`; `max_drop` is in points of accuracy, 0.5 being 0.5 %.
+
+    `model` names the class of a user's own network again. Without `seconds` no latency is measured. `data` replaces what
+    the model was trained on. `epochs` and `lr` are for quantization-aware training.
+    """
+
+    mode: Mode
+    output: Path | None = None
+    data: LoadedConfig | None = None
+    model: str | None = None
+    num_calibration: int = DEFAULT_CALIBRATION
+    backend: str = "auto"
+    observer: Observer = "histogram"
+    is_per_channel: bool = True
+    reduce: str = "auto"
+    use_bias_correction: bool = True
+    keep_float: tuple[str, ...] = ()
+    max_drop: float | None = None
+    rank_layers: bool = False
+    writes_model: bool = True
+    epochs: float | None = None
+    lr: float | None = None
+    exports: tuple[str, ...] = ()
+    split: SplitName | None = None
+    seconds: float | None = 3.0
+    is_forced: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class OutputPaths:
+    """Where the results go; `exported` is None unless it was asked for."""
+
+    model: Path
+    report: Path
+    picture: Path
+    exported: Path | None
+
+    def listed(self) -> list[Path]:
+        """All of them."""
+        return [path for path in (self.model, self.report, self.picture, self.exported) if path is not None]
+
+
+def plan_paths(file: ModelFile, request: Request) -> OutputPaths:
+    """`model.static-int8.pt` beside model.pt, and the others beside that. Raises OutputError for one that is there already."""
+    model = request.output or file.path.with_name(f"{file.path.stem}.{request.mode}-int8.pt")
+    if model.suffix != ".pt":
+        raise UsageError(f"-o {model}: a model file ends in .pt")
+    exported = model.with_suffix(".onnx") if "onnx" in request.exports else None
+    paths = OutputPaths(model, model.with_suffix(".report.json"), model.with_suffix(".png"), exported)
+    if not model.parent.is_dir():
+        raise OutputError(f"{model.parent}: no such folder")
+    taken = [path for path in paths.listed() if path.exists()]
+    if taken and not request.is_forced:
+        raise OutputError(f"{taken[0]} is there already; give another name with -o, or --force")
+    return paths
+
+
+def check_request(file: ModelFile, request: Request) -> None:
+    """Raise UsageError for options that do not go together, or for a model that is int8 already."""
+    if is_quantized(file.spec.transforms):
+        raise UsageError(f"{file.path} is int8 already; quantize the float model that it was made from")
+    for name, is_given in (("--epochs", request.epochs is not None), ("--lr", request.lr is not None)):
+        if is_given and request.mode != "qat":
+            raise UsageError(f"{name} belongs to --qat; {request.mode} quantization trains nothing")
+    if request.mode != "static" and (request.max_drop is not None or request.rank_layers):
+        option = "--sensitivity" if request.rank_layers else "--max-drop"
+        raise UsageError(f"{option} belongs to --static")
+    if request.exports:
+        require_onnx()
+    if request.max_drop is not None and file.spec.info.task != "classification":
+        raise UsageError("--max-drop is in points of accuracy, and this model makes numbers, not classes")

@@ -1,0 +1,105 @@
+"""A whole quantization: the table of contents.
+
+check the request (request.py) -> data to calibrate and to judge on (calibration_data.py) -> the int8 network (making.py) -> which
+layers and kernels are int8 (coverage.py, kernels.py) -> write it and load it in a fresh process (saving.py) -> before and
+after (proof.py) -> report, picture, export (report.py, picture.py) -> all files into place at once (staging.py).
+"""
+
+from dlkit.core.devices import torch_settings
+from dlkit.core.evaluation.machine import describe_machine
+from dlkit.core.export.onnx import export_onnx
+from dlkit.core.export.parity import Parity
+from dlkit.core.files import write_json
+from dlkit.core.modelfile import ModelFile, ModelSpec, build_from_file
+from dlkit.events import Event, Note, Report, Working, ignore
+from dlkit.quantize.backends import cpu_notes
+from dlkit.quantize.calibration_data import CPU, open_model_data
+from dlkit.quantize.coverage import layer_statuses
+from dlkit.quantize.kernels import count_int8_kernels, require_int8
+from dlkit.quantize.making import Made, Task, make_int8, plan_recipe
+from dlkit.quantize.picture import save_picture
+from dlkit.quantize.proof import compare
+from dlkit.quantize.report import Coverage, Outcome, describe_outcome
+from dlkit.quantize.request import OutputPaths, Request, check_request, plan_paths
+from dlkit.quantize.saving import check_reload, save_quantized
+from dlkit.quantize.staging import Staging, staged
+
+
+def run_quantization(file: ModelFile, request: Request, report: Report = ignore) -> Outcome:
+    """Make an int8 model file, prove that it loads and what it changed, and write all files or none.
+
+    Raises UsageError when no layer can be int8, and DlkitError when the file gives other outputs in a fresh process.
+    """
+    check_request(file, request)
+    paths = plan_paths(file, request)
+    notes: list[str] = []
+    with torch_settings():
+        task = _open(file, request, _collect_notes(notes, report))
+        made = make_int8(task, plan_recipe(task.network, request))
+        coverage = _prove_int8(task, made)
+        for text in cpu_notes(made.recipe, task.network):
+            task.report(Note(text))
+        with staged(paths.model) as staging:
+            spec = _save(staging, paths, task, made)
+            parity = _export(staging, paths, made, spec)
+            comparison = compare(staging.path(paths.model), task, made)
+            outcome = Outcome(
+                task=task,
+                paths=paths,
+                made=made,
+                coverage=coverage,
+                comparison=comparison,
+                parity=parity,
+                machine=describe_machine(CPU),
+                notes=tuple(notes),
+            )
+            _write_report(staging, outcome)
+    return outcome
+
+
+def _collect_notes(notes: list[str], report: Report) -> Report:
+    """Report on, and keep what was noted for the report."""
+
+    def collect(event: Event) -> None:
+        if isinstance(event, Note) and event.text not in notes:
+            notes.append(event.text)
+        report(event)
+
+    return collect
+
+
+def _open(file: ModelFile, request: Request, report: Report) -> Task:
+    network = build_from_file(file, model=request.model)
+    data = open_model_data(file, request, report)
+    return Task(file, request, network, data, report)
+
+
+def _prove_int8(task: Task, made: Made) -> Coverage:
+    """Which layers and kernels are int8. Raises UsageError when none are."""
+    layers = layer_statuses(task.network, made.network, made.recipe, kept=made.kept)
+    kernels = count_int8_kernels(made.network, made.example)
+    require_int8(layers, kernels)
+    return Coverage(tuple(layers), kernels)
+
+
+def _save(staging: Staging, paths: OutputPaths, task: Task, made: Made) -> ModelSpec:
+    """Write the model file, and load it again in a fresh process. Gives what the file says of itself."""
+    task.report(Working("loading the file in a fresh process", 0, 1))
+    path, recipe = staging.path(paths.model), made.recipe
+    spec = save_quantized(
+        path, task.file.spec, made.network, recipe=recipe, example=made.example, provenance=made.facts()
+    )
+    check_reload(path, made.network, made.inputs, recipe=recipe, model=task.request.model)
+    return spec
+
+
+def _export(staging: Staging, paths: OutputPaths, made: Made, spec: ModelSpec) -> Parity | None:
+    """Write the ONNX file if it was asked for, and say how near it is."""
+    if paths.exported is None:
+        return None
+    return export_onnx(made.network, staging.path(paths.exported), made.example, inputs=made.inputs, spec=spec)
+
+
+def _write_report(staging: Staging, outcome: Outcome) -> None:
+    save_picture(staging.path(outcome.paths.picture), outcome)
+    write_json(staging.path(outcome.paths.report), describe_outcome(outcome))

@@ -1,0 +1,36 @@
+"""Several files that appear together or not at all."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlkit.errors import OutputError
+
+
+@dataclass(frozen=True)
+class Staging:
+    """A folder for files that are still being made, beside the place where they go."""
+
+    folder: Path
+
+    def path(self, target: Path) -> Path:
+        """Where to write what will become `target`."""
+        return self.folder / target.name
+
+
+@contextmanager
+def staged(targets: Path) -> Iterator[Staging]:
+    """A folder beside `targets` whose files are moved there at the end; after an exception nothing is moved.
+
+    Each file replaces one of the same name in one step; the model file itself, the one that `targets` names, comes last.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=targets.parent, prefix=f".tmp-{targets.stem}-") as folder:
+            yield Staging(Path(folder))
+            made = sorted(Path(folder).iterdir(), key=lambda path: path.name == targets.name)
+            for path in made:
+                path.replace(targets.with_name(path.name))
+    except PermissionError as error:
+        raise OutputError(f"{targets.parent}: cannot write here: {error.strerror}") from error

@@ -1,0 +1,161 @@
+"""`dlkit bench`: what it prints, its JSON, and what it says of bad input."""
+
+import json
+import warnings
+
+import pytest
+import torch
+
+import dlkit as package
+from dlkit.core.data.contract import DataInfo
+from dlkit.core.modelfile import ModelSpec, read_model_file, save_model_file
+from dlkit.core.models.arch import Arch
+from dlkit.core.models.build import build_model
+from dlkit.quantize.backends import pick_backend
+from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.saving import save_quantized
+from dlkit.quantize.static import quantize_static
+
+QUICK = ("--engine", "eager,frozen", "--seconds", "0")
+
+
+def save_network(path, *, size=(1, 8, 8)):
+    """A model file of a small network with random weights."""
+    torch.manual_seed(0)
+    arch = Arch("dlkit", "small_cnn", {"in_channels": size[0], "num_classes": 10, "input_size": size, "width": 8})
+    info = DataInfo("classification", "image", size, 10, None, None, None)
+    save_model_file(path, ModelSpec(arch, info), build_model(arch).state_dict())
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A float model file, its int8 form and its ONNX file, by those names."""
+    folder = tmp_path_factory.mktemp("bench")
+    path = save_network(folder / "float.pt")
+    network, recipe, example = package.load_model(path), Recipe("static", pick_backend("auto")), torch.randn(4, 1, 8, 8)
+    converted = quantize_static(network, recipe, [example], example=example)
+    save_quantized(folder / "int8.pt", read_model_file(path).spec, converted, recipe=recipe, example=example)
+    return {"float": path, "int8": folder / "int8.pt", "folder": folder}
+
+
+@pytest.fixture(scope="module")
+def onnx_file(files):
+    """The float network as torch exports it, with a free batch."""
+    path = files["folder"] / "float.onnx"
+    shapes = ({0: torch.export.Dim("batch")},)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            package.load_model(files["float"]), (torch.randn(2, 1, 8, 8),), str(path), dynamo=True, dynamic_shapes=shapes,
+            verbose=False,
+        )  # fmt: skip
+    return path
+
+
+def test_tables_of_float_and_int8(dlkit, files):
+    done = dlkit("bench", files["float"], files["int8"], *QUICK, "--batch", "1,3", "--threads", 1)
+    assert done.code == 0, done.err
+    for text in ("1 of", "threads", f"torch {torch.__version__}", "inputs of 1x8x8, random", "baseline: ", "batch 1", "batch 3",
+                 "float.pt", "int8.pt", "frozen", "x base", "int8.pt: batch 1: int8 by"):  # fmt: skip
+        assert text in done.out, text
+
+
+def test_json(dlkit, files):
+    done = dlkit("bench", files["float"], files["int8"], *QUICK, "--batch", 2, "--json")
+    found = json.loads(done.out)
+    assert found["schema"] == "dlkit.bench/1" and done.code == 0
+    assert set(found) == {
+        "schema", "machine", "input", "files", "baseline", "fastest_float", "rows", "skipped", "notes"
+    }  # fmt: skip
+    assert found["input"] == {"size": [1, 8, 8], "data": "standard normal numbers, seed 0"}
+    assert set(found["machine"]) == {"cpu", "int8_instructions", "cores", "threads", "device", "torch", "onnxruntime"}
+    assert [(file["is_int8"], file["bytes"]) for file in found["files"]] == [
+        (False, files["float"].stat().st_size), (True, files["int8"].stat().st_size)
+    ]  # fmt: skip
+    assert [(row["model"], row["engine"]) for row in found["rows"]] == [
+        (str(files[name]), engine) for name in ("float", "int8") for engine in ("eager", "frozen")
+    ]
+    for row in found["rows"]:
+        assert 0 < row["p10_ms"] <= row["median_ms"] <= row["p90_ms"] and row["runs"] >= 10 and row["batch"] == 2
+        assert row["samples_per_s"] == pytest.approx(2000 / row["median_ms"])
+        assert row["to_baseline"]["median"] > 0 and row["difference_to_eager"]["same_top1"] == 1.0
+
+
+def test_threads_are_put_back(dlkit, files):
+    before = torch.get_num_threads()
+    done = dlkit("bench", files["float"], *QUICK, "--batch", 1, "--threads", 2, "--json")
+    assert json.loads(done.out)["machine"]["threads"] == 2 and torch.get_num_threads() == before
+    assert dlkit("bench", files["float"], *QUICK, "--threads", 2, "--input", "3x8x8").code == 2
+    assert torch.get_num_threads() == before
+
+
+def test_onnx_files(dlkit, files, onnx_file):
+    done = dlkit("bench", onnx_file, files["float"], *QUICK, "--batch", "1,2", "--baseline", files["float"], "--json")
+    found = json.loads(done.out)
+    assert done.code == 0, done.err
+    assert {(row["model"], row["engine"]) for row in found["rows"]} == {
+        (str(onnx_file), "onnx"), (str(files["float"]), "eager"), (str(files["float"]), "frozen")
+    }  # fmt: skip
+    assert found["rows"][0]["difference_to_eager"] is None and not found["files"][0]["is_int8"]
+    assert found["baseline"] == {"model": str(files["float"]), "engine": "eager"}
+
+
+def test_another_input_size(dlkit, files):
+    done = dlkit("bench", files["float"], *QUICK, "--batch", 1, "--input", "1x16x16", "--json")
+    assert done.code == 0 and json.loads(done.out)["input"]["size"] == [1, 16, 16]
+
+
+def test_engines_that_do_not_run_are_listed_with_the_reason(dlkit, files, monkeypatch):
+    monkeypatch.setattr("dlkit.core.evaluation.onnx_engine.find_spec", lambda name: None)
+    done = dlkit("bench", files["int8"], "--engine", "eager,compile,onnx", "--seconds", "0", "--batch", 1)
+    assert done.code == 0 and "not measured:" in done.out
+    assert "int8.pt by compile: torch.compile cannot trace" in done.out
+    assert "int8.pt by onnx: ONNX Runtime is not installed: pip install 'dlkit[onnx]'" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--engine", "eagr"], "no engine 'eagr'. Did you mean 'eager'? Engines: eager, channels_last, compile, frozen, onnx"),
+     (["--batch", "0"], "--batch 0: give whole numbers of at least 1"),
+     (["--batch", "1,x"], "--batch 1,x: give whole numbers"),
+     (["--input", "3xax2"], "--input '3xax2' is not a size"),
+     (["--input", "0x8x8"], "--input 0x8x8: every size must be at least 1"),
+     (["--input", "3x8x8"], "does not run on inputs of 1x3x8x8"),
+     (["--baseline", "other.pt"], "--baseline other.pt: not one of the models"),
+     (["--device", "cuda:99"], "no device 'cuda:99'")],
+)  # fmt: skip
+def test_bad_options(dlkit, files, arguments, words):
+    options = {"--engine": "eager", "--batch": "1", "--seconds": "0"}
+    options.update(zip(arguments[::2], arguments[1::2], strict=True))
+    done = dlkit("bench", files["float"], *(word for pair in options.items() for word in pair))
+    assert done.code == 2 and words in done.err and not done.out
+
+
+def test_a_model_named_twice(dlkit, files):
+    done = dlkit("bench", files["float"], files["float"])
+    assert done.code == 2 and "is named twice" in done.err
+
+
+def test_models_of_different_inputs(dlkit, files, tmp_path):
+    done = dlkit("bench", files["float"], save_network(tmp_path / "wide.pt", size=(3, 16, 16)), *QUICK)
+    assert done.code == 2 and "take different inputs" in done.err
+    assert "float.pt 1x8x8" in done.err and "wide.pt 3x16x16" in done.err
+
+
+def test_nothing_could_run(dlkit, files):
+    done = dlkit("bench", files["int8"], "--engine", "compile")
+    assert done.code == 2 and "nothing could be run" in done.err and "cannot trace torch's int8" in done.err
+
+
+@pytest.mark.parametrize("name", ["missing.pt", "text.pt", "missing.onnx", "text.onnx"])
+def test_files_that_are_refused(dlkit, tmp_path, name):
+    (tmp_path / "text.pt").write_text("no model")
+    (tmp_path / "text.onnx").write_text("no model")
+    done = dlkit("bench", tmp_path / name, *QUICK)
+    assert done.code == 4 and name in done.err and not done.out
+
+
+def test_int8_stays_on_the_cpu(dlkit, files):
+    done = dlkit("bench", files["int8"], *QUICK, "--batch", 1, "--device", "cuda:99")
+    assert done.code == 0 and "int8 networks and .onnx files run on the CPU only" in done.err

@@ -1,0 +1,246 @@
+"""`dlkit quantize`: what it writes and says, that the numbers are right, and that bad input leaves nothing behind."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.models import mobilenet_v2
+
+import dlkit as package
+from dlkit.core import modelfile
+from dlkit.core.evaluation.judging import judge_model, own_config
+from dlkit.core.modelfile import read_model_file, save_model_file
+
+QUIET = {"log": {"tensorboard": False}}
+CNN = {
+    "data": {"name": "digits", "batch_size": 64},
+    "model": {"name": "small_cnn", "width": 8},
+    "optimizer": {"name": "adamw", "lr": 0.01},
+    "train": {"epochs": 2},
+    **QUIET,
+}
+LSTM = {**CNN, "model": {"name": "lstm", "hidden_size": 48}, "train": {"epochs": 1}}
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """Model files of a small CNN and of an LSTM, trained once."""
+    folder = tmp_path_factory.mktemp("trained")
+    return {
+        name: package.train(config, out=folder / name).model_path for name, config in (("cnn", CNN), ("lstm", LSTM))
+    }
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Without the fresh process, for what has nothing to do with it: importing torch there takes seconds."""
+    monkeypatch.setattr("dlkit.quantize.run.check_reload", lambda *_, **__: None)
+    monkeypatch.setattr("dlkit.quantize.run.save_picture", lambda path, _: path.touch())
+
+
+@pytest.fixture
+def cnn(trained, tmp_path):
+    return shutil.copy(trained["cnn"], tmp_path / "model.pt")
+
+
+@pytest.fixture
+def lstm(trained, tmp_path):
+    return shutil.copy(trained["lstm"], tmp_path / "model.pt")
+
+
+def written(folder):
+    return {path.name for path in folder.iterdir()} - {"model.pt"}
+
+
+def accuracy_of(path):
+    return judge_model(read_model_file(path), data=None, split_name=None, use_tta=False).metrics["accuracy"]
+
+
+def test_static_just_works(dlkit, cnn, tmp_path):
+    done = dlkit("quantize", cnn, "--static", "--seconds", "0.1")
+    assert done.code == 0, done.err
+    names = {"model.static-int8.pt", "model.static-int8.report.json", "model.static-int8.png"}
+    assert written(tmp_path) == names
+    for text in (
+        "static int8 by",
+        "accuracy",
+        "same class",
+        "layers are int8",
+        "int8 kernels ran",
+        "batch 16",
+        "dlkit eval",
+    ):
+        assert text in done.out, done.out
+    with Image.open(tmp_path / "model.static-int8.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 300
+    facts = json.loads((tmp_path / "model.static-int8.report.json").read_text())
+    after = facts["comparison"]["after"]["scores"]
+    assert after["metrics"]["accuracy"] == accuracy_of(tmp_path / "model.static-int8.pt") and after["split"] == "test"
+    assert facts["comparison"]["before"]["scores"]["metrics"]["accuracy"] == accuracy_of(cnn)
+    assert 0.9 < facts["comparison"]["agreement"]["same_top1"] <= 1 and abs(facts["drop_points"]) < 3
+    assert facts["layers"]["int8"] == facts["layers"]["all"] and facts["kernels"]["runs"] >= 5
+    batches = {(row["model"], row["engine"], row["batch"]) for row in facts["comparison"]["speeds"]["rows"]}
+    assert {("float32", "eager", 1), ("float32", "eager", 16), ("int8", "eager", 1), ("int8", "frozen", 16)} <= batches
+
+
+def test_dynamic_on_an_lstm_in_json(dlkit, lstm, tmp_path):
+    done = dlkit("quantize", lstm, "--dynamic", "--no-latency", "--json")
+    facts = json.loads(done.out)
+    assert facts == json.loads((tmp_path / "model.dynamic-int8.report.json").read_text())
+    assert facts["schema"] == "dlkit.quantize/1" and facts["recipe"]["mode"] == "dynamic"
+    assert (facts["layers"]["int8"], facts["layers"]["all"], facts["comparison"]["speeds"]) == (2, 2, None)
+    assert "aten::quantized_lstm" in facts["kernels"]["by_name"] and facts["calibration"]["samples"] == 0
+    sizes = [path.stat().st_size for path in (tmp_path / "model.dynamic-int8.pt", lstm)]
+    assert facts["size_ratio"] == sizes[0] / sizes[1] < 0.5
+
+
+def test_an_int8_file_is_a_model_file(dlkit, cnn, quick, tmp_path):
+    """eval, predict, inspect and Python take it like any other, and the CPU is where it runs."""
+    assert dlkit("quantize", cnn, "--static", "--no-latency", "-o", tmp_path / "small.pt").code == 0
+    judged = dlkit("eval", tmp_path / "small.pt", "--device", "cuda")
+    assert "359 test samples" in judged.out and "run on the CPU only" in judged.err
+    assert own_config(read_model_file(tmp_path / "small.pt")).config.data.name == "digits"
+    Image.new("L", (8, 8), 90).save(tmp_path / "x.png")
+    assert dlkit("predict", tmp_path / "small.pt", tmp_path / "x.png").code == 0
+    assert "changed   quantize" in dlkit("inspect", tmp_path / "small.pt").out
+    network = package.load_model(tmp_path / "small.pt")
+    assert network(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
+    with pytest.raises(package.errors.UsageError, match="CPU only"):
+        package.load_model(tmp_path / "small.pt", device="cuda")
+    again = dlkit("quantize", tmp_path / "small.pt", "--static")
+    assert again.code == 2 and "int8 already" in again.err
+
+
+def test_parts_in_float_are_told_with_their_reason(dlkit, cnn, quick, tmp_path):
+    done = dlkit("quantize", cnn, "--static", "--no-latency", "--keep-float", "first", "--keep-float", "fc")
+    assert "2 in float, kept in float by the user: features.0.conv, fc" in done.out, done.out
+    wrong = dlkit("quantize", cnn, "--static", "--no-latency", "--keep-float", "cf", "-o", tmp_path / "x.pt")
+    assert wrong.code == 2 and "--keep-float cf" in wrong.err and not (tmp_path / "x.pt").exists()
+
+
+def test_the_seed_picks_the_samples(dlkit, cnn, quick, tmp_path):
+    for name, seed in (("a.pt", 0), ("b.pt", 0), ("c.pt", 1)):
+        command = ("quantize", cnn, "--static", "--no-latency", "--calib", 40, "-o", tmp_path / name, "--seed", seed)
+        assert dlkit(*command).code == 0
+    states = [read_model_file(tmp_path / name).state_dict for name in ("a.pt", "b.pt", "c.pt")]
+    same = [all(torch.equal(states[0][name], other[name]) for name in states[0]) for other in states[1:]]
+    assert same == [True, False]
+
+
+def test_weights_from_elsewhere_with_a_folder(dlkit, quick, tmp_path):
+    for name in ("cats", "dogs"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for index in range(8):
+            Image.new("RGB", (50, 40), (index * 30, 90 * (name == "cats"), 200)).save(
+                tmp_path / "images" / name / f"{index}.png"
+            )
+    torch.save(mobilenet_v2(num_classes=2).state_dict(), tmp_path / "w.pth")
+    command = ("quantize", tmp_path / "w.pth", "--arch", "torchvision:mobilenet_v2", "--image-size", 64, "--static")
+    done = dlkit(*command, "--data", f"imagefolder:{tmp_path / 'images'}", "--no-latency", "--json")
+    assert done.code == 0, done.err
+    facts = json.loads(done.out)
+    assert facts["comparison"]["after"]["scores"]["num_samples"] == 8 and facts["calibration"]["samples"] == 8
+    assert "half of the samples" in facts["notes"][0]
+    judged = dlkit("eval", tmp_path / "w.static-int8.pt", "--split", "train", "--json")
+    assert sorted(json.loads(judged.out)["classes"]) == ["cats", "dogs"]
+
+
+def test_a_class_of_ones_own(dlkit, tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\ndef net(num_classes):\n    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(),"
+        " nn.Linear(144, num_classes))\n"
+    )
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    (tmp_path / "cfg.yaml").write_text("data: digits\n")
+    target = f"{tmp_path / 'net.py'}:net"
+    done = dlkit(
+        "quantize", tmp_path / "w.pt", "--model", target, "--data", tmp_path / "cfg.yaml", "--static", "--no-latency"
+    )
+    assert done.code == 0 and "2 of 2 layers are int8" in done.out, done.out + done.err
+    unnamed = dlkit("eval", tmp_path / "w.static-int8.pt")
+    assert unnamed.code == 4 and "--model" in unnamed.err
+    assert dlkit("eval", tmp_path / "w.static-int8.pt", "--model", target).code == 0
+
+
+BAD = {
+    "no mode": ((), 2, "give one of --dynamic, --static and --qat; got none of them"),
+    "two modes": (("--static", "--dynamic"), 2, "got --dynamic and --static"),
+    "epochs without training": (("--static", "--epochs", 2), 2, "--epochs belongs to --qat"),
+    "max-drop without static": (("--dynamic", "--max-drop", 1), 2, "--max-drop belongs to --static"),
+    "unknown backend": (("--static", "--backend", "x87"), 2, "x87"),
+    "other folder": (("--static", "-o", "/nowhere/at/all.pt"), 2, "no such folder"),
+    "other ending": (("--static", "-o", "x.onnx"), 2, "a model file ends in .pt"),
+    "missing config": (("--static", "--data", "nowhere.yaml"), 2, "nowhere.yaml"),
+    "missing folder": (("--static", "--data", "imagefolder:/nowhere"), 3, "/nowhere"),
+    "unknown split": (("--static", "--split", "dev"), 2, "dev"),
+    "arch of a model file": (("--static", "--arch", "resnet18"), 2, "leave --arch out"),
+    "nothing to quantize": (("--static", "--keep-float", "*"), 2, "still float"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_options_write_nothing(dlkit, cnn, tmp_path, case):
+    options, code, words = BAD[case]
+    done = dlkit("quantize", cnn, "--no-latency", *options)
+    assert (done.code, done.out) == (code, ""), done.err
+    assert words in done.err and "Traceback" not in done.err and not written(tmp_path), done.err
+
+
+@pytest.mark.parametrize("kind", ["truncated", "pickled", "text", "weights"])
+def test_files_that_are_refused(dlkit, cnn, tmp_path, kind):
+    path = tmp_path / "x.pt"
+    words = {"truncated": "", "pickled": "dlkit convert", "text": "not a file", "weights": "--arch torchvision:NAME"}[
+        kind
+    ]
+    if kind == "truncated":
+        path.write_bytes(cnn.read_bytes()[:-300])
+    elif kind == "pickled":
+        torch.save(nn.Linear(2, 2), path)
+    elif kind == "text":
+        path.write_text("hello")
+    else:
+        torch.save(nn.Linear(2, 2).state_dict(), path)
+    done = dlkit("quantize", path, "--static")
+    assert done.code == 4 and str(path) in done.err and words in done.err and written(tmp_path) == {"x.pt"}
+
+
+def test_samples_that_do_not_fit(dlkit, cnn, tmp_path):
+    """Of another size, and of classes that the model does not know."""
+    (tmp_path / "other.yaml").write_text("data: {name: fake, shape: [1, 16, 16], num_samples: 64, num_classes: 10}\n")
+    done = dlkit("quantize", cnn, "--static", "--data", tmp_path / "other.yaml")
+    assert done.code == 3 and "images of 1x8x8, these samples are 1x16x16" in done.err, done.err
+    assert written(tmp_path) == {"other.yaml"}
+
+
+def test_a_file_without_data(dlkit, cnn, quick, tmp_path):
+    """Static needs to be told which; dynamic does without, but says so."""
+    file = read_model_file(cnn)
+    save_model_file(tmp_path / "bare.pt", replace(file.spec, config={}, data={}), file.state_dict)
+    done = dlkit("quantize", tmp_path / "bare.pt", "--static")
+    assert done.code == 2 and "name the data: --data CFG" in done.err and written(tmp_path) == {"bare.pt"}
+    done = dlkit("quantize", tmp_path / "bare.pt", "--dynamic", "--no-latency")
+    assert done.code == 0 and "not judged" in done.out and "name them with --data" in done.err
+
+
+def test_files_that_are_there_stay(dlkit, cnn, quick, tmp_path):
+    report = tmp_path / "model.static-int8.report.json"
+    report.write_text("mine")
+    done = dlkit("quantize", cnn, "--static", "--no-latency")
+    assert done.code == 2 and "--force" in done.err and written(tmp_path) == {report.name}
+    assert dlkit("quantize", cnn, "--static", "--no-latency", "--force").code == 0 and report.read_text() != "mine"
+
+
+def test_a_file_that_does_not_load_again_is_an_error(dlkit, cnn, tmp_path, monkeypatch):
+    """Broken on purpose after it was written: nothing stays, and the exit code is not 0."""
+
+    def save_other(path, spec, state):
+        modelfile.save_model_file(path, spec, {name: tensor + 1 for name, tensor in state.items()})
+
+    monkeypatch.setattr("dlkit.quantize.saving.save_model_file", save_other)
+    done = dlkit("quantize", cnn, "--static", "--no-latency")
+    assert done.code == 1 and "outputs differ" in done.err and not written(tmp_path), done.err

@@ -1,0 +1,151 @@
+"""Engines give eager's outputs or say why not, and leave the process as it was."""
+
+import copy
+import logging
+import shutil
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from dlkit.core.evaluation import engines
+from dlkit.core.evaluation.engines import ENGINES, compare_outputs, runs_int8, start_engine
+from dlkit.core.evaluation.unavailable import EngineUnavailable
+from dlkit.errors import UsageError
+
+X = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+QUICK = [name for name in ENGINES if name != "compile"]
+
+
+def outputs(network, inputs):
+    with torch.inference_mode():
+        return network(inputs)
+
+
+def test_networks_tell_what_they_are(float_network, int8_network):
+    assert not runs_int8(float_network) and runs_int8(int8_network)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_float_engines_agree_with_eager(float_network, name):
+    before = copy.deepcopy(float_network.state_dict())
+    other = torch.randn(5, 1, 8, 8)
+    started = start_engine(name, float_network, X, more_examples=[other])
+    for inputs in (X, other):
+        torch.testing.assert_close(started(inputs), outputs(float_network, inputs), rtol=1e-4, atol=1e-5)
+    assert started.name == name and started.difference.relative < 1e-4 and started.difference.same_top1 == 1.0
+    assert all(torch.equal(before[key], value) for key, value in float_network.state_dict().items())
+    assert all(value.is_contiguous() for value in float_network.state_dict().values())
+
+
+@pytest.mark.parametrize("name", ["eager", "channels_last", "frozen"])
+def test_int8_engines_agree_exactly(int8_network, name):
+    started = start_engine(name, int8_network, X, more_examples=[torch.randn(5, 1, 8, 8)])
+    assert torch.equal(started(X), outputs(int8_network, X)) and started.difference.largest == 0.0
+
+
+def test_int8_in_onnxruntime_agrees(int8_network):
+    started = start_engine("onnx", int8_network, X, more_examples=[torch.randn(5, 1, 8, 8)])
+    assert compare_outputs(outputs(int8_network, X), started(X)).relative < 0.05
+
+
+@pytest.mark.slow
+def test_compile_agrees_and_leaves_no_settings(float_network):
+    import torch._dynamo.config as dynamo
+    from torch._inductor import config as inductor
+
+    before = inductor.get_config_copy(), dynamo.get_config_copy()
+    started = start_engine("compile", float_network, X)
+    assert (inductor.get_config_copy(), dynamo.get_config_copy()) == before and not inductor.freezing
+    torch.testing.assert_close(started(X), outputs(float_network, X), rtol=1e-4, atol=1e-5)
+
+
+def test_compile_is_not_had_for_int8(int8_network):
+    with pytest.raises(EngineUnavailable, match="cannot trace torch's int8"):
+        start_engine("compile", int8_network, X)
+
+
+def test_compile_without_a_compiler(float_network, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(EngineUnavailable, match=r"C\+\+ compiler") as found:
+        start_engine("compile", float_network, X)
+    assert found.value.engine == "compile" and found.value.reason in str(found.value)
+
+
+def test_onnx_without_the_extra(float_network, monkeypatch):
+    monkeypatch.setattr("dlkit.core.evaluation.onnx_engine.find_spec", lambda name: None)
+    with pytest.raises(EngineUnavailable, match=r"pip install 'dlkit\[onnx\]'"):
+        start_engine("onnx", float_network, X)
+
+
+def test_channels_last_needs_images():
+    with pytest.raises(EngineUnavailable, match="needs images"):
+        start_engine("channels_last", nn.Linear(3, 2), torch.randn(2, 3))
+
+
+def test_other_outputs_than_eagers_are_refused(float_network, monkeypatch):
+    monkeypatch.setitem(engines.STARTERS, "frozen", lambda network, examples: lambda inputs: 1.01 * network(inputs))
+    with pytest.raises(EngineUnavailable, match=r"differ by 1\.0% of the largest output"):
+        start_engine("frozen", float_network, X)
+    monkeypatch.setitem(
+        engines.STARTERS, "frozen", lambda network, examples: lambda inputs: network(inputs) * float("nan")
+    )
+    with pytest.raises(EngineUnavailable, match="not eager's"):
+        start_engine("frozen", float_network, X)
+
+
+def test_int8_may_differ_by_rounding_but_not_by_classes(int8_network, monkeypatch):
+    monkeypatch.setitem(engines.STARTERS, "frozen", lambda network, examples: lambda inputs: 1.04 * network(inputs))
+    assert start_engine("frozen", int8_network, X).difference.relative == pytest.approx(0.04, abs=1e-4)
+    monkeypatch.setitem(engines.STARTERS, "frozen", lambda network, examples: lambda inputs: -network(inputs))
+    with pytest.raises(EngineUnavailable, match="0% of the samples"):
+        start_engine("frozen", int8_network, X)
+
+
+class BurntIn(nn.Module):
+    """Traces with the batch size of the example."""
+
+    def forward(self, x):
+        return x.reshape(int(x.shape[0]), -1)[: int(x.shape[0])]
+
+
+def test_a_batch_that_is_burnt_into_a_trace_shows():
+    assert start_engine("frozen", BurntIn().eval(), X).difference.largest == 0.0
+    with pytest.raises(EngineUnavailable, match="frozen"):
+        start_engine("frozen", BurntIn().eval(), X, more_examples=[torch.randn(5, 1, 8, 8)])
+
+
+def test_inputs_that_the_network_does_not_take(float_network):
+    with pytest.raises(UsageError, match="does not run on inputs of 2x3x8x8"):
+        start_engine("eager", float_network, torch.randn(2, 3, 8, 8))
+
+
+def test_networks_with_several_outputs_are_refused():
+    class Two(nn.Module):
+        def forward(self, x):
+            return x, x
+
+    with pytest.raises(UsageError, match="gives a tuple"):
+        start_engine("eager", Two(), X)
+
+
+def test_settings_are_put_back_after_an_exception(float_network, monkeypatch):
+    def fail(network, examples):
+        warnings.warn("deprecated", DeprecationWarning, stacklevel=1)
+        raise RuntimeError("first line\nsecond line")
+
+    monkeypatch.setitem(engines.STARTERS, "frozen", fail)
+    filters, disabled = list(warnings.filters), logging.root.manager.disable
+    with pytest.raises(EngineUnavailable, match="RuntimeError: first line$"):
+        start_engine("frozen", float_network, X)
+    assert list(warnings.filters) == filters and logging.root.manager.disable == disabled
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_differences():
+    wanted = torch.tensor([[1.0, 4.0], [3.0, 2.0]])
+    found = compare_outputs(wanted, wanted + torch.tensor([[0.5, 0.0], [0.0, 2.0]]))
+    assert (found.largest, found.relative, found.same_top1) == (2.0, 0.5, 0.5)
+    assert compare_outputs(wanted, wanted[:1]).relative == float("inf")
+    assert compare_outputs(torch.zeros(2, 3), torch.zeros(2, 3)).relative == 0.0

@@ -1,0 +1,384 @@
+"""Quantization-aware training: what it starts from, what is frozen when, what is converted, and what is kept."""
+
+import copy
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+import dlkit
+from dlkit.config import load_mapping
+from dlkit.core.modelfile import build_from_file, load_model, read_model_file
+from dlkit.core.training.fit import NoRecords
+from dlkit.core.training.tuning_config import pick_tuning_config
+from dlkit.errors import Interrupted
+from dlkit.events import Note, ignore
+from dlkit.quantize.backends import pick_reduce
+from dlkit.quantize.fx import convert, prepare, quantized_engine, switch_observers, switch_rounding
+from dlkit.quantize.fx.fake_quant import fake_quants, settle_ranges
+from dlkit.quantize.qat import QatSettings, build_qat, prepare_training, quantize_aware, train_quantized
+from dlkit.quantize.qat_phases import Phases
+from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.saving import save_quantized
+from dlkit.quantize.static import calibrate, quantize_static
+
+CPU = torch.device("cpu")
+BACKENDS = [name for name in ("x86", "fbgemm", "qnnpack") if name in torch.backends.quantized.supported_engines]
+CONFIG = {
+    "data": {"name": "digits", "batch_size": 64, "val": 0.2},
+    "model": {"name": "small_cnn", "width": 8},
+    "optimizer": {"name": "adamw", "lr": 0.01},
+    "train": {"epochs": 8},
+    "log": {"tensorboard": False},
+}
+
+
+def recipe_for(backend="x86", mode="qat"):
+    return Recipe(mode, backend, reduce=pick_reduce(backend))
+
+
+class Mixed(nn.Module):
+    """Convolutions fused with a batch norm, a batch norm that stands alone, a residual sum, squeeze and excitation."""
+
+    def __init__(self, channels=8):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU6()
+        )
+        self.norm = nn.BatchNorm2d(channels)
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        self.after = nn.BatchNorm2d(channels)
+        self.activation = nn.Hardswish()
+        self.squeeze = nn.Sequential(nn.Conv2d(channels, 4, 1), nn.ReLU(), nn.Conv2d(4, channels, 1), nn.Hardsigmoid())
+        self.head = nn.Linear(channels, 10)
+
+    def forward(self, inputs):
+        x = self.stem(inputs)
+        y = self.activation(self.after(self.depthwise(torch.relu(self.norm(x)))))
+        y = y * self.squeeze(y.mean((2, 3), keepdim=True))
+        return self.head((x + y).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A small network trained on the digits, as a file."""
+    result = dlkit.train(CONFIG, out=tmp_path_factory.mktemp("digits") / "run")
+    return read_model_file(result.model_path)
+
+
+def settings_for(file, *, loaded=None, **options):
+    return QatSettings(loaded or pick_tuning_config(file, None), file.spec.info, CPU, **{"epochs": 1, **options})
+
+
+def calibration(file, count=2):
+    tuning = build_qat(
+        prepare(build_from_file(file), recipe_for(), torch.zeros(2, 1, 8, 8)), settings_for(file), ignore
+    )
+    return [batch.inputs for batch, _ in zip(tuning.data.val.batches(), range(count), strict=False)]
+
+
+def prepared_mixed(backend="x86"):
+    torch.manual_seed(0)
+    network = Mixed().eval()
+    prepared = prepare(network, recipe_for(backend), torch.rand(2, 1, 8, 8))
+    switch_observers(prepared, is_on=True)
+    calibrate(prepared, [torch.rand(16, 1, 8, 8)])
+    return prepared
+
+
+def scales(prepared):
+    return torch.cat([module.scale.flatten() for module in fake_quants(prepared)])
+
+
+def running_means(prepared):
+    modules = [module for module in prepared.modules() if isinstance(module, nn.BatchNorm2d)]
+    return torch.cat([module.running_mean for module in modules])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_switches_change_what_is_computed(backend):
+    """Trap 4.12: a toggle that matches nothing is lost without a word."""
+    prepared, inputs = prepared_mixed(backend), torch.rand(16, 1, 8, 8)
+    switch_observers(prepared, is_on=False)
+    with torch.no_grad():
+        rounded = prepared(inputs)
+        switch_rounding(prepared, is_on=False)
+        plain = prepared(inputs)
+        switch_rounding(prepared, is_on=True)
+        assert torch.equal(prepared(inputs), rounded)
+    torch.manual_seed(0)
+    torch.testing.assert_close(plain, Mixed().eval()(inputs), rtol=1e-4, atol=1e-5)
+    assert (plain - rounded).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_observers_that_are_off_keep_the_ranges(backend):
+    prepared, wide = prepared_mixed(backend), 9 * torch.rand(16, 1, 8, 8)
+    switch_observers(prepared, is_on=False)
+    before = scales(prepared).clone()
+    with torch.no_grad():
+        prepared(wide)
+        assert torch.equal(scales(prepared), before)
+        switch_observers(prepared, is_on=True)
+        prepared(wide)
+    assert not torch.equal(scales(prepared), before)
+
+
+class Watch(NoRecords):
+    """Notes scales and running means at each step, and after each epoch's validation."""
+
+    def __init__(self, inner, stop_at=-1):
+        self.inner, self.stop_at = inner, stop_at
+        self.scales, self.means, self.after_epochs = [], [], []
+
+    def add_step(self, learner, result):
+        self.inner.add_step(learner, result)
+        self.scales.append(scales(learner.model).clone())
+        self.means.append(running_means(learner.model).clone())
+        if learner.position.step == self.stop_at:
+            signal.raise_signal(signal.SIGINT)
+
+    def add_epoch(self, learner, row):
+        self.after_epochs.append(scales(learner.model).clone())
+
+
+def watched(monkeypatch, tuning, phases, **options):
+    watch = None
+
+    def switch(*arguments, **keywords):
+        nonlocal watch
+        inner = original(*arguments, **keywords)
+        watch = Watch(inner, **options)
+        watch.remove = inner.remove
+        return watch
+
+    from dlkit.quantize import qat
+
+    original = qat.PhaseSwitch
+    monkeypatch.setattr(qat, "PhaseSwitch", switch)
+    try:
+        train_quantized(tuning, phases, report=ignore)
+    finally:
+        monkeypatch.setattr(qat, "PhaseSwitch", original)
+    return watch
+
+
+def mixed_tuning(digits, **options):
+    torch.manual_seed(0)
+    settings = settings_for(digits, lr=0.01, **options)
+    prepared = prepare_training(Mixed().eval(), recipe_for(), settings, batches=calibration(digits), report=ignore)
+    return build_qat(prepared, settings, ignore)
+
+
+def test_ranges_and_statistics_move_first_and_stay_later(digits, monkeypatch):
+    """Traps 4.9 and 4.10, with a batch norm that stands alone besides those fused; validation moves nothing."""
+    tuning = mixed_tuning(digits, epochs=2)
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in tuning.learner.model.modules()) == 3
+    total, per_epoch = tuning.plan.total_steps, tuning.plan.steps_per_epoch
+    watch = watched(monkeypatch, tuning, Phases(freeze_norms_at=0.5, freeze_ranges_at=0.75))
+    are_ranges_moving = [not torch.equal(a, b) for a, b in zip(watch.scales, watch.scales[1:], strict=False)]
+    are_means_moving = [not torch.equal(a, b) for a, b in zip(watch.means, watch.means[1:], strict=False)]
+    last_range, last_mean = -(-total * 3 // 4) - 1, -(-total // 2) - 1
+    assert are_ranges_moving == [step < last_range for step in range(total - 1)]
+    assert are_means_moving == [step < last_mean for step in range(total - 1)]
+    assert torch.equal(watch.after_epochs[0], watch.scales[per_epoch - 1])
+    # every single batch norm moved in every one of its channels, so none was left out
+    assert (watch.means[0] != watch.means[last_mean]).all()
+
+
+def test_one_epoch_has_all_phases(digits, monkeypatch):
+    tuning = mixed_tuning(digits, epochs=1)
+    watch = watched(monkeypatch, tuning, Phases())
+    assert not torch.equal(watch.scales[0], watch.scales[-1])
+    assert torch.equal(watch.scales[-2], watch.scales[-1])
+    assert torch.equal(watch.means[-2], watch.means[-1])
+
+
+def test_an_interruption_leaves_no_hook_behind(digits, monkeypatch):
+    tuning = mixed_tuning(digits, epochs=2)
+    with pytest.raises(Interrupted, match="nothing was written"):
+        watched(monkeypatch, tuning, Phases(), stop_at=3)
+    assert not tuning.learner.model._forward_pre_hooks
+    before = scales(tuning.learner.model).clone()
+    tuning.learner.model(9 * torch.rand(4, 1, 8, 8))
+    assert torch.equal(scales(tuning.learner.model), before)
+
+
+def test_training_starts_from_the_ranges_of_static_quantization(digits):
+    network, batches = build_from_file(digits), calibration(digits)
+    prepared = prepare_training(network, recipe_for(), settings_for(digits), batches=batches, report=ignore)
+    static = quantize_static(network, recipe_for(mode="static"), batches, example=batches[0])
+    start = convert(prepared, recipe_for())
+    names = [
+        name
+        for name, _ in static.named_modules()
+        if isinstance(getattr(static.get_submodule(name), "scale", None), float)
+    ]
+    assert len(names) > 3
+    for name in names:
+        assert start.get_submodule(name).scale == pytest.approx(static.get_submodule(name).scale, rel=1e-5)
+        assert start.get_submodule(name).zero_point == static.get_submodule(name).zero_point
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_conversion_changes_no_range_and_no_weight(backend):
+    """Trap 4.11: torch computes other scales when it converts than its kernel used while training."""
+    recipe, prepared = recipe_for(backend), prepared_mixed(backend)
+    low, high = (-64, 63) if recipe.reduce == "weights" else (-128, 127)
+    switch_observers(prepared, is_on=False)
+    with torch.no_grad():
+        prepared(torch.rand(2, 1, 8, 8))
+    converted = convert(prepared, recipe)
+    layers = [name for name, module in prepared.named_modules() if hasattr(module, "weight_fake_quant")]
+    assert len(layers) == 5
+    for name in layers:
+        module, weight = prepared.get_submodule(name), converted.get_submodule(name).weight()
+        torch.testing.assert_close(
+            weight.q_per_channel_scales().float(), module.weight_fake_quant.scale, rtol=1e-6, atol=0
+        )
+        assert not weight.q_per_channel_zero_points().any()
+        assert low <= weight.int_repr().min() < 0 < weight.int_repr().max() <= high
+    nodes = {
+        node.args[0].name: str(node.target) for node in prepared.graph.nodes if node.name.startswith("activation_post")
+    }
+    stem = prepared.get_submodule(nodes["stem_0"])
+    assert converted.get_submodule("stem.0").scale == pytest.approx(stem.scale.item(), rel=1e-6)
+    assert converted.get_submodule("stem.0").zero_point == stem.zero_point.item()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_weights_of_one_sign_are_rounded_as_int8_rounds_them(backend):
+    """torch's fused kernel takes a channel of one sign for an asymmetric one, with twice as many steps as int8 has."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(8, 8, 3, groups=8)
+    with torch.no_grad():
+        conv.weight[:4].abs_()
+        conv.weight[4:].abs_().neg_()
+    recipe, inputs = recipe_for(backend), torch.rand(8, 8, 12, 12)
+    prepared = prepare(nn.Sequential(conv).eval(), recipe, inputs)
+    calibrate(prepared, [inputs])
+    switch_observers(prepared, is_on=False)
+    with torch.no_grad(), quantized_engine(backend):
+        rounded, int8 = prepared(inputs), convert(prepared, recipe)(inputs)
+    step = next(module for name, module in prepared.named_modules() if name == "activation_post_process_1").scale
+    assert ((rounded - int8).abs() / step).round().max() <= 1
+    assert ((rounded - int8).abs() / step).mean() < 0.01
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_ranges_are_settled_before_conversion(backend):
+    prepared = prepared_mixed(backend)
+    switch_observers(prepared, is_on=False)
+    with torch.no_grad():
+        prepared(torch.rand(2, 1, 8, 8))
+    scale = {
+        name: module.scale.clone()
+        for name, module in prepared.named_modules()
+        if name.startswith("activation") and module in fake_quants(prepared)
+    }
+    settle_ranges(prepared)
+    for name, wanted in scale.items():
+        found, zero_point = prepared.get_submodule(name).calculate_qparams()
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0)
+        assert torch.equal(zero_point.int(), prepared.get_submodule(name).zero_point)
+
+
+def test_a_channel_of_zeros_does_not_break_training(digits):
+    torch.manual_seed(0)
+    network = Mixed()
+    with torch.no_grad():
+        network.stem[0].weight[0] = 0
+        network.stem[1].weight[0] = 0
+    settings = settings_for(digits, epochs=0.2)
+    prepared = prepare_training(network.eval(), recipe_for(), settings, batches=calibration(digits), report=ignore)
+    train_quantized(build_qat(prepared, settings, ignore), Phases(), report=ignore)
+    assert all(parameter.isfinite().all() for parameter in prepared.parameters())
+
+
+def test_what_the_config_freezes_stays_frozen_through_fusion(digits):
+    groups = [{"match": ["stem.*"], "freeze": True}]
+    loaded = load_mapping({**CONFIG, "optimizer": {"name": "adamw", "lr": 0.01, "groups": groups}})
+    settings = settings_for(digits, loaded=loaded)
+    prepared = prepare_training(Mixed().eval(), recipe_for(), settings, batches=calibration(digits), report=ignore)
+    frozen = [name for name, parameter in prepared.named_parameters() if not parameter.requires_grad]
+    assert len(frozen) == 3
+    assert all(name.startswith("stem.0.") for name in frozen)
+
+
+def test_training_is_in_float32_and_recomputes_nothing(digits):
+    loaded = load_mapping({**CONFIG, "train": {"epochs": 2, "amp": "bf16", "gradient_checkpointing": True}})
+    notes = []
+    prepared = prepare(build_from_file(digits), recipe_for(), torch.zeros(2, 1, 8, 8))
+    tuning = build_qat(prepared, settings_for(digits, loaded=loaded), notes.append)
+    assert tuning.learner.scoring.precision.name == "fp32"
+    assert ["recomputed activations" in note.text for note in notes if isinstance(note, Note)] == [True]
+
+
+def outputs(network, inputs, backend="x86"):
+    with torch.no_grad(), quantized_engine(backend):
+        return network(inputs)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_training_for_int8_on_digits(digits, tmp_path, backend):
+    network, batches = build_from_file(digits), calibration(digits)
+    before = copy.deepcopy(network.state_dict())
+    recipe = recipe_for(backend)
+    converted, outcome = quantize_aware(network, recipe, settings_for(digits, epochs=2), batches=batches, report=ignore)
+    found = outcome.comparison
+    float_accuracy = digits.spec.provenance["value"]
+    # the better one is kept, and conversion changes next to nothing
+    assert outcome.kept == ("qat" if found.int8["accuracy"] >= found.static["accuracy"] else "static")
+    assert outcome.recipe.mode == outcome.kept
+    assert found.int8["accuracy"] >= float_accuracy - 0.01
+    assert found.agreement >= 0.99
+    assert abs(found.int8["accuracy"] - found.fake_quant["accuracy"]) <= 0.004
+    assert (found.split, found.num_samples, outcome.steps) == ("val", 288, 36)
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+    path = tmp_path / "int8.pt"
+    save_quantized(path, digits.spec, converted, recipe=outcome.recipe, example=batches[0])
+    assert torch.equal(outputs(load_model(path), batches[0], backend), outputs(converted, batches[0], backend))
+
+
+def test_the_same_seed_trains_the_same_network(digits):
+    network, batches = build_from_file(digits), calibration(digits)
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        converted, _ = quantize_aware(network, recipe_for(), settings_for(digits), batches=batches, report=ignore)
+        found.append(outputs(converted, batches[0]))
+    assert torch.equal(*found)
+
+
+def test_training_is_never_worse_than_static(digits):
+    network, batches = build_from_file(digits), calibration(digits)
+    static_recipe = recipe_for(mode="static")
+    good = quantize_static(network, static_recipe, batches, example=batches[0])
+    torch.manual_seed(3)
+    spoiled = copy.deepcopy(network)
+    for parameter in spoiled.parameters():
+        nn.init.normal_(parameter)
+    notes = []
+    kept, outcome = quantize_aware(
+        spoiled, recipe_for(), settings_for(digits, epochs=0.1, lr=1e-8), batches=batches,
+        static=(good, static_recipe), report=notes.append,
+    )  # fmt: skip
+    assert kept is good
+    assert outcome.kept == "static"
+    assert outcome.recipe == static_recipe
+    assert any("the static network is kept" in note.text for note in notes if isinstance(note, Note))
+
+
+def test_without_validation_the_training_samples_decide(digits):
+    loaded = load_mapping({**CONFIG, "data": {**CONFIG["data"], "val": "none", "limit": 200}})
+    notes = []
+    _, outcome = quantize_aware(
+        build_from_file(digits), recipe_for(), settings_for(digits, loaded=loaded), batches=calibration(digits),
+        report=notes.append,
+    )  # fmt: skip
+    assert outcome.comparison.split == "train"
+    assert outcome.comparison.num_samples == 200
+    assert outcome.comparison.metric == "accuracy"
+    assert sum("no validation split" in note.text for note in notes if isinstance(note, Note)) == 2
