@@ -14,6 +14,7 @@ from dlkit.quantize.calibrated import note_unstable_ranges, rank
 from dlkit.quantize.calibration_data import open_model_data
 from dlkit.quantize.making import plan_recipe, require_data
 from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.report import describe_layers
 from dlkit.quantize.request import Request, check_request
 from dlkit.quantize.sensitivity import LayerSensitivity
 from dlkit.quantize.task import Task
@@ -64,16 +65,3 @@ def describe_ranking(ranking: Ranking) -> dict[str, Any]:
         "calibration": {"samples": ranking.num_samples},
         "layers": describe_layers(ranking.layers),
     }
-
-
-def describe_layers(layers: tuple[LayerSensitivity, ...]) -> list[dict[str, Any]]:
-    """A row per layer: by how much predicted probabilities move (0..1), signal to noise in dB, share of the same classes."""
-    return [
-        {
-            "name": layer.name,
-            "shift": layer.fidelity.shift,
-            "sqnr_db": layer.fidelity.sqnr_db,
-            "agreement": layer.fidelity.agreement,
-        }
-        for layer in layers
-    ]

@@ -61,9 +61,10 @@ class Made:
     def steps(self) -> tuple[str, ...]:
         """What was done for accuracy, in words."""
         helped = [trial.what for trial in self.trials[1:] if trial.is_kept]
-        steps = [f"kept because it helped: {', '.join(helped)}"] if helped else []
+        steps = [f"with {' and '.join(helped)}"] if helped else []
         if self.fallback is not None:
-            steps.append(f"{len(self.fallback.chosen.kept)} sensitive layers in float")
+            count = len(self.fallback.chosen.kept)
+            steps.append(f"{count} sensitive layers in float" if count else "no layer needed in float")
         if self.training is not None and self.training.kept == "static":
             steps.append("training gave nothing better than static quantization, which is kept")
         elif self.training is not None:
