@@ -31,6 +31,11 @@ def show_outcome(outcome: "Outcome", *, as_json: bool) -> None:
     show_table(COLUMNS, comparison_rows(outcome.comparison))
     show_lines([judged_words(outcome), "", *coverage_lines(outcome.coverage)])
     _show_speeds(outcome)
+    if outcome.parity:
+        same, samples = outcome.parity.agreement, outcome.parity.samples
+        show_lines(
+            [f"{outcome.paths.exported}: same class as here for {same:.0%} of {samples} samples in ONNX Runtime"]
+        )
     show_lines(["", "files", *(f"  {path}" for path in outcome.paths.listed()), "", "Next:", *next_steps(outcome)])
 
 

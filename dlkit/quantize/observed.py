@@ -55,8 +55,9 @@ def sources(call: Node) -> Sequence[Node]:
 
 def layer_of(module: nn.Module) -> nn.Module:
     """The convolution or linear layer of a module that torch fused with its activation, or the module itself."""
-    is_fused = isinstance(module, nn.Sequential) and type(module) is not nn.Sequential
-    return module[0] if is_fused else module
+    if isinstance(module, nn.Sequential) and type(module) is not nn.Sequential:
+        return next(module.children())
+    return module
 
 
 def without_observers(prepared: GraphModule) -> GraphModule:

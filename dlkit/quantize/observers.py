@@ -66,7 +66,8 @@ class MSEObserver(_HistogramObserver):
 
     def _best(self, lows: Tensor, highs: Tensor) -> tuple[float, float]:
         """The pair with the least error; one of the two may be a single number that goes with all of the other."""
-        lows, highs = torch.broadcast_tensors(lows, highs)
+        num_pairs = max(lows.numel(), highs.numel())
+        lows, highs = lows.expand(num_pairs), highs.expand(num_pairs)
         centers, counts = self.seen.bins()
         scale, zero_point = (column.double().unsqueeze(1) for column in self.codes_of(lows, highs))
         codes = (centers / scale).round_().add_(zero_point).clamp_(self.quant_min, self.quant_max)

@@ -8,6 +8,7 @@ from typing import Any
 from dlkit.core.evaluation.comparison import Comparison
 from dlkit.core.evaluation.comparison_text import quantization_sentences
 from dlkit.core.evaluation.machine import Machine
+from dlkit.core.export.parity import Parity
 from dlkit.quantize.coverage import LayerStatus
 from dlkit.quantize.making import Made, Task
 from dlkit.quantize.request import OutputPaths
@@ -39,13 +40,14 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All of it. `comparison` has no scores where there was nothing to judge on."""
+    """All of it. `comparison` has no scores where there was nothing to judge on; `parity` is the exported file's."""
 
     task: Task
     paths: OutputPaths
     made: Made
     coverage: Coverage
     comparison: Comparison
+    parity: Parity | None
     machine: Machine
     notes: tuple[str, ...]
 
@@ -82,6 +84,8 @@ def describe_outcome(outcome: Outcome) -> dict[str, Any]:
             "rows": [asdict(layer) for layer in coverage.layers],
         },
         "kernels": {"runs": sum(coverage.kernels.values()), "by_name": dict(coverage.kernels)},
+        "training": asdict(made.training) | {"recipe": made.training.recipe.to_dict()} if made.training else None,
+        "export": asdict(outcome.parity) if outcome.parity else None,
         "reload": "bit-equal in a fresh process",
         "drop_points": outcome.drop,
         "size_ratio": outcome.size_ratio,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from dlkit.errors import DataError
 from dlkit.events import Report, Working, ignore
 from dlkit.quantize.fx import convert, no_deprecations, prepare
 from dlkit.quantize.recipe import Recipe
@@ -37,13 +38,27 @@ def quantize_static(
 def calibrate(prepared: GraphModule, batches: Batches, report: Report = ignore) -> None:
     """Let the observers of a prepared network see the batches: in evaluation mode, without gradients.
 
-    Dropout is off, running statistics stay as they are, and the order of batches alone decides the ranges.
+    Dropout is off, running statistics stay as they are, and nothing is random. Raises DataError when there is no batch and
+    when inputs, weights or outputs are not finite, because no range would be right for them.
     """
     prepared.eval()
     total, reported = len(batches), time.monotonic()
+    if not total:
+        raise DataError("calibration needs at least one batch of inputs")
+    _check_weights(prepared)
     with torch.no_grad(), no_deprecations():
         for done, batch in enumerate(batches, start=1):
-            prepared(batch)
+            if not batch.isfinite().all():
+                raise DataError(f"batch {done} of calibration holds inputs that are not finite")
+            outputs = prepared(batch)
+            if isinstance(outputs, Tensor) and not outputs.isfinite().all():
+                raise DataError(f"the float network's outputs for batch {done} of calibration are not finite")
             if time.monotonic() - reported >= REFRESH_S or done == total:
                 reported = time.monotonic()
                 report(Working("calibrating", done, total))
+
+
+def _check_weights(prepared: GraphModule) -> None:
+    for name, parameter in prepared.named_parameters():
+        if not parameter.isfinite().all():
+            raise DataError(f"the network's {name} holds values that are not finite")

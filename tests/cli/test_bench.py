@@ -57,7 +57,7 @@ def test_tables_of_float_and_int8(dlkit, files):
     done = dlkit("bench", files["float"], files["int8"], *QUICK, "--batch", "1,3", "--threads", 1)
     assert done.code == 0, done.err
     for text in ("1 of", "threads", f"torch {torch.__version__}", "inputs of 1x8x8, random", "baseline: ", "batch 1", "batch 3",
-                 "float.pt", "int8.pt", "frozen", "times baseline", "int8.pt: batch 1: int8 by"):  # fmt: skip
+                 "float.pt", "int8.pt", "frozen", "x base", "int8.pt: batch 1: int8 by"):  # fmt: skip
         assert text in done.out, text
 
 
