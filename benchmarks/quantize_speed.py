@@ -5,11 +5,15 @@ random inputs, batch 1 and 16. All ways run in turn, round by round, in one proc
 their 10 % and 90 % points. Peers: torch float32 (eager, channels_last, compile, frozen TorchScript), ONNX Runtime float32, and
 ONNX Runtime's own static quantizer at what its documentation recommends (quant_pre_process, QDQ, per channel, U8S8).
 
+On a machine that does other work too, `--threads 1 --cpu-time` measures the CPU time of the process, which waiting for a
+core does not add to.
+
     python benchmarks/quantize_speed.py [--seconds 60] [--threads N] [--networks resnet18,mobilenet_v2] [--skip compile]
 """
 
 import argparse
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +32,7 @@ from dlkit.core.evaluation.machine import describe_machine
 from dlkit.core.evaluation.onnx_engine import start_onnx_file
 from dlkit.core.evaluation.unavailable import EngineUnavailable
 from dlkit.quantize import static
+from dlkit.quantize.backends import pick_backend, pick_reduce
 from dlkit.quantize.recipe import Recipe
 
 SIZE, CALIBRATION_BATCHES = (3, 224, 224), 4
@@ -44,15 +49,21 @@ def main() -> None:
     parser.add_argument("--networks", default="resnet18,mobilenet_v2")
     parser.add_argument("--batches", default="1,16")
     parser.add_argument("--skip", default="", help="engines to leave out, joined by commas")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="CPU time instead of time on the wall; needs --threads 1"
+    )
     arguments = parser.parse_args()
+    if arguments.cpu_time and arguments.threads != 1:
+        parser.error("--cpu-time adds up the time of all threads; give --threads 1")
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
     with torch_settings(threads=arguments.threads):
         print(describe_machine(torch.device("cpu")), "torchvision", torchvision.__version__)
         batches = [int(part) for part in arguments.batches.split(",")]
         for name in arguments.networks.split(","):
-            compare(name, batches, arguments.seconds, skip=set(arguments.skip.split(",")))
+            compare(name, batches, arguments.seconds, clock=clock, skip=set(arguments.skip.split(",")))
 
 
-def compare(name: str, batches: list[int], seconds: float, *, skip: set[str]) -> None:
+def compare(name: str, batches: list[int], seconds: float, *, clock: Callable[[], float], skip: set[str]) -> None:
     """One network by all ways."""
     network = build_network(name)
     inputs = {batch: torch.randn(batch, *SIZE, generator=torch.Generator().manual_seed(batch)) for batch in batches}
@@ -63,7 +74,7 @@ def compare(name: str, batches: list[int], seconds: float, *, skip: set[str]) ->
         print(f"our int8 ONNX file is {sizes['ours'] / sizes['float']:.1%} of the float one (target: 27 % at most)")
     for batch, x in inputs.items():
         calls = {way: (lambda run=run, x=x: run(x)) for way, run in runs.items()}
-        found = measure_interleaved(calls, batch=batch, seconds=seconds, report=print_note)
+        found = measure_interleaved(calls, batch=batch, seconds=seconds, report=print_note, clock=clock)
         print_table(name, batch, found)
 
 
@@ -84,7 +95,9 @@ def start_ways(
     calibration = [
         torch.randn(4, *SIZE, generator=torch.Generator().manual_seed(seed)) for seed in range(CALIBRATION_BATCHES)
     ]
-    converted = static.quantize_static(network, Recipe("static", "x86"), calibration, example=examples[0])
+    backend = pick_backend("auto")
+    recipe = Recipe("static", backend, reduce=pick_reduce(backend))
+    converted = static.quantize_static(network, recipe, calibration, example=examples[0])
     runs: dict[str, Run] = {}
     for engine in FLOAT_ENGINES:
         add_engine(runs, f"fp32 {engine}", engine, network, examples, skip)

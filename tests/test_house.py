@@ -65,6 +65,7 @@ COMMANDS = {
     "lr_find",
     "shapecalc",
     "convert",
+    "prune",
     "bench",
     "export",
     "inspect",

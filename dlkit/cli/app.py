@@ -18,6 +18,8 @@ from dlkit.cli.eval import evaluate
 from dlkit.cli.export import export
 from dlkit.cli.inspect import inspect
 from dlkit.cli.predict import predict
+from dlkit.cli.prune import EPILOG as PRUNE_EPILOG
+from dlkit.cli.prune import prune
 from dlkit.cli.train import train
 from dlkit.errors import ConfigError, DlkitError, Interrupted, OutOfResource
 
@@ -59,6 +61,7 @@ def options(
 app.command("train", no_args_is_help=True)(train)
 app.command("eval", no_args_is_help=True)(evaluate)
 app.command("predict", no_args_is_help=True)(predict)
+app.command("prune", epilog=PRUNE_EPILOG, no_args_is_help=True)(prune)
 app.command("bench", epilog=BENCH_EPILOG, no_args_is_help=True)(bench)
 app.command("inspect", no_args_is_help=True)(inspect)
 app.command("quantize", epilog=quantize.EPILOG, no_args_is_help=True)(quantize.quantize)

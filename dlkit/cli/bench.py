@@ -11,7 +11,7 @@ from dlkit.cli.options import ArchName, Device, ImageSize, Network, NumClasses
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from dlkit.core.evaluation.bench import BenchResult
+    from dlkit.core.evaluation.bench import BenchRequest, BenchResult
 
 EPILOG = """Inputs are random numbers: latency does not depend on them, accuracy is what `dlkit eval` measures."""
 
@@ -69,10 +69,8 @@ def bench(
     batches = parse_batches(batch)
     size = parse_input(input_size) if input_size is not None else None
 
-    from dlkit.cli.display import open_display
-    from dlkit.core.evaluation.bench import BenchRequest, Naming, run_bench
+    from dlkit.core.evaluation.bench import BenchRequest, Naming
     from dlkit.core.evaluation.engines import ENGINES
-    from dlkit.core.files import to_json
 
     request = BenchRequest(
         models=tuple(models),
@@ -85,6 +83,14 @@ def bench(
         baseline=baseline,
         naming=Naming(arch, num_classes, image_size, network),
     )
+    _run(request, as_json=as_json)
+
+
+def _run(request: "BenchRequest", *, as_json: bool) -> None:
+    from dlkit.cli.display import open_display
+    from dlkit.core.evaluation.bench import run_bench
+    from dlkit.core.files import to_json
+
     with open_display(quiet=as_json, verbose=False, as_json=False) as display:
         result = run_bench(request, report=display.report)
     if as_json:
@@ -121,7 +127,7 @@ def parse_input(text: str) -> tuple[int, ...]:
 
 def _show(result: "BenchResult") -> None:
     from dlkit.cli.console import show_lines, show_table
-    from dlkit.core.evaluation.comparison_text import SPEED_COLUMNS, int8_sentences, speed_rows
+    from dlkit.core.evaluation.comparison_text import SPEED_COLUMNS, SPEED_LEGEND, int8_sentences, speed_rows
 
     names = short_names([file.name for file in result.files])
     show_lines(_header(result))
@@ -135,6 +141,7 @@ def _show(result: "BenchResult") -> None:
         if file.is_int8
         for sentence in int8_sentences(result.speeds, file.name)
     ]
+    show_lines(["", SPEED_LEGEND])
     missing = [f"{names[one.model]} by {one.engine}: {one.reason}" for one in result.speeds.skipped]
     show_lines([*(["", "not measured:"] if missing else []), *(f"  {line}" for line in missing)])
     show_lines([*([""] if said else []), *said])

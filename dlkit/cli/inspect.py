@@ -121,14 +121,14 @@ def _origin_rows(spec: "ModelSpec") -> Iterator[tuple[str, str]]:
 
     if spec.data:
         yield "data", str(spec.data.get("name"))
-    facts = spec.provenance
+    facts, suffix = spec.provenance, ", before it was changed" if spec.transforms else ""
     made = [f"{name} {facts[name]}" for name in ("created", "seed", "dlkit", "torch") if name in facts]
     if made:
         yield "made", ", ".join(made)
     if facts.get("value") is not None:
-        yield "best", f"{metric_text(str(facts.get('metric')), facts['value'])} in epoch {facts.get('epoch')}"
+        yield "best", f"{metric_text(str(facts.get('metric')), facts['value'])} in epoch {facts.get('epoch')}{suffix}"
     if facts.get("test"):
-        yield "test", "  ".join(metric_text(name, value) for name, value in facts["test"].items())
+        yield "test", "  ".join(metric_text(name, value) for name, value in facts["test"].items()) + suffix
 
 
 def _words(value: Any) -> str:

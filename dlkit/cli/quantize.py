@@ -170,9 +170,10 @@ def _mode(*, dynamic: bool, static: bool, qat: bool, sensitivity: bool) -> dict[
 
 def _run(model: Path, data: str | None, weights: dict[str, Any], asked: dict[str, Any], *, as_json: bool) -> None:
     from dlkit.cli.display import open_display
-    from dlkit.cli.show_quantize import show_outcome
+    from dlkit.cli.show_quantize import show_outcome, show_ranking
     from dlkit.config import load_data_option
     from dlkit.core.opening import open_model
+    from dlkit.quantize.ranking import run_ranking
     from dlkit.quantize.request import Request
     from dlkit.quantize.run import run_quantization
 
@@ -180,5 +181,11 @@ def _run(model: Path, data: str | None, weights: dict[str, Any], asked: dict[str
     file = open_model(model, data=loaded, **weights)
     request = Request(data=loaded, model=weights["model"], **asked)
     with open_display(quiet=as_json, verbose=False, as_json=False) as display:
-        outcome = run_quantization(file, request, display.report)
-    show_outcome(outcome, as_json=as_json)
+        if request.writes_model:
+            outcome = run_quantization(file, request, display.report)
+        else:
+            ranking = run_ranking(file, request, display.report)
+    if request.writes_model:
+        show_outcome(outcome, as_json=as_json)
+    else:
+        show_ranking(ranking, as_json=as_json)

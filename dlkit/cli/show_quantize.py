@@ -1,7 +1,7 @@
 """A quantization on the screen: what was done, before and after, what is int8 and what not, latency, files, what comes next."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -10,10 +10,13 @@ from dlkit.cli.console import show_lines, show_table
 
 if TYPE_CHECKING:
     from dlkit.core.evaluation.speed import Speeds
+    from dlkit.quantize.ranking import Ranking
     from dlkit.quantize.report import Coverage, Outcome
+    from dlkit.quantize.sensitivity import LayerSensitivity
 
 MOST_NAMES = 5
 MOST_KERNELS = 6
+MOST_LAYERS = 20
 COLUMNS = ("", "float32", "int8", "change")
 
 
@@ -30,8 +33,46 @@ def show_outcome(outcome: "Outcome", *, as_json: bool) -> None:
     show_lines([f"{outcome.task.file.path} -> {outcome.paths.model}", recipe_words(outcome), ""])
     show_table(COLUMNS, comparison_rows(outcome.comparison))
     show_lines([judged_words(outcome), "", *coverage_lines(outcome.coverage)])
+    if outcome.made.ranking and outcome.task.request.rank_layers:
+        show_lines(["", "what int8 costs in each layer alone"])
+        _show_layers(outcome.made.ranking)
     _show_speeds(outcome)
+    if outcome.parity:
+        same, samples = outcome.parity.agreement, outcome.parity.samples
+        show_lines(
+            [f"{outcome.paths.exported}: same class as here for {same:.0%} of {samples} samples in ONNX Runtime"]
+        )
     show_lines(["", "files", *(f"  {path}" for path in outcome.paths.listed()), "", "Next:", *next_steps(outcome)])
+
+
+def show_ranking(ranking: "Ranking", *, as_json: bool) -> None:
+    """Layers by what int8 costs in each: one JSON object, or a table."""
+    if as_json:
+        from dlkit.core.files import to_json
+        from dlkit.quantize.ranking import describe_ranking
+
+        typer.echo(to_json(describe_ranking(ranking)))
+        return
+    show_lines([f"{ranking.model}: what int8 costs in each layer alone, {len(ranking.layers)} layers", ""])
+    _show_layers(ranking.layers)
+    worst, model = ranking.layers[0].name if ranking.layers else "LAYER", shlex.quote(str(ranking.model))
+    lines = ["", f"file {ranking.path}", "", "Next:", f"  dlkit quantize {model} --static --max-drop 0.5"]
+    show_lines([*lines, f"  dlkit quantize {model} --static --keep-float {shlex.quote(worst)}"])
+
+
+def _show_layers(layers: "Sequence[LayerSensitivity]") -> None:
+    rows = [
+        (
+            layer.name,
+            f"{layer.fidelity.shift:.2%}",
+            f"{layer.fidelity.sqnr_db:.1f} dB",
+            f"{layer.fidelity.agreement:.2%}",
+        )
+        for layer in layers[:MOST_LAYERS]
+    ]
+    show_table(("layer", "probabilities move", "signal to noise", "same class"), rows)
+    if len(layers) > MOST_LAYERS:
+        show_lines([f"and {len(layers) - MOST_LAYERS} more, in the file"])
 
 
 def recipe_words(outcome: "Outcome") -> str:

@@ -14,6 +14,7 @@ from dlkit.core.opening import read_path
 from dlkit.errors import DataError, FileRefused
 
 CHECKPOINT = "dlkit.train"
+MOST_SIZES = 5
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,16 @@ def _count(shape: tuple[int, ...]) -> int:
 
 def change_words(change: Mapping[str, Any]) -> str:
     """A change of the network that a file lists, in words: its kind, then its settings; long lists as their length."""
-    settings = [f"{name} {_setting(value)}" for name, value in change.items() if name != "op"]
+    settings = [_setting(name, value) for name, value in change.items() if name != "op"]
     return f"{change.get('op')}: {', '.join(settings)}" if settings else str(change.get("op"))
 
 
-def _setting(value: Any) -> str:
+def _setting(name: str, value: Any) -> str:
+    words = name.replace("_", " ").removeprefix("is ")
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return f"{words} {'yes' if value else 'no'}"
+    if isinstance(value, list) and value and len(value) <= MOST_SIZES and all(type(item) is int for item in value):
+        return f"{words} {'x'.join(map(str, value))}"
     if isinstance(value, list | tuple | Mapping):
-        short = isinstance(value, list | tuple) and len(value) <= 3 and all(isinstance(item, str) for item in value)
-        return (" ".join(value) or "none") if short else f"of {len(value)}"
-    return str(value)
+        return f"{words} {len(value) or 'none'}"
+    return f"{words} {value}"

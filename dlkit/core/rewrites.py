@@ -4,7 +4,7 @@ Each kind names the function that replays it, resolved late, as core imports no 
 `replay(network, rewrite, state)` with the network so far, its own entry of the file and the file's tensors, and gives the
 changed network and the tensors in the form that its `load_state_dict` takes. It raises ValueError for a broken entry.
 Where loading needs something besides, such as the engine that packs int8 weights, the same module has `loading(rewrite)`,
-a context manager that stays open until all is loaded, and `finish(network)` for what can be done only then.
+a context manager that stays open until all is loaded.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,9 +36,6 @@ def load_rewritten(network: nn.Module, rewrites: Sequence[Mapping[str, Any]], st
             replay: Replay = task.replay
             network, tensors = replay(network, rewrite, tensors)
         network.load_state_dict(tensors, strict=True)
-    for rewrite in rewrites:
-        if hasattr(task := _task(rewrite), "finish"):
-            task.finish(network)
     return network
 
 

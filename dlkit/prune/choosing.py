@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Literal
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from dlkit.errors import UsageError
 from dlkit.prune.group import Group
+from dlkit.prune.weights import check_globs, is_skipped
 
 Scope = Literal["layer", "global"]
 Scores = Mapping[str, Tensor]
@@ -65,17 +65,12 @@ def prunable_groups(groups: Sequence[Group], limits: Limits) -> list[Group]:
 
     Raises UsageError for a pattern that matches nothing.
     """
-    for pattern in limits.skip:
-        if not any(_matches(group, pattern) for group in groups):
-            raise UsageError(f"--skip {pattern!r} matches no layer; `dlkit prune MODEL --structured --plan` lists them")
-    return [
-        group for group in groups if not group.refusal and not any(_matches(group, pattern) for pattern in limits.skip)
-    ]
+    check_globs(limits.skip, [name for group in groups for name in _names(group)])
+    return [group for group in groups if not group.refusal and not is_skipped(limits.skip, *_names(group))]
 
 
-def _matches(group: Group, pattern: str) -> bool:
-    names = {group.id, *(member.module for member in group.members if member.part != "reads")}
-    return any(fnmatchcase(name, pattern) for name in names)
+def _names(group: Group) -> list[str]:
+    return [group.id, *(member.module for member in group.members if member.part != "reads")]
 
 
 def allowed_sizes(group: Group, limits: Limits) -> list[int]:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from dlkit.quantize.dynamic import DYNAMIC_TYPES, why_float
-from dlkit.quantize.fx import GraphFacts, graph_facts, is_below, is_int8
+from dlkit.quantize.fx import FloatOperation, GraphFacts, graph_facts, is_below, is_int8
 from dlkit.quantize.recipe import Recipe
 
 # run in int8 where their input is, fold into their neighbours, or do nothing at all
@@ -16,9 +16,24 @@ _PASSIVE = ("pooling.", "dropout.", "flatten.", "padding.", "linear.Identity", "
 _USER = "kept in float by the user"
 _WEIGHT_READ = "its weight is used without calling the layer"
 _NO_KERNEL = "torch has no int8 kernel for it"
+_NORM = "norms of a residual stream lose too much in 8 bits"
+_RESIDUAL = "in a residual stream that ends in a norm"
+_WITH_NUMBER = "torch would put values before and after a sum or product with a number on one grid"
+_BINARY_NAMES = frozenset({"add", "iadd", "mul", "imul"})
+_FUNCTION_REASONS = {
+    "matmul": "products of activations are faster in float",
+    "layer_norm": _NORM,
+    "stack": "tensors with different scales cannot be stacked in int8",
+    "avg_pool2d": "qnnpack's kernel for its padding is wrong",
+}
 _REASONS: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
-    ((nn.LayerNorm, nn.RMSNorm), "norms of a residual stream lose too much in 8 bits"),
+    ((nn.LayerNorm, nn.RMSNorm), _NORM),
+    ((nn.PReLU,), "torch's int8 kernel for it is wrong"),
     ((nn.RNNBase, nn.RNNCellBase), "recurrent layers are int8 only by --dynamic"),
+    (
+        (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+        "torch's int8 kernel for it is wrong but on qnnpack",
+    ),
     ((nn.MultiheadAttention,), "only self-attention without masks has an int8 form"),
 )
 # functions that compute nothing
@@ -82,6 +97,10 @@ def _describe_dynamic(name: str, module: nn.Module, quantized: nn.Module, recipe
         return LayerStatus(name, kind, True)
     if type(module) in DYNAMIC_TYPES:
         return LayerStatus(name, kind, False, why_float(name, module, recipe) or _WEIGHT_READ)
+    if isinstance(module, nn.RNNBase | nn.Linear):
+        return LayerStatus(
+            name, kind, False, "torch has int8 forms of Linear, LSTM, GRU and cells only, not of this class"
+        )
     return LayerStatus(name, kind, False, "dynamic quantization covers linear and recurrent layers")
 
 
@@ -112,9 +131,12 @@ def _functions(quantized: GraphModule) -> list[LayerStatus]:
     in_int8 = int8_nodes(quantized)
     for node in quantized.graph.nodes:
         kind = _function_name(node.target)
-        if node.op == "call_module" and node.name.startswith("float_"):
-            kind = _function_name(quantized.get_submodule(str(node.target)).function)
-            rows.append(LayerStatus(node.name, kind, False, "in a residual stream that ends in a norm"))
+        called = quantized.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(called, FloatOperation) and not isinstance(called.function, nn.Module):
+            kind = _function_name(called.function)
+            is_with_number = kind in _BINARY_NAMES and len(node.all_input_nodes) < 2
+            reason = _WITH_NUMBER if is_with_number else _FUNCTION_REASONS.get(kind, _RESIDUAL)
+            rows.append(LayerStatus(node.name, kind, False, reason))
         elif node.op == "call_function" and str(node.target).startswith("quantized."):
             rows.append(LayerStatus(node.name, kind, True))
         elif node.op == "call_function" and node not in in_int8 and _takes_dequantized(node):

@@ -13,7 +13,7 @@ from dlkit.core.evaluation.comparison import (
 )
 from dlkit.core.evaluation.speed import SpeedPlan, Speeds, Subject, measure_speeds
 from dlkit.quantize.calibration_data import CPU
-from dlkit.quantize.making import Made, Task
+from dlkit.quantize.task import Made, Task
 
 FLOAT, INT8 = "float32", "int8"
 # torch.compile takes minutes to start and runs no int8; `dlkit bench` measures it

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
 
 from dlkit.errors import UsageError
 from dlkit.quantize.decoding import decode
 from dlkit.quantize.dynamic import int8_layers, requantize
-from dlkit.quantize.fx import convert, drop_idle_clamps, no_deprecations, prepare, quantized_engine
+from dlkit.quantize.fx import convert, no_deprecations, prepare, quantized_engine
 from dlkit.quantize.recipe import Recipe
 
 MOST_DIMENSIONS, LARGEST_SIDE = 5, 1 << 16
@@ -47,12 +46,6 @@ def loading(rewrite: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-def finish(network: nn.Module) -> None:
-    """What can only be done with the numbers loaded: leave out clamps that change nothing."""
-    if isinstance(network, GraphModule):
-        drop_idle_clamps(network)
-
-
 def rebuild(network: nn.Module, recipe: Recipe, rewrite: Mapping[str, Any]) -> nn.Module:
     """The int8 network without its numbers: scales are those of observers that saw nothing. Raises ValueError."""
     if recipe.mode == "dynamic":
@@ -61,7 +54,7 @@ def rebuild(network: nn.Module, recipe: Recipe, rewrite: Mapping[str, Any]) -> n
     try:
         # nothing is observed, so that the kind of observer is all the same
         recipe = replace(recipe, observer="minmax")
-        return convert(prepare(network, recipe, example), recipe, is_observed=False)
+        return convert(prepare(network, recipe, example), recipe)
     except UsageError as error:
         raise ValueError(str(error)) from None
 

@@ -1,16 +1,19 @@
 """What a quantization came to, as an object and as plain values for JSON (`"schema": "dlkit.quantize/1"`)."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from dlkit.core.evaluation.comparison import Comparison
 from dlkit.core.evaluation.comparison_text import quantization_sentences
 from dlkit.core.evaluation.machine import Machine
+from dlkit.core.export.parity import Parity
 from dlkit.quantize.coverage import LayerStatus
-from dlkit.quantize.making import Made, Task
+from dlkit.quantize.fallback import Fallback
 from dlkit.quantize.request import OutputPaths
+from dlkit.quantize.sensitivity import LayerSensitivity
+from dlkit.quantize.task import Made, Task
 
 SCHEMA = "dlkit.quantize/1"
 
@@ -39,13 +42,14 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All of it. `comparison` has no scores where there was nothing to judge on."""
+    """All of it. `comparison` has no scores where there was nothing to judge on; `parity` is the exported file's."""
 
     task: Task
     paths: OutputPaths
     made: Made
     coverage: Coverage
     comparison: Comparison
+    parity: Parity | None
     machine: Machine
     notes: tuple[str, ...]
 
@@ -64,6 +68,17 @@ class Outcome:
         return after.bytes / before.bytes if before and after else None
 
 
+def describe_fallback(fallback: Fallback) -> dict[str, Any]:
+    """Which layers were kept in float, and what each attempt lost on the validation split, in points of accuracy."""
+    attempts = [{"kept": list(attempt.kept), "drop_points": attempt.drop} for attempt in fallback.attempts]
+    return {"kept": list(fallback.chosen.kept), "drop_points": fallback.chosen.drop, "attempts": attempts}
+
+
+def describe_layers(layers: Sequence[LayerSensitivity]) -> list[dict[str, Any]]:
+    """A row per layer: by how much predicted probabilities move (0..1), signal to noise in dB, share of the same classes."""
+    return [{"name": layer.name, **asdict(layer.fidelity)} for layer in layers]
+
+
 def describe_outcome(outcome: Outcome) -> dict[str, Any]:
     """Plain values, as `--json` prints and report.json holds them."""
     made, coverage, task = outcome.made, outcome.coverage, outcome.task
@@ -75,6 +90,9 @@ def describe_outcome(outcome: Outcome) -> dict[str, Any]:
         "recipe": made.recipe.to_dict(),
         "calibration": {"samples": made.num_calibration, "seed": task.request.seed},
         "steps": list(made.steps),
+        "trials": [{"what": trial.what, "kept": trial.is_kept, **asdict(trial.fidelity)} for trial in made.trials],
+        "sensitivity": describe_layers(made.ranking),
+        "fallback": describe_fallback(made.fallback) if made.fallback else None,
         "layers": {
             "int8": coverage.num_int8,
             "all": len(coverage.layers),
@@ -82,6 +100,8 @@ def describe_outcome(outcome: Outcome) -> dict[str, Any]:
             "rows": [asdict(layer) for layer in coverage.layers],
         },
         "kernels": {"runs": sum(coverage.kernels.values()), "by_name": dict(coverage.kernels)},
+        "training": asdict(made.training) | {"recipe": made.training.recipe.to_dict()} if made.training else None,
+        "export": asdict(outcome.parity) if outcome.parity else None,
         "reload": "bit-equal in a fresh process",
         "drop_points": outcome.drop,
         "size_ratio": outcome.size_ratio,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dlkit.config.loaded import LoadedConfig
 from dlkit.core.data.contract import SplitName
+from dlkit.core.export.onnx import require_onnx
 from dlkit.core.modelfile import ModelFile
 from dlkit.core.rewrites import is_quantized
 from dlkit.errors import OutputError, UsageError
@@ -83,7 +84,7 @@ def check_request(file: ModelFile, request: Request) -> None:
     if request.mode != "static" and (request.max_drop is not None or request.rank_layers):
         option = "--sensitivity" if request.rank_layers else "--max-drop"
         raise UsageError(f"{option} belongs to --static")
-    if request.mode == "dynamic" and request.exports:
-        raise UsageError("--export onnx takes a network with fixed scales: --static or --qat")
+    if request.exports:
+        require_onnx()
     if request.max_drop is not None and file.spec.info.task != "classification":
         raise UsageError("--max-drop is in points of accuracy, and this model makes numbers, not classes")

@@ -7,20 +7,23 @@ after (proof.py) -> report, picture, export (report.py, picture.py) -> all files
 
 from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation.machine import describe_machine
+from dlkit.core.export.onnx import export_onnx
+from dlkit.core.export.parity import Parity
 from dlkit.core.files import write_json
-from dlkit.core.modelfile import ModelFile, build_from_file
+from dlkit.core.modelfile import ModelFile, ModelSpec, build_from_file
 from dlkit.events import Event, Note, Report, Working, ignore
 from dlkit.quantize.backends import cpu_notes
 from dlkit.quantize.calibration_data import CPU, open_model_data
 from dlkit.quantize.coverage import layer_statuses
 from dlkit.quantize.kernels import count_int8_kernels, require_int8
-from dlkit.quantize.making import Made, Task, make_int8, plan_recipe
+from dlkit.quantize.making import make_int8, plan_recipe
 from dlkit.quantize.picture import save_picture
 from dlkit.quantize.proof import compare
 from dlkit.quantize.report import Coverage, Outcome, describe_outcome
 from dlkit.quantize.request import OutputPaths, Request, check_request, plan_paths
 from dlkit.quantize.saving import check_reload, save_quantized
 from dlkit.quantize.staging import Staging, staged
+from dlkit.quantize.task import Made, Task
 
 
 def run_quantization(file: ModelFile, request: Request, report: Report = ignore) -> Outcome:
@@ -38,9 +41,19 @@ def run_quantization(file: ModelFile, request: Request, report: Report = ignore)
         for text in cpu_notes(made.recipe, task.network):
             task.report(Note(text))
         with staged(paths.model) as staging:
-            _save(staging, paths, task, made)
+            spec = _save(staging, paths, task, made)
+            parity = _export(staging, paths, made, spec)
             comparison = compare(staging.path(paths.model), task, made)
-            outcome = Outcome(task, paths, made, coverage, comparison, describe_machine(CPU), tuple(notes))
+            outcome = Outcome(
+                task=task,
+                paths=paths,
+                made=made,
+                coverage=coverage,
+                comparison=comparison,
+                parity=parity,
+                machine=describe_machine(CPU),
+                notes=tuple(notes),
+            )
             _write_report(staging, outcome)
     return outcome
 
@@ -70,14 +83,22 @@ def _prove_int8(task: Task, made: Made) -> Coverage:
     return Coverage(tuple(layers), kernels)
 
 
-def _save(staging: Staging, paths: OutputPaths, task: Task, made: Made) -> None:
-    """Write the model file, and load it again in a fresh process."""
-    task.report(Working("writing and loading again", 0, 1))
-    path = staging.path(paths.model)
-    save_quantized(
-        path, task.file.spec, made.network, recipe=made.recipe, example=made.example, provenance=made.facts()
+def _save(staging: Staging, paths: OutputPaths, task: Task, made: Made) -> ModelSpec:
+    """Write the model file, and load it again in a fresh process. Gives what the file says of itself."""
+    task.report(Working("loading the file in a fresh process", 0, 1))
+    path, recipe = staging.path(paths.model), made.recipe
+    spec = save_quantized(
+        path, task.file.spec, made.network, recipe=recipe, example=made.example, provenance=made.facts()
     )
-    check_reload(path, made.network, made.example, recipe=made.recipe, model=task.request.model)
+    check_reload(path, made.network, made.inputs, recipe=recipe, model=task.request.model)
+    return spec
+
+
+def _export(staging: Staging, paths: OutputPaths, made: Made, spec: ModelSpec) -> Parity | None:
+    """Write the ONNX file if it was asked for, and say how near it is."""
+    if paths.exported is None:
+        return None
+    return export_onnx(made.network, staging.path(paths.exported), made.example, inputs=made.inputs, spec=spec)
 
 
 def _write_report(staging: Staging, outcome: Outcome) -> None:

@@ -72,8 +72,8 @@ def _read_safetensors(path: Path) -> StateDict:
 def unwrap_state_dict(loaded: object, *, ema: bool = False) -> StateDict:
     """The tensors by their plain names, out of the mappings and key prefixes that trainers put around them.
 
-    `ema` takes the moving average where there is one. Module versions (`_metadata`) are kept. Raises ValueError for
-    anything that holds no state dict.
+    `ema` takes the moving average where there is one. Masks of torch.nn.utils.prune are baked in. Module versions
+    (`_metadata`) are kept. Raises ValueError for anything that holds no state dict.
     """
     found = loaded
     for _ in range(3):
@@ -107,7 +107,16 @@ def _without_prefixes(state: Mapping[str, Tensor], versions: Mapping[str, Any] |
         plain[stripped] = value
     if versions is not None:
         plain._metadata = {_strip(name + ".").removesuffix("."): value for name, value in versions.items()}  # type: ignore[attr-defined]
+    _bake_masks(plain)
     return plain
+
+
+def _bake_masks(state: OrderedDict[str, Tensor]) -> None:
+    """Put `weight` in the place of the `weight_orig` and `weight_mask` that torch.nn.utils.prune keeps, as its `remove` does."""
+    for name in [name.removesuffix("_mask") for name in state if name.endswith("_mask")]:
+        original, mask = state.get(f"{name}_orig"), state[f"{name}_mask"]
+        if original is not None and name not in state and original.shape == mask.shape:
+            state[name] = state.pop(f"{name}_orig") * state.pop(f"{name}_mask")
 
 
 def _strip(name: str) -> str:

@@ -13,7 +13,7 @@ from dlkit.quantize.fx.fake_quant import (
     switch_rounding,
     take_ranges,
 )
-from dlkit.quantize.fx.idle_clamps import drop_idle_clamps
+from dlkit.quantize.fx.graph_edits import FloatOperation
 from dlkit.quantize.fx.kinds import is_int8
 from dlkit.quantize.fx.qconfigs import ACTIVATION_OBSERVERS, qconfig_mapping
 from dlkit.quantize.fx.range_observer import RangeObserver
@@ -22,10 +22,10 @@ from dlkit.quantize.fx.tracing import trace
 
 __all__ = [
     "ACTIVATION_OBSERVERS",
+    "FloatOperation",
     "GraphFacts",
     "RangeObserver",
     "convert",
-    "drop_idle_clamps",
     "freeze_norms",
     "graph_facts",
     "is_below",

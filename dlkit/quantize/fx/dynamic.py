@@ -1,7 +1,8 @@
 """Swapping layers for those that quantize their input while they run, by torch.ao's eager mode."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,12 +22,30 @@ def swap_dynamic(network: nn.Module, names: Iterable[str], recipe: Recipe) -> nn
     container = nn.ModuleDict({"network": copy.deepcopy(network).cpu().eval()})
     qconfig = per_channel_dynamic_qconfig if recipe.is_per_channel else default_dynamic_qconfig
     wanted = {f"network.{name}".rstrip("."): qconfig for name in names}
+    for name in wanted:
+        layer = container.get_submodule(name)
+        if isinstance(layer, nn.RNNBase | nn.RNNCellBase) and not layer.bias:
+            container.set_submodule(name, _with_bias(layer))
     with quantized_engine(recipe.backend), no_deprecations():
         quantize_dynamic(container, wanted, dtype=torch.qint8, inplace=True)  # type: ignore[no-untyped-call]
         if recipe.backend == "qnnpack":
             _spend_range_warning()
     run_under_own_engine(container["network"], recipe.backend)
     return container["network"]
+
+
+def _with_bias(layer: nn.RNNBase | nn.RNNCellBase) -> nn.Module:
+    """The same recurrent layer with biases of zero: torch's int8 forms must have some."""
+    options: dict[str, Any] = {"bias": True}
+    for name in ("num_layers", "batch_first", "dropout", "bidirectional", "nonlinearity"):
+        if hasattr(layer, name):
+            options[name] = getattr(layer, name)
+    build: Callable[..., nn.Module] = type(layer)
+    made = build(layer.input_size, layer.hidden_size, **options)
+    for parameter in made.parameters():
+        nn.init.zeros_(parameter)
+    made.load_state_dict(layer.state_dict(), strict=False)
+    return made.train(layer.training)
 
 
 def _spend_range_warning() -> None:

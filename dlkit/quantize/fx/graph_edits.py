@@ -5,7 +5,7 @@ They depend on the graph alone, so that a network that is rebuilt for a file bec
 
 import copy
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.fx import GraphModule, Node
 # called twice, these do no harm: their int8 forms hold no numbers of their own
 _STATELESS = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Identity, nn.Flatten, nn.modules.dropout._DropoutNd)
 _STATELESS_PREFIXES = ("torch.nn.modules.pooling", "torch.nn.modules.padding")
+_WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 _NORMS = (nn.LayerNorm, nn.RMSNorm)
 _IDENTITIES = frozenset({"stochastic_depth", "drop_path", "dropout", "feature_dropout", "alpha_dropout"})
 _ARITHMETIC = frozenset(
@@ -183,14 +184,32 @@ def keep_residuals_float(traced: GraphModule) -> list[str]:
         if node.op == "call_module":
             modules.append(str(node.target))
         elif node.target in _ARITHMETIC:
-            assert callable(node.target)
-            name = f"float_{node.name}"
-            traced.add_submodule(name, FloatOperation(node.target))
-            with traced.graph.inserting_before(node):
-                node.replace_all_uses_with(traced.graph.call_module(name, node.args, node.kwargs))
-            traced.graph.erase_node(node)
+            keep_call_float(traced, node)
     traced.recompile()
     return sorted(set(modules))
+
+
+def keep_modules_float(traced: GraphModule, names: Iterable[str]) -> None:
+    """Hide layers without an int8 form of weights (norms, activations, pooling) from torch.ao, where these names call them.
+
+    Telling it to leave them in float is not enough: between two int8 layers it takes them to int8 all the same.
+    """
+    wanted = set(names)
+    for target in {str(node.target) for node in _module_calls(traced)} & wanted:
+        module = traced.get_submodule(target)
+        is_layer = type(module).__module__.startswith("torch.nn") and next(module.children(), None) is None
+        if is_layer and not isinstance(module, _WEIGHTED):
+            traced.set_submodule(target, FloatOperation(module))
+
+
+def keep_call_float(traced: GraphModule, node: Node) -> None:
+    """Leave one call of a function in float, whatever becomes of others."""
+    assert callable(node.target)
+    name = f"float_{node.name}"
+    traced.add_submodule(name, FloatOperation(node.target))
+    with traced.graph.inserting_before(node):
+        node.replace_all_uses_with(traced.graph.call_module(name, node.args, node.kwargs))
+    traced.graph.erase_node(node)
 
 
 def _before_norms(traced: GraphModule) -> list[Node]:

@@ -3,10 +3,12 @@
 from torch import nn
 
 _INT8 = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
+_SIMULATED = "torch.ao.nn.quantized.reference."  # rounds weights, and computes in float
 
 
 def is_int8(module: nn.Module) -> bool:
     """Whether this is one of torch.ao's modules that compute in int8, statically or dynamically."""
     kind = type(module)
     # their packed parameters are modules, too, but are made from nothing
-    return kind.__module__.startswith(_INT8) and hasattr(kind, "from_float")
+    is_ours = kind.__module__.startswith(_INT8) and not kind.__module__.startswith(_SIMULATED)
+    return is_ours and hasattr(kind, "from_float")

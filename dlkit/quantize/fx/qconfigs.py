@@ -4,13 +4,11 @@ The default is edited and never built from nothing, because it knows operations 
 tanh), layers whose weights stay in float (LayerNorm) and others that share the range of their input (reshape).
 """
 
-import operator
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 import torch
-from torch import nn
 from torch.ao.quantization import (
     FusedMovingAvgObsFakeQuantize,
     HistogramObserver,
@@ -25,6 +23,7 @@ from torch.ao.quantization import (
 )
 
 from dlkit.quantize.fx.fake_quant import weight_fake_quant
+from dlkit.quantize.fx.kernel_faults import TRANSPOSED, float_operations
 from dlkit.quantize.recipe import Recipe
 
 SEVEN_BITS = (-64, 63)
@@ -38,16 +37,6 @@ ACTIVATION_OBSERVERS: dict[str, Any] = {
     "percentile": "dlkit.quantize.observers:PercentileObserver",
     "mse": "dlkit.quantize.observers:MSEObserver",
 }
-_TRANSPOSED: tuple[Any, ...] = (
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-    nn.functional.conv_transpose1d,
-    nn.functional.conv_transpose2d,
-    nn.functional.conv_transpose3d,
-)
-# norms of what is mostly a residual stream, and products of activations: torch's int8 kernels for them are slow or inexact
-_FLOAT: tuple[Any, ...] = (nn.LayerNorm, nn.functional.layer_norm, torch.matmul, operator.matmul)
 
 
 def qconfig_mapping(recipe: Recipe, also_float: Sequence[str] = ()) -> QConfigMapping:
@@ -57,7 +46,7 @@ def qconfig_mapping(recipe: Recipe, also_float: Sequence[str] = ()) -> QConfigMa
     else:
         mapping = get_default_qconfig_mapping(recipe.backend)
     _edit(mapping, recipe)
-    for operation in _FLOAT:
+    for operation in float_operations(recipe.backend):
         mapping.set_object_type(operation, None)
     for name in (*recipe.keep_float, *also_float):
         mapping.set_module_name(name, None)
@@ -71,8 +60,8 @@ def _edit(mapping: QConfigMapping, recipe: Recipe) -> None:
     mapping.set_global(_qconfig(activation, _weight(recipe, is_per_channel=recipe.is_per_channel)))
     for pattern, qconfig in list(mapping.object_type_qconfigs.items()):
         if qconfig is not None and qconfig.activation is default.activation:
-            # per-channel transposed convolutions have no kernel; torch's mapping knows that for x86 and fbgemm alone
-            is_per_channel = recipe.is_per_channel and pattern not in _TRANSPOSED
+            # transposed convolutions have no kernel for scales per channel
+            is_per_channel = recipe.is_per_channel and pattern not in TRANSPOSED
             is_float = qconfig.weight is PlaceholderObserver  # as of LayerNorm
             weight = qconfig.weight if is_float else _weight(recipe, is_per_channel=is_per_channel)
             mapping.set_object_type(pattern, _qconfig(activation, weight))

@@ -10,16 +10,20 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qa
 from torch.fx import GraphModule
 
 from dlkit.quantize.clipping import clip_to_activations
+from dlkit.quantize.fx.clamps import fold_clamps
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine, run_under_own_engine
 from dlkit.quantize.fx.fake_quant import settle_ranges
+from dlkit.quantize.fx.folding import fold_norms
 from dlkit.quantize.fx.graph_edits import (
     LEFT_IN_FLOAT,
     drop_identities,
+    keep_call_float,
+    keep_modules_float,
     keep_residuals_float,
     separate_shared_modules,
     split_attention,
 )
-from dlkit.quantize.fx.idle_clamps import drop_idle_clamps
+from dlkit.quantize.fx.kernel_faults import faulty_calls, faulty_modules, straighten_clamps, write_out_padding
 from dlkit.quantize.fx.qconfigs import qconfig_mapping
 from dlkit.quantize.fx.tracing import trace
 from dlkit.quantize.recipe import Recipe
@@ -62,8 +66,16 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     read = frozenset(str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr")
     drop_identities(traced)
     shared = separate_shared_modules(traced)
+    if recipe.mode == "static":
+        fold_norms(traced.eval())
     facts = GraphFacts(called, read, shared, tuple(split_attention(traced)))
-    also_float = [*keep_residuals_float(traced), *_calls_of(recipe.keep_float, shared)]
+    write_out_padding(traced)
+    also_float = keep_residuals_float(traced)
+    for node in faulty_calls(traced, recipe.backend):
+        keep_call_float(traced, node)
+    also_float += [*_calls_of(recipe.keep_float, shared), *faulty_modules(traced, recipe.backend)]
+    keep_modules_float(traced, [*recipe.keep_float, *also_float])
+    traced.recompile()
     custom = PrepareCustomConfig()
     custom.set_non_traceable_module_names([name for name in recipe.keep_float if name])
     custom.set_non_traceable_module_classes(list(LEFT_IN_FLOAT))
@@ -74,6 +86,8 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
         else:
             prepared = prepare_fx(traced.eval(), mapping, (example,), custom)
     prepared.meta[_FACTS] = facts
+    if recipe.reduce != "activations":  # their 7 bits end where the clamp does, but kernels saturate at the end of 8
+        fold_clamps(prepared)
     clip_to_activations(prepared)
     return prepared
 
@@ -88,18 +102,15 @@ def is_below(name: str, kept: tuple[str, ...]) -> bool:
     return any(name == other or name.startswith(f"{other}.") or not other for other in kept)
 
 
-def convert(prepared: GraphModule, recipe: Recipe, *, is_observed: bool = True) -> GraphModule:
-    """The int8 network of one that was calibrated or trained, on the CPU; `prepared` is left as it was.
-
-    With `is_observed` false its scales are still to be loaded; then `drop_idle_clamps` comes after that.
-    """
+def convert(prepared: GraphModule, recipe: Recipe) -> GraphModule:
+    """The int8 network of one that was calibrated or trained, on the CPU; `prepared` is left as it was."""
     with quantized_engine(recipe.backend), no_deprecations():
         copied = copy.deepcopy(prepared).cpu().eval()
         if recipe.mode == "qat":
             settle_ranges(copied)
         converted = convert_fx(copied)
-    if is_observed:
-        drop_idle_clamps(converted)
     converted.meta[_FACTS] = graph_facts(prepared)
+    if recipe.backend == "qnnpack":
+        straighten_clamps(converted)
     run_under_own_engine(converted, recipe.backend)
     return converted

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dlkit.core.models.nets import small_cnn
-from dlkit.quantize.backends import pick_backend
+from dlkit.quantize.backends import pick_backend, pick_reduce
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.static import quantize_static
 
@@ -21,6 +21,7 @@ def float_network():
 @pytest.fixture(scope="module")
 def int8_network(float_network):
     """The same in int8."""
-    recipe = Recipe("static", pick_backend("auto"))
+    backend = pick_backend("auto")
+    recipe = Recipe("static", backend, reduce=pick_reduce(backend))
     batches = [torch.randn(16, *INPUT_SIZE, generator=torch.Generator().manual_seed(1))]
     return quantize_static(float_network, recipe, batches, example=batches[0])

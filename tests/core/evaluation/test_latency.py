@@ -98,6 +98,19 @@ def test_a_noisy_machine_is_told():
     assert progress and all(event.done < event.total for event in progress)
 
 
+def test_a_gpu_is_waited_for_before_the_clock_starts_and_before_it_stops(monkeypatch):
+    log, clock = [], Clock()
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("wait"))
+
+    def read():
+        log.append("clock")
+        return clock.now
+
+    call = clock.takes(0.1, name="call", log=log)
+    measure_interleaved({"x": call}, batch=1, seconds=0.0, device=torch.device("cuda"), clock=read)
+    assert log[:5] == log[5:10] == ["wait", "clock", "call", "wait", "clock"]
+
+
 def test_plain_values_have_no_rounds():
     plain = Latency(2.0, 1.0, 4.0, 3, 8, 1, (1.0, 2.0, 4.0)).to_dict()
     assert plain == {

@@ -14,7 +14,7 @@ from dlkit.core.evaluation.comparison_text import (
     quantization_sentences,
     speed_rows,
 )
-from dlkit.core.evaluation.latency import Latency, speedup
+from dlkit.core.evaluation.latency import Latency, Ratio, speedup
 from dlkit.core.evaluation.speed import SpeedPlan, SpeedRow, Speeds, Subject, measure_speeds, random_inputs
 from dlkit.errors import UsageError
 
@@ -120,6 +120,13 @@ def test_int8_that_does_not_pay():
     assert said.endswith("but no faster than the fastest float engine here, frozen (1.00 times)")
 
 
+def test_int8_in_the_noise():
+    after = make_row("after", "eager", 2.0, baseline=8.0, best=4.0, is_int8=True)
+    noisy = replace(after, to_fastest_float=Ratio(2.0, 0.7, 9.0))
+    (said,) = quantization_sentences(make_comparison([*BEFORE, noisy]))
+    assert "is lost in the noise: 2.00 (0.70-9.00) times as fast" in said
+
+
 @pytest.mark.parametrize(
     ("ms", "words"),
     [(2.0, "MACs fell 2.0x, latency 2.0x (frozen against frozen)"), (3.0, "MACs fell 2.0x but latency only 1.3x"),
@@ -135,6 +142,6 @@ def test_macs_and_latency(ms, words):
 def test_tables():
     after = make_row("after", "frozen", 2.0, baseline=8.0, best=4.0)
     rows = speed_rows(make_comparison([*BEFORE, after]).speeds, 1)
-    assert rows[0] == ("before", "eager", "8.00", "8.00-8.00", "1", "0.50 (0.50-0.50)", "125")
-    assert rows[1][4:6] == ("2.00 (2.00-2.00)", "1") and rows[2][4] == "4.00 (4.00-4.00)"
+    assert rows[0] == ("before", "eager", "8.00", "8.00-8.00", "1.00", "", "0.50", "125")
+    assert rows[1][4:7] == ("2.00", "2.00-2.00", "1.00") and rows[2][4] == "4.00"
     assert all(len(row) == len(SPEED_COLUMNS) for row in rows) and not speed_rows(make_comparison(BEFORE).speeds, 16)

@@ -6,6 +6,7 @@ import safetensors.torch
 import torch
 import torchvision
 from torch import nn
+from torch.nn.utils import prune
 
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.nets import mlp
@@ -62,6 +63,22 @@ def test_the_moving_average_is_taken_only_when_asked_for():
     both = {"state_dict": {"w": torch.zeros(1)}, "state_dict_ema": {"w": torch.ones(1)}}
     assert float(unwrap_state_dict(both)["w"]) == 0
     assert float(unwrap_state_dict(both, ema=True)["w"]) == 1
+
+
+def test_torchs_pruning_masks_are_baked_in(tmp_path):
+    """A masked checkpoint gives dense weights times masks, under the names of the dense network."""
+    model, dense = small(), small().state_dict()
+    model.load_state_dict(dense)
+    prune.l1_unstructured(model.conv1, "weight", amount=0.5)
+    prune.ln_structured(model.fc, "weight", amount=0.5, n=2, dim=1)
+    prune.random_unstructured(model.bn1, "bias", amount=0.5)
+    torch.save(model.state_dict(), tmp_path / "masked.pt")
+    masks = {name.removesuffix("_mask"): mask for name, mask in model.named_buffers() if name.endswith("_mask")}
+    found = read_state_dict(tmp_path / "masked.pt")
+    assert set(masks) == {"conv1.weight", "fc.weight", "bn1.bias"} and sorted(found) == sorted(dense)
+    for name, tensor in dense.items():
+        assert torch.equal(found[name], tensor * masks[name] if name in masks else tensor)
+    load_weights(small(), found)
 
 
 def test_a_submodule_called_model_is_not_a_wrapper():

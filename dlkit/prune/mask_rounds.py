@@ -1,0 +1,92 @@
+"""Pruning by masks, in one round or several, with training after each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dlkit.errors import UsageError
+from dlkit.events import Note, Report
+from dlkit.prune.amounts import Amount
+from dlkit.prune.evidence import Evidence
+from dlkit.prune.masks import MaskRule, apply_masks, full_masks, grow_masks
+from dlkit.prune.outputs import find_output_weights
+from dlkit.prune.recovery import Recalibration, Recovery, recover
+from dlkit.prune.request import Request
+from dlkit.prune.schedule import progress_of
+from dlkit.prune.sparsity import measure_sparsity, total_sparsity
+from dlkit.prune.weights import PrunableWeight, find_weights
+
+
+@dataclass(frozen=True)
+class MaskPlan:
+    """The weights that are masked and the rule; `outputs` are left alone although no --skip names them."""
+
+    weights: tuple[PrunableWeight, ...]
+    rule: MaskRule
+    all_weights: tuple[PrunableWeight, ...]
+    outputs: tuple[str, ...] = ()
+
+
+def plan_masks(network: nn.Module, request: Request, example: Tensor) -> MaskPlan:
+    """What a request means for a network. Raises UsageError when there is nothing to prune.
+
+    Whole output channels of the layers that make the network's outputs are left alone: they are classes.
+    """
+    weights = find_weights(network, request.skip)
+    rule = MaskRule(
+        amount=request.amount or Amount(count=0),
+        scope=request.scope,
+        is_random=request.picked_method == "random",
+        dim=request.picked_dim,
+        norm=request.picked_norm,
+        min_keep=request.picked_min_keep,
+    )
+    outputs = find_output_weights(network, example, weights) if rule.dim == 0 else set()
+    kept = tuple(weight for weight in weights if weight.name not in outputs)
+    if not kept:
+        raise UsageError("nothing to prune: every layer makes outputs of the network; without --structured it can be")
+    return MaskPlan(kept, rule, tuple(weights), tuple(sorted(outputs)))
+
+
+def run_mask_rounds(
+    network: nn.Module,
+    plan: MaskPlan,
+    request: Request,
+    evidence: Evidence | None,
+    *,
+    rewound: Mapping[str, Tensor] | None,
+    report: Report,
+) -> tuple[dict[str, Tensor], Recalibration | None]:
+    """Mask a network in place, round by round, with recovery after each; the final masks, and the last recalibration.
+
+    `rewound` are weights to go back to before each training. Raises UsageError when the amount removes nothing.
+    """
+    recalibration = None
+    recovery = Recovery(request.picked_recal, request.epochs, request.lr, is_rewound=rewound is not None)
+    generator = torch.Generator().manual_seed(request.seed)
+    masks = full_masks(plan.weights)
+    rounds = progress_of(request.schedule, request.iterations)
+    for number, progress in enumerate(rounds, 1):
+        masks = grow_masks(plan.weights, masks, plan.rule, progress=progress, generator=generator)
+        if progress == 1.0 and all(bool(mask.all()) for mask in masks.values()):
+            raise UsageError(f"{request.amount} of these layers rounds to nothing; ask for more")
+        if rewound is not None:
+            network.load_state_dict(dict(rewound), strict=True)
+        apply_masks(network, masks)
+        if len(rounds) > 1:
+            share = total_sparsity(measure_sparsity(plan.weights))
+            report(Note(f"iteration {number} of {len(rounds)}: {share:.1%} of the weights are zero"))
+        if evidence is not None:
+            recalibration = recover(network, masks, recovery, evidence, report=report)
+    _warn_of_empty(plan.weights, masks, report)
+    return masks, recalibration
+
+
+def _warn_of_empty(weights: Sequence[PrunableWeight], masks: Mapping[str, Tensor], report: Report) -> None:
+    empty = [weight.layer or weight.name for weight in weights if not masks[weight.name].any()]
+    if empty:
+        report(
+            Note(f"nothing is left of {', '.join(empty)}, which can cut the network in two; --min-keep 5% prevents it")
+        )

@@ -1,0 +1,132 @@
+"""Getting accuracy back after pruning: new statistics for batch norm, and training on through the one loop."""
+
+import copy
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import nn
+
+from dlkit.core.data.contract import Split
+from dlkit.core.evaluation.evaluate import REFRESH_S, Scoring, evaluate
+from dlkit.core.training.fine_tuning import build_fine_tuning, fine_tune
+from dlkit.core.training.optimizers import pick_lr
+from dlkit.events import Report, Working
+from dlkit.prune.evidence import Evidence
+from dlkit.prune.masking import MaskedRecords, masked_gradients
+from dlkit.prune.masks import Masks
+
+Norm = nn.modules.batchnorm._BatchNorm
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """The loss on the judging split with the old statistics of batch norm and with new ones, and which were kept."""
+
+    loss_before: float
+    loss_after: float
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the new statistics are at least as good."""
+        return self.loss_after <= self.loss_before
+
+
+def find_norms(network: nn.Module) -> list[Norm]:
+    """Batch norms that keep running statistics."""
+    return [
+        module
+        for module in network.modules()
+        if isinstance(module, Norm) and module.running_mean is not None and module.track_running_stats
+    ]
+
+
+def recalibrate_norms(
+    network: nn.Module, evidence: Evidence, *, num_batches: int, report: Report
+) -> Recalibration | None:
+    """Measure the statistics of batch norm again over training batches, and keep them if the loss gets no worse.
+
+    They are plain means over the batches, as momentum=None gives them; parameters, dropout and other layers stay as in
+    evaluation. None when the network has no batch norm. The network comes back in evaluation mode.
+    """
+    norms = find_norms(network.eval())
+    if not norms:
+        return None
+    before = _judge(network, evidence.judging, evidence.scoring)
+    kept = [copy.deepcopy(norm.state_dict()) for norm in norms]
+    _measure_statistics(network, norms, evidence.data.train, evidence.scoring, num_batches, report)
+    result = Recalibration(before, _judge(network, evidence.judging, evidence.scoring))
+    if not result.is_kept:
+        for norm, state in zip(norms, kept, strict=True):
+            norm.load_state_dict(state)
+    return result
+
+
+def _judge(network: nn.Module, split: Split, scoring: Scoring) -> float:
+    means = evaluate(network, split, scoring)
+    assert means is not None
+    return means["loss"]
+
+
+def _measure_statistics(
+    network: nn.Module, norms: list[Norm], train: Split, scoring: Scoring, num_batches: int, report: Report
+) -> None:
+    momenta = [norm.momentum for norm in norms]
+    total = min(num_batches, train.num_batches)
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+            norm.train()
+        with torch.no_grad():
+            reported = time.monotonic()
+            for index, batch in enumerate(islice(train.batches(), total)):
+                if len(batch.inputs) > 1:  # one value has no variance
+                    network(scoring.arrange(batch.inputs))
+                if time.monotonic() - reported >= REFRESH_S:
+                    reported = time.monotonic()
+                    report(Working("measuring batch norm", index + 1, total))
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        network.eval()
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What is done after each round of pruning: batches to measure batch norm on, then epochs of training, each perhaps none.
+
+    `lr` None is fine-tuning's own choice; after rewinding it is the config's, as training is done again from there.
+    """
+
+    num_recal: int = 0
+    epochs: float | None = None
+    lr: float | None = None
+    is_rewound: bool = False
+
+
+def recover(
+    network: nn.Module, masks: Masks | None, recovery: Recovery, evidence: Evidence, *, report: Report
+) -> Recalibration | None:
+    """Recover a pruned network in place, with a new optimizer for its parameters; masked weights stay zero.
+
+    Gives what measuring batch norm again did, before any training. Raises Diverged and Interrupted from training.
+    """
+    recalibration = None
+    if recovery.num_recal:
+        recalibration = recalibrate_norms(network, evidence, num_batches=recovery.num_recal, report=report)
+    if recovery.epochs:
+        _train(network, masks, recovery, evidence, report)
+    return recalibration
+
+
+def _train(network: nn.Module, masks: Masks | None, recovery: Recovery, evidence: Evidence, report: Report) -> None:
+    loaded = evidence.loaded
+    lr = recovery.lr or (pick_lr(loaded.config.optimizer) if recovery.is_rewound else None)
+    built = build_fine_tuning(
+        loaded, network, evidence.data.info, epochs=recovery.epochs or 0, lr=lr, device=evidence.device, report=report
+    )
+    with masked_gradients(network, masks) if masks else nullcontext():
+        fine_tune(built, MaskedRecords(masks) if masks else None, report=report)

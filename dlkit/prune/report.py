@@ -1,0 +1,116 @@
+"""What pruning came to: before and after, and what the numbers mean in plain sentences."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dlkit.core.evaluation.comparison import Comparison
+from dlkit.core.evaluation.comparison_text import pruning_sentences
+from dlkit.prune.group_table import GroupRow
+from dlkit.prune.recovery import Recalibration
+from dlkit.prune.request import Request
+from dlkit.prune.sparsity import LayerSparsity, total_sparsity
+from dlkit.prune.targets import Solution, parse_target, show_cost
+
+SCHEMA = "dlkit.prune/1"
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """A finished run: `layers` of masks, or `groups` of a shrunk network. `recalibration` is None where none was done.
+
+    `max_delta` is the largest difference between a shrunk network and the full one with the same channels at zero, before
+    any recovery, in float64.
+    """
+
+    model: Path
+    output: Path
+    request: Request
+    comparison: Comparison
+    layers: tuple[LayerSparsity, ...] = ()
+    groups: tuple[GroupRow, ...] = ()
+    max_delta: float | None = None
+    solution: Solution | None = None
+    recalibration: Recalibration | None = None
+
+    @property
+    def sentences(self) -> list[str]:
+        """What to make of the numbers."""
+        told = pruning_sentences(self.comparison) if self.request.is_shrunk else self._mask_sentences()
+        return [*_target_sentences(self.request, self.solution), *told, *_norm_sentences(self.recalibration)]
+
+    def _mask_sentences(self) -> list[str]:
+        before, after = self.comparison.before.costs.sizes, self.comparison.after.costs.sizes
+        smaller = "" if before is None or after is None else f" ({1 - after.gzip_bytes / before.gzip_bytes:.0%} here)"
+        hint = "; --shrink removes whole channels for real" if self.request.is_structured else ""
+        return [
+            f"{total_sparsity(self.layers):.1%} of the pruned layers' weights are zero, in tensors of the same size: as many "
+            f"bytes are stored as before, and only a compressed file is smaller{smaller}",
+            f"latency is the same, as dense kernels multiply by zeros like by any number{hint}",
+        ]
+
+    def _checks(self) -> dict[str, Any]:
+        """What was verified; a run in which one of these did not hold ends with an error."""
+        checks: dict[str, Any] = {"reloaded_outputs_are_equal": True}
+        if self.max_delta is not None:
+            checks |= {
+                "max_delta_to_zeroed_channels": self.max_delta,
+                "is_exact": all(group.kind != "approximate" for group in self.groups),
+                "rolled_back": [group.id for group in self.groups if group.note.startswith("rolled back")],
+            }
+        return checks
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object of `--json` and of the report file."""
+        recalibration = self.recalibration
+        return {
+            "schema": SCHEMA,
+            "kind": "result",
+            "model": str(self.model),
+            "output": str(self.output),
+            "request": plain_request(self.request),
+            **self.comparison.to_dict(),
+            "layers": [layer_dict(layer) for layer in self.layers],
+            "groups": [asdict(group) for group in self.groups],
+            "target": _target_dict(self.solution),
+            "checks": self._checks(),
+            "recalibration": asdict(recalibration) | {"is_kept": recalibration.is_kept} if recalibration else None,
+            "sentences": self.sentences,
+        }
+
+
+def _target_dict(solution: Solution | None) -> dict[str, float] | None:
+    if solution is None:
+        return None
+    return {"before": solution.before, "after": solution.after, "amount": solution.amount}
+
+
+def layer_dict(layer: LayerSparsity) -> dict[str, Any]:
+    """A row of the table of sparsity in plain values."""
+    return asdict(layer) | {"shape": list(layer.shape), "sparsity": layer.share}
+
+
+def plain_request(request: Request) -> dict[str, Any]:
+    """What was asked for, without what was left to its default; amounts as text."""
+    given = {key: value for key, value in asdict(request).items() if value is not None}
+    if request.amount is not None:
+        given["amount"] = str(request.amount)
+    return given | {"method": request.picked_method, "skip": list(request.skip)}
+
+
+def _target_sentences(request: Request, solution: Solution | None) -> list[str]:
+    if solution is None or request.target is None:
+        return []
+    target = parse_target(request.target)
+    before, after = (show_cost(target.cost, cost) for cost in (solution.before, solution.after))
+    where = "in all" if request.scope == "global" else "of each group"
+    return [f"target {target}: {before} became {after} with {solution.amount:.1%} of the channels {where} asked for"]
+
+
+def _norm_sentences(recalibration: Recalibration | None) -> list[str]:
+    if recalibration is None:
+        return []
+    change = f"{recalibration.loss_before:.4f} to {recalibration.loss_after:.4f}"
+    if recalibration.is_kept:
+        return [f"batch norm was measured again after pruning: validation loss {change}"]
+    return [f"the statistics of batch norm were kept: new ones made the validation loss worse ({change})"]

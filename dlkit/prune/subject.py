@@ -1,0 +1,84 @@
+"""What is pruned: a model file that was opened, its network, an example of its input, and its data where they are there."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dlkit.config.loaded import LoadedConfig
+from dlkit.core.devices import pick_device
+from dlkit.core.modelfile import ModelFile, build_from_file
+from dlkit.core.rewrites import is_quantized
+from dlkit.core.training.tuning_config import pick_tuning_config
+from dlkit.errors import DataError, UsageError
+from dlkit.events import Note, Report
+from dlkit.prune.evidence import Evidence, open_evidence
+
+EXAMPLES = 2  # a batch of one hides what goes wrong between samples
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that can be pruned. `example` is a batch of inputs; `evidence` is None where the data cannot be opened.
+
+    `model` is the class of a user's own network, as named on the command line.
+    """
+
+    file: ModelFile
+    network: nn.Module
+    example: Tensor
+    evidence: Evidence | None
+    device: torch.device
+    model: str | None = None
+
+    def original(self) -> nn.Module:
+        """The network as the file has it, built anew."""
+        return build_from_file(self.file, model=self.model).to(self.device)
+
+
+def open_subject(
+    file: ModelFile,
+    *,
+    data: LoadedConfig | None,
+    needed_for: str | None,
+    model: str | None,
+    device: str,
+    report: Report,
+) -> Subject:
+    """Build a file's network and open its data, or those of `data`.
+
+    `needed_for` names the option that cannot do without data; else a note says why there are none. Raises UsageError for a
+    network that is int8 already, DataError and UsageError for data that are needed and missing.
+    """
+    if is_quantized(file.spec.transforms):
+        raise UsageError(f"{file.path} is quantized already; prune the float model first, then quantize what comes out")
+    target = pick_device(device)
+    network = build_from_file(file, model=model).to(target)
+    evidence = _open_evidence(file, network, data, target, needed_for, report)
+    return Subject(file, network, _example(file, evidence, target), evidence, target, model)
+
+
+def _open_evidence(
+    file: ModelFile,
+    network: nn.Module,
+    data: LoadedConfig | None,
+    device: torch.device,
+    needed_for: str | None,
+    report: Report,
+) -> Evidence | None:
+    try:
+        loaded = pick_tuning_config(file, data)
+        return open_evidence(loaded, network, file.spec.info, device=device, report=report)
+    except (UsageError, DataError) as error:
+        if needed_for is not None or data is not None:
+            raise type(error)(f"{needed_for or '--data'}: {error}") from error
+        report(Note(f"accuracy is not measured: {error}"))
+        return None
+
+
+def _example(file: ModelFile, evidence: Evidence | None, device: torch.device) -> Tensor:
+    """Real inputs where there are some, else numbers as a normalized input has them."""
+    if evidence is not None:
+        return next(iter(evidence.judging.batches())).inputs[:EXAMPLES]
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(EXAMPLES, *file.spec.info.input_size, generator=generator).to(device)

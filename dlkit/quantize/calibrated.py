@@ -1,0 +1,107 @@
+"""The static int8 network that a request means: the remedies that help, a ranking of layers, and those kept in float."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from dlkit.core.data.contract import Split
+from dlkit.core.evaluation.evaluate import Scoring, evaluate
+from dlkit.errors import UsageError
+from dlkit.events import Note, Report
+from dlkit.quantize.accuracy import Int8, Remedies, first_samples, quantize_accurately
+from dlkit.quantize.calibration_data import ModelData
+from dlkit.quantize.fallback import Fallback, keep_sensitive_layers
+from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.sensitivity import LayerSensitivity, rank_layers
+from dlkit.quantize.stability import calibration_stability
+from dlkit.quantize.task import Made, Task
+
+RANKED_ON = 128  # samples; the order of layers hardly changes with more
+SEARCHED = "kept in float by the accuracy search"
+
+
+def make_calibrated(task: Task, data: ModelData, recipe: Recipe, batches: Sequence[Tensor]) -> Made:
+    """Observe, convert, correct; then rank the layers and keep the most sensitive in float, if asked to.
+
+    Raises UsageError for a network that cannot be followed, and when no choice of layers meets `--max-drop`.
+    """
+    note_unstable_ranges(task, recipe, batches)
+    remedies = Remedies(bias_correction=task.request.use_bias_correction)
+    best = _quantize(task, task.network, recipe, batches, remedies)
+    made = Made(best.network, best.recipe, batches[0], sum(map(len, batches)), best.trials)
+    if not task.request.rank_layers and task.request.max_drop is None:
+        return made
+    made = replace(made, ranking=tuple(rank(task, best, batches)))
+    if task.request.max_drop is None:
+        return made
+    return _fall_back(task, data, made, best, batches)
+
+
+def note_unstable_ranges(task: Task, recipe: Recipe, batches: Sequence[Tensor]) -> None:
+    """Report a range that two halves of the calibration data do not agree on."""
+    if len(batches) >= 2:
+        found = calibration_stability(task.network, recipe, batches, example=batches[0][:1])
+        if found.note:
+            task.report(Note(found.note))
+
+
+def rank(task: Task, best: Int8, batches: Sequence[Tensor]) -> list[LayerSensitivity]:
+    """Layers by what int8 costs in each, the most expensive first."""
+    some = first_samples(batches, RANKED_ON)
+    return rank_layers(best.prepared, some, is_classification=task.is_classification, report=task.report)
+
+
+def _quantize(task: Task, network: nn.Module, recipe: Recipe, batches: Sequence[Tensor], remedies: Remedies) -> Int8:
+    return quantize_accurately(
+        network, recipe, batches, remedies=remedies, is_classification=task.is_classification, report=task.report
+    )
+
+
+def _fall_back(task: Task, data: ModelData, made: Made, best: Int8, batches: Sequence[Tensor]) -> Made:
+    """Keep layers in float until the accuracy on the validation split is near enough to the float network's."""
+    max_drop = task.request.max_drop
+    assert max_drop is not None
+    split = data.validation(task.report)
+    # what helped all layers helps most of them too, so that only the biases are done again
+    again = Remedies(bias_correction=task.request.use_bias_correction, equalization="off", smoothing="off")
+
+    def build(kept: tuple[str, ...]) -> nn.Module:
+        if not kept:
+            return best.network
+        return _quantize(task, best.origin, _keeping(best.recipe, kept), batches, again).network
+
+    def score(network: nn.Module) -> float:
+        return _accuracy(network, split, data.scoring, task.report)
+
+    names = [layer.name for layer in made.ranking]
+    found = keep_sensitive_layers(
+        names, build, score, float_score=score(task.network), max_drop=max_drop, report=task.report
+    )
+    _require_met(found, max_drop, split)
+    kept = found.chosen.kept
+    return replace(
+        made,
+        network=found.network,
+        recipe=_keeping(best.recipe, kept),
+        fallback=found,
+        kept=dict.fromkeys(kept, SEARCHED),
+    )
+
+
+def _keeping(recipe: Recipe, kept: tuple[str, ...]) -> Recipe:
+    return replace(recipe, keep_float=(*recipe.keep_float, *kept))
+
+
+def _accuracy(network: nn.Module, split: Split, scoring: Scoring, report: Report) -> float:
+    means = evaluate(network, split, scoring, report=report)
+    assert means is not None
+    return means["accuracy"]
+
+
+def _require_met(found: Fallback, max_drop: float, split: Split) -> None:
+    if not found.is_met:
+        raise UsageError(
+            f"--max-drop {max_drop:g}: the least drop that was found on the {split.name} split is {found.chosen.drop:.2f} points, "
+            f"with {len(found.chosen.kept)} layers in float; allow more, or train for int8 with --qat"
+        )

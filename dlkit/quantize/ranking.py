@@ -1,0 +1,67 @@
+"""Ranking layers by what int8 costs in each, alone: `dlkit quantize MODEL --sensitivity`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlkit.core.devices import torch_settings
+from dlkit.core.files import write_json
+from dlkit.core.modelfile import ModelFile, build_from_file
+from dlkit.errors import OutputError
+from dlkit.events import Report, ignore
+from dlkit.quantize.accuracy import Remedies, quantize_accurately
+from dlkit.quantize.calibrated import note_unstable_ranges, rank
+from dlkit.quantize.calibration_data import open_model_data
+from dlkit.quantize.making import plan_recipe, require_data
+from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.report import describe_layers
+from dlkit.quantize.request import Request, check_request
+from dlkit.quantize.sensitivity import LayerSensitivity
+from dlkit.quantize.task import Task
+
+SCHEMA = "dlkit.quantize.sensitivity/1"
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Layers by what int8 costs in each, the most expensive first, and the file that tells it."""
+
+    model: Path
+    path: Path
+    recipe: Recipe
+    num_samples: int
+    layers: tuple[LayerSensitivity, ...]
+
+
+def run_ranking(file: ModelFile, request: Request, report: Report = ignore) -> Ranking:
+    """Calibrate, make one layer at a time int8, compare the outputs with those in float, and write what was found."""
+    check_request(file, request)
+    path = request.output or file.path.with_name(f"{file.path.stem}.sensitivity.json")
+    if path.exists() and not request.is_forced:
+        raise OutputError(f"{path} is there already; give another name with -o, or --force")
+    with torch_settings():
+        network = build_from_file(file, model=request.model)
+        task = Task(file, request, network, open_model_data(file, request, report), report)
+        recipe = plan_recipe(network, request)
+        batches = require_data(task).draw(request.num_calibration, request.seed)
+        note_unstable_ranges(task, recipe, batches)
+        plain = Remedies(bias_correction=False, equalization="off", smoothing="off")
+        best = quantize_accurately(
+            network, recipe, batches, remedies=plain, is_classification=task.is_classification, report=report
+        )
+        layers = tuple(rank(task, best, batches))
+    ranking = Ranking(file.path, path, recipe, sum(map(len, batches)), layers)
+    write_json(path, describe_ranking(ranking))
+    return ranking
+
+
+def describe_ranking(ranking: Ranking) -> dict[str, Any]:
+    """Plain values, as `--json` prints and the file holds them."""
+    return {
+        "schema": SCHEMA,
+        "model": str(ranking.model),
+        "file": str(ranking.path),
+        "recipe": ranking.recipe.to_dict(),
+        "calibration": {"samples": ranking.num_samples},
+        "layers": describe_layers(ranking.layers),
+    }

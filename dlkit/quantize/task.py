@@ -1,0 +1,76 @@
+"""What is quantized, and what came of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from dlkit.core.modelfile import ModelFile
+from dlkit.events import Report
+from dlkit.quantize.accuracy import Trial
+from dlkit.quantize.calibration_data import ModelData
+from dlkit.quantize.fallback import Fallback
+from dlkit.quantize.qat import QatOutcome
+from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.request import Request
+from dlkit.quantize.sensitivity import LayerSensitivity
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is quantized, as it was asked for, and on which data; `data` is None where there is none."""
+
+    file: ModelFile
+    request: Request
+    network: nn.Module
+    data: ModelData | None
+    report: Report
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether the network tells classes apart."""
+        return self.file.spec.info.task == "classification"
+
+
+@dataclass(frozen=True)
+class Made:
+    """An int8 network, the recipe that rebuilds it, and a batch of inputs, real ones where there are any.
+
+    `trials` are the remedies for accuracy that were tried, `ranking` the layers by what int8 costs in each, `fallback` the search
+    for layers to keep in float, `training` what came of quantization-aware training; empty or None where that was not asked
+    for. `kept` says why modules are in float that the user did not name.
+    """
+
+    network: nn.Module
+    recipe: Recipe
+    inputs: Tensor
+    num_calibration: int = 0
+    trials: tuple[Trial, ...] = ()
+    ranking: tuple[LayerSensitivity, ...] = ()
+    fallback: Fallback | None = None
+    training: QatOutcome | None = None
+    kept: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def example(self) -> Tensor:
+        """One sample as a batch."""
+        return self.inputs[:1]
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What was done for accuracy, in words."""
+        helped = [trial.what for trial in self.trials[1:] if trial.is_kept]
+        steps = [f"with {' and '.join(helped)}"] if helped else []
+        if self.fallback is not None:
+            count = len(self.fallback.chosen.kept)
+            steps.append(f"{count} sensitive layers in float" if count else "no layer needed in float")
+        if self.training is not None and self.training.kept == "static":
+            steps.append("training gave nothing better than static quantization, which is kept")
+        elif self.training is not None:
+            steps.append(f"{self.training.steps:,} steps of training with rounding in {self.training.train_s:.0f} s")
+        return tuple(steps)
+
+    def facts(self) -> dict[str, Any]:
+        """What the model file tells of how it was made."""
+        return {"num_calibration": self.num_calibration, "steps": list(self.steps)}

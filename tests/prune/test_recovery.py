@@ -1,0 +1,162 @@
+"""Recovery: batch-norm statistics measured again, training with zeros held, earlier weights found again."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from dlkit.config import load_mapping
+from dlkit.core.evaluation.evaluate import evaluate
+from dlkit.core.modelfile import read_model_file
+from dlkit.core.training.setup import build_job
+from dlkit.errors import FileRefused, UsageError
+from dlkit.events import Note, ignore
+from dlkit.prune.amounts import Amount
+from dlkit.prune.mask_rounds import plan_masks, run_mask_rounds
+from dlkit.prune.recovery import Recovery, find_norms, recalibrate_norms, recover
+from dlkit.prune.request import Request
+from dlkit.prune.rewinding import read_rewind_weights
+
+HALF = Request(amount=Amount(share=0.5), scope="global")
+
+
+def loss_of(digits, network=None):
+    return evaluate(network or digits.network, digits.evidence.judging, digits.evidence.scoring)["loss"]
+
+
+def parameters_of(network):
+    return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+
+
+def same(first, second):
+    return all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def mask(digits, request=HALF, *, evidence=None, rewound=None, report=ignore):
+    plan = plan_masks(digits.network, request, torch.zeros(2, *digits.file.spec.info.input_size))
+    masks, _ = run_mask_rounds(digits.network, plan, request, evidence, rewound=rewound, report=report)
+    return plan, masks
+
+
+def test_statistics_are_the_means_over_batches(digits):
+    network, evidence = digits.network, digits.evidence
+    first = find_norms(network)[0]
+    seen = []
+    hook = first.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]) if module.training else None)
+    assert recalibrate_norms(network, evidence, num_batches=5, report=ignore) is not None
+    hook.remove()
+    means = torch.stack([batch.mean((0, 2, 3)) for batch in seen]).mean(0)
+    variances = torch.stack([batch.var((0, 2, 3)) for batch in seen]).mean(0)
+    assert len(seen) == 5
+    if torch.allclose(first.running_mean, means, atol=1e-5):  # kept, as the loss got no worse
+        assert torch.allclose(first.running_var, variances, atol=1e-4)
+
+
+def test_recalibration_helps_a_broken_network_and_leaves_parameters(digits):
+    mask(digits)
+    with torch.no_grad():
+        for norm in find_norms(digits.network):
+            norm.running_mean.add_(0.5)
+    before, loss = parameters_of(digits.network), loss_of(digits)
+    result = recalibrate_norms(digits.network, digits.evidence, num_batches=10, report=ignore)
+    assert result.is_kept and result.loss_before == pytest.approx(loss) and result.loss_after < loss
+    assert loss_of(digits) == pytest.approx(result.loss_after)
+    assert same(before, parameters_of(digits.network))
+    assert not any(module.training for module in digits.network.modules())
+    assert all(norm.momentum == 0.1 for norm in find_norms(digits.network))
+
+
+def test_worse_statistics_are_not_kept(digits):
+    before = copy.deepcopy(digits.network.state_dict())
+    loss = loss_of(digits)
+    # one batch of one class only is a bad sample of the data
+    train = digits.evidence.data.train
+    batch = next(train.batches())
+    one = batch.targets == batch.targets[0]
+    poor = type(batch)(batch.inputs[one], batch.targets[one], batch.indices[one])
+
+    class Poor:
+        num_batches = 1
+
+        def batches(self, epoch=0, start=0):
+            yield poor
+
+    from dataclasses import replace
+
+    evidence = replace(digits.evidence, data=replace(digits.evidence.data, train=Poor()))
+    result = recalibrate_norms(digits.network, evidence, num_batches=1, report=ignore)
+    assert not result.is_kept and result.loss_after > result.loss_before
+    assert same(before, digits.network.state_dict()) and loss_of(digits) == loss
+
+
+def test_a_network_without_batch_norm_is_left_alone(digits):
+    assert recalibrate_norms(nn.Linear(2, 2), digits.evidence, num_batches=1, report=ignore) is None
+
+
+def test_fine_tuning_holds_the_zeros_and_helps(digits):
+    request = Request(amount=Amount(share=0.8), scope="global", epochs=2)
+    broken = copy.deepcopy(digits)
+    mask(broken, request)  # without evidence nothing is trained
+    plan, masks = mask(digits, request, evidence=digits.evidence)
+    assert loss_of(digits) < loss_of(broken)
+    for name, kept in masks.items():
+        weight = digits.network.get_parameter(name)
+        assert not weight[~kept].any() and weight[kept].ne(0).all()
+    removed = sum(int((~kept).sum()) for kept in masks.values())
+    assert removed == round(0.8 * sum(weight.parameter.numel() for weight in plan.weights))
+
+
+def test_three_iterations_reach_the_share_that_was_asked_for(digits):
+    notes = []
+    request = Request(amount=Amount(share=0.8), scope="global", epochs=0.3, iterations=3)
+    _, masks = mask(digits, request, evidence=digits.evidence, report=notes.append)
+    total = sum(kept.numel() for kept in masks.values())
+    assert sum(int((~kept).sum()) for kept in masks.values()) == round(0.8 * total)
+    shares = [note.text for note in notes if isinstance(note, Note) and note.text.startswith("iteration")]
+    assert [text.split(": ")[1].split("%")[0] for text in shares] == ["56.3", "77.0", "80.0"]
+
+
+def test_what_rounds_to_nothing_is_an_error(digits):
+    with pytest.raises(UsageError, match="rounds to nothing"):
+        mask(digits, Request(amount=Amount(share=1e-9)))
+
+
+def test_classes_are_never_masked_as_channels(digits):
+    plan, masks = mask(digits, Request(amount=Amount(share=0.5), is_structured=True))
+    assert plan.outputs == ("fc.weight",) and "fc.weight" not in masks
+    plan, masks = mask(digits, Request(amount=Amount(share=0.5), is_structured=True, dim=1))
+    assert not plan.outputs and "fc.weight" in masks
+    with pytest.raises(UsageError, match="makes outputs"):
+        mask(digits, Request(amount=Amount(share=0.5), is_structured=True, skip=("features.*",)))
+
+
+def test_initial_weights_are_those_that_training_began_with(digits):
+    job = build_job(load_mapping(dict(digits.file.spec.config)), report=ignore)
+    assert same(job.learner.model.state_dict(), read_rewind_weights("init", digits.file, digits.network))
+
+
+def test_rewinding_trains_from_earlier_weights(digits):
+    state = read_rewind_weights(str(digits.run / "checkpoints" / "best.pt"), digits.file, digits.network)
+    assert same(state, digits.network.state_dict())
+    first = read_rewind_weights("init", digits.file, digits.network)
+    plan = plan_masks(digits.network, HALF, torch.zeros(2, 1, 8, 8))
+    masks, _ = run_mask_rounds(digits.network, plan, HALF, None, rewound=first, report=ignore)
+    for name, kept in masks.items():  # the choice is by the trained weights, the values are the first ones
+        assert torch.equal(digits.network.get_parameter(name), first[name] * kept)
+    before = loss_of(digits)
+    recover(digits.network, masks, Recovery(epochs=3.0, is_rewound=True), digits.evidence, report=ignore)
+    assert loss_of(digits) < 0.5 * before
+    assert all(not digits.network.get_parameter(name)[~kept].any() for name, kept in masks.items())
+
+
+def test_weights_of_another_network_are_refused(digits, tmp_path):
+    torch.save({"fc.weight": torch.zeros(3, 3)}, tmp_path / "other.pt")
+    with pytest.raises(FileRefused, match="another network"):
+        read_rewind_weights(str(tmp_path / "other.pt"), digits.file, digits.network)
+    with pytest.raises(FileRefused, match="no such file"):
+        read_rewind_weights(str(tmp_path / "none.pt"), digits.file, digits.network)
+    file = read_model_file(digits.path)
+    object.__setattr__(file.spec, "config", {})
+    with pytest.raises(UsageError, match="--rewind init"):
+        read_rewind_weights("init", file, digits.network)

@@ -1,0 +1,220 @@
+"""Shrinking in rounds, and what may be done with a network that was shrunk."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dlkit.core.evaluation.comparison import weigh_network
+from dlkit.core.evaluation.evaluate import evaluate
+from dlkit.core.training.checkpoints import read_checkpoint, save_checkpoint
+from dlkit.core.training.ema import Ema
+from dlkit.core.training.fine_tuning import build_fine_tuning
+from dlkit.core.training.fit import NoRecords, fit
+from dlkit.core.training.step import train_step
+from dlkit.core.training.stopping import StopRequest
+from dlkit.errors import UsageError
+from dlkit.events import Note, ignore
+from dlkit.prune.amounts import Amount
+from dlkit.prune.request import Request
+from dlkit.prune.rewinding import read_rewind_weights
+from dlkit.prune.shrink_rounds import channel_masks, pick_units, plan_shrinking, run_shrink_rounds
+from dlkit.prune.subject import open_subject
+from dlkit.prune.zeroing import zero_channels
+
+
+def shrinking(share=0.5, **options):
+    amount = options.pop("amount", Amount(share=share))
+    return Request(amount=amount, is_structured=True, is_shrunk=True, round_to=1, **options)
+
+
+@pytest.fixture
+def subject(digits):
+    return open_subject(digits.file, data=None, needed_for="tests", model=None, device="cpu", report=ignore)
+
+
+def run(subject, request, *, rewound=None, report=ignore):
+    plan = plan_shrinking(subject.network, request, subject.example)
+    return plan, run_shrink_rounds(subject, plan, request, rewound=rewound, report=report)
+
+
+def loss_of(network, subject):
+    return evaluate(network, subject.evidence.judging, subject.evidence.scoring)["loss"]
+
+
+def kept_channels(network):
+    return [module.out_channels for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
+
+
+def test_half_of_the_channels_are_gone_and_training_brings_it_back(subject):
+    before = kept_channels(subject.network)
+    _, shrunk = run(subject, shrinking(epochs=3.0))
+    assert kept_channels(shrunk.verified.network) == [count // 2 for count in before]
+    assert shrunk.verified.max_delta < 1e-9 and set(shrunk.verified.kinds.values()) == {"exact"}
+    assert loss_of(shrunk.verified.network, subject) < 0.7 * shrunk.recalibration.loss_before
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_three_rounds_end_at_the_amount_of_the_original(subject, scope):
+    notes = []
+    request = shrinking(iterations=3, epochs=0.2, scope=scope, schedule="linear")
+    before = sum(kept_channels(subject.network))
+    _, shrunk = run(subject, request, report=notes.append)
+    told = [note.text for note in notes if isinstance(note, Note) and note.text.startswith("iteration")]
+    removed = [int(text.split(": ")[1].split(" of ")[0]) for text in told]
+    assert removed == sorted(removed) and removed[-1] == before // 2
+    assert sum(kept_channels(shrunk.verified.network)) == before - before // 2
+
+
+def test_what_one_round_removed_stays_removed(subject):
+    request = shrinking()
+    plan = plan_shrinking(subject.network, request, subject.example)
+    first = pick_units(subject.network, plan, request, subject, amount=0.25, report=ignore).keep
+    for parameter in subject.network.parameters():  # other weights, other ranks
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
+    second = pick_units(subject.network, plan, request, subject, before=first, report=ignore).keep
+    assert all(set(second[group_id]) < set(units) for group_id, units in first.items())
+
+
+def test_masks_of_channels_are_what_zeroing_does(subject):
+    request = shrinking()
+    plan = plan_shrinking(subject.network, request, subject.example)
+    keep = pick_units(subject.network, plan, request, subject, report=ignore).keep
+    masks = channel_masks(subject.network, plan.groups, keep)
+    zeroed = copy.deepcopy(subject.network)
+    zero_channels(zeroed, [(group, keep[group.id]) for group in plan.groups if group.id in keep], reads=False)
+    for name, parameter in subject.network.named_parameters():
+        expected = parameter * masks[name] if name in masks else parameter
+        assert torch.equal(zeroed.get_parameter(name), expected)
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_a_count_of_channels(subject, scope):
+    before = kept_channels(subject.network)
+    _, shrunk = run(subject, shrinking(amount=Amount(count=2), scope=scope))
+    removed = [old - new for old, new in zip(before, kept_channels(shrunk.verified.network))]
+    assert sum(removed) == 2 if scope == "global" else removed == [2] * len(before)
+    with pytest.raises(UsageError, match="--count"):
+        pick_units(
+            subject.original(), plan_shrinking(subject.original(), shrinking(), subject.example),
+            shrinking(amount=Amount(count=10**6), scope=scope), subject, report=ignore,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["l1", "l2", "random", "bn", "fpgm", "taylor"])
+def test_every_criterion_ranks_channels(subject, method):
+    before = sum(kept_channels(subject.network))
+    _, shrunk = run(subject, shrinking(method=method))
+    assert sum(kept_channels(shrunk.verified.network)) == before // 2
+
+
+def test_an_amount_that_removes_nothing_is_an_error(subject):
+    with pytest.raises(UsageError, match="--round-to"):
+        run(subject, Request(amount=Amount(share=0.01), is_structured=True, is_shrunk=True))
+
+
+def macs_of(network, subject):
+    return weigh_network(network, subject.file.spec.info.input_size, None).macs
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_a_target_is_met_from_below_and_closely(subject, scope, iterations):
+    before = macs_of(subject.network, subject)
+    request = shrinking(amount=None, target="macs=40%", scope=scope, iterations=iterations, epochs=0.2)
+    _, shrunk = run(subject, request)
+    assert 0.36 * before < macs_of(shrunk.verified.network, subject) == shrunk.solution.after <= 0.4 * before
+
+
+def test_a_target_that_cannot_be_reached_fails_before_any_training(subject):
+    before = copy.deepcopy(subject.network.state_dict())
+    request = shrinking(amount=None, target="macs=1%", iterations=3, epochs=1.0)
+    with pytest.raises(UsageError, match="smallest reachable"):
+        run(subject, request)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in subject.network.state_dict().items())
+
+
+def test_skipped_layers_stay_whole(subject):
+    before = kept_channels(subject.network)
+    _, shrunk = run(subject, shrinking(skip=("features.0",)))
+    assert kept_channels(shrunk.verified.network)[0] == before[0]
+    with pytest.raises(UsageError, match="matches no layer"):
+        plan_shrinking(subject.original(), shrinking(skip=("nowhere.*",)), subject.example)
+
+
+def test_rewinding_takes_the_same_channels_of_earlier_weights(digits, subject):
+    first = read_rewind_weights("init", digits.file, subject.network)
+    _, shrunk = run(subject, shrinking(num_recal=0), rewound=first)
+    units = list(shrunk.verified.keep["features.0.conv"])
+    small = shrunk.verified.network.state_dict()
+    assert torch.equal(small["features.0.conv.weight"], first["features.0.conv.weight"][units])
+
+
+def test_new_statistics_of_a_shrunk_network_help_and_leave_its_parameters(subject):
+    plain = run(subject, shrinking(num_recal=0))[1].verified.network
+    subject = replace(subject, network=subject.original())
+    shrunk = run(subject, shrinking())[1]
+    assert shrunk.recalibration.is_kept
+    assert loss_of(shrunk.verified.network, subject) < loss_of(plain, subject)
+    for name, parameter in shrunk.verified.network.named_parameters():
+        assert torch.equal(parameter, plain.get_parameter(name))
+
+
+# what a shrunk network must bear
+
+
+def tuning_of(network, subject):
+    evidence = subject.evidence
+    return build_fine_tuning(
+        evidence.loaded, network, evidence.data.info, epochs=1, lr=0.01, device=evidence.device, report=ignore
+    )
+
+
+def test_every_parameter_of_a_shrunk_network_moves_in_one_step(subject):
+    network = run(subject, shrinking())[1].verified.network
+    tuning = tuning_of(network, subject)
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    learner = tuning.learner
+    learner.set_training_mode()
+    learner.rates.set = lambda optimizer, step: [0.01]  # the first step of a warm-up is too small to see
+    for group in learner.optimizer.param_groups:
+        group["lr"] = 0.01
+    train_step(learner, [next(tuning.data.train.batches())])
+    assert learner.position.step == 1
+    still = [name for name, parameter in network.named_parameters() if torch.equal(parameter, before[name])]
+    assert not still
+    shapes = {id(parameter): parameter.shape for parameter in network.parameters()}
+    for parameter, state in learner.optimizer.state.items():
+        assert all(value.shape == shapes[id(parameter)] for value in state.values() if value.ndim)
+
+
+def test_copies_and_averages_of_a_shrunk_network(subject):
+    network = run(subject, shrinking())[1].verified.network
+    again = copy.deepcopy(network)
+    ema = Ema(network, decay=0.5, warmup=False)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1.0)
+    ema.update(network)
+    for name, parameter in again.named_parameters():
+        assert torch.allclose(ema.model.get_parameter(name), parameter + 0.5, atol=1e-6)
+
+
+class SaveAt(NoRecords):
+    def __init__(self, folder, step):
+        self.folder, self.step = folder, step
+
+    def add_step(self, learner, result):
+        if learner.position.step == self.step:
+            save_checkpoint(self.folder, ["mid"], learner, {})
+
+
+def test_resuming_the_training_of_a_shrunk_network_is_exact(subject, tmp_path):
+    network = run(subject, shrinking())[1].verified.network
+    whole, resumed = tuning_of(copy.deepcopy(network), subject), tuning_of(copy.deepcopy(network), subject)
+    fit(whole.learner, whole.data, whole.plan, SaveAt(tmp_path, 5), stop=StopRequest(), report=ignore)
+    resumed.learner.load_state_dict(read_checkpoint(tmp_path / "mid.pt"))
+    fit(resumed.learner, resumed.data, resumed.plan, NoRecords(), stop=StopRequest(), report=ignore)
+    other = resumed.learner.model.state_dict()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in whole.learner.model.state_dict().items())
