@@ -17,6 +17,8 @@ from dlkit.quantize.channel_ranges import channel_maxima
 from dlkit.quantize.channel_scaling import columns_range, scale_link
 
 ALPHAS = (0.3, 0.5, 0.7)
+_SOURCES = (nn.LayerNorm, nn.RMSNorm, nn.Linear)
+_READERS = (nn.Linear, nn.MultiheadAttention)
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,13 @@ def smooth(network: nn.Module, batches: Sequence[Tensor], *, alpha: float) -> Sm
 
 
 def smoothable_links(network: nn.Module) -> list[Link]:
-    """The links whose readers are all linear layers or attention. Raises UsageError as `find_links` does."""
-    kinds = (nn.Linear, nn.MultiheadAttention)
+    """Links from a layer norm or linear layer to linear layers or attention. Raises UsageError as `find_links` does."""
     return [
         link
         for link in find_links(network)
-        if not link.is_capped and all(isinstance(network.get_submodule(name), kinds) for name in link.readers)
+        if not link.is_capped
+        and isinstance(network.get_submodule(link.source), _SOURCES)
+        and all(isinstance(network.get_submodule(name), _READERS) for name in link.readers)
     ]
 
 

@@ -1,0 +1,127 @@
+import pytest
+import torch
+from torch import nn
+
+from dlkit.events import Working
+from dlkit.quantize.coverage import layer_statuses
+from dlkit.quantize.fidelity import compare_outputs, outputs_of
+from dlkit.quantize.fx import convert, prepare, quantized_engine
+from dlkit.quantize.observed import observed_tensors
+from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.sensitivity import rank_layers
+from dlkit.quantize.static import calibrate
+
+
+def network_with_a_bad_layer():
+    """The third layer reads one input that is always near zero with weights that are far larger than all others."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 1),
+        nn.Flatten(),
+        nn.Linear(128, 4),
+    )
+    network[4].weight.data[:, 0] *= 300
+    network[2].weight.data[0] /= 300
+    network[2].bias.data[0] /= 300
+    return network.eval()
+
+
+def calibrated(network, batches, **options):
+    recipe = Recipe("static", "x86", "minmax", reduce="weights", **options)
+    prepared = prepare(network, recipe, batches[0])
+    calibrate(prepared, batches)
+    return prepared, recipe
+
+
+@pytest.fixture
+def batches():
+    return list(torch.randn(3, 16, 3, 8, 8, generator=torch.Generator().manual_seed(5)))
+
+
+def test_the_layer_that_hurts_comes_first(batches):
+    prepared, _ = calibrated(network_with_a_bad_layer(), batches)
+    ranked = rank_layers(prepared, batches)
+    assert ranked[0].name == "4"
+    assert {layer.name for layer in ranked} == {"0", "2", "4", "6"}
+    errors = [layer.fidelity.error for layer in ranked]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] > 3 * errors[1]
+
+
+@pytest.mark.parametrize("name", ["0", "2", "4", "6"])
+def test_it_predicts_what_the_int8_kernel_does(name, batches):
+    """Against a network in which really all layers but this one are kept in float."""
+    network = network_with_a_bad_layer()
+    others = tuple(other for other in ("0", "2", "4", "6") if other != name)
+    prepared, recipe = calibrated(network, batches, keep_float=others)
+    (layer,) = rank_layers(prepared, batches)
+    assert layer.name == name
+    with quantized_engine("x86"):
+        outputs = outputs_of(convert(prepared, recipe), batches)
+    real = compare_outputs(outputs_of(network, batches), outputs)
+    assert layer.fidelity.sqnr_db == pytest.approx(real.sqnr_db, abs=1.5)
+
+
+def test_nothing_is_left_changed(batches):
+    prepared, _ = calibrated(network_with_a_bad_layer(), batches)
+    state = {name: tensor.clone() for name, tensor in prepared.state_dict().items()}
+    before = [observed.observer.calculate_qparams() for observed in observed_tensors(prepared)]
+    first, second = rank_layers(prepared, batches), rank_layers(prepared, batches)
+    assert first == second
+    assert all(torch.equal(tensor, state[name]) for name, tensor in prepared.state_dict().items())
+    assert before == [observed.observer.calculate_qparams() for observed in observed_tensors(prepared)]
+
+
+def test_first_and_last_are_ranked_like_all_others_and_can_be_kept(batches):
+    """Trap 4.14."""
+    network = network_with_a_bad_layer()
+    prepared, recipe = calibrated(network, batches, keep_float=("0", "6"))
+    assert {layer.name for layer in rank_layers(prepared, batches)} == {"2", "4"}
+    statuses = layer_statuses(network, convert(prepared, recipe), recipe)
+    assert {status.name for status in statuses if not status.is_int8} == {"0", "6"}
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.shared, self.last = nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.last(self.shared(self.shared(x).relu()))
+
+
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention, self.last = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.last(self.attention(x, x, x, need_weights=False)[0]).mean(1)
+
+
+@pytest.mark.parametrize(("kind", "names"), [(Twice, {"shared", "last"}), (Attending, {"attention", "last"})])
+def test_names_are_those_of_the_float_network(kind, names):
+    torch.manual_seed(0)
+    batches = [torch.randn(16, 8) if kind is Twice else torch.randn(16, 5, 8)]
+    prepared, _ = calibrated(kind().eval(), batches)
+    assert {layer.name for layer in rank_layers(prepared, batches)} == names
+
+
+def test_progress_is_reported(batches):
+    events = []
+    prepared, _ = calibrated(network_with_a_bad_layer(), batches)
+    rank_layers(prepared, batches, report=events.append)
+    assert events[-1] == Working("ranking layers", 4, 4)
+
+
+def test_per_tensor_and_transposed_layers(batches):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.ConvTranspose2d(3, 4, 2, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 256, 3)
+    ).eval()
+    prepared, _ = calibrated(network, batches, is_per_channel=False)
+    assert {layer.name for layer in rank_layers(prepared, batches)} == {"0", "3"}
