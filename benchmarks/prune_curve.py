@@ -25,8 +25,9 @@ from dlkit.core.training.run import train
 from dlkit.events import ignore
 from dlkit.prune.amounts import Amount
 from dlkit.prune.mask_rounds import plan_masks, run_mask_rounds
+from dlkit.prune.recovery import Recovery, recover
 from dlkit.prune.request import Request
-from dlkit.prune.subject import open_subject
+from dlkit.prune.subject import Subject, open_subject
 
 RATIOS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 WAYS: dict[str, dict[str, Any]] = {
@@ -57,20 +58,18 @@ def base_model(out: Path, seed: int, arguments: argparse.Namespace) -> tuple[Pat
     return result.model_path, result.metrics["accuracy"]
 
 
-def pruned_accuracy(model: Path, ratio: float, way: dict[str, Any], seed: int, epochs: float) -> tuple[float, float]:
+def pruned_accuracy(
+    subject: Subject, ratio: float, way: dict[str, Any], seed: int, epochs: float
+) -> tuple[float, float]:
     """Test accuracy of a masked copy, as it is after new batch-norm statistics, and after fine-tuning."""
-    accuracies = []
-    for tuned in (None, epochs):
-        subject = open_subject(
-            read_model_file(model), data=None, needed_for="the curve", model=None, device="cpu", report=ignore
-        )
-        request = Request(amount=Amount(share=ratio), seed=seed, epochs=tuned, **way)
-        plan = plan_masks(subject.network, request, subject.example)
-        run_mask_rounds(subject.network, plan, request, subject.evidence, rewound=None, report=ignore)
-        evidence = subject.evidence
-        assert evidence is not None
-        accuracies.append(score_split(subject.network, evidence.reporting, evidence.scoring)["accuracy"])
-    return accuracies[0], accuracies[1]
+    network, evidence = subject.original(), subject.evidence
+    assert evidence is not None
+    request = Request(amount=Amount(share=ratio), seed=seed, **way)
+    plan = plan_masks(network, request, subject.example)
+    masks, _ = run_mask_rounds(network, plan, request, evidence, rewound=None, report=ignore)
+    raw = score_split(network, evidence.reporting, evidence.scoring)["accuracy"]
+    recover(network, masks, Recovery(epochs=epochs), evidence, report=ignore)
+    return raw, score_split(network, evidence.reporting, evidence.scoring)["accuracy"]
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -78,9 +77,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     points, bases = [], {}
     for seed in arguments.seeds:
         model, bases[seed] = base_model(arguments.out / f"seed-{seed}", seed, arguments)
+        file = read_model_file(model)
+        subject = open_subject(file, data=None, needed_for="this", model=None, device="cpu", report=ignore)
         for ratio in RATIOS:
             for name, way in WAYS.items():
-                raw, tuned = pruned_accuracy(model, ratio, way, seed, arguments.finetune)
+                raw, tuned = pruned_accuracy(subject, ratio, way, seed, arguments.finetune)
                 points.append({"seed": seed, "ratio": ratio, "way": name, "untuned": raw, "tuned": tuned})
                 print(f"seed {seed}  {ratio:.0%} {name:10}  {raw:.2%} -> {tuned:.2%}", flush=True)
     return {"points": points, "bases": bases}

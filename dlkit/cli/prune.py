@@ -105,7 +105,7 @@ def _plan(options: o.Options, request: "Request", display: "Display") -> None:
 
     subject = _open(options, request, display, needed_for=request.needs_data_for)
     if request.is_shrunk:
-        sizes = plan_shrink_sizes(subject, request)
+        sizes = plan_shrink_sizes(subject, request, report=display.report)
         show_shrink_plan(sizes, request, options.model, as_json=options.as_json)
     else:
         rows = plan_mask_rows(subject, request)

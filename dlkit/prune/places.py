@@ -35,6 +35,7 @@ def kept_places(kept: Sequence[tuple[Group, Sequence[int]]], network: nn.Module)
 
 
 def removed_places(kept: Sequence[tuple[Group, Sequence[int]]]) -> dict[tuple[str, int], set[int]]:
+    """The places that go, by tensor and dimension."""
     removed: dict[tuple[str, int], set[int]] = {}
     for group, units in kept:
         gone = set(range(group.size)) - set(units)

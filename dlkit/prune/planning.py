@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from dlkit.core.evaluation.comparison import weigh_network
+from dlkit.events import Report, ignore
 from dlkit.prune.group_table import GroupRow, list_groups
 from dlkit.prune.mask_rounds import plan_masks
 from dlkit.prune.masks import full_masks, grow_masks
@@ -49,10 +50,10 @@ class ShrinkSizes:
     macs: tuple[int | None, int | None]
 
 
-def plan_shrink_sizes(subject: Subject, request: Request) -> ShrinkSizes:
+def plan_shrink_sizes(subject: Subject, request: Request, *, report: Report = ignore) -> ShrinkSizes:
     """What shrinking would keep, as the weights are now. Raises UsageError where the request does not fit."""
     plan = plan_shrinking(subject.network, request, subject.example)
-    keep = pick_units(subject.network, plan, request, subject, before={}, progress=1.0)
+    keep = pick_units(subject.network, plan, request, subject, report=report).keep
     smaller = shrink(subject.network, plan.groups, keep)
     size = subject.file.spec.info.input_size
     before, after = (weigh_network(network, size, None) for network in (subject.network, smaller))

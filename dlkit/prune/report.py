@@ -10,6 +10,7 @@ from dlkit.prune.group_table import GroupRow
 from dlkit.prune.recovery import Recalibration
 from dlkit.prune.request import Request
 from dlkit.prune.sparsity import LayerSparsity, total_sparsity
+from dlkit.prune.targets import Solution, parse_target, show_cost
 
 SCHEMA = "dlkit.prune/1"
 
@@ -29,13 +30,14 @@ class PruneReport:
     layers: tuple[LayerSparsity, ...] = ()
     groups: tuple[GroupRow, ...] = ()
     max_delta: float | None = None
+    solution: Solution | None = None
     recalibration: Recalibration | None = None
 
     @property
     def sentences(self) -> list[str]:
         """What to make of the numbers."""
         told = pruning_sentences(self.comparison) if self.request.is_shrunk else self._mask_sentences()
-        return [*told, *_norm_sentences(self.recalibration)]
+        return [*_target_sentences(self.request, self.solution), *told, *_norm_sentences(self.recalibration)]
 
     def _mask_sentences(self) -> list[str]:
         before, after = self.comparison.before.costs.sizes, self.comparison.after.costs.sizes
@@ -70,10 +72,17 @@ class PruneReport:
             **self.comparison.to_dict(),
             "layers": [layer_dict(layer) for layer in self.layers],
             "groups": [asdict(group) for group in self.groups],
+            "target": _target_dict(self.solution),
             "checks": self._checks(),
             "recalibration": asdict(recalibration) | {"is_kept": recalibration.is_kept} if recalibration else None,
             "sentences": self.sentences,
         }
+
+
+def _target_dict(solution: Solution | None) -> dict[str, float] | None:
+    if solution is None:
+        return None
+    return {"before": solution.before, "after": solution.after, "amount": solution.amount}
 
 
 def layer_dict(layer: LayerSparsity) -> dict[str, Any]:
@@ -87,6 +96,15 @@ def plain_request(request: Request) -> dict[str, Any]:
     if request.amount is not None:
         given["amount"] = str(request.amount)
     return given | {"method": request.picked_method, "skip": list(request.skip)}
+
+
+def _target_sentences(request: Request, solution: Solution | None) -> list[str]:
+    if solution is None or request.target is None:
+        return []
+    target = parse_target(request.target)
+    before, after = (show_cost(target.cost, cost) for cost in (solution.before, solution.after))
+    where = "in all" if request.scope == "global" else "of each group"
+    return [f"target {target}: {before} became {after} with {solution.amount:.1%} of the channels {where} asked for"]
 
 
 def _norm_sentences(recalibration: Recalibration | None) -> list[str]:

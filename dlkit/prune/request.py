@@ -8,6 +8,7 @@ from dlkit.errors import UsageError
 from dlkit.prune.amounts import Amount
 from dlkit.prune.masks import Scope
 from dlkit.prune.schedule import ScheduleName
+from dlkit.prune.targets import parse_target
 
 Method = Literal["l1", "l2", "random", "bn", "fpgm", "taylor"]
 MASK_METHODS = ("l1", "l2", "random")
@@ -95,6 +96,8 @@ def check_request(request: Request, *, needs_amount: bool = True) -> None:
         raise UsageError("--target finds the amount itself; leave --amount and --count out")
     if needs_amount and request.amount is None and request.target is None:
         raise UsageError("say how much: either --amount 50% (or --count N), or --target macs=50%")
+    if request.target is not None:
+        parse_target(request.target)
     (_check_shrinking if request.is_shrunk else _check_masks)(request)
     if request.iterations < 1:
         raise UsageError(f"--iterations {request.iterations}: must be at least 1")

@@ -29,6 +29,7 @@ from dlkit.prune.shrink_rounds import plan_shrinking, run_shrink_rounds
 from dlkit.prune.sizes import describe_sizes
 from dlkit.prune.sparsity import LayerSparsity, measure_sparsity
 from dlkit.prune.subject import Subject
+from dlkit.prune.targets import Solution
 from dlkit.prune.verification import Verified
 
 
@@ -36,8 +37,8 @@ from dlkit.prune.verification import Verified
 class Pruned:
     """A network after pruning, and what the report tells of how it was made.
 
-    `layers` are those that were masked; `groups` those of a shrunk network, with `verified`, how that was checked, and
-    `change`, what a file needs to build the smaller layers again.
+    `layers` are those that were masked; `groups` those of a shrunk network, with `verified`, how that was checked,
+    `solution`, how its target was met, and `change`, what a file needs to build the smaller layers again.
     """
 
     network: nn.Module
@@ -45,6 +46,7 @@ class Pruned:
     layers: tuple[LayerSparsity, ...] = ()
     groups: tuple[GroupRow, ...] = ()
     verified: Verified | None = None
+    solution: Solution | None = None
     change: Mapping[str, Any] | None = None
 
 
@@ -71,6 +73,7 @@ def prune_model(subject: Subject, request: Request, paths: OutputPaths, *, repor
         layers=pruned.layers,
         groups=pruned.groups,
         max_delta=pruned.verified.max_delta if pruned.verified else None,
+        solution=pruned.solution,
         recalibration=pruned.recalibration,
     )
     write_json(paths.report, made.to_dict())
@@ -108,6 +111,7 @@ def _shrink(subject: Subject, request: Request, report: Report) -> Pruned:
         shrunk.recalibration,
         groups=tuple(rows),
         verified=verified,
+        solution=shrunk.solution,
         change=describe_sizes(subject.original(), verified.network),
     )
 

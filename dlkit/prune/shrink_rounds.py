@@ -25,12 +25,14 @@ from dlkit.prune.recovery import Recalibration, Recovery, recover
 from dlkit.prune.request import Request
 from dlkit.prune.schedule import progress_of
 from dlkit.prune.subject import Subject
+from dlkit.prune.targets import Solution, Space, parse_target, solve_target
 from dlkit.prune.verification import Verified, verify
 from dlkit.prune.zeroing import zero_channels
 
 TAYLOR_BATCHES = 20
 MOST_REASONS = 4
 Keep = Mapping[str, tuple[int, ...]]
+Amounts = float | Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,19 @@ class ShrinkPlan:
 
 
 @dataclass(frozen=True)
+class Picked:
+    """The units that stay of each group, and for a target how it was met."""
+
+    keep: Keep
+    solution: Solution | None = None
+
+
+@dataclass(frozen=True)
 class Shrunk:
-    """A smaller network that was checked, and what measuring batch norm again did to it."""
+    """A smaller network that was checked, how its target was met, and what measuring batch norm again did to it."""
 
     verified: Verified
+    solution: Solution | None
     recalibration: Recalibration | None
 
 
@@ -66,16 +77,22 @@ def run_shrink_rounds(
 ) -> Shrunk:
     """Shrink a subject's network, with recovery after each round; its network of full size is used up.
 
-    Raises UsageError when nothing can be removed.
+    Raises UsageError when nothing can be removed, and before any training when the target cannot be reached.
     """
     network, evidence = subject.network, subject.evidence
     recovery = Recovery(request.picked_recal, request.epochs, request.lr, is_rewound=rewound is not None)
-    keep: Keep = {}
     rounds = progress_of(request.schedule, request.iterations)
+    picked = pick_units(network, plan, request, subject, report=report)
+    amounts = [_amounts(plan, request, picked, progress) for progress in rounds]
+    keep: Keep = {}
     for number, progress in enumerate(rounds, 1):
-        keep = pick_units(network, plan, request, subject, before=keep, progress=progress)
         if len(rounds) > 1:
-            report(Note(f"iteration {number} of {len(rounds)}: {count_removed(plan.groups, keep)}"))
+            is_last = number == len(rounds)
+            amount = amounts[number - 1] if request.target is None or not is_last else None
+            picked = pick_units(network, plan, request, subject, before=keep, amount=amount, report=report)
+            told = count_removed(plan.groups, picked.keep)
+            report(Note(f"iteration {number} of {len(rounds)}: {told}"))
+        keep = picked.keep
         if rewound is not None:
             network.load_state_dict(dict(rewound), strict=True)
         if progress < 1.0:
@@ -88,24 +105,37 @@ def run_shrink_rounds(
     recalibration = None
     if evidence is not None:
         recalibration = recover(verified.network, None, recovery, evidence, report=report)
-    return Shrunk(verified, recalibration)
+    return Shrunk(verified, picked.solution, recalibration)
 
 
 def pick_units(
-    network: nn.Module, plan: ShrinkPlan, request: Request, subject: Subject, *, before: Keep, progress: float
-) -> Keep:
-    """The units that stay of each group when `progress` of the amount is gone; those removed `before` stay so.
+    network: nn.Module,
+    plan: ShrinkPlan,
+    request: Request,
+    subject: Subject,
+    *,
+    before: Keep | None = None,
+    amount: Amounts | None = None,
+    report: Report,
+) -> Picked:
+    """The units that stay of each group for the whole request, or for another `amount`; those gone `before` stay gone.
 
-    Raises UsageError when a count is too large.
+    Raises UsageError for a count that is too large and for a target that cannot be reached or is met already.
     """
     scores = rank_units(network, plan.groups, request, subject)
+    if not any(group.id in scores for group in prunable_groups(plan.groups, plan.limits)):
+        raise UsageError(f"--method {request.picked_method} can rank no channels of this network; try l1, l2 or taylor")
     for group in plan.groups:
-        if group.id in before:
+        if before and group.id in before:
             gone = torch.ones(group.size, dtype=torch.bool)
             gone[list(before[group.id])] = False
             scores[group.id][gone] = -torch.inf
-    amount = _amounts(plan, scores, request, progress)
-    return choose(plan.groups, scores, amount, limits=plan.limits, scope=request.scope)
+    if request.target is not None and amount is None:
+        space = Space(plan.groups, scores, plan.limits, request.scope)
+        solution = solve_target(network, space, parse_target(request.target), subject.example, report=report)
+        return Picked(solution.keep, solution)
+    wanted = _amounts(plan, request, None, 1.0) if amount is None else amount
+    return Picked(choose(plan.groups, scores, wanted, limits=plan.limits, scope=request.scope))
 
 
 def rank_units(network: nn.Module, groups: Sequence[Group], request: Request, subject: Subject) -> dict[str, Tensor]:
@@ -124,23 +154,24 @@ def _loss_of(network: nn.Module, batch: Batch, scoring: Scoring) -> Tensor:
     return loss
 
 
-def _amounts(
-    plan: ShrinkPlan, scores: Mapping[str, Tensor], request: Request, progress: float
-) -> float | dict[str, float]:
-    """The share to remove as `choose` takes it: one for all groups, or, for a count in each layer, one by group."""
+def _amounts(plan: ShrinkPlan, request: Request, picked: Picked | None, progress: float) -> Amounts:
+    """What to remove when `progress` of the way is gone, as `choose` takes it: a share, or for a count one for each group.
+
+    For a target it is a part of the share that meets it with the weights as they are at first.
+    """
     amount = request.amount
     if amount is None:
-        return 0.0
+        return picked.solution.amount * progress if picked and picked.solution else 0.0
     if amount.share is not None:
         return amount.share * progress
-    judged = [group for group in prunable_groups(plan.groups, plan.limits) if group.id in scores]
-    total = sum(group.num_channels for group in judged)
-    least = total if request.scope == "global" else min(group.num_channels for group in judged)
+    open_groups = prunable_groups(plan.groups, plan.limits)
+    total = sum(group.num_channels for group in open_groups)
+    least = total if request.scope == "global" else min(group.num_channels for group in open_groups)
     if amount.of(least) >= least:
         raise UsageError(f"--count {amount.count}: there are only {least} channels to remove from; take fewer")
     if request.scope == "global":
         return amount.of(total, progress) / total
-    return {group.id: amount.of(group.num_channels, progress) / group.num_channels for group in judged}
+    return {group.id: amount.of(group.num_channels, progress) / group.num_channels for group in open_groups}
 
 
 def channel_masks(network: nn.Module, groups: Sequence[Group], keep: Keep) -> dict[str, Tensor]:

@@ -18,6 +18,8 @@ _WEIGHT_READ = "its weight is used without calling the layer"
 _NO_KERNEL = "torch has no int8 kernel for it"
 _NORM = "norms of a residual stream lose too much in 8 bits"
 _RESIDUAL = "in a residual stream that ends in a norm"
+_WITH_NUMBER = "torch would put values before and after a sum or product with a number on one grid"
+_BINARY_NAMES = frozenset({"add", "iadd", "mul", "imul"})
 _FUNCTION_REASONS = {
     "matmul": "products of activations are faster in float",
     "layer_norm": _NORM,
@@ -132,7 +134,9 @@ def _functions(quantized: GraphModule) -> list[LayerStatus]:
         called = quantized.get_submodule(str(node.target)) if node.op == "call_module" else None
         if isinstance(called, FloatOperation) and not isinstance(called.function, nn.Module):
             kind = _function_name(called.function)
-            rows.append(LayerStatus(node.name, kind, False, _FUNCTION_REASONS.get(kind, _RESIDUAL)))
+            is_with_number = kind in _BINARY_NAMES and len(node.all_input_nodes) < 2
+            reason = _WITH_NUMBER if is_with_number else _FUNCTION_REASONS.get(kind, _RESIDUAL)
+            rows.append(LayerStatus(node.name, kind, False, reason))
         elif node.op == "call_function" and str(node.target).startswith("quantized."):
             rows.append(LayerStatus(node.name, kind, True))
         elif node.op == "call_function" and node not in in_int8 and _takes_dequantized(node):

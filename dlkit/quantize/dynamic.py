@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from dlkit.quantize.evaluation_mode import evaluation_mode
 from dlkit.quantize.fx import is_below, is_int8, swap_dynamic
 from dlkit.quantize.recipe import Recipe
 
@@ -42,19 +43,16 @@ def why_float(name: str, module: nn.Module, recipe: Recipe) -> str | None:
 def called_modules(network: nn.Module, example: Tensor) -> set[str]:
     """Names of the modules that a run over `example` calls, in evaluation mode."""
     called: set[str] = set()
-    modes = [(module, module.training) for module in network.modules()]
     hooks = [
         module.register_forward_pre_hook(lambda _, __, name=name: called.add(name))
         for name, module in network.named_modules(remove_duplicate=False)
     ]
     try:
-        with torch.no_grad():
-            network.eval()(example)
+        with torch.no_grad(), evaluation_mode(network):
+            network(example)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in modes:
-            module.training = mode
     return called
 
 

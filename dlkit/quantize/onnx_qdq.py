@@ -19,11 +19,10 @@ from dlkit.core.export.onnx import require_onnx
 from dlkit.core.export.onnx_graph import build_onnx, finish_onnx
 from dlkit.core.export.onnx_parity import check_onnx
 from dlkit.core.export.parity import Parity, require_parity
-from dlkit.core.export.tracing import random_inputs
+from dlkit.core.export.tracing import quiet_exporter, random_inputs
 from dlkit.core.files import write_bytes
 from dlkit.core.modelfile import ModelSpec
 from dlkit.errors import DlkitError
-from dlkit.quantize.fx import no_deprecations
 from dlkit.quantize.qdq_cleanup import clean_qdq
 from dlkit.quantize.qdq_dynamic import dynamic_network
 from dlkit.quantize.qdq_graph import qdq_graph
@@ -50,7 +49,7 @@ def export_onnx(
     require_onnx()
     inputs = random_inputs(example) if inputs is None else inputs
     metadata = file_metadata(spec or find_spec_of(network))
-    with no_deprecations():
+    with quiet_exporter():
         if isinstance(network, GraphModule):
             model = build_static(network, example)
             data = finish_onnx(model, metadata)

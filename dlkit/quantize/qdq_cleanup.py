@@ -1,10 +1,12 @@
-"""Making an exported QDQ graph one that ONNX Runtime fuses whole: three patterns that torch's exporter leaves."""
+"""Making an exported QDQ graph one that ONNX Runtime fuses whole: what torch's exporter leaves for others to do."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
+CONV_DEFAULTS = {"auto_pad": b"NOTSET", "dilations": 1, "group": 1, "pads": 0, "strides": 1}
 SPATIAL_AXES = {4: [2, 3], 3: [2], 5: [2, 3, 4]}
 
 
@@ -16,9 +18,24 @@ def clean_qdq(model: ModelProto) -> None:
             _stay_on_grid(index, node)
         elif node.op_type == "ReduceMean":
             _name_global_pooling(index, node)
+        elif node.op_type == "Conv":
+            _drop_defaults(node)
+        elif node.op_type == "DequantizeLinear" and index.constant(node.input[0]) is not None:
+            node.ClearField("name")  # that of the weight says it all
     index.drop_unused()
+    _shorten_names(model.graph)
     # shapes in between are no part of what runs, and small networks have more of them than of weights
     del model.graph.value_info[:]
+
+
+def _shorten_names(graph: GraphProto) -> None:
+    """Tensors between operations by number, where the exporter has `_symbolic_17` for whatever it was given as an ONNX operation."""
+    for node in graph.node:
+        node.name = node.name.replace("/_symbolic", "/t")
+        for names in (node.input, node.output):
+            for position, name in enumerate(names):
+                if name.startswith("_symbolic"):
+                    names[position] = name.replace("_symbolic", "t", 1)
 
 
 def _stay_on_grid(index: "_Index", quantize: NodeProto) -> None:
@@ -44,7 +61,8 @@ def _stay_on_grid(index: "_Index", quantize: NodeProto) -> None:
         index.replace_uses(target, source)
         return
     limits = [
-        index.add_constant(f"{target}_{name}", np.array(value, dtype)) for name, value in (("min", low), ("max", high))
+        index.add_constant(f"{quantize.name}/{name}", np.array(value, dtype))
+        for name, value in (("min", low), ("max", high))
     ]
     quantize.CopyFrom(helper.make_node("Clip", [source, *limits], [target], name=quantize.name))
 
@@ -65,6 +83,19 @@ def _bounds(index: "_Index", clip: NodeProto | None) -> tuple[float, float] | No
     return found[0], found[1]
 
 
+def _drop_defaults(conv: NodeProto) -> None:
+    """Take out attributes that ONNX takes for granted: in networks of many small layers they weigh as much as a layer."""
+    for attribute in list(conv.attribute):
+        default = CONV_DEFAULTS.get(attribute.name)
+        if default is not None and set(_values(attribute)) <= {default}:
+            conv.attribute.remove(attribute)
+
+
+def _values(attribute: AttributeProto) -> list[object]:
+    value = helper.get_attribute_value(attribute)
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, bytes) else [value]
+
+
 def _name_global_pooling(index: "_Index", mean: NodeProto) -> None:
     """A mean over height and width is a GlobalAveragePool, which runtimes have an int8 kernel for."""
     rank = index.ranks.get(mean.input[0])
@@ -74,13 +105,21 @@ def _name_global_pooling(index: "_Index", mean: NodeProto) -> None:
     if sorted(int(axis) % rank for axis in axes) != SPATIAL_AXES[rank]:
         return
     keeps = next((attribute.i for attribute in mean.attribute if attribute.name == "keepdims"), 1)
-    output = mean.output[0] if keeps else f"{mean.output[0]}_pooled"
-    pooled = helper.make_node("GlobalAveragePool", [mean.input[0]], [output], name=mean.name)
     if keeps:
-        mean.CopyFrom(pooled)
-        return
-    mean.CopyFrom(helper.make_node("Flatten", [output], [mean.output[0]], name=f"{mean.name}_flat", axis=1))
-    index.insert_before(mean, pooled)
+        mean.CopyFrom(helper.make_node("GlobalAveragePool", [mean.input[0]], [mean.output[0]], name=mean.name))
+    else:
+        _pool_then_flatten(index, mean)
+
+
+def _pool_then_flatten(index: "_Index", mean: NodeProto) -> None:
+    """The pooling goes on the grid that the mean goes on, before it is flattened: an int8 kernel ends with its grid."""
+    pooled = f"{mean.output[0]}/pooled"
+    steps = [helper.make_node("GlobalAveragePool", [mean.input[0]], [pooled], name=f"{mean.name}/pool")]
+    if grid := index.grid_behind(mean.output[0]):
+        steps.append(helper.make_node("QuantizeLinear", [pooled, *grid], [f"{pooled}/integers"]))
+        steps.append(helper.make_node("DequantizeLinear", [f"{pooled}/integers", *grid], [f"{pooled}/on_grid"]))
+    mean.CopyFrom(helper.make_node("Flatten", [steps[-1].output[0]], [mean.output[0]], name=mean.name, axis=1))
+    index.insert_before(mean, steps)
 
 
 @dataclass
@@ -113,8 +152,16 @@ class _Index:
                 if name == old:
                     node.input[position] = new
 
-    def insert_before(self, node: NodeProto, new: NodeProto) -> None:
-        self.graph.node.insert(list(self.graph.node).index(node), new)
+    def insert_before(self, node: NodeProto, new: list[NodeProto]) -> None:
+        place = list(self.graph.node).index(node)
+        for offset, item in enumerate(new):
+            self.graph.node.insert(place + offset, item)
+
+    def grid_behind(self, name: str) -> list[str]:
+        """Scale and zero point of the QuantizeLinear that is the only one to read a tensor; none where others do."""
+        readers = [node for node in self.graph.node if name in node.input]
+        is_only = len(readers) == 1 and readers[0].op_type == "QuantizeLinear"
+        return list(readers[0].input[1:3]) if is_only else []
 
     def drop_unused(self) -> None:
         """Take out nodes and constants that no output needs."""

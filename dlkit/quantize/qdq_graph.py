@@ -152,7 +152,7 @@ class _Writer:
         if kind in AS_FLOAT:
             return AsFloat(layer, AS_FLOAT[kind])
         if kind in (*CONVOLUTIONS, *TRANSPOSED):
-            return QdqConv(layer, self._input_grid(node).scale, is_transposed=kind in TRANSPOSED)
+            return QdqConv(layer, self._input_grid(node), is_transposed=kind in TRANSPOSED)
         if kind is INT8.Linear:
             return QdqLinear(layer.weight(), layer.bias(), self._input_grid(node), self.grids.get(node))
         raise _no_counterpart(node, type(layer).__name__)

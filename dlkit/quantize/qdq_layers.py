@@ -4,6 +4,7 @@ They stand for shapes only: torch's `symbolic` operations compute zeros, and ONN
 Formats: onnx.ai, operators QuantizeLinear and DequantizeLinear; ONNX Runtime, "Quantize ONNX models", section QDQ.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -69,12 +70,12 @@ class Requantize(nn.Module):
         return dequantize(integers, self.scale, self.zero_point)
 
 
-class Int8Weight(nn.Module):
+class Int8Weights(nn.Module):
     """An int8 weight with its scales, and the bias as int32 on the grid of the sums, as integer kernels add it."""
 
-    integers: Tensor
-    scale: Tensor
-    zero_point: Tensor
+    weight: Tensor
+    weight_scale: Tensor
+    weight_zero_point: Tensor
     bias: Tensor
     bias_scale: Tensor
     bias_zero_point: Tensor
@@ -91,13 +92,13 @@ class Int8Weight(nn.Module):
             self.register_buffer("bias", rounded.to(torch.int32))
             self.register_buffer("bias_scale", bias_scale)
             self.register_buffer("bias_zero_point", torch.zeros(len(bias), dtype=torch.int32))
-        self.register_buffer("integers", integers)
-        self.register_buffer("scale", scale)
-        self.register_buffer("zero_point", zero_point)
+        self.register_buffer("weight", integers)
+        self.register_buffer("weight_scale", scale)
+        self.register_buffer("weight_zero_point", zero_point)
 
-    def forward(self) -> tuple[Tensor, Tensor | None]:
+    def real_weights(self) -> tuple[Tensor, Tensor | None]:
         """The weight and the bias as real numbers."""
-        weight = dequantize(self.integers, self.scale, self.zero_point, self.axis)
+        weight = dequantize(self.weight, self.weight_scale, self.weight_zero_point, self.axis)
         if not self.has_bias:
             return weight, None
         return weight, dequantize(self.bias, self.bias_scale, self.bias_zero_point, 0)
@@ -123,47 +124,57 @@ def _make_room(integers: Tensor, scale: Tensor, bias: Tensor, *, input_scale: fl
     return (integers * ratio).round().to(torch.int8), wider
 
 
-class QdqConv(nn.Module):
-    """A convolution of an int8 layer of torch, transposed ones included."""
+class QdqConv(Int8Weights):
+    """A convolution of an int8 layer of torch, transposed ones included; `grid` is that of its input."""
 
-    def __init__(self, layer: Any, input_scale: float, *, is_transposed: bool = False) -> None:
-        super().__init__()
+    def __init__(self, layer: Any, grid: Grid, *, is_transposed: bool = False) -> None:
         weight = layer.weight()
-        self.weight = Int8Weight(weight, layer.bias(), input_scale)
+        super().__init__(weight, layer.bias(), grid.scale)
         self.convolve = (TRANSPOSED if is_transposed else CONVOLUTIONS)[weight.ndim]
         self.options = {"stride": layer.stride, "dilation": layer.dilation, "groups": layer.groups}
-        self.padding = None
+        if is_transposed:
+            self.options["output_padding"] = layer.output_padding
+        self.border = None
         if layer.padding_mode == "zeros":
             self.options["padding"] = layer.padding
         else:
-            self.padding = (list(layer._reversed_padding_repeated_twice), layer.padding_mode)
-        if is_transposed:
-            self.options["output_padding"] = layer.output_padding
+            self.border = _Border(layer.padding, layer.padding_mode, grid)
 
     def forward(self, x: Tensor) -> Tensor:
         """The sums, not yet on a grid."""
-        weight, bias = self.weight()
-        if self.padding is not None:
-            x = F.pad(x, self.padding[0], mode=self.padding[1])
+        weight, bias = self.real_weights()
+        x = x if self.border is None else self.border(x)
         result: Tensor = self.convolve(x, weight, bias, **self.options)
         return result
 
 
-class QdqLinear(nn.Module):
+class _Border(nn.Module):
+    """Padding by what is there; back on the grid, without which the convolution behind it is no int8 one."""
+
+    def __init__(self, padding: Sequence[int], mode: str, grid: Grid) -> None:
+        super().__init__()
+        self.sides, self.mode = [side for amount in reversed(padding) for side in (amount, amount)], mode
+        self.grid = Requantize(grid)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.grid(F.pad(x, self.sides, mode=self.mode))
+        return result
+
+
+class QdqLinear(Int8Weights):
     """A linear layer of int8 weights, with one axis for samples: what ONNX Runtime has one integer kernel for.
 
     More axes are folded into one before and unfolded after, on integers; `rows` is the input's grid, `sums` the output's.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, rows: Grid, sums: Grid | None) -> None:
-        super().__init__()
-        self.weight = Int8Weight(weight, bias, rows.scale)
+        super().__init__(weight, bias, rows.scale)
         self.rows = Requantize(rows)
         self.sums = Requantize(sums) if sums else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """The sums; on their grid only where axes were folded."""
-        weight, bias = self.weight()
+        weight, bias = self.real_weights()
         if x.ndim == 2:
             return F.linear(x, weight, bias)
         rows = self.rows(x.reshape(-1, x.shape[-1]))

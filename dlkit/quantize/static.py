@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from dlkit.errors import DataError
+from dlkit.errors import DataError, UsageError
 from dlkit.events import Report, Working, ignore
+from dlkit.quantize.evaluation_mode import evaluation_mode
 from dlkit.quantize.fx import convert, no_deprecations, prepare
 from dlkit.quantize.recipe import Recipe
 
 REFRESH_S = 0.1
+MOST_DIFFERENCE = 1e-3  # relative, between the float network and its graph
 
 
 class Batches(Protocol):
@@ -29,9 +31,12 @@ class Batches(Protocol):
 def quantize_static(
     network: nn.Module, recipe: Recipe, batches: Batches, *, example: Tensor, report: Report = ignore
 ) -> GraphModule:
-    """The int8 network; `network` itself is left as it was. `example` is one batch of inputs."""
+    """The int8 network; `network` itself is left as it was. `example` is one batch of inputs.
+
+    Raises UsageError when the network's graph gives other outputs than the network, because it is random in evaluation mode.
+    """
     prepared = prepare(network, recipe, example)
-    calibrate(prepared, batches, report)
+    _observe(prepared, batches, report, check=network)
     return convert(prepared, recipe)
 
 
@@ -41,6 +46,10 @@ def calibrate(prepared: GraphModule, batches: Batches, report: Report = ignore) 
     Dropout is off, running statistics stay as they are, and nothing is random. Raises DataError when there is no batch and
     when inputs, weights or outputs are not finite, because no range would be right for them.
     """
+    _observe(prepared, batches, report, check=None)
+
+
+def _observe(prepared: GraphModule, batches: Batches, report: Report, *, check: nn.Module | None) -> None:
     prepared.eval()
     total, reported = len(batches), time.monotonic()
     if not total:
@@ -53,6 +62,8 @@ def calibrate(prepared: GraphModule, batches: Batches, report: Report = ignore) 
             outputs = prepared(batch)
             if isinstance(outputs, Tensor) and not outputs.isfinite().all():
                 raise DataError(f"the float network's outputs for batch {done} of calibration are not finite")
+            if check is not None and done == 1 and isinstance(outputs, Tensor):
+                _check_same(check, batch, outputs)
             if time.monotonic() - reported >= REFRESH_S or done == total:
                 reported = time.monotonic()
                 report(Working("calibrating", done, total))
@@ -62,3 +73,16 @@ def _check_weights(prepared: GraphModule) -> None:
     for name, parameter in prepared.named_parameters():
         if not parameter.isfinite().all():
             raise DataError(f"the network's {name} holds values that are not finite")
+
+
+def _check_same(network: nn.Module, batch: Tensor, outputs: Tensor) -> None:
+    """Raise UsageError when the prepared network does not compute what the float one does."""
+    device = next((parameter.device for parameter in network.parameters()), batch.device)
+    with evaluation_mode(network):
+        expected = network(batch.to(device))
+    difference = float((outputs.cpu() - expected.cpu()).norm()) / max(float(expected.norm()), 1e-12)
+    if difference > MOST_DIFFERENCE:
+        raise UsageError(
+            f"the network's graph gives other outputs than the network (they differ by {difference:.1%}): what it computes "
+            "in evaluation mode is random, or depends on more than its input. Keep that part in float: --keep-float NAME"
+        )

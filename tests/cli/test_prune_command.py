@@ -166,6 +166,13 @@ REFUSED = {
     "norm 0": (["--amount", "50%", "--structured", "--n", "0"], 2, "--n 0"),
     "a dimension that is not there": (["--amount", "50%", "--structured", "--dim", "3"], 2, "--dim 3"),
     "a criterion of groups": (["--amount", "50%", "--structured", "--method", "bn"], 2, "--shrink"),
+    "an impossible target": (["--target", "macs=1%", "--round-to", "1"], 2, "smallest reachable"),
+    "a target that is met": (["--target", "params=5M", "--round-to", "1"], 2, "already"),
+    "a target of nothing": (["--target", "macs=0%"], 2, "--target"),
+    "a target of all": (["--target", "macs=100%"], 2, "--target"),
+    "a target without a unit": (["--target", "latency=5"], 2, "ms"),
+    "an unknown target": (["--target", "flops=50%"], 2, "macs=50%"),
+    "a target and an amount": (["--target", "macs=50%", "--amount", "50%"], 2, "--target finds the amount"),
     "shrinking nothing": (["--amount", "1%", "--shrink"], 2, "--round-to"),
     "a pattern for no group": (["--amount", "50%", "--shrink", "--skip", "nowhere"], 2, "matches no layer"),
     "a norm for shrinking": (["--amount", "50%", "--shrink", "--n", "2"], 2, "--n is for masks"),
@@ -315,6 +322,37 @@ def test_a_shrunk_file_loads_in_a_fresh_process(prune, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "p.pt"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "(3, 10) 4"
+
+
+@pytest.mark.parametrize(("target", "key"), [("macs=50%", "macs"), ("params=5k", "num_parameters")])
+def test_targets_find_the_amount_themselves(target, key, prune):
+    outcome = prune("--target", target, "--round-to", "1", "--no-latency", "--json")
+    assert outcome.code == 0, outcome.err
+    facts = json.loads(outcome.out)
+    limit = 5000 if key == "num_parameters" else 0.5 * facts["before"]["costs"]["macs"]
+    assert 0.9 * limit < facts["after"]["costs"][key] == facts["target"]["after"] <= limit
+    assert facts["request"]["target"] == target and facts["sentences"][0].startswith("target ")
+
+
+@pytest.mark.slow
+def test_a_target_of_latency(dlkit, write_config, tmp_path):
+    wide = "data: {name: digits, limit: 200}\nmodel: {name: small_cnn, width: 128}\ntrain: {epochs: 1}\n"
+    assert dlkit("train", write_config(wide), "--out", tmp_path / "run", "-q").code == 0
+    outcome = dlkit("prune", tmp_path / "run" / "model.pt", "--target", "latency=80%", "--json", "--seconds", "0.5")
+    assert outcome.code == 0, outcome.err
+    facts = json.loads(outcome.out)
+    assert facts["target"]["after"] <= 0.8 * facts["target"]["before"]
+    assert facts["after"]["costs"]["macs"] < facts["before"]["costs"]["macs"]
+
+
+def test_a_criterion_that_ranks_nothing_is_refused(dlkit, write_config, tmp_path):
+    plain = "data: {name: digits, limit: 200}\nmodel: {name: mlp, hidden: [16]}\ntrain: {epochs: 1}\n"
+    assert dlkit("train", write_config(plain), "--out", tmp_path / "run", "-q").code == 0
+    model = tmp_path / "run" / "model.pt"
+    outcome = dlkit("prune", model, "--amount", "50%", "--shrink", "--method", "bn", "-o", tmp_path / "p.pt")
+    assert outcome.code == 2 and "--method bn" in outcome.err and not (tmp_path / "p.pt").exists()
+    recal = dlkit("prune", model, "--amount", "50%", "--bn-recal", "5", "-o", tmp_path / "p.pt")
+    assert recal.code == 2 and "no batch norm" in recal.err and not (tmp_path / "p.pt").exists()
 
 
 def test_the_plan_of_groups_is_what_is_then_done(prune, tmp_path):

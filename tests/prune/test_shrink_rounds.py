@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from dlkit.core.evaluation.comparison import weigh_network
 from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.training.checkpoints import read_checkpoint, save_checkpoint
 from dlkit.core.training.ema import Ema
@@ -69,17 +70,17 @@ def test_three_rounds_end_at_the_amount_of_the_original(subject, scope):
 def test_what_one_round_removed_stays_removed(subject):
     request = shrinking()
     plan = plan_shrinking(subject.network, request, subject.example)
-    first = pick_units(subject.network, plan, request, subject, before={}, progress=0.5)
+    first = pick_units(subject.network, plan, request, subject, amount=0.25, report=ignore).keep
     for parameter in subject.network.parameters():  # other weights, other ranks
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
-    second = pick_units(subject.network, plan, request, subject, before=first, progress=1.0)
+    second = pick_units(subject.network, plan, request, subject, before=first, report=ignore).keep
     assert all(set(second[group_id]) < set(units) for group_id, units in first.items())
 
 
 def test_masks_of_channels_are_what_zeroing_does(subject):
     request = shrinking()
     plan = plan_shrinking(subject.network, request, subject.example)
-    keep = pick_units(subject.network, plan, request, subject, before={}, progress=1.0)
+    keep = pick_units(subject.network, plan, request, subject, report=ignore).keep
     masks = channel_masks(subject.network, plan.groups, keep)
     zeroed = copy.deepcopy(subject.network)
     zero_channels(zeroed, [(group, keep[group.id]) for group in plan.groups if group.id in keep], reads=False)
@@ -97,7 +98,7 @@ def test_a_count_of_channels(subject, scope):
     with pytest.raises(UsageError, match="--count"):
         pick_units(
             subject.original(), plan_shrinking(subject.original(), shrinking(), subject.example),
-            shrinking(amount=Amount(count=10**6), scope=scope), subject, before={}, progress=1.0,
+            shrinking(amount=Amount(count=10**6), scope=scope), subject, report=ignore,
         )  # fmt: skip
 
 
@@ -111,6 +112,27 @@ def test_every_criterion_ranks_channels(subject, method):
 def test_an_amount_that_removes_nothing_is_an_error(subject):
     with pytest.raises(UsageError, match="--round-to"):
         run(subject, Request(amount=Amount(share=0.01), is_structured=True, is_shrunk=True))
+
+
+def macs_of(network, subject):
+    return weigh_network(network, subject.file.spec.info.input_size, None).macs
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_a_target_is_met_from_below_and_closely(subject, scope, iterations):
+    before = macs_of(subject.network, subject)
+    request = shrinking(amount=None, target="macs=40%", scope=scope, iterations=iterations, epochs=0.2)
+    _, shrunk = run(subject, request)
+    assert 0.36 * before < macs_of(shrunk.verified.network, subject) == shrunk.solution.after <= 0.4 * before
+
+
+def test_a_target_that_cannot_be_reached_fails_before_any_training(subject):
+    before = copy.deepcopy(subject.network.state_dict())
+    request = shrinking(amount=None, target="macs=1%", iterations=3, epochs=1.0)
+    with pytest.raises(UsageError, match="smallest reachable"):
+        run(subject, request)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in subject.network.state_dict().items())
 
 
 def test_skipped_layers_stay_whole(subject):

@@ -16,7 +16,7 @@ from dlkit.errors import Interrupted
 from dlkit.events import Note, ignore
 from dlkit.quantize.backends import pick_reduce
 from dlkit.quantize.fx import convert, prepare, quantized_engine, switch_observers, switch_rounding
-from dlkit.quantize.fx.fake_quant import fake_quants, settle_ranges
+from dlkit.quantize.fx.fake_quant import fake_quants
 from dlkit.quantize.qat import QatSettings, build_qat, prepare_training, quantize_aware, train_quantized
 from dlkit.quantize.qat_phases import Phases
 from dlkit.quantize.recipe import Recipe
@@ -264,24 +264,6 @@ def test_weights_of_one_sign_are_rounded_as_int8_rounds_them(backend):
     step = next(module for name, module in prepared.named_modules() if name == "activation_post_process_1").scale
     assert ((rounded - int8).abs() / step).round().max() <= 1
     assert ((rounded - int8).abs() / step).mean() < 0.01
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_ranges_are_settled_before_conversion(backend):
-    prepared = prepared_mixed(backend)
-    switch_observers(prepared, is_on=False)
-    with torch.no_grad():
-        prepared(torch.rand(2, 1, 8, 8))
-    scale = {
-        name: module.scale.clone()
-        for name, module in prepared.named_modules()
-        if name.startswith("activation") and module in fake_quants(prepared)
-    }
-    settle_ranges(prepared)
-    for name, wanted in scale.items():
-        found, zero_point = prepared.get_submodule(name).calculate_qparams()
-        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0)
-        assert torch.equal(zero_point.int(), prepared.get_submodule(name).zero_point)
 
 
 def test_a_channel_of_zeros_does_not_break_training(digits):

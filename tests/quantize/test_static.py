@@ -127,8 +127,8 @@ def test_a_network_for_qnnpack_runs_as_on_arm():
         expected = quantized(data[0])
     with quantized_engine("x86"):
         assert torch.equal(quantized(data[0]), expected)
-        with pytest.raises(Exception, match="size|channels|dim"):
-            quantized(torch.zeros(1, 5, 32, 32))
+        with pytest.raises(ValueError, match="Input shape"):
+            quantized(torch.zeros(3))
         assert torch.backends.quantized.engine == "x86"
 
 
@@ -193,19 +193,19 @@ def test_batch_norms_fold_soundly_or_stay(network):
         assert torch.allclose(prepare(network, STATIC, data[0])(data[0]), network(data[0]), atol=1e-4)
     found, quantized = compare(network, data)
     assert found > 25
-    assert all(status.is_int8 for status in layer_statuses(network, quantized, STATIC) if "Norm1d" not in status.type)
+    floats = {status.type for status in layer_statuses(network, quantized, STATIC) if not status.is_int8}
+    assert floats <= {"ConvTranspose2d", "mul"}
 
 
 def test_a_shared_layer_gets_a_scale_for_each_call():
     """One observer for two uses would clip the larger or lose the smaller (trap 4.16)."""
-    network = Net(lambda self, x: torch.cat([self.c(x), self.c(x * 100)], 1), c=nn.Conv2d(3, 4, 3))
+    network = Net(lambda self, x: (self.c(x), self.c(x * 100)), c=nn.Conv2d(3, 4, 3))
     data = batches(4, 3, 8, 8)
     quantized = quantize(network, data)
     with torch.no_grad():
-        expected, found = network(data[0]), quantized(data[0])
+        assert all(sqnr_db(*pair) > 25 for pair in zip(network(data[0]), quantized(data[0]), strict=True))
     statuses = {status.name: status for status in layer_statuses(network, quantized, STATIC)}
     assert statuses["c"].is_int8 and "2 times" in statuses["c"].reason
-    assert sqnr_db(expected[:, 4:], found[:, 4:]) > 25
     scales = [float(quantized.get_submodule(name).scale) for name in ("c", "c_call2")]
     assert scales[1] / scales[0] == pytest.approx(100, rel=0.5)
 
@@ -238,20 +238,16 @@ def test_squeeze_and_excitation():
 
 
 @pytest.mark.parametrize("backend", ENGINES)
-@pytest.mark.parametrize("groups", [1, 4])
-def test_transposed_convolutions(backend, groups):
-    """Per-channel weights have no kernel there; torch's own mapping forgets that for onednn (trap 4.20)."""
-    network = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1),
-        nn.ReLU(),
-        nn.ConvTranspose2d(8, 4, 2, stride=2, groups=groups),
-        nn.ReLU(),
-        nn.Conv2d(4, 2, 1),
-    )
-    found, quantized = compare(network, batches(4, 3, 8, 8), Recipe("static", backend, reduce="weights"))
+def test_transposed_convolutions_are_int8_only_where_the_kernel_is_right(backend):
+    """torch has none for scales per channel (trap 4.20), and those of x86, fbgemm and onednn are wrong."""
+    up = nn.ConvTranspose2d(8, 4, 2, stride=2, groups=4)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), up, nn.ReLU(), nn.Conv2d(4, 2, 1))
+    recipe = Recipe("static", backend, reduce="weights")
+    found, quantized = compare(network, batches(4, 3, 8, 8), recipe)
     assert found > 25
-    statuses = layer_statuses(network, quantized, Recipe("static", backend))
-    assert [status.type for status in statuses if not status.is_int8] == []
+    floats = [(row.type, row.reason) for row in layer_statuses(network, quantized, recipe) if not row.is_int8]
+    assert [kind for kind, _ in floats] == ([] if backend == "qnnpack" else ["ConvTranspose2d"])
+    assert all("wrong" in reason for _, reason in floats)
 
 
 class Block(nn.Module):
@@ -261,7 +257,7 @@ class Block(nn.Module):
         self.act = nn.Hardswish()
 
     def forward(self, x):
-        return F.relu(self.act(self.conv(x)) + x) * 2
+        return F.relu(self.act(self.conv(x)) + x) * x
 
 
 @pytest.mark.parametrize("keep", [("0",), ("2",), ("1",), ("1.conv",), ("0", "2")], ids=str)

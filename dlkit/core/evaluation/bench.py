@@ -10,7 +10,7 @@ from torch import nn
 
 from dlkit.config.suggest import did_you_mean
 from dlkit.core.devices import pick_device, torch_settings
-from dlkit.core.evaluation.engines import ENGINES, runs_int8
+from dlkit.core.evaluation.engines import ENGINES, check_engines, runs_int8
 from dlkit.core.evaluation.machine import Machine, describe_machine
 from dlkit.core.evaluation.onnx_engine import read_onnx_file
 from dlkit.core.evaluation.speed import SpeedPlan, Speeds, Subject, measure_speeds
@@ -105,13 +105,6 @@ def run_bench(request: BenchRequest, *, report: Report = ignore) -> BenchResult:
         speeds = measure_speeds(subjects, plan, report=note_and_report)
         files = tuple(BenchedFile(one.subject.name, one.subject.is_int8, one.num_bytes) for one in opened)
         return BenchResult(describe_machine(device), input_size, files, speeds, tuple(notes))
-
-
-def check_engines(names: Sequence[str]) -> None:
-    """Raise UsageError, with the name that comes close, for an engine that is none."""
-    for name in names:
-        if name not in ENGINES:
-            raise UsageError(f"no engine {name!r}.{did_you_mean(name, ENGINES)} Engines: {', '.join(ENGINES)}")
 
 
 def _check_models(paths: Sequence[Path]) -> None:

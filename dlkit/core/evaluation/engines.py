@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dlkit.config.suggest import did_you_mean
 from dlkit.core.evaluation.onnx_engine import start_network_in_onnxruntime
 from dlkit.core.evaluation.unavailable import EngineUnavailable
 from dlkit.core.training.memory import is_out_of_memory
@@ -64,8 +65,9 @@ def start_engine(
 
     `more_examples` are inputs of other batch sizes that will be run; what compiles for a shape does it now. The network is
     left as it is. Raises EngineUnavailable, with the reason, for an engine that cannot run it here or gives other outputs
-    than eager, and UsageError when the network itself does not take the examples.
+    than eager, and UsageError for an unknown name and when the network itself does not take the examples.
     """
+    check_engines([name])
     examples = (example, *more_examples)
     with torch.inference_mode():
         wanted = [run_eagerly(network, inputs) for inputs in examples]
@@ -82,6 +84,13 @@ def start_engine(
     for difference in differences:
         require_agreement(name, difference, is_int8=is_int8)
     return StartedEngine(name, run, max(differences, key=lambda difference: difference.relative))
+
+
+def check_engines(names: Sequence[str]) -> None:
+    """Raise UsageError, with the name that comes close, for an engine that is none."""
+    for name in names:
+        if name not in ENGINES:
+            raise UsageError(f"no engine {name!r}.{did_you_mean(name, ENGINES)} Engines: {', '.join(ENGINES)}")
 
 
 def run_eagerly(network: nn.Module, inputs: Tensor) -> Tensor:

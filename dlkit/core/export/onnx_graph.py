@@ -42,7 +42,7 @@ def tidy(model: ModelProto) -> None:
     del model.metadata_props[:], graph.metadata_props[:]
     for item in (*graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
         del item.metadata_props[:]
-        item.doc_string = ""
+        item.ClearField("doc_string")
     for value in (*graph.value_info, *graph.input, *graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:

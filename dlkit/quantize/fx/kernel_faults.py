@@ -25,6 +25,9 @@ TRANSPOSED: tuple[Any, ...] = (
     F.conv_transpose3d,
 )
 _FLOAT_FUNCTIONS = frozenset({F.layer_norm, torch.matmul, operator.matmul, torch.stack})
+_BINARY = frozenset({operator.add, operator.iadd, operator.mul, operator.imul, torch.add, torch.mul})
+_SIZE_ARITHMETIC = _BINARY | {operator.getitem, operator.sub, operator.floordiv, operator.truediv, operator.mod}
+_POOL_FUNCTIONS = frozenset({F.avg_pool1d, F.avg_pool2d, F.avg_pool3d})
 _CLAMPS = (nn.ReLU6, nn.Hardtanh, ReLU6)
 _CLAMP_FUNCTIONS = frozenset({F.relu6, F.hardtanh, torch.clamp, torch.clip, "clamp", "clamp_", "clip"})
 
@@ -67,20 +70,32 @@ def faulty_calls(traced: GraphModule, backend: Backend) -> list[Node]:
     """Calls of functions that must stay in float.
 
     Products of activations have a slow kernel, a stack of tensors with different scales loses all but one, a cat of what is
-    no list cannot be followed, and qnnpack's pooling divides by the whole window.
+    no list cannot be followed, and qnnpack's pooling divides by the whole window. What is added to or multiplied by a number
+    shares one observer with the result, so that x * 100 would cost x all but a hundredth of its codes.
     """
-    found = []
-    for node in traced.graph.nodes:
-        if node.op != "call_function":
-            continue
-        is_open_cat = node.target is torch.cat and isinstance(node.args[0], Node)
-        is_pool = node.target in (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d) and False in (
-            *node.args,
-            *node.kwargs.values(),
-        )
-        if node.target in _FLOAT_FUNCTIONS or is_open_cat or (backend == "qnnpack" and is_pool):
-            found.append(node)
-    return found
+    calls = [node for node in traced.graph.nodes if node.op == "call_function"]
+    return [
+        node
+        for node in calls
+        if node.target in _FLOAT_FUNCTIONS
+        or (node.target in _BINARY and _is_with_number(node))
+        or (node.target is torch.cat and isinstance(node.args[0], Node))
+        or (backend == "qnnpack" and node.target in _POOL_FUNCTIONS and False in (*node.args, *node.kwargs.values()))
+    ]
+
+
+def _is_with_number(node: Node) -> bool:
+    operands = [*node.args[:2], *(node.kwargs[name] for name in ("input", "other") if name in node.kwargs)]
+    tensors = [operand for operand in operands if isinstance(operand, Node) and not _is_size(operand)]
+    return len(tensors) == 1
+
+
+def _is_size(node: Node) -> bool:
+    """Whether a node gives a size of a tensor or something that is reckoned from sizes."""
+    if node.target is getattr or node.target in ("size", "dim", "numel"):
+        return True
+    sources = node.all_input_nodes
+    return node.target in _SIZE_ARITHMETIC and bool(sources) and all(_is_size(source) for source in sources)
 
 
 def straighten_clamps(converted: GraphModule) -> None:

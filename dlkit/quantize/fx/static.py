@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 from dlkit.quantize.clipping import clip_to_activations
 from dlkit.quantize.fx.clamps import fold_clamps
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine, run_under_own_engine
-from dlkit.quantize.fx.fake_quant import settle_ranges
+from dlkit.quantize.fx.folding import fold_norms
 from dlkit.quantize.fx.graph_edits import (
     LEFT_IN_FLOAT,
     drop_identities,
@@ -65,6 +65,8 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     read = frozenset(str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr")
     drop_identities(traced)
     shared = separate_shared_modules(traced)
+    if recipe.mode == "static":
+        fold_norms(traced.eval())
     facts = GraphFacts(called, read, shared, tuple(split_attention(traced)))
     write_out_padding(traced)
     also_float = keep_residuals_float(traced)
@@ -102,10 +104,7 @@ def is_below(name: str, kept: tuple[str, ...]) -> bool:
 def convert(prepared: GraphModule, recipe: Recipe) -> GraphModule:
     """The int8 network of one that was calibrated or trained, on the CPU; `prepared` is left as it was."""
     with quantized_engine(recipe.backend), no_deprecations():
-        copied = copy.deepcopy(prepared).cpu().eval()
-        if recipe.mode == "qat":
-            settle_ranges(copied)
-        converted = convert_fx(copied)
+        converted = convert_fx(copy.deepcopy(prepared).cpu().eval())
     converted.meta[_FACTS] = graph_facts(prepared)
     if recipe.backend == "qnnpack":
         straighten_clamps(converted)

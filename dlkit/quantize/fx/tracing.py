@@ -13,6 +13,7 @@ from torch.ao.quantization.fx.tracer import QuantizationTracer
 from torch.fx import GraphModule
 
 from dlkit.errors import UsageError
+from dlkit.quantize.evaluation_mode import evaluation_mode
 
 _TORCH = str(Path(torch.__file__).parent)
 
@@ -24,17 +25,13 @@ def trace(network: nn.Module, leaves: Sequence[str]) -> GraphModule:
     fixed to evaluation. Raises UsageError, with the place in the user's code, for a network that decides in Python what to do
     with the values of tensors.
     """
-    modes = [(module, module.training) for module in network.modules()]
     tracer = QuantizationTracer([name for name in leaves if name], [])
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), evaluation_mode(network):
             warnings.simplefilter("ignore")  # what the network warns of in a trace, it warns of again when it runs
-            graph = tracer.trace(network.eval())
+            graph = tracer.trace(network)
     except Exception as error:  # user code raises anything when it meets a proxy instead of a tensor
         raise UsageError(_why_untraceable(network, error)) from error
-    finally:
-        for module, mode in modes:
-            module.training = mode
     return GraphModule(network, graph, class_name=type(network).__name__)
 
 

@@ -1,0 +1,94 @@
+"""`dlkit export` as people call it."""
+
+import json
+
+import onnx
+import pytest
+import torch
+
+from dlkit.core.data.contract import DataInfo
+from dlkit.core.modelfile import ModelSpec, save_model_file
+from dlkit.core.models.arch import Arch
+from dlkit.core.models.build import build_model
+from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.saving import save_quantized
+from dlkit.quantize.static import quantize_static
+
+ARCH = Arch("dlkit", "small_cnn", {"in_channels": 1, "num_classes": 2, "input_size": [1, 8, 8], "width": 4})
+SPEC = ModelSpec(ARCH, DataInfo("classification", "image", (1, 8, 8), 2, ("no", "yes"), (0.5,), (0.5,)))
+
+
+@pytest.fixture
+def model(tmp_path):
+    torch.manual_seed(0)
+    save_model_file(tmp_path / "model.pt", SPEC, build_model(ARCH).state_dict())
+    return tmp_path / "model.pt"
+
+
+@pytest.fixture
+def int8_model(tmp_path):
+    torch.manual_seed(0)
+    network, batch = build_model(ARCH).eval(), torch.randn(8, 1, 8, 8)
+    recipe = Recipe("static", "x86", reduce="weights")
+    int8 = quantize_static(network, recipe, [batch], example=batch)
+    save_quantized(tmp_path / "int8.pt", SPEC, int8, recipe=recipe, example=batch)
+    return tmp_path / "int8.pt"
+
+
+def test_what_it_says(dlkit, model, tmp_path):
+    done = dlkit("export", model, "--format", "onnx", "-o", tmp_path / "net.onnx")
+    assert done.code == 0 and done.err == ""
+    assert "net.onnx  onnx, " in done.out and "same class for 100%" in done.out
+    assert "onnxruntime.InferenceSession(" in done.out and "float32 (N, 1, 8, 8), normalized" in done.out
+
+
+def test_int8_to_onnx(dlkit, int8_model, tmp_path):
+    done = dlkit("export", int8_model, "--format", "onnx", "-o", tmp_path / "net.onnx", "--json")
+    result = json.loads(done.out)
+    assert done.code == 0 and result["schema"] == "dlkit.export/1" and result["format"] == "onnx"
+    assert result["parity"]["layer_steps"] <= 1 and result["bytes"] == (tmp_path / "net.onnx").stat().st_size
+    model = onnx.load(tmp_path / "net.onnx")
+    assert any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    transforms = json.loads({entry.key: entry.value for entry in model.metadata_props}["transforms"])
+    assert transforms[0]["op"] == "quantize" and transforms[0]["backend"] == "x86"
+
+
+@pytest.mark.parametrize("name", ["pt2", "state-dict", "safetensors"])
+def test_int8_to_other_formats(dlkit, int8_model, tmp_path, name):
+    done = dlkit("export", int8_model, "--format", name, "-o", tmp_path / "net")
+    assert done.code == 2 and "is int8" in done.err and "--format onnx" in done.err and not (tmp_path / "net").exists()
+
+
+def test_json_of_weights(dlkit, model, tmp_path):
+    done = dlkit("export", model, "--format", "state-dict", "-o", tmp_path / "net.pth", "--json")
+    result = json.loads(done.out)
+    assert result["parity"] is None and result["path"] == str(tmp_path / "net.pth") and len(result["loading"]) == 3
+    assert result["bytes"] == (tmp_path / "net.pth").stat().st_size
+
+
+def test_writing_over(dlkit, model, tmp_path):
+    target = tmp_path / "net.safetensors"
+    target.write_text("mine")
+    arguments = ("export", model, "--format", "safetensors", "-o", target)
+    refused = dlkit(*arguments)
+    assert refused.code == 2 and "--force" in refused.err and target.read_text() == "mine"
+    done = dlkit(*arguments, "--force")
+    assert done.code == 0 and "every tensor is equal" in done.out and target.stat().st_size > 1000
+
+
+def test_a_class_of_ones_own(dlkit, tmp_path, monkeypatch):
+    (tmp_path / "my_net.py").write_text(
+        "from torch import nn\n\n\ndef Net(num_classes):\n    return nn.Linear(4, num_classes)\n"
+    )
+    info = DataInfo("classification", "features", (4,), 2, None, None, None)
+    state = torch.nn.Linear(4, 2).state_dict()
+    save_model_file(tmp_path / "own.pt", ModelSpec(Arch("user", "my_net:Net", {"num_classes": 2}), info), state)
+    arguments = ("export", tmp_path / "own.pt", "--format", "state-dict", "-o", tmp_path / "net.pth")
+    assert dlkit(*arguments).code == 4
+    assert dlkit(*arguments, "--model", f"{tmp_path}/my_net.py:Net").code == 0
+
+
+def test_wrong_arguments(dlkit, model, tmp_path):
+    assert dlkit("export", model, "--format", "tflite", "-o", tmp_path / "net").code == 2
+    assert dlkit("export", model, "--format", "onnx").code == 2
+    assert dlkit("export", tmp_path / "nothing.pt", "--format", "onnx", "-o", tmp_path / "net").code == 4

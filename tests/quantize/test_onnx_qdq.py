@@ -1,0 +1,271 @@
+"""Int8 ONNX files: that every layer computes what torch's does, in int8 kernels, from int8 weights, at any batch size."""
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torchvision
+from onnx import TensorProto, numpy_helper
+from torch import nn
+
+from dlkit.core.export.onnx import export_onnx
+from dlkit.core.export.onnx_parity import check_onnx, start_session
+from dlkit.errors import DlkitError, UsageError
+from dlkit.quantize import onnx_qdq
+from dlkit.quantize.dynamic import quantize_dynamic
+from dlkit.quantize.fx import convert, prepare
+from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.static import quantize_static
+
+INT8 = Recipe("static", "x86", reduce="weights")
+FLOAT_KERNELS = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
+
+
+class SmallNet(nn.Module):
+    """One of each: fused ReLU, depthwise with BN and ReLU6, hard-swish, gating, residual, concatenation, pooling, linear."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.depthwise = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8), nn.ReLU6())
+        self.swish = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Hardswish())
+        self.squeeze = nn.AdaptiveAvgPool2d(1)
+        self.gate = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Sigmoid())
+        self.pool = nn.MaxPool2d(2)
+        self.mixed = nn.Conv2d(16, 12, 3, stride=2, padding=1, padding_mode="reflect")
+        self.hidden = nn.Linear(12, 16)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = self.first(x)
+        y = self.swish(self.depthwise(x))
+        x = self.pool(x + y * self.gate(self.squeeze(y)))
+        x = torch.cat([x, self.pool(y)], dim=1)
+        x = self.mixed(x).mean((2, 3))
+        return self.head(torch.relu(self.hidden(x)))
+
+
+def images(count=4, size=12, seed=1):
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def small_net():
+    torch.manual_seed(0)
+    net = SmallNet().train()
+    for seed in range(3):
+        net(images(16, seed=seed))
+    return net.eval()
+
+
+def quantized(recipe):
+    if recipe.mode == "static":
+        return quantize_static(small_net(), recipe, [images(16)], example=images())
+    prepared = prepare(small_net(), recipe, images())
+    for seed in range(3):
+        prepared(images(16, seed=seed))
+    return convert(prepared, recipe)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """The int8 network, the model in its file, the file and its parity."""
+    network, path = quantized(INT8), tmp_path_factory.mktemp("onnx") / "net.onnx"
+    parity = export_onnx(network, path, images())
+    return network, onnx.load(path), path, parity
+
+
+def constants(model):
+    return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+
+
+def running_kernels(path, folder):
+    start_session(path, optimized_path=folder / "optimized.onnx")
+    return Counter(node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node)
+
+
+def test_every_layer_computes_what_torch_does(exported):
+    network, _, path, parity = exported
+    assert parity.layer_steps <= 1 and parity.samples == 3 and parity.agreement == 1
+    assert check_onnx(path, network, images(64, seed=5)).max_abs < 0.03 * parity.output_max
+
+
+@pytest.mark.parametrize("count", [1, 3, 16])
+def test_the_batch_axis_is_free(exported, count):
+    network, _, path, parity = exported
+    assert check_onnx(path, network, images(count)).max_abs < 0.03 * parity.output_max
+
+
+def test_weights_are_int8_and_those_of_the_converted_network(exported):
+    network, model, _, _ = exported
+    held = constants(model)
+    weights = [value for value in held.values() if value.dtype == np.int8 and value.ndim > 1]
+    layers = [
+        layer.weight()
+        for layer in network.modules()
+        if type(layer).__module__.startswith("torch.ao.nn") and hasattr(layer, "scale") and hasattr(layer, "weight")
+    ]
+    assert len(layers) == 7 and len(weights) == 7
+    for layer in layers:
+        assert any(np.array_equal(layer.int_repr().numpy(), weight) for weight in weights)
+    assert not [name for name, value in held.items() if value.dtype == np.float32 and value.ndim > 1]
+
+
+def test_scales_go_by_output_channel_and_biases_are_int32(exported):
+    held = constants(exported[1])
+    dequantized = {node.input[0]: node for node in exported[1].graph.node if node.op_type == "DequantizeLinear"}
+    weights = [name for name, value in held.items() if value.dtype == np.int8 and value.ndim > 1]
+    for name in weights:
+        node = dequantized[name]
+        assert {attribute.name: attribute.i for attribute in node.attribute} == {"axis": 0}
+        assert held[node.input[1]].shape == held[node.input[2]].shape == held[name].shape[:1]
+    assert sum(value.dtype == np.int32 and value.any() for value in held.values()) == len(weights)
+
+
+def test_onnx_runtime_runs_it_in_int8_kernels(exported, tmp_path):
+    kernels = running_kernels(exported[2], tmp_path)
+    assert not FLOAT_KERNELS & set(kernels)
+    assert kernels["QLinearConv"] == 5 and kernels["QGemm"] == 2
+    assert kernels["QLinearAdd"] == kernels["QLinearMul"] == kernels["QLinearSigmoid"] == 1
+    assert kernels["QLinearGlobalAveragePool"] == 2
+
+
+def test_relu6_is_a_clip_of_integers(exported):
+    _, model, _, _ = exported
+    clips = [node for node in model.graph.node if node.op_type in ("Clip", "Relu")]
+    held = constants(model)
+    assert clips and all(held[name].dtype == np.uint8 for node in clips for name in node.input[1:])
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [Recipe("static", "x86", reduce="activations"), Recipe("static", "x86", reduce="weights", is_per_channel=False),
+     Recipe("qat", "x86", reduce="weights"), Recipe("static", "onednn"), Recipe("static", "qnnpack")],
+    ids=lambda recipe: f"{recipe.mode}-{recipe.backend}-{recipe.reduce}-{recipe.is_per_channel}",
+)  # fmt: skip
+def test_other_recipes(recipe, tmp_path):
+    if recipe.backend not in torch.backends.quantized.supported_engines:
+        pytest.skip(f"no engine {recipe.backend} here")
+    if recipe.backend == "onednn" and not torch.cpu._is_vnni_supported():
+        pytest.skip("onednn saturates with 8 bits where the CPU has no VNNI")
+    assert export_onnx(quantized(recipe), tmp_path / "net.onnx", images()).layer_steps <= 1
+
+
+def test_what_lies_beyond_the_calibrated_range_comes_out_the_same(tmp_path):
+    """Seven bits are a range for calibration; the kernels go on to 255, and so must the file."""
+    network = quantized(Recipe("static", "x86", reduce="activations"))
+    far = 20 * images(8, seed=9)
+    first = torch.quantize_per_tensor(
+        far, float(network.first_0_input_scale_0), int(network.first_0_input_zero_point_0), torch.quint8
+    )
+    assert int(first.int_repr().max()) == 255, "the test must leave the range of 0 to 127"
+    parity = export_onnx(network, tmp_path / "net.onnx", images(), inputs=far)
+    assert parity.layer_steps <= 1 and parity.max_abs < 0.05 * parity.output_max
+
+
+def test_a_bias_that_was_corrected_is_in_the_file(tmp_path):
+    network = quantized(INT8)
+    layer = network.get_submodule("head")
+    layer.set_weight_bias(layer.weight(), layer.bias() + 0.25 * layer.scale * 127)
+    before = start_session(export_bytes(quantized(INT8), tmp_path / "before.onnx"))
+    after = start_session(export_bytes(network, tmp_path / "after.onnx"))
+    moved = after.run(None, {"input": images().numpy()})[0] - before.run(None, {"input": images().numpy()})[0]
+    assert np.median(moved) == pytest.approx(0.25 * layer.scale * 127, abs=2 * layer.scale)
+
+
+def export_bytes(network, path):
+    export_onnx(network, path, images())
+    return path.read_bytes()
+
+
+def test_a_channel_without_weights_keeps_its_bias(tmp_path):
+    """Its scale is next to nothing, and its bias on that grid would leave int32."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1), nn.Flatten()).eval()
+    with torch.no_grad():
+        net[0].weight[1] = 0
+        net[0].bias[1] = 40.0
+    batch = images(4, size=4) / 1000
+    network = quantize_static(net, INT8, [batch], example=batch)
+    parity = export_onnx(network, tmp_path / "net.onnx", batch, inputs=batch)
+    assert parity.layer_steps <= 1
+    assert check_onnx(tmp_path / "net.onnx", net, batch).max_abs < 0.05 * parity.output_max
+
+
+def test_a_file_that_computes_something_else_is_not_written(tmp_path, monkeypatch):
+    (tmp_path / "net.onnx").write_text("mine")
+    clean = onnx_qdq.clean_qdq
+
+    def spoil(model):
+        clean(model)
+        grid = next(item for item in model.graph.initializer if item.name == "swish_0_grid.scale")
+        grid.CopyFrom(numpy_helper.from_array(1.5 * numpy_helper.to_array(grid), grid.name))
+
+    monkeypatch.setattr(onnx_qdq, "clean_qdq", spoil)
+    with pytest.raises(DlkitError, match="on equal input its swish_. differs by .* steps"):
+        export_onnx(quantized(INT8), tmp_path / "net.onnx", images())
+    assert (tmp_path / "net.onnx").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_layer_that_onnx_does_not_have(tmp_path):
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.PReLU(), nn.Conv2d(4, 2, 1), nn.Flatten()).eval()
+    network = quantize_static(net, INT8, [images()], example=images())
+    with pytest.raises(UsageError, match=r"1 \(PReLU\) has no int8 counterpart.*--keep-float 1"):
+        export_onnx(network, tmp_path / "net.onnx", images())
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind=nn.LSTM, **options):
+        super().__init__()
+        self.recurrent = kind(6, 10, batch_first=True, **options)
+        self.head = nn.Linear(20 if options.get("bidirectional") else 10, 3)
+
+    def forward(self, x):
+        outputs, state = self.recurrent(x)
+        last = state[0] if isinstance(state, tuple) else state
+        return self.head(outputs[:, -1]) + last.mean()
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}], ids=["plain", "deep"])
+def test_dynamic_lstm_and_linear(tmp_path, options, per_channel):
+    torch.manual_seed(0)
+    net, batch = Recurrent(**options).eval(), torch.randn(5, 7, 6)
+    network = quantize_dynamic(net, Recipe("dynamic", "x86", is_per_channel=per_channel))
+    parity = export_onnx(network, tmp_path / "net.onnx", batch, inputs=batch)
+    assert parity.max_abs < 0.05 * parity.output_max and parity.layer_steps is None
+    assert check_onnx(tmp_path / "net.onnx", net, batch).max_abs < 0.05 * parity.output_max
+    types = {
+        item.data_type
+        for item in onnx.load(tmp_path / "net.onnx").graph.initializer
+        if len(item.dims) > 1 and item.dims[-1] > 2
+    }
+    assert TensorProto.INT8 in types
+
+
+def test_dynamic_gru_is_refused(tmp_path):
+    network = quantize_dynamic(Recurrent(nn.GRU).eval(), Recipe("dynamic", "x86"))
+    with pytest.raises(UsageError, match="recurrent.*--keep-float recurrent"):
+        export_onnx(network, tmp_path / "net.onnx", torch.randn(2, 7, 6))
+    assert not list(tmp_path.iterdir())
+
+
+def tiny_transformer():
+    sizes = {"image_size": 16, "patch_size": 8, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32}
+    return torchvision.models.VisionTransformer(**sizes, num_classes=5)
+
+
+def mobilenet():
+    return torchvision.models.mobilenet_v3_small(num_classes=5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", [mobilenet, tiny_transformer])
+def test_torchvision_networks(build, tmp_path):
+    torch.manual_seed(0)
+    net, batch = build().eval(), images(2, size=16)
+    network = quantize_static(net, INT8, [batch], example=batch)
+    assert export_onnx(network, tmp_path / "net.onnx", batch).layer_steps <= 1
+    kernels = running_kernels(tmp_path / "net.onnx", tmp_path)
+    assert kernels["QLinearConv"] == sum(isinstance(layer, nn.Conv2d) for layer in net.modules())
+    assert kernels["QGemm"] == (13 if hasattr(net, "encoder") else 2)
