@@ -28,6 +28,8 @@ _FUNCTION_REASONS = {
 }
 _REASONS: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
     ((nn.LayerNorm, nn.RMSNorm), _NORM),
+    ((nn.ELU,), "torch's int8 form of it cannot be stored"),
+    ((nn.Conv3d,), "qnnpack's packed weights of it cannot be stored"),
     ((nn.PReLU,), "torch's int8 kernel for it is wrong"),
     ((nn.RNNBase, nn.RNNCellBase), "recurrent layers are int8 only by --dynamic"),
     (
