@@ -131,7 +131,7 @@ def test_quantization_aware_training_gets_gradients_through_it():
 
 
 def test_it_names_what_it_clips():
-    prepared = prepare(Squashed(nn.ReLU6()), RECIPE, torch.randn(1, 1, 2, 2))
+    prepared = prepare(Squashed(nn.Hardswish()), RECIPE, torch.randn(1, 1, 2, 2))
     for each in observed_tensors(prepared):
         each.observer._forward_pre_hooks.clear()
     assert clip_to_activations(prepared) == ["conv"]
