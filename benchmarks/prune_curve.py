@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for seed in arguments.seeds:
         model, bases[seed] = base_model(arguments.out / f"seed-{seed}", seed, arguments)
         file = read_model_file(model)
-        subject = open_subject(file, data=None, needed_for="this", model=None, device="cpu", report=ignore)
+        subject = open_subject(file, data=None, needs_data=True, model=None, device="cpu", report=ignore)
         for ratio in RATIOS:
             for name, way in WAYS.items():
                 raw, tuned = pruned_accuracy(subject, ratio, way, seed, arguments.finetune)

@@ -9,6 +9,7 @@ each through the same code as `dlkit prune`, and prints a table with the mean ov
 
 import argparse
 import json
+import re
 import statistics
 import time
 from dataclasses import replace
@@ -35,13 +36,14 @@ def requests(arguments: argparse.Namespace) -> dict[str, Request]:
     """What is measured, by name."""
     shared: dict[str, Any] = {"epochs": arguments.finetune, "lr": arguments.lr, "seconds": arguments.seconds}
     return {
-        "MACs 50 %": Request(
+        f"{arguments.target} left": Request(
             target=arguments.target,
             method=arguments.method,
             scope=arguments.scope,
             is_structured=True,
             is_shrunk=True,
             iterations=arguments.iterations,
+            round_to=arguments.round_to,
             **shared,
         ),
         "weights 80 %": Request(amount=Amount(share=0.8), scope="global", **shared),
@@ -62,9 +64,9 @@ def measure(model: Path, name: str, request: Request, arguments: argparse.Namesp
         section = loaded.config.data.model_copy(update={"limit": arguments.samples})
         loaded = replace(loaded, config=loaded.config.model_copy(update={"data": section}))
     subject = open_subject(
-        file, data=loaded if arguments.samples else None, needed_for="this", model=None, device="cpu", report=say
+        file, data=loaded if arguments.samples else None, needs_data=True, model=None, device="cpu", report=say
     )
-    slug = name.replace(" ", "-").replace("%", "").strip("-").lower()
+    slug = re.sub(r"\W+", "-", name).strip("-")
     paths = plan_paths(model, arguments.out / f"{model.parent.name}-{slug}.pt", may_replace=True)
     started = time.monotonic()
     made = prune_model(subject, request, paths, report=say).comparison
@@ -108,7 +110,7 @@ def verdict(results: list[dict[str, Any]]) -> list[str]:
         rows = [found for found in results if found["way"] == name]
         drop = statistics.mean(100 * (found["accuracy"][0] - found["accuracy"][1]) for found in rows)
         told = f"{name}: mean drop {drop:+.2f} points (wanted at most {WANTED_DROP}): {_word(drop <= WANTED_DROP)}"
-        if name.startswith("MACs") and all(found["speedup"] for found in rows):
+        if name.endswith("left") and all(found["speedup"] for found in rows):
             speedup = statistics.mean(found["speedup"][0] for found in rows)
             told += f"; batch {BATCH} {speedup:.2f}x (wanted {WANTED_SPEEDUP}x): {_word(speedup >= WANTED_SPEEDUP)}"
         lines.append(told)
@@ -131,6 +133,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--method", default="l2")
     parser.add_argument("--scope", default="global")
     parser.add_argument("--target", default="macs=50%")
+    parser.add_argument("--round-to", type=int, default=16, help="AVX-512 kernels take channels by 16")
     parser.add_argument("--samples", type=int, default=0, help="train on so many samples only, to try the script")
     parser.add_argument("--seconds", type=float, default=10.0)
     return parser.parse_args()

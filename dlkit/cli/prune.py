@@ -2,8 +2,38 @@
 
 from typing import TYPE_CHECKING
 
-from dlkit.cli import prune_options as o
 from dlkit.cli.options import ArchName, DataOption, Device, ImageSize, ModelFile, Network, NumClasses
+from dlkit.cli.prune_options import (
+    AmountText,
+    AsJson,
+    CountNumber,
+    Dim,
+    Finetune,
+    Force,
+    Iterations,
+    Lr,
+    Method,
+    MinKeep,
+    NoLatency,
+    Norm,
+    Options,
+    Output,
+    Plan,
+    PruneSeed,
+    Recal,
+    Rewind,
+    RoundTo,
+    ScanFlag,
+    Schedule,
+    ScheduleChoice,
+    Scope,
+    ScopeChoice,
+    Seconds,
+    Shrink,
+    Skip,
+    Structured,
+    Target,
+)
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,44 +46,44 @@ EPILOG = """Writes MODEL.pruned.pt and MODEL.pruned.report.json beside the model
 
 def prune(
     model: ModelFile,
-    amount: o.AmountText = None,
-    count: o.CountNumber = None,
-    target: o.Target = None,
-    method: o.Method = None,
-    scope: o.Scope = o.ScopeChoice.layer,
-    structured: o.Structured = False,
-    n: o.Norm = None,
-    dim: o.Dim = None,
-    shrink: o.Shrink = False,
-    round_to: o.RoundTo = None,
-    min_keep: o.MinKeep = None,
-    iterations: o.Iterations = 1,
-    schedule: o.Schedule = o.ScheduleChoice.agp,
-    finetune: o.Finetune = None,
-    lr: o.Lr = None,
-    bn_recal: o.Recal = None,
-    rewind: o.Rewind = None,
-    skip: o.Skip = None,
-    plan: o.Plan = False,
-    scan: o.ScanFlag = False,
+    amount: AmountText = None,
+    count: CountNumber = None,
+    target: Target = None,
+    method: Method = None,
+    scope: Scope = ScopeChoice.layer,
+    structured: Structured = False,
+    n: Norm = None,
+    dim: Dim = None,
+    shrink: Shrink = False,
+    round_to: RoundTo = None,
+    min_keep: MinKeep = None,
+    iterations: Iterations = 1,
+    schedule: Schedule = ScheduleChoice.agp,
+    finetune: Finetune = None,
+    lr: Lr = None,
+    bn_recal: Recal = None,
+    rewind: Rewind = None,
+    skip: Skip = None,
+    plan: Plan = False,
+    scan: ScanFlag = False,
     data: DataOption = None,
     arch: ArchName = None,
     num_classes: NumClasses = None,
     image_size: ImageSize = None,
     network: Network = None,
     device: Device = "auto",
-    seconds: o.Seconds = 1.5,
-    no_latency: o.NoLatency = False,
-    output: o.Output = None,
-    force: o.Force = False,
-    seed: o.PruneSeed = 0,
-    as_json: o.AsJson = False,
+    seconds: Seconds = 1.5,
+    no_latency: NoLatency = False,
+    output: Output = None,
+    force: Force = False,
+    seed: PruneSeed = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Remove weights or whole channels, recover with training, and measure what that changed."""
-    _run(o.Options(**locals()))  # the parameters, and nothing else yet
+    _run(Options(**locals()))  # the parameters, and nothing else yet
 
 
-def _run(options: o.Options) -> None:
+def _run(options: Options) -> None:
     from dlkit.cli.display import open_display
 
     if options.plan and options.scan:
@@ -68,7 +98,7 @@ def _run(options: o.Options) -> None:
             _prune(options, request, display)
 
 
-def _open(options: o.Options, request: "Request", display: "Display", *, needed_for: str | None) -> "Subject":
+def _open(options: Options, request: "Request", display: "Display", *, needs_data: bool) -> "Subject":
     from dlkit.config import load_data_option
     from dlkit.core.opening import open_model
     from dlkit.prune.subject import open_subject
@@ -83,27 +113,27 @@ def _open(options: o.Options, request: "Request", display: "Display", *, needed_
         model=options.network,
     )
     return open_subject(
-        file, data=loaded, needed_for=needed_for, model=options.network, device=options.device, report=display.report
+        file, data=loaded, needs_data=needs_data, model=options.network, device=options.device, report=display.report
     )
 
 
-def _prune(options: o.Options, request: "Request", display: "Display") -> None:
+def _prune(options: Options, request: "Request", display: "Display") -> None:
     from dlkit.cli.show_prune import show_report
     from dlkit.prune.artifact import plan_paths
     from dlkit.prune.run import prune_model
 
     paths = plan_paths(options.model, options.output, may_replace=options.force)
-    subject = _open(options, request, display, needed_for=request.needs_data_for)
+    subject = _open(options, request, display, needs_data=request.needs_data)
     made = prune_model(subject, request, paths, report=display.report)
     display.close()
     show_report(made, as_json=options.as_json)
 
 
-def _plan(options: o.Options, request: "Request", display: "Display") -> None:
+def _plan(options: Options, request: "Request", display: "Display") -> None:
     from dlkit.cli.show_prune import show_mask_plan, show_shrink_plan
     from dlkit.prune.planning import plan_mask_rows, plan_shrink_sizes
 
-    subject = _open(options, request, display, needed_for=request.needs_data_for)
+    subject = _open(options, request, display, needs_data=request.needs_data)
     if request.is_shrunk:
         sizes = plan_shrink_sizes(subject, request, report=display.report)
         show_shrink_plan(sizes, request, options.model, as_json=options.as_json)
@@ -112,14 +142,14 @@ def _plan(options: o.Options, request: "Request", display: "Display") -> None:
         show_mask_plan(rows, request, options.model, as_json=options.as_json)
 
 
-def _scan(options: o.Options, request: "Request", display: "Display") -> None:
+def _scan(options: Options, request: "Request", display: "Display") -> None:
     from dlkit.cli.show_prune import show_scan
     from dlkit.prune.artifact import plan_picture
     from dlkit.prune.picture import save_scan_picture
     from dlkit.prune.run import scan_model
 
     path = plan_picture(options.model, options.output, may_replace=options.force)
-    subject = _open(options, request, display, needed_for="--scan")
+    subject = _open(options, request, display, needs_data=True)
     scan = scan_model(subject, request, report=display.report)
     save_scan_picture(path, scan, f"{options.model}: one part pruned at a time, {request.picked_method}")
     display.close()

@@ -75,14 +75,9 @@ class Request:
         return ROUND_TO if self.round_to is None else self.round_to
 
     @property
-    def needs_data_for(self) -> str | None:
-        """The option that cannot do without data, if one is given."""
-        given = {
-            "--finetune": self.epochs is not None,
-            "--bn-recal": bool(self.num_recal),
-            "--method taylor": self.method == "taylor",
-        }
-        return next((option for option, is_given in given.items() if is_given), None)
+    def needs_data(self) -> bool:
+        """Whether an option cannot do without data."""
+        return self.epochs is not None or bool(self.num_recal) or self.method == "taylor"
 
     @property
     def picked_recal(self) -> int:

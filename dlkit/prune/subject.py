@@ -40,21 +40,21 @@ def open_subject(
     file: ModelFile,
     *,
     data: LoadedConfig | None,
-    needed_for: str | None,
+    needs_data: bool,
     model: str | None,
     device: str,
     report: Report,
 ) -> Subject:
     """Build a file's network and open its data, or those of `data`.
 
-    `needed_for` names the option that cannot do without data; else a note says why there are none. Raises UsageError for a
+    Where nothing `needs_data`, a note says why there are none. Raises UsageError for a
     network that is int8 already, DataError and UsageError for data that are needed and missing.
     """
     if is_quantized(file.spec.transforms):
         raise UsageError(f"{file.path} is quantized already; prune the float model first, then quantize what comes out")
     target = pick_device(device)
     network = build_from_file(file, model=model).to(target)
-    evidence = _open_evidence(file, network, data, target, needed_for, report)
+    evidence = _open_evidence(file, network, data, target, needs_data, report)
     return Subject(file, network, _example(file, evidence, target), evidence, target, model)
 
 
@@ -63,15 +63,15 @@ def _open_evidence(
     network: nn.Module,
     data: LoadedConfig | None,
     device: torch.device,
-    needed_for: str | None,
+    is_needed: bool,
     report: Report,
 ) -> Evidence | None:
     try:
         loaded = pick_tuning_config(file, data)
         return open_evidence(loaded, network, file.spec.info, device=device, report=report)
     except (UsageError, DataError) as error:
-        if needed_for is not None or data is not None:
-            raise type(error)(f"{needed_for or '--data'}: {error}") from error
+        if is_needed or data is not None:
+            raise
         report(Note(f"accuracy is not measured: {error}"))
         return None
 

@@ -12,6 +12,7 @@ from dlkit.core.data.contract import DataInfo, Split, SplitName
 from dlkit.core.evaluation.evaluate import Scoring
 from dlkit.core.evaluation.judging import own_config, scoring_for
 from dlkit.core.modelfile import ModelFile
+from dlkit.core.training.tuning_config import pick_tuning_config
 from dlkit.errors import DataError, UsageError
 from dlkit.events import Note, Report, ignore
 from dlkit.quantize.request import Request
@@ -54,12 +55,18 @@ def open_model_data(file: ModelFile, request: Request, report: Report = ignore) 
         report(Note("no data are known for this model, so it is not judged; name them with --data"))
         return None
     try:
-        return _open(request.data or own_config(file), file.spec.info, request.split, report)
+        return _open(_pick_config(file, request), file.spec.info, request.split, report)
     except (DataError, UsageError) as error:
         if is_needed:
             raise
         report(Note(f"not judged: {error}"))
         return None
+
+
+def _pick_config(file: ModelFile, request: Request) -> LoadedConfig:
+    if request.mode == "qat":  # trains, so that loss and optimizer count too
+        return pick_tuning_config(file, request.data)
+    return request.data or own_config(file)
 
 
 def _open(loaded: LoadedConfig, info: DataInfo, name: SplitName | None, report: Report) -> ModelData:

@@ -117,6 +117,8 @@ def prepare_training(
     example = _example(batches)
     prepared = prepare(network, replace(recipe, mode="qat"), example)
     calibrated = prepare(network, replace(recipe, mode="static"), example)
+    if hasattr(network, "dlkit_spec"):
+        prepared.dlkit_spec = network.dlkit_spec  # so that reports know its name
     steady_norms(prepared)
     # with the rounding off, every observer sees what the float network computes
     switch_rounding(prepared, is_on=False)

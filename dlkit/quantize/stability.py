@@ -40,6 +40,8 @@ def calibration_stability(
         raise ValueError("two halves of the calibration data need at least two batches")
     first, second = (_ranges(network, recipe, half, example) for half in (batches[::2], batches[1::2]))
     factors = {name: max(first[name] / second[name], second[name] / first[name]) for name in first}
+    if not factors:  # all of the network is kept in float
+        return Stability(1.0, 1.0, "")
     worst = max(factors, key=lambda name: factors[name])
     return Stability(sorted(factors.values())[len(factors) // 2], factors[worst], worst)
 

@@ -14,6 +14,7 @@ import dlkit as package
 from dlkit.core import modelfile
 from dlkit.core.evaluation.judging import judge_model, own_config
 from dlkit.core.modelfile import read_model_file, save_model_file
+from dlkit.quantize.fx import is_int8
 
 QUIET = {"log": {"tensorboard": False}}
 CNN = {
@@ -120,6 +121,56 @@ def test_parts_in_float_are_told_with_their_reason(dlkit, cnn, quick, tmp_path):
     assert "2 in float, kept in float by the user: features.0.conv, fc" in done.out, done.out
     wrong = dlkit("quantize", cnn, "--static", "--no-latency", "--keep-float", "cf", "-o", tmp_path / "x.pt")
     assert wrong.code == 2 and "--keep-float cf" in wrong.err and not (tmp_path / "x.pt").exists()
+
+
+def test_a_ranking_alone_writes_no_model(dlkit, cnn, tmp_path):
+    done = dlkit("quantize", cnn, "--sensitivity", "--calib", 64, "--json")
+    facts = json.loads(done.out)
+    assert written(tmp_path) == {"model.sensitivity.json"} and facts["schema"] == "dlkit.quantize.sensitivity/1"
+    assert facts == json.loads((tmp_path / "model.sensitivity.json").read_text())
+    shifts = [layer["shift"] for layer in facts["layers"]]
+    assert len(shifts) == 5 and shifts == sorted(shifts, reverse=True)
+    assert dlkit("quantize", cnn, "--sensitivity").code == 2
+    shown = dlkit("quantize", cnn, "--sensitivity", "--calib", 64, "--force").out
+    assert facts["layers"][0]["name"] in shown and "signal to noise" in shown and "--max-drop" in shown
+
+
+@pytest.fixture
+def first_layer_decides(monkeypatch):
+    """Accuracies of which the first layer alone decides: 80 % where it is int8, 90 % where it is not."""
+
+    def accuracy(network, *_):
+        return 0.8 if is_int8(network.get_submodule("features.0.conv")) else 0.9
+
+    monkeypatch.setattr("dlkit.quantize.calibrated._accuracy", accuracy)
+
+
+def test_layers_that_cost_too_much_stay_in_float(dlkit, cnn, quick, first_layer_decides, tmp_path):
+    done = dlkit("quantize", cnn, "--static", "--calib", 64, "--no-latency", "--max-drop", 1, "--json")
+    assert done.code == 0, done.err
+    facts = json.loads(done.out)
+    assert facts["fallback"]["kept"] == ["features.0.conv"] and facts["fallback"]["drop_points"] == 0
+    assert facts["layers"]["reasons"] == {"kept in float by the accuracy search": 1}
+    assert facts["recipe"]["keep_float"] == ["features.0.conv"]
+    assert package.load_model(tmp_path / "model.static-int8.pt")(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+
+
+def test_a_drop_that_cannot_be_met(dlkit, cnn, quick, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "dlkit.quantize.calibrated._accuracy", lambda network, *_: 0.9 if "SmallCNN" in type(network).__name__ else 0.5
+    )
+    done = dlkit("quantize", cnn, "--static", "--calib", 64, "--no-latency", "--max-drop", 1)
+    assert done.code == 2 and "least drop that was found on the val split is 40.00 points" in done.err
+    assert not written(tmp_path)
+
+
+def test_training_for_int8(dlkit, cnn, quick, tmp_path):
+    done = dlkit("quantize", cnn, "--qat", "--epochs", 1, "--no-latency", "--json")
+    assert done.code == 0, done.err
+    facts = json.loads(done.out)
+    assert written(tmp_path) >= {"model.qat-int8.pt", "model.qat-int8.report.json"}
+    assert facts["training"]["steps"] == 21 and facts["recipe"]["mode"] in ("qat", "static")
+    assert accuracy_of(tmp_path / "model.qat-int8.pt") == facts["comparison"]["after"]["scores"]["metrics"]["accuracy"]
 
 
 def test_the_seed_picks_the_samples(dlkit, cnn, quick, tmp_path):

@@ -117,6 +117,14 @@ def test_three_iterations_reach_the_share_that_was_asked_for(digits):
     assert [text.split(": ")[1].split("%")[0] for text in shares] == ["56.3", "77.0", "80.0"]
 
 
+def test_a_layer_that_is_emptied_is_named(digits):
+    with torch.no_grad():
+        digits.network.features[0].conv.weight.mul_(1e-6)
+    notes = []
+    mask(digits, HALF, report=notes.append)
+    assert [note.text for note in notes if "nothing is left of features.0.conv," in note.text]
+
+
 def test_what_rounds_to_nothing_is_an_error(digits):
     with pytest.raises(UsageError, match="rounds to nothing"):
         mask(digits, Request(amount=Amount(share=1e-9)))

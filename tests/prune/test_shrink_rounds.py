@@ -31,7 +31,7 @@ def shrinking(share=0.5, **options):
 
 @pytest.fixture
 def subject(digits):
-    return open_subject(digits.file, data=None, needed_for="tests", model=None, device="cpu", report=ignore)
+    return open_subject(digits.file, data=None, needs_data=True, model=None, device="cpu", report=ignore)
 
 
 def run(subject, request, *, rewound=None, report=ignore):

@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 import torchvision
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from dlkit.core.export.onnx import export_onnx
@@ -16,6 +16,9 @@ from dlkit.errors import DlkitError, UsageError
 from dlkit.quantize import onnx_qdq
 from dlkit.quantize.dynamic import quantize_dynamic
 from dlkit.quantize.fx import convert, prepare
+from dlkit.quantize.fx.int8_layers import INT8 as INT8_LAYERS
+from dlkit.quantize.qdq_cleanup import clean_qdq
+from dlkit.quantize.qdq_graph import AS_FLOAT
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.static import quantize_static
 
@@ -131,11 +134,37 @@ def test_onnx_runtime_runs_it_in_int8_kernels(exported, tmp_path):
     assert kernels["QLinearGlobalAveragePool"] == 2
 
 
-def test_relu6_is_a_clip_of_integers(exported):
-    _, model, _, _ = exported
-    clips = [node for node in model.graph.node if node.op_type in ("Clip", "Relu")]
-    held = constants(model)
-    assert clips and all(held[name].dtype == np.uint8 for node in clips for name in node.input[1:])
+@pytest.mark.parametrize("zero_point", [0, 17, 128])
+@pytest.mark.parametrize("scale", [0.003, 0.0431, 6 / 255])
+@pytest.mark.parametrize("bounds", [None, (0.0, 6.0), (-1.0, 1.0)], ids=["relu", "relu6", "hardtanh"])
+def test_clipping_on_a_grid_is_clipping_of_integers(scale, zero_point, bounds):
+    """All 256 integers through DequantizeLinear, Relu or Clip and QuantizeLinear, before and after cleaning."""
+    limits = {} if bounds is None else {"low": np.float32(bounds[0]), "high": np.float32(bounds[1])}
+    held = {"scale": np.float32(scale), "zero": np.uint8(zero_point), **limits}
+    grid = ["scale", "zero"]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", *grid], ["real"]),
+        helper.make_node("Clip" if limits else "Relu", ["real", *limits], ["clipped"]),
+        helper.make_node("QuantizeLinear", ["clipped", *grid], ["y"]),
+        helper.make_node("DequantizeLinear", ["y", *grid], ["out"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, kind, [256])
+        for name, kind in (("x", TensorProto.UINT8), ("out", TensorProto.FLOAT))
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "clipping",
+        ends[:1],
+        ends[1:],
+        [numpy_helper.from_array(np.array(value), name) for name, value in held.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    feed = {"x": np.arange(256, dtype=np.uint8)}
+    before = start_session(model.SerializeToString()).run(None, feed)[0]
+    clean_qdq(model)
+    assert not {"Relu", "QuantizeLinear"} & {node.op_type for node in model.graph.node}
+    np.testing.assert_array_equal(start_session(model.SerializeToString()).run(None, feed)[0], before)
 
 
 @pytest.mark.parametrize(
@@ -207,11 +236,11 @@ def test_a_file_that_computes_something_else_is_not_written(tmp_path, monkeypatc
     assert (tmp_path / "net.onnx").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_layer_that_onnx_does_not_have(tmp_path):
-    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.PReLU(), nn.Conv2d(4, 2, 1), nn.Flatten()).eval()
-    network = quantize_static(net, INT8, [images()], example=images())
-    with pytest.raises(UsageError, match=r"1 \(PReLU\) has no int8 counterpart.*--keep-float 1"):
-        export_onnx(network, tmp_path / "net.onnx", images())
+def test_a_layer_that_onnx_does_not_have(tmp_path, monkeypatch):
+    monkeypatch.delitem(AS_FLOAT, INT8_LAYERS.Hardswish)
+    with pytest.raises(UsageError, match=r"swish.1 \(Hardswish\) has no int8 counterpart.*--keep-float swish.1"):
+        export_onnx(quantized(INT8), tmp_path / "net.onnx", images())
+    assert not list(tmp_path.iterdir())
 
 
 class Recurrent(nn.Module):

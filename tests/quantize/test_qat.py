@@ -2,6 +2,7 @@
 
 import copy
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,14 +13,16 @@ from dlkit.config import load_mapping
 from dlkit.core.modelfile import build_from_file, load_model, read_model_file
 from dlkit.core.training.fit import NoRecords
 from dlkit.core.training.tuning_config import pick_tuning_config
-from dlkit.errors import Interrupted
+from dlkit.errors import Interrupted, UsageError
 from dlkit.events import Note, ignore
 from dlkit.quantize.backends import pick_reduce
+from dlkit.quantize.calibration_data import open_model_data
 from dlkit.quantize.fx import convert, prepare, quantized_engine, switch_observers, switch_rounding
-from dlkit.quantize.fx.fake_quant import fake_quants, settle_ranges
+from dlkit.quantize.fx.fake_quant import fake_quants
 from dlkit.quantize.qat import QatSettings, build_qat, prepare_training, quantize_aware, train_quantized
 from dlkit.quantize.qat_phases import Phases
 from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.request import Request
 from dlkit.quantize.saving import save_quantized
 from dlkit.quantize.static import calibrate, quantize_static
 
@@ -266,24 +269,6 @@ def test_weights_of_one_sign_are_rounded_as_int8_rounds_them(backend):
     assert ((rounded - int8).abs() / step).mean() < 0.01
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_ranges_are_settled_before_conversion(backend):
-    prepared = prepared_mixed(backend)
-    switch_observers(prepared, is_on=False)
-    with torch.no_grad():
-        prepared(torch.rand(2, 1, 8, 8))
-    scale = {
-        name: module.scale.clone()
-        for name, module in prepared.named_modules()
-        if name.startswith("activation") and module in fake_quants(prepared)
-    }
-    settle_ranges(prepared)
-    for name, wanted in scale.items():
-        found, zero_point = prepared.get_submodule(name).calculate_qparams()
-        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0)
-        assert torch.equal(zero_point.int(), prepared.get_submodule(name).zero_point)
-
-
 def test_a_channel_of_zeros_does_not_break_training(digits):
     torch.manual_seed(0)
     network = Mixed()
@@ -382,3 +367,13 @@ def test_without_validation_the_training_samples_decide(digits):
     assert outcome.comparison.num_samples == 200
     assert outcome.comparison.metric == "accuracy"
     assert sum("no validation split" in note.text for note in notes if isinstance(note, Note)) == 2
+
+
+@pytest.mark.parametrize("section", ["loss", "optimizer"])
+def test_a_file_never_names_code_to_train_with(digits, section):
+    config = {**digits.spec.config, section: {"name": "evil.module:Thing"}}
+    file = replace(digits, spec=replace(digits.spec, config=config))
+    with pytest.raises(UsageError, match=r"evil\.module:Thing, which is your own code"):
+        open_model_data(file, Request("qat"))
+    named = load_mapping({**CONFIG, "loss": "cross_entropy"})
+    assert open_model_data(file, Request("qat", data=named)) is not None

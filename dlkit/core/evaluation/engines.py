@@ -156,18 +156,36 @@ def _quiet_torch() -> Iterator[None]:
 
 
 def _start_eager(network: nn.Module, examples: Sequence[Tensor]) -> Run:
-    return network
+    return _one_per_shape(network) if runs_int8(network) else network
+
+
+def _one_per_shape(network: nn.Module) -> Run:
+    """A copy for each shape of inputs: oneDNN prepares a packed layer for the shape that it meets first, and others run slower.
+
+    So an int8 network is measured as in a service that runs batches of one size, whatever it has run before.
+    """
+    copies: dict[torch.Size, nn.Module] = {}
+
+    def run(inputs: Tensor) -> Tensor:
+        if inputs.shape not in copies:
+            copies[inputs.shape] = copy.deepcopy(network)
+        outputs: Tensor = copies[inputs.shape](inputs)
+        return outputs
+
+    return run
 
 
 def _start_channels_last(network: nn.Module, examples: Sequence[Tensor]) -> Run:
-    """A copy with weights in that layout. int8 layers have packed theirs so already, and a copy would pack them again."""
+    """A copy with weights in that layout; int8 layers have packed theirs so already."""
     if examples[0].ndim != 4:
         raise EngineUnavailable(
             "channels_last", f"it needs images (N, C, H, W), not inputs of {examples[0].ndim} dimensions"
         )
-    if not runs_int8(network):
-        network = copy.deepcopy(network).to(memory_format=torch.channels_last)
-    return lambda inputs: network(inputs.contiguous(memory_format=torch.channels_last))
+    if runs_int8(network):
+        run = _one_per_shape(network)
+    else:
+        run = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    return lambda inputs: run(inputs.contiguous(memory_format=torch.channels_last))
 
 
 def _start_compile(network: nn.Module, examples: Sequence[Tensor]) -> Run:

@@ -141,21 +141,8 @@ def _watched(node: Node) -> str:
     return source.name
 
 
-def settle_ranges(prepared: nn.Module) -> None:
-    """Make the ranges of activations that conversion computes those that the network was trained with; to be done last.
-
-    The fused kernel that trains computes scale and zero point from the limits in another way than the Python code that
-    converts (pytorch/ao#4824).
-    """
-    for module in fake_quants(prepared):
-        limit = module.activation_post_process.min_val
-        is_observed = limit.numel() > 0 and bool(torch.isfinite(limit).all())
-        if is_observed and not isinstance(module.activation_post_process, _WholeRange):
-            _set_range(module, module.scale, module.zero_point)
-
-
 def _set_range(module: FakeQuantize, scale: Tensor, zero_point: Tensor) -> None:
-    """Put scale and zero point in, and limits from which torch computes the same again."""
+    """Put scale and zero point in, and limits from which torch computes the same again, in each pass and at conversion."""
     observer = module.activation_post_process
     for name, limit in (("min_val", observer.quant_min), ("max_val", observer.quant_max)):
         getattr(observer, name).resize_(()).copy_(((limit - zero_point) * scale).reshape(()))

@@ -12,7 +12,6 @@ from torch.fx import GraphModule
 from dlkit.quantize.clipping import clip_to_activations
 from dlkit.quantize.fx.clamps import fold_clamps
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine, run_under_own_engine
-from dlkit.quantize.fx.fake_quant import settle_ranges
 from dlkit.quantize.fx.folding import fold_norms
 from dlkit.quantize.fx.graph_edits import (
     LEFT_IN_FLOAT,
@@ -105,10 +104,7 @@ def is_below(name: str, kept: tuple[str, ...]) -> bool:
 def convert(prepared: GraphModule, recipe: Recipe) -> GraphModule:
     """The int8 network of one that was calibrated or trained, on the CPU; `prepared` is left as it was."""
     with quantized_engine(recipe.backend), no_deprecations():
-        copied = copy.deepcopy(prepared).cpu().eval()
-        if recipe.mode == "qat":
-            settle_ranges(copied)
-        converted = convert_fx(copied)
+        converted = convert_fx(copy.deepcopy(prepared).cpu().eval())
     converted.meta[_FACTS] = graph_facts(prepared)
     if recipe.backend == "qnnpack":
         straighten_clamps(converted)
