@@ -28,6 +28,8 @@ _FUNCTION_REASONS = {
 }
 _REASONS: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
     ((nn.LayerNorm, nn.RMSNorm), _NORM),
+    ((nn.ELU,), "torch's int8 form of it cannot be stored"),
+    ((nn.Conv3d,), "qnnpack's packed weights of it cannot be stored"),
     ((nn.PReLU,), "torch's int8 kernel for it is wrong"),
     ((nn.RNNBase, nn.RNNCellBase), "recurrent layers are int8 only by --dynamic"),
     (
@@ -111,6 +113,10 @@ def _describe_static(
     if name in facts.attention:
         return LayerStatus(name, kind, True, "its projections; what lies between them is float")
     special = next((text for types, text in _REASONS if isinstance(module, types)), None)
+    if any(is_below(name, (whole,)) and name != whole for whole in facts.called):
+        return LayerStatus(
+            name, kind, False, "in a layer of torch that torch.fx takes as a whole; --dynamic reaches it"
+        )
     if name not in facts.called and name not in facts.read:
         return LayerStatus(name, kind, False, "does not run in evaluation mode")
     if name not in facts.called:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.quantize.evaluation_mode import evaluation_mode
-from dlkit.quantize.fx import is_below, is_int8, swap_dynamic
+from dlkit.quantize.fx import check_names, is_below, is_int8, swap_dynamic
 from dlkit.quantize.recipe import Recipe
 
 # exact types: torch swaps no subclasses, and attention uses the weight of its output projection directly
@@ -19,6 +19,7 @@ def quantize_dynamic(network: nn.Module, recipe: Recipe, *, example: Tensor | No
     With an example, one batch of inputs, the float network runs once, and layers that are never called stay in float: a
     network that reads their weights directly (torchvision's Swin) could not read those of an int8 layer.
     """
+    check_names(network, recipe)
     names = [name for name, module in network.named_modules() if can_be_dynamic(name, module, recipe)]
     if example is not None:
         called = called_modules(network, example)

@@ -42,7 +42,7 @@ def make_int8(task: Task, recipe: Recipe) -> Made:
     """The int8 network; the task's own is left as it was. Raises UsageError for a network that cannot be followed."""
     if recipe.mode == "dynamic":
         inputs = torch.randn(8, *task.file.spec.info.input_size, generator=torch.Generator().manual_seed(0))
-        return Made(quantize_dynamic(task.network, recipe), recipe, inputs)
+        return Made(quantize_dynamic(task.network, recipe, example=inputs), recipe, inputs)
     data = require_data(task)
     batches = data.draw(task.request.num_calibration, task.request.seed)
     static = make_calibrated(task, data, replace(recipe, mode="static"), batches)

@@ -19,7 +19,8 @@ MOST_DIMENSIONS, LARGEST_SIDE = 5, 1 << 16
 
 def rewrite_entry(recipe: Recipe, network: nn.Module, example: Tensor) -> dict[str, Any]:
     """The entry of a model file's `transforms` that `replay` reads, for a quantized network. `example` is a batch of inputs."""
-    entry = {"op": "quantize", **recipe.to_dict(), "example_shape": list(example.shape)}
+    made_with = {"example_shape": list(example.shape), "torch": str(torch.__version__)}
+    entry = {"op": "quantize", **recipe.to_dict(), **made_with}
     return entry | ({"int8_layers": int8_layers(network)} if recipe.mode == "dynamic" else {})
 
 
@@ -33,7 +34,17 @@ def replay(
     recipe = Recipe.from_dict(rewrite)
     with loading(rewrite):
         converted = rebuild(network, recipe, rewrite)
-        return converted, decode(state, converted)
+        try:
+            return converted, decode(state, converted)
+        except ValueError as error:
+            raise ValueError(f"{error}{_other_torch(rewrite)}") from None
+
+
+def _other_torch(rewrite: Mapping[str, Any]) -> str:
+    made_with = rewrite.get("torch")
+    if made_with == str(torch.__version__):
+        return ""
+    return f"\nIt was made with torch {made_with!r:.40}, and this is {torch.__version__}"
 
 
 @contextmanager
@@ -56,7 +67,7 @@ def rebuild(network: nn.Module, recipe: Recipe, rewrite: Mapping[str, Any]) -> n
         recipe = replace(recipe, observer="minmax")
         return convert(prepare(network, recipe, example), recipe)
     except UsageError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(str(error)) from error
 
 
 def _int8_layers(rewrite: Mapping[str, Any]) -> list[str]:

@@ -50,32 +50,48 @@ def save_quantized(
 def check_reload(path: Path, network: nn.Module, example: Tensor, *, recipe: Recipe, model: str | None = None) -> None:
     """Load the file in a fresh process and compare its outputs with the network's, bit for bit.
 
-    `model` names the class of a user's own network again. The file is removed and DlkitError raised when they differ or
-    the file cannot be loaded.
+    `model` names the class of a user's own network again. The file is removed and DlkitError raised when they differ, are not
+    finite, or the file cannot be loaded.
     """
+    with torch.no_grad(), quantized_engine(recipe.backend), no_deprecations():
+        expected = network(example)
     with tempfile.TemporaryDirectory() as folder:
         inputs, outputs = Path(folder) / "inputs.pt", Path(folder) / "outputs.pt"
         torch.save(example.cpu(), inputs)
-        arguments = [str(path), str(inputs), str(outputs), str(torch.get_num_threads()), *([model] if model else [])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        done = subprocess.run(
-            [sys.executable, "-m", "dlkit.quantize.reloading", *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=RELOAD_TIMEOUT_S,
-        )
-        problem = _problem(done, network, example, outputs)
+        problem = _run_apart(path, inputs, outputs, model)
+        if problem is None:
+            problem = _difference(expected, torch.load(outputs, weights_only=True))
     if problem:
         path.unlink(missing_ok=True)
         raise DlkitError(f"{path}: {problem}. The file was removed")
 
 
-def _problem(
-    done: "subprocess.CompletedProcess[str]", network: nn.Module, example: Tensor, outputs: Path
-) -> str | None:
+def _run_apart(path: Path, inputs: Path, outputs: Path, model: str | None) -> str | None:
+    """Run the file in a fresh process; gives what went wrong."""
+    arguments = [str(path), str(inputs), str(outputs), str(torch.get_num_threads()), *([model] if model else [])]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }  # a user's class may lie in the working folder
+    command = [sys.executable, "-m", "dlkit.quantize.reloading", *arguments]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=RELOAD_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return f"loading it in a fresh process took more than {RELOAD_TIMEOUT_S} s"
     if done.returncode:
-        return f"the saved network cannot be loaded again: {done.stderr.strip()[-500:]}"
-    with torch.no_grad():
-        expected = network(example)
-    return None if torch.equal(torch.load(outputs, weights_only=True), expected) else "reloaded outputs differ"
+        return f"it cannot be loaded in a fresh process: {done.stderr.strip()[-500:]}"
+    return None
+
+
+def _difference(expected: Any, found: Any) -> str | None:
+    """What is wrong with reloaded outputs: tensors, or tuples of them."""
+    if isinstance(expected, tuple | list):
+        return next((problem for pair in zip(expected, found, strict=True) if (problem := _difference(*pair))), None)
+    if not isinstance(expected, Tensor):
+        return None
+    if not expected.isfinite().all():
+        return "the int8 network's outputs are not finite"
+    if not torch.equal(expected, found):
+        largest = float((expected - found).abs().max()) if expected.shape == found.shape else float("inf")
+        return f"the reloaded network gives other outputs, off by up to {largest:.2g}"
+    return None

@@ -376,6 +376,15 @@ def test_attention_taken_apart_computes_the_same(options):
         assert compare(network, [x])[0] > 25
 
 
+def test_a_layer_that_is_taken_as_a_whole_says_so():
+    network = nn.Sequential(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), nn.Linear(16, 4)).eval()
+    x = torch.randn(3, 5, 16)
+    found, quantized = compare(network, [x])
+    assert found > 25
+    statuses = {status.name: status for status in layer_statuses(network, quantized, STATIC)}
+    assert statuses["1"].is_int8 and "--dynamic" in statuses["0.linear1"].reason
+
+
 def test_attention_that_is_more_stays_whole():
     def forward(self, x):
         return self.attention(x, self.other(x), x)[0]

@@ -17,7 +17,7 @@ from dlkit.quantize.fx.graph_edits import FloatOperation
 from dlkit.quantize.fx.kinds import is_int8
 from dlkit.quantize.fx.qconfigs import ACTIVATION_OBSERVERS, qconfig_mapping
 from dlkit.quantize.fx.range_observer import RangeObserver
-from dlkit.quantize.fx.static import GraphFacts, convert, graph_facts, is_below, prepare
+from dlkit.quantize.fx.static import GraphFacts, check_names, convert, graph_facts, is_below, prepare
 from dlkit.quantize.fx.tracing import trace
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "FloatOperation",
     "GraphFacts",
     "RangeObserver",
+    "check_names",
     "convert",
     "freeze_norms",
     "graph_facts",

@@ -30,6 +30,9 @@ def swap_dynamic(network: nn.Module, names: Iterable[str], recipe: Recipe) -> nn
         quantize_dynamic(container, wanted, dtype=torch.qint8, inplace=True)  # type: ignore[no-untyped-call]
         if recipe.backend == "qnnpack":
             _spend_range_warning()
+    for module in container.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # else it would read the weights of its linear layers and not call them
     run_under_own_engine(container["network"], recipe.backend)
     return container["network"]
 

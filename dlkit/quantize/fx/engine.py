@@ -53,4 +53,6 @@ def no_deprecations() -> Iterator[None]:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(torch|dlkit\.quantize)\..*")
+        # said once per process, and by the code that torch.fx writes where that comes first
+        warnings.filterwarnings("ignore", message=r"torch\.quantize_per_tensor, torch\.quantize_per_channel and other")
         yield

@@ -28,6 +28,9 @@ _FLOAT_FUNCTIONS = frozenset({F.layer_norm, torch.matmul, operator.matmul, torch
 _BINARY = frozenset({operator.add, operator.iadd, operator.mul, operator.imul, torch.add, torch.mul})
 _SIZE_ARITHMETIC = _BINARY | {operator.getitem, operator.sub, operator.floordiv, operator.truediv, operator.mod}
 _POOL_FUNCTIONS = frozenset({F.avg_pool1d, F.avg_pool2d, F.avg_pool3d})
+_CONVOLUTION_FUNCTIONS = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
+_CONVOLUTION_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_LISTS = {"stride": 1, "padding": 0, "dilation": 1}
 _CLAMPS = (nn.ReLU6, nn.Hardtanh, ReLU6)
 _CLAMP_FUNCTIONS = frozenset({F.relu6, F.hardtanh, torch.clamp, torch.clip, "clamp", "clamp_", "clip"})
 
@@ -36,12 +39,16 @@ def float_operations(backend: Backend) -> tuple[Any, ...]:
     """Layers with weights that stay in float whatever their options are.
 
     Transposed convolutions are wrong on onednn, and so on x86, unless in and out channels are as many, and partly on fbgemm.
+    qnnpack packs weights of three dimensions but cannot give them back, so that they could not be stored.
     """
-    return () if backend == "qnnpack" else TRANSPOSED
+    return (nn.Conv3d, F.conv3d) if backend == "qnnpack" else TRANSPOSED
 
 
-def write_out_padding(traced: GraphModule) -> None:
-    """Numbers in place of "same" and "valid", which the int8 kernels do not know. Changes modules."""
+def write_out_options(traced: GraphModule) -> None:
+    """Numbers in place of "same" and "valid", which the int8 kernels do not know, and lists in place of single numbers."""
+    for node in traced.graph.nodes:
+        if node.op == "call_function" and node.target in _CONVOLUTION_FUNCTIONS:
+            _write_out_call(node, _CONVOLUTION_FUNCTIONS[node.target])
     for module in traced.modules():
         if isinstance(module, _CONVOLUTIONS) and isinstance(module.padding, str):
             sides = module._reversed_padding_repeated_twice[::-1]  # both sides of every dimension, 0 for "valid"
@@ -49,10 +56,26 @@ def write_out_padding(traced: GraphModule) -> None:
                 module.padding = tuple(sides[::2])
 
 
+def _write_out_call(node: Node, num_dimensions: int) -> None:
+    """All arguments of a convolution in their places, defaults too: torch.ao hands them on as they are."""
+    given = dict(zip(_CONVOLUTION_ARGUMENTS, node.args, strict=False)) | node.kwargs
+    lists = {name: _as_list(given.get(name, default), num_dimensions) for name, default in _LISTS.items()}
+    node.args = (given["input"], given["weight"], given.get("bias"), *lists.values(), given.get("groups", 1))
+    node.kwargs = {}
+
+
+def _as_list(value: Any, num_dimensions: int) -> Any:
+    if value == "valid":
+        value = 0
+    if isinstance(value, tuple | list):
+        return tuple(value) * (num_dimensions if len(value) == 1 else 1)
+    return (value,) * num_dimensions if isinstance(value, int) else value
+
+
 def faulty_modules(traced: GraphModule, backend: Backend) -> list[str]:
     """Names of modules of a kind, or with options, that no int8 kernel, or no sound one, takes.
 
-    PReLU loses its scale; norms spoil transformers (`keep_residuals_float`).
+    PReLU loses its scale, and ELU when it is stored; norms spoil transformers (`keep_residuals_float`).
     """
     return [name for name, module in traced.named_modules() if _is_faulty(module, backend)]
 
@@ -63,7 +86,7 @@ def _is_faulty(module: nn.Module, backend: Backend) -> bool:
     if isinstance(module, _POOLS):  # qnnpack divides by the whole window
         padding = module.padding if isinstance(module.padding, tuple) else (module.padding,)
         return backend == "qnnpack" and any(padding) and not module.count_include_pad
-    return isinstance(module, nn.PReLU | nn.LayerNorm)
+    return isinstance(module, nn.PReLU | nn.ELU | nn.LayerNorm)
 
 
 def faulty_calls(traced: GraphModule, backend: Backend) -> list[Node]:
@@ -79,6 +102,7 @@ def faulty_calls(traced: GraphModule, backend: Backend) -> list[Node]:
         for node in calls
         if node.target in _FLOAT_FUNCTIONS
         or (node.target in _BINARY and _is_with_number(node))
+        or (node.target in _CONVOLUTION_FUNCTIONS and "same" in node.args)
         or (node.target is torch.cat and isinstance(node.args[0], Node))
         or (backend == "qnnpack" and node.target in _POOL_FUNCTIONS and False in (*node.args, *node.kwargs.values()))
     ]

@@ -1,7 +1,8 @@
 """Preparing and converting by torch.fx: static quantization and quantization-aware training."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -9,6 +10,8 @@ from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qat_fx
 from torch.fx import GraphModule
 
+from dlkit.config.suggest import did_you_mean
+from dlkit.errors import UsageError
 from dlkit.quantize.clipping import clip_to_activations
 from dlkit.quantize.fx.clamps import fold_clamps
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine, run_under_own_engine
@@ -22,7 +25,7 @@ from dlkit.quantize.fx.graph_edits import (
     separate_shared_modules,
     split_attention,
 )
-from dlkit.quantize.fx.kernel_faults import faulty_calls, faulty_modules, straighten_clamps, write_out_padding
+from dlkit.quantize.fx.kernel_faults import faulty_calls, faulty_modules, straighten_clamps, write_out_options
 from dlkit.quantize.fx.qconfigs import qconfig_mapping
 from dlkit.quantize.fx.tracing import trace
 from dlkit.quantize.recipe import Recipe
@@ -55,12 +58,38 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
 
     For qat it is in training mode and on the network's device, otherwise in evaluation mode and on the CPU. Plain Python that
     asks for the mode (auxiliary heads, stochastic depth) is fixed to evaluation in both. Raises UsageError, with the place in
-    the user's code, for a network that torch.fx cannot follow.
+    the user's code, for a network that torch.fx cannot follow, and for names to keep in float that no module has.
     """
+    check_names(network, recipe)
     network = copy.deepcopy(network)
-    if recipe.mode == "static":
-        network = network.cpu()
-    traced = trace(network, recipe.keep_float)
+    traced = trace(network.cpu() if recipe.mode == "static" else network, recipe.keep_float)
+    facts, also_float = _edit(traced, recipe)
+    custom = PrepareCustomConfig()
+    custom.set_non_traceable_module_names(list(recipe.keep_float))
+    custom.set_non_traceable_module_classes(list(LEFT_IN_FLOAT))
+    put_observers_in = prepare_qat_fx if recipe.mode == "qat" else prepare_fx
+    with quantized_engine(recipe.backend), no_deprecations(), _in_words("observe"):
+        mapping = qconfig_mapping(recipe, also_float)
+        prepared = put_observers_in(traced.train(recipe.mode == "qat"), mapping, (example,), custom)
+    prepared.meta[_FACTS] = facts
+    if recipe.reduce != "activations":  # their 7 bits end where the clamp does, but kernels saturate at the end of 8
+        fold_clamps(prepared)
+    clip_to_activations(prepared)
+    return prepared
+
+
+def check_names(network: nn.Module, recipe: Recipe) -> None:
+    """Raise UsageError for a name in `keep_float` that no module has; the empty name is the whole network."""
+    names = [name for name, _ in network.named_modules(remove_duplicate=False)]
+    for name in recipe.keep_float:
+        if not name:
+            raise UsageError("to keep the whole network in float is not to quantize it")
+        if name not in names:
+            raise UsageError(f"keep in float: the network has no module {name!r}.{did_you_mean(name, names)}")
+
+
+def _edit(traced: GraphModule, recipe: Recipe) -> tuple[GraphFacts, list[str]]:
+    """Make a float graph such that torch.ao quantizes it soundly. Gives its facts, and names of modules to leave in float."""
     called = frozenset(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
     read = frozenset(str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr")
     drop_identities(traced)
@@ -68,27 +97,27 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     if recipe.mode == "static":
         fold_norms(traced.eval())
     facts = GraphFacts(called, read, shared, tuple(split_attention(traced)))
-    write_out_padding(traced)
+    write_out_options(traced)
     also_float = keep_residuals_float(traced)
     for node in faulty_calls(traced, recipe.backend):
         keep_call_float(traced, node)
     also_float += [*_calls_of(recipe.keep_float, shared), *faulty_modules(traced, recipe.backend)]
     keep_modules_float(traced, [*recipe.keep_float, *also_float])
     traced.recompile()
-    custom = PrepareCustomConfig()
-    custom.set_non_traceable_module_names([name for name in recipe.keep_float if name])
-    custom.set_non_traceable_module_classes(list(LEFT_IN_FLOAT))
-    with quantized_engine(recipe.backend), no_deprecations():
-        mapping = qconfig_mapping(recipe, also_float)
-        if recipe.mode == "qat":
-            prepared = prepare_qat_fx(traced.train(), mapping, (example,), custom)
-        else:
-            prepared = prepare_fx(traced.eval(), mapping, (example,), custom)
-    prepared.meta[_FACTS] = facts
-    if recipe.reduce != "activations":  # their 7 bits end where the clamp does, but kernels saturate at the end of 8
-        fold_clamps(prepared)
-    clip_to_activations(prepared)
-    return prepared
+    return facts, also_float
+
+
+@contextmanager
+def _in_words(what: str) -> Iterator[None]:
+    """What torch.ao raises for networks that it was not made for, as a UsageError."""
+    try:
+        yield
+    except Exception as error:  # asserts, missing attributes and keys, whatever comes
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise UsageError(
+            f"torch.ao cannot {what} this network for int8: {type(error).__name__}: {reason}. Keep the part in float that is "
+            "out of the ordinary: --keep-float NAME; or quantize dynamically: --dynamic"
+        ) from error
 
 
 def _calls_of(names: tuple[str, ...], added: dict[str, list[str]]) -> list[str]:
@@ -98,12 +127,12 @@ def _calls_of(names: tuple[str, ...], added: dict[str, list[str]]) -> list[str]:
 
 def is_below(name: str, kept: tuple[str, ...]) -> bool:
     """Whether the module is one of those kept, or lies in one."""
-    return any(name == other or name.startswith(f"{other}.") or not other for other in kept)
+    return any(name == other or name.startswith(f"{other}.") for other in kept)
 
 
 def convert(prepared: GraphModule, recipe: Recipe) -> GraphModule:
     """The int8 network of one that was calibrated or trained, on the CPU; `prepared` is left as it was."""
-    with quantized_engine(recipe.backend), no_deprecations():
+    with quantized_engine(recipe.backend), no_deprecations(), _in_words("convert"):
         converted = convert_fx(copy.deepcopy(prepared).cpu().eval())
     converted.meta[_FACTS] = graph_facts(prepared)
     if recipe.backend == "qnnpack":

@@ -25,7 +25,7 @@ def trace(network: nn.Module, leaves: Sequence[str]) -> GraphModule:
     fixed to evaluation. Raises UsageError, with the place in the user's code, for a network that decides in Python what to do
     with the values of tensors.
     """
-    tracer = QuantizationTracer([name for name in leaves if name], [])
+    tracer = QuantizationTracer(list(leaves), [])
     try:
         with warnings.catch_warnings(), evaluation_mode(network):
             warnings.simplefilter("ignore")  # what the network warns of in a trace, it warns of again when it runs

@@ -1,0 +1,87 @@
+"""Which layers are int8 and why not, and the proof that int8 kernels run."""
+
+import pytest
+import torch
+from torch import nn
+
+from dlkit.errors import UsageError
+from dlkit.quantize.coverage import LayerStatus, layer_statuses
+from dlkit.quantize.kernels import count_int8_kernels, require_int8
+from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.static import quantize_static
+
+X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Mixed(nn.Module):
+    """One of nearly everything that can happen to a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.act = nn.SiLU()
+        self.kept = nn.Conv2d(8, 8, 1)
+        self.up = nn.ConvTranspose2d(8, 8, 2, stride=2)
+        self.lstm = nn.LSTM(8, 8)
+        self.read = nn.Linear(8, 8)
+        self.unused = nn.Linear(2, 2)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = self.act(self.norm(self.conv(x)))
+        x = self.up(self.kept(x) + x).mean((2, 3))
+        x, _ = self.lstm(x.unsqueeze(0))
+        return self.head(x.squeeze(0) @ self.read.weight)
+
+
+def rows_for(recipe, kept=None):
+    network = Mixed().eval()
+    with torch.no_grad():
+        quantized = quantize_static(network, recipe, [X], example=X)
+    return {row.name: row for row in layer_statuses(network, quantized, recipe, kept=kept)}
+
+
+def test_every_layer_has_a_row_and_every_float_one_a_reason():
+    recipe = Recipe("static", "x86", keep_float=("kept",), reduce="weights")
+    rows = rows_for(recipe)
+    modules = {"conv", "norm", "act", "kept", "up", "lstm", "read", "unused", "head"}
+    assert modules <= set(rows)
+    assert {name for name in modules if rows[name].is_int8} == {"conv", "norm", "head"}
+    assert all(row.reason for row in rows.values() if not row.is_int8)
+    for name, words in (
+        ("norm", "folded"), ("act", "no int8 kernel"), ("kept", "by the user"), ("up", "wrong"), ("lstm", "--dynamic"),
+        ("read", "without calling"), ("unused", "does not run"),
+    ):  # fmt: skip
+        assert words in rows[name].reason, name
+    assert rows["add"].type == "add" if "add" in rows else any(row.type == "add" for row in rows.values())
+
+
+def test_the_reason_of_whoever_kept_it():
+    recipe = Recipe("static", "x86", keep_float=("kept",), reduce="weights")
+    assert rows_for(recipe, {"kept": "kept by the accuracy search"})["kept"].reason == "kept by the accuracy search"
+
+
+def test_float_networks_count_no_kernels_and_are_refused():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.SiLU())
+    assert count_int8_kernels(network, X) == {}
+    recipe = Recipe("static", "x86", keep_float=("0",))
+    with torch.no_grad():
+        quantized = quantize_static(network, recipe, [X], example=X)
+    rows = layer_statuses(network, quantized, recipe)
+    with pytest.raises(UsageError, match=r"still float: no layer became int8. kept in float by the user \(1 layers\)"):
+        require_int8(rows, count_int8_kernels(quantized, X))
+    with pytest.raises(UsageError, match="has no layer that could be int8"):
+        require_int8([], {})
+    with pytest.raises(UsageError, match="no int8 kernel ran"):
+        require_int8([LayerStatus("0", "Conv2d", True)], {})
+    require_int8([LayerStatus("0", "Conv2d", True)], {"quantized::conv2d": 1})
+
+
+def test_what_torch_only_simulates_is_not_int8():
+    """A layer in torch.ao's reference form rounds its weights and computes in float."""
+    reference = __import__("torch.ao.nn.quantized.reference", fromlist=["Conv2d"])
+    from dlkit.quantize.fx import is_int8
+
+    layer = reference.Conv2d(3, 4, 1)
+    assert not is_int8(layer) and not is_int8(nn.Conv2d(3, 4, 1))

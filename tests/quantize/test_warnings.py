@@ -1,0 +1,72 @@
+"""torch.ao warns at every turn; users see none of it, lose none of their own warnings, and keep their filters."""
+
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from dlkit.quantize.fx import no_deprecations, prepare
+from dlkit.quantize.recipe import Recipe
+
+RUN = """
+import sys, warnings, torch
+from torch import nn
+import torch.nn.functional as F
+from dlkit.quantize.dynamic import quantize_dynamic
+from dlkit.quantize.encoding import encode
+from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.static import quantize_static
+torch.set_grad_enabled(False)
+before = list(warnings.filters)
+backend, kind = sys.argv[1:]
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, 4))
+    def forward(self, x):
+        return F.linear(x, self.weight)
+x = torch.randn(6, 2, 4) if kind == "recurrent" else torch.randn(6, 4)
+if kind == "dynamic":
+    network = quantize_dynamic(nn.Sequential(nn.Linear(4, 3)), Recipe("dynamic", backend), example=x)
+elif kind == "recurrent":
+    network = quantize_dynamic(nn.LSTM(4, 3), Recipe("dynamic", backend), example=x)
+else:
+    network = {"functional": Functional(), "static": nn.Sequential(nn.Linear(4, 3), nn.Hardswish(), nn.Linear(3, 2))}[kind]
+    network = quantize_static(network.eval(), Recipe("static", backend, reduce="weights"), [x], example=x)
+network(x)
+assert warnings.filters == before, warnings.filters
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["x86", "onednn", "qnnpack"])
+@pytest.mark.parametrize("kind", ["static", "functional", "dynamic", "recurrent"])
+def test_nothing_leaks_where_warnings_are_errors(kind, backend):
+    """In a process of its own, as torch says some things once per process only (trap 4.25)."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RUN, backend, kind], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+
+
+class Warns(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x):
+        warnings.warn("from the user's own code", stacklevel=1)
+        return self.layer(x)
+
+
+def test_a_users_own_warnings_and_filters_stay():
+    before = list(warnings.filters)
+    with pytest.warns(UserWarning, match="own code"), no_deprecations():
+        Warns()(torch.randn(2, 4))
+    with pytest.raises(RuntimeError), no_deprecations():
+        raise RuntimeError
+    prepare(Warns(), Recipe("static", "x86"), torch.randn(2, 4))
+    assert warnings.filters == before
