@@ -15,8 +15,10 @@ import copy
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ from dlkit.core.data.build import build_eval_split
 from dlkit.core.data.calibration import draw_calibration
 from dlkit.core.evaluation.judging import own_config
 from dlkit.core.modelfile import build_from_file, read_model_file
-from dlkit.quantize.accuracy import Remedies, first_samples, quantize_accurately
+from dlkit.quantize.accuracy import Remedies, quantize_accurately
 from dlkit.quantize.backends import pick_backend, pick_reduce
 from dlkit.quantize.bias_correction import shift_biases
 from dlkit.quantize.channel_links import find_links
@@ -34,9 +36,8 @@ from dlkit.quantize.channel_scaling import scale_link
 from dlkit.quantize.equalization import equalize
 from dlkit.quantize.fidelity import compare_outputs, outputs_of
 from dlkit.quantize.fx import convert, prepare, quantized_engine
-from dlkit.quantize.observed import observed_tensors
 from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import calibrate
+from dlkit.quantize.static import calibrate, first_samples
 
 CORRECTED_ON = 256
 MOST_RESCALING = 100.0
@@ -97,15 +98,20 @@ def make_hard(case: Case) -> Case:
     return replace(case, network=network)
 
 
+@contextmanager
+def without_clipping() -> Iterator[None]:
+    """Prepare networks as torch does, with all of the range in front of an activation."""
+    with patch("dlkit.quantize.fx.static.fold_clamps"), patch("dlkit.quantize.fx.static.clip_to_activations"):
+        yield
+
+
 def make(
     case: Case, recipe: Recipe, *, has_clipping: bool = True, has_correction: bool = True, is_equalized: bool = False
 ) -> GraphModule:
     """An int8 network with these parts."""
     network = equalize(case.network, case.calibration).network if is_equalized else case.network
-    prepared = prepare(network, recipe, case.calibration[0][:1])
-    if not has_clipping:
-        for observed in observed_tensors(prepared):
-            observed.observer._forward_pre_hooks.clear()
+    with nullcontext() if has_clipping else without_clipping():
+        prepared = prepare(network, recipe, case.calibration[0][:1])
     calibrate(prepared, case.calibration)
     converted = convert(prepared, recipe)
     if has_correction:

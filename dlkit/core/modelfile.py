@@ -96,6 +96,11 @@ def is_model_file(value: Any) -> bool:
     return isinstance(value, dict) and value.get("format") == FORMAT
 
 
+def is_dlkit_file(value: Any) -> bool:
+    """Whether what was read from a file is dlkit's own, a model file or a checkpoint, of any version."""
+    return isinstance(value, dict) and isinstance(value.get("format"), str)
+
+
 def parse_model_file(path: Path, value: Any) -> ModelFile:
     """Check what was read from a file at `path`. Raises FileRefused when it is no model file."""
     value = plain_mapping(path, value, wanted="a dlkit model file")

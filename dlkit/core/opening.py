@@ -14,7 +14,7 @@ from dlkit.core.components import ComponentError, is_import_path, resolve
 from dlkit.core.data.build import build_data
 from dlkit.core.data.contract import DataInfo
 from dlkit.core.data.opening import open_source
-from dlkit.core.modelfile import ModelFile, ModelSpec, is_model_file, parse_model_file
+from dlkit.core.modelfile import ModelFile, ModelSpec, is_dlkit_file, parse_model_file
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model, build_on_meta, plan_arch
 from dlkit.core.models.guessing import guess_classifiers
@@ -47,7 +47,7 @@ def open_model(
     """
     path = Path(path)
     value = read_path(path)
-    if is_model_file(value):
+    if is_dlkit_file(value):  # of any kind: what is no model file is refused by its own name
         _refuse_second_description(path, arch=arch, num_classes=num_classes, image_size=image_size)
         return parse_model_file(path, value)
     try:

@@ -19,7 +19,7 @@ from dlkit.quantize.fidelity import Fidelity, compare_outputs, outputs_of
 from dlkit.quantize.fx import convert, prepare, quantized_engine
 from dlkit.quantize.recipe import Observer, Recipe
 from dlkit.quantize.smoothing import ALPHAS, smooth, smoothable_links
-from dlkit.quantize.static import calibrate
+from dlkit.quantize.static import calibrate, first_samples
 
 Choice = Literal["auto", "on", "off"]
 MOST_CHECKED = 256
@@ -152,14 +152,3 @@ class _Search:
     def _note(self, what: str, fidelity: Fidelity, *, is_kept: bool) -> Int8:
         self._best = replace(self._best, trials=(*self._best.trials, Trial(what, fidelity, is_kept)))
         return self._best
-
-
-def first_samples(batches: Sequence[Tensor], most: int) -> list[Tensor]:
-    """The first batches, cut off after this many samples."""
-    found: list[Tensor] = []
-    left = most
-    for batch in batches:
-        if left > 0:
-            found.append(batch[:left])
-            left -= len(batch)
-    return found

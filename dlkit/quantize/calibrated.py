@@ -9,12 +9,13 @@ from dlkit.core.data.contract import Split
 from dlkit.core.evaluation.evaluate import Scoring, evaluate
 from dlkit.errors import UsageError
 from dlkit.events import Note, Report
-from dlkit.quantize.accuracy import Int8, Remedies, first_samples, quantize_accurately
+from dlkit.quantize.accuracy import Int8, Remedies, quantize_accurately
 from dlkit.quantize.calibration_data import ModelData
 from dlkit.quantize.fallback import Fallback, keep_sensitive_layers
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.sensitivity import LayerSensitivity, rank_layers
 from dlkit.quantize.stability import calibration_stability
+from dlkit.quantize.static import first_samples
 from dlkit.quantize.task import Made, Task
 
 RANKED_ON = 128  # samples; the order of layers hardly changes with more

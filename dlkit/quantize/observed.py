@@ -61,10 +61,24 @@ def layer_of(module: nn.Module) -> nn.Module:
 
 
 def without_observers(prepared: GraphModule) -> GraphModule:
-    """A copy of a prepared network that observes nothing: the float network, with batch norms folded and layers fused."""
+    """A copy of a prepared network that observes nothing: the float network, with batch norms folded and layers fused.
+
+    Clamps that were moved into observers go on clamping, in modules that do nothing else.
+    """
     plain = copy.deepcopy(prepared)
+    clamps: dict[int, nn.Module] = {}
     for node in plain.graph.nodes:
         module = called_module(plain, node)
         if module is not None and is_observer(module):
-            plain.set_submodule(str(node.target), nn.Identity())
+            clamps.setdefault(id(module), Watched(module))
+            plain.set_submodule(str(node.target), clamps[id(module)])
     return plain
+
+
+class Watched(nn.Identity):
+    """Stands where an observer was, and clamps what it clamped."""
+
+    def __init__(self, observer: nn.Module) -> None:
+        super().__init__()
+        for hook in observer._forward_pre_hooks.values():
+            self.register_forward_pre_hook(hook)

@@ -1,7 +1,7 @@
 """Static quantization: watch the activations of a few batches, then convert."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -86,3 +86,14 @@ def _check_same(network: nn.Module, batch: Tensor, outputs: Tensor) -> None:
             f"the network's graph gives other outputs than the network (they differ by {difference:.1%}): what it computes "
             "in evaluation mode is random, or depends on more than its input. Keep that part in float: --keep-float NAME"
         )
+
+
+def first_samples(batches: Sequence[Tensor], most: int) -> list[Tensor]:
+    """The first batches, cut off after this many samples."""
+    found: list[Tensor] = []
+    left = most
+    for batch in batches:
+        if left > 0:
+            found.append(batch[:left])
+            left -= len(batch)
+    return found

@@ -3,11 +3,11 @@ import torch
 from torch import nn
 from torchvision.ops import SqueezeExcitation
 
-from dlkit.quantize.accuracy import Remedies, first_samples, quantize_accurately
+from dlkit.quantize.accuracy import Remedies, quantize_accurately
 from dlkit.quantize.fidelity import compare_outputs, outputs_of
 from dlkit.quantize.fx import convert, prepare, quantized_engine
 from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import calibrate
+from dlkit.quantize.static import calibrate, first_samples
 
 NOTHING = Remedies(bias_correction=False, equalization="off", smoothing="off")
 

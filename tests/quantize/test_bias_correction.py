@@ -8,7 +8,7 @@ from dlkit.quantize.decoding import decode
 from dlkit.quantize.encoding import encode
 from dlkit.quantize.fidelity import compare_outputs, outputs_of
 from dlkit.quantize.fx import convert, prepare, quantized_engine
-from dlkit.quantize.observed import observed_tensors
+from dlkit.quantize.observed import observed_tensors, without_observers
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.static import calibrate
 
@@ -50,6 +50,15 @@ def quantized(network, batches, recipe=COARSE):
 @pytest.fixture
 def batches():
     return list(torch.randn(4, 16, 3, 14, 14, generator=torch.Generator().manual_seed(7)))
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6, nn.Hardswish])
+def test_without_observers_it_is_the_float_network(activation, batches):
+    """Also where a clamp was moved into an observer."""
+    network = deep_network(activation)
+    prepared, _ = quantized(network, batches)
+    plain = without_observers(prepared)
+    torch.testing.assert_close(outputs_of(plain, batches), outputs_of(network, batches), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6, nn.Hardswish])
@@ -117,7 +126,7 @@ def test_layers_without_a_bias_get_one_that_can_be_stored():
     batches = [torch.rand(64, 3, 8, 8) + 1]
     prepared, converted = quantized(network.eval(), batches)
     assert correct_bias(prepared, converted, batches).is_kept
-    rebuilt = convert(prepare(network, COARSE, batches[0]), COARSE, is_observed=False)
+    rebuilt = convert(prepare(network, COARSE, batches[0]), COARSE)
     rebuilt.load_state_dict(decode(encode(converted.state_dict()), rebuilt))
     assert torch.equal(rebuilt(batches[0]), converted(batches[0]))
 

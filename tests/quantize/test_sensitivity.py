@@ -118,10 +118,17 @@ def test_progress_is_reported(batches):
     assert events[-1] == Working("ranking layers", 4, 4)
 
 
-def test_per_tensor_and_transposed_layers(batches):
+def test_one_scale_per_weight_and_layers_of_one_dimension():
     torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.ConvTranspose2d(3, 4, 2, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 256, 3)
-    ).eval()
+    network = nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6, 3)).eval()
+    batches = [torch.randn(64, 3, 8)]
     prepared, _ = calibrated(network, batches, is_per_channel=False)
     assert {layer.name for layer in rank_layers(prepared, batches)} == {"0", "3"}
+
+
+def test_a_clamp_that_was_moved_into_an_observer_counts(batches):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(), nn.Flatten(), nn.Linear(4 * 36, 3)).eval()
+    network[0].weight.data *= 50
+    prepared, _ = calibrated(network, batches)
+    assert min(layer.fidelity.sqnr_db for layer in rank_layers(prepared, batches)) > 25

@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.evaluation.unavailable import EngineUnavailable
-from dlkit.errors import FileRefused, UsageError
+from dlkit.core.export.onnx import export_onnx
+from dlkit.errors import DlkitError, FileRefused
 
-# writes a network, float or int8, with `export_onnx(network, path, example)`; the batch is free in the file
-EXPORTER = "dlkit.core.export.onnx"
 INT8_OPERATORS = {
     "QuantizeLinear",
     "DynamicQuantizeLinear",
@@ -52,8 +50,8 @@ def start_network_in_onnxruntime(network: nn.Module, example: Tensor) -> Callabl
     with tempfile.TemporaryDirectory(prefix="dlkit-onnx-") as folder:
         path = Path(folder) / "network.onnx"
         try:
-            import_module(EXPORTER).export_onnx(network, path, example)
-        except UsageError as error:
+            export_onnx(network, path, example)
+        except DlkitError as error:
             raise EngineUnavailable("onnx", str(error)) from error
         return start_onnx_file(path)
 

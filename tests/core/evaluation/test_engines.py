@@ -18,12 +18,6 @@ X = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(2))
 QUICK = [name for name in ENGINES if name != "compile"]
 
 
-def need_exporter(name):
-    """The ONNX engine runs what `dlkit export` writes."""
-    if name == "onnx":
-        pytest.importorskip("dlkit.core.export.onnx")
-
-
 def outputs(network, inputs):
     with torch.inference_mode():
         return network(inputs)
@@ -44,7 +38,6 @@ def test_networks_tell_what_they_are(float_network, int8_network):
 
 @pytest.mark.parametrize("name", QUICK)
 def test_float_engines_agree_with_eager(float_network, name):
-    need_exporter(name)
     before = copy.deepcopy(float_network.state_dict())
     other = torch.randn(5, 1, 8, 8)
     started = start_engine(name, float_network, X, more_examples=[other])
@@ -62,7 +55,6 @@ def test_int8_engines_agree_exactly(int8_network, name):
 
 
 def test_int8_in_onnxruntime_agrees(int8_network):
-    need_exporter("onnx")
     started = start_engine("onnx", int8_network, X, more_examples=[torch.randn(5, 1, 8, 8)])
     assert compare_outputs(outputs(int8_network, X), started(X)).relative < 0.05
 
