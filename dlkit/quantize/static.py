@@ -15,7 +15,9 @@ from dlkit.quantize.fx import convert, no_deprecations, prepare
 from dlkit.quantize.recipe import Recipe
 
 REFRESH_S = 0.1
-MOST_DIFFERENCE = 1e-3  # relative, between the float network and its graph
+# relative, between the float network and its graph, whose observers cut off what activations behind them let vanish (SiLU
+# below -8); deep networks blow that up to some per cent, dropout that is always on makes it half of the output or more
+MOST_DIFFERENCE = 0.1
 
 
 class Batches(Protocol):
