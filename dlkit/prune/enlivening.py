@@ -4,8 +4,6 @@ A fresh network may hide them: a head of zeros, a residual branch that a norm's 
 because running statistics were never measured.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -22,12 +20,10 @@ def is_lively(network: nn.Module, x: Tensor) -> bool:
     return all(float((out - out[:1]).abs().max()) > FAINT * float(out.abs().max()) for out in outputs)
 
 
-def lively_copy(network: nn.Module, x: Tensor) -> nn.Module:
-    """A copy with constant weights drawn anew and batch norms measured on x."""
-    copied = copy.deepcopy(network)
-    _draw_constants(copied)
-    _measure_batch_norms(copied, x)
-    return copied
+def enliven(network: nn.Module, x: Tensor) -> None:
+    """Draw constant weights anew and measure batch norms on x, in place."""
+    _draw_constants(network)
+    _measure_batch_norms(network, x)
 
 
 def _draw_constants(network: nn.Module) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dlkit.prune.coupling.agreement import find_misplaced
 from dlkit.prune.coupling.trace import evaluating, output_tensors, trace
-from dlkit.prune.enlivening import is_lively, lively_copy
+from dlkit.prune.enlivening import enliven, is_lively
 from dlkit.prune.group import Group
 from dlkit.prune.places import count_parameters, kept_places, predict_parameters
 from dlkit.prune.shrinking import shrink
@@ -44,25 +44,16 @@ class Proof:
         self._inputs = random_inputs(example)
         self._shapes = [output_shapes(network, x) for x in self._inputs]
         self._findings = trace(network, example)
-        self._double = copy.deepcopy(network).double()
         last = self._inputs[-1]
         self._x = last.double() if last.is_floating_point() else last
-        self._is_lively = is_lively(self._double, self._x)
+        self._is_lively = is_lively(self._double(), self._x)
         self._compared: dict[tuple[tuple[str, ...], bool], Compared] = {}
 
     def find_problem(self, chosen: Chosen) -> Problem | None:
         """Why the network without these units would be wrong; None where it passes every check."""
-        kept = [(self.groups[group_id], units) for group_id, units in chosen.items()]
-        shrunk = copy.deepcopy(self.network)
-        problem = structure_problem(shrunk, kept, self._inputs, self._shapes)
+        problem = self._find_structure_problem([(self.groups[name], units) for name, units in chosen.items()])
         if problem is not None:
             return problem
-        if count_parameters(shrunk) != predict_parameters(self.network, kept):
-            return Problem("the number of parameters is not the predicted one")
-        places = kept_places(kept, self.network)
-        misplaced = find_misplaced(self._findings, trace(shrunk, self._inputs[0]), places)
-        if misplaced is not None:
-            return Problem(misplaced)
         comparable = {group_id: units for group_id, units in chosen.items() if not self.groups[group_id].is_mixed}
         reads = any(self.groups[group_id].kind != "exact" for group_id in comparable)
         compared = self.compare(comparable, reads=reads)
@@ -72,6 +63,17 @@ class Proof:
             return None
         return Problem(f"outputs differ by {compared.delta:.2g} from those with these channels set to 0")
 
+    def _find_structure_problem(self, kept: Sequence[tuple[Group, Sequence[int]]]) -> Problem | None:
+        shrunk = copy.deepcopy(self.network)
+        problem = structure_problem(shrunk, kept, self._inputs, self._shapes)
+        if problem is not None:
+            return problem
+        if count_parameters(shrunk) != predict_parameters(self.network, kept):
+            return Problem("the number of parameters is not the predicted one")
+        places = kept_places(kept, self.network)
+        misplaced = find_misplaced(self._findings, trace(shrunk, self._inputs[0]), places)
+        return None if misplaced is None else Problem(misplaced)
+
     def compare(self, chosen: Chosen, *, reads: bool) -> Compared:
         """The shrunk network and the full one with the same channels set to 0, in float64.
 
@@ -80,7 +82,9 @@ class Proof:
         """
         key = (tuple(sorted(chosen)), reads)
         if key not in self._compared:
-            network = copy.deepcopy(self._double) if self._is_lively else lively_copy(self._double, self._x)
+            network = self._double()
+            if not self._is_lively:
+                enliven(network, self._x)
             self._compared[key] = self._compare(network, chosen, reads=reads)
         return self._compared[key]
 
@@ -88,7 +92,11 @@ class Proof:
         """The same with the network's own weights, whatever they are, and only what makes the channels set to 0."""
         if self._is_lively:
             return self.compare(chosen, reads=False)
-        return self._compare(copy.deepcopy(self._double), chosen, reads=False)
+        return self._compare(self._double(), chosen, reads=False)
+
+    def _double(self) -> nn.Module:
+        """A float64 copy, made anew each time: a large network is not held twice."""
+        return copy.deepcopy(self.network).double()
 
     def _compare(self, network: nn.Module, chosen: Chosen, *, reads: bool) -> Compared:
         kept = [(self.groups[group_id], units) for group_id, units in chosen.items()]
