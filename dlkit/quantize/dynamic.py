@@ -44,13 +44,14 @@ def why_float(name: str, module: nn.Module, recipe: Recipe) -> str | None:
 def called_modules(network: nn.Module, example: Tensor) -> set[str]:
     """Names of the modules that a run over `example` calls, in evaluation mode."""
     called: set[str] = set()
+    device = next((parameter.device for parameter in network.parameters()), example.device)
     hooks = [
         module.register_forward_pre_hook(lambda _, __, name=name: called.add(name))
         for name, module in network.named_modules(remove_duplicate=False)
     ]
     try:
         with torch.no_grad(), evaluation_mode(network):
-            network(example)
+            network(example.to(device))
     finally:
         for hook in hooks:
             hook.remove()

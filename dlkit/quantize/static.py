@@ -57,8 +57,10 @@ def _observe(prepared: GraphModule, batches: Batches, report: Report, *, check: 
     if not total:
         raise DataError("calibration needs at least one batch of inputs")
     _check_weights(prepared)
+    device = next((parameter.device for parameter in prepared.parameters()), torch.device("cpu"))
     with torch.no_grad(), no_deprecations():
         for done, batch in enumerate(batches, start=1):
+            batch = batch.to(device)
             if not batch.isfinite().all():
                 raise DataError(f"batch {done} of calibration holds inputs that are not finite")
             outputs = prepared(batch)

@@ -12,6 +12,7 @@ from torchvision.ops import SqueezeExcitation, StochasticDepth
 from dlkit.errors import DataError, UsageError
 from dlkit.events import Working
 from dlkit.quantize.coverage import layer_statuses
+from dlkit.quantize.dynamic import quantize_dynamic
 from dlkit.quantize.fx import convert, prepare, quantized_engine
 from dlkit.quantize.kernels import count_int8_kernels
 from dlkit.quantize.recipe import Recipe
@@ -130,6 +131,20 @@ def test_a_network_for_qnnpack_runs_as_on_arm():
         with pytest.raises(ValueError, match="Input shape"):
             quantized(torch.zeros(3))
         assert torch.backends.quantized.engine == "x86"
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_copies_stay_with_their_engine(backend):
+    """torch packs the weights of a copy for whichever engine is set."""
+    data = batches(4, 3, 32, 32)
+    quantized = quantize(warmed(resnet18(num_classes=7), data), data, Recipe("static", backend))
+    copied = copy.deepcopy(copy.deepcopy(nn.ModuleList([quantized]))[0])
+    with torch.no_grad():
+        assert torch.equal(copied(data[0]), quantized(data[0]))
+    recurrent = quantize_dynamic(nn.Sequential(nn.Linear(8, 8)), Recipe("dynamic", backend))
+    with torch.no_grad():
+        assert torch.equal(copy.deepcopy(recurrent)(data[0][0, 0, :, :8]), recurrent(data[0][0, 0, :, :8]))
+    assert torch.backends.quantized.engine == "x86"
 
 
 @pytest.mark.parametrize("backend", ENGINES)

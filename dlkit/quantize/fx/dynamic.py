@@ -12,7 +12,7 @@ from torch.ao.quantization import (
     quantize_dynamic,
 )
 
-from dlkit.quantize.fx.engine import no_deprecations, quantized_engine, run_under_own_engine
+from dlkit.quantize.fx.engine import bind_to_engine, no_deprecations, quantized_engine
 from dlkit.quantize.recipe import Recipe
 
 
@@ -33,7 +33,7 @@ def swap_dynamic(network: nn.Module, names: Iterable[str], recipe: Recipe) -> nn
     for module in container.modules():
         if isinstance(module, nn.TransformerEncoderLayer):
             module.activation_relu_or_gelu = 0  # else it would read the weights of its linear layers and not call them
-    run_under_own_engine(container["network"], recipe.backend)
+    bind_to_engine(container["network"], recipe.backend)
     return container["network"]
 
 

@@ -1,8 +1,11 @@
 """What torch.ao keeps globally, set for the length of a with-block: the engine and the filters of warnings."""
 
+import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,7 +23,7 @@ def quantized_engine(name: str) -> Iterator[None]:
 
 
 class _OwnEngine:
-    """Hooks that run a network under an engine and put back the one that was, also after an exception."""
+    """Runs and copies one network under an engine and puts back the one that was, also after an exception."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -33,14 +36,30 @@ class _OwnEngine:
     def leave(self, module: nn.Module, inputs: object, outputs: object) -> None:
         torch.backends.quantized.engine = self.before.pop()
 
+    def copy(self, network: nn.Module, memo: dict[int, Any]) -> nn.Module:
+        own = network.__dict__.pop("__deepcopy__")  # else this would call itself
+        try:
+            with quantized_engine(self.name):
+                copied = copy.deepcopy(network, memo)
+        finally:
+            network.__dict__["__deepcopy__"] = own
+        bind_to_engine(copied, self.name)
+        return copied
 
-def run_under_own_engine(network: nn.Module, name: str) -> None:
-    """Let a network run as on the machines that its engine is for.
 
-    Packed weights bring their own kernels, but sums, pooling and the like ask the engine; only qnnpack's round differently.
+def bind_to_engine(network: nn.Module, name: str) -> None:
+    """Let an int8 network run and be copied under its engine, whichever is set.
+
+    Packed weights bring their own kernels, but a copy packs them anew for the engine that is set, and sums, pooling and the
+    like ask it; only those of qnnpack round differently. x86 is what is set on the machines that have it.
     """
-    if name == "qnnpack":
-        engine = _OwnEngine(name)
+    engine = _OwnEngine(name)
+    if name != "x86":
+        network.__dict__["__deepcopy__"] = partial(engine.copy, network)
+    is_hooked = any(
+        isinstance(getattr(hook, "__self__", 0), _OwnEngine) for hook in network._forward_pre_hooks.values()
+    )
+    if name == "qnnpack" and not is_hooked:
         network.register_forward_pre_hook(engine.enter, prepend=True)
         network.register_forward_hook(engine.leave, always_call=True)
 

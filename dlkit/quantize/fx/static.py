@@ -14,7 +14,7 @@ from dlkit.config.suggest import did_you_mean
 from dlkit.errors import UsageError
 from dlkit.quantize.clipping import clip_to_activations
 from dlkit.quantize.fx.clamps import fold_clamps
-from dlkit.quantize.fx.engine import no_deprecations, quantized_engine, run_under_own_engine
+from dlkit.quantize.fx.engine import bind_to_engine, no_deprecations, quantized_engine
 from dlkit.quantize.fx.folding import fold_norms
 from dlkit.quantize.fx.graph_edits import (
     LEFT_IN_FLOAT,
@@ -137,5 +137,5 @@ def convert(prepared: GraphModule, recipe: Recipe) -> GraphModule:
     converted.meta[_FACTS] = graph_facts(prepared)
     if recipe.backend == "qnnpack":
         straighten_clamps(converted)
-    run_under_own_engine(converted, recipe.backend)
+    bind_to_engine(converted, recipe.backend)
     return converted
