@@ -35,6 +35,7 @@ def check_same_run(checkpoint: Mapping[str, Any], path: Path, job: Job, report: 
     current = dict(_flatten(job.config.model_dump(mode="json")))
     changed = sorted(key for key in saved.keys() | current.keys() if saved.get(key) != current.get(key))
     breaking = [key for key in changed if not _is_free(key)]
+    breaking = _compare_processes(checkpoint, saved, current, breaking, path, job, report)
     if breaking:
         lines = "\n".join(
             f"  {key}: {_shown(saved.get(key))} in the checkpoint, {_shown(current.get(key))} now" for key in breaking
@@ -49,6 +50,36 @@ def check_same_run(checkpoint: Mapping[str, Any], path: Path, job: Job, report: 
     if checkpoint["spec"]["input"] != job.data.info.to_dict():
         raise FileRefused(path, "the data changed since this run was saved (classes, sizes or statistics differ)")
     _note_differences(checkpoint["spec"]["provenance"], report)
+
+
+def _compare_processes(
+    checkpoint: Mapping[str, Any],
+    saved: Mapping[str, Any],
+    current: Mapping[str, Any],
+    breaking: list[str],
+    path: Path,
+    job: Job,
+    report: Report,
+) -> list[str]:
+    """The keys that still break. The same samples must make up an update: processes x batch_size stays.
+
+    Raises UsageError when another number of processes makes it another run.
+    """
+    then, now = len(checkpoint.get("processes") or [0]), job.world.size
+    if then == now:
+        return breaking
+    size = int(saved["data.batch_size"])
+    is_same = size * then == int(current["data.batch_size"]) * now and job.config.optimizer.lr_scale == "none"
+    if not is_same:
+        fitting = size * then // now
+        way_out = f", or data.batch_size={fitting}" if size * then % now == 0 else ""
+        raise UsageError(
+            f"{path} was trained by {then} process{'es' if then > 1 else ''} with batches of {size}, now {now} would take "
+            f"{current['data.batch_size']} each, which makes another run of it. Give --nproc {then}{way_out} (with "
+            "optimizer.lr_scale: none)"
+        )
+    report(Note(f"trained by {then} before and by {now} now, with the same samples per update; dropout draws anew"))
+    return [key for key in breaking if key not in {"data.batch_size", "data.eval_batch_size"}]
 
 
 def _shown(value: Any) -> str:

@@ -1,7 +1,7 @@
 """From a checked config to everything that a run needs, with every `auto` made plain."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,7 +13,11 @@ from dlkit.config.schema import Config, Segments
 from dlkit.core.components import ComponentError
 from dlkit.core.data.build import build_data
 from dlkit.core.data.contract import Data, DataInfo
+from dlkit.core.data.counter_rng import hash_key
 from dlkit.core.devices import pick_device
+from dlkit.core.distributed.batch_norm import sync_batch_norms
+from dlkit.core.distributed.parallel import Sharing, build_replica
+from dlkit.core.distributed.world import ALONE, World
 from dlkit.core.evaluation.evaluate import Scoring
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model, plan_arch
@@ -25,13 +29,15 @@ from dlkit.core.training.improvement import BestSoFar, EarlyStopping, pick_mode
 from dlkit.core.training.learner import Learner
 from dlkit.core.training.learning_rates import build_learning_rates
 from dlkit.core.training.losses import build_loss
-from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching
+from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching, lr_factor, pick_lr
 from dlkit.core.training.precision import Precision, pick_precision
 from dlkit.core.training.random_state import seed_everything
 from dlkit.core.training.records import metric_columns
 from dlkit.core.training.resolving import resolve_config
 from dlkit.errors import ConfigError, UsageError
 from dlkit.events import Note, Report
+
+SMALL_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -52,24 +58,35 @@ class Job:
         return self.loaded.config
 
     @property
+    def world(self) -> World:
+        """The processes that train."""
+        return self.learner.world
+
+    @property
     def split_sizes(self) -> dict[str, int]:
         """Samples by split, for the splits that are there."""
         splits = {"train": self.data.train, "val": self.data.val, "test": self.data.test}
         return {name: split.num_samples for name, split in splits.items() if split is not None}
 
 
-def build_job(loaded: LoadedConfig, *, report: Report) -> Job:
-    """Build data, model, loss, optimizer and schedule. Raises ConfigError at the key at fault, or DataError."""
+def build_job(loaded: LoadedConfig, *, world: World = ALONE, report: Report) -> Job:
+    """Build data, model, loss, optimizer and schedule, for this process of a world.
+
+    Raises ConfigError at the key at fault, or DataError.
+    """
     config = loaded.config
-    device = pick_device(config.runtime.device)
+    device = pick_device(config.runtime.device, world)
     seed_everything(config.seed)
-    data = build_data(loaded, device=device, seed=config.seed, report=report)
-    arch, model = _build_model(loaded, data.info, device, report)
+    with world.first_on_machine() if config.data.download else nullcontext():
+        data = build_data(loaded, device=device, seed=config.seed, world=world, report=report)
+    arch, model = _build_model(loaded, data.info, torch.device("cpu") if world.lockstep else device, world, report)
     precision = pick_precision(config.train.amp, device)
     if precision.note:
         report(Note(precision.note))
     scoring = build_scoring(loaded, data, model, precision)
     arrange_model(loaded, model, scoring, report)
+    _check_sharing(loaded, world, precision)
+    _sync_norms(loaded, model, world, report)
     with at_section(loaded, "optimizer"):
         check_groups(config.optimizer, model)
     freeze_parameters(loaded, model, report)
@@ -78,9 +95,45 @@ def build_job(loaded: LoadedConfig, *, report: Report) -> Job:
     columns = metric_columns(
         is_classification=scoring.is_classification, has_val=data.val is not None, has_ema=config.ema is not None
     )
-    learner = build_learner(loaded, model, scoring, plan, columns)
+    learner = build_learner(loaded, model, scoring, plan, columns, world=world)
+    _note_lr(config, world, report)
+    _spread_random_state(config.seed, world)
     resolved = resolve_config(loaded, data, arch, learner, plan)
     return Job(replace(loaded, config=resolved), device, data, arch, learner, plan, tuple(columns))
+
+
+def _check_sharing(loaded: LoadedConfig, world: World, precision: Precision) -> None:
+    """Raises ConfigError for what a model that is cut over processes cannot do."""
+    if not world.lockstep:
+        return
+    if precision.name == "fp16":
+        raise loaded.error(("train", "amp"), "fp16 does not go with runtime.parallel: fsdp; use bf16 or off")
+    if loaded.config.train.compile:
+        raise loaded.error(("train", "compile"), "does not go with runtime.parallel: fsdp; use ddp")
+
+
+def _sync_norms(loaded: LoadedConfig, model: nn.Module, world: World, report: Report) -> None:
+    num_norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    if world.is_alone or not num_norms:
+        return
+    if loaded.config.train.sync_bn:
+        report(Note(f"{sync_batch_norms(model)} batch norms take the batches of all {world.size} processes together"))
+    elif loaded.config.data.batch_size < SMALL_BATCH:
+        size = loaded.config.data.batch_size
+        report(Note(f"each process's batch norms see {size} samples at a time; train.sync_bn=true lets them see all"))
+
+
+def _note_lr(config: Config, world: World, report: Report) -> None:
+    factor = lr_factor(config.optimizer, world.size)
+    if factor != 1:
+        lr = pick_lr(config.optimizer)
+        report(Note(f"learning rate {lr:g} x {factor:g} = {lr * factor:g} (lr_scale: {config.optimizer.lr_scale})"))
+
+
+def _spread_random_state(seed: int, world: World) -> None:
+    """Random numbers of its own for each process, for dropout; weights were made from the same on all."""
+    if world.rank > 0:
+        seed_everything(hash_key(seed, world.rank) >> 1)
 
 
 @contextmanager
@@ -96,13 +149,17 @@ def at_section(loaded: LoadedConfig, *path: str | int) -> Iterator[None]:
         raise loaded.error((*path, *below), str(error), at="key" if below else "value") from error
 
 
-def _build_model(loaded: LoadedConfig, info: DataInfo, device: torch.device, report: Report) -> tuple[Arch, nn.Module]:
+def _build_model(
+    loaded: LoadedConfig, info: DataInfo, device: torch.device, world: World, report: Report
+) -> tuple[Arch, nn.Module]:
     section = loaded.config.model
     with at_section(loaded, "model"):
         arch = plan_arch(section, input_size=info.input_size, num_outputs=info.num_outputs)
         model = build_model(arch, allow_user=True)
         if section.weights is not None:
-            report(Note(_describe_weights(section.weights, load_initial_weights(model, arch, section.weights))))
+            with world.first_on_machine():
+                weights = load_initial_weights(model, arch, section.weights)
+            report(Note(_describe_weights(section.weights, weights)))
     return arch, model.to(device)
 
 
@@ -177,20 +234,31 @@ def plan_steps(config: Config, num_batches: int) -> Plan:
     )
 
 
-def build_learner(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, plan: Plan, columns: list[str]) -> Learner:
+def build_learner(
+    loaded: LoadedConfig,
+    model: nn.Module,
+    scoring: Scoring,
+    plan: Plan,
+    columns: list[str],
+    *,
+    world: World = ALONE,
+) -> Learner:
     """A new optimizer and schedule of the config around a model, with what decides best, early stopping and averaging.
 
     Raises ConfigError at the key at fault.
     """
     config = loaded.config
+    section = config.ema
+    ema = Ema(model, decay=section.decay, warmup=section.warmup, every=section.every) if section else None
+    sharing = Sharing(world, scoring.precision.device, config.runtime)
+    replica = build_replica(model, ema.model if ema else None, sharing)
     with at_section(loaded, "optimizer"):
-        optimizer = build_optimizer(config.optimizer, model)
+        optimizer = build_optimizer(config.optimizer, model, num_processes=world.size)
     with at_section(loaded, "schedule"):
         rates = build_learning_rates(
             config.schedule, optimizer, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
         )
     metric = _pick_metric(loaded, columns)
-    ema = config.ema
     return Learner(
         model=model,
         scoring=scoring,
@@ -198,10 +266,13 @@ def build_learner(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, plan
         rates=rates,
         best=BestSoFar(metric, pick_mode(metric, config.checkpoint.mode)),
         early_stopping=_build_early_stopping(loaded, columns),
-        ema=Ema(model, decay=ema.decay, warmup=ema.warmup, every=ema.every) if ema else None,
+        ema=ema,
         clip=config.train.clip,
         accumulate=config.train.accumulate,
         on_nan=config.train.on_nan,
+        world=world,
+        wrapped=replica,
+        window_samples=config.data.batch_size * config.train.accumulate,
     )
 
 
