@@ -44,7 +44,8 @@ def shard(model: nn.Module, world: World, device: torch.device) -> None:
     mesh = init_device_mesh(device.type, (world.size,))
     for block in _blocks(model):
         fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+    # torch would leave the outermost weights whole after a forward pass, also where no backward pass follows
+    fully_shard(model, mesh=mesh, reshard_after_forward=True)
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:
