@@ -9,7 +9,12 @@ class Net(nn.Module):
 
     def __init__(self, num_classes: int, in_channels: int, norm: bool = False, drop: float = 0.0) -> None:
         super().__init__()
-        layers = [nn.Conv2d(in_channels, 6, 3, bias=not norm), nn.BatchNorm2d(6) if norm else nn.Identity(), nn.Tanh(), nn.Flatten()]
+        layers = [
+            nn.Conv2d(in_channels, 6, 3, bias=not norm),
+            nn.BatchNorm2d(6) if norm else nn.Identity(),
+            nn.Tanh(),
+            nn.Flatten(),
+        ]
         self.body = nn.Sequential(*layers, nn.Dropout(drop), nn.Linear(6 * 36, num_classes)).double()
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:

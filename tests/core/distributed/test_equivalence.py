@@ -67,7 +67,11 @@ def test_validation_on_two_processes_is_the_same_bits_as_on_one(act):
     """101 samples in batches of 20: six batches, the last of one sample; whole batches in turn, none read twice."""
     # the step size is so small that both stay at the same weights, so that every bit of the metrics can be compared
     frozen = {"optimizer.lr": 1e-300, "train.max_steps": 1}
-    cases = [case(frozen, 16), case(frozen | {"model.norm": True}, 16), case(frozen | {"data.eval_batch_size": 101}, 16)]
+    cases = [
+        case(frozen, 16),
+        case(frozen | {"model.norm": True}, 16),
+        case(frozen | {"data.eval_batch_size": 101}, 16),
+    ]
     ones = act(cases, 1)[0]
     for rank in act(cases, 2):
         for found, one in zip(rank[:1] + rank[2:], ones[:1] + ones[2:], strict=True):
