@@ -14,7 +14,7 @@ from dlkit.events import Note, Report
 # sections and keys that may differ between a run and its continuation: they do not change what is computed, or are
 # asked for on purpose
 _FREE = {
-    "name", "train.epochs", "train.max_steps", "train.max_time", "train.early_stop", "train.on_nan",
+    "name", "train.channels_last", "train.epochs", "train.max_steps", "train.max_time", "train.early_stop", "train.on_nan",
     "checkpoint", "log", "runtime", "eval", "data.num_workers", "data.pin_memory", "data.persistent_workers",
     "data.prefetch_factor", "data.root", "data.download", "data.scan", "data.eval_batch_size",
 }  # fmt: skip

@@ -13,9 +13,7 @@ from dlkit.config.schema import Config, Segments
 from dlkit.core.components import ComponentError
 from dlkit.core.data.build import build_data
 from dlkit.core.data.contract import Data, DataInfo
-from dlkit.core.data.counter_rng import hash_key
 from dlkit.core.devices import pick_device
-from dlkit.core.distributed.batch_norm import sync_batch_norms
 from dlkit.core.distributed.parallel import Sharing, build_replica
 from dlkit.core.distributed.world import ALONE, World
 from dlkit.core.evaluation.evaluate import Scoring
@@ -29,15 +27,14 @@ from dlkit.core.training.improvement import BestSoFar, EarlyStopping, pick_mode
 from dlkit.core.training.learner import Learner
 from dlkit.core.training.learning_rates import build_learning_rates
 from dlkit.core.training.losses import build_loss
-from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching, lr_factor, pick_lr
+from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching
 from dlkit.core.training.precision import Precision, pick_precision
 from dlkit.core.training.random_state import seed_everything
 from dlkit.core.training.records import metric_columns
 from dlkit.core.training.resolving import resolve_config
+from dlkit.core.training.sharing import check_sharing, note_lr, spread_random_state, sync_norms
 from dlkit.errors import ConfigError, UsageError
 from dlkit.events import Note, Report
-
-SMALL_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -83,10 +80,12 @@ def build_job(loaded: LoadedConfig, *, world: World = ALONE, report: Report) -> 
     precision = pick_precision(config.train.amp, device)
     if precision.note:
         report(Note(precision.note))
+    check_sharing(loaded, world, precision)
     scoring = build_scoring(loaded, data, model, precision)
+    if world.lockstep:
+        scoring = replace(scoring, channels_last=False)  # weights are cut in the order in which they lie
     arrange_model(loaded, model, scoring, report)
-    _check_sharing(loaded, world, precision)
-    _sync_norms(loaded, model, world, report)
+    sync_norms(loaded, model, world, report)
     with at_section(loaded, "optimizer"):
         check_groups(config.optimizer, model)
     freeze_parameters(loaded, model, report)
@@ -96,44 +95,10 @@ def build_job(loaded: LoadedConfig, *, world: World = ALONE, report: Report) -> 
         is_classification=scoring.is_classification, has_val=data.val is not None, has_ema=config.ema is not None
     )
     learner = build_learner(loaded, model, scoring, plan, columns, world=world)
-    _note_lr(config, world, report)
-    _spread_random_state(config.seed, world)
+    note_lr(config, world, report)
+    spread_random_state(config.seed, world)
     resolved = resolve_config(loaded, data, arch, learner, plan)
     return Job(replace(loaded, config=resolved), device, data, arch, learner, plan, tuple(columns))
-
-
-def _check_sharing(loaded: LoadedConfig, world: World, precision: Precision) -> None:
-    """Raises ConfigError for what a model that is cut over processes cannot do."""
-    if not world.lockstep:
-        return
-    if precision.name == "fp16":
-        raise loaded.error(("train", "amp"), "fp16 does not go with runtime.parallel: fsdp; use bf16 or off")
-    if loaded.config.train.compile:
-        raise loaded.error(("train", "compile"), "does not go with runtime.parallel: fsdp; use ddp")
-
-
-def _sync_norms(loaded: LoadedConfig, model: nn.Module, world: World, report: Report) -> None:
-    num_norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    if world.is_alone or not num_norms:
-        return
-    if loaded.config.train.sync_bn:
-        report(Note(f"{sync_batch_norms(model)} batch norms take the batches of all {world.size} processes together"))
-    elif loaded.config.data.batch_size < SMALL_BATCH:
-        size = loaded.config.data.batch_size
-        report(Note(f"each process's batch norms see {size} samples at a time; train.sync_bn=true lets them see all"))
-
-
-def _note_lr(config: Config, world: World, report: Report) -> None:
-    factor = lr_factor(config.optimizer, world.size)
-    if factor != 1:
-        lr = pick_lr(config.optimizer)
-        report(Note(f"learning rate {lr:g} x {factor:g} = {lr * factor:g} (lr_scale: {config.optimizer.lr_scale})"))
-
-
-def _spread_random_state(seed: int, world: World) -> None:
-    """Random numbers of its own for each process, for dropout; weights were made from the same on all."""
-    if world.rank > 0:
-        seed_everything(hash_key(seed, world.rank) >> 1)
 
 
 @contextmanager
