@@ -93,7 +93,9 @@ def kill_often(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         by_rank[rank] += 1
         left = [pid for pid in ranks.values() if Path(f"/proc/{pid}").exists()]
         if process.returncode == 0 or left or gone_s[-1] > 45 or f"process {rank} of" not in errors:
-            failures.append(f"kill {len(gone_s)}: exit {process.returncode}, left {left}, {gone_s[-1]:.1f} s, {errors!r}")
+            failures.append(
+                f"kill {len(gone_s)}: exit {process.returncode}, left {left}, {gone_s[-1]:.1f} s, {errors!r}"
+            )
         has_checkpoint = (out / "killed" / "checkpoints" / "last.pt").exists()
         more = ("--resume", str(out / "killed")) if has_checkpoint else ()
     subprocess.run(command(out, "killed", arguments.nproc, *more), check=True, stdout=subprocess.DEVNULL)
