@@ -31,12 +31,15 @@ POLL_S = 0.05
 
 @dataclass
 class Worker:
-    """One of the processes. `ended` is the time of the monotonic clock at which it was seen to have ended."""
+    """One of the processes. `ended` is the time of the monotonic clock at which it was seen to have ended; `is_put_down` says
+    that it did not end by itself after another one had failed.
+    """
 
     rank: int
     process: "subprocess.Popen[bytes]"
     folder: Path
     ended: float | None = None
+    is_put_down: bool = False
 
     @property
     def note(self) -> FailureNote | None:
@@ -138,6 +141,8 @@ def _wait(workers: Sequence[Worker]) -> None:
         if not steps and any(worker.process.returncode not in (None, 0) for worker in workers):
             steps = [(now + GRACE_S, signal.SIGTERM), (now + 1.5 * GRACE_S, signal.SIGKILL)]
         if steps and now >= steps[0][0]:
+            for worker in workers:
+                worker.is_put_down = worker.is_put_down or worker.process.poll() is None
             _signal(workers, steps.pop(0)[1])
         time.sleep(POLL_S)
 
@@ -147,8 +152,9 @@ def _tell(workers: Sequence[Worker]) -> int:
     failed = sorted((w for w in workers if w.process.returncode), key=lambda w: (w.ended or float("inf"), w.rank))
     if not failed:
         return 0
+    by_themselves = [worker for worker in failed if not worker.is_put_down] or failed
     # who only lost the others has nothing to tell as long as somebody else has
-    causes = [worker for worker in failed if not (worker.note and worker.note.is_lost)] or failed
+    causes = [worker for worker in by_themselves if not (worker.note and worker.note.is_lost)] or by_themselves
     cause = _main_if_same(causes)
     if cause.note:
         _show(cause.note, f"process {cause.rank} of {len(workers)}" if cause.rank else None)

@@ -44,16 +44,6 @@ def torchrun(*arguments, **options):
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, **options)
 
 
-def same(first, second):
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(same, first, second))
-    return first == second
-
-
 def last_of(run_dir):
     return read_checkpoint(run_dir / "checkpoints" / "last.pt")
 
@@ -151,7 +141,7 @@ def test_when_the_starting_process_is_killed_the_others_save_and_end(quick, tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_ends_all_and_the_run_goes_on_exactly(write_config, tmp_path, rank):
+def test_a_killed_process_ends_all_and_the_run_goes_on_exactly(write_config, tmp_path, rank, same):
     """Dropout, batch norm and moving average differ between processes; each gets its own back."""
     layers = "[{conv: {out: 4, kernel: 3}}, batchnorm, relu, {dropout: 0.3}, flatten, {linear: auto}]"
     quick = write_config(QUICK.replace("{name: small_cnn, width: 4}", f"{{name: layers, layers: {layers}}}"))
@@ -168,6 +158,15 @@ def test_a_killed_process_ends_all_and_the_run_goes_on_exactly(write_config, tmp
     first, second = last_of(tmp_path / "straight"), last_of(tmp_path / "run")
     for key in ("state_dict", "state_dict_ema", "optimizer", "processes", "position", "best"):
         assert same(first[key], second[key]), key
+
+
+@pytest.mark.slow
+def test_a_process_that_answers_no_more_ends_the_run(quick, tmp_path):
+    process, ranks = start_long(quick, tmp_path, "runtime.timeout=4s")
+    os.kill(ranks[1], signal.SIGSTOP)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and "did not answer within 4 s" in errors and errors.count("error") == 1
+    assert all(map(is_gone, ranks.values()))
 
 
 FAILING = """
@@ -297,7 +296,7 @@ def test_processes_that_differ_are_told_apart(quick, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_nodes_by_torchrun_train_the_digits_as_nproc_does(tmp_path):
+def test_two_nodes_by_torchrun_train_the_digits_as_nproc_does(tmp_path, same):
     port, changes = free_port(), ["train.epochs=3", "runtime.threads=1", "log.tensorboard=false"]
     digits = Path(__file__).resolve().parent.parent.parent / "examples" / "digits.yaml"
     nodes = [

@@ -100,7 +100,7 @@ def test_lr_column_equals_the_schedule_and_torch(dlkit, quick, tmp_path):
 
 
 @pytest.mark.parametrize("changes", [[], ["data.cache=none", "data.num_workers=2"], ["train.accumulate=3"]], ids=str)
-def test_killed_and_resumed_equals_straight_through(quick, tmp_path, changes):
+def test_killed_and_resumed_equals_straight_through(quick, tmp_path, changes, same):
     """SIGKILL in the middle, `--resume`, and the end is the same bits; metrics hold each step once."""
     command = [
         sys.executable,
@@ -136,16 +136,6 @@ def test_killed_and_resumed_equals_straight_through(quick, tmp_path, changes):
 
 def strip(line):
     return {name: value for name, value in line.items() if name != "train_s"}
-
-
-def same(first, second):
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(same, first, second))
-    return first == second
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -256,7 +246,7 @@ def test_numbered_folders(dlkit, quick, tmp_path):
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["x-001", "x-002"]
 
 
-def test_resolved_config_repeats_the_run(dlkit, quick, tmp_path):
+def test_resolved_config_repeats_the_run(dlkit, quick, tmp_path, same):
     dlkit("train", quick, "--out", tmp_path / "a")
     done = dlkit("train", tmp_path / "a" / "config.resolved.yaml", "--out", tmp_path / "b")
     assert done.code == 0, done.err

@@ -16,7 +16,7 @@ from dlkit.core.data.batching import BatchPlan, Turn
 class SharedBatches(BatchPlan):
     """Training: every batch of `batch_size` samples is cut into one piece per process.
 
-    A short last batch is cut into fewer pieces, of at least two samples, where a batch norm could not work on one; who gets
+    A short last batch is cut into fewer pieces, of two or three samples, where a batch norm could not work on one; who gets
     none takes part with a sample that is not counted.
     """
 
