@@ -357,3 +357,16 @@ def test_every_option_trains(dlkit, quick, tmp_path, changes):
     done = dlkit("train", quick, "--out", tmp_path / "run", "train.epochs=2", *changes)
     assert done.code == 0, done.err
     assert (tmp_path / "run" / "model.pt").exists()
+
+
+def test_a_checkpoint_of_before_several_processes_goes_on(dlkit, quick, tmp_path):
+    """Keys that are new since then have their defaults."""
+    dlkit("train", quick, "--out", tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "last.pt"
+    state = torch.load(path, weights_only=True)
+    del state["processes"], state["config"]["optimizer"]["lr_scale"], state["config"]["train"]["sync_bn"]
+    torch.save(state, path)
+    done = dlkit("train", quick, "train.epochs=4", "--resume", tmp_path / "run")
+    assert done.code == 0, done.err
+    refused = dlkit("train", quick, "train.epochs=4", "train.sync_bn=true", "--resume", tmp_path / "run")
+    assert refused.code == 2 and "train.sync_bn" in refused.err

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from dlkit.config.schema import Config
 from dlkit.core.training.setup import Job
 from dlkit.errors import FileRefused, UsageError
 from dlkit.events import Note, Report
@@ -33,6 +34,9 @@ def check_same_run(checkpoint: Mapping[str, Any], path: Path, job: Job, report: 
     """Compare the config with the checkpoint's. Raises UsageError when the run would become another one."""
     saved = dict(_flatten(checkpoint["config"]))
     current = dict(_flatten(job.config.model_dump(mode="json")))
+    # a checkpoint of an older dlkit has no value for a key that is new
+    default = dict(_flatten(Config.model_validate({"data": "unused", "model": "unused"}).model_dump(mode="json")))
+    saved = {key: default[key] for key in default.keys() & current.keys()} | saved
     changed = sorted(key for key in saved.keys() | current.keys() if saved.get(key) != current.get(key))
     breaking = [key for key in changed if not _is_free(key)]
     breaking = _compare_processes(checkpoint, saved, current, breaking, path, job, report)
