@@ -66,18 +66,16 @@ def build_data(
     check_parts(parts.listed(), num_classes=_most_classes(loaded, source, known) if task == "classification" else None)
     pipelines = build_pipelines(loaded, source, known)
     shown = try_pipelines(loaded, pipelines, run_fixed(parts.train, Pipeline(()), 0))
-    in_memory, why = pick_memory(
-        loaded, parts, train=pipelines.train, evaluation=pipelines.evaluation, num_holders=world.local_size
-    )
+    evaluation, num_holders = pipelines.evaluation, world.local_size
+    in_memory, why = pick_memory(loaded, parts, train=pipelines.train, evaluation=evaluation, num_holders=num_holders)
     announce_decoding(parts, report)
     stored = load_parts(parts, pipelines, device=device) if in_memory else {}
-    evaluation, in_store = pipelines.evaluation, stored.get("train")
     info = known or describe_data(
         loaded,
         source,
         task=task,
         sample=shown,
-        statistics=pick_statistics(loaded, parts.train, evaluation, kind=source.kind, stored=in_store),
+        statistics=pick_statistics(loaded, parts.train, evaluation, kind=source.kind, stored=stored.get("train")),
     )
     check_fits(shown, info)
     if not in_memory:
