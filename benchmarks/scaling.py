@@ -1,9 +1,10 @@
-"""Claim: two processes on two cores train faster than one with two threads, and as fast as a DistributedDataParallel loop by hand.
+"""Claim: several processes by `dlkit train --nproc` train as fast as a DistributedDataParallel loop written by hand.
 
 The same small_cnn on the same random 28x28 images (crop and flip), the same samples in each update: by one process with one
 thread, by one process with a thread for each core, by one process for each core (`dlkit train --nproc`), and by as many with
-the plainest loop over DistributedDataParallel and the same batches. One epoch each in turn, round by round. Prints images per
-second and ratios with their spread; efficiency is the speed-up over one thread by the number of processes.
+the plainest loop over DistributedDataParallel and the same batches. So it also shows what processes are worth against threads.
+One epoch each in turn, round by round. Prints images per second and ratios with their spread; efficiency is the speed-up over
+one thread by the number of processes.
 
     python benchmarks/scaling.py [--rounds 7] [--samples 8192] [--width 16] [--batch 256] [--nproc 2]
 """
