@@ -223,6 +223,22 @@ def test_parameters_without_gradient_are_explained(write_config, tmp_path):
     assert allowed.returncode == 0, allowed.stderr
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            "model={name: layers, layers: [{swish: {learnable: true}}, flatten, {linear: auto}]}",
+            "a single number; use ddp",
+        ),
+        ("train.compile=true", "does not go with runtime.parallel: fsdp"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused(quick, tmp_path, change, words):
+    done = run(quick, "--nproc", 2, "runtime.parallel=fsdp", change, "--out", tmp_path / "run")
+    assert done.returncode == 2 and words in done.stderr and done.stderr.count("error:") == 1, done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_lr_scale_and_dry_run(quick):
     done = run(quick, "--nproc", 2, "--dry-run", "optimizer.lr_scale=linear", "schedule=constant")
     assert done.returncode == 0, done.stderr

@@ -80,7 +80,7 @@ def build_job(loaded: LoadedConfig, *, world: World = ALONE, report: Report) -> 
     precision = pick_precision(config.train.amp, device)
     if precision.note:
         report(Note(precision.note))
-    check_sharing(loaded, world, precision)
+    check_sharing(loaded, model, world, precision)
     scoring = build_scoring(loaded, data, model, precision)
     if world.lockstep:
         scoring = replace(scoring, channels_last=False)  # weights are cut in the order in which they lie

@@ -15,7 +15,7 @@ from dlkit.events import Note, Report
 SMALL_BATCH = 16
 
 
-def check_sharing(loaded: LoadedConfig, world: World, precision: Precision) -> None:
+def check_sharing(loaded: LoadedConfig, model: nn.Module, world: World, precision: Precision) -> None:
     """Raises ConfigError for what a model that is cut over processes cannot do."""
     if not world.lockstep:
         return
@@ -25,6 +25,10 @@ def check_sharing(loaded: LoadedConfig, world: World, precision: Precision) -> N
         raise loaded.error(("train", "compile"), "does not go with runtime.parallel: fsdp; use ddp")
     if loaded.config.train.channels_last is True:
         raise loaded.error(("train", "channels_last"), "does not go with runtime.parallel: fsdp; use auto, or ddp")
+    if scalars := [name for name, parameter in model.named_parameters() if parameter.ndim == 0]:
+        raise loaded.error(
+            ("runtime", "parallel"), f"fsdp cannot cut {scalars[0]}, a parameter that is a single number; use ddp"
+        )
 
 
 def sync_norms(loaded: LoadedConfig, model: nn.Module, world: World, report: Report) -> None:
