@@ -50,7 +50,16 @@ class ExportChoice(StrEnum):
 Dynamic = Annotated[bool, typer.Option("--dynamic", help="int8 weights of linear and recurrent layers; needs no data.")]
 Static = Annotated[bool, typer.Option("--static", help="int8 weights and activations, calibrated on training samples.")]
 Qat = Annotated[bool, typer.Option("--qat", help="Fine-tune with int8 in mind, then convert; the most accurate.")]
-Calib = Annotated[int, typer.Option("--calib", min=1, help="Samples to calibrate on, drawn by seed.", metavar="N")]
+Calib = Annotated[
+    int | None,
+    typer.Option(
+        "--calib",
+        min=1,
+        help="Samples to calibrate on, drawn by seed; default is 512.",
+        metavar="N",
+        show_default=False,
+    ),
+]
 Backend = Annotated[BackendChoice, typer.Option("--backend", help="Engine of the int8 kernels; auto fits this CPU.")]
 Observer = Annotated[ObserverChoice, typer.Option("--observer", help="How the ranges of activations are found.")]
 PerTensor = Annotated[
@@ -120,7 +129,7 @@ def quantize(
     static: Static = False,
     qat: Qat = False,
     data: DataOption = None,
-    calib: Calib = 512,
+    calib: Calib = None,
     backend: Backend = BackendChoice.auto,
     observer: Observer = ObserverChoice.histogram,
     per_tensor: PerTensor = False,
@@ -170,22 +179,27 @@ def _mode(*, dynamic: bool, static: bool, qat: bool, sensitivity: bool) -> dict[
 
 def _run(model: Path, data: str | None, weights: dict[str, Any], asked: dict[str, Any], *, as_json: bool) -> None:
     from dlkit.cli.display import open_display
-    from dlkit.cli.show_quantize import show_outcome, show_ranking
+    from dlkit.cli.show_quantize import Given, show_outcome, show_ranking
+    from dlkit.cli.signals import stopped_by_signals
     from dlkit.config import load_data_option
     from dlkit.core.opening import open_model
     from dlkit.quantize.ranking import run_ranking
     from dlkit.quantize.request import Request
     from dlkit.quantize.run import run_quantization
 
+    given = Given.of(weights, data)
     loaded = load_data_option(data) if data else None
     file = open_model(model, data=loaded, **weights)
     request = Request(data=loaded, model=weights["model"], **asked)
-    with open_display(quiet=as_json, verbose=False, as_json=False) as display:
+    with (
+        stopped_by_signals("nothing was written"),
+        open_display(quiet=as_json, verbose=False, as_json=False) as display,
+    ):
         if request.writes_model:
             outcome = run_quantization(file, request, display.report)
         else:
             ranking = run_ranking(file, request, display.report)
     if request.writes_model:
-        show_outcome(outcome, as_json=as_json)
+        show_outcome(outcome, given, as_json=as_json)
     else:
-        show_ranking(ranking, as_json=as_json)
+        show_ranking(ranking, given, as_json=as_json)

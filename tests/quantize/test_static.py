@@ -238,6 +238,36 @@ def test_shared_activations(shared):
     assert found > 25
 
 
+@pytest.mark.parametrize(
+    "relu",
+    [torch.relu, torch.relu_, F.relu_, lambda x: x.relu(), lambda x: x.relu_(), lambda x: F.relu(x, inplace=True)],
+    ids=["torch.relu", "torch.relu_", "F.relu_", "x.relu()", "x.relu_()", "F.relu"],
+)
+def test_every_way_to_write_a_relu_is_joined_to_the_layer_before_it(relu):
+    def forward(self, x):
+        x = relu(self.norm(self.conv(x)))
+        return self.fc(relu(x + self.other(x)).mean((2, 3)))
+
+    layers = {"conv": nn.Conv2d(3, 8, 3), "norm": nn.BatchNorm2d(8), "other": nn.Conv2d(8, 8, 1), "fc": nn.Linear(8, 4)}
+    network, data = Net(forward, **layers), batches(4, 3, 8, 8)
+    found, quantized = compare(warmed(network, data), data)
+    kernels = count_int8_kernels(quantized, data[0])
+    assert found > 25 and {"quantized::conv2d_relu", "quantized::add_relu"} <= kernels.keys()
+    assert all(status.is_int8 for status in layer_statuses(network, quantized, STATIC))
+
+
+@pytest.mark.parametrize("is_view", [False, True], ids=["read again", "view"])
+def test_a_relu_in_place_that_others_see_stays(is_view):
+    def forward(self, x):
+        y = self.conv(x)
+        part = y[:, :2] if is_view else y
+        return self.last(part.relu_()) + self.last(y[:, :2])
+
+    network, data = Net(forward, conv=nn.Conv2d(3, 2, 1), last=nn.Conv2d(2, 2, 1)), batches(4, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.allclose(prepare(network, STATIC, data[0])(data[0]), network(data[0]), atol=1e-5)
+
+
 def test_squeeze_and_excitation():
     """Two activations with zero points multiplied, and a sigmoid whose range is fixed (trap 4.18)."""
     network = nn.Sequential(nn.Conv2d(3, 16, 3), SqueezeExcitation(16, 4), nn.Hardswish(), nn.Conv2d(16, 4, 1))
