@@ -225,6 +225,25 @@ def test_a_shared_layer_gets_a_scale_for_each_call():
     assert scales[1] / scales[0] == pytest.approx(100, rel=0.5)
 
 
+def test_a_network_written_for_quantization_by_hand():
+    """Stubs do nothing here, and a FloatFunctional that is used twice gets two grids (traps 4.16, 4.17)."""
+
+    def forward(self, x):
+        x = self.start(x)
+        y = self.sums.add(self.c(x), x)
+        return self.end(self.sums.add(y, self.wide(y)))
+
+    wide = nn.Conv2d(3, 3, 1)
+    nn.init.uniform_(wide.weight, -100, 100)
+    layers = {"start": torch.ao.quantization.QuantStub(), "end": torch.ao.quantization.DeQuantStub()}
+    sums = torch.ao.nn.quantized.FloatFunctional()
+    network, data = Net(forward, c=nn.Conv2d(3, 3, 1), wide=wide, sums=sums, **layers).eval(), batches(4, 3, 8, 8)
+    found, quantized = compare(network, data)
+    assert found > 30 and count_int8_kernels(quantized, data[0]) == {"quantized::conv2d": 2, "quantized::add": 2}
+    scales = [float(tensor) for name, tensor in quantized.named_buffers() if name.startswith("_scale")]
+    assert len(scales) == 2 and max(scales) > 10 * min(scales)
+
+
 @pytest.mark.parametrize(
     "shared", [nn.Hardswish(), nn.ReLU(), nn.Sigmoid(), nn.LeakyReLU(), nn.ReLU6(), nn.PReLU()], ids=str
 )
