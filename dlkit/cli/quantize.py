@@ -2,12 +2,17 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dlkit.cli.options import ArchName, DataOption, ImageSize, ModelFile, Network, NumClasses, SplitChoice
+from dlkit.cli.signals import stopped_by_signals
 from dlkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from dlkit.quantize.ranking import Ranking
+    from dlkit.quantize.report import Outcome
 
 EPILOG = """Writes MODEL.MODE-int8.pt, .report.json and .png beside the model, or nothing at all. Without layers that run in
 int8, or when the saved file does not give the same outputs in a fresh process, it ends with an error."""
@@ -159,10 +164,11 @@ def quantize(
     accuracy |= {"use_bias_correction": not no_bias_correction, "max_drop": max_drop, "epochs": epochs, "lr": lr}
     samples: dict[str, Any] = {"num_calibration": calib, "seed": seed, "split": split.value if split else None}
     files = {"output": output, "is_forced": force, "exports": (export.value,) if export else ()}
-    place = {"backend": backend.value, "keep_float": tuple(keep_float or ())}
-    seconds_asked = {"seconds": None if no_latency else seconds}
+    rest = {"backend": backend.value, "keep_float": tuple(keep_float or ()), "seconds": None if no_latency else seconds}
     mode = _mode(dynamic=dynamic, static=static, qat=qat, sensitivity=sensitivity)
-    _run(model, data, weights, mode | accuracy | samples | files | place | seconds_asked, as_json=as_json)
+    with stopped_by_signals("nothing was written"):
+        result = _run(model, data, weights, mode | accuracy | samples | files | rest, is_quiet=as_json)
+    _show(result, weights, data, as_json=as_json)
 
 
 def _mode(*, dynamic: bool, static: bool, qat: bool, sensitivity: bool) -> dict[str, Any]:
@@ -177,29 +183,31 @@ def _mode(*, dynamic: bool, static: bool, qat: bool, sensitivity: bool) -> dict[
     return {"mode": given[0], "rank_layers": sensitivity}
 
 
-def _run(model: Path, data: str | None, weights: dict[str, Any], asked: dict[str, Any], *, as_json: bool) -> None:
+def _run(
+    model: Path, data: str | None, weights: dict[str, Any], asked: dict[str, Any], *, is_quiet: bool
+) -> "Outcome | Ranking":
     from dlkit.cli.display import open_display
-    from dlkit.cli.show_quantize import Given, show_outcome, show_ranking
-    from dlkit.cli.signals import stopped_by_signals
     from dlkit.config import load_data_option
     from dlkit.core.opening import open_model
     from dlkit.quantize.ranking import run_ranking
     from dlkit.quantize.request import Request
     from dlkit.quantize.run import run_quantization
 
-    given = Given.of(weights, data)
     loaded = load_data_option(data) if data else None
     file = open_model(model, data=loaded, **weights)
     request = Request(data=loaded, model=weights["model"], **asked)
-    with (
-        stopped_by_signals("nothing was written"),
-        open_display(quiet=as_json, verbose=False, as_json=False) as display,
-    ):
+    with open_display(quiet=is_quiet, verbose=False, as_json=False) as display:
         if request.writes_model:
-            outcome = run_quantization(file, request, display.report)
-        else:
-            ranking = run_ranking(file, request, display.report)
-    if request.writes_model:
-        show_outcome(outcome, given, as_json=as_json)
+            return run_quantization(file, request, display.report)
+        return run_ranking(file, request, display.report)
+
+
+def _show(result: "Outcome | Ranking", weights: dict[str, Any], data: str | None, *, as_json: bool) -> None:
+    from dlkit.cli.show_quantize import Given, show_outcome, show_ranking
+    from dlkit.quantize.ranking import Ranking
+
+    given = Given.of(weights, data)
+    if isinstance(result, Ranking):
+        show_ranking(result, given, as_json=as_json)
     else:
-        show_ranking(ranking, given, as_json=as_json)
+        show_outcome(result, given, as_json=as_json)
