@@ -166,8 +166,7 @@ def quantize(
     files = {"output": output, "is_forced": force, "exports": (export.value,) if export else ()}
     rest = {"backend": backend.value, "keep_float": tuple(keep_float or ()), "seconds": None if no_latency else seconds}
     mode = _mode(dynamic=dynamic, static=static, qat=qat, sensitivity=sensitivity)
-    with stopped_by_signals("nothing was written"):
-        result = _run(model, data, weights, mode | accuracy | samples | files | rest, is_quiet=as_json)
+    result = _run(model, data, weights, mode | accuracy | samples | files | rest, is_quiet=as_json)
     _show(result, weights, data, as_json=as_json)
 
 
@@ -183,6 +182,7 @@ def _mode(*, dynamic: bool, static: bool, qat: bool, sensitivity: bool) -> dict[
     return {"mode": given[0], "rank_layers": sensitivity}
 
 
+@stopped_by_signals("nothing was written")
 def _run(
     model: Path, data: str | None, weights: dict[str, Any], asked: dict[str, Any], *, is_quiet: bool
 ) -> "Outcome | Ranking":
