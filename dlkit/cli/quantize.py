@@ -186,7 +186,7 @@ def _mode(*, dynamic: bool, static: bool, qat: bool, sensitivity: bool) -> dict[
 def _run(
     model: Path, data: str | None, weights: dict[str, Any], asked: dict[str, Any], *, is_quiet: bool
 ) -> "Outcome | Ranking":
-    from dlkit.cli.display import open_display
+    from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
     from dlkit.core.opening import open_model
     from dlkit.quantize.ranking import run_ranking
@@ -194,9 +194,9 @@ def _run(
     from dlkit.quantize.run import run_quantization
 
     loaded = load_data_option(data) if data else None
-    file = open_model(model, data=loaded, **weights)
     request = Request(data=loaded, model=weights["model"], **asked)
-    with open_display(quiet=is_quiet, verbose=False, as_json=False) as display:
+    with prints_aside(), open_display(quiet=is_quiet, verbose=False, as_json=False) as display:
+        file = open_model(model, data=loaded, **weights)
         if request.writes_model:
             return run_quantization(file, request, display.report)
         return run_ranking(file, request, display.report)

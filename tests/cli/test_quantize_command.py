@@ -328,6 +328,7 @@ class Product(nn.Module):
         return x.flatten(1) @ self.weight
 
 def net(num_classes):
+    print("hello")
     return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
 """
 
@@ -364,6 +365,16 @@ def test_the_next_commands_can_be_pasted(dlkit, own, quick, tmp_path):
     shown = dlkit("quantize", model, "--sensitivity", "--calib", 64, *named).out.partition("Next:\n")[2]
     assert f"{model} --model {named[1]} --static --max-drop 0.5" in shown and "--keep-float 1" in shown
     assert dlkit(*shlex.split(shown.strip().splitlines()[0])[1:], "--no-latency").code == 0
+
+
+def test_what_a_network_prints_is_no_result(dlkit, own, quick):
+    """`--json` is one object on stdout, whatever a class of one's own has to say."""
+    named, model = own("net")
+    exported = ("export", model, "--format", "state-dict", "-o", model.parent / "plain.pt")
+    static = ("quantize", model, "--static", "--no-latency")
+    for command in (static, exported, ("eval", model), ("bench", model, "--seconds", 0)):
+        done = dlkit(*command, "--json", *named)
+        assert json.loads(done.out)["schema"].startswith(f"dlkit.{command[0]}/") and "hello" in done.err, done.err
 
 
 def test_dynamic_says_what_would_do_more_for_convolutions(dlkit, cnn, quick):
