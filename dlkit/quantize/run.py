@@ -23,7 +23,7 @@ from dlkit.quantize.report import Coverage, Outcome, describe_outcome
 from dlkit.quantize.request import OutputPaths, Request, check_request, plan_paths
 from dlkit.quantize.saving import check_reload, save_quantized
 from dlkit.quantize.staging import Staging, staged
-from dlkit.quantize.task import Made, Task
+from dlkit.quantize.task import Made, Task, check_weights
 
 
 def run_quantization(file: ModelFile, request: Request, report: Report = ignore) -> Outcome:
@@ -71,6 +71,7 @@ def _collect_notes(notes: list[str], report: Report) -> Report:
 
 def _open(file: ModelFile, request: Request, report: Report) -> Task:
     network = build_from_file(file, model=request.model)
+    check_weights(file, network)
     data = open_model_data(file, request, report)
     return Task(file, request, network, data, report)
 
