@@ -63,10 +63,8 @@ def open_subject(
 def _check_finite(file: ModelFile) -> None:
     broken = [name for name, tensor in file.state_dict.items() if not tensor.isfinite().all()]
     if broken:
-        more = f" and {len(broken) - 1} more tensors" if len(broken) > 1 else ""
-        raise Diverged(
-            f"{file.path}: {broken[0]}{more} hold values that are not finite (nan or inf); nothing can rank them"
-        )
+        where = broken[0] if len(broken) == 1 else f"{broken[0]} and {len(broken) - 1} more tensors"
+        raise Diverged(f"{file.path}: values that are not finite (nan or inf) in {where}; nothing can rank them")
 
 
 def _open_evidence(
