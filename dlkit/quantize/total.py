@@ -13,7 +13,7 @@ from dlkit.quantize.calibration_data import CPU
 from dlkit.quantize.task import Made, Task
 
 ORIGINAL, INT8 = "original", "int8"
-ENGINES = ("eager", "frozen")
+ENGINES = ("eager", "channels_last", "frozen")
 
 
 @dataclass(frozen=True)
