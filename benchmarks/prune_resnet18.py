@@ -35,7 +35,7 @@ WANTED_DROP, WANTED_SPEEDUP, BATCH = 0.5, 1.6, 16
 def requests(arguments: argparse.Namespace) -> dict[str, Request]:
     """What is measured, by name."""
     shared: dict[str, Any] = {"epochs": arguments.finetune, "lr": arguments.lr, "seconds": arguments.seconds}
-    return {
+    ways = {
         f"{arguments.target} left": Request(
             target=arguments.target,
             method=arguments.method,
@@ -44,10 +44,12 @@ def requests(arguments: argparse.Namespace) -> dict[str, Request]:
             is_shrunk=True,
             iterations=arguments.iterations,
             round_to=arguments.round_to,
+            skip=tuple(arguments.skip),
             **shared,
         ),
         "weights 80 %": Request(amount=Amount(share=0.8), scope="global", **shared),
     }
+    return {name: way for name, way in ways.items() if arguments.only in (None, "shrink" if way.is_shrunk else "mask")}
 
 
 def say(event: Event) -> None:
@@ -134,6 +136,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scope", default="global")
     parser.add_argument("--target", default="macs=50%")
     parser.add_argument("--round-to", type=int, default=16, help="AVX-512 kernels take channels by 16")
+    parser.add_argument("--skip", action="append", default=[], help="layers that are not shrunk, as a glob")
+    parser.add_argument("--only", choices=("shrink", "mask"), help="leave the other one out")
     parser.add_argument("--samples", type=int, default=0, help="train on so many samples only, to try the script")
     parser.add_argument("--seconds", type=float, default=10.0)
     return parser.parse_args()

@@ -11,11 +11,12 @@ torch-pruning beside it, with the classifier protected by hand, as its page tell
 
 import argparse
 import json
-import subprocess
-import sys
+import multiprocessing
+import os
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ AMOUNT = 0.3
 LIMIT_S = 1800
 SIDES = {"inception_v3": 96, "maxvit_t": 224, "vit_h_14": 56}
 SIDE = 64
+PROCESSES = multiprocessing.get_context("forkserver")
 
 
 def build(name: str) -> tuple[nn.Module, ModelSpec]:
@@ -136,30 +138,42 @@ def prune_with_peer(name: str) -> dict[str, Any]:
     return {"peer": verdict, "peer_seconds": time.perf_counter() - start}
 
 
-def in_process(mode: str, name: str, folder: Path) -> dict[str, Any]:
-    """Run one part in a process of its own."""
-    command = [sys.executable, __file__, "--part", mode, "--folder", str(folder), name]
+def in_process(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Run one part in a process of its own, forked from one that has imported everything and done nothing."""
+    receiver, sender = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=send_result, args=(sender, work, arguments))
+    process.start()
+    sender.close()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    except subprocess.TimeoutExpired:
-        return {"error": f"longer than {LIMIT_S} s"}
-    if done.returncode:
-        return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        found: dict[str, Any] = receiver.recv() if receiver.poll(LIMIT_S) else {"error": f"longer than {LIMIT_S} s"}
+    except EOFError:
+        process.join()
+        found = {"error": f"exit code {process.exitcode}"}
+    process.kill()
+    process.join()
     return found
+
+
+def send_result(sender: Any, work: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> None:
+    """What a child process does."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    try:
+        sender.send(work(*arguments))
+    except Exception as error:  # whatever a network raises is its row in the table
+        sender.send({"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"})
 
 
 def judge(name: str, *, with_peer: bool) -> dict[str, Any]:
     """One row of the table."""
     with tempfile.TemporaryDirectory() as folder:
-        row = {"name": name} | in_process("prune", name, Path(folder))
+        row = {"name": name} | in_process(prune_one, name, Path(folder))
         if "verdict" not in row and "error" not in row:
-            row |= in_process("reload", name, Path(folder))
+            row |= in_process(reload_one, Path(folder))
             is_right = row.get("right_shape") and row.get("trains") and row.get("reloads")
             row["verdict"] = "verified" if is_right else "WRONG"
         row.setdefault("verdict", "error")
         if with_peer:
-            peer = in_process("peer", name, Path(folder))
+            peer = in_process(prune_with_peer, name)
             row |= {"peer": f"fails: {peer['error']}"} if "error" in peer else peer
     return row
 
@@ -181,25 +195,13 @@ def line(row: dict[str, Any]) -> str:
     return "| " + " | ".join([row["name"], row["verdict"], *cells, row.get("peer", "")]) + " |"
 
 
-def run_part(arguments: argparse.Namespace) -> None:
-    """What a child process does."""
-    name, folder = arguments.names[0], arguments.folder
-    parts = {"prune": lambda: prune_one(name, folder), "reload": lambda: reload_one(folder)}
-    print(json.dumps(parts.get(arguments.part, lambda: prune_with_peer(name))()))
-
-
 def main() -> None:
     """Judge the named classifiers, or all, and print a table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--without-peer", action="store_true")
-    parser.add_argument("--part")
-    parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
-    if arguments.part:
-        run_part(arguments)
-        return
     names = arguments.names or torchvision.models.list_models(module=torchvision.models)
     print("| model | verdict | groups cut | exact | parameters | max difference | seconds | not cut | torch-pruning |")
     print("|---|---|---|---|---|---|---|---|---|")

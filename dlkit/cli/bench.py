@@ -164,5 +164,7 @@ def _header(result: "BenchResult") -> list[str]:
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:
     """Paths without the folders that all have in common; a single one by its last part."""
-    folder = os.path.commonpath([Path(path).parent for path in paths])
+    parents = [Path(path).parent for path in paths]
+    is_mixed = len({parent.is_absolute() for parent in parents}) > 1
+    folder = "" if is_mixed else os.path.commonpath(parents)
     return {path: os.path.relpath(path, folder) if folder else path for path in paths}

@@ -117,14 +117,18 @@ def _training_rows(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _origin_rows(spec: "ModelSpec") -> Iterator[tuple[str, str]]:
+    from dlkit.core.rewrites import is_quantized
     from dlkit.event_lines import metric_text
 
     if spec.data:
         yield "data", str(spec.data.get("name"))
-    facts, suffix = spec.provenance, ", before it was changed" if spec.transforms else ""
+    facts, suffix = spec.provenance, ", before it was quantized" if is_quantized(spec.transforms) else ""
     made = [f"{name} {facts[name]}" for name in ("created", "seed", "dlkit", "torch") if name in facts]
     if made:
         yield "made", ", ".join(made)
+    pruned = facts.get("prune")
+    if isinstance(pruned, Mapping):
+        yield "pruned", ", ".join(str(pruned[name]) for name in ("created", "what") if name in pruned)
     if facts.get("value") is not None:
         yield "best", f"{metric_text(str(facts.get('metric')), facts['value'])} in epoch {facts.get('epoch')}{suffix}"
     if facts.get("test"):

@@ -217,6 +217,10 @@ class Options:
             seed=self.seed,
             seconds=None if self.no_latency else self.seconds,
         )
+        if self.scan and (has_amount or self.target is not None):
+            raise UsageError(
+                "--scan tries several amounts of each part by itself; leave --amount, --count and --target out"
+            )
         check_request(request, needs_amount=not self.only_looks)
         return request
 
@@ -241,4 +245,4 @@ def _parse_floor(text: str | None) -> float | None:
 
     if text is None or text.strip() in {"0", "0%", "0.0"}:
         return None if text is None else 0.0
-    return parse_share(text, "--min-keep")
+    return parse_share(text, "--min-keep", hint="write a share as 10% or 0.1, and 0 for no floor")

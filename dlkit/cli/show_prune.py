@@ -42,7 +42,8 @@ def show_report(made: "PruneReport", *, as_json: bool) -> None:
     split = made.comparison.after.scores
     title = f"on {split.num_samples:,} {split.split} samples" if split.num_samples else None
     show_table(("", "before", "after", "change"), [*comparison_rows(made.comparison), *_speed_rows(made)], title=title)
-    show_lines(["", *(f"- {sentence}" for sentence in made.sentences)])
+    if made.sentences:
+        show_lines(["", *(f"- {sentence}" for sentence in made.sentences)])
     checks = ["its file gives the same outputs bit for bit, read with weights_only=True"]
     if made.max_delta is not None:
         checks.append(
@@ -133,7 +134,7 @@ def show_mask_plan(rows: Sequence["PlannedLayer"], request: "Request", model: Pa
     removed, total = sum(row.num_removed for row in rows), sum(row.num_weights for row in rows)
     cells.append(("all", "", "", f"{total:,}", f"{removed:,}", f"{removed / total:.1%}"))
     show_table(("layer", "kind", "shape", "weights", "set to zero", "share"), cells, left=3)
-    show_lines(["", "Nothing was written."])
+    show_lines(["", *_plan_end(request)])
 
 
 def show_shrink_plan(sizes: "ShrinkSizes", request: "Request", model: Path, *, as_json: bool) -> None:
@@ -149,7 +150,14 @@ def show_shrink_plan(sizes: "ShrinkSizes", request: "Request", model: Path, *, a
         if before and after
     ]
     show_table(("", "before", "after", "change"), rows)
-    show_lines(["", "Nothing was written."])
+    show_lines(["", *_plan_end(request)])
+
+
+def _plan_end(request: "Request") -> list[str]:
+    """Without an amount the plan lists what there is; then how to see what would go."""
+    has_amount = request.amount is not None or request.target is not None
+    hint = "" if has_amount else " Say how much, for example --amount 50%, to see what would be removed."
+    return [f"Nothing was written.{hint}"]
 
 
 def show_scan(scan: "Scan", model: Path, picture: Path, *, as_json: bool) -> None:

@@ -61,6 +61,8 @@ def show_outcome(outcome: "Outcome", given: Given, *, as_json: bool) -> None:
         show_lines(["", "what int8 costs in each layer alone"])
         _show_layers(outcome.made.ranking)
     _show_speeds(outcome)
+    if outcome.total:
+        show_lines(["", "since before it was pruned", *(f"  {text}" for text in outcome.total.sentences())])
     if outcome.parity:
         same, samples = outcome.parity.agreement, outcome.parity.samples
         show_lines(

@@ -96,6 +96,8 @@ def _count(shape: tuple[int, ...]) -> int:
 
 def change_words(change: Mapping[str, Any]) -> str:
     """A change of the network that a file lists, in words: its kind, then its settings; long lists as their length."""
+    if change.get("op") == "prune":
+        return f"prune: {len(change.get('sizes') or ()) + len(change.get('parameters') or ())} layers are smaller"
     settings = [_setting(name, value) for name, value in change.items() if name != "op"]
     return f"{change.get('op')}: {', '.join(settings)}" if settings else str(change.get("op"))
 

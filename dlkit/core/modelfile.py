@@ -164,6 +164,11 @@ def build_from_file(file: ModelFile, *, model: str | Callable[..., nn.Module] | 
     return network.eval()
 
 
+def build_unchanged(file: ModelFile, *, model: str | Callable[..., nn.Module] | None = None) -> nn.Module:
+    """The network of a file before any of its changes, with new weights: good for what it costs, not for what it answers."""
+    return _build(file, model).eval()
+
+
 def _build(file: ModelFile, model: str | Callable[..., nn.Module] | None) -> nn.Module:
     arch = file.spec.arch
     if arch.registry == "user":

@@ -39,20 +39,24 @@ def parse_amount(amount: str | None, count: int | None) -> Amount:
     return Amount(share=parse_share(amount or "", "--amount"))
 
 
-def parse_share(text: str, option: str) -> float:
-    """A share above 0 and below 1 from `50%` or `0.5`. Raises UsageError, also for a bare integer, which could mean both."""
+def parse_share(text: str, option: str, hint: str = HINT) -> float:
+    """A share above 0 and below 1 from `50%` or `0.5`. Raises UsageError, also for a bare integer, which could mean both.
+
+    `hint` is what the error says would be right.
+    """
     text = text.strip()
     digits = text.removesuffix("%").strip()
     try:
         number = Decimal(digits)
     except InvalidOperation:
-        raise UsageError(f"{option} {text!r}: not a number; {HINT}") from None
+        raise UsageError(f"{option} {text!r}: not a number; {hint}") from None
     if not text.endswith("%") and digits.lstrip("+-").isdigit():
-        raise UsageError(f"{option} {text}: is that a share or a number of weights? {_either(number)}")
+        told = f"is that a share or a number of weights? {_either(number)}" if hint == HINT else hint
+        raise UsageError(f"{option} {text}: {told}")
     # decimal, so that 33.3% is the same float as 0.333
     share = float(number / 100 if text.endswith("%") else number)
     if not 0 < share < 1:
-        raise UsageError(f"{option} {text}: must be more than nothing and less than everything; {HINT}")
+        raise UsageError(f"{option} {text}: must be more than nothing and less than everything; {hint}")
     return share
 
 

@@ -15,6 +15,7 @@ from dlkit.core.evaluation.comparison import (
     weigh_network,
 )
 from dlkit.core.evaluation.file_size import file_sizes
+from dlkit.core.evaluation.original import Original
 from dlkit.core.evaluation.speed import SpeedPlan, measure_speeds
 from dlkit.core.evaluation.speed import Subject as Timed
 from dlkit.events import Report
@@ -57,3 +58,10 @@ def with_sizes(comparison: Comparison, before: Path, after: Path) -> Comparison:
         for side, path in ((comparison.before, before), (comparison.after, after))
     ]
     return replace(comparison, before=sides[0], after=sides[1])
+
+
+def describe_original(subject: Subject, before: Side) -> Original:
+    """What the pruned file remembers of the network before."""
+    data = subject.evidence.loaded.config.data.name if subject.evidence else None
+    num_bytes = subject.file.path.stat().st_size
+    return Original(before.costs.num_parameters, before.costs.macs, num_bytes, data, before.scores)

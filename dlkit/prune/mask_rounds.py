@@ -63,6 +63,7 @@ def run_mask_rounds(
 
     `rewound` are weights to go back to before each training. Raises UsageError when the amount removes nothing.
     """
+    _check_amount(plan, request)
     recalibration = None
     recovery = Recovery(request.picked_recal, request.epochs, request.lr, is_rewound=rewound is not None)
     generator = torch.Generator().manual_seed(request.seed)
@@ -70,8 +71,6 @@ def run_mask_rounds(
     rounds = progress_of(request.schedule, request.iterations)
     for number, progress in enumerate(rounds, 1):
         masks = grow_masks(plan.weights, masks, plan.rule, progress=progress, generator=generator)
-        if progress == 1.0 and all(bool(mask.all()) for mask in masks.values()):
-            raise UsageError(f"{request.amount} of these layers rounds to nothing; ask for more")
         if rewound is not None:
             network.load_state_dict(dict(rewound), strict=True)
         apply_masks(network, masks)
@@ -82,6 +81,20 @@ def run_mask_rounds(
             recalibration = recover(network, masks, recovery, evidence, report=report)
     _warn_of_empty(plan.weights, masks, report)
     return masks, recalibration
+
+
+def _check_amount(plan: MaskPlan, request: Request) -> None:
+    """Raise UsageError, before any training, for an amount that rounds to nothing or is zero already."""
+    generator = torch.Generator().manual_seed(request.seed)
+    masks = grow_masks(plan.weights, full_masks(plan.weights), plan.rule, generator=generator)
+    if all(bool(mask.all()) for mask in masks.values()):
+        raise UsageError(f"{request.amount} of these layers rounds to nothing; ask for more")
+    kept = (weight.parameter.detach().cpu()[~masks[weight.name]] for weight in plan.weights)
+    if not any(bool(values.any()) for values in kept):
+        share = total_sparsity(measure_sparsity(plan.weights))
+        raise UsageError(
+            f"{request.amount} removes nothing new: {share:.1%} of these weights are zero already; ask for more than that"
+        )
 
 
 def _warn_of_empty(weights: Sequence[PrunableWeight], masks: Mapping[str, Tensor], report: Report) -> None:

@@ -96,8 +96,9 @@ def check_request(request: Request, *, needs_amount: bool = True) -> None:
     (_check_shrinking if request.is_shrunk else _check_masks)(request)
     if request.iterations < 1:
         raise UsageError(f"--iterations {request.iterations}: must be at least 1")
-    if request.epochs is not None and not request.epochs > 0:
-        raise UsageError(f"--finetune {request.epochs:g}: must be greater than 0")
+    for option, number in (("--finetune", request.epochs), ("--lr", request.lr)):
+        if number is not None and not 0 < number < math.inf:
+            raise UsageError(f"{option} {number:g}: must be greater than 0 and finite")
     if request.epochs is None:
         for option, value in (("--rewind", request.rewind), ("--lr", request.lr)):
             if value is not None:
@@ -133,7 +134,7 @@ def describe_request(request: Request) -> str:
     else:
         method_words = method
     what = "channels removed" if request.is_shrunk else "channels masked" if request.is_structured else "weights masked"
-    amount = f"target {request.target}" if request.target else f"{request.amount or 'no amount'}"
+    amount = f"target {request.target}" if request.target else f"{request.amount or 'no amount yet'}"
     where = ", across all layers" if request.scope == "global" else " of each layer" if request.amount else ""
     rounds = f", in {request.iterations} iterations" if request.iterations > 1 else ""
     return f"{what} by {method_words}, {amount}{where}{rounds}"

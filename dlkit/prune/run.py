@@ -2,7 +2,7 @@
 
 check (request.py) -> open (subject.py, evidence.py) -> masks (mask_rounds.py) or smaller layers (shrink_rounds.py), with
 recovery in every round (recovery.py) -> compare before and after (comparing.py) -> write, read back and compare
-(artifact.py) -> the report's file (report.py).
+(artifact.py) -> the report's file (report.py) -> both files into place at once.
 """
 
 from collections.abc import Mapping
@@ -13,16 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.devices import torch_settings
+from dlkit.core.evaluation.comparison import Comparison
 from dlkit.core.files import write_json
+from dlkit.core.staging import staged
 from dlkit.errors import UsageError
 from dlkit.events import Note, Report, Saved, ignore
 from dlkit.prune.artifact import OutputPaths, describe_pruned, save_pruned
-from dlkit.prune.comparing import compare, with_sizes
+from dlkit.prune.comparing import compare, describe_original, with_sizes
 from dlkit.prune.group_table import GroupRow, list_groups
 from dlkit.prune.mask_rounds import plan_masks, run_mask_rounds
 from dlkit.prune.recovery import Recalibration, find_norms
 from dlkit.prune.report import PruneReport, plain_request
-from dlkit.prune.request import Request
+from dlkit.prune.request import Request, describe_request
 from dlkit.prune.rewinding import read_rewind_weights
 from dlkit.prune.scan import Scan, scan_groups, scan_masks
 from dlkit.prune.shrink_rounds import plan_shrinking, run_shrink_rounds
@@ -58,26 +60,40 @@ def prune_model(subject: Subject, request: Request, paths: OutputPaths, *, repor
     """
     with torch_settings():
         _check_norms(subject.network, request)
+        if request.iterations > 1 and request.epochs is None:
+            report(Note("nothing is trained between the iterations; --finetune EPOCHS does that"))
         pruned = (_shrink if request.is_shrunk else _mask)(subject, request, report)
         network = pruned.network.to(memory_format=torch.contiguous_format).eval()
         comparison = compare(subject.original(), network, subject, seconds=request.seconds, report=report)
-        facts = {"request": plain_request(request)}
+        facts = {
+            "what": describe_request(request),
+            "request": plain_request(request),
+            "original": describe_original(subject, comparison.before).to_dict(),
+        }
         spec = describe_pruned(subject.file.spec, pruned.change, facts, comparison.after.scores.metrics)
-        save_pruned(paths.model, spec, network.cpu(), subject.example.cpu(), model=subject.model)
+        with staged(paths.model) as staging:
+            save_pruned(staging.path(paths.model), spec, network.cpu(), subject.example.cpu(), model=subject.model)
+            sized = with_sizes(comparison, subject.file.path, staging.path(paths.model))
+            made = _report_of(subject, request, paths, pruned, sized)
+            write_json(staging.path(paths.report), made.to_dict())
     report(Saved(paths.model, "model"))
-    made = PruneReport(
+    return made
+
+
+def _report_of(
+    subject: Subject, request: Request, paths: OutputPaths, pruned: Pruned, comparison: Comparison
+) -> PruneReport:
+    return PruneReport(
         model=subject.file.path,
         output=paths.model,
         request=request,
-        comparison=with_sizes(comparison, subject.file.path, paths.model),
+        comparison=comparison,
         layers=pruned.layers,
         groups=pruned.groups,
         max_delta=pruned.verified.max_delta if pruned.verified else None,
         solution=pruned.solution,
         recalibration=pruned.recalibration,
     )
-    write_json(paths.report, made.to_dict())
-    return made
 
 
 def _check_norms(network: nn.Module, request: Request) -> None:

@@ -10,7 +10,7 @@ from dlkit.core.devices import pick_device
 from dlkit.core.modelfile import ModelFile, build_from_file
 from dlkit.core.rewrites import is_quantized
 from dlkit.core.training.tuning_config import pick_tuning_config
-from dlkit.errors import DataError, UsageError
+from dlkit.errors import DataError, Diverged, UsageError
 from dlkit.events import Note, Report
 from dlkit.prune.evidence import Evidence, open_evidence
 
@@ -48,14 +48,23 @@ def open_subject(
     """Build a file's network and open its data, or those of `data`.
 
     Where nothing `needs_data`, a note says why there are none. Raises UsageError for a
-    network that is int8 already, DataError and UsageError for data that are needed and missing.
+    network that is int8 already, Diverged for weights that are not finite, DataError and UsageError for data that are
+    needed and missing.
     """
     if is_quantized(file.spec.transforms):
         raise UsageError(f"{file.path} is quantized already; prune the float model first, then quantize what comes out")
+    _check_finite(file)
     target = pick_device(device)
     network = build_from_file(file, model=model).to(target)
     evidence = _open_evidence(file, network, data, target, needs_data, report)
     return Subject(file, network, _example(file, evidence, target), evidence, target, model)
+
+
+def _check_finite(file: ModelFile) -> None:
+    broken = [name for name, tensor in file.state_dict.items() if not tensor.isfinite().all()]
+    if broken:
+        where = broken[0] if len(broken) == 1 else f"{broken[0]} and {len(broken) - 1} more tensors"
+        raise Diverged(f"{file.path}: values that are not finite (nan or inf) in {where}; nothing can rank them")
 
 
 def _open_evidence(

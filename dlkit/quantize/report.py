@@ -14,6 +14,7 @@ from dlkit.quantize.fallback import Fallback
 from dlkit.quantize.request import OutputPaths
 from dlkit.quantize.sensitivity import LayerSensitivity
 from dlkit.quantize.task import Made, Task
+from dlkit.quantize.total import Total
 
 SCHEMA = "dlkit.quantize/1"
 
@@ -42,7 +43,10 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All of it. `comparison` has no scores where there was nothing to judge on; `parity` is the exported file's."""
+    """All of it. `comparison` has no scores where there was nothing to judge on; `parity` is the exported file's.
+
+    `total` is against the network before it was pruned; None where it was not.
+    """
 
     task: Task
     paths: OutputPaths
@@ -52,6 +56,7 @@ class Outcome:
     parity: Parity | None
     machine: Machine
     notes: tuple[str, ...]
+    total: Total | None = None
 
     @property
     def drop(self) -> float | None:
@@ -106,6 +111,7 @@ def describe_outcome(outcome: Outcome) -> dict[str, Any]:
         "drop_points": outcome.drop,
         "size_ratio": outcome.size_ratio,
         "comparison": outcome.comparison.to_dict(),
+        "total": outcome.total.to_dict() if outcome.total else None,
         "summary": quantization_sentences(outcome.comparison),
         "machine": asdict(outcome.machine),
         "notes": list(outcome.notes),

@@ -2,7 +2,8 @@
 
 check the request (request.py) -> data to calibrate and to judge on (calibration_data.py) -> the int8 network (making.py) -> which
 layers and kernels are int8 (coverage.py, kernels.py) -> write it and load it in a fresh process (saving.py) -> before and
-after (proof.py) -> report, picture, export (report.py, picture.py) -> all files into place at once (staging.py).
+after (proof.py), and since before it was pruned (total.py) -> report, picture, export (report.py, picture.py) -> all files
+into place at once (core/staging.py).
 """
 
 from dlkit.core.devices import torch_settings
@@ -11,6 +12,7 @@ from dlkit.core.export.onnx import export_onnx
 from dlkit.core.export.parity import Parity
 from dlkit.core.files import write_json
 from dlkit.core.modelfile import ModelFile, ModelSpec, build_from_file
+from dlkit.core.staging import Staging, staged
 from dlkit.events import Event, Note, Report, Working, ignore
 from dlkit.quantize.backends import cpu_notes
 from dlkit.quantize.calibration_data import CPU, open_model_data
@@ -22,8 +24,8 @@ from dlkit.quantize.proof import compare
 from dlkit.quantize.report import Coverage, Outcome, describe_outcome
 from dlkit.quantize.request import OutputPaths, Request, check_request, plan_paths
 from dlkit.quantize.saving import check_reload, save_quantized
-from dlkit.quantize.staging import Staging, staged
 from dlkit.quantize.task import Made, Task, check_weights
+from dlkit.quantize.total import measure_total
 
 
 def run_quantization(file: ModelFile, request: Request, report: Report = ignore) -> Outcome:
@@ -44,6 +46,7 @@ def run_quantization(file: ModelFile, request: Request, report: Report = ignore)
             spec = _save(staging, paths, task, made)
             parity = _export(staging, paths, made, spec)
             comparison = compare(staging.path(paths.model), task, made)
+            total = measure_total(staging.path(paths.model), task, made, comparison.after.scores)
             outcome = Outcome(
                 task=task,
                 paths=paths,
@@ -53,6 +56,7 @@ def run_quantization(file: ModelFile, request: Request, report: Report = ignore)
                 parity=parity,
                 machine=describe_machine(CPU),
                 notes=tuple(notes),
+                total=total,
             )
             _write_report(staging, outcome)
     return outcome

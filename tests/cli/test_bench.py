@@ -133,6 +133,18 @@ def test_bad_options(dlkit, files, arguments, words):
     assert done.code == 2 and words in done.err and not done.out
 
 
+def test_names_are_as_short_as_they_can_be():
+    from dlkit.cli.bench import short_names
+
+    assert short_names(["runs/a/model.pt", "runs/b/model.pt"]) == {
+        "runs/a/model.pt": "a/model.pt",
+        "runs/b/model.pt": "b/model.pt",
+    }
+    assert list(short_names(["/some/where/model.pt"]).values()) == ["model.pt"]
+    mixed = ["/some/where/model.pt", "runs/b/model.pt"]
+    assert list(short_names(mixed).values()) == mixed
+
+
 def test_a_model_named_twice(dlkit, files):
     done = dlkit("bench", files["float"], files["float"])
     assert done.code == 2 and "is named twice" in done.err

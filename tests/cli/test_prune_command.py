@@ -185,6 +185,15 @@ REFUSED = {
     "rewinding without training": (["--amount", "50%", "--rewind", "init"], 2, "--finetune"),
     "a rate without training": (["--amount", "50%", "--lr", "0.1"], 2, "--finetune"),
     "no epochs": (["--amount", "50%", "--finetune", "0"], 2, "--finetune 0: must be greater than 0"),
+    "endless epochs": (
+        ["--amount", "50%", "--finetune", "inf"],
+        2,
+        "--finetune inf: must be greater than 0 and finite",
+    ),
+    "a negative rate": (["--amount", "50%", "--finetune", "1", "--lr", "-1"], 2, "--lr -1: must be greater than 0"),
+    "a floor above everything": (["--amount", "50%", "--shrink", "--min-keep", "110%"], 2, "a share as 10% or 0.1"),
+    "a floor as a bare integer": (["--amount", "50%", "--shrink", "--min-keep", "8"], 2, "a share as 10% or 0.1"),
+    "an amount for scanning": (["--scan", "--amount", "50%"], 2, "leave --amount"),
     "a checkpoint that is not there": (
         ["--amount", "50%", "--finetune", "1", "--rewind", "none.pt"],
         4,
@@ -293,6 +302,11 @@ def test_a_smaller_file_that_everything_takes(prune, dlkit, digits_model, tmp_pa
     again = dlkit("prune", path, "--amount", "50%", *SHRINK, "-o", tmp_path / "again.pt", "--json")
     assert again.code == 0, again.err
     assert len(read_model_file(tmp_path / "again.pt").spec.transforms) == 2
+    first, second = (
+        read_model_file(place).spec.provenance["prune"]["original"] for place in (path, tmp_path / "again.pt")
+    )
+    assert first == second and first["num_parameters"] == before["num_parameters"]
+    assert first["num_bytes"] == digits_model.stat().st_size and first["scores"] == facts["before"]["scores"]
     assert dlkit("eval", tmp_path / "again.pt").code == 0
 
 
@@ -307,6 +321,36 @@ def test_quantizing_and_timing_a_shrunk_file(prune, dlkit, digits_model, tmp_pat
     assert [change["op"] for change in read_model_file(tmp_path / "int8.pt").spec.transforms] == ["prune", "quantize"]
     refused = dlkit("prune", tmp_path / "int8.pt", "--amount", "50%", "-o", tmp_path / "no.pt")
     assert refused.code == 2 and "quantized already" in refused.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [("--static",), ("--qat", "--epochs", "1")])
+def test_pruned_then_quantized_tells_the_total(prune, dlkit, digits_model, tmp_path, mode):
+    assert prune("--amount", "50%", *SHRINK, "--finetune", "1").code == 0
+    outcome = dlkit("quantize", tmp_path / "p.pt", *mode, "-o", tmp_path / "int8.pt", "--seconds", "0.1", "--json")
+    assert outcome.code == 0, outcome.err
+    facts = json.loads(outcome.out)
+    total, accuracy = facts["total"], facts["comparison"]["after"]["scores"]["metrics"]["accuracy"]
+    float_accuracy = json.loads(dlkit("eval", digits_model, "--json").out)["metrics"]["accuracy"]
+    assert total["accuracy"] == [float_accuracy, accuracy]
+    assert total["drop_points"] == pytest.approx(100 * (float_accuracy - accuracy))
+    assert total["size_ratio"] == (tmp_path / "int8.pt").stat().st_size / digits_model.stat().st_size
+    assert total["speeds"]["baseline"] == {"model": "original", "engine": "eager"}
+    assert {row["model"] for row in total["speeds"]["rows"]} == {"original", "int8"}
+    assert json.loads(dlkit("eval", tmp_path / "int8.pt", "--json").out)["metrics"]["accuracy"] == accuracy
+
+
+@pytest.mark.slow
+def test_the_total_is_left_out_where_it_cannot_be_told(prune, dlkit, digits_model, tmp_path):
+    plain = dlkit("quantize", digits_model, "--static", "-o", tmp_path / "a.pt", "--no-latency", "--json")
+    assert plain.code == 0 and json.loads(plain.out)["total"] is None
+    assert prune("--amount", "50%", *SHRINK).code == 0
+    judged_elsewhere = dlkit(
+        "quantize", tmp_path / "p.pt", "--static", "--split", "val", "-o", tmp_path / "b.pt", "--no-latency", "--json"
+    )
+    assert judged_elsewhere.code == 0, judged_elsewhere.err
+    total = json.loads(judged_elsewhere.out)["total"]
+    assert total["drop_points"] is None and total["speeds"] is None and total["size_ratio"] < 0.5
 
 
 @pytest.mark.slow
@@ -403,6 +447,87 @@ class Net(nn.Module):
         x = self.second(self.first(x).relu()).relu()
         return self.head(x.reshape(-1, 96))
 """
+
+
+def changed(path, target, change):
+    """A copy of a model file with one tensor changed in place."""
+    file = read_model_file(path)
+    change(file.state_dict["features.2.conv.weight"])
+    save_model_file(target, file.spec, file.state_dict)
+    return target
+
+
+@pytest.mark.parametrize("way", [(), ("--shrink",), ("--plan",)])
+def test_weights_that_are_not_finite_are_refused(prune, digits_model, tmp_path, way):
+    def break_one(weight):
+        weight[0, 0, 0, 0] = torch.nan
+
+    broken = changed(digits_model, tmp_path / "nan.pt", break_one)
+    outcome = prune("--amount", "50%", *way, model=broken)
+    assert outcome.code == 5 and "features.2.conv.weight" in outcome.err and "not finite" in outcome.err
+    assert [path.name for path in tmp_path.iterdir()] == ["nan.pt"]
+
+
+def test_pruning_what_is_pruned_already(prune, dlkit, digits_model, tmp_path):
+    assert prune("--amount", "80%", "--scope", "global", "--no-latency").code == 0
+    for options in (("--scope", "global"), ("--scope", "global", "--iterations", "2", "--finetune", "1")):
+        outcome = dlkit("prune", tmp_path / "p.pt", "--amount", "70%", *options, "-o", tmp_path / "less.pt")
+        assert outcome.code == 2 and "80.0% of these weights are zero already" in outcome.err
+        assert not (tmp_path / "less.pt").exists()
+    more = dlkit(
+        "prune", tmp_path / "p.pt", "--amount", "90%", "--scope", "global", "--no-latency", "-o", tmp_path / "q.pt"
+    )
+    assert more.code == 0, more.err
+    zero, total = zeros(tmp_path / "q.pt")
+    assert zero == round(0.9 * total)
+
+
+def test_zeros_that_compress_no_better_are_told_so(prune):
+    outcome = prune("--count", "1", "--no-latency")
+    assert outcome.code == 0 and "as many bytes are stored as before, also when compressed" in outcome.out
+
+
+def test_a_folder_is_no_model_and_no_place_for_one(dlkit, prune, digits_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in (".", str(digits_model.parent)):
+        for options in (("--amount", "50%"), ("--scan",)):
+            outcome = dlkit("prune", folder, *options)
+            assert outcome.code == 4 and "a folder" in outcome.err
+    (tmp_path / "p.pt").mkdir()
+    outcome = prune("--amount", "50%", "--force")
+    assert outcome.code == 2 and "is a folder" in outcome.err and not list((tmp_path / "p.pt").iterdir())
+
+
+def test_a_report_that_cannot_be_written_leaves_no_model(prune, tmp_path, monkeypatch):
+    from dlkit.errors import OutOfResource
+    from dlkit.prune import run
+
+    def fail(path, value):
+        raise OutOfResource(f"{path}: No space left on device")
+
+    monkeypatch.setattr(run, "write_json", fail)
+    assert prune("--amount", "50%", "--no-latency").code == 6
+    assert not list(tmp_path.iterdir())
+
+
+def test_iterations_without_training_are_told(prune):
+    assert "nothing is trained between" in prune("--amount", "50%", "--iterations", "2", "--no-latency").err
+    assert "nothing is trained" not in prune("--amount", "50%", "--no-latency", "--force").err
+
+
+def test_a_plan_without_an_amount_lists_what_there_is(prune):
+    for options in ((), ("--shrink",)):
+        shown = prune("--plan", *options).out
+        assert "no amount yet" in shown and "Say how much" in shown
+        assert "Say how much" not in prune("--plan", "--amount", "50%", *options).out
+
+
+def test_inspecting_a_pruned_file(prune, dlkit, tmp_path):
+    assert prune("--amount", "50%", *SHRINK, "--finetune", "0.5").code == 0
+    shown = dlkit("inspect", tmp_path / "p.pt").out
+    judged = json.loads(dlkit("eval", tmp_path / "p.pt", "--json").out)["metrics"]
+    assert "prune: 9 layers are smaller" in shown and "channels removed by l2, 50% of each layer" in shown
+    assert f"accuracy {judged['accuracy']:.2%}" in shown and "before it was" not in shown
 
 
 def test_nothing_is_left_behind_when_writing_fails(prune, tmp_path, monkeypatch):

@@ -6,12 +6,12 @@ from torch import nn
 
 import dlkit as package
 from dlkit.core.modelfile import read_model_file
+from dlkit.core.staging import staged
 from dlkit.errors import OutputError, UsageError
 from dlkit.events import Note, Working
 from dlkit.quantize.keeping import match_modules
 from dlkit.quantize.request import Request, check_request, plan_paths
 from dlkit.quantize.run import run_quantization
-from dlkit.quantize.staging import staged
 
 CONFIG = {
     "data": {"name": "digits", "batch_size": 64, "limit": 256},

@@ -12,6 +12,7 @@ from urllib.error import URLError
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models import MNASNet
 
 from dlkit.config.suggest import did_you_mean
 from dlkit.core.components import ComponentError
@@ -46,7 +47,21 @@ def build_torchvision(name: str, options: Mapping[str, Any]) -> nn.Module:
     if keywords.get("transform_input") and in_channels != 3:
         raise ComponentError(f"transform_input needs 3 channels, the data has {in_channels}", option="transform_input")
     model = _call(builder, entry.name, keywords)
+    if type(model) is MNASNet:
+        model.__class__ = CurrentMNASNet
     return fit_first_conv(model, in_channels)
+
+
+class CurrentMNASNet(MNASNet):  # type: ignore[misc]  # torchvision has no types
+    """Takes tensors without a version, as model files and checkpoints hold them, for those of its own layout.
+
+    torchvision's class refuses them, because it could be asked for an older one.
+    """
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Mapping[str, Any], *others: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, {"version": self._version, **local_metadata}, *others)
 
 
 def _call(builder: Any, name: str, keywords: Mapping[str, Any]) -> nn.Module:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dlkit.prune.coupling.classes import FREE, compact, varying_dims
 from dlkit.prune.coupling.tracer import Tracer
-from dlkit.prune.coupling.tracked import Channels, Stored
+from dlkit.prune.coupling.tracked import INPUT, Channels, Stored
 
 RESHAPES = frozenset({"view", "_unsafe_view", "reshape", "_reshape_alias"})
 RESTRIDES = frozenset({"as_strided_"})
@@ -90,8 +90,9 @@ def _put_stored(tracer: Tracer, stored: Stored, move: Callable[[Tensor], Any], o
 def _follow_join(tracer: Tracer, op: Any, args: Any, kwargs: Any, out: Tensor) -> None:
     parts = [tracer.channels(tensor) for tensor in args[0]]
     labels = op([tracer.labels(tensor) for tensor in args[0]], *args[1:], **kwargs)
-    why = next((part.why for part in parts if part.why), "")
-    tracer.put(out, compact(labels), vanishes=all(part.vanishes for part in parts), why=why)
+    # channels of the input are never removed, so that those beside them may count as 0
+    why = next((part.why for part in parts if part.why and part.why != INPUT), "")
+    tracer.put(out, compact(labels), vanishes=all(part.vanishes or part.why == INPUT for part in parts), why=why)
 
 
 def _follow_restride(tracer: Tracer, tensor: Tensor, out: Tensor) -> None:

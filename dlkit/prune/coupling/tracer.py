@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from dlkit.prune.coupling.classes import FREE, Classes, compact, varying_dims, without_repeats
-from dlkit.prune.coupling.tracked import Channels, Stored, Tracked
+from dlkit.prune.coupling.tracked import INPUT, Channels, Stored, Tracked
 
 _MOST_NUMBERS = 4_000_000  # a parameter used number by number that is larger than this is left as it is
 
@@ -75,7 +75,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         count = prod(tensor.shape[1:])
         labels = torch.arange(count) + self.classes.add(count)
         self.fix(labels, "reaches the model's input")
-        self.put(tensor, labels.reshape(1, *tensor.shape[1:]).expand(tensor.shape), vanishes=False, why="the input")
+        self.put(tensor, labels.reshape(1, *tensor.shape[1:]).expand(tensor.shape), vanishes=False, why=INPUT)
 
     def get(self, tensor: Any) -> Tracked | None:
         """What is known of a tensor; None for constants."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+INPUT = "the input"
+
 
 @dataclass(frozen=True)
 class Channels:

@@ -1,3 +1,4 @@
+import copy
 from urllib.error import URLError
 
 import pytest
@@ -7,6 +8,7 @@ from torch import nn
 
 from dlkit.config.schema import Model
 from dlkit.core.components import ComponentError
+from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model, build_on_meta, plan_arch
 from dlkit.core.models.meta import output_shape
 from dlkit.core.models.torchvision import find_first_conv, fit_channels, pretrained_state_dict, torchvision_options
@@ -40,6 +42,16 @@ def test_keys_and_shapes_are_torchvisions(name):
     theirs.load_state_dict(ours.state_dict(), strict=True)
     x = torch.randn(2, 3, 64, 64)
     assert torch.equal(ours.eval()(x), theirs.eval()(x))
+
+
+@pytest.mark.parametrize("name", ["mnasnet0_5", "densenet121", "inception_v3", "googlenet"])
+def test_tensors_without_versions_are_taken(name):
+    """Model files and checkpoints hold plain mappings."""
+    first, second = (build_model(Arch("torchvision", name, {"num_classes": 3, "in_channels": 1})) for _ in range(2))
+    second.load_state_dict(dict(first.state_dict()))
+    copied = copy.deepcopy(second)
+    copied.load_state_dict(dict(first.state_dict()), strict=True)
+    assert all(torch.equal(tensor, first.state_dict()[key]) for key, tensor in copied.state_dict().items())
 
 
 def test_three_channels_change_nothing():

@@ -1,0 +1,81 @@
+"""What pruning and quantization changed together: the int8 network against the one before it was pruned."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlkit.core.evaluation.comparison import Scores
+from dlkit.core.evaluation.original import Original, read_original
+from dlkit.core.evaluation.speed import SpeedPlan, Speeds, Subject, measure_speeds
+from dlkit.core.modelfile import build_unchanged
+from dlkit.quantize.calibration_data import CPU
+from dlkit.quantize.task import Made, Task
+
+ORIGINAL, INT8 = "original", "int8"
+ENGINES = ("eager", "channels_last", "frozen")
+
+
+@dataclass(frozen=True)
+class Total:
+    """Both steps in one. `accuracies` are before and after on the same samples, None where the file tells none of them."""
+
+    accuracies: tuple[float, float] | None
+    size_ratio: float
+    speeds: Speeds | None
+
+    @property
+    def drop(self) -> float | None:
+        """Points of accuracy lost in all; negative when it grew."""
+        return None if self.accuracies is None else 100 * (self.accuracies[0] - self.accuracies[1])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "accuracy": list(self.accuracies) if self.accuracies else None,
+            "drop_points": self.drop,
+            "size_ratio": self.size_ratio,
+            "speeds": self.speeds.to_dict() if self.speeds else None,
+            "summary": list(self.sentences()),
+        }
+
+    def sentences(self) -> Iterator[str]:
+        """What came of both steps together."""
+        if self.accuracies is not None:
+            before, after = self.accuracies
+            yield f"accuracy {before:.2%} became {after:.2%}, {100 * (after - before):+.2f} points"
+        yield f"the file has {self.size_ratio:.1%} of the bytes"
+        for batch in sorted({row.latency.batch for row in self.speeds.rows}) if self.speeds else ():
+            best = self.speeds.fastest(INT8, batch) if self.speeds else None
+            if best is not None and best.to_fastest_float is not None and self.speeds is not None:
+                engines = f"{best.engine} against {self.speeds.fastest_float[batch]}"
+                yield f"batch {batch}: {best.to_fastest_float} times as fast ({engines})"
+
+
+def measure_total(saved: Path, task: Task, made: Made, scores: Scores) -> Total | None:
+    """The int8 network, stored in `saved` and judged by `scores`, against the original; None where nothing was pruned.
+
+    The original's weights are gone, but its speed does not depend on them: it is built anew and timed in turns with the int8
+    network.
+    """
+    original = read_original(task.file.spec.provenance)
+    if original is None:
+        return None
+    size_ratio = saved.stat().st_size / original.num_bytes
+    return Total(_accuracies(original, task, scores), size_ratio, _measure(task, made))
+
+
+def _accuracies(original: Original, task: Task, scores: Scores) -> tuple[float, float] | None:
+    data = task.data.loaded.config.data.name if task.data else None
+    before, after = original.accuracy_on(data, scores), scores.metrics.get("accuracy")
+    return None if before is None or after is None else (before, after)
+
+
+def _measure(task: Task, made: Made) -> Speeds | None:
+    if task.request.seconds is None:
+        return None
+    network = build_unchanged(task.file, model=task.request.model)
+    plan = SpeedPlan(tuple(task.file.spec.info.input_size), CPU, engines=ENGINES, seconds=task.request.seconds)
+    return measure_speeds(
+        [Subject(ORIGINAL, network, False), Subject(INT8, made.network, True)], plan, report=task.report
+    )
