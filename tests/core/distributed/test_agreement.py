@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dlkit.config import load_mapping
+from dlkit.config import load_config, load_mapping
 from dlkit.core.distributed.agreement import check_same_program
 from dlkit.core.distributed.world import ALONE
 from dlkit.errors import UsageError
@@ -39,3 +39,21 @@ def test_the_same_program_and_one_process_are_fine():
 def test_what_differs_is_named(changes, words):
     with pytest.raises(UsageError, match=words):
         check_same_program(load_mapping(CONFIG), Pair(changes))
+
+
+def test_folders_may_differ_between_machines(tmp_path):
+    """The same code in another folder is the same config; the same name for another class is not."""
+    said = []
+
+    class Listener(Pair):
+        def gather_values(self, value):
+            said.append(value["config"])
+            return [value]
+
+    for folder, name in (("one", "Net"), ("two", "Net"), ("two", "Other")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        path = tmp_path / folder / "cfg.yaml"
+        path.write_text(f"data: {{name: digits, root: {folder}}}\nmodel: './net.py:{name}'\n")
+        (tmp_path / folder / "net.py").write_text("class Net: ...\nclass Other: ...\n")
+        check_same_program(load_config(path), Listener())
+    assert said[0] == said[1] != said[2]
