@@ -239,7 +239,7 @@ def families(rows: list[dict[str, Any]]) -> list[str]:
             sum(row["status"] == "ok" for row in members),
             sum(row.get("reload") == "equal" for row in members),
             sum(str(row.get("onnx", "")).startswith("max") for row in members),
-            sum(row.get("dynamic_status") == "ok" and row.get("dynamic_reload") == "equal" for row in members),
+            sum(bool(row.get("dynamic_int8_layers")) and row.get("dynamic_reload") == "equal" for row in members),
         ]
         cells = [f"{span(members, int8_share)} %", span(members, sqnr_of), span(members, noise_of)]
         lines.append(f"| {family} | {len(members)} | " + " | ".join([*map(str, counts), *cells]) + " |")
