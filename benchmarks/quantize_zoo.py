@@ -7,8 +7,10 @@ networks amplify noise. How much so is in the column `noise`: what is left of th
 40 dB below it. Int8 rounds at every layer at about that level.
 
     python benchmarks/quantize_zoo.py [NAME...] [--backend x86] [--out benchmarks/results/quantize_zoo] [--no-onnx]
+    python benchmarks/quantize_zoo.py --join PART.json... [--out benchmarks/results/quantize_zoo]
 
-Every network runs in a process of its own, one at a time. Writes a table (.md) and all numbers (.json).
+Every network runs in a process of its own, one at a time. Writes tables (.md) and all numbers (.json); --join makes one of
+several runs over parts of the list.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -215,7 +218,58 @@ def table(rows: list[dict[str, Any]]) -> str:
     notes = [f"- {row['name']}: {row['reason']}" for row in rows if "reason" in row]
     head = f"{ok} of {len(rows)} quantized statically and reloaded bit for bit, {refused} refused with a reason."
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
-    return "\n".join([head, versions, "", *lines, "", *notes]) + "\n"
+    return "\n".join([head, versions, "", *families(rows), "", *lines, "", *notes]) + "\n"
+
+
+def family_of(name: str) -> str:
+    """resnet for resnet18, wide_resnet for wide_resnet50_2, mobilenet_v3 for mobilenet_v3_small."""
+    kept = [part for part in name.split("_") if part in ("wide", "v2", "v3") or part == name.split("_")[0]]
+    return "wide_resnet" if kept[0] == "wide" else "_".join([kept[0].rstrip("0123456789"), *kept[1:]])
+
+
+def families(rows: list[dict[str, Any]]) -> list[str]:
+    """A short table in Markdown: a row for each family of networks."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(family_of(row["name"]), []).append(row)
+    lines = ["| family | networks | static | reload bit-equal | ONNX | dynamic | layers in int8 | SQNR dB | noise dB |"]
+    lines.append("|" + "---|" * 9)
+    for family, members in sorted(groups.items()):
+        counts = [
+            sum(row["status"] == "ok" for row in members),
+            sum(row.get("reload") == "equal" for row in members),
+            sum(str(row.get("onnx", "")).startswith("max") for row in members),
+            sum(row.get("dynamic_status") == "ok" and row.get("dynamic_reload") == "equal" for row in members),
+        ]
+        cells = [f"{span(members, int8_share)} %", span(members, sqnr_of), span(members, noise_of)]
+        lines.append(f"| {family} | {len(members)} | " + " | ".join([*map(str, counts), *cells]) + " |")
+    return lines
+
+
+def int8_share(row: dict[str, Any]) -> float | None:
+    """Layers in int8, in percent."""
+    if "int8_layers" not in row:
+        return None
+    return 100 * row["int8_layers"] / (row["int8_layers"] + sum(row["float_layers"].values()))
+
+
+def sqnr_of(row: dict[str, Any]) -> float | None:
+    """Of static int8."""
+    return row.get("sqnr_db")
+
+
+def noise_of(row: dict[str, Any]) -> float | None:
+    """What the float network makes of 40 dB."""
+    return row.get("noise_db")
+
+
+def span(rows: list[dict[str, Any]], value: Callable[[dict[str, Any]], float | None]) -> str:
+    """The least and the greatest value."""
+    found = [number for row in rows if (number := value(row)) is not None]
+    if not found:
+        return ""
+    low, high = f"{min(found):.0f}", f"{max(found):.0f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def cell(value: Any) -> str:
@@ -232,17 +286,33 @@ def main() -> None:
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "quantize_zoo")
     parser.add_argument("--no-onnx", action="store_true")
+    parser.add_argument("--join", nargs="+", type=Path, metavar="JSON", help="only put these runs into one table")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(examine(arguments.names[0], arguments.backend, use_onnx=not arguments.no_onnx)))
         return
+    if arguments.join:
+        write(
+            arguments.out, sorted((row for path in arguments.join for row in json.loads(path.read_text())), key=by_name)
+        )
+        return
     rows = []
     for name in arguments.names or classifiers():
         rows.append(run_apart(name, arguments.backend, use_onnx=not arguments.no_onnx))
         print({key: value for key, value in rows[-1].items() if key not in ("kernels", "dynamic_kernels")}, flush=True)
-        arguments.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        arguments.out.with_suffix(".md").write_text(table(rows), encoding="utf-8")
+        write(arguments.out, rows)
+
+
+def by_name(row: dict[str, Any]) -> str:
+    """What rows are sorted by."""
+    return str(row["name"])
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Tables and numbers."""
+    path.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(table(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ DlkitError                1  something unexpected that we can still put in words
 +-- FileRefused           4  a model or checkpoint file that is corrupt or unsafe to load
 +-- Diverged              5  a loss that is not finite
 +-- OutOfResource         6  memory or disk ran out
++-- LostProcess           1  another process of the same run is gone
 +-- Interrupted     128 + n  stopped by signal n, after saving
 """
 
@@ -81,6 +82,10 @@ class OutOfResource(DlkitError):
     """Memory or disk ran out."""
 
     exit_code = 6
+
+
+class LostProcess(DlkitError):
+    """Another process of the same run ended or does not answer; the cause is to be found there."""
 
 
 class Interrupted(DlkitError):

@@ -25,7 +25,7 @@ def start_lines(event: RunStarted) -> list[str]:
     """What is trained on what, where, and for how long."""
     trainable = "" if event.num_trainable == event.num_parameters else f" ({event.num_trainable:,} trainable)"
     splits = ", ".join(f"{count:,} {name}" for name, count in event.split_sizes.items())
-    batch = f"batch {event.batch_size}" + (f" x {event.accumulate} accumulated" if event.accumulate > 1 else "")
+    batch = _batch_text(event)
     steps = (
         f"{event.epochs} epochs of {_count(event.steps_per_epoch, 'step')}"
         if event.epochs > 1
@@ -40,6 +40,13 @@ def start_lines(event: RunStarted) -> list[str]:
     if event.start_step:
         lines.append(f"resumed at step {event.start_step:,} of {event.total_steps:,}")
     return lines
+
+
+def _batch_text(event: RunStarted) -> str:
+    factors = [f"{event.batch_size}"] + ([f"{event.processes} processes"] if event.processes > 1 else [])
+    factors += [f"{event.accumulate} accumulated"] if event.accumulate > 1 else []
+    total = event.batch_size * event.processes * event.accumulate
+    return "batch " + " x ".join(factors) + (f" = {total:,}" if event.processes > 1 else "")
 
 
 def _count(number: int, what: str) -> str:

@@ -34,6 +34,7 @@ class RunStarted(Event):
     steps_per_epoch: int
     total_steps: int
     start_step: int
+    processes: int = 1
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,3 +50,20 @@ def write_config(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def same() -> Callable[[Any, Any], bool]:
+    """Whether two nests of tensors and values are equal to the bit."""
+    import torch
+
+    def are_same(first: Any, second: Any) -> bool:
+        if isinstance(first, torch.Tensor):
+            return torch.equal(first, second)
+        if isinstance(first, dict):
+            return first.keys() == second.keys() and all(are_same(first[key], second[key]) for key in first)
+        if isinstance(first, list | tuple):
+            return len(first) == len(second) and all(map(are_same, first, second))
+        return bool(first == second)
+
+    return are_same

@@ -16,6 +16,7 @@ from dlkit.cli.convert import convert
 from dlkit.cli.doctor import doctor
 from dlkit.cli.eval import evaluate
 from dlkit.cli.export import export
+from dlkit.cli.failure_notes import note_failure
 from dlkit.cli.inspect import inspect
 from dlkit.cli.predict import predict
 from dlkit.cli.prune import EPILOG as PRUNE_EPILOG
@@ -137,17 +138,24 @@ def _readable(arguments: list[str]) -> list[str]:
 def _show_error(error: Exception) -> None:
     from dlkit.cli.console import show_error, show_lines, stderr_console
 
+    text = _text_of(error)
+    if note_failure(error, text):
+        return
+    if isinstance(error, Interrupted):
+        show_lines([text], console=stderr_console())
+    else:
+        show_error(text)
+
+
+def _text_of(error: Exception) -> str:
     if isinstance(error, ConfigError):
         from dlkit.config import problem_report
 
-        show_error(problem_report(error))
-    elif isinstance(error, Interrupted):
-        show_lines([str(error)], console=stderr_console())
-    elif isinstance(error, DlkitError):
-        show_error(str(error))
-    else:
-        unexpected = f"unexpected {type(error).__name__}: {error}\nRun again with --debug for the traceback"
-        show_error(explain_environment(error) or unexpected)
+        return problem_report(error)
+    if isinstance(error, DlkitError):
+        return str(error)
+    unexpected = f"unexpected {type(error).__name__}: {error}\nRun again with --debug for the traceback"
+    return explain_environment(error) or unexpected
 
 
 def explain_environment(error: Exception) -> str | None:

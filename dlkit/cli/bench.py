@@ -87,11 +87,11 @@ def bench(
 
 
 def _run(request: "BenchRequest", *, as_json: bool) -> None:
-    from dlkit.cli.display import open_display
+    from dlkit.cli.display import open_display, prints_aside
     from dlkit.core.evaluation.bench import run_bench
     from dlkit.core.files import to_json
 
-    with open_display(quiet=as_json, verbose=False, as_json=False) as display:
+    with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
         result = run_bench(request, report=display.report)
     if as_json:
         typer.echo(to_json({"schema": "dlkit.bench/1", **result.to_dict()}))

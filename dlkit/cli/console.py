@@ -67,7 +67,8 @@ def build_table(
         title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="bold"
     )
     for index, column in enumerate(columns):
-        table.add_column(clean(column), justify="left" if index < left else "right", overflow="fold")
+        is_text = index < left
+        table.add_column(clean(column), justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
     for row in rows:
         table.add_row(*(clean(cell) for cell in row))
     return table
@@ -76,8 +77,11 @@ def build_table(
 def show_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, left: int = 1
 ) -> None:
-    """Print a table to stdout."""
-    stdout_console().print(build_table(columns, rows, title=title, left=left))
+    """Print a table to stdout. For a narrow terminal text is broken between words, numbers never."""
+    console, table = stdout_console(), build_table(columns, rows, title=title, left=left)
+    least = console.measure(table, options=console.options.update(max_width=FILE_WIDTH)).minimum
+    console.width = max(console.width, least)
+    console.print(table)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import typer
@@ -123,6 +123,13 @@ def open_display(*, quiet: bool, verbose: bool, as_json: bool) -> Iterator[Displ
         yield display
     finally:
         display.close()
+
+
+@contextmanager
+def prints_aside() -> Iterator[None]:
+    """What a user's own code prints meanwhile goes to stderr, so that stdout holds results alone."""
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def _json_event(event: EpochDone | Tested) -> dict[str, Any]:

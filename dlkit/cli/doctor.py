@@ -166,6 +166,17 @@ def check_gpu() -> list[Finding]:
     return [Finding("gpu", "ok", "none; training runs on the CPU")]
 
 
+def check_processes() -> list[Finding]:
+    """What several processes can exchange gradients by."""
+    import torch.distributed as dist
+
+    if not dist.is_available():
+        return [Finding("several processes", "ok", "not in this build of torch; --nproc and torchrun need it")]
+    ways = [("gloo", dist.is_gloo_available()), ("nccl", dist.is_nccl_available())]
+    found = ", ".join(f"{name} for {'CPUs' if name == 'gloo' else 'GPUs'}" for name, is_there in ways if is_there)
+    return [Finding("several processes", "ok" if found else "warn", found or "neither gloo nor nccl")]
+
+
 def check_disk() -> list[Finding]:
     """Free space for runs, and shared memory for loader processes."""
     free_gib = shutil.disk_usage(Path.cwd()).free / 2**30
@@ -202,4 +213,4 @@ def check_data() -> list[Finding]:
     ]
 
 
-CHECKS = (check_versions, check_torch, check_cpu, check_gpu, check_disk, check_data)
+CHECKS = (check_versions, check_torch, check_cpu, check_gpu, check_processes, check_disk, check_data)

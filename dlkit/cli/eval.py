@@ -49,14 +49,14 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a model: accuracy, top-5, precision, recall and F1 per class, confusion matrix; or regression errors."""
-    from dlkit.cli.display import open_display
+    from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
     from dlkit.core.evaluation.judging import judge_model
     from dlkit.core.opening import open_model
 
     loaded = load_data_option(data) if data else None
-    file = open_model(model, arch=arch, num_classes=num_classes, image_size=image_size, data=loaded, model=network)
-    with open_display(quiet=as_json, verbose=False, as_json=False) as display:
+    with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
+        file = open_model(model, arch=arch, num_classes=num_classes, image_size=image_size, data=loaded, model=network)
         judgement = judge_model(
             file,
             data=loaded,

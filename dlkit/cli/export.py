@@ -47,10 +47,12 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a model, float, pruned or int8, for other programs, and check that the file computes what the model does."""
+    from dlkit.cli.display import prints_aside
     from dlkit.core.export.run import export_model
     from dlkit.core.modelfile import read_model_file
 
-    exported = export_model(read_model_file(model), format_.value, output, model=network, force=force)
+    with prints_aside():
+        exported = export_model(read_model_file(model), format_.value, output, model=network, force=force)
     if as_json:
         values = asdict(exported) | {"path": str(exported.path)}
         typer.echo(json.dumps({"schema": "dlkit.export/1", "model": str(model), **values}))

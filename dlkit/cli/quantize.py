@@ -2,12 +2,17 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dlkit.cli.options import ArchName, DataOption, ImageSize, ModelFile, Network, NumClasses, SplitChoice
+from dlkit.cli.signals import stopped_by_signals
 from dlkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from dlkit.quantize.ranking import Ranking
+    from dlkit.quantize.report import Outcome
 
 EPILOG = """Writes MODEL.MODE-int8.pt, .report.json and .png beside the model, or nothing at all. Without layers that run in
 int8, or when the saved file does not give the same outputs in a fresh process, it ends with an error."""
@@ -50,7 +55,16 @@ class ExportChoice(StrEnum):
 Dynamic = Annotated[bool, typer.Option("--dynamic", help="int8 weights of linear and recurrent layers; needs no data.")]
 Static = Annotated[bool, typer.Option("--static", help="int8 weights and activations, calibrated on training samples.")]
 Qat = Annotated[bool, typer.Option("--qat", help="Fine-tune with int8 in mind, then convert; the most accurate.")]
-Calib = Annotated[int, typer.Option("--calib", min=1, help="Samples to calibrate on, drawn by seed.", metavar="N")]
+Calib = Annotated[
+    int | None,
+    typer.Option(
+        "--calib",
+        min=1,
+        help="Samples to calibrate on, drawn by seed; default is 512.",
+        metavar="N",
+        show_default=False,
+    ),
+]
 Backend = Annotated[BackendChoice, typer.Option("--backend", help="Engine of the int8 kernels; auto fits this CPU.")]
 Observer = Annotated[ObserverChoice, typer.Option("--observer", help="How the ranges of activations are found.")]
 PerTensor = Annotated[
@@ -120,7 +134,7 @@ def quantize(
     static: Static = False,
     qat: Qat = False,
     data: DataOption = None,
-    calib: Calib = 512,
+    calib: Calib = None,
     backend: Backend = BackendChoice.auto,
     observer: Observer = ObserverChoice.histogram,
     per_tensor: PerTensor = False,
@@ -150,10 +164,10 @@ def quantize(
     accuracy |= {"use_bias_correction": not no_bias_correction, "max_drop": max_drop, "epochs": epochs, "lr": lr}
     samples: dict[str, Any] = {"num_calibration": calib, "seed": seed, "split": split.value if split else None}
     files = {"output": output, "is_forced": force, "exports": (export.value,) if export else ()}
-    place = {"backend": backend.value, "keep_float": tuple(keep_float or ())}
-    seconds_asked = {"seconds": None if no_latency else seconds}
+    rest = {"backend": backend.value, "keep_float": tuple(keep_float or ()), "seconds": None if no_latency else seconds}
     mode = _mode(dynamic=dynamic, static=static, qat=qat, sensitivity=sensitivity)
-    _run(model, data, weights, mode | accuracy | samples | files | place | seconds_asked, as_json=as_json)
+    result = _run(model, data, weights, mode | accuracy | samples | files | rest, is_quiet=as_json)
+    _show(result, weights, data, as_json=as_json)
 
 
 def _mode(*, dynamic: bool, static: bool, qat: bool, sensitivity: bool) -> dict[str, Any]:
@@ -168,9 +182,11 @@ def _mode(*, dynamic: bool, static: bool, qat: bool, sensitivity: bool) -> dict[
     return {"mode": given[0], "rank_layers": sensitivity}
 
 
-def _run(model: Path, data: str | None, weights: dict[str, Any], asked: dict[str, Any], *, as_json: bool) -> None:
-    from dlkit.cli.display import open_display
-    from dlkit.cli.show_quantize import show_outcome, show_ranking
+@stopped_by_signals("nothing was written")
+def _run(
+    model: Path, data: str | None, weights: dict[str, Any], asked: dict[str, Any], *, is_quiet: bool
+) -> "Outcome | Ranking":
+    from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
     from dlkit.core.opening import open_model
     from dlkit.quantize.ranking import run_ranking
@@ -178,14 +194,20 @@ def _run(model: Path, data: str | None, weights: dict[str, Any], asked: dict[str
     from dlkit.quantize.run import run_quantization
 
     loaded = load_data_option(data) if data else None
-    file = open_model(model, data=loaded, **weights)
     request = Request(data=loaded, model=weights["model"], **asked)
-    with open_display(quiet=as_json, verbose=False, as_json=False) as display:
+    with prints_aside(), open_display(quiet=is_quiet, verbose=False, as_json=False) as display:
+        file = open_model(model, data=loaded, **weights)
         if request.writes_model:
-            outcome = run_quantization(file, request, display.report)
-        else:
-            ranking = run_ranking(file, request, display.report)
-    if request.writes_model:
-        show_outcome(outcome, as_json=as_json)
+            return run_quantization(file, request, display.report)
+        return run_ranking(file, request, display.report)
+
+
+def _show(result: "Outcome | Ranking", weights: dict[str, Any], data: str | None, *, as_json: bool) -> None:
+    from dlkit.cli.show_quantize import Given, show_outcome, show_ranking
+    from dlkit.quantize.ranking import Ranking
+
+    given = Given.of(weights, data)
+    if isinstance(result, Ranking):
+        show_ranking(result, given, as_json=as_json)
     else:
-        show_ranking(ranking, as_json=as_json)
+        show_outcome(result, given, as_json=as_json)

@@ -1,8 +1,9 @@
 """A quantization on the screen: what was done, before and after, what is int8 and what not, latency, files, what comes next."""
 
 import shlex
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
@@ -17,10 +18,33 @@ if TYPE_CHECKING:
 MOST_NAMES = 5
 MOST_KERNELS = 6
 MOST_LAYERS = 20
+LITTLE_SMALLER = 0.6  # of the float file: most weights are in layers that dynamic quantization does not cover
 COLUMNS = ("", "float32", "int8", "change")
 
 
-def show_outcome(outcome: "Outcome", *, as_json: bool) -> None:
+@dataclass(frozen=True)
+class Given:
+    """Options that the next commands need again, as words for a shell, each with a space before it.
+
+    `network` names the class of a network of one's own, `naming` the network of weights from elsewhere, `data` the data.
+    """
+
+    network: str
+    naming: str
+    data: str
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Any], data: str | None) -> Self:
+        """The options as they were given; those that are None are left out."""
+        words = {
+            name: f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
+            for name, value in weights.items()
+            if value is not None
+        }
+        return cls(words.get("model", ""), "".join(words.values()), f" --data {shlex.quote(data)}" if data else "")
+
+
+def show_outcome(outcome: "Outcome", given: Given, *, as_json: bool) -> None:
     """The result on stdout: one JSON object, or tables and sentences."""
     if as_json:
         from dlkit.core.files import to_json
@@ -42,12 +66,14 @@ def show_outcome(outcome: "Outcome", *, as_json: bool) -> None:
     if outcome.parity:
         same, samples = outcome.parity.agreement, outcome.parity.samples
         show_lines(
-            [f"{outcome.paths.exported}: same class as here for {same:.0%} of {samples} samples in ONNX Runtime"]
+            ["", f"{outcome.paths.exported}: same class as here for {same:.0%} of {samples} samples in ONNX Runtime"]
         )
-    show_lines(["", "files", *(f"  {path}" for path in outcome.paths.listed()), "", "Next:", *next_steps(outcome)])
+    show_lines(
+        ["", "files", *(f"  {path}" for path in outcome.paths.listed()), "", "Next:", *next_steps(outcome, given)]
+    )
 
 
-def show_ranking(ranking: "Ranking", *, as_json: bool) -> None:
+def show_ranking(ranking: "Ranking", given: Given, *, as_json: bool) -> None:
     """Layers by what int8 costs in each: one JSON object, or a table."""
     if as_json:
         from dlkit.core.files import to_json
@@ -57,9 +83,9 @@ def show_ranking(ranking: "Ranking", *, as_json: bool) -> None:
         return
     show_lines([f"{ranking.model}: what int8 costs in each layer alone, {len(ranking.layers)} layers", ""])
     _show_layers(ranking.layers)
-    worst, model = ranking.layers[0].name if ranking.layers else "LAYER", shlex.quote(str(ranking.model))
-    lines = ["", f"file {ranking.path}", "", "Next:", f"  dlkit quantize {model} --static --max-drop 0.5"]
-    show_lines([*lines, f"  dlkit quantize {model} --static --keep-float {shlex.quote(worst)}"])
+    start = f"  dlkit quantize {shlex.quote(str(ranking.model))}{given.naming}{given.data} --static"
+    lines = ["", f"file {ranking.path}", "", "Next:", f"{start} --max-drop 0.5"]
+    show_lines([*lines, f"{start} --keep-float {shlex.quote(ranking.layers[0].name)}"])
 
 
 def _show_layers(layers: "Sequence[LayerSensitivity]") -> None:
@@ -141,11 +167,14 @@ def _cells(speeds: "Speeds", pair: tuple[str, str], batch: int) -> tuple[str, st
     return f"{latency.median_ms:.2f}", f"{latency.p10_ms:.2f}-{latency.p90_ms:.2f}", gain
 
 
-def next_steps(outcome: "Outcome") -> list[str]:
+def next_steps(outcome: "Outcome", given: Given) -> list[str]:
     """Commands that fit, ready to be pasted into a shell."""
     before, after = (shlex.quote(str(path)) for path in (outcome.task.file.path, outcome.paths.model))
-    lines = [f"  dlkit eval {after}", f"  dlkit bench {before} {after}"]
+    lines = [f"  dlkit eval {after}{given.network}", f"  dlkit bench {before} {after}{given.naming}"]
+    again = f"  dlkit quantize {before}{given.naming}{given.data}"
     if outcome.made.recipe.mode == "static" and (outcome.drop or 0) > 1:
-        lines.append(f"  dlkit quantize {before} --static --sensitivity      which layers cost most")
-        lines.append(f"  dlkit quantize {before} --static --max-drop 0.5     keep those in float")
+        lines.append(f"{again} --static --sensitivity      which layers cost most")
+        lines.append(f"{again} --static --max-drop 0.5     keep those in float")
+    if outcome.made.recipe.mode == "dynamic" and (outcome.size_ratio or 0) > LITTLE_SMALLER:
+        lines.append(f"{again} --static     int8 for the other layers too")
     return lines

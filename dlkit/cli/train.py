@@ -1,11 +1,13 @@
 """`dlkit train`: from a config to a trained model file."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dlkit.cli.options import Config, Overlays, RunDevice, Seed
+from dlkit.cli.processes import hold_lifeline, is_main_process
 
 if TYPE_CHECKING:
     from dlkit.cli.display import Display
@@ -49,6 +51,10 @@ DryRun = Annotated[
 PrintConfig = Annotated[
     bool, typer.Option("--print-config", help="Show the config with every `auto` resolved, and stop.")
 ]
+Nproc = Annotated[
+    int | None,
+    typer.Option("--nproc", min=1, help="Train with N processes on this machine (DDP).", show_default=False),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only the result and errors.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also say what is saved when.")]
@@ -64,6 +70,7 @@ def train(
     device: RunDevice = None,
     seed: Seed = None,
     max_steps: MaxSteps = None,
+    nproc: Nproc = None,
     overfit: Overfit = None,
     dry_run: DryRun = False,
     print_config: PrintConfig = False,
@@ -76,10 +83,15 @@ def train(
     Progress goes to stderr, the result to stdout. Ctrl-C saves and exits with 130; a second one stops at once.
     """
     from dlkit.cli.display import open_display
+    from dlkit.cli.launch import has_to_launch, launch
 
     changes = [*(overrides or ()), *_changes(name=name, device=device, seed=seed, max_steps=max_steps)]
     loaded = _load(cfg, overlays or [], changes, overfit)
-    with open_display(quiet=quiet, verbose=verbose, as_json=as_json) as display:
+    if has_to_launch(nproc):
+        launch(nproc or 1, sys.argv[1:])
+    hold_lifeline()
+    is_quiet = quiet or not is_main_process()
+    with open_display(quiet=is_quiet, verbose=verbose, as_json=as_json) as display:
         if print_config:
             _print_config(loaded, display)
         elif dry_run:
@@ -111,14 +123,18 @@ def _print_config(loaded: "LoadedConfig", display: "Display") -> None:
     from dlkit.config import dump_config
     from dlkit.core.training.dry_run import resolve_config
 
-    typer.echo(dump_config(resolve_config(loaded, report=display.report)), nl=False)
+    resolved = dump_config(resolve_config(loaded, report=display.report))
+    if is_main_process():
+        typer.echo(resolved, nl=False)
 
 
 def _run_dry(loaded: "LoadedConfig", out: Path | None, display: "Display", *, as_json: bool) -> None:
     from dlkit.cli.show_training import show_dry_run
     from dlkit.core.training.dry_run import run_dry
 
-    show_dry_run(run_dry(loaded, out=out, report=display.report), as_json=as_json)
+    dry = run_dry(loaded, out=out, report=display.report)
+    if is_main_process():
+        show_dry_run(dry, as_json=as_json)
 
 
 def _run(loaded: "LoadedConfig", out: Path | None, resume: Path | None, *, display: "Display", as_json: bool) -> None:
@@ -127,4 +143,5 @@ def _run(loaded: "LoadedConfig", out: Path | None, resume: Path | None, *, displ
 
     result = run_training(loaded, out=out, resume=resume, report=display.report)
     display.close()
-    show_result(result, as_json=as_json)
+    if is_main_process():
+        show_result(result, as_json=as_json)

@@ -59,6 +59,9 @@ def load_data_option(text: str) -> LoadedConfig:
     model = Keys({"model": Child(place, Scalar("mlp", place))}, place)
     if colon and name.casefold() == "imagefolder":
         return load_mapping({"data": {"name": name, "path": os.path.abspath(path), "val": "none"}, "model": "mlp"})  # noqa: PTH100
+    if Path(text).is_dir():
+        message = f"this is a folder; for its pictures, one folder per class: --data imagefolder:{printable(text)}"
+        raise ConfigError([Problem(printable(text), 0, 0, "", message)])
     tree = ConfigFiles(problems).load_or_report(Path(text))
     if tree is None:
         raise ConfigError(problems)

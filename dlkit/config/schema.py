@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from dlkit.config.quantities import parse_duration_s, parse_length
+from dlkit.config.running import Checkpoint, Eval, Log, Runtime
 from dlkit.config.section import Auto, Component, Fraction, PositiveInt, Section, Size
 
 
@@ -123,6 +124,9 @@ class Optimizer(Component):
     lr: Annotated[float, Field(gt=0)] | Auto = Field(
         "auto", description="Peak learning rate; auto is 0.05 for sgd, else torch's default for the class."
     )
+    lr_scale: Literal["none", "linear", "sqrt"] = Field(
+        "none", description="Multiply lr by the number of processes, or its square root, as their batches add up."
+    )
     decay_norm_bias: bool = Field(False, description="Apply weight decay to norm layers and biases too.")
     groups: list[ParameterGroup] = Field([], description="Groups by parameter name, the first match wins.")
 
@@ -203,6 +207,9 @@ class Train(Section):
         "auto",
         description="Memory layout of image batches; auto is on for convolutions on CPUs, and on CUDA in mixed precision.",
     )
+    sync_bn: bool = Field(
+        False, description="Batch norm over the batches of all processes, where each would take its own."
+    )
     gradient_checkpointing: bool | list[str] | Segments = Field(
         False,
         description="Recompute activations in the backward pass: true, a list of globs over module names, or segments.",
@@ -231,49 +238,6 @@ class Ema(Section):
     )
     warmup: bool = Field(True, description="Begin with a smaller decay: min(decay, 1 - (1 + t) ** (-2/3)).")
     every: PositiveInt = Field(1, description="Optimizer steps between updates.")
-
-
-class Eval(Section):
-    """When and how models are judged."""
-
-    every: PositiveInt = Field(1, description="Epochs between validations; the last epoch is always validated.")
-    tta: bool = Field(
-        False, description="Also report the test split with the mean over the image and its mirror image."
-    )
-    test: bool = Field(True, description="Evaluate the test split once, at the end, with the best weights.")
-
-
-class Checkpoint(Section):
-    """What is kept on disk."""
-
-    every_epochs: PositiveInt = Field(1, description="Epochs between writes of last.pt.")
-    every_steps: PositiveInt | None = Field(None, description="Also write last.pt every so many optimizer steps.")
-    metric: str | Auto = Field(
-        "auto", description="Column of metrics.csv that decides best.pt; auto is val_accuracy, or val_loss."
-    )
-    mode: Literal["auto", "min", "max"] = Field("auto", description="Whether less or more is better.")
-
-
-class Log(Section):
-    """What is written about the run."""
-
-    every: PositiveInt | Auto = Field(
-        "auto", description="Optimizer steps between lines of metrics.jsonl; auto is 1, more beyond 10,000 steps."
-    )
-    tensorboard: bool = Field(True, description="Write TensorBoard files to tb/.")
-    graph: bool = Field(True, description="Write the model graph to TensorBoard.")
-    images: Annotated[int, Field(ge=0)] = Field(
-        0, description="Training images, as the model sees them, to write to TensorBoard."
-    )
-
-
-class Runtime(Section):
-    """The machine."""
-
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
-    threads: PositiveInt | Auto = Field("auto", description="CPU threads of torch; auto leaves torch's choice.")
-    deterministic: bool = Field(False, description="Only deterministic kernels; slower on CUDA.")
-    out: str = Field("runs", description="Folder that run folders are made in.")
 
 
 class Config(Section):

@@ -7,11 +7,17 @@ from contextlib import contextmanager
 
 import torch
 
+from dlkit.core.distributed.world import ALONE, World
 from dlkit.errors import UsageError
 
 
-def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` is CUDA, else Apple's MPS, else the CPU. Raises UsageError if it is not there."""
+def pick_device(name: str, world: World = ALONE) -> torch.device:
+    """The device of that name; `auto` is CUDA, else Apple's MPS, else the CPU. Raises UsageError if it is not there.
+
+    Of several processes on a machine, each gets a GPU of its own, or all the CPU.
+    """
+    if not world.is_alone:
+        return _pick_own_device(name, world)
     if name == "auto":
         return torch.device(
             "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -29,6 +35,36 @@ def pick_device(name: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError("no device 'mps' here; use runtime.device=cpu")
     return device
+
+
+def _pick_own_device(name: str, world: World) -> torch.device:
+    if name == "cpu" or (name in {"auto", "mps"} and not torch.cuda.is_available()):
+        if name == "mps":
+            raise UsageError("several processes train on cuda or cpu, not on mps")
+        return torch.device("cpu")
+    if name not in {"auto", "cuda"}:
+        raise UsageError(
+            f"runtime.device is {name!r}: with several processes each takes a GPU of its own; use cuda or cpu"
+        )
+    if world.local_size > (count := torch.cuda.device_count()):
+        raise UsageError(
+            f"{world.local_size} processes on this machine, but {count} CUDA devices; start as many as there are, or use "
+            "runtime.device=cpu"
+        )
+    torch.cuda.set_device(world.local_rank)  # nccl uses the current device
+    return torch.device("cuda", world.local_rank)
+
+
+def pick_threads(threads: int | str, world: World) -> int | None:
+    """How many CPU threads torch is to use, None for its own choice: processes on a machine share its cores."""
+    if isinstance(threads, int):
+        return threads
+    return None if world.is_alone else max(1, num_cores() // world.local_size)
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe_device(device: torch.device) -> str:

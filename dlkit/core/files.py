@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 
 from dlkit.errors import OutOfResource, OutputError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
@@ -52,8 +52,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _disk_error(path: Path, error: OSError) -> OutOfResource | OutputError:
-    if error.errno in _FULL:
-        return OutOfResource(f"{path}: {error.strerror}. Free some space and resume; what was saved before is intact")
+    if error.errno in FULL:
+        return OutOfResource(
+            f"{path}: {error.strerror}. Free some space and start again; what was saved before is intact"
+        )
     return OutputError(f"{path}: cannot write: {error.strerror or error}")
 
 

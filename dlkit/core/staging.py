@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlkit.core.files import FULL
 from dlkit.errors import OutputError
 
 
@@ -25,12 +26,23 @@ def staged(targets: Path) -> Iterator[Staging]:
     """A folder beside `targets` whose files are moved there at the end; after an exception nothing is moved.
 
     Each file replaces one of the same name in one step; the model file itself, the one that `targets` names, comes last.
+    Raises OutputError where that folder cannot be made or the files cannot be moved.
     """
-    try:
-        with tempfile.TemporaryDirectory(dir=targets.parent, prefix=f".tmp-{targets.stem}-") as folder:
-            yield Staging(Path(folder))
-            made = sorted(Path(folder).iterdir(), key=lambda path: path.name == targets.name)
+    with _in_words(targets.parent):
+        temporary = tempfile.TemporaryDirectory(dir=targets.parent, prefix=f".tmp-{targets.stem}-")
+    with temporary as folder:
+        yield Staging(Path(folder))
+        made = sorted(Path(folder).iterdir(), key=lambda path: path.name == targets.name)
+        with _in_words(targets.parent):
             for path in made:
                 path.replace(targets.with_name(path.name))
-    except PermissionError as error:
-        raise OutputError(f"{targets.parent}: cannot write here: {error.strerror}") from error
+
+
+@contextmanager
+def _in_words(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise OutputError(f"{folder}: cannot write here: {error.strerror}") from error

@@ -12,8 +12,10 @@ from dlkit.errors import UsageError
 from dlkit.quantize.backends import pick_backend, pick_reduce
 from dlkit.quantize.calibrated import make_calibrated
 from dlkit.quantize.calibration_data import ModelData
+from dlkit.quantize.coverage import layer_statuses
 from dlkit.quantize.dynamic import quantize_dynamic
 from dlkit.quantize.keeping import match_modules
+from dlkit.quantize.kernels import count_int8_kernels, require_int8
 from dlkit.quantize.qat import EPOCHS, QatSettings, quantize_aware
 from dlkit.quantize.recipe import Backend, Recipe, Reduce
 from dlkit.quantize.request import Request
@@ -44,7 +46,7 @@ def make_int8(task: Task, recipe: Recipe) -> Made:
         inputs = torch.randn(8, *task.file.spec.info.input_size, generator=torch.Generator().manual_seed(0))
         return Made(quantize_dynamic(task.network, recipe, example=inputs), recipe, inputs)
     data = require_data(task)
-    batches = data.draw(task.request.num_calibration, task.request.seed)
+    batches = data.draw(task.request.num_samples, task.request.seed)
     static = make_calibrated(task, data, replace(recipe, mode="static"), batches)
     return static if recipe.mode == "static" else _train(task, data, static, batches)
 
@@ -60,6 +62,8 @@ def _train(task: Task, data: ModelData, static: Made, batches: Sequence[Tensor])
     """Train on with the rounding put in. Where that is no better than static quantization, that is what is kept."""
     request = task.request
     assert isinstance(static.network, GraphModule)
+    statuses = layer_statuses(task.network, static.network, static.recipe, kept=static.kept)
+    require_int8(statuses, count_int8_kernels(static.network, static.example))  # before hours of training
     settings = QatSettings(
         loaded=data.loaded,
         info=data.info,

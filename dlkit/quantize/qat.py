@@ -144,7 +144,7 @@ def build_qat(prepared: GraphModule, settings: QatSettings, report: Report) -> F
         prepared,
         settings.info,
         epochs=settings.epochs,
-        lr=settings.lr or LR_SHARE * pick_lr(loaded.config.optimizer),
+        lr=LR_SHARE * pick_lr(loaded.config.optimizer) if settings.lr is None else settings.lr,
         device=settings.device,
         report=report,
     )

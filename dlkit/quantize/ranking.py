@@ -7,7 +7,7 @@ from typing import Any
 from dlkit.core.devices import torch_settings
 from dlkit.core.files import write_json
 from dlkit.core.modelfile import ModelFile, build_from_file
-from dlkit.errors import OutputError
+from dlkit.errors import UsageError
 from dlkit.events import Report, ignore
 from dlkit.quantize.accuracy import Remedies, quantize_accurately
 from dlkit.quantize.calibrated import note_unstable_ranges, rank
@@ -15,9 +15,9 @@ from dlkit.quantize.calibration_data import open_model_data
 from dlkit.quantize.making import plan_recipe, require_data
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.report import describe_layers
-from dlkit.quantize.request import Request, check_request
+from dlkit.quantize.request import Request, check_paths, check_request
 from dlkit.quantize.sensitivity import LayerSensitivity
-from dlkit.quantize.task import Task
+from dlkit.quantize.task import Task, check_weights
 
 SCHEMA = "dlkit.quantize.sensitivity/1"
 
@@ -37,19 +37,23 @@ def run_ranking(file: ModelFile, request: Request, report: Report = ignore) -> R
     """Calibrate, make one layer at a time int8, compare the outputs with those in float, and write what was found."""
     check_request(file, request)
     path = request.output or file.path.with_name(f"{file.path.stem}.sensitivity.json")
-    if path.exists() and not request.is_forced:
-        raise OutputError(f"{path} is there already; give another name with -o, or --force")
+    if path.suffix != ".json":
+        raise UsageError(f"-o {path}: a ranking is a .json file; for a model too, give --static with --sensitivity")
+    check_paths([path], file, request)
     with torch_settings():
         network = build_from_file(file, model=request.model)
+        check_weights(file, network)
         task = Task(file, request, network, open_model_data(file, request, report), report)
         recipe = plan_recipe(network, request)
-        batches = require_data(task).draw(request.num_calibration, request.seed)
+        batches = require_data(task).draw(request.num_samples, request.seed)
         note_unstable_ranges(task, recipe, batches)
         plain = Remedies(bias_correction=False, equalization="off", smoothing="off")
         best = quantize_accurately(
             network, recipe, batches, remedies=plain, is_classification=task.is_classification, report=report
         )
         layers = tuple(rank(task, best, batches))
+    if not layers:
+        raise UsageError(f"{file.path}: there is nothing to rank, the network has no layer that could be int8")
     ranking = Ranking(file.path, path, recipe, sum(map(len, batches)), layers)
     write_json(path, describe_ranking(ranking))
     return ranking

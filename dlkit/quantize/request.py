@@ -1,5 +1,8 @@
 """What a user asks of a quantization, in plain values, and the files that it will write."""
 
+import math
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +29,7 @@ class Request:
     output: Path | None = None
     data: LoadedConfig | None = None
     model: str | None = None
-    num_calibration: int = DEFAULT_CALIBRATION
+    num_calibration: int | None = None
     backend: str = "auto"
     observer: Observer = "histogram"
     is_per_channel: bool = True
@@ -43,6 +46,11 @@ class Request:
     seconds: float | None = 3.0
     is_forced: bool = False
     seed: int = 0
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples to calibrate on."""
+        return DEFAULT_CALIBRATION if self.num_calibration is None else self.num_calibration
 
 
 @dataclass(frozen=True)
@@ -66,21 +74,42 @@ def plan_paths(file: ModelFile, request: Request) -> OutputPaths:
         raise UsageError(f"-o {model}: a model file ends in .pt")
     exported = model.with_suffix(".onnx") if "onnx" in request.exports else None
     paths = OutputPaths(model, model.with_suffix(".report.json"), model.with_suffix(".png"), exported)
-    if not model.parent.is_dir():
-        raise OutputError(f"{model.parent}: no such folder")
-    taken = [path for path in paths.listed() if path.exists()]
-    if taken and not request.is_forced:
-        raise OutputError(f"{taken[0]} is there already; give another name with -o, or --force")
+    check_paths(paths.listed(), file, request)
     return paths
 
 
+def check_paths(paths: Sequence[Path], file: ModelFile, request: Request) -> None:
+    """Raise OutputError, before any work is done, for files that cannot be written or must not be replaced."""
+    folder = paths[0].parent
+    if not folder.is_dir():
+        raise OutputError(f"{folder}: no such folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: cannot write here; give another place with -o")
+    for path in paths:
+        if path.exists() and path.samefile(file.path):
+            raise OutputError(f"{path} is the float model itself, which is never replaced; give another name with -o")
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder; give another name with -o")
+        if path.exists() and not request.is_forced:
+            raise OutputError(f"{path} is there already; give another name with -o, or --force")
+
+
 def check_request(file: ModelFile, request: Request) -> None:
-    """Raise UsageError for options that do not go together, or for a model that is int8 already."""
+    """Raise UsageError for options that do not go together or mean nothing, or for a model that is int8 already."""
     if is_quantized(file.spec.transforms):
         raise UsageError(f"{file.path} is int8 already; quantize the float model that it was made from")
     for name, is_given in (("--epochs", request.epochs is not None), ("--lr", request.lr is not None)):
         if is_given and request.mode != "qat":
             raise UsageError(f"{name} belongs to --qat; {request.mode} quantization trains nothing")
+    for name, value in (("--epochs", request.epochs), ("--lr", request.lr)):
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise UsageError(f"{name} {value:g}: expected a number greater than 0")
+    if request.num_calibration is not None and request.mode == "dynamic":
+        raise UsageError("--calib belongs to --static and --qat; dynamic quantization calibrates nothing")
+    if request.max_drop is not None and not request.writes_model:
+        raise UsageError("--max-drop makes a model; give --static with it")
+    if request.exports and not request.writes_model:
+        raise UsageError("--export needs a model to export; give --static with it")
     if request.mode != "static" and (request.max_drop is not None or request.rank_layers):
         option = "--sensitivity" if request.rank_layers else "--max-drop"
         raise UsageError(f"{option} belongs to --static")

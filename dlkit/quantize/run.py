@@ -24,7 +24,7 @@ from dlkit.quantize.proof import compare
 from dlkit.quantize.report import Coverage, Outcome, describe_outcome
 from dlkit.quantize.request import OutputPaths, Request, check_request, plan_paths
 from dlkit.quantize.saving import check_reload, save_quantized
-from dlkit.quantize.task import Made, Task
+from dlkit.quantize.task import Made, Task, check_weights
 from dlkit.quantize.total import measure_total
 
 
@@ -75,6 +75,7 @@ def _collect_notes(notes: list[str], report: Report) -> Report:
 
 def _open(file: ModelFile, request: Request, report: Report) -> Task:
     network = build_from_file(file, model=request.model)
+    check_weights(file, network)
     data = open_model_data(file, request, report)
     return Task(file, request, network, data, report)
 

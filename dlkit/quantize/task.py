@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dlkit.core.modelfile import ModelFile
+from dlkit.errors import Diverged
 from dlkit.events import Report
 from dlkit.quantize.accuracy import Trial
 from dlkit.quantize.calibration_data import ModelData
@@ -74,3 +75,12 @@ class Made:
     def facts(self) -> dict[str, Any]:
         """What the model file tells of how it was made."""
         return {"num_calibration": self.num_calibration, "steps": list(self.steps)}
+
+
+def check_weights(file: ModelFile, network: nn.Module) -> None:
+    """Raise Diverged for a network that holds NaN or infinities, which no int8 number stands for."""
+    for name, tensor in network.state_dict().items():
+        if isinstance(tensor, Tensor) and not tensor.isfinite().all():
+            raise Diverged(
+                f"{file.path}: {name} holds values that are not finite; take the model from before it diverged"
+            )

@@ -1,7 +1,9 @@
 """`dlkit quantize`: what it writes and says, that the numbers are right, and that bad input leaves nothing behind."""
 
 import json
+import shlex
 import shutil
+import signal
 from dataclasses import replace
 
 import pytest
@@ -228,6 +230,15 @@ BAD = {
     "other ending": (("--static", "-o", "x.onnx"), 2, "a model file ends in .pt"),
     "missing config": (("--static", "--data", "nowhere.yaml"), 2, "nowhere.yaml"),
     "missing folder": (("--static", "--data", "imagefolder:/nowhere"), 3, "/nowhere"),
+    "folder without a kind": (("--static", "--data", "."), 2, "--data imagefolder:."),
+    "calibration of nothing": (("--dynamic", "--calib", 8), 2, "--calib belongs to --static and --qat"),
+    "no epochs": (("--qat", "--epochs", 0), 2, "--epochs 0: expected a number greater than 0"),
+    "no learning rate": (("--qat", "--lr", 0), 2, "--lr 0: expected a number greater than 0"),
+    "learning rate of nan": (("--qat", "--lr", "nan"), 2, "--lr nan"),
+    "a ranking with max-drop": (("--sensitivity", "--max-drop", 1), 2, "--max-drop makes a model"),
+    "a ranking with export": (("--sensitivity", "--export", "onnx"), 2, "--export needs a model"),
+    "a ranking into a model": (("--sensitivity", "-o", "x.pt"), 2, "a ranking is a .json file"),
+    "unwritable folder": (("--static", "-o", "/proc/x.pt"), 2, "/proc: cannot write here"),
     "unknown split": (("--static", "--split", "dev"), 2, "dev"),
     "arch of a model file": (("--static", "--arch", "resnet18"), 2, "leave --arch out"),
     "nothing to quantize": (("--static", "--keep-float", "*"), 2, "still float"),
@@ -284,6 +295,107 @@ def test_files_that_are_there_stay(dlkit, cnn, quick, tmp_path):
     done = dlkit("quantize", cnn, "--static", "--no-latency")
     assert done.code == 2 and "--force" in done.err and written(tmp_path) == {report.name}
     assert dlkit("quantize", cnn, "--static", "--no-latency", "--force").code == 0 and report.read_text() != "mine"
+
+
+def test_the_float_model_is_never_replaced(dlkit, cnn, quick, tmp_path):
+    before = cnn.read_bytes()
+    (tmp_path / "link.pt").symlink_to(cnn)
+    for name in ("model.pt", "link.pt"):
+        done = dlkit("quantize", cnn, "--static", "--no-latency", "--force", "-o", tmp_path / name)
+        assert done.code == 2 and "is the float model itself" in done.err, done.err
+    assert cnn.read_bytes() == before and written(tmp_path) == {"link.pt"}
+
+
+@pytest.mark.parametrize("options", [("--static",), ("--dynamic",), ("--qat",), ("--sensitivity",)], ids="".join)
+def test_weights_that_are_not_finite(dlkit, cnn, tmp_path, options):
+    file = read_model_file(cnn)
+    file.state_dict["features.0.conv.weight"][0, 0] = float("nan")
+    save_model_file(cnn, file.spec, file.state_dict)
+    done = dlkit("quantize", cnn, "--no-latency", *options)
+    assert done.code == 5 and f"{cnn}: features.0.conv.weight holds values that are not finite" in done.err, done.err
+    assert not written(tmp_path)
+
+
+NETS = """
+from torch import nn, randn
+
+class Product(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.weight = nn.Parameter(randn(64, num_classes))
+
+    def forward(self, x):
+        return x.flatten(1) @ self.weight
+
+def net(num_classes):
+    print("hello")
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Trains `own("net")`, a class in a file of one's own, and gives the options that name it and the model file."""
+    (tmp_path / "nets.py").write_text(NETS)
+
+    def train(name):
+        named = f"{tmp_path / 'nets.py'}:{name}"
+        return ["--model", named], package.train(
+            {**CNN, "model": named, "train": {"epochs": 1}}, out=tmp_path / name
+        ).model_path
+
+    return train
+
+
+@pytest.mark.parametrize("options", [("--static",), ("--dynamic",), ("--qat",), ("--sensitivity",)], ids="".join)
+def test_a_network_without_a_layer_for_int8(dlkit, own, options):
+    """Said before anything is trained, and no empty ranking either."""
+    named, model = own("Product")
+    before = written(model.parent)
+    done = dlkit("quantize", model, "--no-latency", *named, *options)
+    assert done.code == 2 and ("still float" in done.err or "nothing to rank" in done.err), done.err
+    assert "fine-tuning" not in done.err and written(model.parent) == before
+
+
+def test_the_next_commands_can_be_pasted(dlkit, own, quick, tmp_path):
+    named, model = own("net")
+    done = dlkit("quantize", model, "--dynamic", "--no-latency", *named)
+    judged, *_ = done.out.partition("Next:\n")[2].strip().splitlines()
+    assert dlkit(*shlex.split(judged)[1:]).code == 0, judged
+    shown = dlkit("quantize", model, "--sensitivity", "--calib", 64, *named).out.partition("Next:\n")[2]
+    assert f"{model} --model {named[1]} --static --max-drop 0.5" in shown and "--keep-float 1" in shown
+    assert dlkit(*shlex.split(shown.strip().splitlines()[0])[1:], "--no-latency").code == 0
+
+
+def test_what_a_network_prints_is_no_result(dlkit, own, quick):
+    """`--json` is one object on stdout, whatever a class of one's own has to say."""
+    named, model = own("net")
+    exported = ("export", model, "--format", "state-dict", "-o", model.parent / "plain.pt")
+    static = ("quantize", model, "--static", "--no-latency")
+    for command in (static, exported, ("eval", model), ("bench", model, "--seconds", 0)):
+        done = dlkit(*command, "--json", *named)
+        assert json.loads(done.out)["schema"].startswith(f"dlkit.{command[0]}/") and "hello" in done.err, done.err
+
+
+def test_dynamic_says_what_would_do_more_for_convolutions(dlkit, cnn, quick):
+    shown = dlkit("quantize", cnn, "--dynamic", "--no-latency").out
+    assert f"dlkit quantize {cnn} --static " in shown.partition("Next:")[2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing(dlkit, cnn, tmp_path, monkeypatch, number):
+    """In the middle of writing, when files of unknown names are beside the model."""
+    handler = signal.getsignal(number)
+
+    def interrupted(path, *_, **__):
+        assert path.exists() and path.parent.parent == tmp_path
+        signal.raise_signal(number)
+
+    monkeypatch.setattr("dlkit.quantize.run.check_reload", interrupted)
+    done = dlkit("quantize", cnn, "--static", "--no-latency")
+    assert (done.code, done.out) == (128 + number, "")
+    assert f"stopped by {number.name}; nothing was written" in done.err and "error" not in done.err
+    assert not written(tmp_path) and signal.getsignal(number) is handler
 
 
 def test_a_file_that_does_not_load_again_is_an_error(dlkit, cnn, tmp_path, monkeypatch):

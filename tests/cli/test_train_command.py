@@ -100,7 +100,7 @@ def test_lr_column_equals_the_schedule_and_torch(dlkit, quick, tmp_path):
 
 
 @pytest.mark.parametrize("changes", [[], ["data.cache=none", "data.num_workers=2"], ["train.accumulate=3"]], ids=str)
-def test_killed_and_resumed_equals_straight_through(quick, tmp_path, changes):
+def test_killed_and_resumed_equals_straight_through(quick, tmp_path, changes, same):
     """SIGKILL in the middle, `--resume`, and the end is the same bits; metrics hold each step once."""
     command = [
         sys.executable,
@@ -136,16 +136,6 @@ def test_killed_and_resumed_equals_straight_through(quick, tmp_path, changes):
 
 def strip(line):
     return {name: value for name, value in line.items() if name != "train_s"}
-
-
-def same(first, second):
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(same, first, second))
-    return first == second
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -256,7 +246,7 @@ def test_numbered_folders(dlkit, quick, tmp_path):
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["x-001", "x-002"]
 
 
-def test_resolved_config_repeats_the_run(dlkit, quick, tmp_path):
+def test_resolved_config_repeats_the_run(dlkit, quick, tmp_path, same):
     dlkit("train", quick, "--out", tmp_path / "a")
     done = dlkit("train", tmp_path / "a" / "config.resolved.yaml", "--out", tmp_path / "b")
     assert done.code == 0, done.err
@@ -367,3 +357,16 @@ def test_every_option_trains(dlkit, quick, tmp_path, changes):
     done = dlkit("train", quick, "--out", tmp_path / "run", "train.epochs=2", *changes)
     assert done.code == 0, done.err
     assert (tmp_path / "run" / "model.pt").exists()
+
+
+def test_a_checkpoint_of_before_several_processes_goes_on(dlkit, quick, tmp_path):
+    """Keys that are new since then have their defaults."""
+    dlkit("train", quick, "--out", tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "last.pt"
+    state = torch.load(path, weights_only=True)
+    del state["processes"], state["config"]["optimizer"]["lr_scale"], state["config"]["train"]["sync_bn"]
+    torch.save(state, path)
+    done = dlkit("train", quick, "train.epochs=4", "--resume", tmp_path / "run")
+    assert done.code == 0, done.err
+    refused = dlkit("train", quick, "train.epochs=4", "train.sync_bn=true", "--resume", tmp_path / "run")
+    assert refused.code == 2 and "train.sync_bn" in refused.err

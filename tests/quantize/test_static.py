@@ -225,6 +225,25 @@ def test_a_shared_layer_gets_a_scale_for_each_call():
     assert scales[1] / scales[0] == pytest.approx(100, rel=0.5)
 
 
+def test_a_network_written_for_quantization_by_hand():
+    """Stubs do nothing here, and a FloatFunctional that is used twice gets two grids (traps 4.16, 4.17)."""
+
+    def forward(self, x):
+        x = self.start(x)
+        y = self.sums.add(self.c(x), x)
+        return self.end(self.sums.add(y, self.wide(y)))
+
+    wide = nn.Conv2d(3, 3, 1)
+    nn.init.uniform_(wide.weight, -100, 100)
+    layers = {"start": torch.ao.quantization.QuantStub(), "end": torch.ao.quantization.DeQuantStub()}
+    sums = torch.ao.nn.quantized.FloatFunctional()
+    network, data = Net(forward, c=nn.Conv2d(3, 3, 1), wide=wide, sums=sums, **layers).eval(), batches(4, 3, 8, 8)
+    found, quantized = compare(network, data)
+    assert found > 30 and count_int8_kernels(quantized, data[0]) == {"quantized::conv2d": 2, "quantized::add": 2}
+    scales = [float(tensor) for name, tensor in quantized.named_buffers() if name.startswith("_scale")]
+    assert len(scales) == 2 and max(scales) > 10 * min(scales)
+
+
 @pytest.mark.parametrize(
     "shared", [nn.Hardswish(), nn.ReLU(), nn.Sigmoid(), nn.LeakyReLU(), nn.ReLU6(), nn.PReLU()], ids=str
 )
@@ -236,6 +255,36 @@ def test_shared_activations(shared):
     data = [batch * 10 for batch in batches(4, 3, 8, 8)]
     found, _ = compare(network, data)
     assert found > 25
+
+
+@pytest.mark.parametrize(
+    "relu",
+    [torch.relu, torch.relu_, F.relu_, lambda x: x.relu(), lambda x: x.relu_(), lambda x: F.relu(x, inplace=True)],
+    ids=["torch.relu", "torch.relu_", "F.relu_", "x.relu()", "x.relu_()", "F.relu"],
+)
+def test_every_way_to_write_a_relu_is_joined_to_the_layer_before_it(relu):
+    def forward(self, x):
+        x = relu(self.norm(self.conv(x)))
+        return self.fc(relu(x + self.other(x)).mean((2, 3)))
+
+    layers = {"conv": nn.Conv2d(3, 8, 3), "norm": nn.BatchNorm2d(8), "other": nn.Conv2d(8, 8, 1), "fc": nn.Linear(8, 4)}
+    network, data = Net(forward, **layers), batches(4, 3, 8, 8)
+    found, quantized = compare(warmed(network, data), data)
+    kernels = count_int8_kernels(quantized, data[0])
+    assert found > 25 and {"quantized::conv2d_relu", "quantized::add_relu"} <= kernels.keys()
+    assert all(status.is_int8 for status in layer_statuses(network, quantized, STATIC))
+
+
+@pytest.mark.parametrize("is_view", [False, True], ids=["read again", "view"])
+def test_a_relu_in_place_that_others_see_stays(is_view):
+    def forward(self, x):
+        y = self.conv(x)
+        part = y[:, :2] if is_view else y
+        return self.last(part.relu_()) + self.last(y[:, :2])
+
+    network, data = Net(forward, conv=nn.Conv2d(3, 2, 1), last=nn.Conv2d(2, 2, 1)), batches(4, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.allclose(prepare(network, STATIC, data[0])(data[0]), network(data[0]), atol=1e-5)
 
 
 def test_squeeze_and_excitation():

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,13 @@ from dlkit.core.data.counter_rng import Draws, Stream, hash_key, permutation
 from dlkit.core.data.statistics import normalize_inputs
 
 Mixer = Callable[[Tensor, Tensor, Draws], tuple[Tensor, Tensor]]
+
+
+class Turn(NamedTuple):
+    """The positions (N,) that a process reads at its turn; not counted where they only fill it, see `Batch`."""
+
+    positions: Tensor
+    is_counted: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,10 @@ class BatchPlan:
         for number in range(start, self.num_batches):
             yield order[number * self.batch_size : (number + 1) * self.batch_size]
 
+    def turns(self, epoch: int, start: int = 0) -> Iterator[Turn]:
+        """What this process reads, batch by batch."""
+        return (Turn(positions) for positions in self.positions(epoch, start))
+
 
 @dataclass(frozen=True)
 class Finish:
@@ -56,8 +67,9 @@ class Finish:
     seed: int
     mixers: tuple[Mixer, ...] = ()
 
-    def __call__(self, raw: Tensor, targets: Tensor, positions: Tensor, *, epoch: int) -> Batch:
-        """A batch from raw inputs (N, ...), targets (N,) or (N, num_outputs) and positions (N,)."""
+    def __call__(self, raw: Tensor, targets: Tensor, turn: Turn, *, epoch: int) -> Batch:
+        """A batch from raw inputs (N, ...), targets (N,) or (N, num_outputs) and the positions that they stand at."""
+        positions = turn.positions
         inputs = normalize_inputs(raw.to(self.device, non_blocking=True), self.info)
         targets = targets.to(self.device, non_blocking=True)
         if self.mixers:
@@ -66,7 +78,7 @@ class Finish:
             inputs, targets = self._pick_mixer(epoch, positions)(
                 inputs, targets, Draws(self.seed, epoch, positions, (Stream.MIX,))
             )
-        return Batch(inputs, targets, positions)
+        return Batch(inputs, targets, positions, turn.is_counted)
 
     def _pick_mixer(self, epoch: int, positions: Tensor) -> Mixer:
         # one per batch, evenly, as in torchvision's recipe with RandomChoice([cutmix, mixup])

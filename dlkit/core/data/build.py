@@ -21,8 +21,9 @@ from dlkit.core.data.preflight import check_features, check_targets
 from dlkit.core.data.samples import Source
 from dlkit.core.data.scan import scan_images
 from dlkit.core.data.sources.imagefolder import FileSamples
-from dlkit.core.data.splits import SplitBuilder, build_mixers
+from dlkit.core.data.splits import SplitBuilder, build_mixers, idle_options
 from dlkit.core.data.transforms import Pipeline, build_pipeline, try_pipeline
+from dlkit.core.distributed.world import ALONE, World
 from dlkit.errors import DataError, UsageError
 from dlkit.events import Note, Report, ignore
 
@@ -46,9 +47,15 @@ class Pipelines:
 
 
 def build_data(
-    loaded: LoadedConfig, *, device: torch.device, seed: int, known: DataInfo | None = None, report: Report = ignore
+    loaded: LoadedConfig,
+    *,
+    device: torch.device,
+    seed: int,
+    known: DataInfo | None = None,
+    world: World = ALONE,
+    report: Report = ignore,
 ) -> Data:
-    """The splits of a run and their description. Choices that were made are reported once, as notes.
+    """The splits of a run, as this process of the world reads them, and their description. Choices are reported as notes.
 
     `known` describes what an existing model takes: then nothing is measured, classes are matched by name, and inputs are
     normalized as the model's were. Raises ConfigError at the key at fault; DataError for data that are missing, broken or
@@ -59,27 +66,31 @@ def build_data(
     check_parts(parts.listed(), num_classes=_most_classes(loaded, source, known) if task == "classification" else None)
     pipelines = build_pipelines(loaded, source, known)
     shown = try_pipelines(loaded, pipelines, run_fixed(parts.train, Pipeline(()), 0))
-    in_memory, why = pick_memory(loaded, parts, train=pipelines.train, evaluation=pipelines.evaluation)
+    evaluation, num_holders = pipelines.evaluation, world.local_size
+    in_memory, why = pick_memory(loaded, parts, train=pipelines.train, evaluation=evaluation, num_holders=num_holders)
     announce_decoding(parts, report)
     stored = load_parts(parts, pipelines, device=device) if in_memory else {}
-    evaluation, in_store = pipelines.evaluation, stored.get("train")
     info = known or describe_data(
         loaded,
         source,
         task=task,
         sample=shown,
-        statistics=pick_statistics(loaded, parts.train, evaluation, kind=source.kind, stored=in_store),
+        statistics=pick_statistics(loaded, parts.train, evaluation, kind=source.kind, stored=stored.get("train")),
     )
     check_fits(shown, info)
     if not in_memory:
         scan_parts(loaded.config.data, parts)
-    builder = SplitBuilder(loaded.config.data, info, device, seed, build_mixers(loaded, info))
+    builder = SplitBuilder(loaded.config.data, info, device, seed, build_mixers(loaded, info), world)
     splits = {part.name: builder.build(part, pipelines.of(part), stored.get(part.name)) for part in parts.listed()}
-    check_has_batches(loaded, splits["train"])
+    check_has_batches(loaded, splits["train"], world)
     notes = (*source.notes, *parts.notes, *why, *idle_options(loaded.config.data, in_memory=in_memory))
+    return Data(splits["train"], splits.get("val"), splits.get("test"), info, _announced(notes, report))
+
+
+def _announced(notes: tuple[str, ...], report: Report) -> tuple[str, ...]:
     for note in notes:
         report(Note(note))
-    return Data(splits["train"], splits.get("val"), splits.get("test"), info, notes)
+    return notes
 
 
 def _open(loaded: LoadedConfig, known: DataInfo | None, *, seed: int) -> tuple[Source, Task]:
@@ -168,20 +179,16 @@ def _file_paths(part: Part, rows: Tensor) -> list[str]:
     return [part.samples.paths[row] for row in rows.tolist()] if isinstance(part.samples, FileSamples) else []
 
 
-def check_has_batches(loaded: LoadedConfig, train: Split) -> None:
-    """Raises ConfigError when dropping the last batch leaves none."""
+def check_has_batches(loaded: LoadedConfig, train: Split, world: World) -> None:
+    """Raises ConfigError when dropping the last batch leaves none, UsageError when there are more processes than samples."""
+    if train.num_samples < world.size:
+        raise UsageError(
+            f"{world.size} processes for {train.num_samples} training samples: each needs at least one; start fewer"
+        )
     if not train.num_batches:
-        size = loaded.config.data.batch_size
+        size = loaded.config.data.batch_size * world.size
         message = f"drops the only batch: {train.num_samples} training samples, batch_size {size}"
         raise loaded.error(("data", "drop_last"), message)
-
-
-def idle_options(section: DataSection, *, in_memory: bool) -> list[str]:
-    """A sentence for each loader option that was set but has no effect."""
-    if not in_memory:
-        return []
-    names = [name for name in ("num_workers", "prefetch_factor") if getattr(section, name) not in ("auto", None, 0)]
-    return [f"data.{name} has no effect: the samples are in memory" for name in names]
 
 
 def build_eval_split(

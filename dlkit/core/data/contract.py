@@ -21,11 +21,13 @@ class Batch(NamedTuple):
     `inputs` are float32, normalized and on the device: images NCHW, features NF, sequences NTF. `targets` are on the
     device: int64 class indices (N,), float32 (N, num_outputs) for regression, or float32 class probabilities (N,
     num_outputs) after mixup or cutmix. `indices` are int64 (N,) on the CPU: the position of each sample in its split.
+    A batch that is not counted fills a turn for which this process has no samples, while others have; it weighs nothing.
     """
 
     inputs: Tensor
     targets: Tensor
     indices: Tensor
+    is_counted: bool = True
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch = self.epoch
-        for positions in self.plan.positions(epoch, self.start):
-            yield [(epoch, position) for position in positions.tolist()]
+        for turn in self.plan.turns(epoch, self.start):
+            yield [(epoch, position) for position in turn.positions.tolist()]
 
     def __len__(self) -> int:
         return max(0, self.plan.num_batches - self.start)
@@ -164,12 +164,12 @@ class LoaderSplit:
         be read.
         """
         self._sampler.enter(epoch, start)
-        positions = self.plan.positions(epoch, start)
+        turns = self.plan.turns(epoch, start)
         for found in self._stacks():
             if isinstance(found, Failure):
                 raise DataError(found.message)
             raw, targets = found
-            yield self.finish(raw, targets, next(positions), epoch=epoch)
+            yield self.finish(raw, targets, next(turns), epoch=epoch)
 
     def _stacks(self) -> Iterator[tuple[Tensor, Tensor] | Failure]:
         iterator = iter(self._loader)

@@ -29,8 +29,10 @@ def memory_budget() -> int:
     return min(2 * GIB, total // 4)
 
 
-def pick_memory(loaded: LoadedConfig, parts: Parts, *, train: Pipeline, evaluation: Pipeline) -> tuple[bool, list[str]]:
-    """Whether all parts are kept in memory, and why not where that is not plain.
+def pick_memory(
+    loaded: LoadedConfig, parts: Parts, *, train: Pipeline, evaluation: Pipeline, num_holders: int = 1
+) -> tuple[bool, list[str]]:
+    """Whether all parts are kept in memory, and why not where that is not plain. So many processes keep them.
 
     Raises ConfigError where `cache: memory` cannot be.
     """
@@ -39,7 +41,7 @@ def pick_memory(loaded: LoadedConfig, parts: Parts, *, train: Pipeline, evaluati
         check_batchable(loaded, "transforms", train)
         check_batchable(loaded, "eval_transforms", evaluation)
         return True, []
-    why = _obstacle(parts, train, evaluation) if cache == "auto" else []
+    why = _obstacle(parts, train, evaluation, memory_budget() // num_holders) if cache == "auto" else []
     return cache == "auto" and not why, why
 
 
@@ -50,14 +52,14 @@ def check_batchable(loaded: LoadedConfig, key: str, pipeline: Pipeline) -> None:
         raise loaded.error(("data", key, step.place or 0, "name"), message)
 
 
-def _obstacle(parts: Parts, train: Pipeline, evaluation: Pipeline) -> list[str]:
+def _obstacle(parts: Parts, train: Pipeline, evaluation: Pipeline, budget: int) -> list[str]:
     if unbatched := (*train.unbatched, *evaluation.unbatched):
         return [f"samples are transformed one by one, because {unbatched[0].name} has no form for whole batches"]
     if any(part.samples.is_random for part in parts.listed()):
         return ["samples are read anew each epoch, as the data set is your own code; data.cache=memory reads each once"]
     if all(isinstance(part.samples, TensorSamples) for part in parts.listed()):
         return []
-    needed, most = bytes_needed(parts, evaluation) / GIB, memory_budget() / GIB
+    needed, most = bytes_needed(parts, evaluation) / GIB, budget / GIB
     if needed <= most:
         return []
     return [

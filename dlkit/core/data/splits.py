@@ -1,6 +1,5 @@
 """From a part of the data to a split that makes batches."""
 
-import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,8 +13,11 @@ from dlkit.core.data.contract import DataInfo, Split
 from dlkit.core.data.loader import LoaderOptions, LoaderSplit, SampleReader
 from dlkit.core.data.memory import Stored
 from dlkit.core.data.parts import Part
+from dlkit.core.data.sharing import SharedBatches, SharedTurns
 from dlkit.core.data.store import MemorySplit
 from dlkit.core.data.transforms import Pipeline
+from dlkit.core.devices import num_cores
+from dlkit.core.distributed.world import ALONE, World
 from dlkit.registry.tables import INJECTED
 
 
@@ -28,6 +30,7 @@ class SplitBuilder:
     device: torch.device
     seed: int
     mixers: tuple[Mixer, ...] = ()
+    world: World = ALONE
 
     def build(self, part: Part, pipeline: Pipeline, stored: Stored | None) -> Split:
         """The split of a part: from memory if it is stored there, else by a loader."""
@@ -35,12 +38,27 @@ class SplitBuilder:
             return self.build_ordered(part, pipeline, stored)
         section = self.section
         drop_last: bool | Literal["single"] = "single" if section.drop_last == "auto" else section.drop_last
-        plan = BatchPlan(len(part.rows), section.batch_size, self.seed, shuffle=section.shuffle, drop_last=drop_last)
+        plan = SharedBatches(
+            len(part.rows),
+            section.batch_size * self.world.size,
+            self.seed,
+            shuffle=section.shuffle,
+            drop_last=drop_last,
+            rank=self.world.rank,
+            num_ranks=self.world.size,
+        )
         return self._build(part, pipeline, stored, plan=plan, mixers=self.mixers)
 
     def build_ordered(self, part: Part, pipeline: Pipeline, stored: Stored | None) -> Split:
         """The split of a part for evaluation: in order, nothing dropped, nothing mixed."""
-        plan = BatchPlan(len(part.rows), pick_eval_batch_size(self.section), self.seed)
+        plan = SharedTurns(
+            len(part.rows),
+            pick_eval_batch_size(self.section),
+            self.seed,
+            rank=self.world.rank,
+            num_ranks=self.world.size,
+            is_filled=self.world.lockstep,
+        )
         return self._build(part, pipeline, stored, plan=plan, mixers=())
 
     def _build(
@@ -55,7 +73,12 @@ class SplitBuilder:
         num_classes = self.info.num_outputs if self.info.task == "classification" else None
         reader = SampleReader(part.samples, part.rows, pipeline, self.seed, num_classes)
         return LoaderSplit(
-            part.name, reader, part.targets, plan, finish, pick_loader_options(self.section, self.device)
+            part.name,
+            reader,
+            part.targets,
+            plan,
+            finish,
+            pick_loader_options(self.section, self.device, self.world.local_size),
         )
 
 
@@ -65,9 +88,9 @@ def pick_eval_batch_size(section: DataSection) -> int:
     return min(4 * section.batch_size, 512) if size == "auto" else size
 
 
-def pick_loader_options(section: DataSection, device: torch.device) -> LoaderOptions:
-    """DataLoader options, with what `auto` means on this machine."""
-    workers = min(8, max(0, _num_cores() - 1)) if section.num_workers == "auto" else section.num_workers
+def pick_loader_options(section: DataSection, device: torch.device, num_sharing: int = 1) -> LoaderOptions:
+    """DataLoader options, with what `auto` means on this machine, whose cores so many processes share."""
+    workers = min(8, max(0, num_cores() // num_sharing - 1)) if section.num_workers == "auto" else section.num_workers
     return LoaderOptions(
         num_workers=workers,
         pin_memory=device.type == "cuda" if section.pin_memory == "auto" else section.pin_memory,
@@ -76,8 +99,12 @@ def pick_loader_options(section: DataSection, device: torch.device) -> LoaderOpt
     )
 
 
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def idle_options(section: DataSection, *, in_memory: bool) -> list[str]:
+    """A sentence for each loader option that was set but has no effect."""
+    if not in_memory:
+        return []
+    names = [name for name in ("num_workers", "prefetch_factor") if getattr(section, name) not in ("auto", None, 0)]
+    return [f"data.{name} has no effect: the samples are in memory" for name in names]
 
 
 def build_mixers(loaded: LoadedConfig, info: DataInfo) -> tuple[Mixer, ...]:

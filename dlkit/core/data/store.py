@@ -41,12 +41,13 @@ class MemorySplit:
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """The micro-batches of one epoch from number `start` on."""
-        for positions in self.plan.positions(epoch, start):
+        for turn in self.plan.turns(epoch, start):
+            positions = turn.positions
             raw = self.inputs.index_select(0, self.rows[positions].to(self.inputs.device))
             raw = self.pipeline.run_batch(
                 raw, Draws(self.plan.seed, epoch, positions, (Stream.AUGMENT,)), first=self.steps_done
             )
-            yield self.finish(raw, self.targets[positions], positions, epoch=epoch)
+            yield self.finish(raw, self.targets[positions], turn, epoch=epoch)
 
     def sample_targets(self) -> Tensor:
         """Targets of all samples by position."""

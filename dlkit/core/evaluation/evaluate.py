@@ -1,13 +1,16 @@
-"""Loss and accuracy of a model over a split: every sample once."""
+"""Loss and accuracy of a model over a split: every sample once, by however many processes."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.data.contract import Split
+from dlkit.core.data.contract import Batch, Split
+from dlkit.core.distributed.world import ALONE, World
 from dlkit.core.training.losses import Loss
 from dlkit.core.training.meters import Meter
 from dlkit.core.training.precision import Precision
@@ -44,28 +47,62 @@ def evaluate(
     *,
     most_batches: int | None = None,
     stop: StopRequest | None = None,
+    world: World = ALONE,
     report: Report = ignore,
 ) -> dict[str, float] | None:
     """Means over the split (or its first `most_batches` batches), keyed as `Meter.read` does; None when a stop was asked for.
 
-    The model is put in evaluation mode, and back.
+    Several processes take whole batches in turn, and their sums are added in the order of the batches: the result is the
+    same bits as that of one process. The model is put in evaluation mode, and back.
     """
+    rows: list[Tensor] = []
+    with evaluating(model, world):
+        for batch in announced(split, most_batches, world, report):
+            with scoring.precision.autocast():
+                outputs = model(scoring.arrange(batch.inputs))
+                loss, weight = scoring.loss(outputs, batch.targets)
+            if batch.is_counted:
+                rows.append(scoring.new_meter().sums_of(outputs, batch.targets, loss, weight))
+            if stop is not None and stop.is_asked and not world.lockstep:
+                break
+    if stop is not None and stop.is_shared:
+        stop.settle(world.sum(torch.tensor(stop.votes())).tolist())
+    sums = _in_turn(rows, split, scoring, world)
+    if stop is not None and stop.is_due:
+        return None
+    meter = scoring.new_meter()
+    for row in sums:
+        meter.add_sums(row)
+    return meter.read()
+
+
+@contextmanager
+def evaluating(model: nn.Module, world: World = ALONE) -> Iterator[None]:
+    """A model in evaluation mode without gradients, and back in the mode in which it was."""
     was_training = model.training
     model.eval()
-    meter = scoring.new_meter()
-    reported = time.monotonic()
     try:
-        with torch.inference_mode():
-            for index, batch in enumerate(islice(split.batches(), most_batches)):
-                with scoring.precision.autocast():
-                    outputs = model(scoring.arrange(batch.inputs))
-                    loss, weight = scoring.loss(outputs, batch.targets)
-                meter.add(outputs, batch.targets, loss, weight)
-                if stop is not None and stop.is_due:
-                    return None
-                if time.monotonic() - reported >= REFRESH_S:
-                    reported = time.monotonic()
-                    report(Evaluating(split.name, index + 1, split.num_batches))
+        # weights that are gathered for a forward pass are kept and written to again, which inference mode forbids
+        with torch.no_grad() if world.lockstep else torch.inference_mode():
+            yield
     finally:
         model.train(was_training)
-    return meter.read()
+
+
+def announced(split: Split, most_batches: int | None, world: World, report: Report) -> Iterator[Batch]:
+    """The batches of a split that are this process's, reported on a timer."""
+    reported = time.monotonic()
+    for index, batch in enumerate(islice(split.batches(), most_batches)):
+        yield batch
+        if time.monotonic() - reported >= REFRESH_S:
+            reported = time.monotonic()
+            report(Evaluating(split.name, min((index + 1) * world.size, split.num_batches), split.num_batches))
+
+
+def _in_turn(rows: list[Tensor], split: Split, scoring: Scoring, world: World) -> Iterator[Tensor]:
+    """The sums of all batches in the order of the batches: rank 0's first, rank 1's first, ... rank 0's second."""
+    if world.is_alone:
+        return iter(rows)
+    most = -(-split.num_batches // world.size)
+    padded = torch.stack([*rows, *[scoring.new_meter().sums] * (most - len(rows))])
+    return (row for turn in zip(*world.gather(padded), strict=True) for row in turn)

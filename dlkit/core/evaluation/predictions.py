@@ -1,14 +1,15 @@
 """Outputs of a model over a split, gathered on the CPU."""
 
-import time
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
 
 from dlkit.core.data.contract import Split
-from dlkit.core.evaluation.evaluate import REFRESH_S, Scoring
-from dlkit.events import Evaluating, Report, ignore
+from dlkit.core.distributed.world import ALONE, World
+from dlkit.core.evaluation.evaluate import Scoring, announced, evaluating
+from dlkit.events import Report, ignore
 
 
 @dataclass(frozen=True)
@@ -21,26 +22,29 @@ class Predictions:
 
 
 def predict_split(
-    model: nn.Module, split: Split, scoring: Scoring, *, use_tta: bool = False, report: Report = ignore
+    model: nn.Module,
+    split: Split,
+    scoring: Scoring,
+    *,
+    use_tta: bool = False,
+    world: World = ALONE,
+    report: Report = ignore,
 ) -> Predictions:
-    """Outputs for every sample once. With `use_tta` the mean of the softmax over the image and its mirror image, as logarithm."""
-    was_training = model.training
-    model.eval()
+    """Outputs for every sample once, in order; of several processes, each gets all.
+
+    With `use_tta` the mean of the softmax over the image and its mirror image, as logarithm.
+    """
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    reported = time.monotonic()
-    try:
-        with torch.inference_mode():
-            for batch in split.batches():
-                with scoring.precision.autocast():
-                    inputs = scoring.arrange(batch.inputs)
-                    outputs = _mirrored(model, inputs) if use_tta and inputs.ndim == 4 else model(inputs)
+    with evaluating(model, world):
+        for batch in announced(split, None, world, report):
+            with scoring.precision.autocast():
+                inputs = scoring.arrange(batch.inputs)
+                outputs = _mirrored(model, inputs) if use_tta and inputs.ndim == 4 else model(inputs)
+            if batch.is_counted:
                 parts.append((outputs.float().cpu(), batch.targets.cpu(), batch.indices))
-                if time.monotonic() - reported >= REFRESH_S:
-                    reported = time.monotonic()
-                    report(Evaluating(split.name, len(parts), split.num_batches))
-    finally:
-        model.train(was_training)
-    outputs, targets, indices = (torch.cat(column) for column in zip(*parts, strict=True))
+    turns = zip_longest(*world.gather_values(parts))
+    columns = zip(*(part for turn in turns for part in turn if part is not None), strict=True)
+    outputs, targets, indices = (torch.cat(column) for column in columns)
     return Predictions(outputs, targets, indices)
 
 

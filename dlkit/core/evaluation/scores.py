@@ -3,6 +3,7 @@
 from torch import nn
 
 from dlkit.core.data.contract import Split
+from dlkit.core.distributed.world import ALONE, World
 from dlkit.core.evaluation.evaluate import Scoring
 from dlkit.core.evaluation.metrics import summarize_classification, summarize_regression
 from dlkit.core.evaluation.predictions import Predictions, predict_split
@@ -10,15 +11,20 @@ from dlkit.events import Report, ignore
 
 
 def score_split(
-    model: nn.Module, split: Split, scoring: Scoring, *, use_tta: bool = False, report: Report = ignore
+    model: nn.Module,
+    split: Split,
+    scoring: Scoring,
+    *,
+    use_tta: bool = False,
+    world: World = ALONE,
+    report: Report = ignore,
 ) -> dict[str, float]:
     """Loss and the task's metrics; with `use_tta` also those of the mean over mirrored images, as `accuracy_tta`."""
-    predictions = predict_split(model, split, scoring, report=report)
+    predictions = predict_split(model, split, scoring, world=world, report=report)
     metrics = {"loss": mean_loss(predictions, scoring), **summarize(predictions, scoring)}
     if use_tta and scoring.is_classification:
-        metrics["accuracy_tta"] = summarize(predict_split(model, split, scoring, use_tta=True, report=report), scoring)[
-            "accuracy"
-        ]
+        mirrored = predict_split(model, split, scoring, use_tta=True, world=world, report=report)
+        metrics["accuracy_tta"] = summarize(mirrored, scoring)["accuracy"]
     return metrics
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from dlkit.core.distributed.shards import local_part
 from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file
 from dlkit.core.training.learner import Learner
 from dlkit.errors import Diverged, FileRefused
@@ -17,7 +18,7 @@ VERSION = 1
 
 
 def save_checkpoint(folder: Path, names: Iterable[str], learner: Learner, extra: Mapping[str, Any]) -> list[Path]:
-    """Write the learner's state as `<name>.pt` under each name; the paths.
+    """Write the learner's state as `<name>.pt` under each name; the paths. Rank 0 writes, for all processes of a run.
 
     Raises Diverged instead of keeping weights that are not finite.
     """
@@ -25,15 +26,19 @@ def save_checkpoint(folder: Path, names: Iterable[str], learner: Learner, extra:
     if not paths:
         return []
     _check_finite(learner)
-    save_torch_file(paths[0], {"format": FORMAT, "version": VERSION, **learner.state_dict(), **extra})
+    state = learner.state_dict()
+    if not learner.world.is_main:
+        return []
+    save_torch_file(paths[0], {"format": FORMAT, "version": VERSION, **state, **extra})
     for path in paths[1:]:
         _link(paths[0], path)
     return paths
 
 
 def _check_finite(learner: Learner) -> None:
-    norms = torch._foreach_norm([parameter.detach() for parameter in learner.parameters])
-    if not torch.isfinite(torch.stack(norms)).all():
+    norms = torch._foreach_norm([local_part(parameter.detach()) for parameter in learner.parameters])
+    are_finite = torch.isfinite(torch.stack(norms)).all()
+    if learner.world.sum((~are_finite).double()):
         raise Diverged(
             f"weights are not finite after step {learner.position.step}; not saved. The checkpoint before this one is intact"
         )

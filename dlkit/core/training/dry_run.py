@@ -12,7 +12,8 @@ import torch
 
 from dlkit.config.loaded import LoadedConfig
 from dlkit.config.schema import Config
-from dlkit.core.devices import describe_device, torch_settings
+from dlkit.core.devices import describe_device, pick_threads, torch_settings
+from dlkit.core.distributed.joining import joined
 from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.models.summary import SummaryRow, parameter_count, summarize
 from dlkit.core.training.memory import explain_out_of_memory
@@ -50,17 +51,20 @@ class DryRun:
 
 def resolve_config(loaded: LoadedConfig, *, report: Report = ignore) -> Config:
     """The config with every `auto` replaced by what it becomes for this data on this machine."""
-    with torch_settings():
-        return build_job(loaded, report=report).config
+    with joined(loaded.config.runtime) as world, torch_settings(threads=pick_threads("auto", world)):
+        return build_job(loaded, world=world, report=report if world.is_main else ignore).config
 
 
 def run_dry(loaded: LoadedConfig, *, out: Path | None = None, report: Report = ignore) -> DryRun:
     """Build and check everything a run needs, and measure two steps. Raises what the run would raise before its third step."""
     runtime = loaded.config.runtime
     check_writable(out or Path(runtime.out))
-    threads = None if runtime.threads == "auto" else runtime.threads
-    with torch_settings(threads=threads, deterministic=runtime.deterministic), explain_out_of_memory(loaded.config):
-        job = build_job(loaded, report=report)
+    with (
+        joined(runtime) as world,
+        torch_settings(threads=pick_threads(runtime.threads, world), deterministic=runtime.deterministic),
+        explain_out_of_memory(loaded.config),
+    ):
+        job = build_job(loaded, world=world, report=report if world.is_main else ignore)
         check_first_batch(job.learner.model, job.data.train, job.learner.scoring, job.data.info, loaded)
         layers = summarize(job.learner.model, job.data.info.input_size)
         planned = _planned_lrs(job)
@@ -97,7 +101,7 @@ def _one_eval_batch(job: Job) -> float:
     if job.data.val is None:
         return 0.0
     started = time.monotonic()
-    evaluate(job.learner.model, job.data.val, job.learner.scoring, most_batches=1)
+    evaluate(job.learner.model, job.data.val, job.learner.scoring, most_batches=1, world=job.world)
     return time.monotonic() - started
 
 
@@ -106,6 +110,7 @@ def _describe(
 ) -> DryRun:
     total, trainable = parameter_count(job.learner.model)
     val_batches = job.data.val.num_batches if job.data.val else 0
+    num_evals = -(-job.plan.epochs // job.plan.eval_every)
     return DryRun(
         model=job.arch.name,
         layers=layers,
@@ -123,7 +128,7 @@ def _describe(
         memory_bytes=_peak_memory(job.device),
         step_s=step_s,
         losses=losses,
-        estimate_s=step_s * job.plan.total_steps + eval_s * val_batches * -(-job.plan.epochs // job.plan.eval_every),
+        estimate_s=step_s * job.plan.total_steps + eval_s * val_batches * num_evals / job.world.size,
     )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dlkit.core.distributed.shards import local_part
+
 
 class Ema:
     """Keeps an averaged copy of a model in evaluation mode; `update` is called once per optimizer step.
@@ -60,4 +62,4 @@ class Ema:
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers()]
+    return [local_part(tensor) for tensor in (*model.parameters(), *model.buffers())]

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Protocol
 
 from dlkit.core.data.contract import Batch, Data
+from dlkit.core.distributed.replicas import average_statistics
 from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.training.learner import Learner, Row
 from dlkit.core.training.step import StepResult, train_step
@@ -90,7 +91,7 @@ def _train_epoch(
     clock = _Clock(learner)
     while position.batch < data.train.num_batches and position.step < plan.total_steps and not stop.is_due:
         window_size = min(learner.accumulate, data.train.num_batches - position.batch)
-        result = train_step(learner, islice(batches, window_size))
+        result = train_step(learner, islice(batches, window_size), stop)
         records.add_step(learner, result)
         if stop.take_save_request() or (plan.save_every_steps and position.step % plan.save_every_steps == 0):
             records.save(learner, "last")
@@ -135,12 +136,13 @@ def _judge(learner: Learner, data: Data, plan: Plan, *, stop: StopRequest, repor
         "step": learner.position.step,
         "lr": learner.optimizer.param_groups[0]["lr"],
     }
-    row |= {f"train_{name}": value for name, value in learner.meter.read().items()}
+    row |= {f"train_{name}": value for name, value in learner.meter.read(learner.world).items()}
     is_last = learner.position.epoch + 1 == plan.epochs or learner.position.step >= plan.total_steps
     if data.val is not None and (is_last or (learner.position.epoch + 1) % plan.eval_every == 0):
         models = {"val": learner.model} | ({"val_ema": learner.ema.model} if learner.ema else {})
         for prefix, model in models.items():
-            means = evaluate(model, data.val, learner.scoring, stop=stop, report=report)
+            average_statistics(model, learner.world)
+            means = evaluate(model, data.val, learner.scoring, stop=stop, world=learner.world, report=report)
             if means is None:
                 return None
             row |= {f"{prefix}_{name}": value for name, value in means.items()}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.config.schema import Clip
+from dlkit.core.distributed.shards import whole
 
 
 def scale_gradients(parameters: Sequence[nn.Parameter], factor: float | Tensor) -> None:
@@ -26,4 +27,5 @@ def clip_gradients(parameters: Sequence[nn.Parameter], clip: Clip | None) -> Ten
         nn.utils.clip_grad_value_(parameters, clip.value)
         return None
     assert clip.norm is not None
-    return nn.utils.clip_grad_norm_(parameters, clip.norm, clip.norm_type)
+    norm: Tensor = whole(nn.utils.clip_grad_norm_(parameters, clip.norm, clip.norm_type))
+    return norm

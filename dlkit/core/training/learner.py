@@ -5,10 +5,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dlkit.config.schema import Clip
+from dlkit.core.distributed.replicas import Replica, Single, average_statistics
+from dlkit.core.distributed.shards import cut_optimizer_state, load_whole, whole
+from dlkit.core.distributed.world import ALONE, World
 from dlkit.core.evaluation.evaluate import Scoring
 from dlkit.core.training.ema import Ema
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping
@@ -31,7 +34,11 @@ class Position:
 
 @dataclass
 class Learner:
-    """A model with all that is needed to go on training it. `history` has one row of metrics per epoch."""
+    """A model with all that is needed to go on training it. `history` has one row of metrics per epoch.
+
+    `replica` is the model as the processes of `world` train it together; `window_samples` is about what one process takes in
+    between two updates, a number on which all agree.
+    """
 
     model: nn.Module
     scoring: Scoring
@@ -47,8 +54,12 @@ class Learner:
     history: list[Row] = field(default_factory=list)
     train_s: float = 0.0
     num_skipped: int = 0
+    world: World = ALONE
+    wrapped: Replica | None = None
+    window_samples: int = 0
 
     def __post_init__(self) -> None:
+        self.replica: Replica = self.wrapped or Single(self.model)
         self.meter = self.scoring.new_meter()
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self._frozen_norms = frozen_norms(self.model)
@@ -70,11 +81,17 @@ class Learner:
         return self.ema.model if self.ema else self.model
 
     def state_dict(self) -> dict[str, Any]:
-        """All state as tensors and plain values, taken between two updates."""
+        """All state as tensors and plain values, taken between two updates; of several processes, all must ask together.
+
+        Each process's random state, sums and norm statistics are under `processes` where there are several; elsewhere in the
+        state stand rank 0's, with the statistics of norms averaged.
+        """
         return {
-            "state_dict": self.model.state_dict(),
-            "state_dict_ema": self.ema.state_dict() if self.ema else None,
-            "optimizer": self.optimizer.state_dict(),
+            "state_dict": self._averaged(self.model),
+            "state_dict_ema": self.ema.state_dict() | {"state_dict": self._averaged(self.ema.model)}
+            if self.ema
+            else None,
+            "optimizer": whole(self.optimizer.state_dict()),
             "learning_rates": self.rates.state_dict(),
             "scaler": self.scaler.state_dict(),
             "meter": self.meter.state_dict(),
@@ -85,18 +102,40 @@ class Learner:
             "train_s": self.train_s,
             "num_skipped": self.num_skipped,
             "random": capture_random_state(),
+            "processes": [] if self.world.is_alone else self.world.gather_values(self._own_state()),
+        }
+
+    def _averaged(self, model: nn.Module) -> dict[str, Tensor]:
+        """The model's state with whole tensors and averaged statistics; the model keeps its own."""
+        kept = [buffer.clone() for buffer in model.buffers()]
+        average_statistics(model, self.world)
+        state: dict[str, Tensor] = model.state_dict()
+        if not self.world.is_alone:
+            state = {name: whole(tensor).clone() for name, tensor in state.items()}
+            with torch.no_grad():
+                for buffer, value in zip(model.buffers(), kept, strict=True):
+                    buffer.copy_(value)
+        return state
+
+    def _own_state(self) -> dict[str, Any]:
+        """What differs between processes."""
+        models = [self.model] + ([self.ema.model] if self.ema else [])
+        return {
+            "random": capture_random_state(),
+            "meter": self.meter.state_dict(),
+            "statistics": [[buffer.cpu().clone() for buffer in model.buffers()] for model in models],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave, into a learner built from the same config."""
-        self.model.load_state_dict(state["state_dict"], strict=True)
+        load_whole(self.model, state["state_dict"])
         if self.ema and state["state_dict_ema"]:
-            self.ema.load_state_dict(state["state_dict_ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+            load_whole(self.ema.model, state["state_dict_ema"]["state_dict"])
+            self.ema.num_steps = int(state["state_dict_ema"]["num_steps"])
+        self.optimizer.load_state_dict(cut_optimizer_state(state["optimizer"], self.optimizer))
         self.rates.load_state_dict(state["learning_rates"])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
-        self.meter.load_state_dict(state["meter"])
         self.best.load_state_dict(state["best"])
         if self.early_stopping and state["early_stopping"]:
             self.early_stopping.load_state_dict(state["early_stopping"])
@@ -104,4 +143,25 @@ class Learner:
         self.history = [dict(row) for row in state["history"]]
         self.train_s = float(state["train_s"])
         self.num_skipped = int(state["num_skipped"])
-        restore_random_state(state["random"])
+        self._load_own_state(state)
+
+    def _load_own_state(self, state: Mapping[str, Any]) -> None:
+        own = state.get("processes") or [state]
+        if len(own) != self.world.size:
+            self._share_out(own)
+            return
+        mine = own[self.world.rank]
+        self.meter.load_state_dict(mine["meter"])
+        restore_random_state(mine["random"])
+        models = [self.model] + ([self.ema.model] if self.ema else [])
+        for model, values in zip(models, mine.get("statistics", ()), strict=False):
+            for buffer, value in zip(model.buffers(), values, strict=True):
+                buffer.copy_(value)
+
+    def _share_out(self, states: list[Any]) -> None:
+        """Go on with another number of processes: the sums of all are rank 0's now, random numbers begin anew."""
+        if self.world.is_main:
+            for state in states:
+                other = self.scoring.new_meter()
+                other.load_state_dict(state["meter"])
+                self.meter.add_sums(other.sums)

@@ -41,7 +41,9 @@ class Loss:
             return float(len(targets))
         kept = targets if self.ignore_index is None else targets[targets != self.ignore_index]
         if self.class_weights is not None:
-            return self.class_weights[kept].sum()
+            # ratios of these sums weigh gradients, where float32 would lose what the loss itself keeps
+            dtype = torch.float32 if targets.device.type == "mps" else torch.float64
+            return self.class_weights[kept].sum(dtype=dtype)
         return float(len(kept))
 
 

@@ -112,6 +112,20 @@ class RunRecords:
             self.board.close()
 
 
+class Follower:
+    """The records of a process that leaves writing to rank 0, and only gives what rank 0 asks of all for a checkpoint."""
+
+    def add_step(self, learner: Learner, result: StepResult) -> None:
+        """Do nothing."""
+
+    def add_epoch(self, learner: Learner, row: Row) -> None:
+        """Do nothing."""
+
+    def save(self, learner: Learner, *names: str) -> None:
+        """Take part in making a checkpoint."""
+        save_checkpoint(Path(), names, learner, {})
+
+
 def metric_columns(*, is_classification: bool, has_val: bool, has_ema: bool) -> list[str]:
     """The columns of metrics.csv, fixed for the whole run; a cell stays empty where an epoch was not validated."""
     second = "accuracy" if is_classification else "mae"

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from dlkit.config.schema import Config
 from dlkit.core.training.setup import Job
 from dlkit.errors import FileRefused, UsageError
 from dlkit.events import Note, Report
@@ -14,7 +15,7 @@ from dlkit.events import Note, Report
 # sections and keys that may differ between a run and its continuation: they do not change what is computed, or are
 # asked for on purpose
 _FREE = {
-    "name", "train.epochs", "train.max_steps", "train.max_time", "train.early_stop", "train.on_nan",
+    "name", "train.channels_last", "train.epochs", "train.max_steps", "train.max_time", "train.early_stop", "train.on_nan",
     "checkpoint", "log", "runtime", "eval", "data.num_workers", "data.pin_memory", "data.persistent_workers",
     "data.prefetch_factor", "data.root", "data.download", "data.scan", "data.eval_batch_size",
 }  # fmt: skip
@@ -33,8 +34,12 @@ def check_same_run(checkpoint: Mapping[str, Any], path: Path, job: Job, report: 
     """Compare the config with the checkpoint's. Raises UsageError when the run would become another one."""
     saved = dict(_flatten(checkpoint["config"]))
     current = dict(_flatten(job.config.model_dump(mode="json")))
+    # a checkpoint of an older dlkit has no value for a key that is new
+    default = dict(_flatten(Config.model_validate({"data": "unused", "model": "unused"}).model_dump(mode="json")))
+    saved = {key: default[key] for key in default.keys() & current.keys()} | saved
     changed = sorted(key for key in saved.keys() | current.keys() if saved.get(key) != current.get(key))
     breaking = [key for key in changed if not _is_free(key)]
+    breaking = _compare_processes(checkpoint, saved, current, breaking, path, job, report)
     if breaking:
         lines = "\n".join(
             f"  {key}: {_shown(saved.get(key))} in the checkpoint, {_shown(current.get(key))} now" for key in breaking
@@ -49,6 +54,36 @@ def check_same_run(checkpoint: Mapping[str, Any], path: Path, job: Job, report: 
     if checkpoint["spec"]["input"] != job.data.info.to_dict():
         raise FileRefused(path, "the data changed since this run was saved (classes, sizes or statistics differ)")
     _note_differences(checkpoint["spec"]["provenance"], report)
+
+
+def _compare_processes(
+    checkpoint: Mapping[str, Any],
+    saved: Mapping[str, Any],
+    current: Mapping[str, Any],
+    breaking: list[str],
+    path: Path,
+    job: Job,
+    report: Report,
+) -> list[str]:
+    """The keys that still break. The same samples must make up an update: processes x batch_size stays.
+
+    Raises UsageError when another number of processes makes it another run.
+    """
+    then, now = len(checkpoint.get("processes") or [0]), job.world.size
+    if then == now:
+        return breaking
+    size = int(saved["data.batch_size"])
+    is_same = size * then == int(current["data.batch_size"]) * now and job.config.optimizer.lr_scale == "none"
+    if not is_same:
+        fitting = size * then // now
+        way_out = f", or data.batch_size={fitting}" if size * then % now == 0 else ""
+        raise UsageError(
+            f"{path} was trained by {then} process{'es' if then > 1 else ''} with batches of {size}, now {now} would take "
+            f"{current['data.batch_size']} each, which makes another run of it. Give --nproc {then}{way_out} (with "
+            "optimizer.lr_scale: none)"
+        )
+    report(Note(f"trained by {then} before and by {now} now, with the same samples per update; dropout draws anew"))
+    return [key for key in breaking if key not in {"data.batch_size", "data.eval_batch_size"}]
 
 
 def _shown(value: Any) -> str:

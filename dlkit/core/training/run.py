@@ -1,10 +1,9 @@
 """A whole training run: the table of contents.
 
-build (setup.py) -> one batch through everything (preflight.py) -> run folder (run_folder.py) -> fit (fit.py) -> test the best
-weights once -> model.pt and summary.json.
+join the other processes, if any (distributed/joining.py) -> build (setup.py) -> one batch through everything (preflight.py)
+-> run folder (place.py, run_folder.py) -> fit (fit.py) -> test the best weights once -> model.pt and summary.json.
 """
 
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,33 +15,30 @@ from torch import Tensor
 from dlkit.config import dump_config, load_config, load_mapping
 from dlkit.config.loaded import LoadedConfig
 from dlkit.config.quantities import parse_duration_s
-from dlkit.core.devices import describe_device, torch_settings
+from dlkit.core.devices import pick_threads, torch_settings
+from dlkit.core.distributed.agreement import check_same_program
+from dlkit.core.distributed.joining import joined
+from dlkit.core.distributed.shards import load_whole
 from dlkit.core.evaluation.scores import score_split
 from dlkit.core.files import write_json
-from dlkit.core.modelfile import ModelSpec, save_model_file
+from dlkit.core.modelfile import save_model_file
 from dlkit.core.models.summary import parameter_count
-from dlkit.core.training.checkpoints import find_checkpoint, read_checkpoint
+from dlkit.core.training.checkpoints import read_checkpoint
 from dlkit.core.training.fit import fit
 from dlkit.core.training.memory import explain_out_of_memory
+from dlkit.core.training.place import pick_place
 from dlkit.core.training.preflight import check_first_batch
-from dlkit.core.training.records import RunRecords
+from dlkit.core.training.records import Follower, RunRecords
 from dlkit.core.training.resolving import run_name
-from dlkit.core.training.resuming import check_same_run, find_run_to_resume
-from dlkit.core.training.run_folder import (
-    RunFolder,
-    check_writable,
-    create_run_folder,
-    describe_environment,
-    now,
-    reopen_run_folder,
-    summary_of,
-)
+from dlkit.core.training.resuming import check_same_run
+from dlkit.core.training.run_facts import facts_of, resume_command, run_started, spec_of
+from dlkit.core.training.run_folder import MODEL_FILE, RunFolder, now, summary_of
 from dlkit.core.training.setup import Job, build_job
 from dlkit.core.training.stopping import StopRequest, watch_signals
 from dlkit.core.training.tensorboard import Board, flat_hparams
 from dlkit.core.training.text_log import log_to
-from dlkit.errors import Diverged, DlkitError, Interrupted, OutputError
-from dlkit.events import Note, Report, RunStarted, Saved, Tested, ignore
+from dlkit.errors import Diverged, DlkitError, Interrupted
+from dlkit.events import Note, Report, Saved, Tested, ignore
 
 
 @dataclass(frozen=True)
@@ -81,52 +77,36 @@ def run_training(
 ) -> TrainResult:
     """Train as the config says, into `out` or the next free run folder; `resume` is a run folder or a checkpoint.
 
-    `Path("auto")` resumes the newest run of the config's name.
+    `Path("auto")` resumes the newest run of the config's name. Under torchrun this is one of several processes: rank 0 reports
+    and writes, and all get the result.
     """
     runtime = loaded.config.runtime
-    checkpoint_path = _pick_checkpoint(loaded, out, resume)
-    if checkpoint_path is None:
-        check_writable(out or Path(runtime.out))
-    threads = None if runtime.threads == "auto" else runtime.threads
-    with torch_settings(threads=threads, deterministic=runtime.deterministic), explain_out_of_memory(loaded.config):
-        job = build_job(loaded, report=report)
-        check_first_batch(job.learner.model, job.data.train, job.learner.scoring, job.data.info, loaded)
-        checkpoint = read_checkpoint(checkpoint_path) if checkpoint_path else None
-        if checkpoint_path and checkpoint:
-            check_same_run(checkpoint, checkpoint_path, job, report)
-        folder = _open_folder(job, out, checkpoint_path)
-        try:
-            return _run_in_folder(job, folder, checkpoint, report)
-        finally:
-            folder.release()
-
-
-def _pick_checkpoint(loaded: LoadedConfig, out: Path | None, resume: Path | None) -> Path | None:
-    if resume is None:
-        return None
-    if resume == Path("auto"):
-        resume = out or find_run_to_resume(Path(loaded.config.runtime.out), run_name(loaded))
-    path = find_checkpoint(resume)
-    if out is not None and path.parent.name == "checkpoints" and out.resolve() != path.parent.parent.resolve():
-        raise OutputError(
-            f"--out {out} is not the folder of the run that --resume goes on with, {path.parent.parent}; leave --out away, "
-            "or copy the run folder to the new place and resume it there"
-        )
-    return path
-
-
-def _open_folder(job: Job, out: Path | None, checkpoint_path: Path | None) -> RunFolder:
-    if checkpoint_path is not None and checkpoint_path.parent.name == "checkpoints":
-        return reopen_run_folder(checkpoint_path.parent.parent)
-    return create_run_folder(out=out, parent=Path(job.config.runtime.out), name=run_name(job.loaded))
+    with joined(runtime) as world:
+        report = report if world.is_main else ignore
+        check_same_program(loaded, world)
+        place = world.from_main(lambda: pick_place(loaded, world, out=out, resume=resume))
+        threads = pick_threads(runtime.threads, world)
+        with torch_settings(threads=threads, deterministic=runtime.deterministic), explain_out_of_memory(loaded.config):
+            job = build_job(loaded, world=world, report=report)
+            check_first_batch(job.learner.model, job.data.train, job.learner.scoring, job.data.info, loaded)
+            checkpoint = world.from_main(lambda: read_checkpoint(place.checkpoint) if place.checkpoint else None)
+            if place.checkpoint and checkpoint:
+                check_same_run(checkpoint, place.checkpoint, job, report)
+            if not world.is_main:
+                return _follow(job, checkpoint)
+            folder = place.open(run_name(loaded))
+            try:
+                return _run_in_folder(job, folder, checkpoint, report)
+            finally:
+                folder.release()
 
 
 def _run_in_folder(job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None, report: Report) -> TrainResult:
     report = log_to(folder.path / "train.log", report)
     records = _open_records(job, folder, checkpoint, report)
     folder.write_configs(given=job.loaded.text, resolved=dump_config(job.config))
-    folder.write_facts(**_facts(job), status="running", resumed_at_step=job.learner.position.step or None)
-    report(_run_started(job, folder))
+    folder.write_facts(**facts_of(job), status="running", resumed_at_step=job.learner.position.step or None)
+    report(run_started(job, folder))
     try:
         status = _fit(job, records, report)
         result = _finish(job, folder, records, status, report)
@@ -142,85 +122,57 @@ def _run_in_folder(job: Job, folder: RunFolder, checkpoint: dict[str, Any] | Non
     return result
 
 
+def _follow(job: Job, checkpoint: dict[str, Any] | None) -> TrainResult:
+    """What a process does whose rank is not 0: all that is computed, and nothing that is written."""
+    if checkpoint:
+        job.learner.load_state_dict(checkpoint)
+    status = _fit(job, Follower(), ignore)
+    run_dir, state_dict, best = _best_weights(job, None)
+    return _result(job, run_dir, status, _test(job, state_dict, ignore), best)
+
+
 def _open_records(job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None, report: Report) -> RunRecords:
     """The run's files, with the learner put where the checkpoint left it."""
     config = job.config
     step = checkpoint["position"]["step"] if checkpoint else None
     board = Board(folder.path / "tb", purge_step=step) if config.log.tensorboard else None
-    extra = {"spec": _spec(job, {}).to_dict(), "config": config.model_dump(mode="json")}
+    extra = {"spec": spec_of(job, {}).to_dict(), "config": config.model_dump(mode="json")}
     records = RunRecords(
         folder, columns=job.columns, board=board, log_every=int(config.log.every), extra=extra, report=report
     )
     if board and not checkpoint:
         batch = next(iter(job.data.train.batches()))
-        if config.log.graph:
+        if config.log.graph and not job.world.lockstep:
             board.add_graph(job.learner.model, batch.inputs, report)
         if config.log.images and job.data.info.kind == "image":
             board.add_images(batch.inputs[: config.log.images])
+    records.cut_back(checkpoint["file_sizes"] if checkpoint else {})
     if checkpoint:
-        records.cut_back(checkpoint["file_sizes"])
         job.learner.load_state_dict(checkpoint)
     return records
 
 
-def _facts(job: Job) -> dict[str, Any]:
-    """What run.json tells beside the status."""
-    total, trainable = parameter_count(job.learner.model)
-    return {
-        "name": run_name(job.loaded),
-        "started": now(),
-        "environment": describe_environment(),
-        "seed": job.config.seed,
-        "device": describe_device(job.device),
-        "precision": job.learner.scoring.precision.name,
-        "parameters": total,
-        "trainable_parameters": trainable,
-        "samples": job.split_sizes,
-        "classes": list(job.data.info.classes or ()),
-        "steps_per_epoch": job.plan.steps_per_epoch,
-        "total_steps": job.plan.total_steps,
-    }
-
-
-def _run_started(job: Job, folder: RunFolder) -> RunStarted:
-    total, trainable = parameter_count(job.learner.model)
-    return RunStarted(
-        run_dir=folder.path,
-        model=job.arch.name,
-        num_parameters=total,
-        num_trainable=trainable,
-        device=describe_device(job.device),
-        precision=job.learner.scoring.precision.name,
-        split_sizes=job.split_sizes,
-        batch_size=job.config.data.batch_size,
-        accumulate=job.learner.accumulate,
-        epochs=job.plan.epochs,
-        steps_per_epoch=job.plan.steps_per_epoch,
-        total_steps=job.plan.total_steps,
-        start_step=job.learner.position.step,
-    )
-
-
-def _fit(job: Job, records: RunRecords, report: Report) -> str:
+def _fit(job: Job, records: RunRecords | Follower, report: Report) -> str:
     limit = job.config.train.max_time
     deadline = time.monotonic() + parse_duration_s(limit) if limit is not None else None
-    stop = StopRequest(deadline)
+    stop = StopRequest(deadline, is_shared=not job.world.is_alone)
     with watch_signals(stop):
         status = fit(job.learner, job.data, job.plan, records, stop=stop, report=report)
     if status == "interrupted" and stop.signal_number is not None:
-        path = records.folder.path
-        command = shlex.join(["dlkit", "train", str(path / "config.resolved.yaml"), "--resume", str(path)])
-        raise Interrupted(
-            stop.signal_number, f"stopped at step {job.learner.position.step}, saved. Go on with: {command}"
+        job.world.wait()  # so that nobody's end looks like a failure while rank 0 still writes
+        saved = f"stopped at step {job.learner.position.step}, saved."
+        hint = (
+            f" Go on with: {resume_command(records.folder.path, job.world)}" if isinstance(records, RunRecords) else ""
         )
+        raise Interrupted(stop.signal_number, saved + hint)
     return status
 
 
 def _finish(job: Job, folder: RunFolder, records: RunRecords, status: str, report: Report) -> TrainResult:
     """Test the best weights once, export them, and write the summary."""
-    state_dict, best = _best_weights(job, folder)
+    _, state_dict, best = _best_weights(job, folder)
     metrics = _test(job, state_dict, report)
-    save_model_file(folder.model_path, _spec(job, best | {"test": metrics}), state_dict)
+    save_model_file(folder.model_path, spec_of(job, best | {"test": metrics}), state_dict)
     report(Saved(folder.model_path, "model"))
     if records.board:
         final = {f"test_{name}": value for name, value in metrics.items()} or {best["metric"]: best["value"]}
@@ -234,49 +186,49 @@ def _finish(job: Job, folder: RunFolder, records: RunRecords, status: str, repor
         "train_s": round(learner.train_s, 3),
         "images_per_s": round(learner.position.samples / learner.train_s, 1) if learner.train_s else None,
         "parameters": parameter_count(learner.model)[0],
+        "processes": job.world.size,
         "model": str(folder.model_path),
     }
     folder.write_facts(status=status, ended=now())
     write_json(folder.path / "summary.json", summary_of(folder.facts, results))
-    kind = job.data.info.kind
-    return TrainResult(folder.path, folder.model_path, status, metrics, best, learner.history, kind)
+    return _result(job, folder.path, status, metrics, best)
 
 
-def _best_weights(job: Job, folder: RunFolder) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
-    """The weights of best.pt (the moving average where there is one), and what made them the best."""
+def _result(job: Job, run_dir: Path, status: str, metrics: Mapping[str, float], best: Mapping[str, Any]) -> TrainResult:
+    return TrainResult(run_dir, run_dir / MODEL_FILE, status, metrics, best, job.learner.history, job.data.info.kind)
+
+
+def _best_weights(job: Job, folder: RunFolder | None) -> tuple[Path, Mapping[str, Tensor], dict[str, Any]]:
+    """The run folder, the weights of best.pt (the moving average where there is one), and what made them the best.
+
+    Only rank 0 has the folder; it tells the others.
+    """
     best = job.learner.best
     facts = {"metric": best.metric, "value": best.value, "epoch": best.epoch}
-    path = folder.checkpoints / "best.pt"
-    if best.value is None or not path.exists():
-        return job.learner.judged_model.state_dict(), facts
-    checkpoint = read_checkpoint(path)
-    ema = checkpoint["state_dict_ema"]
-    return (ema["state_dict"] if ema else checkpoint["state_dict"]), facts
+
+    def read() -> tuple[Path, Mapping[str, Tensor]]:
+        assert folder is not None
+        path = folder.checkpoints / "best.pt"
+        checkpoint = read_checkpoint(path if best.value is not None and path.exists() else path.with_name("last.pt"))
+        ema = checkpoint["state_dict_ema"]
+        return folder.path, ema["state_dict"] if ema else checkpoint["state_dict"]
+
+    return *job.world.from_main(read), facts
 
 
 def _test(job: Job, state_dict: Mapping[str, Tensor], report: Report) -> dict[str, float]:
     if job.data.test is None or not job.config.eval.test:
         return {}
-    model = job.learner.judged_model
+    model, world = job.learner.judged_model, job.world
     kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    model.load_state_dict(dict(state_dict), strict=True)
+    load_whole(model, state_dict)
     try:
-        metrics = score_split(model, job.data.test, job.learner.scoring, use_tta=job.config.eval.tta, report=report)
+        metrics = score_split(
+            model, job.data.test, job.learner.scoring, use_tta=job.config.eval.tta, world=world, report=report
+        )
     finally:
         model.load_state_dict(kept, strict=True)
     report(Tested("test", metrics))
     if job.config.data.val == "test":
         report(Note("the test split also chose the best epoch, so these numbers are optimistic"))
     return metrics
-
-
-def _spec(job: Job, results: Mapping[str, Any]) -> ModelSpec:
-    config = job.config.model_dump(mode="json")
-    environment = describe_environment()
-    provenance = {
-        "created": now(),
-        "seed": job.config.seed,
-        **{name: environment[name] for name in ("dlkit", "torch", "torchvision")},
-        **results,
-    }
-    return ModelSpec(job.arch, job.data.info, data=config["data"], config=config, provenance=provenance)

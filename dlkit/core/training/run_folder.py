@@ -19,6 +19,8 @@ from dlkit.errors import OutputError
 # what a run writes and nobody wants replaced
 _KEPT = ("config.yaml", "config.resolved.yaml", "metrics.jsonl", "metrics.csv", "summary.json", "model.pt", "train.log")
 
+MODEL_FILE = "model.pt"
+
 _held_locks: set[int] = set()
 
 
@@ -47,7 +49,7 @@ class RunFolder:
     @property
     def model_path(self) -> Path:
         """The exported model file."""
-        return self.path / "model.pt"
+        return self.path / MODEL_FILE
 
     def write_facts(self, **facts: Any) -> None:
         """Add to run.json and write it."""

@@ -1,7 +1,7 @@
 """From a checked config to everything that a run needs, with every `auto` made plain."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +14,8 @@ from dlkit.core.components import ComponentError
 from dlkit.core.data.build import build_data
 from dlkit.core.data.contract import Data, DataInfo
 from dlkit.core.devices import pick_device
+from dlkit.core.distributed.parallel import Sharing, build_replica
+from dlkit.core.distributed.world import ALONE, World
 from dlkit.core.evaluation.evaluate import Scoring
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model, plan_arch
@@ -30,6 +32,7 @@ from dlkit.core.training.precision import Precision, pick_precision
 from dlkit.core.training.random_state import seed_everything
 from dlkit.core.training.records import metric_columns
 from dlkit.core.training.resolving import resolve_config
+from dlkit.core.training.sharing import check_sharing, note_lr, spread_random_state, sync_norms
 from dlkit.errors import ConfigError, UsageError
 from dlkit.events import Note, Report
 
@@ -52,24 +55,37 @@ class Job:
         return self.loaded.config
 
     @property
+    def world(self) -> World:
+        """The processes that train."""
+        return self.learner.world
+
+    @property
     def split_sizes(self) -> dict[str, int]:
         """Samples by split, for the splits that are there."""
         splits = {"train": self.data.train, "val": self.data.val, "test": self.data.test}
         return {name: split.num_samples for name, split in splits.items() if split is not None}
 
 
-def build_job(loaded: LoadedConfig, *, report: Report) -> Job:
-    """Build data, model, loss, optimizer and schedule. Raises ConfigError at the key at fault, or DataError."""
+def build_job(loaded: LoadedConfig, *, world: World = ALONE, report: Report) -> Job:
+    """Build data, model, loss, optimizer and schedule, for this process of a world.
+
+    Raises ConfigError at the key at fault, or DataError.
+    """
     config = loaded.config
-    device = pick_device(config.runtime.device)
+    device = pick_device(config.runtime.device, world)
     seed_everything(config.seed)
-    data = build_data(loaded, device=device, seed=config.seed, report=report)
-    arch, model = _build_model(loaded, data.info, device, report)
+    with world.first_on_machine() if config.data.download else nullcontext():
+        data = build_data(loaded, device=device, seed=config.seed, world=world, report=report)
+    arch, model = _build_model(loaded, data.info, torch.device("cpu") if world.lockstep else device, world, report)
     precision = pick_precision(config.train.amp, device)
     if precision.note:
         report(Note(precision.note))
+    check_sharing(loaded, model, world, precision)
     scoring = build_scoring(loaded, data, model, precision)
+    if world.lockstep:
+        scoring = replace(scoring, channels_last=False)  # weights are cut in the order in which they lie
     arrange_model(loaded, model, scoring, report)
+    sync_norms(loaded, model, world, report)
     with at_section(loaded, "optimizer"):
         check_groups(config.optimizer, model)
     freeze_parameters(loaded, model, report)
@@ -78,7 +94,9 @@ def build_job(loaded: LoadedConfig, *, report: Report) -> Job:
     columns = metric_columns(
         is_classification=scoring.is_classification, has_val=data.val is not None, has_ema=config.ema is not None
     )
-    learner = build_learner(loaded, model, scoring, plan, columns)
+    learner = build_learner(loaded, model, scoring, plan, columns, world=world)
+    note_lr(config, world, report)
+    spread_random_state(config.seed, world)
     resolved = resolve_config(loaded, data, arch, learner, plan)
     return Job(replace(loaded, config=resolved), device, data, arch, learner, plan, tuple(columns))
 
@@ -96,13 +114,17 @@ def at_section(loaded: LoadedConfig, *path: str | int) -> Iterator[None]:
         raise loaded.error((*path, *below), str(error), at="key" if below else "value") from error
 
 
-def _build_model(loaded: LoadedConfig, info: DataInfo, device: torch.device, report: Report) -> tuple[Arch, nn.Module]:
+def _build_model(
+    loaded: LoadedConfig, info: DataInfo, device: torch.device, world: World, report: Report
+) -> tuple[Arch, nn.Module]:
     section = loaded.config.model
     with at_section(loaded, "model"):
         arch = plan_arch(section, input_size=info.input_size, num_outputs=info.num_outputs)
         model = build_model(arch, allow_user=True)
         if section.weights is not None:
-            report(Note(_describe_weights(section.weights, load_initial_weights(model, arch, section.weights))))
+            with world.first_on_machine():
+                weights = load_initial_weights(model, arch, section.weights)
+            report(Note(_describe_weights(section.weights, weights)))
     return arch, model.to(device)
 
 
@@ -177,20 +199,31 @@ def plan_steps(config: Config, num_batches: int) -> Plan:
     )
 
 
-def build_learner(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, plan: Plan, columns: list[str]) -> Learner:
+def build_learner(
+    loaded: LoadedConfig,
+    model: nn.Module,
+    scoring: Scoring,
+    plan: Plan,
+    columns: list[str],
+    *,
+    world: World = ALONE,
+) -> Learner:
     """A new optimizer and schedule of the config around a model, with what decides best, early stopping and averaging.
 
     Raises ConfigError at the key at fault.
     """
     config = loaded.config
+    section = config.ema
+    ema = Ema(model, decay=section.decay, warmup=section.warmup, every=section.every) if section else None
+    sharing = Sharing(world, scoring.precision.device, config.runtime)
+    replica = build_replica(model, ema.model if ema else None, sharing)
     with at_section(loaded, "optimizer"):
-        optimizer = build_optimizer(config.optimizer, model)
+        optimizer = build_optimizer(config.optimizer, model, num_processes=world.size)
     with at_section(loaded, "schedule"):
         rates = build_learning_rates(
             config.schedule, optimizer, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
         )
     metric = _pick_metric(loaded, columns)
-    ema = config.ema
     return Learner(
         model=model,
         scoring=scoring,
@@ -198,10 +231,13 @@ def build_learner(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, plan
         rates=rates,
         best=BestSoFar(metric, pick_mode(metric, config.checkpoint.mode)),
         early_stopping=_build_early_stopping(loaded, columns),
-        ema=Ema(model, decay=ema.decay, warmup=ema.warmup, every=ema.every) if ema else None,
+        ema=ema,
         clip=config.train.clip,
         accumulate=config.train.accumulate,
         on_nan=config.train.on_nan,
+        world=world,
+        wrapped=replica,
+        window_samples=config.data.batch_size * config.train.accumulate,
     )
 
 

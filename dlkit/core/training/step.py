@@ -2,18 +2,22 @@
 
 The order is the one that mixed precision needs: forward under autocast, scaled backward, unscale, clip, step, update of the
 scale, moving average. The gradient is that of the one big batch: each micro-batch's mean loss is weighted by its share of
-the window, however uneven, so a short last window or a short last batch needs no special case.
+the window, however uneven, so a short last window or a short last batch needs no special case. The same holds across the
+processes that share a window.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from dlkit.core.data.contract import Batch
+from dlkit.core.distributed.replicas import idle
 from dlkit.core.training.gradients import clip_gradients, scale_gradients
 from dlkit.core.training.learner import Learner
+from dlkit.core.training.stopping import StopRequest
 from dlkit.errors import Diverged
 
 MAX_SKIPS = 10
@@ -29,20 +33,38 @@ class StepResult:
     is_applied: bool
 
 
-def train_step(learner: Learner, window: Iterable[Batch]) -> StepResult:
+@dataclass(frozen=True)
+class _Sums:
+    """What a window came to: the weighted sum of its losses, the sum of the weights, and samples.
+
+    Its gradients are those of the losses over `reference`; None where they are right as they are.
+    """
+
+    loss: Tensor
+    weight: Tensor
+    num_samples: int
+    reference: Tensor | float | None
+
+
+def train_step(learner: Learner, window: Iterable[Batch], stop: StopRequest | None = None) -> StepResult:
     """Run forward and backward over a window and update the weights once.
 
-    Raises Diverged before the update when the loss is not finite, unless the config skips such windows.
+    Several processes add up their sums and their wishes to stop in one exchange, beside that of the gradients. Raises
+    Diverged before the update when the loss is not finite, unless the config skips such windows.
     """
     position = learner.position
     lrs = learner.rates.set(learner.optimizer, position.step)
-    loss_sum, weight_sum = _accumulate(learner, window)
-    loss = (loss_sum / weight_sum).detach()
+    sums = _exchange(_accumulate(learner, window), learner, stop)
+    position.samples += sums.num_samples
+    loss = (sums.loss / sums.weight).detach()
     # weights must not move on a loss that is not finite, so this one look at the device per update is worth its wait
     if not torch.isfinite(loss):
         _skip_or_raise(learner, float(loss), lrs)
         return StepResult(loss, lrs, None, is_applied=False)
     learner.num_skipped = 0
+    if sums.reference is not None:
+        # between processes, gradients come out as their mean
+        scale_gradients(learner.parameters, sums.reference * learner.world.size / sums.weight)
     grad_norm, is_applied = _update(learner)
     if is_applied:
         position.step += 1
@@ -52,29 +74,61 @@ def train_step(learner: Learner, window: Iterable[Batch]) -> StepResult:
     return StepResult(loss, lrs, grad_norm, is_applied)
 
 
-def _accumulate(learner: Learner, window: Iterable[Batch]) -> tuple[Tensor, Tensor]:
-    """Gradients of the window's mean loss; the weighted sum of the losses and the sum of the weights."""
-    scoring, device = learner.scoring, learner.scoring.precision.device
+def _accumulate(learner: Learner, window: Iterable[Batch]) -> _Sums:
+    """Add up the gradients of a window."""
+    scoring, device, is_alone = learner.scoring, learner.scoring.precision.device, learner.world.is_alone
     loss_sum = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
     weight_sum: Tensor | float = 0.0
-    reference: Tensor | float = 0.0
-    for batch in window:
-        inputs = scoring.arrange(batch.inputs)
-        with scoring.precision.autocast():
-            outputs = learner.model(inputs)
-            loss, weight = scoring.loss(outputs, batch.targets)
-        # the window's weight is not known before its end: scale by a guess now, by the rest below
-        reference = reference or weight * learner.accumulate
-        scaled = loss if learner.accumulate == 1 else loss * (weight / reference)
-        learner.scaler.scale(scaled).backward()  # type: ignore[no-untyped-call]
-        loss_sum += loss.detach() * weight
-        weight_sum = weight_sum + weight
-        learner.meter.add(outputs, batch.targets, loss, weight)
+    # the window's weight is not known before its end: scale by a guess now, by the rest later
+    reference: Tensor | float | None = None if is_alone else float(learner.window_samples)
+    num_samples = 0
+    for batch, is_last in _with_last(window):
+        with _turn(learner, batch, is_last=is_last):
+            with scoring.precision.autocast():
+                outputs = learner.replica.forward(scoring.arrange(batch.inputs))
+                loss, weight = scoring.loss(outputs, batch.targets)
+            weight = weight if batch.is_counted else weight * 0
+            if reference is None and learner.accumulate > 1:
+                reference = weight * learner.accumulate
+            scaled = loss if reference is None else loss * (weight / reference)
+            learner.scaler.scale(scaled).backward()  # type: ignore[no-untyped-call]
         learner.position.batch += 1
-        learner.position.samples += len(batch.inputs)
-    if learner.accumulate > 1:
-        scale_gradients(learner.parameters, reference / weight_sum)
-    return loss_sum, torch.as_tensor(weight_sum, dtype=loss_sum.dtype, device=device)
+        if batch.is_counted:
+            loss_sum += loss.detach() * weight
+            weight_sum = weight_sum + weight
+            learner.meter.add(outputs, batch.targets, loss, weight)
+            num_samples += len(batch.inputs)
+    weight = torch.as_tensor(weight_sum, dtype=loss_sum.dtype, device=device)
+    return _Sums(loss_sum, weight, num_samples, reference)
+
+
+def _with_last(window: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
+    """The batches, each with whether it is the last."""
+    batches = iter(window)
+    batch = next(batches)
+    for following in batches:
+        yield batch, False
+        batch = following
+    yield batch, True
+
+
+@contextmanager
+def _turn(learner: Learner, batch: Batch, *, is_last: bool) -> Iterator[None]:
+    with learner.replica.micro_batch(is_last=is_last), nullcontext() if batch.is_counted else idle(learner.model):
+        yield
+
+
+def _exchange(sums: _Sums, learner: Learner, stop: StopRequest | None) -> _Sums:
+    """The sums over all processes; what they vote for holds from here on."""
+    if learner.world.is_alone:
+        return sums
+    votes = stop.votes() if stop else []
+    own = torch.stack([sums.loss, sums.weight]), sums.loss.new_tensor([sums.num_samples, *votes])
+    total = learner.world.sum(torch.cat(own))
+    num_samples, *counts = total[2:].tolist()
+    if stop:
+        stop.settle(counts)
+    return replace(sums, loss=total[0], weight=total[1], num_samples=int(num_samples))
 
 
 def _update(learner: Learner) -> tuple[Tensor | None, bool]:

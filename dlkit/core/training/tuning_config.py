@@ -6,7 +6,8 @@ from typing import Any
 
 from dlkit.config import load_mapping
 from dlkit.config.loaded import LoadedConfig
-from dlkit.config.schema import Checkpoint, Config, Eval, Schedule
+from dlkit.config.running import Checkpoint, Eval
+from dlkit.config.schema import Config, Schedule
 from dlkit.core.components import is_import_path
 from dlkit.core.evaluation.judging import own_config
 from dlkit.core.modelfile import ModelFile

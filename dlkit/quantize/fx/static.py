@@ -27,6 +27,7 @@ from dlkit.quantize.fx.graph_edits import (
 )
 from dlkit.quantize.fx.kernel_faults import faulty_calls, faulty_modules, straighten_clamps, write_out_options
 from dlkit.quantize.fx.qconfigs import qconfig_mapping
+from dlkit.quantize.fx.relus import unify_relus
 from dlkit.quantize.fx.tracing import trace
 from dlkit.quantize.recipe import Recipe
 
@@ -93,6 +94,7 @@ def _edit(traced: GraphModule, recipe: Recipe) -> tuple[GraphFacts, list[str]]:
     called = frozenset(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
     read = frozenset(str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr")
     drop_identities(traced)
+    unify_relus(traced)
     shared = separate_shared_modules(traced)
     if recipe.mode == "static":
         fold_norms(traced.eval())

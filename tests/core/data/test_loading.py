@@ -70,7 +70,7 @@ class Broken(Dice):
 
 
 def digest(batches: list[Batch]) -> list[str]:
-    return [hashlib.sha256(b"".join(part.numpy().tobytes() for part in batch)).hexdigest() for batch in batches]
+    return [hashlib.sha256(b"".join(part.numpy().tobytes() for part in batch[:3])).hexdigest() for batch in batches]
 
 
 def digests(split: Split, epoch: int, start: int = 0) -> list[str]:

@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 import threading
@@ -47,3 +48,25 @@ def test_other_threads_watch_nothing():
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_processes_that_share_a_stop_act_on_settled_votes_only():
+    """What one was asked for holds for both, from the same step on, and nothing before it is settled."""
+    first, second = StopRequest(deadline=math.inf, is_shared=True), StopRequest(deadline=math.inf, is_shared=True)
+    second.ask(signal.SIGTERM)
+    second.ask(signal.SIGUSR1)
+    assert second.is_asked and not second.is_due and not second.take_save_request()
+    counts = [one + two for one, two in zip(first.votes(), second.votes(), strict=True)]
+    for stop in (first, second):
+        stop.settle(counts)
+        assert stop.is_due and stop.signal_number == signal.SIGTERM
+        assert stop.take_save_request() and not stop.take_save_request()
+    assert sum(second.votes()) == 1  # the wish for a checkpoint was granted, that to stop stays
+
+
+def test_time_that_is_up_for_one_process_is_up_for_all():
+    late, early = StopRequest(deadline=-math.inf, is_shared=True), StopRequest(deadline=math.inf, is_shared=True)
+    assert late.is_late and not late.is_due
+    for stop in (late, early):
+        stop.settle(late.votes())
+        assert stop.is_due and stop.signal_number is None

@@ -1,0 +1,29 @@
+"""A network in float64, so that what several processes compute can be held against one at 1e-12."""
+
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    """Convolution, optionally batch norm and dropout, linear; the outputs are float64 whatever the inputs."""
+
+    def __init__(self, num_classes: int, in_channels: int, norm: bool = False, drop: float = 0.0) -> None:
+        super().__init__()
+        layers = [
+            nn.Conv2d(in_channels, 6, 3, bias=not norm),
+            nn.BatchNorm2d(6) if norm else nn.Identity(),
+            nn.Tanh(),
+            nn.Flatten(),
+        ]
+        self.body = nn.Sequential(*layers, nn.Dropout(drop), nn.Linear(6 * 36, num_classes)).double()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.body(inputs.double())
+
+
+class HalfUsed(Net):
+    """Has a layer that no sample passes through."""
+
+    def __init__(self, num_classes: int, in_channels: int) -> None:
+        super().__init__(num_classes, in_channels)
+        self.unused = nn.Linear(3, 3).double()
