@@ -190,7 +190,8 @@ def onnx_parity(network: nn.Module, backend: str, size: int) -> str | None:
             parity = export_onnx(quantized, Path(folder) / "model.onnx", images(1, size), inputs=images(4, size))
         except DlkitError as error:
             return f"refused: {error}"
-    return f"max {parity.max_abs / parity.output_max:.1e}, top-1 {parity.agreement:.0%}"
+    whole = f"max {parity.max_abs / parity.output_max:.1e}, top-1 {parity.agreement:.0%}"
+    return f"{whole}, layers within {parity.layer_steps} steps"
 
 
 def run_apart(name: str, backend: str, *, use_onnx: bool) -> dict[str, Any]:

@@ -18,6 +18,8 @@ REFRESH_S = 0.1
 # relative, between the float network and its graph, whose observers cut off what activations behind them let vanish (SiLU
 # below -8); deep networks blow that up to some per cent, dropout that is always on makes it half of the output or more
 MOST_DIFFERENCE = 0.1
+# untrained deep networks blow up whatever they are given: there it may be this many times what 1 % of noise in the input does
+MOST_AMPLIFIED, NOISE = 5, 0.01
 
 
 class Batches(Protocol):
@@ -82,14 +84,28 @@ def _check_weights(prepared: GraphModule) -> None:
 def _check_same(network: nn.Module, batch: Tensor, outputs: Tensor) -> None:
     """Raise UsageError when the prepared network does not compute what the float one does."""
     device = next((parameter.device for parameter in network.parameters()), batch.device)
+    batch = batch.to(device)
     with evaluation_mode(network):
-        expected = network(batch.to(device))
-    difference = float((outputs.cpu() - expected.cpu()).norm()) / max(float(expected.norm()), 1e-12)
-    if difference > MOST_DIFFERENCE:
+        expected = network(batch)
+        difference = _relative(outputs, expected)
+        is_wrong = difference > MOST_DIFFERENCE and difference > _most_amplified(network, batch, expected)
+    if is_wrong:
         raise UsageError(
             f"the network's graph gives other outputs than the network (they differ by {difference:.1%}): what it computes "
             "in evaluation mode is random, or depends on more than its input. Keep that part in float: --keep-float NAME"
         )
+
+
+def _most_amplified(network: nn.Module, batch: Tensor, expected: Tensor) -> float:
+    """The difference that is still sound for a network that blows up what it is given; 0 for one that is random."""
+    noise = torch.randn(batch.shape, generator=torch.Generator().manual_seed(0)).to(batch)
+    noisy = network(batch + NOISE * batch.std(correction=0) * noise)
+    is_random = _relative(network(batch), expected) > NOISE
+    return 0 if is_random else MOST_AMPLIFIED * _relative(noisy, expected)
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    return float((found.cpu() - expected.cpu()).norm()) / max(float(expected.norm()), 1e-12)
 
 
 def first_samples(batches: Sequence[Tensor], most: int) -> list[Tensor]:

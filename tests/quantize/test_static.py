@@ -384,6 +384,26 @@ def test_python_flags_are_no_trouble():
     assert compare(nn.Sequential(nn.Conv2d(3, 4, 3), Flag(), nn.Conv2d(4, 2, 1)), batches(2, 3, 8, 8))[0] > 25
 
 
+def test_what_is_random_in_evaluation_is_refused():
+    network = Net(lambda self, x: F.dropout(self.c(x), 0.5), c=nn.Conv2d(3, 4, 3)).eval()
+    with pytest.raises(UsageError, match="what it computes in evaluation mode is random"):
+        quantize(network, batches(4, 3, 8, 8))
+
+
+def test_a_network_that_blows_up_every_difference_is_none_that_is_random():
+    """What observers cut off below -8 in front of SiLU becomes a fifth of the output of an untrained EfficientNet-B4."""
+
+    def forward(self, x):
+        return (self.c2(self.act(self.c1(x))) * 3000).sin()
+
+    network = Net(forward, c1=nn.Conv2d(3, 4, 3), act=nn.SiLU(), c2=nn.Conv2d(4, 4, 3)).eval()
+    data = [batch * 20 for batch in batches(8, 3, 8, 8)]
+    with torch.no_grad():
+        found, expected = prepare(network, STATIC, data[0])(data[0]), network(data[0])
+    assert (found - expected).norm() > 0.1 * expected.norm()
+    quantize(network, data)
+
+
 def test_branches_on_the_mode_are_fixed_to_evaluation_also_for_training():
     """Else an int8 network would keep its auxiliary head, and drop whole blocks at random (trap 4.9)."""
 
