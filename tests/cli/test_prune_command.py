@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import signal
 import subprocess
 import sys
 
@@ -536,6 +537,36 @@ def test_nothing_is_left_behind_when_writing_fails(prune, tmp_path, monkeypatch)
     monkeypatch.setattr(artifact, "build_from_file", lambda file, model=None: nn.Linear(2, 2))
     outcome = prune("--amount", "50%", "--no-latency")
     assert outcome.code == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [(), ("--shrink",)])
+def test_a_stopped_run_writes_nothing(digits_model, tmp_path, way):
+    command = [
+        sys.executable,
+        "-m",
+        "dlkit",
+        "prune",
+        digits_model,
+        "--amount",
+        "50%",
+        *way,
+        "--finetune",
+        "500",
+        "-o",
+        "p.pt",
+    ]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a test may run in the background
+    ) as process:  # fmt: skip
+        for line in process.stderr:
+            if line.strip().startswith("1/500"):
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "nothing was written" in err and out == ""
+    assert not list(tmp_path.iterdir())
 
 
 def test_divergence_writes_nothing(prune, tmp_path):
