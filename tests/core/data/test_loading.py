@@ -204,6 +204,10 @@ def test_a_sample_that_cannot_be_read_is_named(load: Any, workers: int) -> None:
     assert "Traceback" not in str(caught.value)
 
 
+# torch's SIGCHLD handler raises between any two instructions of the main thread. Where that falls between opening
+# and closing the socket over which a loader hands its tensors, Python warns of the socket: not of our making.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.slow
 def test_a_loader_process_that_dies_ends_in_one_sentence(load: Any) -> None:
     section = {"name": f"{__file__}:Dying", "normalize": "none", "num_workers": 1, "val": "none", "batch_size": 4}
