@@ -5,6 +5,7 @@ outputs are to those in float, on calibration inputs, and dropped where it is no
 that the recipe alone rebuilds it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -116,19 +117,17 @@ class _Search:
 
     def consider_smoothing(self, choice: Choice) -> Int8:
         """Several strengths; if smoothing must be kept, then the best of them."""
-        origin, recipe, before = self._best.origin, self._best.recipe, self._best
-        found = []
-        for alpha in ALPHAS:
-            smoothed = smooth(origin, self._batches, alpha=alpha)
-            candidate, fidelity = self._quantize(smoothed.network, recipe)
-            found.append((fidelity.error, alpha, candidate, fidelity))
-        least = min(found, key=lambda each: each[0])
-        is_better = choice == "on" or least[0] < before.fidelity.error
-        for each in found:
-            is_kept = each is least and is_better
-            if is_kept:
-                self._best = replace(each[2], trials=self._best.trials)
-            self._note(f"smoothing {each[1]}", each[3], is_kept=is_kept)
+        before, least = self._best, math.inf if choice == "on" else self._best.fidelity.error
+        found: dict[float, Fidelity] = {}
+        kept: float | None = None
+        for alpha in ALPHAS:  # of the candidates only the best so far stays in memory
+            candidate, found[alpha] = self._quantize(
+                smooth(before.origin, self._batches, alpha=alpha).network, before.recipe
+            )
+            if found[alpha].error < least:
+                least, kept, self._best = found[alpha].error, alpha, replace(candidate, trials=before.trials)
+        for alpha, fidelity in found.items():
+            self._note(f"smoothing {alpha}", fidelity, is_kept=alpha == kept)
         return self._best
 
     def corrected(self) -> Int8:

@@ -1,11 +1,12 @@
 """Where a prepared network is observed: every observer with the tensors that share it."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
 from torch.fx import GraphModule, Node
+
+from dlkit.quantize.fx import copy_sharing_weights
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ def layer_of(module: nn.Module) -> nn.Module:
 def without_observers(prepared: GraphModule) -> GraphModule:
     """A copy of a prepared network that observes nothing: the float network, with batch norms folded and layers fused.
 
-    Clamps that were moved into observers go on clamping, in modules that do nothing else.
+    It shares the parameters of `prepared`. Clamps that were moved into observers go on clamping, in modules that do nothing else.
     """
-    plain = copy.deepcopy(prepared)
+    plain = copy_sharing_weights(prepared)
     clamps: dict[int, nn.Module] = {}
     for node in plain.graph.nodes:
         module = called_module(plain, node)

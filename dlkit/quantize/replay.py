@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dlkit.errors import UsageError
 from dlkit.quantize.decoding import decode
 from dlkit.quantize.dynamic import int8_layers, requantize
-from dlkit.quantize.fx import convert, no_deprecations, prepare, quantized_engine
+from dlkit.quantize.fx import collect_graphs, convert, no_deprecations, prepare, quantized_engine
 from dlkit.quantize.recipe import Recipe
 
 MOST_DIMENSIONS, LARGEST_SIDE = 5, 1 << 16
@@ -65,9 +65,11 @@ def rebuild(network: nn.Module, recipe: Recipe, rewrite: Mapping[str, Any]) -> n
     try:
         # nothing is observed, so that the kind of observer is all the same
         recipe = replace(recipe, observer="minmax")
-        return convert(prepare(network, recipe, example), recipe)
+        converted = convert(prepare(network, recipe, example), recipe)
     except UsageError as error:
         raise ValueError(str(error)) from error
+    collect_graphs(network)
+    return converted
 
 
 def _int8_layers(rewrite: Mapping[str, Any]) -> list[str]:

@@ -100,8 +100,8 @@ def _rounded(plain: GraphModule, layers: Sequence[_Rounding]) -> Iterator[None]:
         for each in layers:
             module = plain.get_submodule(each.name)
             layer: Any = layer_of(module)
-            weights.append((layer.weight, layer.weight.detach().clone()))
-            layer.weight.data.copy_(_round_weight(module, layer.weight.detach()))
+            weights.append((layer, layer.weight))  # others share it: it is replaced, not written to
+            layer.weight = nn.Parameter(_round_weight(module, layer.weight.detach()))
             if each.before is not None:
                 hooks.append(module.register_forward_pre_hook(_RoundInput(each.before)))
             if each.after is not None:
@@ -110,8 +110,8 @@ def _rounded(plain: GraphModule, layers: Sequence[_Rounding]) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-        for weight, original in weights:
-            weight.data.copy_(original)
+        for layer, weight in weights:
+            layer.weight = weight
 
 
 def _round_weight(module: Any, weight: Tensor) -> Tensor:

@@ -345,3 +345,22 @@ def test_torchrun_restarts_and_the_run_goes_on_in_its_folder(quick, tmp_path):
     assert "resumed at step" in errors and last_of(folder)["position"]["epoch"] == 120
     rows = (folder / "metrics.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows[1:]] == [str(epoch) for epoch in range(1, 121)]
+
+
+@pytest.mark.slow
+def test_a_machine_that_fails_lets_all_start_anew_in_the_folder_of_the_run(quick, tmp_path):
+    port, changes = free_port(), ["train.epochs=120", "checkpoint.every_steps=1", "runtime.threads=1"]
+    agents = [
+        torchrun("--nnodes", 2, "--nproc-per-node", 1, "--max-restarts", 2, "--rdzv-backend", "c10d", "--rdzv-id", "birds",
+                 "--rdzv-endpoint", f"127.0.0.1:{port}", "-m", "dlkit", "train", quick, *changes,
+                 f"runtime.out={tmp_path / 'runs'}")
+        for _ in range(2)
+    ]  # fmt: skip
+    folder = tmp_path / "runs" / "cfg-001"
+    wait_for((folder / "checkpoints" / "last.pt").exists, 120)
+    by_rank = {rank: pid for agent in agents for rank, pid in ranks_of(agent, 1).items()}
+    os.kill(by_rank[1], signal.SIGKILL)  # the agent of rank 0 counts no failure of its own
+    ends = [agent.communicate(timeout=240) for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], ends
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["cfg-001"]
+    assert any("resumed at step" in errors for _, errors in ends) and last_of(folder)["position"]["epoch"] == 120

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -13,6 +14,7 @@ import torch.distributed as dist
 from dlkit.config.quantities import parse_duration_s
 from dlkit.config.running import Runtime
 from dlkit.core.distributed.failures import explain_lost_processes
+from dlkit.core.distributed.meeting import NobodyCame, agree_on_store
 from dlkit.core.distributed.world import ALONE, World
 from dlkit.errors import UsageError
 
@@ -61,9 +63,19 @@ def int_of(environment: Mapping[str, str], name: str, default: int) -> int:
 
 
 def _name_launch(environment: Mapping[str, str]) -> str:
-    run_id = environment.get("TORCHELASTIC_RUN_ID", "none")
-    # without an id of its own, an agent is known by its process, which stays while it starts its workers anew
-    return run_id if run_id != "none" else f"{socket.gethostname()}:{os.getppid()}"
+    """Which torchrun this is, "" for another program: its id, if it has one, and its process on this machine."""
+    run_id, agent = environment.get("TORCHELASTIC_RUN_ID"), os.getppid()
+    if run_id is None:
+        return ""
+    return f"{'' if run_id == 'none' else run_id} {socket.gethostname()}:{agent}:{_started(agent)}"
+
+
+def _started(process: int) -> str:
+    """When a process started, in ticks since boot, so that a number that is used again is told apart; "" where there is no /proc."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
 
 
 @contextmanager
@@ -86,7 +98,8 @@ def joined(runtime: Runtime) -> Iterator[World]:
             return
         _meet(world, _find_meeting(os.environ), runtime.device, timeout_s)
         try:
-            yield world
+            # an agent counts the failures on its own machine only
+            yield replace(world, restarts=max(world.gather_values(world.restarts)))
         finally:
             dist.destroy_process_group()
 
@@ -105,14 +118,18 @@ def _find_meeting(environment: Mapping[str, str]) -> Meeting:
 
 def _meet(world: World, meeting: Meeting, device_name: str, timeout_s: float) -> None:
     uses_cuda = device_name.startswith("cuda") or (device_name == "auto" and torch.cuda.is_available())
+    timeout = timedelta(seconds=timeout_s)
     try:
+        store, _, _ = next(dist.rendezvous(meeting.init_method, world.rank, world.size, timeout=timeout))
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if uses_cuda else "gloo",
-            init_method=meeting.init_method,
+            store=agree_on_store(store, world, timeout_s),
             rank=world.rank,
             world_size=world.size,
-            timeout=timedelta(seconds=timeout_s),
+            timeout=timeout,
         )
+    except NobodyCame as error:
+        raise UsageError(_explain_waiting(world, meeting, timeout_s, f"rank {error}")) from error
     except (dist.DistError, RuntimeError, ValueError) as error:
         raise UsageError(_explain_meeting(world, meeting, str(error), timeout_s)) from error
 
@@ -122,8 +139,12 @@ def _explain_meeting(world: World, meeting: Meeting, reason: str, timeout_s: flo
     if "EADDRINUSE" in reason or "address already in use" in reason.lower():
         return f"{meeting.words} is in use by another program; choose another MASTER_PORT (torchrun: --master-port)"
     if "timeout" in reason.lower() or "timed out" in reason.lower():
-        return (
-            f"{who} waited {timeout_s:g} s at {meeting.words} for the others. Were all {world.size} started, with the same "
-            "address, and can they reach each other? runtime.timeout waits longer"
-        )
+        return _explain_waiting(world, meeting, timeout_s, "the others")
     return f"{who} cannot join the others at {meeting.words}: {reason.strip().splitlines()[0]}"
+
+
+def _explain_waiting(world: World, meeting: Meeting, timeout_s: float, whom: str) -> str:
+    return (
+        f"process {world.rank} of {world.size} waited {timeout_s:g} s at {meeting.words} for {whom}. Were all {world.size} "
+        "started, with the same address, and can they reach each other? runtime.timeout waits longer"
+    )

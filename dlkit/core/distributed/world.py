@@ -16,7 +16,8 @@ T = TypeVar("T")
 class World:
     """This process's place among those of its run, and among those on its machine. Rank 0 writes, the others compute.
 
-    `launch` is the same for all attempts of one torchrun, `restarts` counts the attempts before this one. In `lockstep` a
+    `launch` tells one torchrun from another, by its id and its process, and is "" without; `restarts` counts the attempts before
+    this one. In `lockstep` a
     forward pass is a joint act, because every process holds only a part of the weights.
     """
 

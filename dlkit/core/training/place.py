@@ -38,7 +38,7 @@ def pick_place(loaded: LoadedConfig, world: World, *, out: Path | None, resume: 
     """
     parent = Path(loaded.config.runtime.out)
     name = run_name(loaded)
-    begun = find_begun(out, parent, name, world.launch) if world.restarts and resume is None else None
+    begun = find_begun(out, parent, name, world) if resume is None else None
     if begun is not None:
         last = begun / "checkpoints" / "last.pt"
         return Place(parent, checkpoint=last if last.exists() else None, folder=begun)
@@ -59,15 +59,26 @@ def pick_place(loaded: LoadedConfig, world: World, *, out: Path | None, resume: 
     return Place(parent, checkpoint=path, folder=folder)
 
 
-def find_begun(out: Path | None, parent: Path, name: str, launch: str) -> Path | None:
-    """The run folder that an earlier attempt of the same launch made, if it came that far."""
+def find_begun(out: Path | None, parent: Path, name: str, world: World) -> Path | None:
+    """The run folder that an earlier attempt of the same torchrun made, if it came that far.
+
+    Where agents come and go, workers start anew without a count of it. So the process of the agent of rank 0 tells, too; when it
+    is another one after a failure, the id that was given to torchrun does.
+    """
+    if not world.launch:
+        return None
     candidates = [out] if out else sorted(parent.glob(f"{name}-*"), reverse=True)
-    return next((path for path in candidates if _launch_of(path) == launch), None)
+    return next((path for path in candidates if _is_begun_by(world, _launch_of(path))), None)
 
 
-def _launch_of(run_dir: Path) -> str | None:
+def _is_begun_by(world: World, launch: str) -> bool:
+    run_id = world.launch.partition(" ")[0]
+    return launch == world.launch or (world.restarts > 0 and run_id != "" and launch.partition(" ")[0] == run_id)
+
+
+def _launch_of(run_dir: Path) -> str:
     try:
         facts = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    return facts.get("launch") if isinstance(facts, dict) else None
+        return ""
+    return str(facts.get("launch", "")) if isinstance(facts, dict) else ""

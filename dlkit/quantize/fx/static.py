@@ -28,6 +28,7 @@ from dlkit.quantize.fx.graph_edits import (
 from dlkit.quantize.fx.kernel_faults import faulty_calls, faulty_modules, straighten_clamps, write_out_options
 from dlkit.quantize.fx.qconfigs import qconfig_mapping
 from dlkit.quantize.fx.relus import unify_relus
+from dlkit.quantize.fx.sharing import Network, collect_graphs, copy_sharing_weights
 from dlkit.quantize.fx.tracing import trace
 from dlkit.quantize.recipe import Recipe
 
@@ -57,13 +58,15 @@ def graph_facts(network: GraphModule) -> GraphFacts:
 def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     """A copy of a float network, fused and with observers (static) or fake quantization (qat) put in.
 
-    For qat it is in training mode and on the network's device, otherwise in evaluation mode and on the CPU. Plain Python that
+    For qat it is in training mode and on the network's device, otherwise in evaluation mode and on the CPU, where it shares the
+    parameters of a network that lies there, too, and must not be changed but by observing. Plain Python that
     asks for the mode (auxiliary heads, stochastic depth) is fixed to evaluation in both. Raises UsageError, with the place in
     the user's code, for a network that torch.fx cannot follow, and for names to keep in float that no module has.
     """
     check_names(network, recipe)
-    network = copy.deepcopy(network)
-    traced = trace(network.cpu() if recipe.mode == "static" else network, recipe.keep_float)
+    collect_graphs(network)
+    network = _static_copy(network) if recipe.mode == "static" else copy.deepcopy(network)
+    traced = trace(network, recipe.keep_float)
     facts, also_float = _edit(traced, recipe)
     custom = PrepareCustomConfig()
     custom.set_non_traceable_module_names(list(recipe.keep_float))
@@ -77,6 +80,12 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
         fold_clamps(prepared)
     clip_to_activations(prepared)
     return prepared
+
+
+def _static_copy(network: Network) -> Network:
+    """A copy on the CPU that is not trained; a network that is there already shares its weights with it."""
+    is_there = all(parameter.device.type == "cpu" for parameter in network.parameters())
+    return copy_sharing_weights(network) if is_there else copy.deepcopy(network).cpu()
 
 
 def check_names(network: nn.Module, recipe: Recipe) -> None:
@@ -133,9 +142,13 @@ def is_below(name: str, kept: tuple[str, ...]) -> bool:
 
 
 def convert(prepared: GraphModule, recipe: Recipe) -> GraphModule:
-    """The int8 network of one that was calibrated or trained, on the CPU; `prepared` is left as it was."""
+    """The int8 network of one that was calibrated or trained, on the CPU; `prepared` is left as it was.
+
+    Layers that stay in float share their parameters with it, if it is on the CPU.
+    """
+    collect_graphs(prepared)
     with quantized_engine(recipe.backend), no_deprecations(), _in_words("convert"):
-        converted = convert_fx(copy.deepcopy(prepared).cpu().eval())
+        converted = convert_fx(_static_copy(prepared).cpu().eval())
     converted.meta[_FACTS] = graph_facts(prepared)
     if recipe.backend == "qnnpack":
         straighten_clamps(converted)
