@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dlkit.core.components import ComponentError
 from dlkit.core.data.contract import DataInfo
 from dlkit.core.devices import pick_device
+from dlkit.core.memory import release_memory
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model, build_on_meta, build_user_model
 from dlkit.core.rewrites import is_quantized, load_rewritten
@@ -157,6 +158,7 @@ def build_from_file(file: ModelFile, *, model: str | Callable[..., nn.Module] | 
     network = _build(file, model)
     if file.spec.transforms:
         network = _replay(file, network)
+        release_memory(file.state_dict.values())  # the network before its changes
     else:
         _compare_shapes(file, network)
         network.load_state_dict(dict(file.state_dict), strict=True)

@@ -83,9 +83,7 @@ def quantize_accurately(
         if observer != recipe.observer:
             best = search.consider(f"observer {observer}", best.origin, replace(recipe, observer=observer), "auto")
     if remedies.equalization != "off":
-        equalized = equalize(network, batches)
-        if equalized.links:
-            best = search.consider("equalization", equalized.network, best.recipe, remedies.equalization)
+        best = search.consider_equalization(remedies.equalization)
     if remedies.smoothing != "off" and smoothable_links(network):
         best = search.consider_smoothing(remedies.smoothing)
     return search.corrected() if remedies.bias_correction else best
@@ -115,20 +113,34 @@ class _Search:
             self._best = replace(candidate, trials=self._best.trials)
         return self._note(what, fidelity, is_kept=is_kept)
 
+    def consider_equalization(self, choice: Choice) -> Int8:
+        """Where there are layers that it can even out."""
+        equalized = equalize(self._network, self._batches)
+        if not equalized.links:
+            return self._best
+        return self.consider("equalization", equalized.network, self._best.recipe, choice)
+
     def consider_smoothing(self, choice: Choice) -> Int8:
         """Several strengths; if smoothing must be kept, then the best of them."""
-        before, least = self._best, math.inf if choice == "on" else self._best.fidelity.error
+        before = self._best
+        least = math.inf if choice == "on" else before.fidelity.error
         found: dict[float, Fidelity] = {}
         kept: float | None = None
-        for alpha in ALPHAS:  # of the candidates only the best so far stays in memory
-            candidate, found[alpha] = self._quantize(
-                smooth(before.origin, self._batches, alpha=alpha).network, before.recipe
-            )
+        for alpha in ALPHAS:
+            found[alpha] = self._smooth(before, alpha, least)
             if found[alpha].error < least:
-                least, kept, self._best = found[alpha].error, alpha, replace(candidate, trials=before.trials)
+                least, kept = found[alpha].error, alpha
         for alpha, fidelity in found.items():
             self._note(f"smoothing {alpha}", fidelity, is_kept=alpha == kept)
         return self._best
+
+    def _smooth(self, before: Int8, alpha: float, least: float) -> Fidelity:
+        """One strength; of all candidates only the best so far stays in memory."""
+        smoothed = smooth(before.origin, self._batches, alpha=alpha).network
+        candidate, fidelity = self._quantize(smoothed, before.recipe)
+        if fidelity.error < least:
+            self._best = replace(candidate, trials=before.trials)
+        return fidelity
 
     def corrected(self) -> Int8:
         """The best, with biases corrected where that helps."""

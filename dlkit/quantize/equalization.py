@@ -31,12 +31,14 @@ class Equalized:
 
 
 def equalize(network: nn.Module, batches: Sequence[Tensor] = ()) -> Equalized:
-    """A copy of the network with the weights of connected layers evened out, channel by channel.
+    """A copy of the network with the weights of connected layers evened out, channel by channel; itself where none are connected.
 
     Raises UsageError for a network that torch.fx cannot follow.
     """
-    network = copy.deepcopy(network).eval()
     links = [link for link in find_links(network) if link.layer is not None and (batches or not link.is_capped)]
+    if not links:
+        return Equalized(network, ())
+    network = copy.deepcopy(network).eval()
     maxima = channel_maxima(network, [link.source for link in links if link.is_capped], batches)
     for _ in range(_MOST_ROUNDS):
         largest = 1.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from dlkit.quantize.fx import copy_sharing_weights
+from dlkit.quantize.sharing import copy_sharing_weights
 
 
 @dataclass(frozen=True)

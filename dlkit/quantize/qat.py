@@ -1,8 +1,8 @@
 """Quantization-aware training: go on training a float network with int8 rounding put in, then convert it.
 
 The ranges begin as those of static quantization. Training is fine-tuning through the one loop, in float32: under autocast the
-rounding would see bf16 values, which have 8 bits themselves. The result is kept only if it is no worse than static
-quantization of the same network on the validation split.
+rounding would see bf16 values, which have 8 bits themselves. The result is kept only if it is clearly better than
+static quantization of the same network on the validation split.
 """
 
 import copy
@@ -73,7 +73,7 @@ def quantize_aware(
     """The int8 network of a float one that was trained for it, and what came of it; `network` is left as it was.
 
     `batches` are inputs for calibration. `static` is the best int8 network that was had without training, with its recipe; it
-    is made from the batches unless given, and it is returned when training gave nothing better. Raises what fine-tuning
+    is made from the batches unless given, and it is returned when training gave nothing clearly better. Raises what fine-tuning
     raises.
     """
     recipe = replace(recipe, mode="qat")
@@ -90,8 +90,8 @@ def quantize_aware(
         tuning, static=static[0], converted=converted, backend=recipe.backend, report=report
     )
     outcome = QatOutcome(
-        kept="static" if comparison.is_static_better else "qat",
-        recipe=static[1] if comparison.is_static_better else recipe,
+        kept="static" if comparison.is_static_kept else "qat",
+        recipe=static[1] if comparison.is_static_kept else recipe,
         comparison=comparison,
         best_epoch=tuning.learner.best.epoch,
         steps=tuning.learner.position.step,
@@ -99,7 +99,7 @@ def quantize_aware(
         step_ms=step_ms,
         float_step_ms=float_step_ms,
     )
-    return (static[0] if comparison.is_static_better else converted), outcome
+    return (static[0] if comparison.is_static_kept else converted), outcome
 
 
 def _example(batches: Batches) -> Tensor:

@@ -1,5 +1,12 @@
-"""What training for int8 brought: static quantization, rounding put in, and int8 kernels, on the same samples."""
+"""What training for int8 brought: static quantization, rounding put in, and int8 kernels, on the same samples.
 
+Both int8 networks are near to each other, so that a small difference on a validation split says nothing of other samples. The
+trained one is only taken where it gains more samples than chance would: where it is right on b samples that static quantization
+gets wrong, and wrong on c that it gets right, by more than one standard deviation of b - c, which is the root of b + c (after
+McNemar 1947, doi:10.1007/BF02295996).
+"""
+
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -25,7 +32,7 @@ LEAST_AGREEMENT = 0.99
 
 @dataclass(frozen=True)
 class Comparison:
-    """Metrics on the named split, by name, accuracies as fractions of 1; `metric` decides which int8 network is better.
+    """Metrics on the named split, by name, accuracies as fractions of 1; `metric` decides which int8 network is kept.
 
     `fake_quant` is the trained network before conversion, `int8` after it. `agreement` is the share of samples that both put
     in the same class, None for regression.
@@ -34,7 +41,7 @@ class Comparison:
     split: str
     num_samples: int
     metric: str
-    is_static_better: bool
+    is_static_kept: bool
     static: Mapping[str, float]
     fake_quant: Mapping[str, float]
     int8: Mapping[str, float]
@@ -46,7 +53,7 @@ def compare_candidates(
 ) -> Comparison:
     """Judge the trained network in all its forms on the validation split, or where there is none on the training samples.
 
-    Reports, as notes, when static quantization is better, and when conversion changed more than it should.
+    Reports, as notes, when static quantization is kept, and when conversion changed more than it should.
     """
     split, scoring = _judging_split(tuning, report), _on_cpu(tuning)
     trained = tuning.learner.model.cpu()
@@ -62,7 +69,9 @@ def compare_candidates(
         split=split.name,
         num_samples=split.num_samples,
         metric=metric,
-        is_static_better=is_better(metrics["static"][metric], metrics["int8"][metric], mode=mode),
+        is_static_kept=not is_clearly_better(found["int8"], found["static"])
+        if metric == "accuracy"
+        else is_better(metrics["static"][metric], metrics["int8"][metric], mode=mode),
         agreement=_agreement(found["fake_quant"], found["int8"]) if scoring.is_classification else None,
         **metrics,
     )
@@ -101,6 +110,13 @@ def _deciding(tuning: FineTuning) -> tuple[str, str]:
     return ("accuracy", "max") if tuning.learner.scoring.is_classification else ("loss", "min")
 
 
+def is_clearly_better(trained: Predictions, static: Predictions) -> bool:
+    """Whether the trained network gets more samples right than chance would give it."""
+    now, before = (found.outputs.argmax(1) == found.targets for found in (trained, static))
+    gained, lost = int((now & ~before).sum()), int((before & ~now).sum())
+    return gained - lost > math.sqrt(gained + lost)
+
+
 def _agreement(one: Predictions, other: Predictions) -> float:
     return (one.outputs.argmax(1) == other.outputs.argmax(1)).float().mean().item()
 
@@ -108,11 +124,11 @@ def _agreement(one: Predictions, other: Predictions) -> float:
 def _report(comparison: Comparison, report: Report) -> None:
     metric = comparison.metric
     before, after = (metric_value(metric, values[metric]) for values in (comparison.static, comparison.int8))
-    if comparison.is_static_better:
+    if comparison.is_static_kept:
         report(
             Note(
-                f"training for int8 gave {comparison.split} {metric} {after}, static quantization {before}: "
-                "the static network is kept"
+                f"training for int8 gave {comparison.split} {metric} {after}, static quantization {before}: not clearly better on "
+                f"{comparison.num_samples:,} samples, so the static network is kept"
             )
         )
     if comparison.agreement is not None and comparison.agreement < LEAST_AGREEMENT:

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dlkit.core.memory import release_memory
 from dlkit.errors import UsageError
 from dlkit.quantize.decoding import decode
 from dlkit.quantize.dynamic import int8_layers, requantize
-from dlkit.quantize.fx import collect_graphs, convert, no_deprecations, prepare, quantized_engine
+from dlkit.quantize.fx import convert, no_deprecations, prepare, quantized_engine
 from dlkit.quantize.recipe import Recipe
 
 MOST_DIMENSIONS, LARGEST_SIDE = 5, 1 << 16
@@ -68,7 +69,7 @@ def rebuild(network: nn.Module, recipe: Recipe, rewrite: Mapping[str, Any]) -> n
         converted = convert(prepare(network, recipe, example), recipe)
     except UsageError as error:
         raise ValueError(str(error)) from error
-    collect_graphs(network)
+    release_memory(network.parameters())
     return converted
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 import dlkit
 from dlkit.config import load_mapping
+from dlkit.core.evaluation.predictions import Predictions
 from dlkit.core.modelfile import build_from_file, load_model, read_model_file
 from dlkit.core.training.fit import NoRecords
 from dlkit.core.training.tuning_config import pick_tuning_config
@@ -20,6 +21,7 @@ from dlkit.quantize.calibration_data import open_model_data
 from dlkit.quantize.fx import convert, prepare, quantized_engine, switch_observers, switch_rounding
 from dlkit.quantize.fx.fake_quant import fake_quants
 from dlkit.quantize.qat import QatSettings, build_qat, prepare_training, quantize_aware, train_quantized
+from dlkit.quantize.qat_comparison import is_clearly_better
 from dlkit.quantize.qat_phases import Phases
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.request import Request
@@ -305,17 +307,44 @@ def outputs(network, inputs, backend="x86"):
         return network(inputs)
 
 
+def spoiled_static(network, recipe, batches):
+    """A static int8 network that knows nothing, so that training is better for certain."""
+    torch.manual_seed(3)
+    spoiled, recipe = copy.deepcopy(network), replace(recipe, mode="static")
+    for parameter in spoiled.parameters():
+        nn.init.normal_(parameter)
+    return quantize_static(spoiled, recipe, batches, example=batches[0]), recipe
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "expected"), [(0, 0, False), (1, 0, False), (2, 0, True), (5, 2, True), (5, 3, False), (0, 9, False),
+                                     (60, 49, True), (60, 50, False)],
+)  # fmt: skip
+def test_a_gain_within_chance_is_none(gained, lost, expected):
+    """b - c against the root of b + c, with the samples that both get right or wrong left out of it."""
+    targets = torch.zeros(200, dtype=torch.long)
+    right, wrong = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    trained, static = right.repeat(200, 1), right.repeat(200, 1)
+    trained[180:], static[180:] = wrong, wrong
+    static[:gained] = wrong
+    trained[100 : 100 + lost] = wrong
+    order = torch.arange(200)
+    found = is_clearly_better(Predictions(trained, targets, order), Predictions(static, targets, order))
+    assert found == expected
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_training_for_int8_on_digits(digits, tmp_path, backend):
     network, batches = build_from_file(digits), calibration(digits)
     before = copy.deepcopy(network.state_dict())
     recipe = recipe_for(backend)
-    converted, outcome = quantize_aware(network, recipe, settings_for(digits, epochs=2), batches=batches, report=ignore)
+    converted, outcome = quantize_aware(
+        network, recipe, settings_for(digits, epochs=2), batches=batches, static=spoiled_static(network, recipe, batches),
+        report=ignore,
+    )  # fmt: skip
     found = outcome.comparison
     float_accuracy = digits.spec.provenance["value"]
-    # the better one is kept, and conversion changes next to nothing
-    assert outcome.kept == ("qat" if found.int8["accuracy"] >= found.static["accuracy"] else "static")
-    assert outcome.recipe.mode == outcome.kept
+    assert (outcome.kept, outcome.recipe.mode) == ("qat", "qat")
     assert found.int8["accuracy"] >= float_accuracy - 0.01
     assert found.agreement >= 0.99
     assert abs(found.int8["accuracy"] - found.fake_quant["accuracy"]) <= 0.004

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from dlkit.config.quantities import parse_duration_s
 from dlkit.config.running import Runtime
@@ -120,7 +121,7 @@ def _meet(world: World, meeting: Meeting, device_name: str, timeout_s: float) ->
     uses_cuda = device_name.startswith("cuda") or (device_name == "auto" and torch.cuda.is_available())
     timeout = timedelta(seconds=timeout_s)
     try:
-        store, _, _ = next(dist.rendezvous(meeting.init_method, world.rank, world.size, timeout=timeout))
+        store, _, _ = next(rendezvous(meeting.init_method, world.rank, world.size, timeout=timeout))
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if uses_cuda else "gloo",
             store=agree_on_store(store, world, timeout_s),

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-import torch.distributed as dist
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 
 from dlkit.core.distributed.world import World
 
@@ -23,15 +23,15 @@ class NobodyCame(Exception):
     """Not all processes were here in time; says which."""
 
 
-def agree_on_store(store: dist.Store, world: World, timeout_s: float) -> dist.Store:
+def agree_on_store(store: Store, world: World, timeout_s: float) -> Store:
     """The part of the store that belongs to this attempt alone; the same on all processes. Raises NobodyCame."""
     word = secrets.token_hex(8)
     store.set(_here(world.rank), word)
     step = _call_all if world.is_main else _answer
-    return dist.PrefixStore(f"dlkit/{_poll(lambda: step(store, world, word), store, world, timeout_s)}", store)
+    return PrefixStore(f"dlkit/{_poll(lambda: step(store, world, word), store, world, timeout_s)}", store)
 
 
-def _poll(step: Callable[[], str | None], store: dist.Store, world: World, timeout_s: float) -> str:
+def _poll(step: Callable[[], str | None], store: Store, world: World, timeout_s: float) -> str:
     deadline = time.monotonic() + timeout_s
     while (name := step()) is None:
         if time.monotonic() > deadline:
@@ -41,7 +41,7 @@ def _poll(step: Callable[[], str | None], store: dist.Store, world: World, timeo
     return name
 
 
-def _call_all(store: dist.Store, world: World, word: str) -> str | None:
+def _call_all(store: Store, world: World, word: str) -> str | None:
     """What rank 0 does: call who is here, and say so when all have answered. Words that come late change the call."""
     here = [_here(rank) for rank in range(world.size)]
     if not store.check(here):
@@ -55,7 +55,7 @@ def _call_all(store: dist.Store, world: World, word: str) -> str | None:
     return name
 
 
-def _answer(store: dist.Store, world: World, word: str) -> str | None:
+def _answer(store: Store, world: World, word: str) -> str | None:
     """What the others do: answer a call that has their own word in it, and go on when rank 0 does."""
     call = store.get(_CALL).decode() if store.check([_CALL]) else ""
     words = call.split(",")

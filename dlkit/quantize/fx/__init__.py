@@ -17,7 +17,6 @@ from dlkit.quantize.fx.graph_edits import FloatOperation
 from dlkit.quantize.fx.kinds import is_int8
 from dlkit.quantize.fx.qconfigs import ACTIVATION_OBSERVERS, qconfig_mapping
 from dlkit.quantize.fx.range_observer import RangeObserver
-from dlkit.quantize.fx.sharing import collect_graphs, copy_sharing_weights
 from dlkit.quantize.fx.static import GraphFacts, check_names, convert, graph_facts, is_below, prepare
 from dlkit.quantize.fx.tracing import trace
 
@@ -27,9 +26,7 @@ __all__ = [
     "GraphFacts",
     "RangeObserver",
     "check_names",
-    "collect_graphs",
     "convert",
-    "copy_sharing_weights",
     "freeze_norms",
     "graph_facts",
     "is_below",

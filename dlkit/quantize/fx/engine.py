@@ -1,4 +1,4 @@
-"""What torch.ao keeps globally, set for the length of a with-block: the engine and the filters of warnings."""
+"""What torch.ao keeps globally: the engine and filters of warnings, set for the length of a with-block, and every network."""
 
 import copy
 import warnings
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.ao.quantization.fx.utils import assert_and_get_unique_device
 
 
 @contextmanager
@@ -75,3 +76,10 @@ def no_deprecations() -> Iterator[None]:
         # said once per process, and by the code that torch.fx writes where that comes first
         warnings.filterwarnings("ignore", message=r"torch\.quantize_per_tensor, torch\.quantize_per_channel and other")
         yield
+
+
+def forget_networks() -> None:
+    """Let go of every network whose device torch.ao asked for: it keeps them all, in a cache without end."""
+    clear = getattr(assert_and_get_unique_device, "cache_clear", None)
+    if clear is not None:
+        clear()

@@ -11,10 +11,11 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qa
 from torch.fx import GraphModule
 
 from dlkit.config.suggest import did_you_mean
+from dlkit.core.memory import release_memory
 from dlkit.errors import UsageError
 from dlkit.quantize.clipping import clip_to_activations
 from dlkit.quantize.fx.clamps import fold_clamps
-from dlkit.quantize.fx.engine import bind_to_engine, no_deprecations, quantized_engine
+from dlkit.quantize.fx.engine import bind_to_engine, forget_networks, no_deprecations, quantized_engine
 from dlkit.quantize.fx.folding import fold_norms
 from dlkit.quantize.fx.graph_edits import (
     LEFT_IN_FLOAT,
@@ -28,9 +29,9 @@ from dlkit.quantize.fx.graph_edits import (
 from dlkit.quantize.fx.kernel_faults import faulty_calls, faulty_modules, straighten_clamps, write_out_options
 from dlkit.quantize.fx.qconfigs import qconfig_mapping
 from dlkit.quantize.fx.relus import unify_relus
-from dlkit.quantize.fx.sharing import Network, collect_graphs, copy_sharing_weights
 from dlkit.quantize.fx.tracing import trace
 from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.sharing import Network, copy_sharing_weights
 
 _FACTS = "dlkit_facts"
 
@@ -64,7 +65,7 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     the user's code, for a network that torch.fx cannot follow, and for names to keep in float that no module has.
     """
     check_names(network, recipe)
-    collect_graphs(network)
+    release_memory(network.parameters())
     network = _static_copy(network) if recipe.mode == "static" else copy.deepcopy(network)
     traced = trace(network, recipe.keep_float)
     facts, also_float = _edit(traced, recipe)
@@ -75,6 +76,7 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     with quantized_engine(recipe.backend), no_deprecations(), _in_words("observe"):
         mapping = qconfig_mapping(recipe, also_float)
         prepared = put_observers_in(traced.train(recipe.mode == "qat"), mapping, (example,), custom)
+    forget_networks()
     prepared.meta[_FACTS] = facts
     if recipe.reduce != "activations":  # their 7 bits end where the clamp does, but kernels saturate at the end of 8
         fold_clamps(prepared)
@@ -146,9 +148,10 @@ def convert(prepared: GraphModule, recipe: Recipe) -> GraphModule:
 
     Layers that stay in float share their parameters with it, if it is on the CPU.
     """
-    collect_graphs(prepared)
+    release_memory(prepared.parameters())
     with quantized_engine(recipe.backend), no_deprecations(), _in_words("convert"):
         converted = convert_fx(_static_copy(prepared).cpu().eval())
+    forget_networks()
     converted.meta[_FACTS] = graph_facts(prepared)
     if recipe.backend == "qnnpack":
         straighten_clamps(converted)

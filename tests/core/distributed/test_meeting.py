@@ -56,10 +56,14 @@ def test_each_attempt_has_a_store_of_its_own(store, delays):
 
 
 def test_who_did_not_come_is_named(store):
-    lone = World(0, 4)
-    others = threading.Thread(target=lambda: pytest.raises(NobodyCame, agree_on_store, store(), World(2, 4), 0.5))
-    others.start()
+    lone, other = World(0, 4), World(2, 4)
+    thread = threading.Thread(target=meet_alone, args=(store, other))
+    thread.start()
+    assert meet_alone(store, lone) == "1, 3"
+    thread.join()
+
+
+def meet_alone(store, world):
     with pytest.raises(NobodyCame) as caught:
-        agree_on_store(store(), lone, 0.5)
-    others.join()
-    assert str(caught.value) == "1, 3"
+        agree_on_store(store(), world, 0.5)
+    return str(caught.value)
