@@ -3,9 +3,9 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
@@ -13,6 +13,7 @@ from dlkit.cli.console import EpochTable, LiveBars, WorkBar, clean, quiet_pipe, 
 from dlkit.event_lines import metric_value, progress_line, start_lines
 from dlkit.events import EpochDone, Evaluating, Event, Note, Progress, RunStarted, Saved, Tested, Working
 
+T = TypeVar("T")
 LINE_EVERY_S = 10.0
 SKIPPED = {"epoch", "step"}
 HEADINGS = {
@@ -30,6 +31,7 @@ class Display:
 
     def __init__(self, *, quiet: bool, verbose: bool, as_json: bool) -> None:
         self._console = stderr_console()
+        self._results = sys.stdout  # also while what others print goes aside
         self._quiet, self._verbose, self._as_json = quiet, verbose, as_json
         has_screen = self._console.is_terminal and not quiet
         self._bars = LiveBars(self._console) if has_screen else None
@@ -42,8 +44,8 @@ class Display:
         """Draw an event."""
         with quiet_pipe():
             if self._as_json and isinstance(event, EpochDone | Tested):
-                typer.echo(json.dumps(_json_event(event)))
-                sys.stdout.flush()
+                typer.echo(json.dumps(_json_event(event)), file=self._results)
+                self._results.flush()
         with quiet_pipe():
             if not self._quiet:
                 self._draw(event)
@@ -130,6 +132,18 @@ def prints_aside() -> Iterator[None]:
     """What a user's own code prints meanwhile goes to stderr, so that stdout holds results alone."""
     with redirect_stdout(sys.stderr):
         yield
+
+
+def made_aside(items: Iterable[T]) -> Iterator[T]:
+    """The items, while what is printed by the code that makes them goes to stderr."""
+    source = iter(items)
+    while True:
+        with prints_aside():
+            try:
+                item = next(source)
+            except StopIteration:
+                return
+        yield item
 
 
 def _json_event(event: EpochDone | Tested) -> dict[str, Any]:

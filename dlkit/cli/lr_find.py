@@ -56,6 +56,7 @@ def lr_find(
 
     The config's schedule takes no part; what is found is the schedule's peak, optimizer.lr.
     """
+    from dlkit.cli.display import prints_aside
     from dlkit.config import load_config
     from dlkit.schedules.range_export import check_suffix
     from dlkit.schedules.sweep import SweepPlan
@@ -69,7 +70,7 @@ def lr_find(
 
     from dlkit.core.training.lr_find import run_range_test  # brings torch, so only for a config that is right
 
-    with open_line() as report:
+    with prints_aside(), open_line() as report:
         found = run_range_test(loaded, plan, report=report)
     show(found, output or (), as_json=as_json, look=pick_look(height, ascii_only=ascii_only))
     if found.signal_number is not None:

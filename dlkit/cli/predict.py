@@ -27,10 +27,12 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per image.")] = False,
 ) -> None:
     """Predict the classes of images. They are resized and normalized as the model's own evaluation data was."""
+    from dlkit.cli.display import made_aside
     from dlkit.core.evaluation.image_predictions import predict_images
     from dlkit.core.modelfile import read_model_file
 
-    predictions = predict_images(read_model_file(model), images, topk=topk, model=network, device=device)
+    found = predict_images(read_model_file(model), images, topk=topk, model=network, device=device)
+    predictions = made_aside(found)
     problems = _show_json(predictions) if as_json else _show_rows(predictions)
     if problems:
         more = f"\n  and {len(problems) - MOST_SHOWN} more" if len(problems) > MOST_SHOWN else ""

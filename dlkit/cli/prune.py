@@ -118,39 +118,45 @@ def _open(options: Options, request: "Request", display: "Display", *, needs_dat
 
 
 def _prune(options: Options, request: "Request", display: "Display") -> None:
+    from dlkit.cli.display import prints_aside
     from dlkit.cli.show_prune import show_report
     from dlkit.prune.artifact import plan_paths
     from dlkit.prune.run import prune_model
 
     paths = plan_paths(options.model, options.output, may_replace=options.force)
-    subject = _open(options, request, display, needs_data=request.needs_data)
-    made = prune_model(subject, request, paths, report=display.report)
+    with prints_aside():
+        subject = _open(options, request, display, needs_data=request.needs_data)
+        made = prune_model(subject, request, paths, report=display.report)
     display.close()
     show_report(made, as_json=options.as_json)
 
 
 def _plan(options: Options, request: "Request", display: "Display") -> None:
+    from dlkit.cli.display import prints_aside
     from dlkit.cli.show_prune import show_mask_plan, show_shrink_plan
     from dlkit.prune.planning import plan_mask_rows, plan_shrink_sizes
 
-    subject = _open(options, request, display, needs_data=request.needs_data)
-    if request.is_shrunk:
-        sizes = plan_shrink_sizes(subject, request, report=display.report)
+    with prints_aside():
+        subject = _open(options, request, display, needs_data=request.needs_data)
+        rows = [] if request.is_shrunk else plan_mask_rows(subject, request)
+        sizes = plan_shrink_sizes(subject, request, report=display.report) if request.is_shrunk else None
+    if sizes is not None:
         show_shrink_plan(sizes, request, options.model, as_json=options.as_json)
     else:
-        rows = plan_mask_rows(subject, request)
         show_mask_plan(rows, request, options.model, as_json=options.as_json)
 
 
 def _scan(options: Options, request: "Request", display: "Display") -> None:
+    from dlkit.cli.display import prints_aside
     from dlkit.cli.show_prune import show_scan
     from dlkit.prune.artifact import plan_picture
     from dlkit.prune.picture import save_scan_picture
     from dlkit.prune.run import scan_model
 
     path = plan_picture(options.model, options.output, may_replace=options.force)
-    subject = _open(options, request, display, needs_data=True)
-    scan = scan_model(subject, request, report=display.report)
+    with prints_aside():
+        subject = _open(options, request, display, needs_data=True)
+        scan = scan_model(subject, request, report=display.report)
     save_scan_picture(path, scan, f"{options.model}: one part pruned at a time, {request.picked_method}")
     display.close()
     show_scan(scan, options.model, path, as_json=options.as_json)

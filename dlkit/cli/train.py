@@ -120,28 +120,34 @@ def _load(cfg: Path, overlays: list[Path], changes: list[str], overfit: int | No
 
 
 def _print_config(loaded: "LoadedConfig", display: "Display") -> None:
+    from dlkit.cli.display import prints_aside
     from dlkit.config import dump_config
     from dlkit.core.training.dry_run import resolve_config
 
-    resolved = dump_config(resolve_config(loaded, report=display.report))
+    with prints_aside():
+        resolved = dump_config(resolve_config(loaded, report=display.report))
     if is_main_process():
         typer.echo(resolved, nl=False)
 
 
 def _run_dry(loaded: "LoadedConfig", out: Path | None, display: "Display", *, as_json: bool) -> None:
+    from dlkit.cli.display import prints_aside
     from dlkit.cli.show_training import show_dry_run
     from dlkit.core.training.dry_run import run_dry
 
-    dry = run_dry(loaded, out=out, report=display.report)
+    with prints_aside():
+        dry = run_dry(loaded, out=out, report=display.report)
     if is_main_process():
         show_dry_run(dry, as_json=as_json)
 
 
 def _run(loaded: "LoadedConfig", out: Path | None, resume: Path | None, *, display: "Display", as_json: bool) -> None:
+    from dlkit.cli.display import prints_aside
     from dlkit.cli.show_training import show_result
     from dlkit.core.training.run import run_training
 
-    result = run_training(loaded, out=out, resume=resume, report=display.report)
+    with prints_aside():
+        result = run_training(loaded, out=out, resume=resume, report=display.report)
     display.close()
     if is_main_process():
         show_result(result, as_json=as_json)

@@ -5,6 +5,7 @@ import shlex
 import shutil
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -370,9 +371,14 @@ def test_the_next_commands_can_be_pasted(dlkit, own, quick, tmp_path):
 def test_what_a_network_prints_is_no_result(dlkit, own, quick):
     """`--json` is one object on stdout, whatever a class of one's own has to say."""
     named, model = own("net")
+    circle = Path(__file__).resolve().parents[2] / "examples" / "shapes" / "circle" / "circle_00.png"
     exported = ("export", model, "--format", "state-dict", "-o", model.parent / "plain.pt")
     static = ("quantize", model, "--static", "--no-latency")
-    for command in (static, exported, ("eval", model), ("bench", model, "--seconds", 0)):
+    pruned = ("prune", model, "--amount", "50%")
+    planned, scanned = (*pruned, "--plan"), ("prune", model, "--scan", "-o", model.parent / "scan.png")
+    predicted = ("predict", model, circle)
+    others = (exported, predicted, ("eval", model), ("bench", model, "--seconds", 0))
+    for command in (static, pruned, planned, scanned, *others):
         done = dlkit(*command, "--json", *named)
         assert json.loads(done.out)["schema"].startswith(f"dlkit.{command[0]}/") and "hello" in done.err, done.err
 

@@ -295,6 +295,29 @@ def test_json_is_one_object_per_line(dlkit, quick, tmp_path):
     assert events[-1]["test"]["accuracy"] == events[-2]["metrics"]["accuracy"]
 
 
+@pytest.mark.parametrize("command", ["train", "train --dry-run", "lr-find --steps 20 --repeats 1"])
+def test_what_ones_own_code_prints_is_no_result(dlkit, write_config, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(CHATTY)
+    done = dlkit(*command.split(), write_config(QUICK), "model=./nets.py:Chatty", "--json")
+    assert done.code == 0, done.err
+    assert all(json.loads(line)["schema"].startswith("dlkit.") for line in done.out.splitlines())
+    assert "hello" in done.err
+
+
+CHATTY = """
+import torch.nn as nn
+
+class Chatty(nn.Sequential):
+    def __init__(self, num_classes):
+        super().__init__(nn.Flatten(), nn.Linear(64, num_classes))
+
+    def forward(self, inputs):
+        print("hello")
+        return super().forward(inputs)
+"""
+
+
 def test_quiet_says_only_the_result(dlkit, quick, tmp_path):
     done = dlkit("train", quick, "--out", tmp_path / "run", "-q")
     assert done.err == "" and "model" in done.out
