@@ -14,6 +14,12 @@ def is_one_of_several() -> bool:
     return os.environ.get("WORLD_SIZE", "1") not in {"", "1"}
 
 
+def count_processes() -> int:
+    """How many of them there are, as far as the environment makes sense; joining.py refuses what makes none."""
+    size = os.environ.get("WORLD_SIZE", "1")
+    return max(1, int(size)) if size.isdecimal() else 1
+
+
 def is_main_process() -> bool:
     """Whether this process talks to people."""
     return not is_one_of_several() or os.environ.get("RANK", "0") == "0"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlkit.cli.options import Config, Overlays, RunDevice, Seed
-from dlkit.cli.processes import hold_lifeline, is_main_process
+from dlkit.cli.processes import count_processes, hold_lifeline, is_main_process
 
 if TYPE_CHECKING:
     from dlkit.cli.display import Display
@@ -86,7 +86,7 @@ def train(
     from dlkit.cli.launch import has_to_launch, launch
 
     changes = [*(overrides or ()), *_changes(name=name, device=device, seed=seed, max_steps=max_steps)]
-    loaded = _load(cfg, overlays or [], changes, overfit)
+    loaded = _load(cfg, overlays or [], changes, overfit, nproc or count_processes())
     if has_to_launch(nproc):
         launch(nproc or 1, sys.argv[1:])
     hold_lifeline()
@@ -106,14 +106,16 @@ def _changes(*, name: str | None, device: str | None, seed: int | None, max_step
     return [f"{key}={value}" for key, value in values.items() if value is not None]
 
 
-def _load(cfg: Path, overlays: list[Path], changes: list[str], overfit: int | None) -> "LoadedConfig":
+def _load(
+    cfg: Path, overlays: list[Path], changes: list[str], overfit: int | None, num_processes: int
+) -> "LoadedConfig":
     from dlkit.config import load_config
 
     loaded = load_config(cfg, overlays=overlays, overrides=changes)
     if overfit is None:
         return loaded
     # nothing but the fixed batches: no held-out samples, no augmentation, no other order
-    num_samples = overfit * loaded.config.data.batch_size
+    num_samples = overfit * loaded.config.data.batch_size * num_processes
     fixed = [f"data.limit={num_samples}", "data.val=none", "data.test=none", "data.transforms=[]"]
     fixed += ["data.batch_transforms=[]", "data.shuffle=false", "train.early_stop=null", "checkpoint.metric=auto"]
     return load_config(cfg, overlays=overlays, overrides=[*changes, *fixed])

@@ -248,6 +248,13 @@ def test_lr_scale_and_dry_run(quick):
     assert shown.returncode == 0 and shown.stdout.count("optimizer:") == 1
 
 
+def test_overfit_counts_batches_of_all_processes(quick, tmp_path):
+    done = run(quick, "--nproc", 2, "--overfit", 3, "train.epochs=1", "--out", tmp_path / "run", "runtime.threads=1")
+    assert done.returncode == 0, done.stderr
+    last = last_of(tmp_path / "run")["position"]
+    assert (last["step"], last["samples"]) == (3, 3 * 16 * 2)
+
+
 def test_nproc_under_torchrun_is_an_error(dlkit, quick, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
