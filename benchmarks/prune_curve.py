@@ -4,7 +4,7 @@ that at least the accuracy of choosing at random. The table says for which spars
 Trains a small_cnn on FashionMNIST with three seeds, masks each at several ratios in the three ways, fine-tunes briefly and
 scores the test split. Prints means with their spread over seeds as a table, and writes curve.md, curve.json and curve.png.
 
-    python benchmarks/prune_curve.py --out /tmp/curve [--samples 20000] [--epochs 5] [--finetune 1] [--seeds 0,1,2]
+    python benchmarks/prune_curve.py --out /tmp/curve [--samples 20000] [--epochs 5] [--finetune 1] [--ratios 0.9] [--seeds 0,1,2]
 """
 
 import argparse
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         model, bases[seed] = base_model(arguments.out / f"seed-{seed}", seed, arguments)
         file = read_model_file(model)
         subject = open_subject(file, data=None, needs_data=True, model=None, device="cpu", report=ignore)
-        for ratio in RATIOS:
+        for ratio in arguments.ratios:
             for name, way in WAYS.items():
                 raw, tuned = pruned_accuracy(subject, ratio, way, seed, arguments.finetune)
                 points.append({"seed": seed, "ratio": ratio, "way": name, "untuned": raw, "tuned": tuned})
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def means(points: list[dict[str, Any]], key: str) -> dict[tuple[float, str], tuple[float, float, float]]:
     """(mean, least, greatest) over seeds by ratio and way."""
     found = {}
-    for ratio in RATIOS:
+    for ratio in sorted({point["ratio"] for point in points}):
         for way in WAYS:
             values = [point[key] for point in points if point["ratio"] == ratio and point["way"] == way]
             found[ratio, way] = (statistics.mean(values), min(values), max(values))
@@ -101,7 +101,7 @@ def table(results: dict[str, Any], key: str) -> list[str]:
     """Markdown rows: ratio, and each way's mean with its spread, and whether the order holds."""
     lines = ["| sparsity | " + " | ".join(WAYS) + " | global >= layer-wise >= random |", "|---" * (len(WAYS) + 2) + "|"]
     found = means(results["points"], key)
-    for ratio in RATIOS:
+    for ratio in sorted({ratio for ratio, _ in found}):
         cells = [found[ratio, way] for way in WAYS]
         holds = all(first[0] >= second[0] - POINT for first, second in itertools.pairwise(cells))
         texts = [f"{mean:.2%} ({low:.2%} to {high:.2%})" for mean, low, high in cells]
@@ -119,9 +119,10 @@ def draw(results: dict[str, Any]) -> bytes:
     axes = figure.add_subplot()
     found = means(results["points"], "tuned")
     for way in WAYS:
-        rows = [found[ratio, way] for ratio in RATIOS]
-        (line,) = axes.plot(RATIOS, [row[0] for row in rows], marker="o", label=way)
-        axes.fill_between(RATIOS, [row[1] for row in rows], [row[2] for row in rows], alpha=0.2, color=line.get_color())
+        ratios = sorted({ratio for ratio, _ in found})
+        rows = [found[ratio, way] for ratio in ratios]
+        (line,) = axes.plot(ratios, [row[0] for row in rows], marker="o", label=way)
+        axes.fill_between(ratios, [row[1] for row in rows], [row[2] for row in rows], alpha=0.2, color=line.get_color())
     axes.axhline(statistics.mean(results["bases"].values()), color="grey", linestyle=":", label="unpruned")
     axes.set_xlabel("sparsity of the weights")
     axes.set_ylabel("test accuracy after fine-tuning")
@@ -141,6 +142,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=20000)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--finetune", type=float, default=1.0)
+    parser.add_argument("--ratios", type=lambda text: [float(part) for part in text.split(",")], default=list(RATIOS))
     parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1, 2])
     return parser.parse_args()
 
