@@ -1,7 +1,7 @@
 """Quantization-aware training: go on training a float network with int8 rounding put in, then convert it.
 
 The ranges begin as those of static quantization. Training is fine-tuning through the one loop, in float32: under autocast the
-rounding would see bf16 values, which have 8 bits themselves. The result is kept only if it is clearly better than
+rounding would see bf16 values, which have 8 bits themselves. The result is kept only if it is no worse than
 static quantization of the same network on the validation split.
 """
 
@@ -73,7 +73,7 @@ def quantize_aware(
     """The int8 network of a float one that was trained for it, and what came of it; `network` is left as it was.
 
     `batches` are inputs for calibration. `static` is the best int8 network that was had without training, with its recipe; it
-    is made from the batches unless given, and it is returned when training gave nothing clearly better. Raises what fine-tuning
+    is made from the batches unless given, and it is returned when training gave nothing better. Raises what fine-tuning
     raises.
     """
     recipe = replace(recipe, mode="qat")

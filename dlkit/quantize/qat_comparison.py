@@ -1,9 +1,9 @@
 """What training for int8 brought: static quantization, rounding put in, and int8 kernels, on the same samples.
 
-Both int8 networks are near to each other, so that a small difference on a validation split says nothing of other samples. The
-trained one is only taken where it gains more samples than chance would: where it is right on b samples that static quantization
-gets wrong, and wrong on c that it gets right, by more than one standard deviation of b - c, which is the root of b + c (after
-McNemar 1947, doi:10.1007/BF02295996).
+The two int8 networks are near to each other, so that a small difference in accuracy on a validation split says little of other
+samples: where training is right on b samples that static quantization gets wrong, and wrong on c that it gets right, chance moves
+b - c by about the root of b + c (after McNemar 1947, doi:10.1007/BF02295996). Within that the loss decides, to which every sample
+adds, and not only those on the border.
 """
 
 import math
@@ -32,7 +32,7 @@ LEAST_AGREEMENT = 0.99
 
 @dataclass(frozen=True)
 class Comparison:
-    """Metrics on the named split, by name, accuracies as fractions of 1; `metric` decides which int8 network is kept.
+    """Metrics on the named split, by name, accuracies as fractions of 1; `metric` is what decided which int8 network is kept.
 
     `fake_quant` is the trained network before conversion, `int8` after it. `agreement` is the share of samples that both put
     in the same class, None for regression.
@@ -65,13 +65,13 @@ def compare_candidates(
         }
     metrics = {name: _metrics(predictions, scoring) for name, predictions in found.items()}
     metric, mode = _deciding(tuning)
+    if metric == "accuracy" and is_chance(found["int8"], found["static"]):
+        metric, mode = "loss", "min"
     comparison = Comparison(
         split=split.name,
         num_samples=split.num_samples,
         metric=metric,
-        is_static_kept=not is_clearly_better(found["int8"], found["static"])
-        if metric == "accuracy"
-        else is_better(metrics["static"][metric], metrics["int8"][metric], mode=mode),
+        is_static_kept=is_better(metrics["static"][metric], metrics["int8"][metric], mode=mode),
         agreement=_agreement(found["fake_quant"], found["int8"]) if scoring.is_classification else None,
         **metrics,
     )
@@ -110,11 +110,11 @@ def _deciding(tuning: FineTuning) -> tuple[str, str]:
     return ("accuracy", "max") if tuning.learner.scoring.is_classification else ("loss", "min")
 
 
-def is_clearly_better(trained: Predictions, static: Predictions) -> bool:
-    """Whether the trained network gets more samples right than chance would give it."""
+def is_chance(trained: Predictions, static: Predictions) -> bool:
+    """Whether the numbers of samples that they get right differ by no more than chance would explain."""
     now, before = (found.outputs.argmax(1) == found.targets for found in (trained, static))
     gained, lost = int((now & ~before).sum()), int((before & ~now).sum())
-    return gained - lost > math.sqrt(gained + lost)
+    return abs(gained - lost) <= math.sqrt(gained + lost)
 
 
 def _agreement(one: Predictions, other: Predictions) -> float:
@@ -127,8 +127,8 @@ def _report(comparison: Comparison, report: Report) -> None:
     if comparison.is_static_kept:
         report(
             Note(
-                f"training for int8 gave {comparison.split} {metric} {after}, static quantization {before}: not clearly better on "
-                f"{comparison.num_samples:,} samples, so the static network is kept"
+                f"training for int8 gave {comparison.split} {metric} {after}, static quantization {before}: "
+                "the static network is kept"
             )
         )
     if comparison.agreement is not None and comparison.agreement < LEAST_AGREEMENT:

@@ -67,7 +67,7 @@ class Made:
             count = len(self.fallback.chosen.kept)
             steps.append(f"{count} sensitive layers in float" if count else "no layer needed in float")
         if self.training is not None and self.training.kept == "static":
-            steps.append("training gave nothing clearly better than static quantization, which is kept")
+            steps.append("training gave nothing better than static quantization, which is kept")
         elif self.training is not None:
             steps.append(f"{self.training.steps:,} steps of training with rounding in {self.training.train_s:.0f} s")
         return tuple(steps)
