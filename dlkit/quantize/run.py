@@ -11,6 +11,7 @@ from dlkit.core.evaluation.machine import describe_machine
 from dlkit.core.export.onnx import export_onnx
 from dlkit.core.export.parity import Parity
 from dlkit.core.files import write_json
+from dlkit.core.memory import release_memory
 from dlkit.core.modelfile import ModelFile, ModelSpec, build_from_file
 from dlkit.core.staging import Staging, staged
 from dlkit.events import Event, Note, Report, Working, ignore
@@ -39,6 +40,7 @@ def run_quantization(file: ModelFile, request: Request, report: Report = ignore)
     with torch_settings():
         task = _open(file, request, _collect_notes(notes, report))
         made = make_int8(task, plan_recipe(task.network, request))
+        release_memory(task.network.parameters())
         coverage = _prove_int8(task, made)
         for text in cpu_notes(made.recipe, task.network):
             task.report(Note(text))

@@ -338,7 +338,7 @@ def test_two_nodes_by_torchrun_train_the_digits_as_nproc_does(tmp_path, same):
 
 @pytest.mark.slow
 def test_torchrun_restarts_and_the_run_goes_on_in_its_folder(quick, tmp_path):
-    changes = ["train.epochs=120", "checkpoint.every_steps=1", "runtime.threads=1", f"runtime.out={tmp_path / 'runs'}"]
+    changes = ["train.epochs=50", "checkpoint.every_steps=1", "runtime.threads=1", f"runtime.out={tmp_path / 'runs'}"]
     process = torchrun(
         "--standalone", "--nproc-per-node", 2, "--max-restarts", 2, "-m", "dlkit", "train", quick, *changes
     )
@@ -349,14 +349,14 @@ def test_torchrun_restarts_and_the_run_goes_on_in_its_folder(quick, tmp_path):
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["cfg-001"]
-    assert "resumed at step" in errors and last_of(folder)["position"]["epoch"] == 120
+    assert "resumed at step" in errors and last_of(folder)["position"]["epoch"] == 50
     rows = (folder / "metrics.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows[1:]] == [str(epoch) for epoch in range(1, 121)]
+    assert [row.split(",")[0] for row in rows[1:]] == [str(epoch) for epoch in range(1, 51)]
 
 
 @pytest.mark.slow
 def test_a_machine_that_fails_lets_all_start_anew_in_the_folder_of_the_run(quick, tmp_path):
-    port, changes = free_port(), ["train.epochs=120", "checkpoint.every_steps=1", "runtime.threads=1"]
+    port, changes = free_port(), ["train.epochs=50", "checkpoint.every_steps=1", "runtime.threads=1"]
     agents = [
         torchrun("--nnodes", 2, "--nproc-per-node", 1, "--max-restarts", 2, "--rdzv-backend", "c10d", "--rdzv-id", "birds",
                  "--rdzv-endpoint", f"127.0.0.1:{port}", "-m", "dlkit", "train", quick, *changes,
@@ -370,4 +370,4 @@ def test_a_machine_that_fails_lets_all_start_anew_in_the_folder_of_the_run(quick
     ends = [agent.communicate(timeout=240) for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], ends
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["cfg-001"]
-    assert any("resumed at step" in errors for _, errors in ends) and last_of(folder)["position"]["epoch"] == 120
+    assert any("resumed at step" in errors for _, errors in ends) and last_of(folder)["position"]["epoch"] == 50
