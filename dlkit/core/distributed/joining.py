@@ -122,6 +122,7 @@ def _meet(world: World, meeting: Meeting, device_name: str, timeout_s: float) ->
     timeout = timedelta(seconds=timeout_s)
     try:
         store, _, _ = next(rendezvous(meeting.init_method, world.rank, world.size, timeout=timeout))
+        store.set_timeout(timeout)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if uses_cuda else "gloo",
             store=agree_on_store(store, world, timeout_s),
