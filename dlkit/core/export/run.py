@@ -108,7 +108,7 @@ def _notes(spec: ModelSpec, format_name: str) -> list[str]:
             f"the first convolution takes {channels} channel{'s' if channels > 1 else ''}; torchvision's takes 3"
         )
     if format_name == "timm":
-        notes.append("read back here but not loaded in timm, which must be of 2025 or later to know the scheme local-dir")
+        notes.append("read back here but not loaded in timm, which knows the scheme local-dir since 2025")
     return notes
 
 
