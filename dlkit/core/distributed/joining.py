@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +21,9 @@ from dlkit.core.distributed.world import ALONE, World
 from dlkit.errors import UsageError
 
 STORE = "DLKIT_STORE"  # the file where processes meet that `dlkit train --nproc` started
+# gloo's threads let go of the tensors of the last collective a little after it, and need Python for that: where it ends under
+# them, the process aborts (torch 2.15: ~AsyncAllgatherWork waits for the GIL). Nobody can ask whether they have
+PARTING_S = 0.3
 _NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
@@ -103,6 +107,7 @@ def joined(runtime: Runtime) -> Iterator[World]:
             yield replace(world, restarts=max(world.gather_values(world.restarts)))
         finally:
             dist.destroy_process_group()
+            time.sleep(PARTING_S)
 
 
 def _find_meeting(environment: Mapping[str, str]) -> Meeting:
