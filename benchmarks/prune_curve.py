@@ -118,8 +118,8 @@ def draw(results: dict[str, Any]) -> bytes:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     found = means(results["points"], "tuned")
+    ratios = sorted({ratio for ratio, _ in found})
     for way in WAYS:
-        ratios = sorted({ratio for ratio, _ in found})
         rows = [found[ratio, way] for ratio in ratios]
         (line,) = axes.plot(ratios, [row[0] for row in rows], marker="o", label=way)
         axes.fill_between(ratios, [row[1] for row in rows], [row[2] for row in rows], alpha=0.2, color=line.get_color())

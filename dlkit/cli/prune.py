@@ -138,11 +138,13 @@ def _plan(options: Options, request: "Request", display: "Display") -> None:
 
     with prints_aside():
         subject = _open(options, request, display, needs_data=request.needs_data)
-        rows = [] if request.is_shrunk else plan_mask_rows(subject, request)
-        sizes = plan_shrink_sizes(subject, request, report=display.report) if request.is_shrunk else None
-    if sizes is not None:
+    if request.is_shrunk:
+        with prints_aside():
+            sizes = plan_shrink_sizes(subject, request, report=display.report)
         show_shrink_plan(sizes, request, options.model, as_json=options.as_json)
     else:
+        with prints_aside():
+            rows = plan_mask_rows(subject, request)
         show_mask_plan(rows, request, options.model, as_json=options.as_json)
 
 

@@ -1,8 +1,8 @@
 """Quantization-aware training: go on training a float network with int8 rounding put in, then convert it.
 
 The ranges begin as those of static quantization. Training is fine-tuning through the one loop, in float32: under autocast the
-rounding would see bf16 values, which have 8 bits themselves. The result is kept only if it is no worse than
-static quantization of the same network on the validation split.
+rounding would see bf16 values, which have 8 bits themselves. The result is kept only if it is no worse than static
+quantization of the same network on the validation split.
 """
 
 import copy

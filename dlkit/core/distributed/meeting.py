@@ -10,6 +10,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 
 from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 
@@ -27,8 +28,8 @@ def agree_on_store(store: Store, world: World, timeout_s: float) -> Store:
     """The part of the store that belongs to this attempt alone; the same on all processes. Raises NobodyCame."""
     word = secrets.token_hex(8)
     store.set(_here(world.rank), word)
-    step = _call_all if world.is_main else _answer
-    return PrefixStore(f"dlkit/{_poll(lambda: step(store, world, word), store, world, timeout_s)}", store)
+    step = partial(_call_all, store, world) if world.is_main else partial(_answer, store, world, word)
+    return PrefixStore(f"dlkit/{_poll(step, store, world, timeout_s)}", store)
 
 
 def _poll(step: Callable[[], str | None], store: Store, world: World, timeout_s: float) -> str:
@@ -41,7 +42,7 @@ def _poll(step: Callable[[], str | None], store: Store, world: World, timeout_s:
     return name
 
 
-def _call_all(store: Store, world: World, word: str) -> str | None:
+def _call_all(store: Store, world: World) -> str | None:
     """What rank 0 does: call who is here, and say so when all have answered. Words that come late change the call."""
     here = [_here(rank) for rank in range(world.size)]
     if not store.check(here):
