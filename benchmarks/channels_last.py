@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from dlkit.core.models.nets import small_cnn
-from dlkit.core.training.precision import has_native_bf16
+from dlkit.core.scoring.precision import has_native_bf16
 
 BATCH, STEPS = 128, 6
 

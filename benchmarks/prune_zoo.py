@@ -29,11 +29,11 @@ from dlkit.core.data.contract import DataInfo
 from dlkit.core.modelfile import ModelSpec, save_model_file
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model
-from dlkit.prune.choosing import Limits, choose
-from dlkit.prune.criteria import score
-from dlkit.prune.groups import find_groups
-from dlkit.prune.sizes import describe_sizes
-from dlkit.prune.verification import verify
+from dlkit.prune.channels.choice import Limits, choose
+from dlkit.prune.channels.grouping import find_groups
+from dlkit.prune.channels.importance import score
+from dlkit.prune.channels.layer_sizes import describe_sizes
+from dlkit.prune.channels.verification import verify
 
 AMOUNT = 0.3
 LIMIT_S = 1800

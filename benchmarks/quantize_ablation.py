@@ -26,8 +26,8 @@ from torch.fx import GraphModule
 
 from dlkit.core.data.build import build_eval_split
 from dlkit.core.data.calibration import draw_calibration
-from dlkit.core.evaluation.judging import own_config
 from dlkit.core.modelfile import build_from_file, read_model_file
+from dlkit.core.trained_config import own_config
 from dlkit.quantize.accuracy import Remedies, quantize_accurately
 from dlkit.quantize.backends import pick_backend, pick_reduce
 from dlkit.quantize.bias_correction import shift_biases

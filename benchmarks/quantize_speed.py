@@ -25,12 +25,11 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
+from dlkit.core.benchmark.engines import start_engine
+from dlkit.core.benchmark.machine import describe_machine
+from dlkit.core.benchmark.onnx_engine import EngineUnavailable, start_onnx_file
+from dlkit.core.benchmark.timing import Latency, measure_interleaved, speedup
 from dlkit.core.devices import torch_settings
-from dlkit.core.evaluation.engines import start_engine
-from dlkit.core.evaluation.latency import Latency, measure_interleaved, speedup
-from dlkit.core.evaluation.machine import describe_machine
-from dlkit.core.evaluation.onnx_engine import start_onnx_file
-from dlkit.core.evaluation.unavailable import EngineUnavailable
 from dlkit.quantize import static
 from dlkit.quantize.backends import pick_backend, pick_reduce
 from dlkit.quantize.recipe import Recipe

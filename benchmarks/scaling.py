@@ -27,9 +27,9 @@ from dlkit.config import load_mapping
 from dlkit.config.running import Runtime
 from dlkit.core.distributed.joining import joined
 from dlkit.core.distributed.world import World
+from dlkit.core.stopping import StopRequest
 from dlkit.core.training.fit import NoRecords, fit
 from dlkit.core.training.setup import Job, build_job
-from dlkit.core.training.stopping import StopRequest
 from dlkit.events import ignore
 
 

@@ -22,8 +22,8 @@ import torchinfo
 import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
-from dlkit.core.evaluation.profile import profile_model
-from dlkit.core.evaluation.profile_source import model_from
+from dlkit.core.profile.costs import profile_model
+from dlkit.core.profile.source import model_from
 
 
 def ask_dlkit(name: str) -> int:

@@ -11,7 +11,7 @@ from dlkit.cli.options import ArchName, Device, ImageSize, Network, NumClasses
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from dlkit.core.evaluation.bench import BenchRequest, BenchResult
+    from dlkit.core.benchmark.run import BenchRequest, BenchResult
 
 EPILOG = """Inputs are random numbers: latency does not depend on them, accuracy is what `dlkit eval` measures."""
 
@@ -69,8 +69,8 @@ def bench(
     batches = parse_batches(batch)
     size = parse_input(input_size) if input_size is not None else None
 
-    from dlkit.core.evaluation.bench import BenchRequest, Naming
-    from dlkit.core.evaluation.engines import ENGINES
+    from dlkit.core.benchmark.engines import ENGINES
+    from dlkit.core.benchmark.run import BenchRequest, Naming
 
     request = BenchRequest(
         models=tuple(models),
@@ -88,7 +88,7 @@ def bench(
 
 def _run(request: "BenchRequest", *, as_json: bool) -> None:
     from dlkit.cli.display import open_display, prints_aside
-    from dlkit.core.evaluation.bench import run_bench
+    from dlkit.core.benchmark.run import run_bench
     from dlkit.core.files import to_json
 
     with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:

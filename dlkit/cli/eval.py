@@ -11,7 +11,7 @@ from dlkit.cli.options import ArchName, DataOption, Device, ImageSize, ModelFile
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from dlkit.core.evaluation.judging import Judgement
+    from dlkit.core.evaluation.run import Judgement
 
 MOST_TABLE_CLASSES = 20
 
@@ -51,7 +51,7 @@ def evaluate(
     """Score a model: accuracy, top-5, precision, recall and F1 per class, confusion matrix; or regression errors."""
     from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
-    from dlkit.core.evaluation.judging import judge_model
+    from dlkit.core.evaluation.run import judge_model
     from dlkit.core.opening import open_model
 
     loaded = load_data_option(data) if data else None
@@ -86,7 +86,7 @@ def _save_picture(path: Path, judgement: "Judgement") -> None:
 
 def _show(judgement: "Judgement", model: Path) -> None:
     from dlkit.cli.console import show_lines, show_table
-    from dlkit.core.evaluation.judging import most_confused
+    from dlkit.core.evaluation.run import most_confused
     from dlkit.event_lines import metric_value
 
     show_lines([f"{model} on {judgement.num_samples:,} {judgement.split} samples", ""])

@@ -204,7 +204,7 @@ def _build(name: str, options: Mapping[str, Any], frame: Frame, *, lr: float) ->
     steps, per_epoch, warmup = frame.total_steps, frame.steps_per_epoch, frame.warmup_steps
     if known_options(name) is None:
         _refuse_unknown(name)
-        from dlkit.core.training.torch_schedules import build_torch_schedule
+        from dlkit.core.training.rates.torch_schedules import build_torch_schedule
 
         unit = "step" if frame.unit == "auto" else frame.unit
         place = Schedule(name, Constant(), unit, steps, per_epoch, warmup, frame.warmup_from)

@@ -38,8 +38,8 @@ from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
     from dlkit.cli.display import Display
+    from dlkit.prune.opened_model import Subject
     from dlkit.prune.request import Request
-    from dlkit.prune.subject import Subject
 
 EPILOG = """Writes MODEL.pruned.pt and MODEL.pruned.report.json beside the model, or nothing at all."""
 
@@ -101,7 +101,7 @@ def _run(options: Options) -> None:
 def _open(options: Options, request: "Request", display: "Display", *, needs_data: bool) -> "Subject":
     from dlkit.config import load_data_option
     from dlkit.core.opening import open_model
-    from dlkit.prune.subject import open_subject
+    from dlkit.prune.opened_model import open_subject
 
     loaded = load_data_option(options.data) if options.data else None
     file = open_model(
@@ -120,8 +120,8 @@ def _open(options: Options, request: "Request", display: "Display", *, needs_dat
 def _prune(options: Options, request: "Request", display: "Display") -> None:
     from dlkit.cli.display import prints_aside
     from dlkit.cli.show_prune import show_report
-    from dlkit.prune.artifact import plan_paths
     from dlkit.prune.run import prune_model
+    from dlkit.prune.saving import plan_paths
 
     paths = plan_paths(options.model, options.output, may_replace=options.force)
     with prints_aside():
@@ -134,7 +134,7 @@ def _prune(options: Options, request: "Request", display: "Display") -> None:
 def _plan(options: Options, request: "Request", display: "Display") -> None:
     from dlkit.cli.display import prints_aside
     from dlkit.cli.show_prune import show_mask_plan, show_shrink_plan
-    from dlkit.prune.planning import plan_mask_rows, plan_shrink_sizes
+    from dlkit.prune.plan import plan_mask_rows, plan_shrink_sizes
 
     with prints_aside():
         subject = _open(options, request, display, needs_data=request.needs_data)
@@ -151,9 +151,9 @@ def _plan(options: Options, request: "Request", display: "Display") -> None:
 def _scan(options: Options, request: "Request", display: "Display") -> None:
     from dlkit.cli.display import prints_aside
     from dlkit.cli.show_prune import show_scan
-    from dlkit.prune.artifact import plan_picture
-    from dlkit.prune.picture import save_scan_picture
     from dlkit.prune.run import scan_model
+    from dlkit.prune.saving import plan_picture
+    from dlkit.prune.scan import save_scan_picture
 
     path = plan_picture(options.model, options.output, may_replace=options.force)
     with prints_aside():

@@ -10,12 +10,12 @@ import typer
 from dlkit.cli.console import show_lines, show_table
 
 if TYPE_CHECKING:
-    from dlkit.prune.group_table import GroupRow
-    from dlkit.prune.planning import PlannedLayer, ShrinkSizes
+    from dlkit.prune.channels.table import GroupRow
+    from dlkit.prune.masks.sparsity import LayerSparsity
+    from dlkit.prune.plan import PlannedLayer, ShrinkSizes
     from dlkit.prune.report import PruneReport
     from dlkit.prune.request import Request
     from dlkit.prune.scan import Scan
-    from dlkit.prune.sparsity import LayerSparsity
 
 SCHEMA = "dlkit.prune/1"
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -60,7 +60,7 @@ def _words(request: "Request") -> str:
 
 
 def _show_layers(layers: Sequence["LayerSparsity"]) -> None:
-    from dlkit.prune.sparsity import total_sparsity
+    from dlkit.prune.masks.sparsity import total_sparsity
 
     rows = [
         (

@@ -10,7 +10,7 @@ import typer
 from dlkit.cli.console import show_lines, show_table
 
 if TYPE_CHECKING:
-    from dlkit.core.evaluation.speed import Speeds
+    from dlkit.core.benchmark.speed import Speeds
     from dlkit.quantize.ranking import Ranking
     from dlkit.quantize.report import Coverage, Outcome
     from dlkit.quantize.sensitivity import LayerSensitivity

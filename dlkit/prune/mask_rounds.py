@@ -8,15 +8,14 @@ from torch import Tensor, nn
 
 from dlkit.errors import UsageError
 from dlkit.events import Note, Report
-from dlkit.prune.amounts import Amount
-from dlkit.prune.evidence import Evidence
-from dlkit.prune.masks import MaskRule, apply_masks, full_masks, grow_masks
-from dlkit.prune.outputs import find_output_weights
+from dlkit.prune.amounts import Amount, progress_of
+from dlkit.prune.masks.masks import MaskRule, apply_masks, full_masks, grow_masks
+from dlkit.prune.masks.outputs import find_output_weights
+from dlkit.prune.masks.sparsity import measure_sparsity, total_sparsity
+from dlkit.prune.masks.weights import PrunableWeight, find_weights
+from dlkit.prune.opened_model import Evidence
 from dlkit.prune.recovery import Recalibration, Recovery, recover
 from dlkit.prune.request import Request
-from dlkit.prune.schedule import progress_of
-from dlkit.prune.sparsity import measure_sparsity, total_sparsity
-from dlkit.prune.weights import PrunableWeight, find_weights
 
 
 @dataclass(frozen=True)

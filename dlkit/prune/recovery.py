@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from dlkit.core.data.contract import Split
-from dlkit.core.evaluation.evaluate import REFRESH_S, Scoring, evaluate
+from dlkit.core.evaluation.evaluate import REFRESH_S, evaluate
+from dlkit.core.scoring.scoring import Scoring
 from dlkit.core.training.fine_tuning import build_fine_tuning, fine_tune
 from dlkit.core.training.optimizers import pick_lr
 from dlkit.events import Report, Working
-from dlkit.prune.evidence import Evidence
-from dlkit.prune.masking import MaskedRecords, masked_gradients
-from dlkit.prune.masks import Masks
+from dlkit.prune.masks.masks import Masks
+from dlkit.prune.masks.training import MaskedRecords, masked_gradients
+from dlkit.prune.opened_model import Evidence
 
 Norm = nn.modules.batchnorm._BatchNorm
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from dlkit.core.evaluation.comparison import Comparison
 from dlkit.core.evaluation.comparison_text import pruning_sentences
-from dlkit.prune.group_table import GroupRow
+from dlkit.prune.channels.table import GroupRow
+from dlkit.prune.channels.targets import Solution, parse_target, show_cost
+from dlkit.prune.masks.sparsity import LayerSparsity, total_sparsity
 from dlkit.prune.recovery import Recalibration
 from dlkit.prune.request import Request
-from dlkit.prune.sparsity import LayerSparsity, total_sparsity
-from dlkit.prune.targets import Solution, parse_target, show_cost
 
 SCHEMA = "dlkit.prune/1"
 

@@ -13,7 +13,7 @@ from dlkit.config import load_mapping
 from dlkit.core.modelfile import ModelFile
 from dlkit.core.models.build import build_model, build_user_model
 from dlkit.core.models.weights import load_initial_weights, read_state_dict
-from dlkit.core.training.random_state import seeded
+from dlkit.core.random_state import seeded
 from dlkit.errors import FileRefused, UsageError
 
 INIT = "init"

@@ -18,21 +18,21 @@ from dlkit.core.files import write_json
 from dlkit.core.staging import staged
 from dlkit.errors import UsageError
 from dlkit.events import Note, Report, Saved, ignore
-from dlkit.prune.artifact import OutputPaths, describe_pruned, save_pruned
-from dlkit.prune.comparing import compare, describe_original, with_sizes
-from dlkit.prune.group_table import GroupRow, list_groups
+from dlkit.prune.channels.layer_sizes import describe_sizes
+from dlkit.prune.channels.table import GroupRow, list_groups
+from dlkit.prune.channels.targets import Solution
+from dlkit.prune.channels.verification import Verified
+from dlkit.prune.comparison import compare, describe_original, with_sizes
 from dlkit.prune.mask_rounds import plan_masks, run_mask_rounds
+from dlkit.prune.masks.sparsity import LayerSparsity, measure_sparsity
+from dlkit.prune.opened_model import Subject
 from dlkit.prune.recovery import Recalibration, find_norms
 from dlkit.prune.report import PruneReport, plain_request
 from dlkit.prune.request import Request, describe_request
 from dlkit.prune.rewinding import read_rewind_weights
+from dlkit.prune.saving import OutputPaths, describe_pruned, save_pruned
 from dlkit.prune.scan import Scan, scan_groups, scan_masks
 from dlkit.prune.shrink_rounds import plan_shrinking, run_shrink_rounds
-from dlkit.prune.sizes import describe_sizes
-from dlkit.prune.sparsity import LayerSparsity, measure_sparsity
-from dlkit.prune.subject import Subject
-from dlkit.prune.targets import Solution
-from dlkit.prune.verification import Verified
 
 
 @dataclass(frozen=True)

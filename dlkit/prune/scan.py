@@ -1,24 +1,26 @@
 """How sensitive a network is to pruning, part by part: the loss when one layer or group alone is pruned, at several ratios."""
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from dlkit.core.evaluation.evaluate import evaluate
+from dlkit.core.files import write_bytes
 from dlkit.events import Report, Working
 from dlkit.prune.amounts import Amount
-from dlkit.prune.choosing import Limits, best_units, nearest_size, prunable_groups
-from dlkit.prune.evidence import Evidence
+from dlkit.prune.channels.choice import Limits, best_units, nearest_size, prunable_groups
+from dlkit.prune.channels.cutting import shrink
 from dlkit.prune.mask_rounds import MaskPlan
-from dlkit.prune.masks import MaskRule, apply_masks, full_masks, grow_masks
+from dlkit.prune.masks.masks import MaskRule, apply_masks, full_masks, grow_masks
+from dlkit.prune.masks.weights import PrunableWeight
+from dlkit.prune.opened_model import Evidence, Subject
 from dlkit.prune.request import Request
 from dlkit.prune.shrink_rounds import ShrinkPlan, rank_units
-from dlkit.prune.shrinking import shrink
-from dlkit.prune.subject import Subject
-from dlkit.prune.weights import PrunableWeight
 
 RATIOS = (0.2, 0.4, 0.6, 0.8, 0.9)
 NUM_SAMPLES = 2000  # of the judging split; enough to order layers by
@@ -113,3 +115,33 @@ def scan_groups(subject: Subject, plan: ShrinkPlan, request: Request, *, report:
     assert subject.evidence is not None  # checked when the subject was opened
     parts = [(group.id, group.num_channels) for group in groups]
     return scan_parts(subject.network, parts, prune_part, subject.evidence, report=report)
+
+
+ROWS_OF_LEGEND = 24
+
+
+def save_scan_picture(path: Path, scan: Scan, title: str) -> None:
+    """Write the picture; the ending of `path` picks png, svg or pdf. Lines run from the first part (dark) to the last."""
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes half a second to import
+    from matplotlib.figure import Figure
+
+    columns = -(-len(scan.parts) // ROWS_OF_LEGEND)
+    figure = Figure(figsize=(8 + 2.4 * columns, 5.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    colours = colormaps["viridis"]
+    ratios = [0.0, *scan.ratios]
+    for index, part in enumerate(scan.parts):
+        colour = colours(index / max(1, len(scan.parts) - 1))
+        axes.plot(ratios, [scan.loss, *part.losses], marker="o", markersize=3, color=colour, label=part.name)
+    axes.axhline(scan.loss, color="grey", linewidth=0.8, linestyle=":")
+    axes.set_yscale("log")
+    axes.set_xlabel("share removed, in this part alone")
+    axes.set_ylabel(f"loss on {scan.num_samples:,} samples")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize=7, ncols=columns)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix.removeprefix("."), dpi=150)
+    write_bytes(path, buffer.getvalue())

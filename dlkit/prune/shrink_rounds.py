@@ -13,21 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.data.contract import Batch
-from dlkit.core.evaluation.evaluate import Scoring
+from dlkit.core.scoring.scoring import Scoring
 from dlkit.errors import UsageError
 from dlkit.events import Note, Report
-from dlkit.prune.choosing import Limits, choose, prunable_groups
-from dlkit.prune.criteria import score, score_taylor
-from dlkit.prune.group import Group
-from dlkit.prune.groups import find_groups
-from dlkit.prune.masks import apply_masks
+from dlkit.prune.amounts import progress_of
+from dlkit.prune.channels.choice import Limits, choose, prunable_groups
+from dlkit.prune.channels.cutting import zero_channels
+from dlkit.prune.channels.group import Group
+from dlkit.prune.channels.grouping import find_groups
+from dlkit.prune.channels.importance import score, score_taylor
+from dlkit.prune.channels.targets import Solution, Space, parse_target, solve_target
+from dlkit.prune.channels.verification import Verified, verify
+from dlkit.prune.masks.masks import apply_masks
+from dlkit.prune.opened_model import Subject
 from dlkit.prune.recovery import Recalibration, Recovery, recover
 from dlkit.prune.request import Request
-from dlkit.prune.schedule import progress_of
-from dlkit.prune.subject import Subject
-from dlkit.prune.targets import Solution, Space, parse_target, solve_target
-from dlkit.prune.verification import Verified, verify
-from dlkit.prune.zeroing import zero_channels
 
 TAYLOR_BATCHES = 20
 MOST_REASONS = 4

@@ -6,7 +6,8 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from dlkit.core.data.contract import Split
-from dlkit.core.evaluation.evaluate import Scoring, evaluate
+from dlkit.core.evaluation.evaluate import evaluate
+from dlkit.core.scoring.scoring import Scoring
 from dlkit.errors import UsageError
 from dlkit.events import Note, Report
 from dlkit.quantize.accuracy import Int8, Remedies, quantize_accurately

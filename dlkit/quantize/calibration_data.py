@@ -9,10 +9,11 @@ from dlkit.config.loaded import LoadedConfig
 from dlkit.core.data.build import NoSplit, build_eval_split
 from dlkit.core.data.calibration import draw_calibration
 from dlkit.core.data.contract import DataInfo, Split, SplitName
-from dlkit.core.evaluation.evaluate import Scoring
-from dlkit.core.evaluation.judging import own_config, scoring_for
+from dlkit.core.evaluation.run import scoring_for
 from dlkit.core.modelfile import ModelFile
-from dlkit.core.training.tuning_config import pick_tuning_config
+from dlkit.core.scoring.scoring import Scoring
+from dlkit.core.trained_config import own_config
+from dlkit.core.training.fine_tuning_config import pick_tuning_config
 from dlkit.errors import DataError, UsageError
 from dlkit.events import Note, Report, ignore
 from dlkit.quantize.request import Request

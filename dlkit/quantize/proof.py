@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dlkit.core.benchmark.speed import SpeedPlan, Speeds, Subject, measure_speeds
 from dlkit.core.evaluation.comparison import (
     Agreement,
     Compared,
@@ -11,7 +12,6 @@ from dlkit.core.evaluation.comparison import (
     compare_networks,
     weigh_network,
 )
-from dlkit.core.evaluation.speed import SpeedPlan, Speeds, Subject, measure_speeds
 from dlkit.quantize.calibration_data import CPU
 from dlkit.quantize.task import Made, Task
 

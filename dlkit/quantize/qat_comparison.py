@@ -15,13 +15,13 @@ from torch import nn
 
 from dlkit.core.data.build import build_eval_split
 from dlkit.core.data.contract import Split
-from dlkit.core.evaluation.evaluate import Scoring
+from dlkit.core.evaluation.metrics import mean_loss, summarize
 from dlkit.core.evaluation.predictions import Predictions, predict_split
-from dlkit.core.evaluation.scores import mean_loss, summarize
+from dlkit.core.scoring.losses import build_loss
+from dlkit.core.scoring.precision import pick_precision
+from dlkit.core.scoring.scoring import Scoring
 from dlkit.core.training.fine_tuning import FineTuning
 from dlkit.core.training.improvement import is_better
-from dlkit.core.training.losses import build_loss
-from dlkit.core.training.precision import pick_precision
 from dlkit.event_lines import metric_value
 from dlkit.events import Note, Report
 from dlkit.quantize.fx import quantized_engine

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.memory import release_memory
+from dlkit.core.release_memory import release_memory
 from dlkit.errors import UsageError
 from dlkit.quantize.decoding import decode
 from dlkit.quantize.dynamic import int8_layers, requantize

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from dlkit.core.models.eval_mode import evaluation_mode
 from dlkit.errors import DataError, UsageError
 from dlkit.events import Report, Working, ignore
-from dlkit.quantize.evaluation_mode import evaluation_mode
 from dlkit.quantize.fx import convert, no_deprecations, prepare
 from dlkit.quantize.recipe import Recipe
 

@@ -9,8 +9,8 @@ from torchmetrics.functional.classification import multiclass_f1_score
 
 import dlkit as package
 from dlkit.core.data.build import build_eval_split
-from dlkit.core.evaluation.judging import own_config
 from dlkit.core.modelfile import read_model_file
+from dlkit.core.trained_config import own_config
 
 CLASSES = """
 data: {name: digits, batch_size: 64}

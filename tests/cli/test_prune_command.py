@@ -532,7 +532,7 @@ def test_inspecting_a_pruned_file(prune, dlkit, tmp_path):
 
 
 def test_nothing_is_left_behind_when_writing_fails(prune, tmp_path, monkeypatch):
-    from dlkit.prune import artifact
+    from dlkit.prune import saving as artifact
 
     monkeypatch.setattr(artifact, "build_from_file", lambda file, model=None: nn.Linear(2, 2))
     outcome = prune("--amount", "50%", "--no-latency")

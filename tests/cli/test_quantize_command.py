@@ -15,8 +15,9 @@ from torchvision.models import mobilenet_v2
 
 import dlkit as package
 from dlkit.core import modelfile
-from dlkit.core.evaluation.judging import judge_model, own_config
+from dlkit.core.evaluation.run import judge_model
 from dlkit.core.modelfile import read_model_file, save_model_file
+from dlkit.core.trained_config import own_config
 from dlkit.quantize.fx import is_int8
 
 QUIET = {"log": {"tensorboard": False}}

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import dlkit
-from dlkit.core.evaluation.judging import own_config
 from dlkit.core.modelfile import build_from_file, read_model_file
+from dlkit.core.trained_config import own_config
 from dlkit.events import ignore
-from dlkit.prune.evidence import open_evidence
+from dlkit.prune.opened_model import open_evidence
 
 DIGITS = {
     "name": "digits",

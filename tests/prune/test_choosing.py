@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.prune.choosing import Limits, choose
-from dlkit.prune.criteria import score, score_taylor
-from dlkit.prune.groups import find_groups
+from dlkit.prune.channels.choice import Limits, choose
+from dlkit.prune.channels.grouping import find_groups
+from dlkit.prune.channels.importance import score, score_taylor
 
 FREE = Limits(round_to=1, min_keep=0.0)
 

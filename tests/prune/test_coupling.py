@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dlkit.prune.choosing import Limits, choose
-from dlkit.prune.coupling.trace import output_tensors
-from dlkit.prune.criteria import score
-from dlkit.prune.groups import find_groups
-from dlkit.prune.shrinking import shrink
-from dlkit.prune.sizes import describe_sizes, resize
-from dlkit.prune.verification import verify
+from dlkit.core.models.outputs import output_tensors
+from dlkit.prune.channels.choice import Limits, choose
+from dlkit.prune.channels.cutting import shrink
+from dlkit.prune.channels.grouping import find_groups
+from dlkit.prune.channels.importance import score
+from dlkit.prune.channels.layer_sizes import describe_sizes, resize
+from dlkit.prune.channels.verification import verify
 
 FREE = Limits(round_to=1, min_keep=0.0)
 

@@ -9,11 +9,10 @@ from torch import nn
 from torch.nn.utils import prune
 
 from dlkit.errors import UsageError
-from dlkit.prune.amounts import Amount
-from dlkit.prune.masks import MaskRule, apply_masks, full_masks, grow_masks
-from dlkit.prune.schedule import progress_of
-from dlkit.prune.sparsity import measure_sparsity, total_sparsity
-from dlkit.prune.weights import find_weights
+from dlkit.prune.amounts import Amount, progress_of
+from dlkit.prune.masks.masks import MaskRule, apply_masks, full_masks, grow_masks
+from dlkit.prune.masks.sparsity import measure_sparsity, total_sparsity
+from dlkit.prune.masks.weights import find_weights
 
 SHARES = [0.1, 0.25, 0.5, 0.8, 0.97]
 

@@ -5,8 +5,8 @@ import torch
 import torchvision
 from torch import nn
 
-from dlkit.prune.outputs import find_output_weights
-from dlkit.prune.weights import find_weights
+from dlkit.prune.masks.outputs import find_output_weights
+from dlkit.prune.masks.weights import find_weights
 
 
 class TwoHeads(nn.Module):

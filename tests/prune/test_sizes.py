@@ -9,7 +9,7 @@ from dlkit.core.modelfile import ModelSpec, save_model_file
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model
 from dlkit.errors import FileRefused
-from dlkit.prune.sizes import resize
+from dlkit.prune.channels.layer_sizes import resize
 
 HOSTILE = {
     "no sizes": ({}, "lists no sizes"),

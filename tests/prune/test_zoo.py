@@ -7,10 +7,10 @@ from torch import nn
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 
-from dlkit.prune.choosing import Limits, choose
-from dlkit.prune.criteria import score
-from dlkit.prune.groups import find_groups
-from dlkit.prune.verification import verify
+from dlkit.prune.channels.choice import Limits, choose
+from dlkit.prune.channels.grouping import find_groups
+from dlkit.prune.channels.importance import score
+from dlkit.prune.channels.verification import verify
 
 
 def small_vit():

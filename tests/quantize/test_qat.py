@@ -12,8 +12,8 @@ import dlkit
 from dlkit.config import load_mapping
 from dlkit.core.evaluation.predictions import Predictions
 from dlkit.core.modelfile import build_from_file, load_model, read_model_file
+from dlkit.core.training.fine_tuning_config import pick_tuning_config
 from dlkit.core.training.fit import NoRecords
-from dlkit.core.training.tuning_config import pick_tuning_config
 from dlkit.errors import Interrupted, UsageError
 from dlkit.events import Note, ignore
 from dlkit.quantize.backends import pick_reduce

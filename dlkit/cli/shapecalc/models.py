@@ -11,9 +11,9 @@ from dlkit.cli.shapecalc.sizes import model_sizes, parse_range, print_passing
 from dlkit.shapes.size import ShapeError, count_text, parse_numbers, short_count, size_text
 
 if TYPE_CHECKING:
-    from dlkit.core.evaluation.field_trace import ModuleField
-    from dlkit.core.evaluation.profile import InputSpec, ModelProfile
-    from dlkit.core.evaluation.profile_source import Source
+    from dlkit.core.profile.costs import InputSpec, ModelProfile
+    from dlkit.core.profile.receptive_fields import ModuleField
+    from dlkit.core.profile.source import Source
 
 Name = Annotated[
     str, typer.Argument(metavar="MODEL", help="resnet18, package.module:Net, ./file.py:Net, model.pt, cfg.yaml.")
@@ -43,8 +43,8 @@ def model(
     as_json: Json = False,
 ) -> None:
     """A network's layers, parameters, MACs and memory, without taking any memory."""
-    from dlkit.core.evaluation.profile import profile_model
-    from dlkit.core.evaluation.profile_source import model_from
+    from dlkit.core.profile.costs import profile_model
+    from dlkit.core.profile.source import model_from
 
     if optimizer.lower() not in _STATES:
         raise ShapeError(f"--optimizer {optimizer!r} is not known here; there are {', '.join(_STATES)}")
@@ -76,7 +76,7 @@ def _given(texts: Sequence[str] | None, num_classes: int) -> dict[str, Any]:
 def _input_specs(texts: Sequence[str] | None, source: "Source") -> "tuple[InputSpec, ...]":
     import torch
 
-    from dlkit.core.evaluation.profile import InputSpec
+    from dlkit.core.profile.costs import InputSpec
 
     if not texts:
         if source.inputs is None:
@@ -243,7 +243,7 @@ def _cost(layer: Any) -> dict[str, Any] | None:
 
 
 def _print_fields(source: "Source", specs: "tuple[InputSpec, ...]", depth: int, *, as_json: bool) -> None:
-    from dlkit.core.evaluation.field_trace import trace_fields
+    from dlkit.core.profile.receptive_fields import trace_fields
 
     if len(specs) != 1 or len(specs[0].shape) < 2:
         raise ShapeError("--rf needs one input with spatial axes, such as 3x224x224")

@@ -14,8 +14,8 @@ from dlkit.shapes.passing import Passing, chain_sizes, find_passing
 from dlkit.shapes.size import ShapeError, size_text
 
 if TYPE_CHECKING:
-    from dlkit.core.evaluation.profile import InputSpec
-    from dlkit.core.evaluation.profile_source import Source
+    from dlkit.core.profile.costs import InputSpec
+    from dlkit.core.profile.source import Source
 
 Network = Annotated[
     str,
@@ -59,8 +59,8 @@ def _is_model(text: str) -> bool:
 
 
 def _sizes_of_model(text: str, shape: tuple[int, ...], tried: range, *, num_classes: int) -> Passing:
-    from dlkit.core.evaluation.profile import InputSpec
-    from dlkit.core.evaluation.profile_source import model_from
+    from dlkit.core.profile.costs import InputSpec
+    from dlkit.core.profile.source import model_from
 
     source = model_from(text, given={"input_size": shape, "in_channels": shape[0], "num_classes": num_classes})
     return model_sizes(source, source.inputs[0] if source.inputs else InputSpec(shape), tried)
@@ -68,7 +68,7 @@ def _sizes_of_model(text: str, shape: tuple[int, ...], tried: range, *, num_clas
 
 def model_sizes(source: "Source", spec: "InputSpec", tried: range) -> Passing:
     """Which square images (cubes in 3-d) with the channels of `spec` pass the model."""
-    from dlkit.core.evaluation.profile import output_shape
+    from dlkit.core.profile.costs import output_shape
 
     channels, dims = spec.shape[0], len(spec.shape) - 1
     if dims < 1:

@@ -12,9 +12,9 @@ from dlkit.config.loaded import LoadedConfig
 from dlkit.config.schema import Config, Model
 from dlkit.config.schema import Data as DataSection
 from dlkit.core.components import is_import_path
+from dlkit.core.data.caching import Stored, load_part, no_draws, pick_memory, run_fixed
 from dlkit.core.data.contract import Data, DataInfo, Split, SplitName, Task
 from dlkit.core.data.describing import describe_data, measured_positions, pick_statistics, pick_task
-from dlkit.core.data.memory import Stored, load_part, no_draws, pick_memory, run_fixed
 from dlkit.core.data.opening import open_source
 from dlkit.core.data.parts import Part, Parts, pick_parts
 from dlkit.core.data.preflight import check_features, check_targets

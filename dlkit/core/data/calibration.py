@@ -11,9 +11,9 @@ from torch import Tensor
 
 from dlkit.config.loaded import LoadedConfig
 from dlkit.core.data.build import build_ordered_split, match_source
+from dlkit.core.data.caching import GIB, memory_budget
 from dlkit.core.data.contract import DataInfo
 from dlkit.core.data.counter_rng import Stream, hash_key, permutation
-from dlkit.core.data.memory import GIB, memory_budget
 from dlkit.core.data.opening import open_source
 from dlkit.core.data.parts import pick_parts
 from dlkit.errors import DataError, UsageError

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from dlkit.config.loaded import LoadedConfig
 from dlkit.config.schema import Normalization
+from dlkit.core.data.caching import Stored, input_chunks, run_fixed
 from dlkit.core.data.contract import DataInfo, Kind, Task
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key, permutation
-from dlkit.core.data.memory import Stored, input_chunks, run_fixed
 from dlkit.core.data.parts import Part
 from dlkit.core.data.samples import Source, TensorSamples
 from dlkit.core.data.scan import run_on_all

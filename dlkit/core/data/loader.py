@@ -20,8 +20,8 @@ from dlkit.core.data.contract import Batch, SplitName
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key
 from dlkit.core.data.preflight import check_label
 from dlkit.core.data.samples import Samples
-from dlkit.core.data.seeding import seeded_generators
 from dlkit.core.data.transforms import Pipeline
+from dlkit.core.random_state import seeded_generators
 from dlkit.errors import DataError, DlkitError
 
 Item = tuple[Tensor, Tensor]

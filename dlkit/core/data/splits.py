@@ -9,11 +9,11 @@ from dlkit.config.loaded import LoadedConfig
 from dlkit.config.schema import Data as DataSection
 from dlkit.core.components import ComponentError, check_options, resolve
 from dlkit.core.data.batching import BatchPlan, Finish, Mixer
+from dlkit.core.data.caching import Stored
 from dlkit.core.data.contract import DataInfo, Split
 from dlkit.core.data.loader import LoaderOptions, LoaderSplit, SampleReader
-from dlkit.core.data.memory import Stored
 from dlkit.core.data.parts import Part
-from dlkit.core.data.sharing import SharedBatches, SharedTurns
+from dlkit.core.data.process_batches import SharedBatches, SharedTurns
 from dlkit.core.data.store import MemorySplit
 from dlkit.core.data.transforms import Pipeline
 from dlkit.core.devices import num_cores

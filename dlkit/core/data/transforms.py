@@ -18,7 +18,7 @@ from dlkit.core.data.augment import Batched, batched_version
 from dlkit.core.data.contract import Kind
 from dlkit.core.data.counter_rng import Draws
 from dlkit.core.data.images import fit_image
-from dlkit.core.data.seeding import seeded_generators
+from dlkit.core.random_state import seeded_generators
 from dlkit.errors import DataError
 
 # These bring any image to a size of their own, so that an image size in front of them would only lose pixels.

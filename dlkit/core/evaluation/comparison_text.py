@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from dlkit.core.benchmark.speed import SpeedRow, Speeds
+from dlkit.core.benchmark.timing import Ratio
 from dlkit.core.evaluation.comparison import Comparison, Side
 from dlkit.core.evaluation.file_size import bytes_text
-from dlkit.core.evaluation.latency import Ratio
-from dlkit.core.evaluation.speed import SpeedRow, Speeds
 from dlkit.event_lines import metric_value
 
 Row = tuple[str, str, str, str]

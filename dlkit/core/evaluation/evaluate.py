@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -11,33 +10,11 @@ from torch import Tensor, nn
 
 from dlkit.core.data.contract import Batch, Split
 from dlkit.core.distributed.world import ALONE, World
-from dlkit.core.training.losses import Loss
-from dlkit.core.training.meters import Meter
-from dlkit.core.training.precision import Precision
-from dlkit.core.training.stopping import StopRequest
+from dlkit.core.scoring.scoring import Scoring
+from dlkit.core.stopping import StopRequest
 from dlkit.events import Evaluating, Report, ignore
 
 REFRESH_S = 0.1
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """How outputs are computed and judged, apart from the model."""
-
-    loss: Loss
-    precision: Precision
-    is_classification: bool
-    channels_last: bool = False
-
-    def new_meter(self) -> Meter:
-        """An empty meter for these scores."""
-        return Meter(self.precision.device, is_classification=self.is_classification)
-
-    def arrange(self, inputs: Tensor) -> Tensor:
-        """Inputs in the memory layout that the model was put in."""
-        if self.channels_last and inputs.ndim == 4:
-            return inputs.contiguous(memory_format=torch.channels_last)
-        return inputs
 
 
 def evaluate(

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from dlkit.core.data.contract import Split
 from dlkit.core.distributed.world import ALONE, World
-from dlkit.core.evaluation.evaluate import Scoring, announced, evaluating
+from dlkit.core.evaluation.evaluate import announced, evaluating
+from dlkit.core.scoring.scoring import Scoring
 from dlkit.events import Report, ignore
 
 

@@ -19,14 +19,15 @@ from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.modelfile import ModelSpec
 from dlkit.core.models.checkpointing import disable_checkpointing
 from dlkit.core.models.summary import parameter_count
+from dlkit.core.out_of_memory import explain_out_of_memory
+from dlkit.core.random_state import seeded
+from dlkit.core.scoring.precision import pick_precision
+from dlkit.core.stopping import StopRequest, watch_signals
+from dlkit.core.training.fine_tuning_config import derive_tuning_config
 from dlkit.core.training.fit import NoRecords, Plan, Records, fit
-from dlkit.core.training.learner import Learner, Row
-from dlkit.core.training.memory import explain_out_of_memory
+from dlkit.core.training.learner import Learner, Row, metric_columns
 from dlkit.core.training.optimizers import pick_lr
-from dlkit.core.training.precision import pick_precision
 from dlkit.core.training.preflight import check_first_batch
-from dlkit.core.training.random_state import seeded
-from dlkit.core.training.records import metric_columns
 from dlkit.core.training.setup import (
     arrange_model,
     at_section,
@@ -36,8 +37,6 @@ from dlkit.core.training.setup import (
     plan_steps,
 )
 from dlkit.core.training.step import StepResult
-from dlkit.core.training.stopping import StopRequest, watch_signals
-from dlkit.core.training.tuning_config import derive_tuning_config
 from dlkit.errors import Interrupted, UsageError
 from dlkit.events import Note, Report, RunStarted
 

@@ -9,9 +9,9 @@ from typing import Protocol
 from dlkit.core.data.contract import Batch, Data
 from dlkit.core.distributed.replicas import average_statistics
 from dlkit.core.evaluation.evaluate import evaluate
+from dlkit.core.stopping import StopRequest
 from dlkit.core.training.learner import Learner, Row
 from dlkit.core.training.step import StepResult, train_step
-from dlkit.core.training.stopping import StopRequest
 from dlkit.events import EpochDone, Progress, Report
 
 REFRESH_S = 0.1

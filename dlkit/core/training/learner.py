@@ -12,12 +12,12 @@ from dlkit.config.schema import Clip
 from dlkit.core.distributed.replicas import Replica, Single, average_statistics
 from dlkit.core.distributed.shards import cut_optimizer_state, load_whole, whole
 from dlkit.core.distributed.world import ALONE, World
-from dlkit.core.evaluation.evaluate import Scoring
+from dlkit.core.random_state import capture_random_state, restore_random_state
+from dlkit.core.scoring.scoring import Scoring
 from dlkit.core.training.ema import Ema
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping
-from dlkit.core.training.learning_rates import LearningRates
 from dlkit.core.training.optimizers import frozen_norms
-from dlkit.core.training.random_state import capture_random_state, restore_random_state
+from dlkit.core.training.rates.learning_rates import LearningRates
 
 Row = dict[str, float | int | None]
 
@@ -165,3 +165,10 @@ class Learner:
                 other = self.scoring.new_meter()
                 other.load_state_dict(state["meter"])
                 self.meter.add_sums(other.sums)
+
+
+def metric_columns(*, is_classification: bool, has_val: bool, has_ema: bool) -> list[str]:
+    """The columns of metrics.csv, fixed for the whole run; a cell stays empty where an epoch was not validated."""
+    second = "accuracy" if is_classification else "mae"
+    prefixes = ["train"] + (["val"] if has_val else []) + (["val_ema"] if has_val and has_ema else [])
+    return ["epoch", "step", "lr", *(f"{prefix}_{name}" for prefix in prefixes for name in ("loss", second)), "train_s"]

@@ -12,14 +12,14 @@ from dlkit.config.loaded import LoadedConfig
 from dlkit.config.schema import Schedule as ScheduleSection
 from dlkit.core.data.contract import Batch, Data, Split
 from dlkit.core.devices import describe_device, torch_settings
+from dlkit.core.out_of_memory import explain_out_of_memory
+from dlkit.core.random_state import seed_everything
+from dlkit.core.stopping import StopRequest, watch_signals
 from dlkit.core.training.learner import Learner
-from dlkit.core.training.memory import explain_out_of_memory
 from dlkit.core.training.preflight import check_first_batch
 from dlkit.core.training.preserved_state import preserved_state
-from dlkit.core.training.random_state import seed_everything
 from dlkit.core.training.setup import Job, build_job
 from dlkit.core.training.step import StepResult, train_step
-from dlkit.core.training.stopping import StopRequest, watch_signals
 from dlkit.errors import Diverged
 from dlkit.events import Report, Sweeping, ignore
 from dlkit.schedules.rate_range import RangeTest

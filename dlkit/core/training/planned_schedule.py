@@ -3,10 +3,10 @@
 from dlkit.config.loaded import LoadedConfig
 from dlkit.core.data.build import build_data
 from dlkit.core.devices import pick_device
-from dlkit.core.training.learning_rates import curve_schedule
 from dlkit.core.training.optimizers import pick_lr
+from dlkit.core.training.rates.learning_rates import curve_schedule
+from dlkit.core.training.rates.torch_schedules import build_torch_schedule
 from dlkit.core.training.setup import at_section, plan_steps
-from dlkit.core.training.torch_schedules import build_torch_schedule
 from dlkit.events import Report, ignore
 from dlkit.schedules import Schedule
 from dlkit.schedules.curves import Constant

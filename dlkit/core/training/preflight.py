@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dlkit.config.loaded import LoadedConfig
 from dlkit.core.data.contract import Batch, DataInfo, Split
-from dlkit.core.evaluation.evaluate import Scoring
+from dlkit.core.scoring.scoring import Scoring
 from dlkit.errors import ConfigError, DlkitError
 
 _CHANNELS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dlkit.core.random_state import capture_random_state, restore_random_state
 from dlkit.core.training.learner import Learner, Position
-from dlkit.core.training.random_state import capture_random_state, restore_random_state
 
 
 @contextmanager

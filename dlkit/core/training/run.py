@@ -19,24 +19,25 @@ from dlkit.core.devices import pick_threads, torch_settings
 from dlkit.core.distributed.agreement import check_same_program
 from dlkit.core.distributed.joining import joined
 from dlkit.core.distributed.shards import load_whole
-from dlkit.core.evaluation.scores import score_split
+from dlkit.core.environment import now
+from dlkit.core.evaluation.metrics import score_split
 from dlkit.core.files import write_json
 from dlkit.core.modelfile import save_model_file
 from dlkit.core.models.summary import parameter_count
-from dlkit.core.training.checkpoints import read_checkpoint
+from dlkit.core.out_of_memory import explain_out_of_memory
+from dlkit.core.stopping import StopRequest, watch_signals
 from dlkit.core.training.fit import fit
-from dlkit.core.training.memory import explain_out_of_memory
-from dlkit.core.training.place import pick_place
+from dlkit.core.training.folder.checkpoints import read_checkpoint
+from dlkit.core.training.folder.location import pick_place
+from dlkit.core.training.folder.records import Follower, RunRecords
+from dlkit.core.training.folder.resuming import check_same_run
+from dlkit.core.training.folder.run_facts import facts_of, resume_command, run_started, spec_of
+from dlkit.core.training.folder.run_folder import MODEL_FILE, RunFolder, summary_of
+from dlkit.core.training.folder.tensorboard import Board, flat_hparams
+from dlkit.core.training.folder.text_log import log_to
 from dlkit.core.training.preflight import check_first_batch
-from dlkit.core.training.records import Follower, RunRecords
 from dlkit.core.training.resolving import run_name
-from dlkit.core.training.resuming import check_same_run
-from dlkit.core.training.run_facts import facts_of, resume_command, run_started, spec_of
-from dlkit.core.training.run_folder import MODEL_FILE, RunFolder, now, summary_of
 from dlkit.core.training.setup import Job, build_job
-from dlkit.core.training.stopping import StopRequest, watch_signals
-from dlkit.core.training.tensorboard import Board, flat_hparams
-from dlkit.core.training.text_log import log_to
 from dlkit.errors import Diverged, DlkitError, Interrupted
 from dlkit.events import Note, Report, Saved, Tested, ignore
 

@@ -16,23 +16,22 @@ from dlkit.core.data.contract import Data, DataInfo
 from dlkit.core.devices import pick_device
 from dlkit.core.distributed.parallel import Sharing, build_replica
 from dlkit.core.distributed.world import ALONE, World
-from dlkit.core.evaluation.evaluate import Scoring
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model, plan_arch
 from dlkit.core.models.checkpointing import enable_checkpointing
 from dlkit.core.models.weights import WeightsReport, load_initial_weights
+from dlkit.core.random_state import seed_everything
+from dlkit.core.scoring.losses import build_loss
+from dlkit.core.scoring.precision import Precision, pick_precision
+from dlkit.core.scoring.scoring import Scoring
 from dlkit.core.training.ema import Ema
 from dlkit.core.training.fit import Plan
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping, pick_mode
-from dlkit.core.training.learner import Learner
-from dlkit.core.training.learning_rates import build_learning_rates
-from dlkit.core.training.losses import build_loss
+from dlkit.core.training.learner import Learner, metric_columns
 from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching
-from dlkit.core.training.precision import Precision, pick_precision
-from dlkit.core.training.random_state import seed_everything
-from dlkit.core.training.records import metric_columns
+from dlkit.core.training.rates.learning_rates import build_learning_rates
 from dlkit.core.training.resolving import resolve_config
-from dlkit.core.training.sharing import check_sharing, note_lr, spread_random_state, sync_norms
+from dlkit.core.training.several_processes import check_sharing, note_lr, spread_random_state, sync_norms
 from dlkit.errors import ConfigError, UsageError
 from dlkit.events import Note, Report
 

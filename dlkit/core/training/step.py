@@ -6,18 +6,19 @@ the window, however uneven, so a short last window or a short last batch needs n
 processes that share a window.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from dlkit.config.schema import Clip
 from dlkit.core.data.contract import Batch
 from dlkit.core.distributed.replicas import idle
-from dlkit.core.training.gradients import clip_gradients, scale_gradients
+from dlkit.core.distributed.shards import whole
+from dlkit.core.stopping import StopRequest
 from dlkit.core.training.learner import Learner
-from dlkit.core.training.stopping import StopRequest
 from dlkit.errors import Diverged
 
 MAX_SKIPS = 10
@@ -155,3 +156,25 @@ def _skip_or_raise(learner: Learner, loss: float, lrs: list[float]) -> None:
         raise Diverged(
             f"the loss is {loss} at {place}, the {learner.num_skipped}th time in a row; train.on_nan: skip gives up here"
         )
+
+
+def scale_gradients(parameters: Sequence[nn.Parameter], factor: float | Tensor) -> None:
+    """Multiply all gradients by a factor; nothing happens for exactly 1."""
+    if not isinstance(factor, Tensor) and factor == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if isinstance(factor, Tensor):
+        factor = factor.to(gradients[0].dtype)
+    torch._foreach_mul_(gradients, factor)
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], clip: Clip | None) -> Tensor | None:
+    """Clip by total norm or by value, in place; the norm before clipping, or None when it was not needed."""
+    if clip is None:
+        return None
+    if clip.value is not None:
+        nn.utils.clip_grad_value_(parameters, clip.value)
+        return None
+    assert clip.norm is not None
+    norm: Tensor = whole(nn.utils.clip_grad_norm_(parameters, clip.norm, clip.norm_type))
+    return norm

@@ -11,7 +11,7 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qa
 from torch.fx import GraphModule
 
 from dlkit.config.suggest import did_you_mean
-from dlkit.core.memory import release_memory
+from dlkit.core.release_memory import release_memory
 from dlkit.errors import UsageError
 from dlkit.quantize.clipping import clip_to_activations
 from dlkit.quantize.fx.clamps import fold_clamps

@@ -12,8 +12,8 @@ from torch import nn
 from torch.ao.quantization.fx.tracer import QuantizationTracer
 from torch.fx import GraphModule
 
+from dlkit.core.models.eval_mode import evaluation_mode
 from dlkit.errors import UsageError
-from dlkit.quantize.evaluation_mode import evaluation_mode
 
 _TORCH = str(Path(torch.__file__).parent)
 

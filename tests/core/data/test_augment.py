@@ -13,7 +13,7 @@ from dlkit.core.data.augment import DETERMINISTIC, RANDOM, batched_version
 from dlkit.core.data.augment.crops import take_windows
 from dlkit.core.data.augment.flips import AlternatingFlip, flip_where
 from dlkit.core.data.counter_rng import Draws
-from dlkit.core.data.seeding import seeded_generators
+from dlkit.core.random_state import seeded_generators
 
 Same = Callable[[Tensor, Tensor], bool]
 

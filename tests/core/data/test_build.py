@@ -11,9 +11,9 @@ from torch import Tensor
 
 from dlkit.config.schema import Data as DataSection
 from dlkit.core.data.build import build_data, build_eval_split, build_eval_transform
+from dlkit.core.data.caching import Stored
 from dlkit.core.data.contract import Data
 from dlkit.core.data.loader import LoaderSplit
-from dlkit.core.data.memory import Stored
 from dlkit.core.data.preflight import draw_first_batch
 from dlkit.core.data.store import MemorySplit
 from dlkit.errors import ConfigError, DataError, UsageError
@@ -138,7 +138,7 @@ def test_tensors_that_would_grow_too_large_are_transformed_batch_by_batch(
 ) -> None:
     section = {**FAKE, "shape": [1, 8, 8], "image_size": 32, "transforms": ["RandomHorizontalFlip", "RandomErasing"]}
     once = build(load, section)
-    monkeypatch.setattr("dlkit.core.data.memory.memory_budget", lambda: 10_000)
+    monkeypatch.setattr("dlkit.core.data.caching.memory_budget", lambda: 10_000)
     each = build(load, section)
     assert isinstance(once.train, MemorySplit) and isinstance(each.train, MemorySplit)
     assert once.train.inputs.shape[2:] == (32, 32) and each.train.inputs.shape[2:] == (8, 8)
@@ -150,7 +150,7 @@ def test_tensors_that_would_grow_too_large_are_transformed_batch_by_batch(
 def test_files_that_do_not_fit_in_memory_are_read_each_epoch(
     load: Any, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dlkit.core.data.memory.memory_budget", lambda: 10_000)
+    monkeypatch.setattr("dlkit.core.data.caching.memory_budget", lambda: 10_000)
     data = build(load, {"name": "imagefolder", "path": str(image_folder), "image_size": 32, "num_workers": 0})
     assert isinstance(data.train, LoaderSplit)
     assert any("samples are read anew each epoch: in memory they would take" in note for note in data.notes)

@@ -17,10 +17,10 @@ from dlkit.core.distributed.replicas import Replicated
 from dlkit.core.distributed.shards import whole
 from dlkit.core.distributed.world import World
 from dlkit.core.evaluation.evaluate import evaluate
-from dlkit.core.evaluation.scores import score_split
+from dlkit.core.evaluation.metrics import score_split
+from dlkit.core.stopping import StopRequest
 from dlkit.core.training.fit import NoRecords, fit
 from dlkit.core.training.setup import build_job
-from dlkit.core.training.stopping import StopRequest
 from dlkit.events import ignore
 
 

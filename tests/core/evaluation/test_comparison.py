@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from dlkit.core.benchmark.speed import SpeedPlan
 from dlkit.core.data.contract import Batch
 from dlkit.core.evaluation.comparison import (
     Compared,
@@ -16,12 +17,11 @@ from dlkit.core.evaluation.comparison import (
     weigh_network,
 )
 from dlkit.core.evaluation.comparison_text import comparison_rows
-from dlkit.core.evaluation.evaluate import Scoring
+from dlkit.core.evaluation.metrics import score_split
 from dlkit.core.evaluation.predictions import Predictions, predict_split
-from dlkit.core.evaluation.profile import InputSpec, profile_model
-from dlkit.core.evaluation.scores import score_split
-from dlkit.core.evaluation.speed import SpeedPlan
-from dlkit.core.training.precision import pick_precision
+from dlkit.core.profile.costs import InputSpec, profile_model
+from dlkit.core.scoring.precision import pick_precision
+from dlkit.core.scoring.scoring import Scoring
 
 CPU = torch.device("cpu")
 SIZE = (1, 8, 8)

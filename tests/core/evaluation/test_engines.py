@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.core.evaluation import engines
-from dlkit.core.evaluation.engines import ENGINES, compare_outputs, runs_int8, start_engine
-from dlkit.core.evaluation.unavailable import EngineUnavailable
+from dlkit.core.benchmark import engines
+from dlkit.core.benchmark.engines import ENGINES, compare_outputs, runs_int8, start_engine
+from dlkit.core.benchmark.onnx_engine import EngineUnavailable
 from dlkit.errors import UsageError
 
 X = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(2))
@@ -83,7 +83,7 @@ def test_compile_without_a_compiler(float_network, monkeypatch):
 
 
 def test_onnx_without_the_extra(float_network, monkeypatch):
-    monkeypatch.setattr("dlkit.core.evaluation.onnx_engine.find_spec", lambda name: None)
+    monkeypatch.setattr("dlkit.core.benchmark.onnx_engine.find_spec", lambda name: None)
     with pytest.raises(EngineUnavailable, match=r"pip install 'dlkit\[onnx\]'"):
         start_engine("onnx", float_network, X)
 

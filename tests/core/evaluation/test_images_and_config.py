@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import dlkit
-from dlkit.core.evaluation.image_predictions import predict_images
-from dlkit.core.evaluation.judging import judge_model
+from dlkit.core.evaluation.predict_images import predict_images
+from dlkit.core.evaluation.run import judge_model
 from dlkit.core.modelfile import read_model_file
 from dlkit.errors import UsageError
 

@@ -11,13 +11,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dlkit.core.components import ComponentError
 from dlkit.core.data.contract import DataInfo
-from dlkit.core.evaluation.activation_memory import measure_peak_bytes, measure_saved_bytes
-from dlkit.core.evaluation.field_trace import trace_fields
-from dlkit.core.evaluation.profile import InputSpec, ModelProfile, ProfileError, output_shape, profile_model
-from dlkit.core.evaluation.profile_source import model_from
 from dlkit.core.modelfile import ModelSpec, save_model_file
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model
+from dlkit.core.profile.activation_memory import measure_peak_bytes, measure_saved_bytes
+from dlkit.core.profile.costs import InputSpec, ModelProfile, ProfileError, output_shape, profile_model
+from dlkit.core.profile.receptive_fields import trace_fields
+from dlkit.core.profile.source import model_from
 from dlkit.errors import FileRefused
 
 CLASSIFIERS = torchvision.models.list_models(module=torchvision.models)

@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from dlkit.core.benchmark.speed import SpeedPlan, SpeedRow, Speeds, Subject, measure_speeds, random_inputs
+from dlkit.core.benchmark.timing import Latency, Ratio, speedup
 from dlkit.core.evaluation.comparison import Agreement, Comparison, Costs, Scores, Side
 from dlkit.core.evaluation.comparison_text import (
     SPEED_COLUMNS,
@@ -14,8 +16,6 @@ from dlkit.core.evaluation.comparison_text import (
     quantization_sentences,
     speed_rows,
 )
-from dlkit.core.evaluation.latency import Latency, Ratio, speedup
-from dlkit.core.evaluation.speed import SpeedPlan, SpeedRow, Speeds, Subject, measure_speeds, random_inputs
 from dlkit.errors import UsageError
 
 CPU = torch.device("cpu")

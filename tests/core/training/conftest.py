@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.data.contract import Batch, Data, DataInfo
-from dlkit.core.evaluation.evaluate import Scoring
+from dlkit.core.scoring.losses import Loss
+from dlkit.core.scoring.precision import pick_precision
+from dlkit.core.scoring.scoring import Scoring
+from dlkit.core.stopping import StopRequest
 from dlkit.core.training.fit import NoRecords, Plan, fit
 from dlkit.core.training.improvement import BestSoFar
 from dlkit.core.training.learner import Learner
-from dlkit.core.training.learning_rates import CurveRates
-from dlkit.core.training.losses import Loss
-from dlkit.core.training.precision import pick_precision
-from dlkit.core.training.stopping import StopRequest
+from dlkit.core.training.rates.learning_rates import CurveRates
 from dlkit.events import ignore
 from dlkit.schedules import LearningRate, build_schedule
 

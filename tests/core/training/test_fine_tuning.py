@@ -13,8 +13,8 @@ from dlkit.core.data.contract import DataInfo
 from dlkit.core.modelfile import ModelFile, ModelSpec
 from dlkit.core.models.arch import Arch
 from dlkit.core.training.fine_tuning import LR_SHARE, build_fine_tuning, fine_tune
+from dlkit.core.training.fine_tuning_config import pick_tuning_config
 from dlkit.core.training.fit import NoRecords
-from dlkit.core.training.tuning_config import pick_tuning_config
 from dlkit.errors import DataError, Diverged, Interrupted, UsageError
 from dlkit.events import EpochDone, Note, RunStarted, ignore
 

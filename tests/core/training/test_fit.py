@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from dlkit.core.evaluation.evaluate import evaluate
-from dlkit.core.training.checkpoints import read_checkpoint, save_checkpoint
+from dlkit.core.stopping import StopRequest
 from dlkit.core.training.ema import Ema
+from dlkit.core.training.folder.checkpoints import read_checkpoint, save_checkpoint
 from dlkit.core.training.improvement import EarlyStopping
-from dlkit.core.training.stopping import StopRequest
 from dlkit.errors import Diverged
 
 

@@ -5,7 +5,7 @@ import torch
 
 from dlkit.config.schema import Schedule as Section
 from dlkit.core.components import ComponentError
-from dlkit.core.training.learning_rates import build_learning_rates
+from dlkit.core.training.rates.learning_rates import build_learning_rates
 
 
 def make_optimizer(name="SGD", **options):

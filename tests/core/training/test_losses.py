@@ -5,7 +5,7 @@ from torch import nn
 from dlkit.config.schema import Loss as Section
 from dlkit.core.components import ComponentError
 from dlkit.core.data.contract import DataInfo
-from dlkit.core.training.losses import build_loss
+from dlkit.core.scoring.losses import build_loss
 from dlkit.registry import entries
 
 CLASSES = DataInfo("classification", "features", (4,), 3, None, None, None)

@@ -14,9 +14,9 @@ from torch import nn
 
 from dlkit.config.schema import Clip
 from dlkit.core.data.contract import Batch, Data, DataInfo
+from dlkit.core.stopping import StopRequest
 from dlkit.core.training.ema import Ema
 from dlkit.core.training.lr_find import find_learning_rate, iterate_windows
-from dlkit.core.training.stopping import StopRequest
 from dlkit.errors import DataError
 from dlkit.events import Sweeping
 from dlkit.schedules.sweep import SweepPlan

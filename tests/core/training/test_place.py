@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from dlkit.core.distributed.world import World
-from dlkit.core.training.place import find_begun
+from dlkit.core.training.folder.location import find_begun
 
 AGENT = World(0, 2, launch="birds one:17:900")
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dlkit.core.training import precision
+from dlkit.core.scoring import precision
 from dlkit.errors import UsageError
 
 CPU = torch.device("cpu")

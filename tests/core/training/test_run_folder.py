@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from dlkit.core.training.run_folder import check_writable, create_run_folder, reopen_run_folder
+from dlkit.core.training.folder.run_folder import check_writable, create_run_folder, reopen_run_folder
 from dlkit.errors import OutputError
 
 
@@ -66,7 +66,7 @@ def test_a_forked_process_does_not_keep_the_lock(tmp_path):
     (tmp_path / "run").mkdir()
     forks = f"""
 import os, sys, pathlib
-from dlkit.core.training.run_folder import reopen_run_folder
+from dlkit.core.training.folder.run_folder import reopen_run_folder
 folder = reopen_run_folder(pathlib.Path({str(tmp_path / "run")!r}))
 if os.fork() == 0:
     print("ready", flush=True)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dlkit.config.schema import Clip
-from dlkit.core.training.losses import Loss
+from dlkit.core.scoring.losses import Loss
 from dlkit.core.training.step import MAX_SKIPS, train_step
 from dlkit.errors import Diverged
 

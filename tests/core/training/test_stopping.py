@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from dlkit.core.training.stopping import StopRequest, watch_signals
+from dlkit.core.stopping import StopRequest, watch_signals
 
 
 def test_the_first_signal_asks_and_the_second_acts():

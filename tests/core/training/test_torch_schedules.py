@@ -5,7 +5,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from dlkit.core.components import ComponentError
-from dlkit.core.training.torch_schedules import build_torch_schedule, find_scheduler
+from dlkit.core.training.rates.torch_schedules import build_torch_schedule, find_scheduler
 from dlkit.schedules import LearningRate
 from dlkit.schedules.curves import Constant
 from dlkit.schedules.schedule import Schedule

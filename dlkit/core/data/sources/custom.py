@@ -11,9 +11,9 @@ from torch import Tensor
 
 from dlkit.core.components import accepted
 from dlkit.core.data.samples import Source, SourceRequest
-from dlkit.core.data.seeding import seeded_generators
 from dlkit.core.data.sources.items import ItemSamples, kind_of
 from dlkit.core.data.sources.torchvision import class_names
+from dlkit.core.random_state import seeded_generators
 from dlkit.errors import DataError, DlkitError
 
 SUSPICIOUS_LABEL = 1000  # a few missing labels are usual; one label this high among a few is a mistake

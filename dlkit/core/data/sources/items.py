@@ -13,7 +13,7 @@ from torch import Tensor
 from dlkit.core.data.contract import Kind
 from dlkit.core.data.counter_rng import Stream, hash_key
 from dlkit.core.data.images import image_to_tensor
-from dlkit.core.data.seeding import seeded_generators
+from dlkit.core.random_state import seeded_generators
 from dlkit.errors import DataError, DlkitError
 
 

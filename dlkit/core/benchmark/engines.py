@@ -1,0 +1,230 @@
+"""Ways to run a network, each started on real inputs and compared with eager before anybody times it."""
+
+import copy
+import logging
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dlkit.config.suggest import did_you_mean
+from dlkit.core.benchmark.onnx_engine import EngineUnavailable, start_network_in_onnxruntime
+from dlkit.core.out_of_memory import is_out_of_memory
+from dlkit.errors import OutOfResource, UsageError
+
+ENGINES = ("eager", "channels_last", "compile", "frozen", "onnx")
+FLOAT_TOLERANCE = 1e-3  # of the largest output: other convolution algorithms round differently
+INT8_TOLERANCE = (
+    0.05  # ONNX Runtime rounds halves the other way at some places, one step of 1/127 and a few layers deep
+)
+INT8_PACKAGES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
+
+Run = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far outputs are from eager's: the largest difference as it is, and as a fraction of the largest output.
+
+    `same_top1` is the fraction of samples whose largest output is the same one.
+    """
+
+    largest: float
+    relative: float
+    same_top1: float
+
+
+@dataclass(frozen=True)
+class StartedEngine:
+    """A network that is ready to run and gave eager's outputs. `difference` is the largest over all examples.
+
+    `run` is to be called in inference mode, in which it was started.
+    """
+
+    name: str
+    run: Run
+    difference: Difference
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Outputs for a batch that lies contiguous in memory; other layouts are made inside, at its cost."""
+        with torch.inference_mode():
+            return self.run(inputs)
+
+
+def start_engine(
+    name: str, network: nn.Module, example: Tensor, *, more_examples: Sequence[Tensor] = ()
+) -> StartedEngine:
+    """A float or int8 network, in evaluation mode, run by an engine of ENGINES.
+
+    `more_examples` are inputs of other batch sizes that will be run; what compiles for a shape does it now. The network is
+    left as it is. Raises EngineUnavailable, with the reason, for an engine that cannot run it here or gives other outputs
+    than eager, and UsageError for an unknown name and when the network itself does not take the examples.
+    """
+    check_engines([name])
+    examples = (example, *more_examples)
+    with torch.inference_mode():
+        wanted = [run_eagerly(network, inputs) for inputs in examples]
+        try:
+            with _quiet_torch():
+                run = STARTERS[name](network, examples)
+                found = [run(inputs) for inputs in examples]
+        except EngineUnavailable:
+            raise
+        except Exception as error:  # exporters and compilers fail with many kinds of error; the reason is shown
+            raise EngineUnavailable(name, f"{type(error).__name__}: {first_line(error)}") from error
+    is_int8 = runs_int8(network)
+    differences = [compare_outputs(*pair) for pair in zip(wanted, found, strict=True)]
+    for difference in differences:
+        require_agreement(name, difference, is_int8=is_int8)
+    return StartedEngine(name, run, max(differences, key=lambda difference: difference.relative))
+
+
+def check_engines(names: Sequence[str]) -> None:
+    """Raise UsageError, with the name that comes close, for an engine that is none."""
+    for name in names:
+        if name not in ENGINES:
+            raise UsageError(f"no engine {name!r}.{did_you_mean(name, ENGINES)} Engines: {', '.join(ENGINES)}")
+
+
+def run_eagerly(network: nn.Module, inputs: Tensor) -> Tensor:
+    """The network's own outputs. Raises UsageError when it does not take the inputs or gives something else than a tensor,
+    and OutOfResource when they are too many.
+    """
+    shape = "x".join(map(str, inputs.shape))
+    try:
+        outputs = network(inputs)
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise OutOfResource(f"out of memory on inputs of {shape}; take smaller batches") from error
+        raise UsageError(f"the network does not run on inputs of {shape}: {first_line(error)}") from error
+    if not isinstance(outputs, Tensor):
+        raise UsageError(f"the network gives a {type(outputs).__name__}; only networks with one output can be compared")
+    return outputs
+
+
+def runs_int8(network: nn.Module) -> bool:
+    """Whether layers of the network are torch's int8 ones."""
+    return any(type(module).__module__.startswith(INT8_PACKAGES) for module in network.modules())
+
+
+def compare_outputs(wanted: Tensor, found: Tensor) -> Difference:
+    """How far outputs (N, ...) are from those that are wanted."""
+    wanted, found = wanted.detach().float().cpu(), found.detach().float().cpu()
+    if wanted.shape != found.shape:
+        return Difference(float("inf"), float("inf"), 0.0)
+    largest = (wanted - found).abs().max().item()
+    scale = wanted.abs().max().item()
+    same = (wanted.flatten(1).argmax(1) == found.flatten(1).argmax(1)).double().mean().item()
+    return Difference(largest, largest / scale if scale else float(largest > 0), same)
+
+
+def require_agreement(name: str, difference: Difference, *, is_int8: bool) -> None:
+    """Raise EngineUnavailable when outputs are not the same network's. int8 may differ by rounding, or choose alike."""
+    tolerance = INT8_TOLERANCE if is_int8 else FLOAT_TOLERANCE
+    if difference.relative <= tolerance or (is_int8 and difference.same_top1 == 1.0):
+        return
+    raise EngineUnavailable(
+        name,
+        f"its outputs are not eager's: they differ by {difference.relative:.1%} of the largest output "
+        f"(at most {tolerance:.1%} is taken), {difference.same_top1:.0%} of the samples get the same class",
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, cut to a length for one line."""
+    return str(error).strip().partition("\n")[0][:200]
+
+
+@contextmanager
+def _quiet_torch() -> Iterator[None]:
+    """Keep torch's deprecation and tracing warnings from users, who have asked for a measurement."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _start_eager(network: nn.Module, examples: Sequence[Tensor]) -> Run:
+    return _one_per_shape(network) if runs_int8(network) else network
+
+
+def _one_per_shape(network: nn.Module) -> Run:
+    """A copy for each shape of inputs: oneDNN prepares a packed layer for the shape that it meets first, and others run slower.
+
+    So an int8 network is measured as in a service that runs batches of one size, whatever it has run before.
+    """
+    copies: dict[torch.Size, nn.Module] = {}
+
+    def run(inputs: Tensor) -> Tensor:
+        if inputs.shape not in copies:
+            copies[inputs.shape] = copy.deepcopy(network)
+        outputs: Tensor = copies[inputs.shape](inputs)
+        return outputs
+
+    return run
+
+
+def _start_channels_last(network: nn.Module, examples: Sequence[Tensor]) -> Run:
+    """A copy with weights in that layout; int8 layers have packed theirs so already."""
+    if examples[0].ndim != 4:
+        raise EngineUnavailable(
+            "channels_last", f"it needs images (N, C, H, W), not inputs of {examples[0].ndim} dimensions"
+        )
+    if runs_int8(network):
+        run = _one_per_shape(network)
+    else:
+        run = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    return lambda inputs: run(inputs.contiguous(memory_format=torch.channels_last))
+
+
+def _start_compile(network: nn.Module, examples: Sequence[Tensor]) -> Run:
+    """torch.compile with weights frozen into the graph, one program per shape. Options are for this call, not global."""
+    if runs_int8(network):
+        raise EngineUnavailable("compile", "torch.compile cannot trace torch's int8 layers and would run them eagerly")
+    if examples[0].device.type == "cpu" and not _has_compiler():
+        raise EngineUnavailable("compile", "torch.compile needs a C++ compiler; none of g++, clang++, CXX is here")
+    import torch._dynamo.config as dynamo_config  # takes a second to import
+
+    # one class may be compiled for several models and shapes; beyond the limit it would silently run eagerly
+    with dynamo_config.patch(recompile_limit=256, fail_on_recompile_limit_hit=True):
+        compiled: Run = torch.compile(network, dynamic=False, options={"freezing": True})
+        for example in examples:
+            compiled(example)
+    return compiled
+
+
+def _has_compiler() -> bool:
+    from torch._inductor import config
+
+    names = (os.environ.get("CXX", "cl"),) if sys.platform == "win32" else config.cpp.cxx
+    return any(name is not None and shutil.which(name) is not None for name in names)
+
+
+def _start_frozen(network: nn.Module, examples: Sequence[Tensor]) -> Run:
+    """TorchScript: traced, weights frozen. Deprecated, but it leaves Python out and fuses int8's dequantize and quantize."""
+    traced = torch.jit.trace(network, examples[0], check_trace=False)  # type: ignore[no-untyped-call]
+    frozen: Run = torch.jit.freeze(traced)
+    return frozen if runs_int8(network) else torch.jit.optimize_for_inference(traced)
+
+
+def _start_onnx(network: nn.Module, examples: Sequence[Tensor]) -> Run:
+    return start_network_in_onnxruntime(network, examples[0])
+
+
+STARTERS: dict[str, Callable[[nn.Module, Sequence[Tensor]], Run]] = {
+    "eager": _start_eager,
+    "channels_last": _start_channels_last,
+    "compile": _start_compile,
+    "frozen": _start_frozen,
+    "onnx": _start_onnx,
+}

@@ -1,0 +1,178 @@
+"""`dlkit bench`: files to networks, networks to latencies. The table of contents of the command."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dlkit.config.suggest import did_you_mean
+from dlkit.core.benchmark.engines import ENGINES, check_engines, runs_int8
+from dlkit.core.benchmark.machine import Machine, describe_machine
+from dlkit.core.benchmark.onnx_engine import read_onnx_file
+from dlkit.core.benchmark.speed import SpeedPlan, Speeds, Subject, measure_speeds
+from dlkit.core.devices import pick_device, torch_settings
+from dlkit.core.modelfile import ModelFile, build_from_file, is_model_file, parse_model_file
+from dlkit.core.opening import open_model, read_path
+from dlkit.errors import UsageError
+from dlkit.events import Event, Note, Report, ignore
+from dlkit.shapes.size import size_text
+
+DATA = "standard normal numbers, seed 0"
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How weights from elsewhere, and networks of the user's own class, are named; see `open_model`."""
+
+    arch: str | None = None
+    num_classes: int | None = None
+    image_size: int | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """What is asked for. `input_size` is one sample's, None for what the files say; `baseline` is MODEL or MODEL:ENGINE."""
+
+    models: tuple[Path, ...]
+    engines: tuple[str, ...] = ENGINES
+    batches: tuple[int, ...] = (1, 16)
+    seconds: float = 10.0
+    threads: int | None = None
+    device: str = "auto"
+    input_size: tuple[int, ...] | None = None
+    baseline: str | None = None
+    naming: Naming = field(default_factory=Naming)
+
+
+@dataclass(frozen=True)
+class BenchedFile:
+    """A file that was measured."""
+
+    name: str
+    is_int8: bool
+    bytes: int
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """Everything about a measurement: where, on what input, of which files, with which outcome and caveats."""
+
+    machine: Machine
+    input_size: tuple[int, ...]
+    files: tuple[BenchedFile, ...]
+    speeds: Speeds
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "machine": asdict(self.machine),
+            "input": {"size": list(self.input_size), "data": DATA},
+            "files": [asdict(file) for file in self.files],
+            **self.speeds.to_dict(),
+            "notes": list(self.notes),
+        }
+
+
+def run_bench(request: BenchRequest, *, report: Report = ignore) -> BenchResult:
+    """Measure model files, and `.onnx` files through ONNX Runtime, all engines interleaved.
+
+    Raises UsageError for an unknown engine, models that take different inputs, and when nothing could run; FileRefused.
+    """
+    check_engines(request.engines)
+    _check_models(request.models)
+    baseline = _parse_baseline(request)
+    notes: list[str] = []
+
+    def note_and_report(event: Event) -> None:
+        if isinstance(event, Note):
+            notes.append(event.text)
+        report(event)
+
+    with torch_settings(threads=request.threads):
+        opened = [_open(path, request.naming) for path in request.models]
+        input_size = request.input_size or _common_input_size(opened)
+        subjects = [one.subject for one in opened]
+        device = _pick_device(request.device, subjects, note_and_report)
+        for subject in subjects:
+            if isinstance(subject.source, nn.Module):
+                subject.source.to(device)
+        plan = SpeedPlan(input_size, device, request.batches, request.engines, request.seconds, baseline)
+        speeds = measure_speeds(subjects, plan, report=note_and_report)
+        files = tuple(BenchedFile(one.subject.name, one.subject.is_int8, one.num_bytes) for one in opened)
+        return BenchResult(describe_machine(device), input_size, files, speeds, tuple(notes))
+
+
+def _check_models(paths: Sequence[Path]) -> None:
+    for index, path in enumerate(paths):
+        if path in paths[:index]:
+            raise UsageError(f"{path} is named twice")
+
+
+def _parse_baseline(request: BenchRequest) -> tuple[str, str] | None:
+    """MODEL is its eager row, or ONNX Runtime's for an `.onnx` file; MODEL:ENGINE says which."""
+    if request.baseline is None:
+        return None
+    names = [str(path) for path in request.models]
+    model, _, engine = request.baseline.rpartition(":")
+    if engine not in ENGINES:
+        model, engine = request.baseline, "onnx" if _is_onnx(Path(request.baseline)) else "eager"
+    if model not in names:
+        raise UsageError(f"--baseline {request.baseline}: not one of the models{did_you_mean(model, names)}")
+    return model, engine
+
+
+@dataclass(frozen=True)
+class _Opened:
+    subject: Subject
+    num_bytes: int
+    input_size: tuple[int, ...] | None
+
+
+def _open(path: Path, naming: Naming) -> _Opened:
+    if _is_onnx(path):
+        file = read_onnx_file(path)
+        return _Opened(Subject(str(path), path, file.is_int8), path.stat().st_size, file.input_size)
+    model_file = _open_model_file(path, naming)
+    network = build_from_file(model_file, model=naming.model)
+    size = model_file.spec.info.input_size
+    return _Opened(Subject(str(path), network, runs_int8(network)), path.stat().st_size, size)
+
+
+def _is_onnx(path: Path) -> bool:
+    return path.suffix.lower() == ".onnx"
+
+
+def _open_model_file(path: Path, naming: Naming) -> ModelFile:
+    """A dlkit file says itself what it is; naming is for the other files, which may stand beside it."""
+    value = read_path(path)
+    if is_model_file(value):
+        return parse_model_file(path, value)
+    return open_model(
+        path, arch=naming.arch, num_classes=naming.num_classes, image_size=naming.image_size, model=naming.model
+    )
+
+
+def _common_input_size(opened: Sequence[_Opened]) -> tuple[int, ...]:
+    sizes = {one.subject.name: one.input_size for one in opened if one.input_size is not None}
+    if not sizes:
+        raise UsageError(f"{opened[0].subject.name} does not tell the size of its input; give it: --input 3x224x224")
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{name} {size_text(size)}" for name, size in sizes.items())
+        raise UsageError(
+            f"the models take different inputs ({told}); compare those that take the same, or give --input"
+        )
+    return next(iter(sizes.values()))
+
+
+def _pick_device(name: str, subjects: Sequence[Subject], report: Report) -> torch.device:
+    """The device of that name, but the CPU when a subject runs nowhere else: all are measured on the same one."""
+    if not any(subject.is_int8 or isinstance(subject.source, Path) for subject in subjects):
+        return pick_device(name)
+    if name not in ("auto", "cpu"):
+        report(Note(f"int8 networks and .onnx files run on the CPU only, so all do; {name} is not used"))
+    return torch.device("cpu")

@@ -1,0 +1,111 @@
+"""Judge a model file on the data that it was trained on, or on other data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from dlkit.config.loaded import LoadedConfig
+from dlkit.core.components import is_import_path
+from dlkit.core.data.build import NoSplit, build_eval_split
+from dlkit.core.data.contract import DataInfo, Split, SplitName
+from dlkit.core.devices import torch_settings
+from dlkit.core.evaluation.metrics import (
+    ClassMetrics,
+    confusion_matrix,
+    macro_average,
+    mean_loss,
+    metrics_per_class,
+    summarize,
+)
+from dlkit.core.evaluation.predictions import predict_split
+from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
+from dlkit.core.scoring.losses import build_loss
+from dlkit.core.scoring.precision import pick_precision
+from dlkit.core.scoring.scoring import Scoring
+from dlkit.core.trained_config import own_config
+from dlkit.events import Report, ignore
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a model scores on a split. The last three are empty for regression; `confusion` has true classes as rows."""
+
+    split: str
+    num_samples: int
+    metrics: Mapping[str, float]
+    classes: tuple[str, ...]
+    per_class: list[ClassMetrics]
+    confusion: list[list[int]]
+
+
+def judge_model(
+    file: ModelFile,
+    *,
+    data: LoadedConfig | None,
+    split_name: SplitName | None,
+    use_tta: bool,
+    model: str | None = None,
+    device: str = "auto",
+    report: Report = ignore,
+) -> Judgement:
+    """Score a model file on a split of its own data, or of `data`, a config.
+
+    Without a name it is the test split, or everything where the data have no splits and none are held out.
+    Raises UsageError when the data is the user's own code and is not named again, and for a split that is not there.
+    """
+    loaded = data or own_config(file)
+    with torch_settings():
+        target = pick_model_device(file, device, report)
+        network = build_from_file(file, model=model).to(target)
+        info = file.spec.info
+        split = _open_split(loaded, info, split_name, target)
+        return _judge(network, split, scoring_for(loaded, info, split, target), info, use_tta=use_tta, report=report)
+
+
+def _open_split(loaded: LoadedConfig, info: DataInfo, name: SplitName | None, device: torch.device) -> Split:
+    try:
+        return build_eval_split(loaded, info, split=name or "test", device=device)
+    except NoSplit:
+        if name is not None or loaded.config.data.val != "none":
+            raise
+        return build_eval_split(loaded, info, split="train", device=device)
+
+
+def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torch.device) -> Scoring:
+    """How a model is judged on a split: by the config's loss, but cross-entropy or squared error where that is own code."""
+    section = loaded.config.loss
+    if is_import_path(section.name):
+        section = type(section)()
+    loss = build_loss(section, info, targets=split.sample_targets, device=device)
+    return Scoring(loss, pick_precision("off", device), info.task == "classification")
+
+
+def _judge(
+    network: nn.Module, split: Split, scoring: Scoring, info: DataInfo, *, use_tta: bool, report: Report
+) -> Judgement:
+    predictions = predict_split(network, split, scoring, report=report)
+    metrics = {"loss": mean_loss(predictions, scoring), **summarize(predictions, scoring)}
+    judgement = Judgement(split.name, split.num_samples, metrics, (), [], [])
+    if not scoring.is_classification:
+        return judgement
+    if use_tta:
+        metrics["accuracy_tta"] = summarize(
+            predict_split(network, split, scoring, use_tta=True, report=report), scoring
+        )["accuracy"]
+    classes = info.classes or tuple(map(str, range(info.num_outputs)))
+    rows = metrics_per_class(predictions, classes)
+    metrics |= {f"macro_{name}": value for name, value in macro_average(rows).items()}
+    return replace(judgement, classes=classes, per_class=rows, confusion=confusion_matrix(predictions).tolist())
+
+
+def most_confused(judgement: Judgement, most: int = 5) -> list[tuple[str, str, int]]:
+    """The pairs (true class, predicted class, count) that are mistaken most often."""
+    pairs = [
+        (judgement.classes[row], judgement.classes[column], count)
+        for row, counts in enumerate(judgement.confusion)
+        for column, count in enumerate(counts)
+        if row != column and count
+    ]
+    return sorted(pairs, key=lambda pair: -pair[2])[:most]

@@ -1,0 +1,95 @@
+"""From what a person names to a model on the meta device: a name, an import path, a model file or a config."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+from dlkit.config.loading import load_config
+from dlkit.core.components import ComponentError, accepted, check_options, import_target, is_import_path, resolve
+from dlkit.core.data.build import build_data
+from dlkit.core.modelfile import build_from_file, read_model_file
+from dlkit.core.models.build import build_on_meta, plan_arch
+from dlkit.core.models.meta import AllocateNothing
+from dlkit.core.profile.costs import InputSpec, ProfileError
+from dlkit.registry import find_entry
+
+# torchvision's classifier that was made for another size than 224, and the two that warn unless told how to begin
+_SIZES = {"inception_v3": 299}
+_OPTIONS: Mapping[str, dict[str, Any]] = {
+    "inception_v3": {"init_weights": False},
+    "googlenet": {"init_weights": False},
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model on the meta device, and the inputs that it is made for, where that is known."""
+
+    name: str
+    model: nn.Module
+    inputs: tuple[InputSpec, ...] | None
+
+
+def model_from(text: str, *, given: Mapping[str, Any] | None = None) -> Source:
+    """The model that `text` names: a name of the registry or of torchvision, `package.module:Net`, `./file.py:Net`, a
+    model file or a config. `given` are values for builders that take them: input_size, in_channels, num_classes.
+
+    A config's data is read for its sizes. Raises ComponentError for an unknown name, ProfileError for what cannot be
+    built, FileRefused and ConfigError for files.
+    """
+    if is_import_path(text):
+        builder = import_target(text)
+        return Source(text, _build(text, builder, accepted(builder, given or {})), None)
+    path = Path(text)
+    if path.suffix in (".yaml", ".yml"):
+        return _from_config(path)
+    if path.suffix or path.is_file():
+        return _from_file(path)
+    return _from_name(text, given or {})
+
+
+def _from_config(path: Path) -> Source:
+    loaded = load_config(path)
+    info = build_data(loaded, device=torch.device("cpu"), seed=loaded.config.seed).info
+    arch = plan_arch(loaded.config.model, input_size=info.input_size, num_outputs=info.num_outputs)
+    return Source(str(path), build_on_meta(arch, allow_user=True), (InputSpec(tuple(info.input_size)),))
+
+
+def _from_file(path: Path) -> Source:
+    file = read_model_file(path)
+    is_plain = not file.spec.transforms and file.spec.arch.registry != "user"
+    model = build_on_meta(file.spec.arch) if is_plain else build_from_file(file).to("meta")
+    return Source(str(path), model, (InputSpec(tuple(file.spec.info.input_size)),))
+
+
+def _from_name(name: str, given: Mapping[str, Any]) -> Source:
+    """dlkit's own networks take their sizes from `given`; torchvision's are built as published, also no classifiers."""
+    entry = find_entry("models", name)
+    if entry is not None and entry.is_ours:
+        ours = resolve("models", name)
+        return Source(name, _build(name, ours, accepted(ours, given)), None)
+    if name.lower() not in torchvision.models.list_models():
+        resolve("models", name)  # raises, with the names that come close
+    size = _SIZES.get(name.lower(), 224)
+    builder = torchvision.models.get_model_builder(name.lower())
+    return Source(name, _build(name, builder, _OPTIONS.get(name.lower(), {})), (InputSpec((3, size, size)),))
+
+
+def _build(text: str, builder: Any, options: Mapping[str, Any]) -> nn.Module:
+    check_options(builder, options)
+    try:
+        with AllocateNothing():
+            model = builder(**options)
+            on_meta = model.to("meta") if isinstance(model, nn.Module) else None
+    except ComponentError:
+        raise
+    except Exception as error:
+        raise ProfileError(f"{text} cannot be built: {type(error).__name__}: {error}") from error
+    if on_meta is None:
+        raise ProfileError(f"{text} gives a {type(model).__name__}; a torch.nn.Module is needed")
+    return on_meta

@@ -1,0 +1,32 @@
+"""TODO."""
+
+from dataclasses import replace
+
+from dlkit.config import load_mapping
+from dlkit.config.loaded import LoadedConfig
+from dlkit.core.components import is_import_path
+from dlkit.core.modelfile import ModelFile
+from dlkit.errors import UsageError
+
+
+def own_config(file: ModelFile) -> LoadedConfig:
+    """The config that a model file was trained with.
+
+    Raises UsageError when the file has none, or when its data is code that the file may not name.
+    """
+    if not file.spec.config:
+        raise UsageError(f"{file.path} does not tell what it was trained on; name the data: --data CFG")
+    loaded = _without_download(load_mapping(dict(file.spec.config)))
+    data = loaded.config.data
+    names = [data.name, *(transform.name for transform in (*data.transforms, *data.eval_transforms))]
+    if own_code := next(filter(is_import_path, names), None):
+        raise UsageError(
+            f"{file.path} was trained with {own_code}, which is your own code; name its config again: --data CFG"
+        )
+    return loaded
+
+
+def _without_download(loaded: LoadedConfig) -> LoadedConfig:
+    """A file may not make anybody fetch data; a config that the user names may."""
+    data = loaded.config.data.model_copy(update={"download": False})
+    return replace(loaded, config=loaded.config.model_copy(update={"data": data}))

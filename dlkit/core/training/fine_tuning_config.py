@@ -1,0 +1,77 @@
+"""Which config an existing network is trained on with, and how it differs from the one of its first training."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from dlkit.config import load_mapping
+from dlkit.config.loaded import LoadedConfig
+from dlkit.config.running import Checkpoint, Eval
+from dlkit.config.schema import Config, Schedule
+from dlkit.core.components import is_import_path
+from dlkit.core.modelfile import ModelFile
+from dlkit.core.trained_config import own_config
+from dlkit.errors import UsageError
+
+WARMUP = "5%"
+SETTINGS = ("loss", "optimizer", "train", "seed")
+
+
+def pick_tuning_config(file: ModelFile, data: LoadedConfig | None) -> LoadedConfig:
+    """The config to train a model file on with: its own, or one that the user names, `data`.
+
+    What a named config leaves unsaid of loss, optimizer, loop and seed comes from the file. Raises UsageError when the
+    file has no config, and when it would need code of the user's own that is not named again.
+    """
+    if data is None:
+        own = own_config(file)
+        _refuse_own_code(file, own.config, ("loss", "optimizer", "batch_transforms"))
+        return own
+    if not file.spec.config:
+        return data
+    own = load_mapping(dict(file.spec.config))
+    unsaid = [name for name in SETTINGS if name not in data.values]
+    _refuse_own_code(file, own.config, unsaid)
+    taken = {name: getattr(own.config, name) for name in unsaid}
+    return replace(data, config=data.config.model_copy(update=taken))
+
+
+def _refuse_own_code(file: ModelFile, config: Config, sections: Any) -> None:
+    """Raise UsageError where these sections name code of the user's: a file never causes an import of it."""
+    named = {
+        "loss": [config.loss.name],
+        "optimizer": [config.optimizer.name],
+        "batch_transforms": [component.name for component in config.data.batch_transforms],
+    }
+    names = [name for section in sections for name in named.get(section, ())]
+    if own_code := next(filter(is_import_path, names), None):
+        raise UsageError(
+            f"{file.path} was trained with {own_code}, which is your own code; name its config again: --data CFG"
+        )
+
+
+def derive_tuning_config(config: Config, *, epochs: float, lr: float, num_batches: int) -> Config:
+    """The config with the schedule of fine-tuning and without what belongs to training from the start.
+
+    `epochs` may be a fraction; `num_batches` are the micro-batches of one epoch.
+    """
+    steps_per_epoch = -(-num_batches // config.train.accumulate)
+    length = {"epochs": math.ceil(epochs), "max_steps": max(1, round(epochs * steps_per_epoch))}
+    left_out = {"early_stop": None, "max_time": None, "compile": False}
+    changes: dict[str, Any] = {
+        "optimizer": config.optimizer.model_copy(update={"lr": lr}),
+        "schedule": Schedule(name="cosine", unit="step", warmup=WARMUP),
+        "train": config.train.model_copy(update=length | left_out),
+        "ema": None,
+        "eval": Eval(test=False),
+        "checkpoint": _pick_checkpoint(config),
+    }
+    return config.model_copy(update=changes)
+
+
+def _pick_checkpoint(config: Config) -> Checkpoint:
+    """The metric that decided before decides again; one of the moving average means that of the network now."""
+    metric = config.checkpoint.metric.replace("/", "_").replace("val_ema_", "val_")
+    if not metric.startswith("val_") or config.data.val == "none":
+        return Checkpoint()
+    return Checkpoint(metric=metric, mode=config.checkpoint.mode)

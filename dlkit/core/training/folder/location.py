@@ -1,0 +1,84 @@
+"""Where a run is kept: a new folder, the one that is resumed, or the one that an attempt before this one began."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlkit.config.loaded import LoadedConfig
+from dlkit.core.distributed.world import World
+from dlkit.core.training.folder.checkpoints import find_checkpoint
+from dlkit.core.training.folder.resuming import find_run_to_resume
+from dlkit.core.training.folder.run_folder import RunFolder, check_writable, create_run_folder, reopen_run_folder
+from dlkit.core.training.resolving import run_name
+from dlkit.errors import OutputError
+
+
+@dataclass(frozen=True)
+class Place:
+    """`checkpoint` is what training goes on from, `folder` the run folder that is there already; `out` is one to make, else
+    the next free one below `parent`.
+    """
+
+    parent: Path
+    checkpoint: Path | None = None
+    folder: Path | None = None
+    out: Path | None = None
+
+    def open(self, name: str) -> RunFolder:
+        """Make or reopen the run folder and lock it. Raises OutputError when that cannot be."""
+        if self.folder is not None:
+            return reopen_run_folder(self.folder)
+        return create_run_folder(out=self.out, parent=self.parent, name=name)
+
+
+def pick_place(loaded: LoadedConfig, world: World, *, out: Path | None, resume: Path | None) -> Place:
+    """Where the run goes and what it goes on from; nothing is made yet.
+
+    Raises FileRefused or UsageError when there is nothing to resume, OutputError for a folder that cannot be written to.
+    """
+    parent = Path(loaded.config.runtime.out)
+    name = run_name(loaded)
+    begun = find_begun(out, parent, name, world) if resume is None else None
+    if begun is not None:
+        last = begun / "checkpoints" / "last.pt"
+        return Place(parent, checkpoint=last if last.exists() else None, folder=begun)
+    if resume is None:
+        check_writable(out or parent)
+        return Place(parent, out=out)
+    if resume == Path("auto"):
+        resume = out or find_run_to_resume(parent, name)
+    path = find_checkpoint(resume)
+    if path.parent.name != "checkpoints":
+        return Place(parent, checkpoint=path, out=out)
+    folder = path.parent.parent
+    if out is not None and out.resolve() != folder.resolve():
+        raise OutputError(
+            f"--out {out} is not the folder of the run that --resume goes on with, {folder}; leave --out away, "
+            "or copy the run folder to the new place and resume it there"
+        )
+    return Place(parent, checkpoint=path, folder=folder)
+
+
+def find_begun(out: Path | None, parent: Path, name: str, world: World) -> Path | None:
+    """The run folder that an earlier attempt of the same torchrun made, if it came that far.
+
+    Where agents come and go, workers start anew without a count of it. So the process of the agent of rank 0 tells, too; when it
+    is another one after a failure, the id that was given to torchrun does.
+    """
+    if not world.launch:
+        return None
+    candidates = [out] if out else sorted(parent.glob(f"{name}-*"), reverse=True)
+    return next((path for path in candidates if _is_begun_by(world, _launch_of(path))), None)
+
+
+def _is_begun_by(world: World, launch: str) -> bool:
+    run_id = world.launch.partition(" ")[0]
+    return launch == world.launch or (world.restarts > 0 and run_id != "" and launch.partition(" ")[0] == run_id)
+
+
+def _launch_of(run_dir: Path) -> str:
+    try:
+        facts = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(facts.get("launch", "")) if isinstance(facts, dict) else ""

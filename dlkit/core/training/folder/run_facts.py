@@ -1,0 +1,83 @@
+"""What a run tells of itself: in run.json, in its model file, at its start and at its end."""
+
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dlkit.core.devices import describe_device
+from dlkit.core.distributed.joining import STORE
+from dlkit.core.distributed.world import World
+from dlkit.core.environment import describe_environment, now
+from dlkit.core.modelfile import ModelSpec
+from dlkit.core.models.summary import parameter_count
+from dlkit.core.training.folder.run_folder import RunFolder
+from dlkit.core.training.resolving import run_name
+from dlkit.core.training.setup import Job
+from dlkit.events import RunStarted
+
+
+def facts_of(job: Job) -> dict[str, Any]:
+    """What run.json tells beside the status."""
+    total, trainable = parameter_count(job.learner.model)
+    return {
+        "name": run_name(job.loaded),
+        "started": now(),
+        "environment": describe_environment(),
+        "seed": job.config.seed,
+        "device": describe_device(job.device),
+        "precision": job.learner.scoring.precision.name,
+        "parameters": total,
+        "trainable_parameters": trainable,
+        "samples": job.split_sizes,
+        "classes": list(job.data.info.classes or ()),
+        "steps_per_epoch": job.plan.steps_per_epoch,
+        "total_steps": job.plan.total_steps,
+        "processes": job.world.size,
+        "launch": job.world.launch,
+    }
+
+
+def run_started(job: Job, folder: RunFolder) -> RunStarted:
+    """The event that tells of them."""
+    total, trainable = parameter_count(job.learner.model)
+    return RunStarted(
+        run_dir=folder.path,
+        model=job.arch.name,
+        num_parameters=total,
+        num_trainable=trainable,
+        device=describe_device(job.device),
+        precision=job.learner.scoring.precision.name,
+        split_sizes=job.split_sizes,
+        batch_size=job.config.data.batch_size,
+        accumulate=job.learner.accumulate,
+        epochs=job.plan.epochs,
+        steps_per_epoch=job.plan.steps_per_epoch,
+        total_steps=job.plan.total_steps,
+        start_step=job.learner.position.step,
+        processes=job.world.size,
+    )
+
+
+def spec_of(job: Job, results: Mapping[str, Any]) -> ModelSpec:
+    """What the model file says of the network, and how it came about."""
+    config = job.config.model_dump(mode="json")
+    environment = describe_environment()
+    provenance = {
+        "created": now(),
+        "seed": job.config.seed,
+        **{name: environment[name] for name in ("dlkit", "torch", "torchvision")},
+        **results,
+    }
+    return ModelSpec(job.arch, job.data.info, data=config["data"], config=config, provenance=provenance)
+
+
+def resume_command(run_dir: Path, world: World) -> str:
+    """What to type to go on with a run."""
+    arguments = ["train", str(run_dir / "config.resolved.yaml"), "--resume", str(run_dir)]
+    if world.is_alone:
+        return shlex.join(["dlkit", *arguments])
+    if STORE in os.environ:
+        return shlex.join(["dlkit", *arguments, "--nproc", str(world.size)])
+    return "torchrun (as before) -m " + shlex.join(["dlkit", *arguments])

@@ -1,0 +1,158 @@
+"""The run folder: a name that is never reused silently, a lock while it is in use, and what goes where."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dlkit.core.environment import now
+from dlkit.core.files import write_json, write_text
+from dlkit.errors import OutputError
+
+# what a run writes and nobody wants replaced
+_KEPT = ("config.yaml", "config.resolved.yaml", "metrics.jsonl", "metrics.csv", "summary.json", "model.pt", "train.log")
+
+MODEL_FILE = "model.pt"
+
+_held_locks: set[int] = set()
+
+
+def _drop_locks() -> None:
+    """In a forked process: let go of the locks, which loader processes would otherwise hold for seconds after a kill."""
+    while _held_locks:
+        os.close(_held_locks.pop())
+
+
+os.register_at_fork(after_in_child=_drop_locks)
+
+
+@dataclass
+class RunFolder:
+    """A run folder that this process holds the lock of."""
+
+    path: Path
+    _lock: int
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where last.pt and best.pt lie."""
+        return self.path / "checkpoints"
+
+    @property
+    def model_path(self) -> Path:
+        """The exported model file."""
+        return self.path / MODEL_FILE
+
+    def write_facts(self, **facts: Any) -> None:
+        """Add to run.json and write it."""
+        self.facts |= facts
+        write_json(self.path / "run.json", self.facts)
+
+    def write_configs(self, *, given: str | None, resolved: str) -> None:
+        """Keep the config as it was given and as it was resolved."""
+        if given is not None:
+            write_text(self.path / "config.yaml", given)
+        write_text(self.path / "config.resolved.yaml", resolved)
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        _held_locks.discard(self._lock)
+        os.close(self._lock)
+
+
+def create_run_folder(*, out: Path | None, parent: Path, name: str) -> RunFolder:
+    """Make `parent/name-NNN` with the next free number, or exactly `out`.
+
+    Raises OutputError when the folder cannot be made or written to, or when `out` holds a run already
+    or files of the names that a run writes.
+    """
+    if out is None:
+        return _open_folder(_next_free(parent, name))
+    if (out / "run.json").exists():
+        raise OutputError(f"{out} holds a run already; continue it with --resume, or give another --out")
+    # a lock without run.json is a run that was killed before it began; its folder may be used
+    if not (out / ".lock").exists() and (foreign := [name for name in _KEPT if (out / name).exists()]):
+        raise OutputError(
+            f"{out} holds {', '.join(foreign)} of something else, which a run would replace; give another --out"
+        )
+    _make(out)
+    return _open_folder(out)
+
+
+def _next_free(parent: Path, name: str) -> Path:
+    _make(parent)
+    taken = [
+        int(entry.name.removeprefix(name + "-"))
+        for entry in parent.glob(f"{name}-*")
+        if entry.name.removeprefix(name + "-").isdigit()
+    ]
+    number = max(taken, default=0) + 1
+    while True:
+        path = parent / f"{name}-{number:03d}"
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot make the run folder: {error.strerror}; choose another with --out or runtime.out"
+            ) from None
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot make this folder: {error.strerror}; choose another with --out or runtime.out"
+        ) from None
+
+
+def reopen_run_folder(path: Path) -> RunFolder:
+    """Take the lock of a run folder that exists, and clear what a killed process left half-written.
+
+    Raises OutputError when another process has the lock.
+    """
+    folder = _open_folder(path)
+    for leftover in (*path.glob(".tmp-*"), *folder.checkpoints.glob(".tmp-*")):
+        leftover.unlink(missing_ok=True)
+    return folder
+
+
+def _open_folder(path: Path) -> RunFolder:
+    try:
+        (path / "checkpoints").mkdir(exist_ok=True)
+        lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot write here: {error.strerror}; choose another folder with --out or runtime.out"
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(lock, 200).decode(errors="replace").strip()
+        os.close(lock)
+        raise OutputError(f"{path} is in use by another run ({holder or 'unknown'})") from None
+    os.ftruncate(lock, 0)
+    os.write(lock, f"pid {os.getpid()} on {socket.gethostname()} since {now()}".encode())
+    _held_locks.add(lock)
+    return RunFolder(path, lock)
+
+
+def check_writable(parent: Path) -> None:
+    """Raise OutputError when runs cannot be written below this folder; makes nothing that stays."""
+    existing = parent
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"{parent}: cannot write here; choose another folder with --out or runtime.out")
+
+
+def summary_of(facts: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+    """What summary.json holds."""
+    return {"schema": "dlkit.train/1", "name": facts.get("name"), "status": facts.get("status")} | dict(results)

@@ -1,0 +1,77 @@
+"""Groups of coupled channels: which channels of which layers can only go together.
+
+Written on our own trace of numbers (`coupling`), and not on torch-pruning, which couples whole dimensions and so fails
+where code reshapes channels: it refuses ShuffleNet and ViT and cuts SqueezeNet's classes (`benchmarks/prune_zoo.py`).
+"""
+
+from collections import Counter
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from dlkit.prune.channels.group import Group, Member, Part
+from dlkit.prune.channels.trial_cuts import refuse_untouchable
+from dlkit.prune.dependency.trace import trace
+from dlkit.prune.dependency.tracer import Findings
+from dlkit.prune.dependency.units import Assembly, Bundle
+
+
+def find_groups(network: nn.Module, example: Tensor) -> list[Group]:
+    """All groups of channels of a network, in the order of the layers that make them, those that are never pruned included.
+
+    `example` is one batch of inputs, of shape (N, ...). The network is run in evaluation mode and not changed. Each group
+    is tried with its smallest cut; those that the network's own code does not bear are refused with the reason. Raises
+    whatever the network raises for the example.
+    """
+    groups, _ = trace_groups(network, example)
+    refused = refuse_untouchable(network, [group for group in groups if not group.refusal], example)
+    return [replace(group, refusal=refused.get(group.id, group.refusal)) for group in groups]
+
+
+def trace_groups(network: nn.Module, example: Tensor) -> tuple[list[Group], Findings]:
+    """The groups as the trace shows them, and the trace. Whether code with sizes of its own bears a cut is not tried yet."""
+    findings = trace(network, example)
+    assembly = Assembly(findings)
+    left_over, mixed = assembly.reasons(findings.left_over), assembly.reasons(findings.mixed)
+    names: Counter[str] = Counter()
+    groups = []
+    for bundle in assembly.bundles():
+        name = bundle.sides[0][0].rpartition(".")[0] or bundle.sides[0][0]
+        names[name] += 1
+        group_id = name if names[name] == 1 else f"{name}#{names[name]}"
+        groups.append(_group(group_id, bundle, findings, left_over, mixed))
+    return groups, findings
+
+
+def _group(
+    group_id: str, bundle: Bundle, findings: Findings, left_over: dict[int, str], mixed: dict[int, str]
+) -> Group:
+    members = tuple(
+        Member(
+            tensor=side[0],
+            dim=side[1],
+            part=_part(side, findings),
+            places=tuple(tuple(unit.places.get(side, ())) for unit in bundle.units),
+        )
+        for side in bundle.sides
+    )
+    num_makers = sum(member.part == "makes" for member in members)
+    roots = [unit.root for unit in bundle.units]
+    notes = dict.fromkeys(reasons[root] for reasons in (mixed, left_over) for root in roots if root in reasons)
+    return Group(
+        id=group_id,
+        size=len(bundle.units),
+        members=members,
+        blocks=bundle.blocks,
+        role="fixed" if bundle.refusal else "residual" if num_makers > 1 else "inner",
+        kind="approximate" if notes else "exact",
+        is_mixed=any(root in mixed for root in roots),
+        note="; ".join(notes),
+        refusal=bundle.refusal,
+    )
+
+
+def _part(side: tuple[str, int], findings: Findings) -> Part:
+    if side in findings.makers:
+        return "makes"
+    return "reads" if side in findings.readers else "along"

@@ -1,0 +1,59 @@
+"""The groups of channels as rows: what is kept of each, whether that is exact, and why others stay whole."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dlkit.prune.channels.choice import Limits, prunable_groups
+from dlkit.prune.channels.group import Group
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """One group: channels of its first layer before and after, the layers that make them, `exact` or `approximate`.
+
+    `note` is why the group stays whole, or why its removal is only approximate.
+    """
+
+    id: str
+    role: str
+    layers: tuple[str, ...]
+    num_channels: int
+    num_kept: int
+    kind: str
+    note: str
+
+
+def list_groups(
+    groups: Sequence[Group],
+    limits: Limits,
+    keep: Mapping[str, Sequence[int]],
+    *,
+    kinds: Mapping[str, str] | None = None,
+    rolled_back: Mapping[str, str] | None = None,
+) -> list[GroupRow]:
+    """One row for each group, those that stay whole included; `kinds` are measured ones, else those of the trace."""
+    open_ids = {group.id for group in prunable_groups(groups, limits)}
+    return [_row(group, open_ids, keep, kinds or {}, rolled_back or {}) for group in groups]
+
+
+def _row(
+    group: Group,
+    open_ids: set[str],
+    keep: Mapping[str, Sequence[int]],
+    kinds: Mapping[str, str],
+    rolled_back: Mapping[str, str],
+) -> GroupRow:
+    units = len(keep.get(group.id, ())) or group.size
+    is_cut = units < group.size
+    if group.id in rolled_back:
+        note = f"rolled back: {rolled_back[group.id]}"
+    elif group.refusal:
+        note = group.refusal
+    elif group.id not in open_ids:
+        note = "skipped"
+    else:
+        note = group.note
+    makers = tuple(dict.fromkeys(member.module for member in group.members if member.part == "makes"))
+    role = group.role if group.num_makers < 2 else f"{group.role} x{group.num_makers}"
+    kind = kinds.get(group.id, group.kind) if is_cut else ""
+    return GroupRow(group.id, role, makers, group.num_channels, group.num_channels * units // group.size, kind, note)

@@ -1,0 +1,231 @@
+"""How much to remove so that the network costs no more than a target: MACs, parameters or latency."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from dlkit.core.benchmark.timing import measure_interleaved, speedup
+from dlkit.core.models.eval_mode import evaluating
+from dlkit.core.models.meta import meta_copy
+from dlkit.core.profile.costs import InputSpec, profile_model
+from dlkit.errors import UsageError
+from dlkit.events import Report, Working, ignore
+from dlkit.prune.channels.choice import Limits, Scope, Scores, best_units, choose
+from dlkit.prune.channels.cutting import predict_parameters, shrink
+from dlkit.prune.channels.group import Group
+
+Cost = Literal["macs", "params", "latency"]
+Keep = Mapping[str, tuple[int, ...]]
+_STEPS = {"macs": 12, "params": 16, "latency": 7}  # halvings of the amount; measuring time is slow and rough
+_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+_FORMS = "write macs=50%, macs=1.2G, params=2M, latency=60% or latency=5ms"
+_SECONDS = 1.0  # of measuring for each candidate
+
+
+@dataclass(frozen=True)
+class Target:
+    """The most that the pruned network may cost: a share of the original, or a number of MACs, parameters or milliseconds."""
+
+    cost: Cost
+    share: float | None = None
+    value: float | None = None
+
+    def of(self, before: float) -> float:
+        """The limit as a number, for a network that costs `before`."""
+        return before * self.share if self.share is not None else float(self.value or 0)
+
+    def __str__(self) -> str:
+        if self.share is not None:
+            return f"{self.cost}={100 * self.share:g}%"
+        return f"{self.cost}={show_cost(self.cost, float(self.value or 0))}"
+
+
+@dataclass(frozen=True)
+class Space:
+    """What may be chosen: groups with the scores of their units, the limits, and how groups compare."""
+
+    groups: Sequence[Group]
+    scores: Scores
+    limits: Limits
+    scope: Scope = "layer"
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The units that stay, the share of channels that was asked of every group for it, and the cost before and after."""
+
+    keep: Keep
+    amount: float
+    before: float
+    after: float
+
+
+def parse_target(text: str) -> Target:
+    """The target of `--target`. Raises UsageError, with the forms that there are."""
+    match = re.fullmatch(r"\s*(macs|params|latency)\s*=\s*([0-9.]+)\s*(%|ms|s|[kmg]?)\s*", text, re.IGNORECASE)
+    if match is None:
+        raise UsageError(f"--target {text!r}: {_FORMS}")
+    name, digits, unit = match.group(1).lower(), match.group(2), match.group(3).lower()
+    try:
+        number = float(digits)
+    except ValueError:
+        raise UsageError(f"--target {text!r}: {digits!r} is no number; {_FORMS}") from None
+    cost: Cost = "macs" if name == "macs" else "params" if name == "params" else "latency"
+    if unit == "%":
+        if not 0 < number < 100:
+            raise UsageError(f"--target {text!r}: a share must be more than 0% and less than 100%")
+        return Target(cost, share=number / 100)
+    if (unit in ("ms", "s")) != (cost == "latency"):
+        raise UsageError(f"--target {text!r}: {'a latency needs ms or %' if cost == 'latency' else _FORMS}")
+    value = number * (1e3 if unit == "s" else 1.0 if unit == "ms" else _UNITS[unit])
+    if cost != "latency" and value < 1000:
+        raise UsageError(f"--target {text!r}: is that a share? {_FORMS}")
+    if not value > 0:
+        raise UsageError(f"--target {text!r}: must be greater than 0")
+    return Target(cost, value=value)
+
+
+def show_cost(cost: Cost, value: float) -> str:
+    """A cost as a person reads it: 1.82 G, 11.7 M, 5.31 ms."""
+    if cost == "latency":
+        return f"{value:.3g} ms"
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:g}"
+
+
+def solve_target(
+    network: nn.Module,
+    space: Space,
+    target: Target,
+    example: Tensor,
+    *,
+    measure_ms: Callable[[nn.Module], float] | None = None,
+    report: Report = ignore,
+) -> Solution:
+    """The least pruning that brings a network's cost down to the target, with the same amount asked of every group.
+
+    `example` is a batch of inputs; MACs and latency are those of one sample. `measure_ms` replaces the measuring of
+    latency, by default the median of the eager network on one sample. Raises UsageError where the network costs no more
+    already, and, with what can be reached, where the floors do not allow it.
+    """
+    count = _counter(network, space, target.cost, example, measure_ms=measure_ms)
+    before = count({})
+    limit = target.of(before)
+    if before <= limit:
+        raise UsageError(f"--target {target}: the network costs {show_cost(target.cost, before)} already")
+    amount, keep = _search(space, count, limit, steps=_STEPS[target.cost], report=report)
+    after = count(keep)
+    if after > limit:
+        raise UsageError(f"--target {target}: {_reachable(target.cost, after, before)}")
+    if target.cost != "latency":
+        below = choose(space.groups, space.scores, _lower(amount, target.cost), limits=space.limits, scope=space.scope)
+        keep, after = _give_back(space, count, limit, keep=keep, larger=below)
+    return Solution(keep, amount, before, after)
+
+
+def _reachable(cost: Cost, least: float, before: float) -> str:
+    what = {"macs": "MACs", "params": "parameters", "latency": "latency"}[cost]
+    return (
+        f"the smallest reachable is {100 * least / before:.3g}% of {what}, {show_cost(cost, least)}; "
+        "a lower --min-keep or --round-to, or fewer layers in --skip, allow less"
+    )
+
+
+def _lower(amount: float, cost: Cost) -> float:
+    return max(0.0, amount - 0.5 ** _STEPS[cost])
+
+
+def _search(
+    space: Space, count: Callable[[Keep], float], limit: float, *, steps: int, report: Report
+) -> tuple[float, Keep]:
+    """Halve the range of amounts; the smallest amount found that reaches the limit, or everything where none does."""
+
+    def pick(amount: float) -> Keep:
+        return choose(space.groups, space.scores, amount, limits=space.limits, scope=space.scope)
+
+    low, high = 0.0, 1.0
+    keep = pick(high)
+    if count(keep) > limit:
+        return high, keep
+    for step in range(steps):
+        report(Working("searching the amount", step, steps))
+        middle = (low + high) / 2
+        candidate = pick(middle)
+        if count(candidate) <= limit:
+            high, keep = middle, candidate
+        else:
+            low = middle
+    return high, keep
+
+
+def _give_back(
+    space: Space, count: Callable[[Keep], float], limit: float, *, keep: Keep, larger: Keep
+) -> tuple[Keep, float]:
+    """Where rounding overshoots, leave single groups at the larger size, the most important units first."""
+    kept, cost = dict(keep), count(keep)
+    differing = [group for group in space.groups if len(larger.get(group.id, ())) > len(keep.get(group.id, ()))]
+
+    def worth(group: Group) -> float:
+        lost = sorted(set(larger[group.id]) - set(keep[group.id]))
+        return -float(space.scores[group.id][lost].double().mean())
+
+    for group in sorted(differing, key=worth):
+        units = best_units(group, space.scores[group.id], len(larger[group.id]))
+        found = count({**kept, group.id: units})
+        if found <= limit:
+            kept[group.id], cost = units, found
+    return kept, cost
+
+
+def _counter(
+    network: nn.Module,
+    space: Space,
+    cost: Cost,
+    example: Tensor,
+    *,
+    measure_ms: Callable[[nn.Module], float] | None,
+) -> Callable[[Keep], float]:
+    """What a choice costs, each asked once."""
+    known: dict[tuple[tuple[str, int], ...], float] = {}
+    groups = {group.id: group for group in space.groups}
+    base = meta_copy(network) if cost == "macs" else network
+    weigh = _macs_of(example) if cost == "macs" else measure_ms or measure_beside(network, example[:1])
+
+    def count(keep: Keep) -> float:
+        key = tuple((group_id, len(units)) for group_id, units in sorted(keep.items()))
+        if key not in known and cost == "params":
+            known[key] = float(predict_parameters(network, [(groups[name], units) for name, units in keep.items()]))
+        elif key not in known:
+            known[key] = weigh(shrink(base, space.groups, keep))
+        return known[key]
+
+    return count
+
+
+def _macs_of(example: Tensor) -> Callable[[nn.Module], float]:
+    """MACs for one sample of a network on the meta device. Raises ProfileError where it does not run there."""
+    spec = InputSpec(tuple(example.shape[1:]), example.dtype)
+    return lambda network: float(profile_model(network, [spec], with_memory=False).macs)
+
+
+def measure_beside(network: nn.Module, x: Tensor) -> Callable[[nn.Module], float]:
+    """A function that gives a candidate's time on this batch in milliseconds, without compiling it.
+
+    Each candidate runs in turns with the full network, and its share of that one's time counts, times what the full
+    network took at first: a machine that slows down meanwhile does not matter.
+    """
+    first: list[float] = []
+
+    def measure(candidate: nn.Module) -> float:
+        with evaluating(network), evaluating(candidate):
+            calls = {"full": lambda: network(x), "candidate": lambda: candidate(x)}
+            found = measure_interleaved(calls, batch=len(x), seconds=_SECONDS, device=x.device)
+        first.append(found["full"].median_ms)
+        return first[0] / speedup(found["full"], found["candidate"]).median
+
+    return measure

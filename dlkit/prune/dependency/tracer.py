@@ -1,0 +1,212 @@
+"""The state of a trace: what each tensor holds, and what was found out about channels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from dlkit.prune.dependency.union_find import FREE, Classes, compact, varying_dims, without_repeats
+
+INPUT = "the input"
+
+
+@dataclass(frozen=True)
+class Channels:
+    """An activation: the node of every number, of the tensor's own shape.
+
+    `vanishes` says that a channel is exactly 0 here once the weights that make it are 0; where it stopped being so,
+    `why` names the operator.
+    """
+
+    labels: Tensor
+    vanishes: bool
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A parameter or buffer, perhaps moved about: `index[d]` is the place along its dimension d that each number came from."""
+
+    name: str
+    index: tuple[Tensor, ...]
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> "Stored":
+        """The same after an operator that only moves numbers."""
+        return Stored(self.name, tuple(move(index) for index in self.index))
+
+
+Tracked = Channels | Stored
+
+
+_MOST_NUMBERS = 4_000_000  # a parameter used number by number that is larger than this is left as it is
+
+Follow = Callable[["Tracer", Any, Any, Any, Any], None]
+
+
+@dataclass
+class Findings:
+    """What a trace found. A side is (name of a tensor, its dimension); labels are nodes of `classes`.
+
+    - `sides` take part; of those `makers` compute new channels and `readers` take channels up
+    - `element_nodes` are of parameters used number by number
+    - `fixed` channels stay, with the reason
+    - `left_over` channels are read as something else than 0 when the weights that make them are 0
+    - `mixed` channels are ones on which other channels depend
+    - `parted` are rows of nodes of which every row must keep as many
+    - `grouped_inputs` are the inputs of a grouped convolution, which its weight's dimension 1 does not list
+    """
+
+    classes: Classes = field(default_factory=Classes)
+    axis_nodes: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    element_nodes: dict[str, Tensor] = field(default_factory=dict)
+    sides: dict[tuple[str, int], None] = field(default_factory=dict)
+    makers: dict[tuple[str, int], None] = field(default_factory=dict)
+    readers: dict[tuple[str, int], None] = field(default_factory=dict)
+    fixed: list[tuple[Tensor, str]] = field(default_factory=list)
+    left_over: list[tuple[Tensor, str]] = field(default_factory=list)
+    mixed: list[tuple[Tensor, str]] = field(default_factory=list)
+    parted: list[Tensor] = field(default_factory=list)
+    grouped_inputs: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operator of a forward pass and lets `follow(tracer, operator, args, kwargs, result)` label its result."""
+
+    def __init__(self, network: nn.Module, follow: "Follow") -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # the base is untyped
+        self._follow = follow
+        self.findings = Findings()
+        self.classes = self.findings.classes
+        self._tracked: Any = WeakTensorKeyDictionary()
+        stored = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+        self._shapes = {name: tuple(tensor.shape) for name, tensor in stored.items()}
+        for name, tensor in stored.items():
+            places = [torch.arange(size) for size in tensor.shape]
+            self._tracked[tensor] = Stored(name, tuple(torch.meshgrid(*places, indexing="ij")) if places else ())
+            for dim, size in enumerate(tensor.shape):
+                self.findings.axis_nodes[name, dim] = torch.arange(size) + self.classes.add(size)
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operator and follow what it does with the channels."""
+        kwargs = kwargs or {}
+        out = op(*args, **kwargs)
+        if any(self.get(tensor) is not None for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)):
+            self._follow(self, op, args, kwargs, out)
+        return out
+
+    def add_input(self, tensor: Tensor) -> None:
+        """Mark the network's input, of shape (N, ...): its numbers are never removed."""
+        count = prod(tensor.shape[1:])
+        labels = torch.arange(count) + self.classes.add(count)
+        self.fix(labels, "reaches the model's input")
+        self.put(tensor, labels.reshape(1, *tensor.shape[1:]).expand(tensor.shape), vanishes=False, why=INPUT)
+
+    def get(self, tensor: Any) -> Tracked | None:
+        """What is known of a tensor; None for constants."""
+        return self._tracked.get(tensor) if isinstance(tensor, Tensor) else None
+
+    def put(self, tensor: Tensor, labels: Tensor, *, vanishes: bool, why: str = "") -> None:
+        """Say what the numbers of an activation are. `labels` must have or broadcast to the tensor's shape."""
+        labels = labels.expand(tensor.shape)
+        self._tracked[tensor] = Channels(labels, vanishes, why)
+
+    def put_stored(self, tensor: Tensor, stored: Stored) -> None:
+        """Say which numbers of a parameter a tensor holds."""
+        self._tracked[tensor] = stored
+
+    def labels(self, tensor: Tensor) -> Tensor:
+        """Roots of every number of a tensor, compacted; FREE throughout for a constant."""
+        return compact(self.classes.roots(self.channels(tensor).labels))
+
+    def channels(self, tensor: Tensor) -> Channels:
+        """A tensor as an activation. A parameter becomes one number by number, and is 0 when its channel is masked."""
+        tracked = self.get(tensor)
+        if tracked is None:
+            return Channels(torch.full((1,) * tensor.dim(), FREE).expand(tensor.shape), vanishes=False)
+        if isinstance(tracked, Channels):
+            return tracked
+        return Channels(self._number_labels(tracked), vanishes=True)
+
+    def is_table(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a parameter or buffer that is longer than 1 along several dimensions, or a part of one."""
+        tracked = self.get(tensor)
+        return isinstance(tracked, Stored) and sum(size > 1 for size in self._shapes[tracked.name]) > 1
+
+    def _number_labels(self, stored: Stored) -> Tensor:
+        """Nodes of a parameter's single numbers; along the only dimension longer than 1 these are the dimension's own."""
+        shape = self._shapes[stored.name]
+        long = [dim for dim, size in enumerate(shape) if size > 1]
+        if len(long) == 1:
+            self.findings.sides[stored.name, long[0]] = None
+            return self.findings.axis_nodes[stored.name, long[0]][compact(stored.index[long[0]])]
+        if not long or prod(shape) > _MOST_NUMBERS:
+            size = stored.index[0].shape if stored.index else torch.Size()
+            return torch.full((1,) * len(size), FREE).expand(size)
+        nodes = self.findings.element_nodes.get(stored.name)
+        if nodes is None:
+            nodes = (torch.arange(prod(shape)) + self.classes.add(prod(shape))).reshape(shape)
+            self.findings.element_nodes[stored.name] = nodes
+        return nodes[stored.index]
+
+    def side_nodes(self, tensor: Tensor, dim: int, *, part: str = "along") -> Tensor | None:
+        """Nodes along one dimension of a tensor that is a moved parameter; None where it is none, or is mixed up.
+
+        A dimension of length 1 has no channel to remove and is FREE. `part` is what the side does with channels: it
+        `makes` them, `reads` them or lies `along` them.
+        """
+        stored = self.get(tensor)
+        if not isinstance(stored, Stored):
+            return None
+        if tensor.shape[dim] == 1:
+            return torch.tensor([FREE])
+        index = [compact(places) for places in stored.index]
+        axes = [axis for axis, places in enumerate(index) if dim in varying_dims(places)]
+        if len(axes) != 1 or varying_dims(index[axes[0]]) != [dim % tensor.dim()]:
+            return None
+        side = (stored.name, axes[0])
+        self.findings.sides[side] = None
+        if part == "makes":
+            self.findings.makers[side] = None
+        elif part == "reads":
+            self.findings.readers[side] = None
+        places = index[axes[0]]
+        return self.findings.axis_nodes[side][places.movedim(dim, 0).reshape(tensor.shape[dim], -1)[:, 0]]
+
+    def fix(self, labels: Tensor | None, reason: str) -> None:
+        """Never remove these channels."""
+        if labels is not None:
+            self.findings.fixed.append((nodes_in(labels), reason))
+
+    def fix_tensor(self, tensor: Tensor, reason: str) -> None:
+        """Never remove any channel that a tensor carries, or, of a parameter, any along any dimension."""
+        tracked = self.get(tensor)
+        if isinstance(tracked, Channels):
+            self.fix(self.labels(tensor), reason)
+        elif isinstance(tracked, Stored):
+            for dim in range(len(self._shapes[tracked.name])):
+                self.fix(self.findings.axis_nodes[tracked.name, dim], reason)
+            self.fix(self.findings.element_nodes.get(tracked.name), reason)
+
+    def mix(self, labels: Tensor, reason: str) -> None:
+        """Other channels depend on how many of these there are: no setting of weights to 0 is the same as removal."""
+        self.findings.mixed.append((nodes_in(labels), reason))
+
+    def leave_over(self, labels: Tensor, reason: str) -> None:
+        """These channels are read although their own weights are 0: removal leaves out what they still give."""
+        self.findings.left_over.append((nodes_in(labels), reason))
+
+    def part(self, rows: Tensor) -> None:
+        """Every row of these nodes, of shape (rows, nodes), must keep as many."""
+        self.findings.parted.append(rows.clone())
+
+
+def nodes_in(labels: Tensor) -> Tensor:
+    """The nodes that occur in a tensor of labels, each once."""
+    nodes: Tensor = without_repeats(compact(labels)).unique()  # type: ignore[no-untyped-call]
+    return nodes[nodes >= 0]

@@ -1,0 +1,57 @@
+"""Which weights make the network's outputs: their channels are classes, and are never removed."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlkit.prune.masks.weights import PrunableWeight
+
+
+def find_output_weights(network: nn.Module, example: Tensor, weights: list[PrunableWeight]) -> set[str]:
+    """Names of the weights whose output channels reach the network's outputs without another weight between.
+
+    Found by walking the autograd graph of one forward pass in evaluation mode back from the outputs to the first weights.
+    """
+    names = {id(weight.parameter): weight.name for weight in weights}
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.enable_grad():
+            outputs = list(tensors_in(network(example)))
+    finally:
+        network.train(was_training)
+    found: set[str] = set()
+    pending, seen = [output.grad_fn for output in outputs], set()
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        inputs = [function for function, _ in node.next_functions]
+        if consumed := {names[owner] for owner in map(_owner, inputs) if owner in names}:
+            found |= consumed
+        else:
+            pending += inputs
+    return found
+
+
+def _owner(node: Any) -> int | None:
+    """The parameter at the end of a chain of operators with one input, such as a transpose, by its id."""
+    while node is not None and len(node.next_functions) == 1:
+        node = node.next_functions[0][0]
+    variable = getattr(node, "variable", None)
+    return None if variable is None else id(variable)
+
+
+def tensors_in(output: Any) -> Iterator[Tensor]:
+    """The tensors of an output that may be nested."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, Mapping):
+        for value in output.values():
+            yield from tensors_in(value)
+    elif isinstance(output, list | tuple):
+        for value in output:
+            yield from tensors_in(value)

@@ -1,0 +1,61 @@
+"""Keeping masked weights at zero while a network trains, through the hooks of the one loop.
+
+Momentum and weight decay would bring zeros back to life. Torch's own masks live in forward hooks, which break deepcopy,
+attention and recurrent layers and rename parameters; here the gradient of a masked weight is zero and the mask is laid on
+again after every step, which leaves the network as it is.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from dlkit.core.training.fit import NoRecords, Records
+from dlkit.core.training.learner import Learner, Row
+from dlkit.core.training.step import StepResult
+from dlkit.prune.masks.masks import Masks, apply_masks
+
+
+@contextmanager
+def masked_gradients(network: nn.Module, masks: Masks) -> Iterator[None]:
+    """Give masked weights no gradient, so that they count neither in clipping nor in an optimizer's statistics."""
+    handles = []
+    for name, mask in masks.items():
+        parameter = network.get_parameter(name)
+        if parameter.requires_grad:
+            masker = _masker(mask.to(parameter.device))
+            handles.append(parameter.register_hook(masker))  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _masker(mask: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda gradient: gradient * mask
+
+
+class MaskedRecords:
+    """Records of a run that also lay the masks on the network, and on its moving average, after every step."""
+
+    def __init__(self, masks: Masks, records: Records | None = None) -> None:
+        self.masks = dict(masks)
+        self.records = records or NoRecords()
+
+    def add_step(self, learner: Learner, result: StepResult) -> None:
+        """Mask, then note the step."""
+        device = learner.scoring.precision.device
+        self.masks = {name: mask.to(device) for name, mask in self.masks.items()}
+        apply_masks(learner.model, self.masks)
+        if learner.ema:
+            apply_masks(learner.ema.model, self.masks)
+        self.records.add_step(learner, result)
+
+    def add_epoch(self, learner: Learner, row: Row) -> None:
+        """Note one epoch's metrics."""
+        self.records.add_epoch(learner, row)
+
+    def save(self, learner: Learner, *names: str) -> None:
+        """Write a checkpoint under these names."""
+        self.records.save(learner, *names)

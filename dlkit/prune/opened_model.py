@@ -1,0 +1,133 @@
+"""What is pruned: a model file that was opened, its network, an example of its input, and its data where they are there."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from dlkit.config.loaded import LoadedConfig
+from dlkit.core.data.build import build_data
+from dlkit.core.data.contract import Data, DataInfo, Split
+from dlkit.core.devices import pick_device
+from dlkit.core.modelfile import ModelFile, build_from_file
+from dlkit.core.rewrites import is_quantized
+from dlkit.core.scoring.precision import pick_precision
+from dlkit.core.scoring.scoring import Scoring
+from dlkit.core.training.fine_tuning_config import pick_tuning_config
+from dlkit.core.training.setup import build_scoring
+from dlkit.errors import DataError, Diverged, UsageError
+from dlkit.events import Note, Report
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Data and loss for every decision on the way. The test split decides nothing; it is for the report at the end."""
+
+    loaded: LoadedConfig
+    data: Data
+    scoring: Scoring
+    device: torch.device
+
+    @cached_property
+    def judging(self) -> Split:
+        """The split that decides: validation, or training where there is none."""
+        return self.data.val or self.data.train
+
+    @property
+    def reporting(self) -> Split:
+        """The split of the report: test, or else the one that decides."""
+        return self.data.test or self.judging
+
+    @property
+    def split_words(self) -> tuple[str, int]:
+        """Name and size of the split of the report."""
+        return self.reporting.name, self.reporting.num_samples
+
+
+EXAMPLES = 2  # a batch of one hides what goes wrong between samples
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that can be pruned. `example` is a batch of inputs; `evidence` is None where the data cannot be opened.
+
+    `model` is the class of a user's own network, as named on the command line.
+    """
+
+    file: ModelFile
+    network: nn.Module
+    example: Tensor
+    evidence: Evidence | None
+    device: torch.device
+    model: str | None = None
+
+    def original(self) -> nn.Module:
+        """The network as the file has it, built anew."""
+        return build_from_file(self.file, model=self.model).to(self.device)
+
+
+def open_subject(
+    file: ModelFile,
+    *,
+    data: LoadedConfig | None,
+    needs_data: bool,
+    model: str | None,
+    device: str,
+    report: Report,
+) -> Subject:
+    """Build a file's network and open its data, or those of `data`.
+
+    Where nothing `needs_data`, a note says why there are none. Raises UsageError for a
+    network that is int8 already, Diverged for weights that are not finite, DataError and UsageError for data that are
+    needed and missing.
+    """
+    if is_quantized(file.spec.transforms):
+        raise UsageError(f"{file.path} is quantized already; prune the float model first, then quantize what comes out")
+    _check_finite(file)
+    target = pick_device(device)
+    network = build_from_file(file, model=model).to(target)
+    evidence = _open_evidence(file, network, data, target, needs_data, report)
+    return Subject(file, network, _example(file, evidence, target), evidence, target, model)
+
+
+def _check_finite(file: ModelFile) -> None:
+    broken = [name for name, tensor in file.state_dict.items() if not tensor.isfinite().all()]
+    if broken:
+        where = broken[0] if len(broken) == 1 else f"{broken[0]} and {len(broken) - 1} more tensors"
+        raise Diverged(f"{file.path}: values that are not finite (nan or inf) in {where}; nothing can rank them")
+
+
+def _open_evidence(
+    file: ModelFile,
+    network: nn.Module,
+    data: LoadedConfig | None,
+    device: torch.device,
+    is_needed: bool,
+    report: Report,
+) -> Evidence | None:
+    try:
+        loaded = pick_tuning_config(file, data)
+        return open_evidence(loaded, network, file.spec.info, device=device, report=report)
+    except (UsageError, DataError) as error:
+        if is_needed or data is not None:
+            raise
+        report(Note(f"accuracy is not measured: {error}"))
+        return None
+
+
+def _example(file: ModelFile, evidence: Evidence | None, device: torch.device) -> Tensor:
+    """Real inputs where there are some, else numbers as a normalized input has them."""
+    if evidence is not None:
+        return next(iter(evidence.judging.batches())).inputs[:EXAMPLES]
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(EXAMPLES, *file.spec.info.input_size, generator=generator).to(device)
+
+
+def open_evidence(
+    loaded: LoadedConfig, network: nn.Module, info: DataInfo, *, device: torch.device, report: Report
+) -> Evidence:
+    """Open the config's data for a network that exists. Raises DataError when they are not there or do not fit it."""
+    data = build_data(loaded, device=device, seed=loaded.config.seed, known=info, report=report)
+    scoring = build_scoring(loaded, data, network, pick_precision("off", device))
+    return Evidence(loaded, data, scoring, device)

@@ -1,0 +1,64 @@
+"""What a request would prune, without pruning it."""
+
+from dataclasses import dataclass
+
+import torch
+
+from dlkit.core.evaluation.comparison import weigh_network
+from dlkit.events import Report, ignore
+from dlkit.prune.channels.cutting import shrink
+from dlkit.prune.channels.table import GroupRow, list_groups
+from dlkit.prune.mask_rounds import plan_masks
+from dlkit.prune.masks.masks import full_masks, grow_masks
+from dlkit.prune.opened_model import Subject
+from dlkit.prune.request import Request
+from dlkit.prune.shrink_rounds import pick_units, plan_shrinking
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """A weight and how many of its entries would be zero; `note` says why none would."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    num_weights: int
+    num_removed: int
+    note: str = ""
+
+
+def plan_mask_rows(subject: Subject, request: Request) -> list[PlannedLayer]:
+    """One row for each weight that masks could touch. Raises UsageError where the request does not fit."""
+    plan = plan_masks(subject.network, request, subject.example)
+    generator = torch.Generator().manual_seed(request.seed)
+    masks = grow_masks(plan.weights, full_masks(plan.weights), plan.rule, generator=generator)
+    rows = []
+    for weight in plan.all_weights:
+        mask, size = masks.get(weight.name), weight.parameter.numel()
+        note = "" if mask is not None else "makes the network's outputs"
+        removed = 0 if mask is None else int((~mask).sum())
+        rows.append(PlannedLayer(weight.name, weight.kind, tuple(weight.parameter.shape), size, removed, note))
+    return rows
+
+
+@dataclass(frozen=True)
+class ShrinkSizes:
+    """A planned shrinking: its groups, and parameters and MACs before and after (None where they are not known)."""
+
+    groups: tuple[GroupRow, ...]
+    num_parameters: tuple[int | None, int | None]
+    macs: tuple[int | None, int | None]
+
+
+def plan_shrink_sizes(subject: Subject, request: Request, *, report: Report = ignore) -> ShrinkSizes:
+    """What shrinking would keep, as the weights are now. Raises UsageError where the request does not fit."""
+    plan = plan_shrinking(subject.network, request, subject.example)
+    keep = pick_units(subject.network, plan, request, subject, report=report).keep
+    smaller = shrink(subject.network, plan.groups, keep)
+    size = subject.file.spec.info.input_size
+    before, after = (weigh_network(network, size, None) for network in (subject.network, smaller))
+    return ShrinkSizes(
+        groups=tuple(list_groups(plan.groups, plan.limits, keep)),
+        num_parameters=(before.num_parameters, after.num_parameters),
+        macs=(before.macs, after.macs),
+    )

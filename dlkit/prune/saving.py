@@ -1,0 +1,113 @@
+"""The pruned model file: where it goes, what it says of itself, and the proof that it gives the same network back."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlkit.core.environment import describe_environment, now
+from dlkit.core.evaluation.original import read_original
+from dlkit.core.modelfile import ModelSpec, build_from_file, read_model_file, save_model_file
+from dlkit.errors import DlkitError, FileRefused, OutputError, UsageError
+from dlkit.prune.masks.outputs import tensors_in
+
+PICTURES = (".png", ".svg", ".pdf")
+OF_TRAINING = (
+    "metric",
+    "value",
+    "epoch",
+    "test",
+)  # what a trained file tells of its scores, which pruning makes untrue
+
+
+@dataclass(frozen=True)
+class OutputPaths:
+    """Where the results go."""
+
+    model: Path
+    report: Path
+
+
+def plan_paths(model: Path, wanted: Path | None, *, may_replace: bool) -> OutputPaths:
+    """`model.pruned.pt` beside model.pt unless `wanted` names another file, and the report beside it.
+
+    Raises OutputError, before any work is done, for what could not be written there at the end.
+    """
+    path = wanted or _beside(model, "pruned.pt")
+    if path.suffix != ".pt":
+        raise UsageError(f"-o {path}: a model file ends in .pt")
+    if path.exists() and path.resolve() == model.resolve():
+        raise OutputError(f"{path} is the model that is pruned; give another name with -o")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file with -o")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path.parent}: no such folder")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{path.parent}: cannot write here; give another place with -o")
+    paths = OutputPaths(path, path.with_suffix(".report.json"))
+    taken = [place for place in (paths.model, paths.report) if place.exists()]
+    if taken and not may_replace:
+        raise OutputError(f"{taken[0]} is there already; give another name with -o, or --force")
+    return paths
+
+
+def plan_picture(model: Path, wanted: Path | None, *, may_replace: bool) -> Path:
+    """Where the picture of a scan goes: `model.scan.png` beside model.pt unless `wanted` names another file."""
+    path = wanted or _beside(model, "scan.png")
+    if path.suffix not in PICTURES:
+        raise UsageError(f"-o {path}: the picture of --scan ends in {', '.join(PICTURES)}")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path.parent}: no such folder")
+    if path.exists() and not may_replace:
+        raise OutputError(f"{path} is there already; give another name with -o, or --force")
+    return path
+
+
+def _beside(model: Path, ending: str) -> Path:
+    if model.is_dir():
+        raise FileRefused(model, "a folder; name the model file in it")
+    return model.with_name(f"{model.stem}.{ending}")
+
+
+def describe_pruned(
+    spec: ModelSpec, change: Mapping[str, Any] | None, facts: Mapping[str, Any], metrics: Mapping[str, float]
+) -> ModelSpec:
+    """What the pruned file says of itself. `change` is what rebuilds the new layer sizes; None where they stayed.
+
+    The scores of training move below `prune.before`, and `test` becomes those of now. `prune.original` stays what it was
+    when the network was first pruned.
+    """
+    environment = describe_environment()
+    trained = {key: value for key, value in spec.provenance.items() if key in OF_TRAINING}
+    kept = {key: value for key, value in spec.provenance.items() if key not in OF_TRAINING}
+    versions = {name: environment[name] for name in ("dlkit", "torch")}
+    made = {"created": now(), **versions, **facts, "before": trained}
+    if earlier := read_original(spec.provenance):
+        made["original"] = earlier.to_dict()
+    provenance = {**kept, "prune": made, **({"test": dict(metrics)} if metrics else {})}
+    transforms = spec.transforms if change is None else (*spec.transforms, change)
+    return replace(spec, transforms=transforms, provenance=provenance)
+
+
+def save_pruned(path: Path, spec: ModelSpec, network: nn.Module, example: Tensor, *, model: str | None = None) -> None:
+    """Write the network, and read it back: the file must give the same tensors and the same outputs bit for bit.
+
+    Raises DlkitError when it does not. `path` is in a folder for files that are still being made.
+    """
+    save_model_file(path, spec, network.state_dict())
+    _compare(build_from_file(read_model_file(path), model=model), network, example)
+
+
+def _compare(rebuilt: nn.Module, network: nn.Module, example: Tensor) -> None:
+    theirs = rebuilt.state_dict()
+    for name, tensor in network.state_dict().items():
+        if not torch.equal(theirs[name], tensor):
+            raise DlkitError(f"the file does not give back {name}; nothing was written")
+    with torch.no_grad():
+        pairs = zip(tensors_in(rebuilt(example)), tensors_in(network(example)), strict=True)
+        if not all(torch.equal(first, second) for first, second in pairs):
+            raise DlkitError("the network that the file gives back has other outputs; nothing was written")

@@ -1,0 +1,20 @@
+"""TODO."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from dlkit.config.suggest import closest
+from dlkit.errors import UsageError
+
+
+def is_skipped(skip: Sequence[str], *names: str) -> bool:
+    """Whether a glob matches one of these names, or a module that they are inside of."""
+    return any(fnmatchcase(name, glob) or fnmatchcase(name, f"{glob}.*") for glob in skip for name in names)
+
+
+def check_globs(skip: Sequence[str], names: Sequence[str]) -> None:
+    """Raise UsageError for a glob that matches none of the names."""
+    for glob in skip:
+        if not any(is_skipped([glob], name) for name in names):
+            near = closest(glob, names) or names[:3]
+            raise UsageError(f"--skip {glob!r} matches no layer; there are, for example, {', '.join(near)}")
