@@ -66,9 +66,9 @@ def pruned_accuracy(
     assert evidence is not None
     request = Request(amount=Amount(share=ratio), seed=seed, **way)
     plan = plan_masks(network, request, subject.example)
-    masks, _ = run_mask_rounds(network, plan, request, evidence, rewound=None, report=ignore)
+    masks, _ = run_mask_rounds(network, plan, request, evidence, rewound=None, emit=ignore)
     raw = score_split(network, evidence.reporting, evidence.scoring)["accuracy"]
-    recover(network, masks, Recovery(epochs=epochs), evidence, report=ignore)
+    recover(network, masks, Recovery(epochs=epochs), evidence, emit=ignore)
     return raw, score_split(network, evidence.reporting, evidence.scoring)["accuracy"]
 
 
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for seed in arguments.seeds:
         model, bases[seed] = base_model(arguments.out / f"seed-{seed}", seed, arguments)
         file = read_model_file(model)
-        subject = open_subject(file, data=None, needs_data=True, model=None, device="cpu", report=ignore)
+        subject = open_subject(file, data=None, needs_data=True, model=None, device="cpu", emit=ignore)
         for ratio in arguments.ratios:
             for name, way in WAYS.items():
                 raw, tuned = pruned_accuracy(subject, ratio, way, seed, arguments.finetune)

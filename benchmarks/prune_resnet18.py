@@ -66,12 +66,12 @@ def measure(model: Path, name: str, request: Request, arguments: argparse.Namesp
         section = loaded.config.data.model_copy(update={"limit": arguments.samples})
         loaded = replace(loaded, config=loaded.config.model_copy(update={"data": section}))
     subject = open_subject(
-        file, data=loaded if arguments.samples else None, needs_data=True, model=None, device="cpu", report=say
+        file, data=loaded if arguments.samples else None, needs_data=True, model=None, device="cpu", emit=say
     )
     slug = re.sub(r"\W+", "-", name).strip("-")
     paths = plan_paths(model, arguments.out / f"{model.parent.name}-{slug}.pt", may_replace=True)
     started = time.monotonic()
-    made = prune_model(subject, request, paths, report=say).comparison
+    made = prune_model(subject, request, paths, emit=say).comparison
     row = made.speeds.row("after", "eager", BATCH) if made.speeds else None
     before, after = made.before, made.after
     return {

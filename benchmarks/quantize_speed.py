@@ -73,7 +73,7 @@ def compare(name: str, batches: list[int], seconds: float, *, clock: Callable[[]
         print(f"our int8 ONNX file is {sizes['ours'] / sizes['float']:.1%} of the float one (target: 27 % at most)")
     for batch, x in inputs.items():
         calls = {way: (lambda run=run, x=x: run(x)) for way, run in runs.items()}
-        found = measure_interleaved(calls, batch=batch, seconds=seconds, report=print_note, clock=clock)
+        found = measure_interleaved(calls, batch=batch, seconds=seconds, emit=print_note, clock=clock)
         print_table(name, batch, found)
 
 

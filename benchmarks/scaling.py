@@ -126,14 +126,14 @@ def build(arguments: argparse.Namespace, world: World) -> Job:
         "transforms": [{"name": "RandomCrop", "size": 28, "padding": 2}, "RandomHorizontalFlip"],
     }
     values = {"data": data, "model": {"name": "small_cnn", "width": arguments.width}, "train": {"epochs": 1}}
-    return build_job(load_mapping(values | {"optimizer": {"lr": 0.001}}), world=world, report=ignore)
+    return build_job(load_mapping(values | {"optimizer": {"lr": 0.001}}), world=world, emit=ignore)
 
 
 def train_with_dlkit(job: Job, world: World) -> None:
     """One epoch by `fit`."""
     job.learner.position.epoch = 0
     stop = StopRequest(is_shared=not world.is_alone)
-    fit(job.learner, job.data, job.plan, NoRecords(), stop=stop, report=ignore)
+    fit(job.learner, job.data, job.plan, NoRecords(), stop=stop, emit=ignore)
     job.learner.position.step = 0
 
 

@@ -39,13 +39,13 @@ def build(samples: int, width: int) -> Job:
         "transforms": transforms,
     }
     values = {"data": data, "model": {"name": "small_cnn", "width": width}, "train": {"epochs": 1}}
-    return build_job(load_mapping(values), report=ignore)
+    return build_job(load_mapping(values), emit=ignore)
 
 
 def train_with_dlkit(job: Job) -> None:
     """One epoch by `fit`."""
     job.learner.position.epoch = 0
-    fit(job.learner, job.data, job.plan, NoRecords(), stop=StopRequest(), report=ignore)
+    fit(job.learner, job.data, job.plan, NoRecords(), stop=StopRequest(), emit=ignore)
     job.learner.position.step = 0
 
 

@@ -109,8 +109,8 @@ class Tested(Event):
     metrics: Mapping[str, float]
 
 
-Report = Callable[[Event], None]
+Emit = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """Report to nobody."""
+    """Tell nobody."""

@@ -92,7 +92,7 @@ def _run(request: "BenchRequest", *, as_json: bool) -> None:
     from dlkit.core.files import to_json
 
     with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
-        result = run_bench(request, report=display.report)
+        result = run_bench(request, emit=display.emit)
     if as_json:
         typer.echo(to_json({"schema": "dlkit.bench/1", **result.to_dict()}))
     else:

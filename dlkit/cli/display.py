@@ -40,7 +40,7 @@ class Display:
         self._line_at = time.monotonic()
         self._notes: set[str] = set()
 
-    def report(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Draw an event."""
         with quiet_pipe():
             if self._as_json and isinstance(event, EpochDone | Tested):

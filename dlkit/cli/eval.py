@@ -64,7 +64,7 @@ def evaluate(
             use_tta=tta,
             model=network,
             device=device,
-            report=display.report,
+            emit=display.emit,
         )
     if picture is not None:
         _save_picture(picture, judgement)

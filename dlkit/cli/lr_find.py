@@ -13,7 +13,7 @@ from dlkit.errors import Interrupted
 
 if TYPE_CHECKING:
     from dlkit.core.training.lr_find import FoundRate
-    from dlkit.events import Event, Report
+    from dlkit.events import Emit, Event
     from dlkit.schedules.picture import Look
 
 EPILOG = """Writes nothing unless -o is given. Ctrl-C ends the test with what was found so far, and exit code 130."""
@@ -70,8 +70,8 @@ def lr_find(
 
     from dlkit.core.training.lr_find import run_range_test  # brings torch, so only for a config that is right
 
-    with prints_aside(), open_line() as report:
-        found = run_range_test(loaded, plan, report=report)
+    with prints_aside(), open_line() as emit:
+        found = run_range_test(loaded, plan, emit=emit)
     show(found, output or (), as_json=as_json, look=pick_look(height, ascii_only=ascii_only))
     if found.signal_number is not None:
         done = sum(len(sweep.losses) for sweep in found.test.sweeps)
@@ -79,7 +79,7 @@ def lr_find(
 
 
 @contextmanager
-def open_line() -> "Iterator[Report]":
+def open_line() -> "Iterator[Emit]":
     """What to report to: notes once each, and on a terminal one line that says where the sweep stands."""
     from dlkit.cli.console import LiveLine, clean, quiet_pipe, stderr_console
     from dlkit.events import Note, Sweeping
@@ -87,7 +87,7 @@ def open_line() -> "Iterator[Report]":
     console, seen = stderr_console(), set()
     line = LiveLine(console)
 
-    def report(event: "Event") -> None:
+    def emit(event: "Event") -> None:
         with quiet_pipe():
             if isinstance(event, Sweeping):
                 line.show(
@@ -99,7 +99,7 @@ def open_line() -> "Iterator[Report]":
                 console.print(f"[yellow]note:[/] {clean(event.text)}")
 
     try:
-        yield report
+        yield emit
     finally:
         line.close()
 

@@ -113,7 +113,7 @@ def _open(options: Options, request: "Request", display: "Display", *, needs_dat
         model=options.network,
     )
     return open_subject(
-        file, data=loaded, needs_data=needs_data, model=options.network, device=options.device, report=display.report
+        file, data=loaded, needs_data=needs_data, model=options.network, device=options.device, emit=display.emit
     )
 
 
@@ -126,7 +126,7 @@ def _prune(options: Options, request: "Request", display: "Display") -> None:
     paths = plan_paths(options.model, options.output, may_replace=options.force)
     with prints_aside():
         subject = _open(options, request, display, needs_data=request.needs_data)
-        made = prune_model(subject, request, paths, report=display.report)
+        made = prune_model(subject, request, paths, emit=display.emit)
     display.close()
     show_report(made, as_json=options.as_json)
 
@@ -140,7 +140,7 @@ def _plan(options: Options, request: "Request", display: "Display") -> None:
         subject = _open(options, request, display, needs_data=request.needs_data)
     if request.is_shrunk:
         with prints_aside():
-            sizes = plan_shrink_sizes(subject, request, report=display.report)
+            sizes = plan_shrink_sizes(subject, request, emit=display.emit)
         show_shrink_plan(sizes, request, options.model, as_json=options.as_json)
     else:
         with prints_aside():
@@ -158,7 +158,7 @@ def _scan(options: Options, request: "Request", display: "Display") -> None:
     path = plan_picture(options.model, options.output, may_replace=options.force)
     with prints_aside():
         subject = _open(options, request, display, needs_data=True)
-        scan = scan_model(subject, request, report=display.report)
+        scan = scan_model(subject, request, emit=display.emit)
     save_scan_picture(path, scan, f"{options.model}: one part pruned at a time, {request.picked_method}")
     display.close()
     show_scan(scan, options.model, path, as_json=options.as_json)

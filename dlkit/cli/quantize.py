@@ -198,8 +198,8 @@ def _run(
     with prints_aside(), open_display(quiet=is_quiet, verbose=False, as_json=False) as display:
         file = open_model(model, data=loaded, **weights)
         if request.writes_model:
-            return run_quantization(file, request, display.report)
-        return run_ranking(file, request, display.report)
+            return run_quantization(file, request, display.emit)
+        return run_ranking(file, request, display.emit)
 
 
 def _show(result: "Outcome | Ranking", weights: dict[str, Any], data: str | None, *, as_json: bool) -> None:

@@ -127,7 +127,7 @@ def _print_config(loaded: "LoadedConfig", display: "Display") -> None:
     from dlkit.core.training.dry_run import resolve_config
 
     with prints_aside():
-        resolved = dump_config(resolve_config(loaded, report=display.report))
+        resolved = dump_config(resolve_config(loaded, emit=display.emit))
     if is_main_process():
         typer.echo(resolved, nl=False)
 
@@ -138,7 +138,7 @@ def _run_dry(loaded: "LoadedConfig", out: Path | None, display: "Display", *, as
     from dlkit.core.training.dry_run import run_dry
 
     with prints_aside():
-        dry = run_dry(loaded, out=out, report=display.report)
+        dry = run_dry(loaded, out=out, emit=display.emit)
     if is_main_process():
         show_dry_run(dry, as_json=as_json)
 
@@ -149,7 +149,7 @@ def _run(loaded: "LoadedConfig", out: Path | None, resume: Path | None, *, displ
     from dlkit.core.training.run import run_training
 
     with prints_aside():
-        result = run_training(loaded, out=out, resume=resume, report=display.report)
+        result = run_training(loaded, out=out, resume=resume, emit=display.emit)
     display.close()
     if is_main_process():
         show_result(result, as_json=as_json)

@@ -23,7 +23,7 @@ from dlkit.core.release_memory import release_memory
 from dlkit.core.rewrites import is_quantized, load_rewritten
 from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file
 from dlkit.errors import DataError, FileRefused, UsageError
-from dlkit.events import Note, Report, ignore
+from dlkit.events import Emit, Note, ignore
 
 FORMAT = "dlkit.model"
 VERSION = 1
@@ -144,12 +144,12 @@ def load_model(
     return build_from_file(file, model=model).to(device)
 
 
-def pick_model_device(file: ModelFile, name: str, report: Report = ignore) -> torch.device:
+def pick_model_device(file: ModelFile, name: str, emit: Emit = ignore) -> torch.device:
     """The device of that name; but the CPU for an int8 network, whose kernels exist nowhere else."""
     if not is_quantized(file.spec.transforms):
         return pick_device(name)
     if name not in ("auto", "cpu"):
-        report(Note(f"int8 networks run on the CPU only; {name} is not used"))
+        emit(Note(f"int8 networks run on the CPU only; {name} is not used"))
     return torch.device("cpu")
 
 

@@ -18,7 +18,7 @@ from dlkit.core.evaluation.comparison import (
 )
 from dlkit.core.evaluation.file_size import file_sizes
 from dlkit.core.evaluation.original import Original
-from dlkit.events import Report
+from dlkit.events import Emit
 from dlkit.prune.opened_model import Subject
 
 BEFORE, AFTER = "before", "after"
@@ -26,7 +26,7 @@ ENGINES = ("eager",)  # `dlkit bench` compares all of them
 
 
 def compare(
-    original: nn.Module, pruned: nn.Module, subject: Subject, *, seconds: float | None, report: Report
+    original: nn.Module, pruned: nn.Module, subject: Subject, *, seconds: float | None, emit: Emit
 ) -> Comparison:
     """Scores on the reporting split, costs, and latencies at batch 1 and 16; file sizes are added by `with_sizes`."""
     info, evidence = subject.file.spec.info, subject.evidence
@@ -39,7 +39,7 @@ def compare(
             scoring=evidence.scoring,
             speed_plan=plan,
             input_size=info.input_size,
-            report=report,
+            emit=emit,
         )
     nothing = Scores("", 0, {})
     sides = [
@@ -47,7 +47,7 @@ def compare(
         for name, network in ((BEFORE, original), (AFTER, pruned))
     ]
     timed = [Timed(BEFORE, original, is_int8=False), Timed(AFTER, pruned, is_int8=False)]
-    speeds = measure_speeds(timed, plan, report=report) if plan else None
+    speeds = measure_speeds(timed, plan, emit=emit) if plan else None
     return Comparison(sides[0], sides[1], Agreement(None, None), speeds)
 
 

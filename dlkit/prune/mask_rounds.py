@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.errors import UsageError
-from dlkit.events import Note, Report
+from dlkit.events import Emit, Note
 from dlkit.prune.amounts import Amount, progress_of
 from dlkit.prune.masks.masks import MaskRule, apply_masks, full_masks, grow_masks
 from dlkit.prune.masks.outputs import find_output_weights
@@ -56,7 +56,7 @@ def run_mask_rounds(
     evidence: Evidence | None,
     *,
     rewound: Mapping[str, Tensor] | None,
-    report: Report,
+    emit: Emit,
 ) -> tuple[dict[str, Tensor], Recalibration | None]:
     """Mask a network in place, round by round, with recovery after each; the final masks, and the last recalibration.
 
@@ -75,10 +75,10 @@ def run_mask_rounds(
         apply_masks(network, masks)
         if len(rounds) > 1:
             share = total_sparsity(measure_sparsity(plan.weights))
-            report(Note(f"iteration {number} of {len(rounds)}: {share:.1%} of the weights are zero"))
+            emit(Note(f"iteration {number} of {len(rounds)}: {share:.1%} of the weights are zero"))
         if evidence is not None:
-            recalibration = recover(network, masks, recovery, evidence, report=report)
-    _warn_of_empty(plan.weights, masks, report)
+            recalibration = recover(network, masks, recovery, evidence, emit=emit)
+    _warn_of_empty(plan.weights, masks, emit)
     return masks, recalibration
 
 
@@ -96,9 +96,9 @@ def _check_amount(plan: MaskPlan, request: Request) -> None:
         )
 
 
-def _warn_of_empty(weights: Sequence[PrunableWeight], masks: Mapping[str, Tensor], report: Report) -> None:
+def _warn_of_empty(weights: Sequence[PrunableWeight], masks: Mapping[str, Tensor], emit: Emit) -> None:
     empty = [weight.layer or weight.name for weight in weights if not masks[weight.name].any()]
     if empty:
-        report(
+        emit(
             Note(f"nothing is left of {', '.join(empty)}, which can cut the network in two; --min-keep 5% prevents it")
         )

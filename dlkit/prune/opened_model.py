@@ -17,7 +17,7 @@ from dlkit.core.scoring.scoring import Scoring
 from dlkit.core.training.fine_tuning_config import pick_tuning_config
 from dlkit.core.training.setup import build_scoring
 from dlkit.errors import DataError, Diverged, UsageError
-from dlkit.events import Note, Report
+from dlkit.events import Emit, Note
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def open_subject(
     needs_data: bool,
     model: str | None,
     device: str,
-    report: Report,
+    emit: Emit,
 ) -> Subject:
     """Build a file's network and open its data, or those of `data`.
 
@@ -87,7 +87,7 @@ def open_subject(
     _check_finite(file)
     target = pick_device(device)
     network = build_from_file(file, model=model).to(target)
-    evidence = _open_evidence(file, network, data, target, needs_data, report)
+    evidence = _open_evidence(file, network, data, target, needs_data, emit)
     return Subject(file, network, _example(file, evidence, target), evidence, target, model)
 
 
@@ -104,15 +104,15 @@ def _open_evidence(
     data: LoadedConfig | None,
     device: torch.device,
     is_needed: bool,
-    report: Report,
+    emit: Emit,
 ) -> Evidence | None:
     try:
         loaded = pick_tuning_config(file, data)
-        return open_evidence(loaded, network, file.spec.info, device=device, report=report)
+        return open_evidence(loaded, network, file.spec.info, device=device, emit=emit)
     except (UsageError, DataError) as error:
         if is_needed or data is not None:
             raise
-        report(Note(f"accuracy is not measured: {error}"))
+        emit(Note(f"accuracy is not measured: {error}"))
         return None
 
 
@@ -125,9 +125,9 @@ def _example(file: ModelFile, evidence: Evidence | None, device: torch.device) -
 
 
 def open_evidence(
-    loaded: LoadedConfig, network: nn.Module, info: DataInfo, *, device: torch.device, report: Report
+    loaded: LoadedConfig, network: nn.Module, info: DataInfo, *, device: torch.device, emit: Emit
 ) -> Evidence:
     """Open the config's data for a network that exists. Raises DataError when they are not there or do not fit it."""
-    data = build_data(loaded, device=device, seed=loaded.config.seed, known=info, report=report)
+    data = build_data(loaded, device=device, seed=loaded.config.seed, known=info, emit=emit)
     scoring = build_scoring(loaded, data, network, pick_precision("off", device))
     return Evidence(loaded, data, scoring, device)

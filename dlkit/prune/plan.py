@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from dlkit.core.evaluation.comparison import weigh_network
-from dlkit.events import Report, ignore
+from dlkit.events import Emit, ignore
 from dlkit.prune.channels.cutting import shrink
 from dlkit.prune.channels.table import GroupRow, list_groups
 from dlkit.prune.mask_rounds import plan_masks
@@ -50,10 +50,10 @@ class ShrinkSizes:
     macs: tuple[int | None, int | None]
 
 
-def plan_shrink_sizes(subject: Subject, request: Request, *, report: Report = ignore) -> ShrinkSizes:
+def plan_shrink_sizes(subject: Subject, request: Request, *, emit: Emit = ignore) -> ShrinkSizes:
     """What shrinking would keep, as the weights are now. Raises UsageError where the request does not fit."""
     plan = plan_shrinking(subject.network, request, subject.example)
-    keep = pick_units(subject.network, plan, request, subject, report=report).keep
+    keep = pick_units(subject.network, plan, request, subject, emit=emit).keep
     smaller = shrink(subject.network, plan.groups, keep)
     size = subject.file.spec.info.input_size
     before, after = (weigh_network(network, size, None) for network in (subject.network, smaller))

@@ -14,7 +14,7 @@ from dlkit.core.evaluation.evaluate import REFRESH_S, evaluate
 from dlkit.core.scoring.scoring import Scoring
 from dlkit.core.training.fine_tuning import build_fine_tuning, fine_tune
 from dlkit.core.training.optimizers import pick_lr
-from dlkit.events import Report, Working
+from dlkit.events import Emit, Working
 from dlkit.prune.masks.masks import Masks
 from dlkit.prune.masks.training import MaskedRecords, masked_gradients
 from dlkit.prune.opened_model import Evidence
@@ -44,9 +44,7 @@ def find_norms(network: nn.Module) -> list[Norm]:
     ]
 
 
-def recalibrate_norms(
-    network: nn.Module, evidence: Evidence, *, num_batches: int, report: Report
-) -> Recalibration | None:
+def recalibrate_norms(network: nn.Module, evidence: Evidence, *, num_batches: int, emit: Emit) -> Recalibration | None:
     """Measure the statistics of batch norm again over training batches, and keep them if the loss gets no worse.
 
     They are plain means over the batches, as momentum=None gives them; parameters, dropout and other layers stay as in
@@ -57,7 +55,7 @@ def recalibrate_norms(
         return None
     before = _judge(network, evidence.judging, evidence.scoring)
     kept = [copy.deepcopy(norm.state_dict()) for norm in norms]
-    _measure_statistics(network, norms, evidence.data.train, evidence.scoring, num_batches, report)
+    _measure_statistics(network, norms, evidence.data.train, evidence.scoring, num_batches, emit)
     result = Recalibration(before, _judge(network, evidence.judging, evidence.scoring))
     if not result.is_kept:
         for norm, state in zip(norms, kept, strict=True):
@@ -72,7 +70,7 @@ def _judge(network: nn.Module, split: Split, scoring: Scoring) -> float:
 
 
 def _measure_statistics(
-    network: nn.Module, norms: list[Norm], train: Split, scoring: Scoring, num_batches: int, report: Report
+    network: nn.Module, norms: list[Norm], train: Split, scoring: Scoring, num_batches: int, emit: Emit
 ) -> None:
     momenta = [norm.momentum for norm in norms]
     total = min(num_batches, train.num_batches)
@@ -88,7 +86,7 @@ def _measure_statistics(
                     network(scoring.arrange(batch.inputs))
                 if time.monotonic() - reported >= REFRESH_S:
                     reported = time.monotonic()
-                    report(Working("measuring batch norm", index + 1, total))
+                    emit(Working("measuring batch norm", index + 1, total))
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
@@ -109,7 +107,7 @@ class Recovery:
 
 
 def recover(
-    network: nn.Module, masks: Masks | None, recovery: Recovery, evidence: Evidence, *, report: Report
+    network: nn.Module, masks: Masks | None, recovery: Recovery, evidence: Evidence, *, emit: Emit
 ) -> Recalibration | None:
     """Recover a pruned network in place, with a new optimizer for its parameters; masked weights stay zero.
 
@@ -117,17 +115,17 @@ def recover(
     """
     recalibration = None
     if recovery.num_recal:
-        recalibration = recalibrate_norms(network, evidence, num_batches=recovery.num_recal, report=report)
+        recalibration = recalibrate_norms(network, evidence, num_batches=recovery.num_recal, emit=emit)
     if recovery.epochs:
-        _train(network, masks, recovery, evidence, report)
+        _train(network, masks, recovery, evidence, emit)
     return recalibration
 
 
-def _train(network: nn.Module, masks: Masks | None, recovery: Recovery, evidence: Evidence, report: Report) -> None:
+def _train(network: nn.Module, masks: Masks | None, recovery: Recovery, evidence: Evidence, emit: Emit) -> None:
     loaded = evidence.loaded
     lr = recovery.lr or (pick_lr(loaded.config.optimizer) if recovery.is_rewound else None)
     built = build_fine_tuning(
-        loaded, network, evidence.data.info, epochs=recovery.epochs or 0, lr=lr, device=evidence.device, report=report
+        loaded, network, evidence.data.info, epochs=recovery.epochs or 0, lr=lr, device=evidence.device, emit=emit
     )
     with masked_gradients(network, masks) if masks else nullcontext():
-        fine_tune(built, MaskedRecords(masks) if masks else None, report=report)
+        fine_tune(built, MaskedRecords(masks) if masks else None, emit=emit)

@@ -17,7 +17,7 @@ from dlkit.core.evaluation.comparison import Comparison
 from dlkit.core.files import write_json
 from dlkit.core.staging import staged
 from dlkit.errors import UsageError
-from dlkit.events import Note, Report, Saved, ignore
+from dlkit.events import Emit, Note, Saved, ignore
 from dlkit.prune.channels.layer_sizes import describe_sizes
 from dlkit.prune.channels.table import GroupRow, list_groups
 from dlkit.prune.channels.targets import Solution
@@ -52,7 +52,7 @@ class Pruned:
     change: Mapping[str, Any] | None = None
 
 
-def prune_model(subject: Subject, request: Request, paths: OutputPaths, *, report: Report = ignore) -> PruneReport:
+def prune_model(subject: Subject, request: Request, paths: OutputPaths, *, emit: Emit = ignore) -> PruneReport:
     """Prune a model as asked, measure it beside the original, and write it with a report beside it.
 
     Nothing is written before all else is done. Raises UsageError when the request does not fit the network, Diverged and
@@ -61,10 +61,10 @@ def prune_model(subject: Subject, request: Request, paths: OutputPaths, *, repor
     with torch_settings():
         _check_norms(subject.network, request)
         if request.iterations > 1 and request.epochs is None:
-            report(Note("nothing is trained between the iterations; --finetune EPOCHS does that"))
-        pruned = (_shrink if request.is_shrunk else _mask)(subject, request, report)
+            emit(Note("nothing is trained between the iterations; --finetune EPOCHS does that"))
+        pruned = (_shrink if request.is_shrunk else _mask)(subject, request, emit)
         network = pruned.network.to(memory_format=torch.contiguous_format).eval()
-        comparison = compare(subject.original(), network, subject, seconds=request.seconds, report=report)
+        comparison = compare(subject.original(), network, subject, seconds=request.seconds, emit=emit)
         facts = {
             "what": describe_request(request),
             "request": plain_request(request),
@@ -76,7 +76,7 @@ def prune_model(subject: Subject, request: Request, paths: OutputPaths, *, repor
             sized = with_sizes(comparison, subject.file.path, staging.path(paths.model))
             made = _report_of(subject, request, paths, pruned, sized)
             write_json(staging.path(paths.report), made.to_dict())
-    report(Saved(paths.model, "model"))
+    emit(Saved(paths.model, "model"))
     return made
 
 
@@ -107,19 +107,19 @@ def _rewound(subject: Subject, request: Request) -> Mapping[str, Tensor] | None:
     return read_rewind_weights(request.rewind, subject.file, subject.network, model=subject.model)
 
 
-def _mask(subject: Subject, request: Request, report: Report) -> Pruned:
+def _mask(subject: Subject, request: Request, emit: Emit) -> Pruned:
     rewound = _rewound(subject, request)
     plan = plan_masks(subject.network, request, subject.example)
     if plan.outputs:
-        report(Note(f"left alone, as its channels are the network's outputs: {', '.join(plan.outputs)}"))
-    _, recalibration = run_mask_rounds(subject.network, plan, request, subject.evidence, rewound=rewound, report=report)
+        emit(Note(f"left alone, as its channels are the network's outputs: {', '.join(plan.outputs)}"))
+    _, recalibration = run_mask_rounds(subject.network, plan, request, subject.evidence, rewound=rewound, emit=emit)
     return Pruned(subject.network, recalibration, tuple(measure_sparsity(plan.weights)))
 
 
-def _shrink(subject: Subject, request: Request, report: Report) -> Pruned:
+def _shrink(subject: Subject, request: Request, emit: Emit) -> Pruned:
     rewound = _rewound(subject, request)
     plan = plan_shrinking(subject.network, request, subject.example)
-    shrunk = run_shrink_rounds(subject, plan, request, rewound=rewound, report=report)
+    shrunk = run_shrink_rounds(subject, plan, request, rewound=rewound, emit=emit)
     verified = shrunk.verified
     rows = list_groups(plan.groups, plan.limits, verified.keep, kinds=verified.kinds, rolled_back=verified.rolled_back)
     return Pruned(
@@ -132,13 +132,11 @@ def _shrink(subject: Subject, request: Request, report: Report) -> Pruned:
     )
 
 
-def scan_model(subject: Subject, request: Request, *, report: Report = ignore) -> Scan:
+def scan_model(subject: Subject, request: Request, *, emit: Emit = ignore) -> Scan:
     """The sensitivity of every part that the request could prune; the network comes back as it was."""
     assert subject.evidence is not None  # checked when the subject was opened
     with torch_settings():
         if request.is_shrunk:
-            return scan_groups(
-                subject, plan_shrinking(subject.network, request, subject.example), request, report=report
-            )
+            return scan_groups(subject, plan_shrinking(subject.network, request, subject.example), request, emit=emit)
         plan = plan_masks(subject.network, request, subject.example)
-        return scan_masks(subject.network, plan, request.seed, subject.evidence, report=report)
+        return scan_masks(subject.network, plan, request.seed, subject.evidence, emit=emit)

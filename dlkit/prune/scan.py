@@ -11,7 +11,7 @@ from torch import nn
 
 from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.files import write_bytes
-from dlkit.events import Report, Working
+from dlkit.events import Emit, Working
 from dlkit.prune.amounts import Amount
 from dlkit.prune.channels.choice import Limits, best_units, nearest_size, prunable_groups
 from dlkit.prune.channels.cutting import shrink
@@ -50,7 +50,7 @@ class Scan:
 
 
 def scan_parts(
-    network: nn.Module, parts: Sequence[tuple[str, int]], prune_part: PrunedPart, evidence: Evidence, *, report: Report
+    network: nn.Module, parts: Sequence[tuple[str, int]], prune_part: PrunedPart, evidence: Evidence, *, emit: Emit
 ) -> Scan:
     """Judge a network with one part pruned at a time. `prune_part(index, ratio)` gives the network with that part pruned.
 
@@ -72,12 +72,12 @@ def scan_parts(
                 judged.append(judge(pruned))
         losses, accuracies = zip(*judged, strict=True)
         rows.append(PartScan(name, size, losses, accuracies))
-        report(Working("scanning", index + 1, len(parts)))
+        emit(Working("scanning", index + 1, len(parts)))
     num_samples = min(split.num_samples, most_batches * -(-split.num_samples // split.num_batches))
     return Scan(RATIOS, loss, accuracy, num_samples, tuple(rows))
 
 
-def scan_masks(network: nn.Module, plan: MaskPlan, seed: int, evidence: Evidence, *, report: Report) -> Scan:
+def scan_masks(network: nn.Module, plan: MaskPlan, seed: int, evidence: Evidence, *, emit: Emit) -> Scan:
     """The scan of masks: one weight at a time, by the plan's method."""
     parts = [(weight.name, weight.parameter.numel()) for weight in plan.weights]
 
@@ -92,7 +92,7 @@ def scan_masks(network: nn.Module, plan: MaskPlan, seed: int, evidence: Evidence
             with torch.no_grad():
                 weight.parameter.copy_(kept)
 
-    return scan_parts(network, parts, prune_part, evidence, report=report)
+    return scan_parts(network, parts, prune_part, evidence, emit=emit)
 
 
 def _mask_alone(weight: PrunableWeight, rule: MaskRule, ratio: float, seed: int) -> dict[str, torch.Tensor]:
@@ -100,7 +100,7 @@ def _mask_alone(weight: PrunableWeight, rule: MaskRule, ratio: float, seed: int)
     return grow_masks([weight], full_masks([weight]), alone, generator=torch.Generator().manual_seed(seed))
 
 
-def scan_groups(subject: Subject, plan: ShrinkPlan, request: Request, *, report: Report) -> Scan:
+def scan_groups(subject: Subject, plan: ShrinkPlan, request: Request, *, emit: Emit) -> Scan:
     """The scan of shrinking: one group of channels removed at a time, in any number, by the request's method."""
     free = Limits(round_to=1, min_keep=0.0, skip=plan.limits.skip)
     scores = rank_units(subject.network, plan.groups, request, subject)
@@ -114,7 +114,7 @@ def scan_groups(subject: Subject, plan: ShrinkPlan, request: Request, *, report:
 
     assert subject.evidence is not None  # checked when the subject was opened
     parts = [(group.id, group.num_channels) for group in groups]
-    return scan_parts(subject.network, parts, prune_part, subject.evidence, report=report)
+    return scan_parts(subject.network, parts, prune_part, subject.evidence, emit=emit)
 
 
 ROWS_OF_LEGEND = 24

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dlkit.core.data.contract import Batch
 from dlkit.core.scoring.scoring import Scoring
 from dlkit.errors import UsageError
-from dlkit.events import Note, Report
+from dlkit.events import Emit, Note
 from dlkit.prune.amounts import progress_of
 from dlkit.prune.channels.choice import Limits, choose, prunable_groups
 from dlkit.prune.channels.cutting import zero_channels
@@ -73,7 +73,7 @@ def plan_shrinking(network: nn.Module, request: Request, example: Tensor) -> Shr
 
 
 def run_shrink_rounds(
-    subject: Subject, plan: ShrinkPlan, request: Request, *, rewound: Mapping[str, Tensor] | None, report: Report
+    subject: Subject, plan: ShrinkPlan, request: Request, *, rewound: Mapping[str, Tensor] | None, emit: Emit
 ) -> Shrunk:
     """Shrink a subject's network, with recovery after each round; its network of full size is used up.
 
@@ -82,16 +82,16 @@ def run_shrink_rounds(
     network, evidence = subject.network, subject.evidence
     recovery = Recovery(request.picked_recal, request.epochs, request.lr, is_rewound=rewound is not None)
     rounds = progress_of(request.schedule, request.iterations)
-    picked = pick_units(network, plan, request, subject, report=report)
+    picked = pick_units(network, plan, request, subject, emit=emit)
     amounts = [_amounts(plan, request, picked, progress) for progress in rounds]
     keep: Keep = {}
     for number, progress in enumerate(rounds, 1):
         if len(rounds) > 1:
             is_last = number == len(rounds)
             amount = amounts[number - 1] if request.target is None or not is_last else None
-            picked = pick_units(network, plan, request, subject, before=keep, amount=amount, report=report)
+            picked = pick_units(network, plan, request, subject, before=keep, amount=amount, emit=emit)
             told = count_removed(plan.groups, picked.keep)
-            report(Note(f"iteration {number} of {len(rounds)}: {told}"))
+            emit(Note(f"iteration {number} of {len(rounds)}: {told}"))
         keep = picked.keep
         if rewound is not None:
             network.load_state_dict(dict(rewound), strict=True)
@@ -99,12 +99,12 @@ def run_shrink_rounds(
             masks = channel_masks(network, plan.groups, keep)
             apply_masks(network, masks)
             if evidence is not None:
-                recover(network, masks, recovery, evidence, report=report)
+                recover(network, masks, recovery, evidence, emit=emit)
     verified = verify(network, plan.groups, _cut_only(plan.groups, keep), subject.example)
-    _report_rolled_back(verified, report)
+    _report_rolled_back(verified, emit)
     recalibration = None
     if evidence is not None:
-        recalibration = recover(verified.network, None, recovery, evidence, report=report)
+        recalibration = recover(verified.network, None, recovery, evidence, emit=emit)
     return Shrunk(verified, picked.solution, recalibration)
 
 
@@ -116,7 +116,7 @@ def pick_units(
     *,
     before: Keep | None = None,
     amount: Amounts | None = None,
-    report: Report,
+    emit: Emit,
 ) -> Picked:
     """The units that stay of each group for the whole request, or for another `amount`; those gone `before` stay gone.
 
@@ -132,7 +132,7 @@ def pick_units(
             scores[group.id][gone] = -torch.inf
     if request.target is not None and amount is None:
         space = Space(plan.groups, scores, plan.limits, request.scope)
-        solution = solve_target(network, space, parse_target(request.target), subject.example, report=report)
+        solution = solve_target(network, space, parse_target(request.target), subject.example, emit=emit)
         return Picked(solution.keep, solution)
     wanted = _amounts(plan, request, None, 1.0) if amount is None else amount
     return Picked(choose(plan.groups, scores, wanted, limits=plan.limits, scope=request.scope))
@@ -205,8 +205,8 @@ def _cut_only(groups: Sequence[Group], keep: Keep) -> dict[str, tuple[int, ...]]
     return cut
 
 
-def _report_rolled_back(verified: Verified, report: Report) -> None:
+def _report_rolled_back(verified: Verified, emit: Emit) -> None:
     for group_id, reason in verified.rolled_back.items():
-        report(Note(f"{group_id} stays whole: {reason}"))
+        emit(Note(f"{group_id} stays whole: {reason}"))
     if not verified.keep:
         raise UsageError("no group of channels could be removed and verified; nothing was written")

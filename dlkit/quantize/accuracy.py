@@ -13,7 +13,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from dlkit.events import Report, Working, ignore
+from dlkit.events import Emit, Working, ignore
 from dlkit.quantize.bias_correction import correct_bias
 from dlkit.quantize.equalization import equalize
 from dlkit.quantize.fidelity import Fidelity, compare_outputs, outputs_of
@@ -71,13 +71,13 @@ def quantize_accurately(
     *,
     remedies: Remedies,
     is_classification: bool = True,
-    report: Report = ignore,
+    emit: Emit = ignore,
 ) -> Int8:
     """The int8 network that is closest to `network` on the calibration inputs, of all that the remedies give.
 
     `network` stays as it is. Raises UsageError for one that torch.fx cannot follow.
     """
-    search = _Search(network, batches, is_classification=is_classification, report=report)
+    search = _Search(network, batches, is_classification=is_classification, emit=emit)
     best = search.start(recipe)
     for observer in remedies.observers:
         if observer != recipe.observer:
@@ -92,10 +92,8 @@ def quantize_accurately(
 class _Search:
     """The best so far, and all trials."""
 
-    def __init__(
-        self, network: nn.Module, batches: Sequence[Tensor], *, is_classification: bool, report: Report
-    ) -> None:
-        self._network, self._batches, self._report = network, batches, report
+    def __init__(self, network: nn.Module, batches: Sequence[Tensor], *, is_classification: bool, emit: Emit) -> None:
+        self._network, self._batches, self._emit = network, batches, emit
         self._is_classification = is_classification
         self._checked = first_samples(batches, MOST_CHECKED)
         self._reference = outputs_of(network, self._checked)
@@ -144,16 +142,16 @@ class _Search:
 
     def corrected(self) -> Int8:
         """The best, with biases corrected where that helps."""
-        self._report(Working("correcting biases", 0, 1))
+        self._emit(Working("correcting biases", 0, 1))
         best = self._best
         with quantized_engine(best.recipe.backend):
             found = correct_bias(best.prepared, best.network, self._checked, is_classification=self._is_classification)
-        self._report(Working("correcting biases", 1, 1))
+        self._emit(Working("correcting biases", 1, 1))
         return self._note("bias correction", found.after, is_kept=found.is_kept)
 
     def _quantize(self, network: nn.Module, recipe: Recipe) -> tuple[Int8, Fidelity]:
         prepared = prepare(network, recipe, self._batches[0][:1])
-        calibrate(prepared, self._batches, self._report)
+        calibrate(prepared, self._batches, self._emit)
         converted = convert(prepared, recipe)
         with quantized_engine(recipe.backend):
             outputs = outputs_of(converted, self._checked)

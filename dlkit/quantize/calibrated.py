@@ -9,7 +9,7 @@ from dlkit.core.data.contract import Split
 from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.scoring.scoring import Scoring
 from dlkit.errors import UsageError
-from dlkit.events import Note, Report
+from dlkit.events import Emit, Note
 from dlkit.quantize.accuracy import Int8, Remedies, quantize_accurately
 from dlkit.quantize.calibration_data import ModelData
 from dlkit.quantize.fallback import Fallback, keep_sensitive_layers
@@ -45,18 +45,18 @@ def note_unstable_ranges(task: Task, recipe: Recipe, batches: Sequence[Tensor]) 
     if len(batches) >= 2:
         found = calibration_stability(task.network, recipe, batches, example=batches[0][:1])
         if found.note:
-            task.report(Note(found.note))
+            task.emit(Note(found.note))
 
 
 def rank(task: Task, best: Int8, batches: Sequence[Tensor]) -> list[LayerSensitivity]:
     """Layers by what int8 costs in each, the most expensive first."""
     some = first_samples(batches, RANKED_ON)
-    return rank_layers(best.prepared, some, is_classification=task.is_classification, report=task.report)
+    return rank_layers(best.prepared, some, is_classification=task.is_classification, emit=task.emit)
 
 
 def _quantize(task: Task, network: nn.Module, recipe: Recipe, batches: Sequence[Tensor], remedies: Remedies) -> Int8:
     return quantize_accurately(
-        network, recipe, batches, remedies=remedies, is_classification=task.is_classification, report=task.report
+        network, recipe, batches, remedies=remedies, is_classification=task.is_classification, emit=task.emit
     )
 
 
@@ -64,7 +64,7 @@ def _fall_back(task: Task, data: ModelData, made: Made, best: Int8, batches: Seq
     """Keep layers in float until the accuracy on the validation split is near enough to the float network's."""
     max_drop = task.request.max_drop
     assert max_drop is not None
-    split = data.validation(task.report)
+    split = data.validation(task.emit)
     # what helped all layers helps most of them too, so that only the biases are done again
     again = Remedies(bias_correction=task.request.use_bias_correction, equalization="off", smoothing="off")
 
@@ -74,11 +74,11 @@ def _fall_back(task: Task, data: ModelData, made: Made, best: Int8, batches: Seq
         return _quantize(task, best.origin, _keeping(best.recipe, kept), batches, again).network
 
     def score(network: nn.Module) -> float:
-        return _accuracy(network, split, data.scoring, task.report)
+        return _accuracy(network, split, data.scoring, task.emit)
 
     names = [layer.name for layer in made.ranking]
     found = keep_sensitive_layers(
-        names, build, score, float_score=score(task.network), max_drop=max_drop, report=task.report
+        names, build, score, float_score=score(task.network), max_drop=max_drop, emit=task.emit
     )
     _require_met(found, max_drop, split)
     kept = found.chosen.kept
@@ -95,8 +95,8 @@ def _keeping(recipe: Recipe, kept: tuple[str, ...]) -> Recipe:
     return replace(recipe, keep_float=(*recipe.keep_float, *kept))
 
 
-def _accuracy(network: nn.Module, split: Split, scoring: Scoring, report: Report) -> float:
-    means = evaluate(network, split, scoring, report=report)
+def _accuracy(network: nn.Module, split: Split, scoring: Scoring, emit: Emit) -> float:
+    means = evaluate(network, split, scoring, emit=emit)
     assert means is not None
     return means["accuracy"]
 

@@ -15,7 +15,7 @@ from dlkit.core.scoring.scoring import Scoring
 from dlkit.core.trained_config import own_config
 from dlkit.core.training.fine_tuning_config import pick_tuning_config
 from dlkit.errors import DataError, UsageError
-from dlkit.events import Note, Report, ignore
+from dlkit.events import Emit, Note, ignore
 from dlkit.quantize.request import Request
 
 CPU = torch.device("cpu")
@@ -35,16 +35,16 @@ class ModelData:
         """Calibration inputs; see `draw_calibration`."""
         return draw_calibration(self.loaded, self.info, count=count, seed=seed)
 
-    def validation(self, report: Report = ignore) -> Split:
+    def validation(self, emit: Emit = ignore) -> Split:
         """The split to choose by. It is another than the judged one wherever the data have one."""
         found = _find_split(self.loaded, self.info, "val")
         if found is not None and self.judged.name != "val":
             return found
-        report(Note("no validation split apart from the judged one: choices are made on training samples"))
+        emit(Note("no validation split apart from the judged one: choices are made on training samples"))
         return build_eval_split(self.loaded, self.info, split="train", device=CPU)
 
 
-def open_model_data(file: ModelFile, request: Request, report: Report = ignore) -> ModelData | None:
+def open_model_data(file: ModelFile, request: Request, emit: Emit = ignore) -> ModelData | None:
     """The data of a model file, or those that the request names; None where there are none and none are needed.
 
     Judged is the test split, else the validation split. Where nothing is held out, half of the samples are, by seed, so
@@ -53,14 +53,14 @@ def open_model_data(file: ModelFile, request: Request, report: Report = ignore) 
     """
     is_needed = request.mode != "dynamic" or request.split is not None or request.data is not None
     if not is_needed and not file.spec.config:
-        report(Note("no data are known for this model, so it is not judged; name them with --data"))
+        emit(Note("no data are known for this model, so it is not judged; name them with --data"))
         return None
     try:
-        return _open(_pick_config(file, request), file.spec.info, request.split, report)
+        return _open(_pick_config(file, request), file.spec.info, request.split, emit)
     except (DataError, UsageError) as error:
         if is_needed:
             raise
-        report(Note(f"not judged: {error}"))
+        emit(Note(f"not judged: {error}"))
         return None
 
 
@@ -70,14 +70,14 @@ def _pick_config(file: ModelFile, request: Request) -> LoadedConfig:
     return request.data or own_config(file)
 
 
-def _open(loaded: LoadedConfig, info: DataInfo, name: SplitName | None, report: Report) -> ModelData:
+def _open(loaded: LoadedConfig, info: DataInfo, name: SplitName | None, emit: Emit) -> ModelData:
     judged = _find_split(loaded, info, name) if name else None
     if name and judged is None:
         raise DataError(f"{loaded.config.data.name} has no {name} split; leave --split out or name other data")
     judged = judged or _find_split(loaded, info, "test") or _find_split(loaded, info, "val")
     if judged is None:
         loaded = _hold_out(loaded)
-        report(Note("the data hold nothing out: half of the samples, by seed, are kept for judging"))
+        emit(Note("the data hold nothing out: half of the samples, by seed, are kept for judging"))
         judged = build_eval_split(loaded, info, split="test", device=CPU)
     return ModelData(loaded, info, judged, scoring_for(loaded, info, judged, CPU))
 

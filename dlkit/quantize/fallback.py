@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dlkit.events import Note, Report, ignore
+from dlkit.events import Emit, Note, ignore
 
 MOST_RETURNS = 8
 
@@ -39,14 +39,14 @@ class Fallback:
 
 
 def keep_sensitive_layers(
-    ranking: Sequence[str], build: Build, score: Score, *, float_score: float, max_drop: float, report: Report = ignore
+    ranking: Sequence[str], build: Build, score: Score, *, float_score: float, max_drop: float, emit: Emit = ignore
 ) -> Fallback:
     """Find few layers to keep in float such that accuracy drops by at most `max_drop` points.
 
     `ranking` names modules, the most sensitive first. `build` makes the int8 network that keeps some in float, and may raise
     nothing; it is called with the names in the order of the ranking. `score` gives an accuracy, 0..1, as is `float_score`.
     """
-    search = _Search(tuple(ranking), build, score, float_score, max_drop, report)
+    search = _Search(tuple(ranking), build, score, float_score, max_drop, emit)
     num_kept = search.fewest_from_the_top()
     if num_kept is not None:
         search.return_to_int8(search.ranking[:num_kept])
@@ -63,10 +63,10 @@ class _Search:
         score: Score,
         float_score: float,
         max_drop: float,
-        report: Report,
+        emit: Emit,
     ) -> None:
         self.ranking = ranking
-        self._build, self._score, self._report = build, score, report
+        self._build, self._score, self._emit = build, score, emit
         self._float_score, self._max_drop = float_score, max_drop
         self._attempts: dict[tuple[str, ...], Attempt] = {}
         self._best: tuple[Attempt, nn.Module] | None = None
@@ -79,7 +79,7 @@ class _Search:
             self._attempts[kept] = attempt
             if self._best is None or self._rank(attempt) < self._rank(self._best[0]):
                 self._best = attempt, network
-            self._report(Note(_describe(attempt)))
+            self._emit(Note(_describe(attempt)))
         return self._meets(self._attempts[kept])
 
     def _meets(self, attempt: Attempt) -> bool:

@@ -77,7 +77,7 @@ def _train(task: Task, data: ModelData, static: Made, batches: Sequence[Tensor])
         settings,
         batches=batches,
         static=(static.network, static.recipe),
-        report=task.report,
+        emit=task.emit,
     )
     if training.kept == "static":
         return replace(static, training=training)

@@ -27,9 +27,7 @@ def compare(saved: Path, task: Task, made: Made) -> Comparison:
     size, plan = tuple(task.file.spec.info.input_size), _plan(task)
     if task.data is not None:
         scoring, split = task.data.scoring, task.data.judged
-        return compare_networks(
-            before, after, split, scoring=scoring, speed_plan=plan, input_size=size, report=task.report
-        )
+        return compare_networks(before, after, split, scoring=scoring, speed_plan=plan, input_size=size, emit=task.emit)
     none = Scores("", 0, {})
     sides = [Side(side.name, none, weigh_network(side.network, size, side.path)) for side in (before, after)]
     return Comparison(sides[0], sides[1], Agreement(None, None), _measure(before, after, plan, task))
@@ -47,4 +45,4 @@ def _measure(before: Compared, after: Compared, plan: SpeedPlan | None, task: Ta
     if plan is None:
         return None
     subjects = [Subject(FLOAT, before.network, False), Subject(INT8, after.network, True)]
-    return measure_speeds(subjects, plan, report=task.report)
+    return measure_speeds(subjects, plan, emit=task.emit)

@@ -19,7 +19,7 @@ from dlkit.core.data.contract import DataInfo
 from dlkit.core.random_state import seeded
 from dlkit.core.training.fine_tuning import FineTuning, build_fine_tuning, fine_tune
 from dlkit.core.training.optimizers import freeze_matching, pick_lr
-from dlkit.events import Note, Report
+from dlkit.events import Emit, Note
 from dlkit.quantize.fx import convert, prepare, steady_norms, switch_observers, switch_rounding, take_ranges
 from dlkit.quantize.qat_comparison import Comparison, compare_candidates
 from dlkit.quantize.qat_phases import Phases, PhaseSwitch
@@ -68,7 +68,7 @@ def quantize_aware(
     *,
     batches: Batches,
     static: tuple[GraphModule, Recipe] | None = None,
-    report: Report,
+    emit: Emit,
 ) -> tuple[GraphModule, QatOutcome]:
     """The int8 network of a float one that was trained for it, and what came of it; `network` is left as it was.
 
@@ -79,16 +79,14 @@ def quantize_aware(
     recipe = replace(recipe, mode="qat")
     if static is None:
         plain = replace(recipe, mode="static")
-        static = quantize_static(network, plain, batches, example=_example(batches), report=report), plain
-    prepared = prepare_training(network, recipe, settings, batches=batches, report=report)
-    tuning = build_qat(prepared, settings, report)
+        static = quantize_static(network, plain, batches, example=_example(batches), emit=emit), plain
+    prepared = prepare_training(network, recipe, settings, batches=batches, emit=emit)
+    tuning = build_qat(prepared, settings, emit)
     float_step_ms, step_ms = _step_ms(network, tuning), _step_ms(prepared, tuning)
-    report(Note(f"a step takes {step_ms / float_step_ms:.1f} times as long with the rounding of int8 put in"))
-    train_quantized(tuning, settings.phases, report=report)
+    emit(Note(f"a step takes {step_ms / float_step_ms:.1f} times as long with the rounding of int8 put in"))
+    train_quantized(tuning, settings.phases, emit=emit)
     converted = convert(prepared, recipe)
-    comparison = compare_candidates(
-        tuning, static=static[0], converted=converted, backend=recipe.backend, report=report
-    )
+    comparison = compare_candidates(tuning, static=static[0], converted=converted, backend=recipe.backend, emit=emit)
     outcome = QatOutcome(
         kept="static" if comparison.is_static_kept else "qat",
         recipe=static[1] if comparison.is_static_kept else recipe,
@@ -107,7 +105,7 @@ def _example(batches: Batches) -> Tensor:
 
 
 def prepare_training(
-    network: nn.Module, recipe: Recipe, settings: QatSettings, *, batches: Batches, report: Report
+    network: nn.Module, recipe: Recipe, settings: QatSettings, *, batches: Batches, emit: Emit
 ) -> GraphModule:
     """The network with fake quantization put in, its ranges as static quantization finds them, observers off."""
     network = copy.deepcopy(network).cpu()
@@ -124,7 +122,7 @@ def prepare_training(
     switch_rounding(prepared, is_on=False)
     switch_observers(prepared, is_on=True)
     calibrate(prepared, batches)
-    calibrate(calibrated, batches, report)
+    calibrate(calibrated, batches, emit)
     take_ranges(prepared, calibrated)
     switch_observers(prepared, is_on=False)
     switch_rounding(prepared, is_on=True)
@@ -132,12 +130,12 @@ def prepare_training(
     return prepared
 
 
-def build_qat(prepared: GraphModule, settings: QatSettings, report: Report) -> FineTuning:
+def build_qat(prepared: GraphModule, settings: QatSettings, emit: Emit) -> FineTuning:
     """Fine-tuning around a prepared network: in float32, and without gradient checkpointing, which would observe twice."""
     loaded = settings.loaded
     train = loaded.config.train
     if train.gradient_checkpointing:
-        report(Note("train.gradient_checkpointing is off: recomputed activations would be observed twice"))
+        emit(Note("train.gradient_checkpointing is off: recomputed activations would be observed twice"))
     train = train.model_copy(update={"amp": "off", "gradient_checkpointing": False})
     return build_fine_tuning(
         replace(loaded, config=loaded.config.model_copy(update={"train": train})),
@@ -146,17 +144,17 @@ def build_qat(prepared: GraphModule, settings: QatSettings, report: Report) -> F
         epochs=settings.epochs,
         lr=LR_SHARE * pick_lr(loaded.config.optimizer) if settings.lr is None else settings.lr,
         device=settings.device,
-        report=report,
+        emit=emit,
     )
 
 
-def train_quantized(tuning: FineTuning, phases: Phases, *, report: Report) -> None:
+def train_quantized(tuning: FineTuning, phases: Phases, *, emit: Emit) -> None:
     """Train a prepared network in place, and leave it with the ranges and weights of its best epoch, observers off."""
     prepared = tuning.learner.model
     assert isinstance(prepared, GraphModule)
     switch = PhaseSwitch(prepared, phases, total_steps=tuning.plan.total_steps)
     try:
-        fine_tune(tuning, switch, report=report)
+        fine_tune(tuning, switch, emit=emit)
     finally:
         switch.remove()
         switch_observers(prepared, is_on=False)

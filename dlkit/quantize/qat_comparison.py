@@ -23,7 +23,7 @@ from dlkit.core.scoring.scoring import Scoring
 from dlkit.core.training.fine_tuning import FineTuning
 from dlkit.core.training.improvement import is_better
 from dlkit.event_lines import metric_value
-from dlkit.events import Note, Report
+from dlkit.events import Emit, Note
 from dlkit.quantize.fx import quantized_engine
 from dlkit.quantize.recipe import Backend
 
@@ -49,19 +49,19 @@ class Comparison:
 
 
 def compare_candidates(
-    tuning: FineTuning, *, static: nn.Module, converted: nn.Module, backend: Backend, report: Report
+    tuning: FineTuning, *, static: nn.Module, converted: nn.Module, backend: Backend, emit: Emit
 ) -> Comparison:
     """Judge the trained network in all its forms on the validation split, or where there is none on the training samples.
 
     Reports, as notes, when static quantization is kept, and when conversion changed more than it should.
     """
-    split, scoring = _judging_split(tuning, report), _on_cpu(tuning)
+    split, scoring = _judging_split(tuning, emit), _on_cpu(tuning)
     trained = tuning.learner.model.cpu()
     with quantized_engine(backend):
         found = {
-            "static": predict_split(static, split, scoring, report=report),
-            "fake_quant": predict_split(trained, split, scoring, report=report),
-            "int8": predict_split(converted, split, scoring, report=report),
+            "static": predict_split(static, split, scoring, emit=emit),
+            "fake_quant": predict_split(trained, split, scoring, emit=emit),
+            "int8": predict_split(converted, split, scoring, emit=emit),
         }
     metrics = {name: _metrics(predictions, scoring) for name, predictions in found.items()}
     metric, mode = _deciding(tuning)
@@ -75,17 +75,17 @@ def compare_candidates(
         agreement=_agreement(found["fake_quant"], found["int8"]) if scoring.is_classification else None,
         **metrics,
     )
-    _report(comparison, report)
+    _report(comparison, emit)
     return comparison
 
 
-def _judging_split(tuning: FineTuning, report: Report) -> Split:
+def _judging_split(tuning: FineTuning, emit: Emit) -> Split:
     """The validation split on the CPU, where int8 runs."""
     data, device = tuning.data, torch.device("cpu")
     if data.val is not None and tuning.learner.scoring.precision.device == device:
         return data.val
     if data.val is None:
-        report(Note("there is no validation split: the int8 networks are compared on the training samples"))
+        emit(Note("there is no validation split: the int8 networks are compared on the training samples"))
     return build_eval_split(tuning.loaded, data.info, split="train" if data.val is None else "val", device=device)
 
 
@@ -121,18 +121,18 @@ def _agreement(one: Predictions, other: Predictions) -> float:
     return (one.outputs.argmax(1) == other.outputs.argmax(1)).float().mean().item()
 
 
-def _report(comparison: Comparison, report: Report) -> None:
+def _report(comparison: Comparison, emit: Emit) -> None:
     metric = comparison.metric
     before, after = (metric_value(metric, values[metric]) for values in (comparison.static, comparison.int8))
     if comparison.is_static_kept:
-        report(
+        emit(
             Note(
                 f"training for int8 gave {comparison.split} {metric} {after}, static quantization {before}: "
                 "the static network is kept"
             )
         )
     if comparison.agreement is not None and comparison.agreement < LEAST_AGREEMENT:
-        report(
+        emit(
             Note(
                 f"the int8 network and the one that was trained agree on {comparison.agreement:.2%} of the samples only; "
                 f"{LEAST_AGREEMENT:.0%} is what to expect"

@@ -8,7 +8,7 @@ from dlkit.core.devices import torch_settings
 from dlkit.core.files import write_json
 from dlkit.core.modelfile import ModelFile, build_from_file
 from dlkit.errors import UsageError
-from dlkit.events import Report, ignore
+from dlkit.events import Emit, ignore
 from dlkit.quantize.accuracy import Remedies, quantize_accurately
 from dlkit.quantize.calibrated import note_unstable_ranges, rank
 from dlkit.quantize.calibration_data import open_model_data
@@ -33,7 +33,7 @@ class Ranking:
     layers: tuple[LayerSensitivity, ...]
 
 
-def run_ranking(file: ModelFile, request: Request, report: Report = ignore) -> Ranking:
+def run_ranking(file: ModelFile, request: Request, emit: Emit = ignore) -> Ranking:
     """Calibrate, make one layer at a time int8, compare the outputs with those in float, and write what was found."""
     check_request(file, request)
     path = request.output or file.path.with_name(f"{file.path.stem}.sensitivity.json")
@@ -43,13 +43,13 @@ def run_ranking(file: ModelFile, request: Request, report: Report = ignore) -> R
     with torch_settings():
         network = build_from_file(file, model=request.model)
         check_weights(file, network)
-        task = Task(file, request, network, open_model_data(file, request, report), report)
+        task = Task(file, request, network, open_model_data(file, request, emit), emit)
         recipe = plan_recipe(network, request)
         batches = require_data(task).draw(request.num_samples, request.seed)
         note_unstable_ranges(task, recipe, batches)
         plain = Remedies(bias_correction=False, equalization="off", smoothing="off")
         best = quantize_accurately(
-            network, recipe, batches, remedies=plain, is_classification=task.is_classification, report=report
+            network, recipe, batches, remedies=plain, is_classification=task.is_classification, emit=emit
         )
         layers = tuple(rank(task, best, batches))
     if not layers:

@@ -14,7 +14,7 @@ from dlkit.core.files import write_json
 from dlkit.core.modelfile import ModelFile, ModelSpec, build_from_file
 from dlkit.core.release_memory import release_memory
 from dlkit.core.staging import Staging, staged
-from dlkit.events import Event, Note, Report, Working, ignore
+from dlkit.events import Emit, Event, Note, Working, ignore
 from dlkit.quantize.backends import cpu_notes
 from dlkit.quantize.calibration_data import CPU, open_model_data
 from dlkit.quantize.coverage import layer_statuses
@@ -29,7 +29,7 @@ from dlkit.quantize.task import Made, Task, check_weights
 from dlkit.quantize.total import measure_total
 
 
-def run_quantization(file: ModelFile, request: Request, report: Report = ignore) -> Outcome:
+def run_quantization(file: ModelFile, request: Request, emit: Emit = ignore) -> Outcome:
     """Make an int8 model file, prove that it loads and what it changed, and write all files or none.
 
     Raises UsageError when no layer can be int8, and DlkitError when the file gives other outputs in a fresh process.
@@ -38,12 +38,12 @@ def run_quantization(file: ModelFile, request: Request, report: Report = ignore)
     paths = plan_paths(file, request)
     notes: list[str] = []
     with torch_settings():
-        task = _open(file, request, _collect_notes(notes, report))
+        task = _open(file, request, _collect_notes(notes, emit))
         made = make_int8(task, plan_recipe(task.network, request))
         release_memory(task.network.parameters())
         coverage = _prove_int8(task, made)
         for text in cpu_notes(made.recipe, task.network):
-            task.report(Note(text))
+            task.emit(Note(text))
         with staged(paths.model) as staging:
             spec = _save(staging, paths, task, made)
             parity = _export(staging, paths, made, spec)
@@ -64,22 +64,22 @@ def run_quantization(file: ModelFile, request: Request, report: Report = ignore)
     return outcome
 
 
-def _collect_notes(notes: list[str], report: Report) -> Report:
+def _collect_notes(notes: list[str], emit: Emit) -> Emit:
     """Report on, and keep what was noted for the report."""
 
     def collect(event: Event) -> None:
         if isinstance(event, Note) and event.text not in notes:
             notes.append(event.text)
-        report(event)
+        emit(event)
 
     return collect
 
 
-def _open(file: ModelFile, request: Request, report: Report) -> Task:
+def _open(file: ModelFile, request: Request, emit: Emit) -> Task:
     network = build_from_file(file, model=request.model)
     check_weights(file, network)
-    data = open_model_data(file, request, report)
-    return Task(file, request, network, data, report)
+    data = open_model_data(file, request, emit)
+    return Task(file, request, network, data, emit)
 
 
 def _prove_int8(task: Task, made: Made) -> Coverage:
@@ -92,7 +92,7 @@ def _prove_int8(task: Task, made: Made) -> Coverage:
 
 def _save(staging: Staging, paths: OutputPaths, task: Task, made: Made) -> ModelSpec:
     """Write the model file, and load it again in a fresh process. Gives what the file says of itself."""
-    task.report(Working("loading the file in a fresh process", 0, 1))
+    task.emit(Working("loading the file in a fresh process", 0, 1))
     path, recipe = staging.path(paths.model), made.recipe
     spec = save_quantized(
         path, task.file.spec, made.network, recipe=recipe, example=made.example, provenance=made.facts()

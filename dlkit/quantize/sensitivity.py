@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from dlkit.events import Report, Working, ignore
+from dlkit.events import Emit, Working, ignore
 from dlkit.quantize.bias_correction import CORRECTED
 from dlkit.quantize.fidelity import Fidelity, compare_outputs, outputs_of
 from dlkit.quantize.fx import graph_facts, no_deprecations
@@ -41,7 +41,7 @@ class _Rounding:
 
 
 def rank_layers(
-    prepared: GraphModule, batches: Sequence[Tensor], *, is_classification: bool = True, report: Report = ignore
+    prepared: GraphModule, batches: Sequence[Tensor], *, is_classification: bool = True, emit: Emit = ignore
 ) -> list[LayerSensitivity]:
     """Layers with weights that the recipe makes int8, the one that hurts most first.
 
@@ -59,7 +59,7 @@ def rank_layers(
         found.append(LayerSensitivity(name, compare_outputs(reference, outputs, is_classification=is_classification)))
         if time.monotonic() - reported >= REFRESH_S or len(found) == len(groups):
             reported = time.monotonic()
-            report(Working("ranking layers", len(found), len(groups)))
+            emit(Working("ranking layers", len(found), len(groups)))
     return sorted(found, key=lambda layer: -layer.fidelity.error)
 
 

@@ -10,7 +10,7 @@ from torch.fx import GraphModule
 
 from dlkit.core.models.eval_mode import evaluation_mode
 from dlkit.errors import DataError, UsageError
-from dlkit.events import Report, Working, ignore
+from dlkit.events import Emit, Working, ignore
 from dlkit.quantize.fx import convert, no_deprecations, prepare
 from dlkit.quantize.recipe import Recipe
 
@@ -33,27 +33,27 @@ class Batches(Protocol):
 
 
 def quantize_static(
-    network: nn.Module, recipe: Recipe, batches: Batches, *, example: Tensor, report: Report = ignore
+    network: nn.Module, recipe: Recipe, batches: Batches, *, example: Tensor, emit: Emit = ignore
 ) -> GraphModule:
     """The int8 network; `network` itself is left as it was. `example` is one batch of inputs.
 
     Raises UsageError when the network's graph gives other outputs than the network, because it is random in evaluation mode.
     """
     prepared = prepare(network, recipe, example)
-    _observe(prepared, batches, report, check=network)
+    _observe(prepared, batches, emit, check=network)
     return convert(prepared, recipe)
 
 
-def calibrate(prepared: GraphModule, batches: Batches, report: Report = ignore) -> None:
+def calibrate(prepared: GraphModule, batches: Batches, emit: Emit = ignore) -> None:
     """Let the observers of a prepared network see the batches: in evaluation mode, without gradients.
 
     Dropout is off, running statistics stay as they are, and nothing is random. Raises DataError when there is no batch and
     when inputs, weights or outputs are not finite, because no range would be right for them.
     """
-    _observe(prepared, batches, report, check=None)
+    _observe(prepared, batches, emit, check=None)
 
 
-def _observe(prepared: GraphModule, batches: Batches, report: Report, *, check: nn.Module | None) -> None:
+def _observe(prepared: GraphModule, batches: Batches, emit: Emit, *, check: nn.Module | None) -> None:
     prepared.eval()
     total, reported = len(batches), time.monotonic()
     if not total:
@@ -72,7 +72,7 @@ def _observe(prepared: GraphModule, batches: Batches, report: Report, *, check: 
                 _check_same(check, batch, outputs)
             if time.monotonic() - reported >= REFRESH_S or done == total:
                 reported = time.monotonic()
-                report(Working("calibrating", done, total))
+                emit(Working("calibrating", done, total))
 
 
 def _check_weights(prepared: GraphModule) -> None:

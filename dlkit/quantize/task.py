@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dlkit.core.modelfile import ModelFile
 from dlkit.errors import Diverged
-from dlkit.events import Report
+from dlkit.events import Emit
 from dlkit.quantize.accuracy import Trial
 from dlkit.quantize.calibration_data import ModelData
 from dlkit.quantize.fallback import Fallback
@@ -26,7 +26,7 @@ class Task:
     request: Request
     network: nn.Module
     data: ModelData | None
-    report: Report
+    emit: Emit
 
     @property
     def is_classification(self) -> bool:

@@ -76,6 +76,4 @@ def _measure(task: Task, made: Made) -> Speeds | None:
         return None
     network = build_unchanged(task.file, model=task.request.model)
     plan = SpeedPlan(tuple(task.file.spec.info.input_size), CPU, engines=ENGINES, seconds=task.request.seconds)
-    return measure_speeds(
-        [Subject(ORIGINAL, network, False), Subject(INT8, made.network, True)], plan, report=task.report
-    )
+    return measure_speeds([Subject(ORIGINAL, network, False), Subject(INT8, made.network, True)], plan, emit=task.emit)

@@ -120,7 +120,7 @@ def test_notes_of_the_config():
         "model": {"name": "mlp", "hidden": [8]},
         "schedule": {"name": "torch.optim.lr_scheduler:OneCycleLR", "max_lr": 0.1},
     }
-    result = run_range_test(load_mapping(config), SweepPlan(1e-4, 1e-2, 10, 2), report=events.append)
+    result = run_range_test(load_mapping(config), SweepPlan(1e-4, 1e-2, 10, 2), emit=events.append)
     assert any("data.shuffle is off" in note for note in result.notes)
     assert any("schedule.max_lr" in note for note in result.notes)
     assert all(isinstance(event, Note | Sweeping) for event in events)

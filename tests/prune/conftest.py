@@ -38,5 +38,5 @@ def digits(digits_run: Path) -> SimpleNamespace:
     """The model file of that run, its network built anew, and its data opened."""
     file = read_model_file(digits_run / "model.pt")
     network = build_from_file(file)
-    evidence = open_evidence(own_config(file), network, file.spec.info, device=torch.device("cpu"), report=ignore)
+    evidence = open_evidence(own_config(file), network, file.spec.info, device=torch.device("cpu"), emit=ignore)
     return SimpleNamespace(path=digits_run / "model.pt", run=digits_run, file=file, network=network, evidence=evidence)

@@ -29,7 +29,7 @@ CONFIG = {
 
 
 def job_of(**sections):
-    return build_job(load_mapping(CONFIG | sections), report=ignore)
+    return build_job(load_mapping(CONFIG | sections), emit=ignore)
 
 
 def half_masked(network, share=0.5):
@@ -41,7 +41,7 @@ def half_masked(network, share=0.5):
 
 def train(job, masks, records=None):
     with masked_gradients(job.learner.model, masks):
-        fit(job.learner, job.data, job.plan, MaskedRecords(masks, records), stop=StopRequest(), report=ignore)
+        fit(job.learner, job.data, job.plan, MaskedRecords(masks, records), stop=StopRequest(), emit=ignore)
 
 
 def holds(network, masks):
@@ -88,7 +88,7 @@ def test_without_the_hooks_zeros_come_back():
     """So the tests here can fail."""
     job = job_of()
     masks = half_masked(job.learner.model)
-    fit(job.learner, job.data, job.plan, NoRecords(), stop=StopRequest(), report=ignore)
+    fit(job.learner, job.data, job.plan, NoRecords(), stop=StopRequest(), emit=ignore)
     assert not holds(job.learner.model, masks)
 
 

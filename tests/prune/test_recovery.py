@@ -33,9 +33,9 @@ def same(first, second):
     return all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def mask(digits, request=HALF, *, evidence=None, rewound=None, report=ignore):
+def mask(digits, request=HALF, *, evidence=None, rewound=None, emit=ignore):
     plan = plan_masks(digits.network, request, torch.zeros(2, *digits.file.spec.info.input_size))
-    masks, _ = run_mask_rounds(digits.network, plan, request, evidence, rewound=rewound, report=report)
+    masks, _ = run_mask_rounds(digits.network, plan, request, evidence, rewound=rewound, emit=report)
     return plan, masks
 
 
@@ -44,7 +44,7 @@ def test_statistics_are_the_means_over_batches(digits):
     first = find_norms(network)[0]
     seen = []
     hook = first.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]) if module.training else None)
-    assert recalibrate_norms(network, evidence, num_batches=5, report=ignore) is not None
+    assert recalibrate_norms(network, evidence, num_batches=5, emit=ignore) is not None
     hook.remove()
     means = torch.stack([batch.mean((0, 2, 3)) for batch in seen]).mean(0)
     variances = torch.stack([batch.var((0, 2, 3)) for batch in seen]).mean(0)
@@ -59,7 +59,7 @@ def test_recalibration_helps_a_broken_network_and_leaves_parameters(digits):
         for norm in find_norms(digits.network):
             norm.running_mean.add_(0.5)
     before, loss = parameters_of(digits.network), loss_of(digits)
-    result = recalibrate_norms(digits.network, digits.evidence, num_batches=10, report=ignore)
+    result = recalibrate_norms(digits.network, digits.evidence, num_batches=10, emit=ignore)
     assert result.is_kept and result.loss_before == pytest.approx(loss) and result.loss_after < loss
     assert loss_of(digits) == pytest.approx(result.loss_after)
     assert same(before, parameters_of(digits.network))
@@ -85,13 +85,13 @@ def test_worse_statistics_are_not_kept(digits):
     from dataclasses import replace
 
     evidence = replace(digits.evidence, data=replace(digits.evidence.data, train=Poor()))
-    result = recalibrate_norms(digits.network, evidence, num_batches=1, report=ignore)
+    result = recalibrate_norms(digits.network, evidence, num_batches=1, emit=ignore)
     assert not result.is_kept and result.loss_after > result.loss_before
     assert same(before, digits.network.state_dict()) and loss_of(digits) == loss
 
 
 def test_a_network_without_batch_norm_is_left_alone(digits):
-    assert recalibrate_norms(nn.Linear(2, 2), digits.evidence, num_batches=1, report=ignore) is None
+    assert recalibrate_norms(nn.Linear(2, 2), digits.evidence, num_batches=1, emit=ignore) is None
 
 
 def test_fine_tuning_holds_the_zeros_and_helps(digits):
@@ -110,7 +110,7 @@ def test_fine_tuning_holds_the_zeros_and_helps(digits):
 def test_three_iterations_reach_the_share_that_was_asked_for(digits):
     notes = []
     request = Request(amount=Amount(share=0.8), scope="global", epochs=0.3, iterations=3)
-    _, masks = mask(digits, request, evidence=digits.evidence, report=notes.append)
+    _, masks = mask(digits, request, evidence=digits.evidence, emit=notes.append)
     total = sum(kept.numel() for kept in masks.values())
     assert sum(int((~kept).sum()) for kept in masks.values()) == round(0.8 * total)
     shares = [note.text for note in notes if isinstance(note, Note) and note.text.startswith("iteration")]
@@ -121,7 +121,7 @@ def test_a_layer_that_is_emptied_is_named(digits):
     with torch.no_grad():
         digits.network.features[0].conv.weight.mul_(1e-6)
     notes = []
-    mask(digits, HALF, report=notes.append)
+    mask(digits, HALF, emit=notes.append)
     assert [note.text for note in notes if "nothing is left of features.0.conv," in note.text]
 
 
@@ -140,7 +140,7 @@ def test_classes_are_never_masked_as_channels(digits):
 
 
 def test_initial_weights_are_those_that_training_began_with(digits):
-    job = build_job(load_mapping(dict(digits.file.spec.config)), report=ignore)
+    job = build_job(load_mapping(dict(digits.file.spec.config)), emit=ignore)
     assert same(job.learner.model.state_dict(), read_rewind_weights("init", digits.file, digits.network))
 
 
@@ -149,11 +149,11 @@ def test_rewinding_trains_from_earlier_weights(digits):
     assert same(state, digits.network.state_dict())
     first = read_rewind_weights("init", digits.file, digits.network)
     plan = plan_masks(digits.network, HALF, torch.zeros(2, 1, 8, 8))
-    masks, _ = run_mask_rounds(digits.network, plan, HALF, None, rewound=first, report=ignore)
+    masks, _ = run_mask_rounds(digits.network, plan, HALF, None, rewound=first, emit=ignore)
     for name, kept in masks.items():  # the choice is by the trained weights, the values are the first ones
         assert torch.equal(digits.network.get_parameter(name), first[name] * kept)
     before = loss_of(digits)
-    recover(digits.network, masks, Recovery(epochs=3.0, is_rewound=True), digits.evidence, report=ignore)
+    recover(digits.network, masks, Recovery(epochs=3.0, is_rewound=True), digits.evidence, emit=ignore)
     assert loss_of(digits) < 0.5 * before
     assert all(not digits.network.get_parameter(name)[~kept].any() for name, kept in masks.items())
 

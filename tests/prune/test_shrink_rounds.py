@@ -31,12 +31,12 @@ def shrinking(share=0.5, **options):
 
 @pytest.fixture
 def subject(digits):
-    return open_subject(digits.file, data=None, needs_data=True, model=None, device="cpu", report=ignore)
+    return open_subject(digits.file, data=None, needs_data=True, model=None, device="cpu", emit=ignore)
 
 
-def run(subject, request, *, rewound=None, report=ignore):
+def run(subject, request, *, rewound=None, emit=ignore):
     plan = plan_shrinking(subject.network, request, subject.example)
-    return plan, run_shrink_rounds(subject, plan, request, rewound=rewound, report=report)
+    return plan, run_shrink_rounds(subject, plan, request, rewound=rewound, emit=report)
 
 
 def loss_of(network, subject):
@@ -60,7 +60,7 @@ def test_three_rounds_end_at_the_amount_of_the_original(subject, scope):
     notes = []
     request = shrinking(iterations=3, epochs=0.2, scope=scope, schedule="linear")
     before = sum(kept_channels(subject.network))
-    _, shrunk = run(subject, request, report=notes.append)
+    _, shrunk = run(subject, request, emit=notes.append)
     told = [note.text for note in notes if isinstance(note, Note) and note.text.startswith("iteration")]
     removed = [int(text.split(": ")[1].split(" of ")[0]) for text in told]
     assert removed == sorted(removed) and removed[-1] == before // 2
@@ -70,17 +70,17 @@ def test_three_rounds_end_at_the_amount_of_the_original(subject, scope):
 def test_what_one_round_removed_stays_removed(subject):
     request = shrinking()
     plan = plan_shrinking(subject.network, request, subject.example)
-    first = pick_units(subject.network, plan, request, subject, amount=0.25, report=ignore).keep
+    first = pick_units(subject.network, plan, request, subject, amount=0.25, emit=ignore).keep
     for parameter in subject.network.parameters():  # other weights, other ranks
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
-    second = pick_units(subject.network, plan, request, subject, before=first, report=ignore).keep
+    second = pick_units(subject.network, plan, request, subject, before=first, emit=ignore).keep
     assert all(set(second[group_id]) < set(units) for group_id, units in first.items())
 
 
 def test_masks_of_channels_are_what_zeroing_does(subject):
     request = shrinking()
     plan = plan_shrinking(subject.network, request, subject.example)
-    keep = pick_units(subject.network, plan, request, subject, report=ignore).keep
+    keep = pick_units(subject.network, plan, request, subject, emit=ignore).keep
     masks = channel_masks(subject.network, plan.groups, keep)
     zeroed = copy.deepcopy(subject.network)
     zero_channels(zeroed, [(group, keep[group.id]) for group in plan.groups if group.id in keep], reads=False)
@@ -98,7 +98,7 @@ def test_a_count_of_channels(subject, scope):
     with pytest.raises(UsageError, match="--count"):
         pick_units(
             subject.original(), plan_shrinking(subject.original(), shrinking(), subject.example),
-            shrinking(amount=Amount(count=10**6), scope=scope), subject, report=ignore,
+            shrinking(amount=Amount(count=10**6), scope=scope), subject, emit=ignore,
         )  # fmt: skip
 
 
@@ -167,7 +167,7 @@ def test_new_statistics_of_a_shrunk_network_help_and_leave_its_parameters(subjec
 def tuning_of(network, subject):
     evidence = subject.evidence
     return build_fine_tuning(
-        evidence.loaded, network, evidence.data.info, epochs=1, lr=0.01, device=evidence.device, report=ignore
+        evidence.loaded, network, evidence.data.info, epochs=1, lr=0.01, device=evidence.device, emit=ignore
     )
 
 
@@ -213,8 +213,8 @@ class SaveAt(NoRecords):
 def test_resuming_the_training_of_a_shrunk_network_is_exact(subject, tmp_path):
     network = run(subject, shrinking())[1].verified.network
     whole, resumed = tuning_of(copy.deepcopy(network), subject), tuning_of(copy.deepcopy(network), subject)
-    fit(whole.learner, whole.data, whole.plan, SaveAt(tmp_path, 5), stop=StopRequest(), report=ignore)
+    fit(whole.learner, whole.data, whole.plan, SaveAt(tmp_path, 5), stop=StopRequest(), emit=ignore)
     resumed.learner.load_state_dict(read_checkpoint(tmp_path / "mid.pt"))
-    fit(resumed.learner, resumed.data, resumed.plan, NoRecords(), stop=StopRequest(), report=ignore)
+    fit(resumed.learner, resumed.data, resumed.plan, NoRecords(), stop=StopRequest(), emit=ignore)
     other = resumed.learner.model.state_dict()
     assert all(torch.equal(tensor, other[name]) for name, tensor in whole.learner.model.state_dict().items())

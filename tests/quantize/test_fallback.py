@@ -34,7 +34,7 @@ def search(costs, max_drop, floor=0.0):
         lambda network: 0.9 - network.drop / 100,
         float_score=0.9,
         max_drop=max_drop,
-        report=notes.append,
+        emit=notes.append,
     )
     assert len(built) == len(set(built)) == len(found.attempts)  # nothing is tried twice
     assert [type(note) for note in notes] == [Note] * len(built)

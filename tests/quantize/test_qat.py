@@ -163,7 +163,7 @@ def watched(monkeypatch, tuning, phases, **options):
     original = qat.PhaseSwitch
     monkeypatch.setattr(qat, "PhaseSwitch", switch)
     try:
-        train_quantized(tuning, phases, report=ignore)
+        train_quantized(tuning, phases, emit=ignore)
     finally:
         monkeypatch.setattr(qat, "PhaseSwitch", original)
     return watch
@@ -172,7 +172,7 @@ def watched(monkeypatch, tuning, phases, **options):
 def mixed_tuning(digits, **options):
     torch.manual_seed(0)
     settings = settings_for(digits, lr=0.01, **options)
-    prepared = prepare_training(Mixed().eval(), recipe_for(), settings, batches=calibration(digits), report=ignore)
+    prepared = prepare_training(Mixed().eval(), recipe_for(), settings, batches=calibration(digits), emit=ignore)
     return build_qat(prepared, settings, ignore)
 
 
@@ -212,7 +212,7 @@ def test_an_interruption_leaves_no_hook_behind(digits, monkeypatch):
 
 def test_training_starts_from_the_ranges_of_static_quantization(digits):
     network, batches = build_from_file(digits), calibration(digits)
-    prepared = prepare_training(network, recipe_for(), settings_for(digits), batches=batches, report=ignore)
+    prepared = prepare_training(network, recipe_for(), settings_for(digits), batches=batches, emit=ignore)
     static = quantize_static(network, recipe_for(mode="static"), batches, example=batches[0])
     start = convert(prepared, recipe_for())
     names = [
@@ -278,8 +278,8 @@ def test_a_channel_of_zeros_does_not_break_training(digits):
         network.stem[0].weight[0] = 0
         network.stem[1].weight[0] = 0
     settings = settings_for(digits, epochs=0.2)
-    prepared = prepare_training(network.eval(), recipe_for(), settings, batches=calibration(digits), report=ignore)
-    train_quantized(build_qat(prepared, settings, ignore), Phases(), report=ignore)
+    prepared = prepare_training(network.eval(), recipe_for(), settings, batches=calibration(digits), emit=ignore)
+    train_quantized(build_qat(prepared, settings, ignore), Phases(), emit=ignore)
     assert all(parameter.isfinite().all() for parameter in prepared.parameters())
 
 
@@ -287,7 +287,7 @@ def test_what_the_config_freezes_stays_frozen_through_fusion(digits):
     groups = [{"match": ["stem.*"], "freeze": True}]
     loaded = load_mapping({**CONFIG, "optimizer": {"name": "adamw", "lr": 0.01, "groups": groups}})
     settings = settings_for(digits, loaded=loaded)
-    prepared = prepare_training(Mixed().eval(), recipe_for(), settings, batches=calibration(digits), report=ignore)
+    prepared = prepare_training(Mixed().eval(), recipe_for(), settings, batches=calibration(digits), emit=ignore)
     frozen = [name for name, parameter in prepared.named_parameters() if not parameter.requires_grad]
     assert len(frozen) == 3
     assert all(name.startswith("stem.0.") for name in frozen)
@@ -339,7 +339,7 @@ def test_training_for_int8_on_digits(digits, tmp_path, backend):
     recipe = recipe_for(backend)
     converted, outcome = quantize_aware(
         network, recipe, settings_for(digits, epochs=2), batches=batches, static=spoiled_static(network, recipe, batches),
-        report=ignore,
+        emit=ignore,
     )  # fmt: skip
     found = outcome.comparison
     float_accuracy = digits.spec.provenance["value"]
@@ -360,7 +360,7 @@ def test_the_same_seed_trains_the_same_network(digits):
     found = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        converted, _ = quantize_aware(network, recipe_for(), settings_for(digits), batches=batches, report=ignore)
+        converted, _ = quantize_aware(network, recipe_for(), settings_for(digits), batches=batches, emit=ignore)
         found.append(outputs(converted, batches[0]))
     assert torch.equal(*found)
 
@@ -376,7 +376,7 @@ def test_training_is_never_worse_than_static(digits):
     notes = []
     kept, outcome = quantize_aware(
         spoiled, recipe_for(), settings_for(digits, epochs=0.1, lr=1e-8), batches=batches,
-        static=(good, static_recipe), report=notes.append,
+        static=(good, static_recipe), emit=notes.append,
     )  # fmt: skip
     assert kept is good
     assert outcome.kept == "static"
@@ -389,7 +389,7 @@ def test_without_validation_the_training_samples_decide(digits):
     notes = []
     _, outcome = quantize_aware(
         build_from_file(digits), recipe_for(), settings_for(digits, loaded=loaded), batches=calibration(digits),
-        report=notes.append,
+        emit=notes.append,
     )  # fmt: skip
     assert outcome.comparison.split == "train"
     assert outcome.comparison.num_samples == 200

@@ -114,7 +114,7 @@ def test_names_are_those_of_the_float_network(kind, names):
 def test_progress_is_reported(batches):
     events = []
     prepared, _ = calibrated(network_with_a_bad_layer(), batches)
-    rank_layers(prepared, batches, report=events.append)
+    rank_layers(prepared, batches, emit=events.append)
     assert events[-1] == Working("ranking layers", 4, 4)
 
 

@@ -17,7 +17,7 @@ from dlkit.core.devices import pick_device, torch_settings
 from dlkit.core.modelfile import ModelFile, build_from_file, is_model_file, parse_model_file
 from dlkit.core.opening import open_model, read_path
 from dlkit.errors import UsageError
-from dlkit.events import Event, Note, Report, ignore
+from dlkit.events import Emit, Event, Note, ignore
 from dlkit.shapes.size import size_text
 
 DATA = "standard normal numbers, seed 0"
@@ -78,7 +78,7 @@ class BenchResult:
         }
 
 
-def run_bench(request: BenchRequest, *, report: Report = ignore) -> BenchResult:
+def run_bench(request: BenchRequest, *, emit: Emit = ignore) -> BenchResult:
     """Measure model files, and `.onnx` files through ONNX Runtime, all engines interleaved.
 
     Raises UsageError for an unknown engine, models that take different inputs, and when nothing could run; FileRefused.
@@ -91,7 +91,7 @@ def run_bench(request: BenchRequest, *, report: Report = ignore) -> BenchResult:
     def note_and_report(event: Event) -> None:
         if isinstance(event, Note):
             notes.append(event.text)
-        report(event)
+        emit(event)
 
     with torch_settings(threads=request.threads):
         opened = [_open(path, request.naming) for path in request.models]
@@ -102,7 +102,7 @@ def run_bench(request: BenchRequest, *, report: Report = ignore) -> BenchResult:
             if isinstance(subject.source, nn.Module):
                 subject.source.to(device)
         plan = SpeedPlan(input_size, device, request.batches, request.engines, request.seconds, baseline)
-        speeds = measure_speeds(subjects, plan, report=note_and_report)
+        speeds = measure_speeds(subjects, plan, emit=note_and_report)
         files = tuple(BenchedFile(one.subject.name, one.subject.is_int8, one.num_bytes) for one in opened)
         return BenchResult(describe_machine(device), input_size, files, speeds, tuple(notes))
 
@@ -169,10 +169,10 @@ def _common_input_size(opened: Sequence[_Opened]) -> tuple[int, ...]:
     return next(iter(sizes.values()))
 
 
-def _pick_device(name: str, subjects: Sequence[Subject], report: Report) -> torch.device:
+def _pick_device(name: str, subjects: Sequence[Subject], emit: Emit) -> torch.device:
     """The device of that name, but the CPU when a subject runs nowhere else: all are measured on the same one."""
     if not any(subject.is_int8 or isinstance(subject.source, Path) for subject in subjects):
         return pick_device(name)
     if name not in ("auto", "cpu"):
-        report(Note(f"int8 networks and .onnx files run on the CPU only, so all do; {name} is not used"))
+        emit(Note(f"int8 networks and .onnx files run on the CPU only, so all do; {name} is not used"))
     return torch.device("cpu")

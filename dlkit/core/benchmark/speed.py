@@ -13,7 +13,7 @@ from dlkit.core.benchmark.engines import ENGINES, Difference, first_line, start_
 from dlkit.core.benchmark.onnx_engine import EngineUnavailable, start_onnx_file
 from dlkit.core.benchmark.timing import Latency, Ratio, measure_interleaved, speedup
 from dlkit.errors import UsageError
-from dlkit.events import Report, Working, ignore
+from dlkit.events import Emit, Working, ignore
 
 
 @dataclass(frozen=True)
@@ -119,20 +119,20 @@ class _Started:
         return f"{self.subject.name} by {self.engine}"
 
 
-def measure_speeds(subjects: Sequence[Subject], plan: SpeedPlan, *, report: Report = ignore) -> Speeds:
+def measure_speeds(subjects: Sequence[Subject], plan: SpeedPlan, *, emit: Emit = ignore) -> Speeds:
     """Start every engine for every network, check it against eager, and time all that run, batch size by batch size.
 
     Inputs are standard normal numbers, always the same. Raises UsageError when a network does not take them, when nothing
     could run, and when the baseline did not.
     """
     inputs = {batch: random_inputs(plan.input_size, batch, plan.device) for batch in plan.batches}
-    started, skipped = _start_all(subjects, plan, list(inputs.values()), report)
+    started, skipped = _start_all(subjects, plan, list(inputs.values()), emit)
     baseline = _pick_baseline(started, skipped, plan.baseline)
     rows: list[SpeedRow] = []
     fastest_float: dict[int, str] = {}
     for batch, tensor in inputs.items():
         calls = {one.label: partial(one.run, tensor) for one in started}
-        found = measure_interleaved(calls, batch=batch, seconds=plan.seconds, device=plan.device, report=report)
+        found = measure_interleaved(calls, batch=batch, seconds=plan.seconds, device=plan.device, emit=emit)
         floats = [one for one in started if one.subject is baseline.subject and not one.subject.is_int8]
         quickest = min(floats, key=lambda one: found[one.label].median_ms, default=None)
         if quickest:
@@ -147,13 +147,13 @@ def random_inputs(input_size: tuple[int, ...], batch: int, device: torch.device)
 
 
 def _start_all(
-    subjects: Sequence[Subject], plan: SpeedPlan, inputs: Sequence[Tensor], report: Report
+    subjects: Sequence[Subject], plan: SpeedPlan, inputs: Sequence[Tensor], emit: Emit
 ) -> tuple[list[_Started], list[Skipped]]:
     started: list[_Started] = []
     skipped: list[Skipped] = []
     pairs = [(subject, engine) for subject in subjects for engine in _engines_for(subject, plan.engines)]
     for number, (subject, engine) in enumerate(pairs):
-        report(Working(f"starting {engine}", number, len(pairs)))
+        emit(Working(f"starting {engine}", number, len(pairs)))
         try:
             started.append(_start(subject, engine, inputs))
         except EngineUnavailable as error:

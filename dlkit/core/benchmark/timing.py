@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from dlkit.events import Note, Report, Working, ignore
+from dlkit.events import Emit, Note, Working, ignore
 
 WARM_UPS = 3  # TorchScript profiles on its first call and optimizes on its second
 MIN_ROUNDS, MAX_ROUNDS = 10, 1000
@@ -80,7 +80,7 @@ def measure_interleaved(
     batch: int,
     seconds: float,
     device: torch.device | None = None,
-    report: Report = ignore,
+    emit: Emit = ignore,
     clock: Clock = time.perf_counter,
 ) -> dict[str, Latency]:
     """Latencies of all calls, by their names, each of which works on `batch` samples.
@@ -97,17 +97,17 @@ def measure_interleaved(
         cost = sum(took * (2 if name in settling else 1) for name, took in first.items())
         planned = min(MAX_ROUNDS, max(MIN_ROUNDS, int(seconds / max(cost, 1e-9))))
         times: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in _rounds(planned, seconds, clock, report):
+        for _ in _rounds(planned, seconds, clock, emit):
             for name, call in calls.items():
                 if name in settling:
                     call()
                 times[name].append(_time_call(call, synchronize, clock))
     latencies = {name: _latency(found, batch) for name, found in times.items()}
-    _note_noise(latencies, report)
+    _note_noise(latencies, emit)
     return latencies
 
 
-def _rounds(planned: int, seconds: float, clock: Clock, report: Report) -> Iterator[int]:
+def _rounds(planned: int, seconds: float, clock: Clock, emit: Emit) -> Iterator[int]:
     """Numbers of rounds; ends early, but not before the least number, when other work on the machine eats up the time."""
     started = reported = clock()
     for number in range(planned):
@@ -116,7 +116,7 @@ def _rounds(planned: int, seconds: float, clock: Clock, report: Report) -> Itera
             return
         if now - reported >= REFRESH_S:
             reported = now
-            report(Working("measuring latency", number, planned))
+            emit(Working("measuring latency", number, planned))
         yield number
 
 
@@ -162,11 +162,11 @@ def _quantiles(values: Sequence[float]) -> tuple[float, float, float]:
     return deciles[0], deciles[4], deciles[8]
 
 
-def _note_noise(latencies: Mapping[str, Latency], report: Report) -> None:
+def _note_noise(latencies: Mapping[str, Latency], emit: Emit) -> None:
     noisy = [(found.p90_ms / found.p10_ms, name) for name, found in latencies.items() if found.is_noisy]
     if noisy:
         spread, name = max(noisy)
-        report(
+        emit(
             Note(
                 f"the machine is busy or its clock changes: {len(noisy)} of {len(latencies)} latencies spread by more than "
                 f"{NOISY}x (p90 of {name} is {spread:.1f}x its p10); trust ratios more than milliseconds"

@@ -25,7 +25,7 @@ from dlkit.core.data.splits import SplitBuilder, build_mixers, idle_options
 from dlkit.core.data.transforms import Pipeline, build_pipeline, try_pipeline
 from dlkit.core.distributed.world import ALONE, World
 from dlkit.errors import DataError, UsageError
-from dlkit.events import Note, Report, ignore
+from dlkit.events import Emit, Note, ignore
 
 WORTH_A_NOTE = 2000
 
@@ -53,7 +53,7 @@ def build_data(
     seed: int,
     known: DataInfo | None = None,
     world: World = ALONE,
-    report: Report = ignore,
+    emit: Emit = ignore,
 ) -> Data:
     """The splits of a run, as this process of the world reads them, and their description. Choices are reported as notes.
 
@@ -68,7 +68,7 @@ def build_data(
     shown = try_pipelines(loaded, pipelines, run_fixed(parts.train, Pipeline(()), 0))
     evaluation, num_holders = pipelines.evaluation, world.local_size
     in_memory, why = pick_memory(loaded, parts, train=pipelines.train, evaluation=evaluation, num_holders=num_holders)
-    announce_decoding(parts, report)
+    announce_decoding(parts, emit)
     stored = load_parts(parts, pipelines, device=device) if in_memory else {}
     info = known or describe_data(
         loaded,
@@ -84,12 +84,12 @@ def build_data(
     splits = {part.name: builder.build(part, pipelines.of(part), stored.get(part.name)) for part in parts.listed()}
     check_has_batches(loaded, splits["train"], world)
     notes = (*source.notes, *parts.notes, *why, *idle_options(loaded.config.data, in_memory=in_memory))
-    return Data(splits["train"], splits.get("val"), splits.get("test"), info, _announced(notes, report))
+    return Data(splits["train"], splits.get("val"), splits.get("test"), info, _announced(notes, emit))
 
 
-def _announced(notes: tuple[str, ...], report: Report) -> tuple[str, ...]:
+def _announced(notes: tuple[str, ...], emit: Emit) -> tuple[str, ...]:
     for note in notes:
-        report(Note(note))
+        emit(Note(note))
     return notes
 
 
@@ -149,11 +149,11 @@ def try_pipelines(loaded: LoadedConfig, pipelines: Pipelines, sample: Tensor) ->
     return shown
 
 
-def announce_decoding(parts: Parts, report: Report) -> None:
+def announce_decoding(parts: Parts, emit: Emit) -> None:
     """Report that a wait is coming, if it is long enough to be noticed."""
     count = sum(len(part.rows) for part in parts.listed() if part.samples.is_slow)
     if count >= WORTH_A_NOTE:
-        report(Note(f"reading {count:,} image files before training starts"))
+        emit(Note(f"reading {count:,} image files before training starts"))
 
 
 def load_parts(parts: Parts, pipelines: Pipelines, *, device: torch.device) -> dict[SplitName, Stored]:

@@ -16,7 +16,7 @@ from dlkit.core.evaluation.metrics import mean_loss, summarize
 from dlkit.core.evaluation.predictions import Predictions, predict_split
 from dlkit.core.profile.costs import InputSpec, ProfileError, profile_model
 from dlkit.core.scoring.scoring import Scoring
-from dlkit.events import Report, ignore
+from dlkit.events import Emit, ignore
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,13 @@ def compare_networks(
     scoring: Scoring,
     speed_plan: SpeedPlan | None,
     input_size: tuple[int, ...],
-    report: Report = ignore,
+    emit: Emit = ignore,
 ) -> Comparison:
     """Score both networks on a split, one pass each, weigh them, and time them interleaved unless `speed_plan` is None.
 
     Both networks lie on the device of `split`; they are left as they were.
     """
-    predictions = [predict_split(side.network, split, scoring, report=report) for side in (before, after)]
+    predictions = [predict_split(side.network, split, scoring, emit=emit) for side in (before, after)]
     sides = [
         Side(
             side.name, score_predictions(found, scoring, split.name), weigh_network(side.network, input_size, side.path)
@@ -109,7 +109,7 @@ def compare_networks(
     speeds = None
     if speed_plan is not None:
         subjects = [Subject(side.name, side.network, runs_int8(side.network)) for side in (before, after)]
-        speeds = measure_speeds(subjects, speed_plan, report=report)
+        speeds = measure_speeds(subjects, speed_plan, emit=emit)
     return Comparison(
         sides[0], sides[1], compare_predictions(*predictions, is_classification=scoring.is_classification), speeds
     )

@@ -12,7 +12,7 @@ from dlkit.core.data.contract import Batch, Split
 from dlkit.core.distributed.world import ALONE, World
 from dlkit.core.scoring.scoring import Scoring
 from dlkit.core.stopping import StopRequest
-from dlkit.events import Evaluating, Report, ignore
+from dlkit.events import Emit, Evaluating, ignore
 
 REFRESH_S = 0.1
 
@@ -25,7 +25,7 @@ def evaluate(
     most_batches: int | None = None,
     stop: StopRequest | None = None,
     world: World = ALONE,
-    report: Report = ignore,
+    emit: Emit = ignore,
 ) -> dict[str, float] | None:
     """Means over the split (or its first `most_batches` batches), keyed as `Meter.read` does; None when a stop was asked for.
 
@@ -34,7 +34,7 @@ def evaluate(
     """
     rows: list[Tensor] = []
     with evaluating(model, world):
-        for batch in announced(split, most_batches, world, report):
+        for batch in announced(split, most_batches, world, emit):
             with scoring.precision.autocast():
                 outputs = model(scoring.arrange(batch.inputs))
                 loss, weight = scoring.loss(outputs, batch.targets)
@@ -66,14 +66,14 @@ def evaluating(model: nn.Module, world: World = ALONE) -> Iterator[None]:
         model.train(was_training)
 
 
-def announced(split: Split, most_batches: int | None, world: World, report: Report) -> Iterator[Batch]:
+def announced(split: Split, most_batches: int | None, world: World, emit: Emit) -> Iterator[Batch]:
     """The batches of a split that are this process's, reported on a timer."""
     reported = time.monotonic()
     for index, batch in enumerate(islice(split.batches(), most_batches)):
         yield batch
         if time.monotonic() - reported >= REFRESH_S:
             reported = time.monotonic()
-            report(Evaluating(split.name, min((index + 1) * world.size, split.num_batches), split.num_batches))
+            emit(Evaluating(split.name, min((index + 1) * world.size, split.num_batches), split.num_batches))
 
 
 def _in_turn(rows: list[Tensor], split: Split, scoring: Scoring, world: World) -> Iterator[Tensor]:

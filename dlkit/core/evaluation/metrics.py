@@ -9,7 +9,7 @@ from dlkit.core.data.contract import Split
 from dlkit.core.distributed.world import ALONE, World
 from dlkit.core.evaluation.predictions import Predictions, predict_split
 from dlkit.core.scoring.scoring import Scoring
-from dlkit.events import Report, ignore
+from dlkit.events import Emit, ignore
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ def score_split(
     *,
     use_tta: bool = False,
     world: World = ALONE,
-    report: Report = ignore,
+    emit: Emit = ignore,
 ) -> dict[str, float]:
     """Loss and the task's metrics; with `use_tta` also those of the mean over mirrored images, as `accuracy_tta`."""
-    predictions = predict_split(model, split, scoring, world=world, report=report)
+    predictions = predict_split(model, split, scoring, world=world, emit=emit)
     metrics = {"loss": mean_loss(predictions, scoring), **summarize(predictions, scoring)}
     if use_tta and scoring.is_classification:
-        mirrored = predict_split(model, split, scoring, use_tta=True, world=world, report=report)
+        mirrored = predict_split(model, split, scoring, use_tta=True, world=world, emit=emit)
         metrics["accuracy_tta"] = summarize(mirrored, scoring)["accuracy"]
     return metrics
 

@@ -10,7 +10,7 @@ from dlkit.core.data.contract import Split
 from dlkit.core.distributed.world import ALONE, World
 from dlkit.core.evaluation.evaluate import announced, evaluating
 from dlkit.core.scoring.scoring import Scoring
-from dlkit.events import Report, ignore
+from dlkit.events import Emit, ignore
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def predict_split(
     *,
     use_tta: bool = False,
     world: World = ALONE,
-    report: Report = ignore,
+    emit: Emit = ignore,
 ) -> Predictions:
     """Outputs for every sample once, in order; of several processes, each gets all.
 
@@ -37,7 +37,7 @@ def predict_split(
     """
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     with evaluating(model, world):
-        for batch in announced(split, None, world, report):
+        for batch in announced(split, None, world, emit):
             with scoring.precision.autocast():
                 inputs = scoring.arrange(batch.inputs)
                 outputs = _mirrored(model, inputs) if use_tta and inputs.ndim == 4 else model(inputs)

@@ -25,7 +25,7 @@ from dlkit.core.scoring.losses import build_loss
 from dlkit.core.scoring.precision import pick_precision
 from dlkit.core.scoring.scoring import Scoring
 from dlkit.core.trained_config import own_config
-from dlkit.events import Report, ignore
+from dlkit.events import Emit, ignore
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def judge_model(
     use_tta: bool,
     model: str | None = None,
     device: str = "auto",
-    report: Report = ignore,
+    emit: Emit = ignore,
 ) -> Judgement:
     """Score a model file on a split of its own data, or of `data`, a config.
 
@@ -57,11 +57,11 @@ def judge_model(
     """
     loaded = data or own_config(file)
     with torch_settings():
-        target = pick_model_device(file, device, report)
+        target = pick_model_device(file, device, emit)
         network = build_from_file(file, model=model).to(target)
         info = file.spec.info
         split = _open_split(loaded, info, split_name, target)
-        return _judge(network, split, scoring_for(loaded, info, split, target), info, use_tta=use_tta, report=report)
+        return _judge(network, split, scoring_for(loaded, info, split, target), info, use_tta=use_tta, emit=emit)
 
 
 def _open_split(loaded: LoadedConfig, info: DataInfo, name: SplitName | None, device: torch.device) -> Split:
@@ -83,17 +83,17 @@ def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torc
 
 
 def _judge(
-    network: nn.Module, split: Split, scoring: Scoring, info: DataInfo, *, use_tta: bool, report: Report
+    network: nn.Module, split: Split, scoring: Scoring, info: DataInfo, *, use_tta: bool, emit: Emit
 ) -> Judgement:
-    predictions = predict_split(network, split, scoring, report=report)
+    predictions = predict_split(network, split, scoring, emit=emit)
     metrics = {"loss": mean_loss(predictions, scoring), **summarize(predictions, scoring)}
     judgement = Judgement(split.name, split.num_samples, metrics, (), [], [])
     if not scoring.is_classification:
         return judgement
     if use_tta:
-        metrics["accuracy_tta"] = summarize(
-            predict_split(network, split, scoring, use_tta=True, report=report), scoring
-        )["accuracy"]
+        metrics["accuracy_tta"] = summarize(predict_split(network, split, scoring, use_tta=True, emit=emit), scoring)[
+            "accuracy"
+        ]
     classes = info.classes or tuple(map(str, range(info.num_outputs)))
     rows = metrics_per_class(predictions, classes)
     metrics |= {f"macro_{name}": value for name, value in macro_average(rows).items()}

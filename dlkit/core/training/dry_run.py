@@ -21,7 +21,7 @@ from dlkit.core.training.folder.run_folder import check_writable
 from dlkit.core.training.preflight import check_first_batch
 from dlkit.core.training.setup import Job, build_job
 from dlkit.core.training.step import train_step
-from dlkit.events import Report, ignore
+from dlkit.events import Emit, ignore
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class DryRun:
     estimate_s: float
 
 
-def resolve_config(loaded: LoadedConfig, *, report: Report = ignore) -> Config:
+def resolve_config(loaded: LoadedConfig, *, emit: Emit = ignore) -> Config:
     """The config with every `auto` replaced by what it becomes for this data on this machine."""
     with joined(loaded.config.runtime) as world, torch_settings(threads=pick_threads("auto", world)):
-        return build_job(loaded, world=world, report=report if world.is_main else ignore).config
+        return build_job(loaded, world=world, emit=emit if world.is_main else ignore).config
 
 
-def run_dry(loaded: LoadedConfig, *, out: Path | None = None, report: Report = ignore) -> DryRun:
+def run_dry(loaded: LoadedConfig, *, out: Path | None = None, emit: Emit = ignore) -> DryRun:
     """Build and check everything a run needs, and measure two steps. Raises what the run would raise before its third step."""
     runtime = loaded.config.runtime
     check_writable(out or Path(runtime.out))
@@ -64,7 +64,7 @@ def run_dry(loaded: LoadedConfig, *, out: Path | None = None, report: Report = i
         torch_settings(threads=pick_threads(runtime.threads, world), deterministic=runtime.deterministic),
         explain_out_of_memory(loaded.config),
     ):
-        job = build_job(loaded, world=world, report=report if world.is_main else ignore)
+        job = build_job(loaded, world=world, emit=emit if world.is_main else ignore)
         check_first_batch(job.learner.model, job.data.train, job.learner.scoring, job.data.info, loaded)
         layers = summarize(job.learner.model, job.data.info.input_size)
         planned = _planned_lrs(job)

@@ -38,7 +38,7 @@ from dlkit.core.training.setup import (
 )
 from dlkit.core.training.step import StepResult
 from dlkit.errors import Interrupted, UsageError
-from dlkit.events import Note, Report, RunStarted
+from dlkit.events import Emit, Note, RunStarted
 
 LR_SHARE = 0.1
 
@@ -61,7 +61,7 @@ def build_fine_tuning(
     epochs: float,
     lr: float | None = None,
     device: torch.device,
-    report: Report,
+    emit: Emit,
 ) -> FineTuning:
     """Build the config's data, loss and a new optimizer around a network, which is moved to the device and trained in place.
 
@@ -72,7 +72,7 @@ def build_fine_tuning(
     that are not positive.
     """
     _check_positive(epochs=epochs, lr=lr)
-    data = build_data(loaded, device=device, seed=loaded.config.seed, known=info, report=report)
+    data = build_data(loaded, device=device, seed=loaded.config.seed, known=info, emit=emit)
     with at_section(loaded, "optimizer"):
         peak = lr or LR_SHARE * pick_lr(loaded.config.optimizer)
     config = derive_tuning_config(loaded.config, epochs=epochs, lr=peak, num_batches=data.train.num_batches)
@@ -80,10 +80,10 @@ def build_fine_tuning(
     network.to(device)
     precision = pick_precision(config.train.amp, device)
     if precision.note:
-        report(Note(precision.note))
+        emit(Note(precision.note))
     scoring = build_scoring(loaded, data, network, precision)
-    arrange_model(loaded, network, scoring, report)
-    freeze_parameters(loaded, network, report)
+    arrange_model(loaded, network, scoring, emit)
+    freeze_parameters(loaded, network, emit)
     plan = plan_steps(config, data.train.num_batches)
     columns = metric_columns(is_classification=scoring.is_classification, has_val=data.val is not None, has_ema=False)
     learner = build_learner(loaded, network, scoring, plan, columns)
@@ -101,7 +101,7 @@ def fine_tune(
     tuning: FineTuning,
     records: Records | None = None,
     *,
-    report: Report,
+    emit: Emit,
     keep_best: bool = True,
     judge_first: bool = True,
 ) -> str:
@@ -123,16 +123,16 @@ def fine_tune(
             seeded(config.seed),
             watch_signals(stop),
         ):
-            report(_started(tuning))
+            emit(_started(tuning))
             if keep_best and judge_first:
-                _judge_first(tuning, best, stop=stop, report=report)
-            status = fit(learner, data, tuning.plan, best, stop=stop, report=report)
+                _judge_first(tuning, best, stop=stop, emit=emit)
+            status = fit(learner, data, tuning.plan, best, stop=stop, emit=emit)
     finally:
         disable_checkpointing(learner.model)
     if stop.signal_number is not None:
         done = f"stopped at step {learner.position.step} of {tuning.plan.total_steps} of fine-tuning"
         raise Interrupted(stop.signal_number, f"{done}; nothing was written")
-    _keep(tuning, best if keep_best else None, report)
+    _keep(tuning, best if keep_best else None, emit)
     learner.model.eval()
     return status
 
@@ -163,22 +163,22 @@ def _name(network: nn.Module) -> str:
     return spec.arch.name if isinstance(spec, ModelSpec) else type(network).__name__
 
 
-def _judge_first(tuning: FineTuning, best: "BestWeights", *, stop: StopRequest, report: Report) -> None:
+def _judge_first(tuning: FineTuning, best: "BestWeights", *, stop: StopRequest, emit: Emit) -> None:
     """Let the network as it came be epoch 0."""
     learner, data = tuning.learner, tuning.data
     if data.val is None:
         return
-    means = evaluate(learner.model, data.val, learner.scoring, stop=stop, report=report)
+    means = evaluate(learner.model, data.val, learner.scoring, stop=stop, emit=emit)
     value = (means or {}).get(learner.best.metric.removeprefix("val_"))
     if value is not None and learner.best.observe(value, 0):
         best.take(learner)
 
 
-def _keep(tuning: FineTuning, best: "BestWeights | None", report: Report) -> None:
+def _keep(tuning: FineTuning, best: "BestWeights | None", emit: Emit) -> None:
     learner = tuning.learner
     if tuning.data.val is None:
         if best is not None:
-            report(
+            emit(
                 Note("there is no validation split, so the last epoch is kept, not the best; set data.val to have one")
             )
         return
@@ -186,7 +186,7 @@ def _keep(tuning: FineTuning, best: "BestWeights | None", report: Report) -> Non
         return
     learner.model.load_state_dict(dict(best.state), strict=True)
     if learner.best.epoch == 0:
-        report(Note(f"no epoch of fine-tuning improved {learner.best.metric}; the weights are those from before it"))
+        emit(Note(f"no epoch of fine-tuning improved {learner.best.metric}; the weights are those from before it"))
 
 
 class BestWeights:

@@ -12,7 +12,7 @@ from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.stopping import StopRequest
 from dlkit.core.training.learner import Learner, Row
 from dlkit.core.training.step import StepResult, train_step
-from dlkit.events import EpochDone, Progress, Report
+from dlkit.events import Emit, EpochDone, Progress
 
 REFRESH_S = 0.1
 
@@ -55,7 +55,7 @@ class NoRecords:
         """Do nothing."""
 
 
-def fit(learner: Learner, data: Data, plan: Plan, records: Records, *, stop: StopRequest, report: Report) -> str:
+def fit(learner: Learner, data: Data, plan: Plan, records: Records, *, stop: StopRequest, emit: Emit) -> str:
     """Train from where the learner stands to the end of the plan.
 
     Returns why it ended: `finished`, `early_stopped`, `max_time` or `interrupted`. In each case the newest state is saved.
@@ -63,16 +63,16 @@ def fit(learner: Learner, data: Data, plan: Plan, records: Records, *, stop: Sto
     """
     while (learner.position.epoch < plan.epochs and learner.position.step < plan.total_steps) or _is_unjudged(learner):
         started = time.monotonic()
-        _train_epoch(learner, data, plan, records, stop=stop, report=report)
+        _train_epoch(learner, data, plan, records, stop=stop, emit=emit)
         learner.train_s += time.monotonic() - started
-        row = None if stop.is_due else _judge(learner, data, plan, stop=stop, report=report)
+        row = None if stop.is_due else _judge(learner, data, plan, stop=stop, emit=emit)
         is_cut = learner.position.batch < data.train.num_batches
         if row is None or is_cut:
             # an epoch that the number of steps cuts short is saved unfinished, so that a longer run can train its rest
             records.save(learner, "last")
         if row is None:
             return "max_time" if stop.signal_number is None else "interrupted"
-        if _finish_epoch(learner, plan, records, row, report, is_cut=is_cut):
+        if _finish_epoch(learner, plan, records, row, emit, is_cut=is_cut):
             return "early_stopped"
     return "finished"
 
@@ -82,9 +82,7 @@ def _is_unjudged(learner: Learner) -> bool:
     return learner.position.batch > 0
 
 
-def _train_epoch(
-    learner: Learner, data: Data, plan: Plan, records: Records, *, stop: StopRequest, report: Report
-) -> None:
+def _train_epoch(learner: Learner, data: Data, plan: Plan, records: Records, *, stop: StopRequest, emit: Emit) -> None:
     position = learner.position
     learner.set_training_mode()
     batches: Iterator[Batch] = data.train.batches(position.epoch, start=position.batch)
@@ -96,7 +94,7 @@ def _train_epoch(
         if stop.take_save_request() or (plan.save_every_steps and position.step % plan.save_every_steps == 0):
             records.save(learner, "last")
         if clock.is_due():
-            report(clock.progress(learner, plan, result))
+            emit(clock.progress(learner, plan, result))
 
 
 class _Clock:
@@ -129,7 +127,7 @@ class _Clock:
         )
 
 
-def _judge(learner: Learner, data: Data, plan: Plan, *, stop: StopRequest, report: Report) -> Row | None:
+def _judge(learner: Learner, data: Data, plan: Plan, *, stop: StopRequest, emit: Emit) -> Row | None:
     """The epoch's row of metrics, or None when a stop was asked for in the middle of the validation."""
     row: Row = {
         "epoch": learner.position.epoch + 1,
@@ -142,14 +140,14 @@ def _judge(learner: Learner, data: Data, plan: Plan, *, stop: StopRequest, repor
         models = {"val": learner.model} | ({"val_ema": learner.ema.model} if learner.ema else {})
         for prefix, model in models.items():
             average_statistics(model, learner.world)
-            means = evaluate(model, data.val, learner.scoring, stop=stop, world=learner.world, report=report)
+            means = evaluate(model, data.val, learner.scoring, stop=stop, world=learner.world, emit=emit)
             if means is None:
                 return None
             row |= {f"{prefix}_{name}": value for name, value in means.items()}
     return row
 
 
-def _finish_epoch(learner: Learner, plan: Plan, records: Records, row: Row, report: Report, *, is_cut: bool) -> bool:
+def _finish_epoch(learner: Learner, plan: Plan, records: Records, row: Row, emit: Emit, *, is_cut: bool) -> bool:
     """Take the row in, save, report; whether early stopping says stop."""
     position = learner.position
     position.epoch, position.batch = position.epoch + 1, 0
@@ -165,7 +163,7 @@ def _finish_epoch(learner: Learner, plan: Plan, records: Records, row: Row, repo
     is_end = stops or position.epoch >= plan.epochs or position.step >= plan.total_steps
     names = ["last"] if not is_cut and (is_end or position.epoch % plan.save_every_epochs == 0) else []
     records.save(learner, *names, *(["best"] if is_best else []))
-    report(EpochDone(position.epoch, plan.epochs, row, is_best))
+    emit(EpochDone(position.epoch, plan.epochs, row, is_best))
     return stops and position.epoch < plan.epochs
 
 

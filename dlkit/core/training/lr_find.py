@@ -21,7 +21,7 @@ from dlkit.core.training.preserved_state import preserved_state
 from dlkit.core.training.setup import Job, build_job
 from dlkit.core.training.step import StepResult, train_step
 from dlkit.errors import Diverged
-from dlkit.events import Report, Sweeping, ignore
+from dlkit.events import Emit, Sweeping, ignore
 from dlkit.schedules.rate_range import RangeTest
 from dlkit.schedules.sweep import DivergenceTest, Ended, Smoother, Sweep, SweepPlan
 
@@ -78,7 +78,7 @@ class FoundRate:
     signal_number: int | None
 
 
-def run_range_test(loaded: LoadedConfig, plan: SweepPlan | None = None, *, report: Report = ignore) -> FoundRate:
+def run_range_test(loaded: LoadedConfig, plan: SweepPlan | None = None, *, emit: Emit = ignore) -> FoundRate:
     """Test the learning rates of a config: its model, data, loss, optimizer, clipping, accumulation and precision.
 
     The schedule of the config takes no part. Writes nothing. The first SIGINT, SIGTERM or SIGHUP ends the test with what was
@@ -87,13 +87,13 @@ def run_range_test(loaded: LoadedConfig, plan: SweepPlan | None = None, *, repor
     runtime, stop = loaded.config.runtime, StopRequest()
     threads = None if runtime.threads == "auto" else runtime.threads
     with torch_settings(threads=threads, deterministic=runtime.deterministic), explain_out_of_memory(loaded.config):
-        job = build_job(_without_schedule(loaded), report=report)
+        job = build_job(_without_schedule(loaded), emit=emit)
         check_first_batch(job.learner.model, job.data.train, job.learner.scoring, job.data.info, loaded)
         base_lr = job.config.optimizer.lr
         assert base_lr != "auto"
         seed = job.config.seed
         with watch_signals(stop):
-            test = find_learning_rate(job.learner, job.data, plan, base_lr=base_lr, seed=seed, stop=stop, report=report)
+            test = find_learning_rate(job.learner, job.data, plan, base_lr=base_lr, seed=seed, stop=stop, emit=emit)
     return _describe(job, loaded, test, stop.signal_number)
 
 
@@ -131,7 +131,7 @@ def find_learning_rate(
     base_lr: float | None = None,
     seed: int = 0,
     stop: StopRequest | None = None,
-    report: Report = ignore,
+    emit: Emit = ignore,
 ) -> RangeTest:
     """Sweep over the rates of the plan on the training split, `plan.repeats` times, and leave the learner as it was.
 
@@ -152,7 +152,7 @@ def find_learning_rate(
             learner.rates = SweepRates(plan, shares)
             learner.set_training_mode()
             windows = iterate_windows(data.train, learner.accumulate, first_epoch=repeat * epochs_of_sweep)
-            clock = _Clock(repeat, plan, report)
+            clock = _Clock(repeat, plan, emit)
             sweeps.append(_sweep(learner, plan, windows, stop=stop, clock=clock))
     return RangeTest(plan, tuple(sweeps))
 
@@ -209,8 +209,8 @@ def _try_step(learner: Learner, windows: Iterator[Iterator[Batch]]) -> StepResul
 class _Clock:
     """Reports on a timer, so that no step waits for the screen."""
 
-    def __init__(self, repeat: int, plan: SweepPlan, report: Report) -> None:
-        self._repeat, self._plan, self._report = repeat, plan, report
+    def __init__(self, repeat: int, plan: SweepPlan, emit: Emit) -> None:
+        self._repeat, self._plan, self._emit = repeat, plan, emit
         self._reported = time.monotonic()
 
     def tell(self, step: int, loss: float) -> None:
@@ -219,4 +219,4 @@ class _Clock:
         if now - self._reported >= REFRESH_S:
             self._reported = now
             lr = self._plan.lrs[step - 1]
-            self._report(Sweeping(self._repeat + 1, self._plan.repeats, step, self._plan.steps, lr, loss))
+            self._emit(Sweeping(self._repeat + 1, self._plan.repeats, step, self._plan.steps, lr, loss))

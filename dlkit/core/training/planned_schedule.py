@@ -7,13 +7,13 @@ from dlkit.core.training.optimizers import pick_lr
 from dlkit.core.training.rates.learning_rates import curve_schedule
 from dlkit.core.training.rates.torch_schedules import build_torch_schedule
 from dlkit.core.training.setup import at_section, plan_steps
-from dlkit.events import Report, ignore
+from dlkit.events import Emit, ignore
 from dlkit.schedules import Schedule
 from dlkit.schedules.curves import Constant
 
 
 def plan_schedule(
-    loaded: LoadedConfig, *, num_batches: int | None = None, report: Report = ignore
+    loaded: LoadedConfig, *, num_batches: int | None = None, emit: Emit = ignore
 ) -> tuple[Schedule, float]:
     """The schedule and the base rate of a config. `num_batches` of an epoch are counted from the data unless given.
 
@@ -24,7 +24,7 @@ def plan_schedule(
         lr = pick_lr(config.optimizer)
     if num_batches is None:
         num_batches = build_data(
-            loaded, device=pick_device(config.runtime.device), seed=config.seed, report=report
+            loaded, device=pick_device(config.runtime.device), seed=config.seed, emit=emit
         ).train.num_batches
     plan = plan_steps(config, num_batches)
     with at_section(loaded, "schedule"):

@@ -39,7 +39,7 @@ from dlkit.core.training.preflight import check_first_batch
 from dlkit.core.training.resolving import run_name
 from dlkit.core.training.setup import Job, build_job
 from dlkit.errors import Diverged, DlkitError, Interrupted
-from dlkit.events import Note, Report, Saved, Tested, ignore
+from dlkit.events import Emit, Note, Saved, Tested, ignore
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,18 @@ def train(
     overrides: Sequence[str] = (),
     out: str | Path | None = None,
     resume: str | Path | None = None,
-    report: Report = ignore,
+    emit: Emit = ignore,
 ) -> TrainResult:
     """Train from a YAML file or a mapping, as `dlkit train` does, and return where the results lie.
 
     Raises the errors of dlkit.errors; nothing is printed.
     """
     loaded = load_mapping(config) if isinstance(config, Mapping) else load_config(Path(config), overrides=overrides)
-    return run_training(loaded, out=Path(out) if out else None, resume=Path(resume) if resume else None, report=report)
+    return run_training(loaded, out=Path(out) if out else None, resume=Path(resume) if resume else None, emit=emit)
 
 
 def run_training(
-    loaded: LoadedConfig, *, out: Path | None = None, resume: Path | None = None, report: Report = ignore
+    loaded: LoadedConfig, *, out: Path | None = None, resume: Path | None = None, emit: Emit = ignore
 ) -> TrainResult:
     """Train as the config says, into `out` or the next free run folder; `resume` is a run folder or a checkpoint.
 
@@ -83,34 +83,34 @@ def run_training(
     """
     runtime = loaded.config.runtime
     with joined(runtime) as world:
-        report = report if world.is_main else ignore
+        emit = emit if world.is_main else ignore
         check_same_program(loaded, world)
         place = world.from_main(lambda: pick_place(loaded, world, out=out, resume=resume))
         threads = pick_threads(runtime.threads, world)
         with torch_settings(threads=threads, deterministic=runtime.deterministic), explain_out_of_memory(loaded.config):
-            job = build_job(loaded, world=world, report=report)
+            job = build_job(loaded, world=world, emit=emit)
             check_first_batch(job.learner.model, job.data.train, job.learner.scoring, job.data.info, loaded)
             checkpoint = world.from_main(lambda: read_checkpoint(place.checkpoint) if place.checkpoint else None)
             if place.checkpoint and checkpoint:
-                check_same_run(checkpoint, place.checkpoint, job, report)
+                check_same_run(checkpoint, place.checkpoint, job, emit)
             if not world.is_main:
                 return _follow(job, checkpoint)
             folder = place.open(run_name(loaded))
             try:
-                return _run_in_folder(job, folder, checkpoint, report)
+                return _run_in_folder(job, folder, checkpoint, emit)
             finally:
                 folder.release()
 
 
-def _run_in_folder(job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None, report: Report) -> TrainResult:
-    report = log_to(folder.path / "train.log", report)
-    records = _open_records(job, folder, checkpoint, report)
+def _run_in_folder(job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None, emit: Emit) -> TrainResult:
+    emit = log_to(folder.path / "train.log", emit)
+    records = _open_records(job, folder, checkpoint, emit)
     folder.write_configs(given=job.loaded.text, resolved=dump_config(job.config))
     folder.write_facts(**facts_of(job), status="running", resumed_at_step=job.learner.position.step or None)
-    report(run_started(job, folder))
+    emit(run_started(job, folder))
     try:
-        status = _fit(job, records, report)
-        result = _finish(job, folder, records, status, report)
+        status = _fit(job, records, emit)
+        result = _finish(job, folder, records, status, emit)
     except DlkitError as error:
         status = {Diverged: "diverged", Interrupted: "interrupted"}.get(type(error), "failed")
         folder.write_facts(status=status, ended=now(), error=str(error))
@@ -132,19 +132,19 @@ def _follow(job: Job, checkpoint: dict[str, Any] | None) -> TrainResult:
     return _result(job, run_dir, status, _test(job, state_dict, ignore), best)
 
 
-def _open_records(job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None, report: Report) -> RunRecords:
+def _open_records(job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None, emit: Emit) -> RunRecords:
     """The run's files, with the learner put where the checkpoint left it."""
     config = job.config
     step = checkpoint["position"]["step"] if checkpoint else None
     board = Board(folder.path / "tb", purge_step=step) if config.log.tensorboard else None
     extra = {"spec": spec_of(job, {}).to_dict(), "config": config.model_dump(mode="json")}
     records = RunRecords(
-        folder, columns=job.columns, board=board, log_every=int(config.log.every), extra=extra, report=report
+        folder, columns=job.columns, board=board, log_every=int(config.log.every), extra=extra, emit=emit
     )
     if board and not checkpoint:
         batch = next(iter(job.data.train.batches()))
         if config.log.graph and not job.world.lockstep:
-            board.add_graph(job.learner.model, batch.inputs, report)
+            board.add_graph(job.learner.model, batch.inputs, emit)
         if config.log.images and job.data.info.kind == "image":
             board.add_images(batch.inputs[: config.log.images])
     records.cut_back(checkpoint["file_sizes"] if checkpoint else {})
@@ -153,12 +153,12 @@ def _open_records(job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None
     return records
 
 
-def _fit(job: Job, records: RunRecords | Follower, report: Report) -> str:
+def _fit(job: Job, records: RunRecords | Follower, emit: Emit) -> str:
     limit = job.config.train.max_time
     deadline = time.monotonic() + parse_duration_s(limit) if limit is not None else None
     stop = StopRequest(deadline, is_shared=not job.world.is_alone)
     with watch_signals(stop):
-        status = fit(job.learner, job.data, job.plan, records, stop=stop, report=report)
+        status = fit(job.learner, job.data, job.plan, records, stop=stop, emit=emit)
     if status == "interrupted" and stop.signal_number is not None:
         job.world.wait()  # so that nobody's end looks like a failure while rank 0 still writes
         saved = f"stopped at step {job.learner.position.step}, saved."
@@ -169,12 +169,12 @@ def _fit(job: Job, records: RunRecords | Follower, report: Report) -> str:
     return status
 
 
-def _finish(job: Job, folder: RunFolder, records: RunRecords, status: str, report: Report) -> TrainResult:
+def _finish(job: Job, folder: RunFolder, records: RunRecords, status: str, emit: Emit) -> TrainResult:
     """Test the best weights once, export them, and write the summary."""
     _, state_dict, best = _best_weights(job, folder)
-    metrics = _test(job, state_dict, report)
+    metrics = _test(job, state_dict, emit)
     save_model_file(folder.model_path, spec_of(job, best | {"test": metrics}), state_dict)
-    report(Saved(folder.model_path, "model"))
+    emit(Saved(folder.model_path, "model"))
     if records.board:
         final = {f"test_{name}": value for name, value in metrics.items()} or {best["metric"]: best["value"]}
         records.board.add_hparams(flat_hparams(job.config.model_dump(mode="json")), final)
@@ -217,7 +217,7 @@ def _best_weights(job: Job, folder: RunFolder | None) -> tuple[Path, Mapping[str
     return *job.world.from_main(read), facts
 
 
-def _test(job: Job, state_dict: Mapping[str, Tensor], report: Report) -> dict[str, float]:
+def _test(job: Job, state_dict: Mapping[str, Tensor], emit: Emit) -> dict[str, float]:
     if job.data.test is None or not job.config.eval.test:
         return {}
     model, world = job.learner.judged_model, job.world
@@ -225,11 +225,11 @@ def _test(job: Job, state_dict: Mapping[str, Tensor], report: Report) -> dict[st
     load_whole(model, state_dict)
     try:
         metrics = score_split(
-            model, job.data.test, job.learner.scoring, use_tta=job.config.eval.tta, world=world, report=report
+            model, job.data.test, job.learner.scoring, use_tta=job.config.eval.tta, world=world, emit=emit
         )
     finally:
         model.load_state_dict(kept, strict=True)
-    report(Tested("test", metrics))
+    emit(Tested("test", metrics))
     if job.config.data.val == "test":
-        report(Note("the test split also chose the best epoch, so these numbers are optimistic"))
+        emit(Note("the test split also chose the best epoch, so these numbers are optimistic"))
     return metrics

@@ -33,7 +33,7 @@ from dlkit.core.training.rates.learning_rates import build_learning_rates
 from dlkit.core.training.resolving import resolve_config
 from dlkit.core.training.several_processes import check_sharing, note_lr, spread_random_state, sync_norms
 from dlkit.errors import ConfigError, UsageError
-from dlkit.events import Note, Report
+from dlkit.events import Emit, Note
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Job:
         return {name: split.num_samples for name, split in splits.items() if split is not None}
 
 
-def build_job(loaded: LoadedConfig, *, world: World = ALONE, report: Report) -> Job:
+def build_job(loaded: LoadedConfig, *, world: World = ALONE, emit: Emit) -> Job:
     """Build data, model, loss, optimizer and schedule, for this process of a world.
 
     Raises ConfigError at the key at fault, or DataError.
@@ -74,27 +74,27 @@ def build_job(loaded: LoadedConfig, *, world: World = ALONE, report: Report) -> 
     device = pick_device(config.runtime.device, world)
     seed_everything(config.seed)
     with world.first_on_machine() if config.data.download else nullcontext():
-        data = build_data(loaded, device=device, seed=config.seed, world=world, report=report)
-    arch, model = _build_model(loaded, data.info, torch.device("cpu") if world.lockstep else device, world, report)
+        data = build_data(loaded, device=device, seed=config.seed, world=world, emit=emit)
+    arch, model = _build_model(loaded, data.info, torch.device("cpu") if world.lockstep else device, world, emit)
     precision = pick_precision(config.train.amp, device)
     if precision.note:
-        report(Note(precision.note))
+        emit(Note(precision.note))
     check_sharing(loaded, model, world, precision)
     scoring = build_scoring(loaded, data, model, precision)
     if world.lockstep:
         scoring = replace(scoring, channels_last=False)  # weights are cut in the order in which they lie
-    arrange_model(loaded, model, scoring, report)
-    sync_norms(loaded, model, world, report)
+    arrange_model(loaded, model, scoring, emit)
+    sync_norms(loaded, model, world, emit)
     with at_section(loaded, "optimizer"):
         check_groups(config.optimizer, model)
-    freeze_parameters(loaded, model, report)
+    freeze_parameters(loaded, model, emit)
     _compile(loaded, model)
     plan = plan_steps(config, data.train.num_batches)
     columns = metric_columns(
         is_classification=scoring.is_classification, has_val=data.val is not None, has_ema=config.ema is not None
     )
     learner = build_learner(loaded, model, scoring, plan, columns, world=world)
-    note_lr(config, world, report)
+    note_lr(config, world, emit)
     spread_random_state(config.seed, world)
     resolved = resolve_config(loaded, data, arch, learner, plan)
     return Job(replace(loaded, config=resolved), device, data, arch, learner, plan, tuple(columns))
@@ -114,7 +114,7 @@ def at_section(loaded: LoadedConfig, *path: str | int) -> Iterator[None]:
 
 
 def _build_model(
-    loaded: LoadedConfig, info: DataInfo, device: torch.device, world: World, report: Report
+    loaded: LoadedConfig, info: DataInfo, device: torch.device, world: World, emit: Emit
 ) -> tuple[Arch, nn.Module]:
     section = loaded.config.model
     with at_section(loaded, "model"):
@@ -123,7 +123,7 @@ def _build_model(
         if section.weights is not None:
             with world.first_on_machine():
                 weights = load_initial_weights(model, arch, section.weights)
-            report(Note(_describe_weights(section.weights, weights)))
+            emit(Note(_describe_weights(section.weights, weights)))
     return arch, model.to(device)
 
 
@@ -156,7 +156,7 @@ def _use_channels_last(setting: bool | str, model: nn.Module, precision: Precisi
     return has_convolutions and is_faster
 
 
-def arrange_model(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, report: Report) -> None:
+def arrange_model(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, emit: Emit) -> None:
     """Memory layout and gradient checkpointing of the config; names and values of parameters stay."""
     if scoring.channels_last:
         model.to(memory_format=torch.channels_last)
@@ -164,13 +164,13 @@ def arrange_model(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, repo
     if setting:
         with at_section(loaded, "train", "gradient_checkpointing"):
             num_wrapped = enable_checkpointing(model, setting.segments if isinstance(setting, Segments) else setting)
-        report(Note(f"gradient checkpointing recomputes {num_wrapped} modules in the backward pass"))
+        emit(Note(f"gradient checkpointing recomputes {num_wrapped} modules in the backward pass"))
 
 
-def freeze_parameters(loaded: LoadedConfig, model: nn.Module, report: Report) -> None:
+def freeze_parameters(loaded: LoadedConfig, model: nn.Module, emit: Emit) -> None:
     """Turn off gradients where `optimizer.groups` says so, and report it."""
     if frozen := freeze_matching(model, loaded.config.optimizer.groups):
-        report(Note(f"frozen: {len(frozen)} parameter tensors ({frozen[0]} ... {frozen[-1]})"))
+        emit(Note(f"frozen: {len(frozen)} parameter tensors ({frozen[0]} ... {frozen[-1]})"))
 
 
 def _compile(loaded: LoadedConfig, model: nn.Module) -> None:

@@ -10,7 +10,7 @@ from dlkit.core.distributed.world import World
 from dlkit.core.random_state import seed_everything
 from dlkit.core.scoring.precision import Precision
 from dlkit.core.training.optimizers import lr_factor, pick_lr
-from dlkit.events import Note, Report
+from dlkit.events import Emit, Note
 
 SMALL_BATCH = 16
 
@@ -31,24 +31,24 @@ def check_sharing(loaded: LoadedConfig, model: nn.Module, world: World, precisio
         )
 
 
-def sync_norms(loaded: LoadedConfig, model: nn.Module, world: World, report: Report) -> None:
+def sync_norms(loaded: LoadedConfig, model: nn.Module, world: World, emit: Emit) -> None:
     """Let batch norms work on the batches of all processes, in place, where the config asks for it."""
     num_norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     if world.is_alone or not num_norms:
         return
     if loaded.config.train.sync_bn:
-        report(Note(f"{sync_batch_norms(model)} batch norms take the batches of all {world.size} processes together"))
+        emit(Note(f"{sync_batch_norms(model)} batch norms take the batches of all {world.size} processes together"))
     elif loaded.config.data.batch_size < SMALL_BATCH:
         size = loaded.config.data.batch_size
-        report(Note(f"each process's batch norms see {size} samples at a time; train.sync_bn=true lets them see all"))
+        emit(Note(f"each process's batch norms see {size} samples at a time; train.sync_bn=true lets them see all"))
 
 
-def note_lr(config: Config, world: World, report: Report) -> None:
+def note_lr(config: Config, world: World, emit: Emit) -> None:
     """Report the learning rate where the number of processes scales it."""
     factor = lr_factor(config.optimizer, world.size)
     if factor != 1:
         lr = pick_lr(config.optimizer)
-        report(Note(f"learning rate {lr:g} x {factor:g} = {lr * factor:g} (lr_scale: {config.optimizer.lr_scale})"))
+        emit(Note(f"learning rate {lr:g} x {factor:g} = {lr * factor:g} (lr_scale: {config.optimizer.lr_scale})"))
 
 
 def spread_random_state(seed: int, world: World) -> None:

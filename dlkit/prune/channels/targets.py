@@ -12,7 +12,7 @@ from dlkit.core.models.eval_mode import evaluating
 from dlkit.core.models.meta import meta_copy
 from dlkit.core.profile.costs import InputSpec, profile_model
 from dlkit.errors import UsageError
-from dlkit.events import Report, Working, ignore
+from dlkit.events import Emit, Working, ignore
 from dlkit.prune.channels.choice import Limits, Scope, Scores, best_units, choose
 from dlkit.prune.channels.cutting import predict_parameters, shrink
 from dlkit.prune.channels.group import Group
@@ -105,7 +105,7 @@ def solve_target(
     example: Tensor,
     *,
     measure_ms: Callable[[nn.Module], float] | None = None,
-    report: Report = ignore,
+    emit: Emit = ignore,
 ) -> Solution:
     """The least pruning that brings a network's cost down to the target, with the same amount asked of every group.
 
@@ -118,7 +118,7 @@ def solve_target(
     limit = target.of(before)
     if before <= limit:
         raise UsageError(f"--target {target}: the network costs {show_cost(target.cost, before)} already")
-    amount, keep = _search(space, count, limit, steps=_STEPS[target.cost], report=report)
+    amount, keep = _search(space, count, limit, steps=_STEPS[target.cost], emit=emit)
     after = count(keep)
     if after > limit:
         raise UsageError(f"--target {target}: {_reachable(target.cost, after, before)}")
@@ -141,7 +141,7 @@ def _lower(amount: float, cost: Cost) -> float:
 
 
 def _search(
-    space: Space, count: Callable[[Keep], float], limit: float, *, steps: int, report: Report
+    space: Space, count: Callable[[Keep], float], limit: float, *, steps: int, emit: Emit
 ) -> tuple[float, Keep]:
     """Halve the range of amounts; the smallest amount found that reaches the limit, or everything where none does."""
 
@@ -153,7 +153,7 @@ def _search(
     if count(keep) > limit:
         return high, keep
     for step in range(steps):
-        report(Working("searching the amount", step, steps))
+        emit(Working("searching the amount", step, steps))
         middle = (low + high) / 2
         candidate = pick(middle)
         if count(candidate) <= limit:

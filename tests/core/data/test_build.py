@@ -66,7 +66,7 @@ def test_held_out_samples_do_not_depend_on_the_limit_or_on_batches(load: Any) ->
 
 def test_validating_on_the_test_split_is_said_to_be_what_it_is(load: Any, tmp_path: Path) -> None:
     notes: list[Event] = []
-    data = build_data(load({"name": "digits", "val": "test"}), device=CPU, seed=0, report=notes.append)
+    data = build_data(load({"name": "digits", "val": "test"}), device=CPU, seed=0, emit=notes.append)
     assert len(notes) == 1 and isinstance(notes[0], Note) and "uses the test split" in notes[0].text
     assert data.notes == (notes[0].text,)
     with pytest.raises(ConfigError, match=r"data\.val: this data set has no test split"):

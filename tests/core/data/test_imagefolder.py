@@ -44,7 +44,7 @@ def test_own_splits_are_used(load: Any, tmp_path: Path) -> None:
             picture(tmp_path / split / name / "x.png")
             picture(tmp_path / split / name / "y.png")
     notes: list[Event] = []
-    data = build_data(load(section(tmp_path)), device=CPU, seed=0, report=notes.append)
+    data = build_data(load(section(tmp_path)), device=CPU, seed=0, emit=notes.append)
     assert data.val is not None and data.test is not None
     assert [split.num_samples for split in (data.train, data.val, data.test)] == [6, 4, 4]
     # class numbers are those of train, also where a class is missing

@@ -25,13 +25,13 @@ from dlkit.events import ignore
 
 
 def run(config: dict, world: World) -> dict:
-    job = build_job(load_mapping(config), world=world, report=ignore)
+    job = build_job(load_mapping(config), world=world, emit=ignore)
     job.learner.scoring.loss.function.double()  # class weights are float32 otherwise
     calls = []
     if isinstance(job.learner.replica, Replicated):
         job.learner.replica.ddp.register_comm_hook(calls, count_and_reduce)
     stop = StopRequest(is_shared=not world.is_alone)
-    status = fit(job.learner, job.data, job.plan, NoRecords(), stop=stop, report=ignore)
+    status = fit(job.learner, job.data, job.plan, NoRecords(), stop=stop, emit=ignore)
     learner = job.learner
     val = evaluate(learner.model, job.data.val, learner.scoring, world=world) if job.data.val else None
     learner.scoring.loss.function.float()  # gathered predictions are float32

@@ -90,7 +90,7 @@ def test_ratios_of_separate_measurements_are_refused():
 def test_a_noisy_machine_is_told():
     clock, events = Clock(), []
     calls = {"steady": clock.takes(0.1), "jumpy": clock.takes(0.1, 0.3)}
-    found = measure_interleaved(calls, batch=1, seconds=4.0, clock=clock, report=events.append)
+    found = measure_interleaved(calls, batch=1, seconds=4.0, clock=clock, emit=events.append)
     notes = [event.text for event in events if isinstance(event, Note)]
     assert len(notes) == 1 and "1 of 2" in notes[0] and "jumpy" in notes[0] and "3.0x" in notes[0]
     assert found["jumpy"].is_noisy and not found["steady"].is_noisy

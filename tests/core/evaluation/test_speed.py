@@ -36,7 +36,7 @@ def quick_compile(monkeypatch):
 @pytest.mark.usefixtures("quick_compile")
 def test_rows_ratios_and_reasons(subjects):
     events = []
-    speeds = measure_speeds(subjects, PLAN, report=events.append)
+    speeds = measure_speeds(subjects, PLAN, emit=events.append)
     pairs = [(model, engine) for model in ("float", "int8") for engine in ("eager", "frozen")]
     assert [(row.model, row.engine) for row in speeds.rows] == pairs * 2
     assert [row.latency.batch for row in speeds.rows] == [1] * 4 + [3] * 4

@@ -77,7 +77,7 @@ def run_fit(
         plan,
         records or NoRecords(),
         stop=stop or StopRequest(),
-        report=ignore,
+        emit=ignore,
     )  # type: ignore[arg-type]
 
 

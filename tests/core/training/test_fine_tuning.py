@@ -59,10 +59,10 @@ def network(**options):
     return Net(**options)
 
 
-def tune(loaded=None, model=None, *, epochs=2, lr=None, info=INFO, report=ignore, **options):
+def tune(loaded=None, model=None, *, epochs=2, lr=None, info=INFO, emit=ignore, **options):
     model = model or network()
-    tuning = build_fine_tuning(loaded or config(), model, info, epochs=epochs, lr=lr, device=CPU, report=report)
-    fine_tune(tuning, report=report, **options)
+    tuning = build_fine_tuning(loaded or config(), model, info, epochs=epochs, lr=lr, device=CPU, emit=report)
+    fine_tune(tuning, emit=report, **options)
     return tuning, model
 
 
@@ -145,9 +145,9 @@ class Judge(NoRecords):
 
 
 def test_the_best_epoch_is_restored():
-    tuning = build_fine_tuning(config(), network(), INFO, epochs=4, lr=0.02, device=CPU, report=ignore)
+    tuning = build_fine_tuning(config(), network(), INFO, epochs=4, lr=0.02, device=CPU, emit=ignore)
     records = Judge(spoil_from=2)
-    fine_tune(tuning, records, report=ignore)
+    fine_tune(tuning, records, emit=ignore)
     rows = tuning.learner.history
     best = max(range(4), key=lambda epoch: rows[epoch]["val_accuracy"])
     assert best < 2
@@ -159,7 +159,7 @@ def test_the_best_epoch_is_restored():
 def test_the_network_as_it_came_counts_as_epoch_0():
     _, good = tune(epochs=20, lr=0.02)
     before, notes = weights(good), []
-    tuning, _ = tune(model=good, lr=5.0, report=notes.append)  # a rate that can only spoil it
+    tuning, _ = tune(model=good, lr=5.0, emit=notes.append)  # a rate that can only spoil it
     assert tuning.learner.best.epoch == 0
     assert all(torch.equal(before[name], tensor) for name, tensor in good.state_dict().items())
     assert any("no epoch of fine-tuning improved val_accuracy" in note.text for note in notes if isinstance(note, Note))
@@ -185,9 +185,9 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_random_state_alone():
 def test_without_validation_the_last_epoch_is_kept_with_a_note():
     notes = []
     loaded = config(data={"name": "digits", "limit": 200, "batch_size": 32, "val": "none"}, train={})
-    tuning = build_fine_tuning(loaded, network(), INFO, epochs=2, device=CPU, report=notes.append)
+    tuning = build_fine_tuning(loaded, network(), INFO, epochs=2, device=CPU, emit=notes.append)
     records = Judge()
-    fine_tune(tuning, records, report=notes.append)
+    fine_tune(tuning, records, emit=notes.append)
     for name, tensor in tuning.learner.model.state_dict().items():
         assert torch.equal(tensor, records.weights[-1][name])
     assert [event for event in notes if isinstance(event, Note) and "no validation split" in event.text]
@@ -195,7 +195,7 @@ def test_without_validation_the_last_epoch_is_kept_with_a_note():
 
 def test_what_is_reported():
     events = []
-    tune(report=events.append)
+    tune(emit=events.append)
     started = next(event for event in events if isinstance(event, RunStarted))
     assert started.run_dir is None
     assert started.total_steps == 2 * started.steps_per_epoch
@@ -203,10 +203,10 @@ def test_what_is_reported():
 
 
 def test_a_signal_ends_it_with_its_exit_code():
-    tuning = build_fine_tuning(config(), network(), INFO, epochs=3, device=CPU, report=ignore)
+    tuning = build_fine_tuning(config(), network(), INFO, epochs=3, device=CPU, emit=ignore)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted, match="step 2 of 12.*nothing was written") as caught:
-        fine_tune(tuning, Judge(stop_at=2), report=ignore)
+        fine_tune(tuning, Judge(stop_at=2), emit=ignore)
     assert caught.value.exit_code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -229,7 +229,7 @@ def test_groups_keep_their_rates_and_stay_frozen():
 
 def test_inputs_are_normalized_as_the_network_was_trained():
     loaded = config(data={"name": "digits", "limit": 200, "normalize": {"mean": [0.0], "std": [1.0]}})
-    tuning = build_fine_tuning(loaded, network(), INFO, epochs=1, device=CPU, report=ignore)
+    tuning = build_fine_tuning(loaded, network(), INFO, epochs=1, device=CPU, emit=ignore)
     raw = build_data(loaded, device=CPU, seed=0).train
     given, plain = next(iter(tuning.data.train.batches())), next(iter(raw.batches()))
     torch.testing.assert_close(given.inputs, (plain.inputs - 0.3) / 0.4)
@@ -237,7 +237,7 @@ def test_inputs_are_normalized_as_the_network_was_trained():
 
 def test_classes_are_matched_by_name():
     turned = DataInfo("classification", "image", (1, 8, 8), 10, DIGITS[::-1], (0.3,), (0.4,))
-    tuning = build_fine_tuning(config(), network(), turned, epochs=1, device=CPU, report=ignore)
+    tuning = build_fine_tuning(config(), network(), turned, epochs=1, device=CPU, emit=ignore)
     plain = build_data(config(), device=CPU, seed=0).train
     assert torch.equal(tuning.data.train.sample_targets(), 9 - plain.sample_targets())
     unknown = DataInfo("classification", "image", (1, 8, 8), 10, tuple("abcdefghij"), (0.3,), (0.4,))

@@ -304,7 +304,7 @@ def test_a_stop_request_ends_it_with_what_was_found(learner):
 def test_progress_is_reported_on_a_timer(learner, monkeypatch):
     monkeypatch.setattr("dlkit.core.training.lr_find.REFRESH_S", 0.0)
     events = []
-    find_learning_rate(learner, as_data(ShuffledSplit()), SweepPlan(1e-4, 1e-2, 10, 2), report=events.append)
+    find_learning_rate(learner, as_data(ShuffledSplit()), SweepPlan(1e-4, 1e-2, 10, 2), emit=events.append)
     assert [(event.sweep, event.step) for event in events] == [(n, k) for n in (1, 2) for k in range(1, 11)]
     assert all(isinstance(event, Sweeping) for event in events) and events[9].lr == 1e-2
 

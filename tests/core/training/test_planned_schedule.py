@@ -26,7 +26,7 @@ EXAMPLE = Path(__file__).parents[3] / "examples" / "digits.yaml"
 def test_plan_equals_the_job(changes):
     loaded = load_config(EXAMPLE, overrides=["train.epochs=3", *changes])
     schedule, lr = plan_schedule(loaded)
-    job = build_job(loaded, report=ignore)
+    job = build_job(loaded, emit=ignore)
     assert (schedule.total_steps, schedule.steps_per_epoch) == (job.plan.total_steps, job.plan.steps_per_epoch)
     rates, optimizer = job.learner.rates, job.learner.optimizer
     for step in range(schedule.total_steps):

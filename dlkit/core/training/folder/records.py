@@ -14,7 +14,7 @@ from dlkit.core.training.folder.run_folder import RunFolder
 from dlkit.core.training.folder.tensorboard import Board
 from dlkit.core.training.learner import Learner, Row
 from dlkit.core.training.step import StepResult
-from dlkit.events import Report, Saved
+from dlkit.events import Emit, Saved
 
 FLUSH_S = 2.0
 
@@ -33,14 +33,14 @@ class RunRecords:
         board: Board | None,
         log_every: int,
         extra: Mapping[str, Any],
-        report: Report,
+        emit: Emit,
     ) -> None:
         self.folder = folder
         self.columns = columns
         self.board = board
         self.log_every = log_every
         self.extra = extra
-        self.report = report
+        self.emit = emit
         self._waiting: list[tuple[dict[str, Any], StepResult]] = []
         self._flushed = time.monotonic()
 
@@ -96,7 +96,7 @@ class RunRecords:
         self._flush()
         sizes = {path.name: path.stat().st_size if path.exists() else 0 for path in (self._jsonl, self._csv)}
         for path in save_checkpoint(self.folder.checkpoints, names, learner, {**self.extra, "file_sizes": sizes}):
-            self.report(Saved(path, "checkpoint"))
+            self.emit(Saved(path, "checkpoint"))
 
     def cut_back(self, sizes: Mapping[str, int]) -> None:
         """Drop what was written after the checkpoint that is resumed from."""

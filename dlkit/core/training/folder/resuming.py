@@ -10,7 +10,7 @@ import torch
 from dlkit.config.schema import Config
 from dlkit.core.training.setup import Job
 from dlkit.errors import FileRefused, UsageError
-from dlkit.events import Note, Report
+from dlkit.events import Emit, Note
 
 # sections and keys that may differ between a run and its continuation: they do not change what is computed, or are
 # asked for on purpose
@@ -30,7 +30,7 @@ def find_run_to_resume(parent: Path, name: str) -> Path:
     return max(runs, key=lambda path: int(path.name.removeprefix(name + "-")))
 
 
-def check_same_run(checkpoint: Mapping[str, Any], path: Path, job: Job, report: Report) -> None:
+def check_same_run(checkpoint: Mapping[str, Any], path: Path, job: Job, emit: Emit) -> None:
     """Compare the config with the checkpoint's. Raises UsageError when the run would become another one."""
     saved = dict(_flatten(checkpoint["config"]))
     current = dict(_flatten(job.config.model_dump(mode="json")))
@@ -39,7 +39,7 @@ def check_same_run(checkpoint: Mapping[str, Any], path: Path, job: Job, report: 
     saved = {key: default[key] for key in default.keys() & current.keys()} | saved
     changed = sorted(key for key in saved.keys() | current.keys() if saved.get(key) != current.get(key))
     breaking = [key for key in changed if not _is_free(key)]
-    breaking = _compare_processes(checkpoint, saved, current, breaking, path, job, report)
+    breaking = _compare_processes(checkpoint, saved, current, breaking, path, job, emit)
     if breaking:
         lines = "\n".join(
             f"  {key}: {_shown(saved.get(key))} in the checkpoint, {_shown(current.get(key))} now" for key in breaking
@@ -50,10 +50,10 @@ def check_same_run(checkpoint: Mapping[str, Any], path: Path, job: Job, report: 
     for key in changed:
         if key in {"train.epochs", "train.max_steps"}:
             change = f"{key} was {_shown(saved.get(key))} and is {_shown(current.get(key))}"
-            report(Note(f"{change}: the schedule is stretched over the new length from here on"))
+            emit(Note(f"{change}: the schedule is stretched over the new length from here on"))
     if checkpoint["spec"]["input"] != job.data.info.to_dict():
         raise FileRefused(path, "the data changed since this run was saved (classes, sizes or statistics differ)")
-    _note_differences(checkpoint["spec"]["provenance"], report)
+    _note_differences(checkpoint["spec"]["provenance"], emit)
 
 
 def _compare_processes(
@@ -63,7 +63,7 @@ def _compare_processes(
     breaking: list[str],
     path: Path,
     job: Job,
-    report: Report,
+    emit: Emit,
 ) -> list[str]:
     """The keys that still break. The same samples must make up an update: processes x batch_size stays.
 
@@ -82,7 +82,7 @@ def _compare_processes(
             f"{current['data.batch_size']} each, which makes another run of it. Give --nproc {then}{way_out} (with "
             "optimizer.lr_scale: none)"
         )
-    report(Note(f"trained by {then} before and by {now} now, with the same samples per update; dropout draws anew"))
+    emit(Note(f"trained by {then} before and by {now} now, with the same samples per update; dropout draws anew"))
     return [key for key in breaking if key not in {"data.batch_size", "data.eval_batch_size"}]
 
 
@@ -103,15 +103,15 @@ def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def _note_differences(provenance: Mapping[str, Any], report: Report) -> None:
+def _note_differences(provenance: Mapping[str, Any], emit: Emit) -> None:
     if provenance.get("torch") != torch.__version__.split("+")[0]:
-        report(
+        emit(
             Note(
                 f"saved with torch {provenance.get('torch')}, this is {torch.__version__}: the last bits of results may differ"
             )
         )
     if provenance.get("threads") not in (None, torch.get_num_threads()):
-        report(
+        emit(
             Note(
                 f"saved with {provenance['threads']} CPU threads, now {torch.get_num_threads()} of {os.cpu_count()}: last bits may differ"
             )

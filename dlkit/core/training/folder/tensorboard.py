@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dlkit.core.models.checkpointing import disable_checkpointing
 from dlkit.core.training.learner import Row
-from dlkit.events import Note, Report
+from dlkit.events import Emit, Note
 
 
 class Board:
@@ -36,7 +36,7 @@ class Board:
                 self._writer.add_scalar(f"{prefix}/{metric}", value, row["step"])
         self._writer.flush()
 
-    def add_graph(self, model: nn.Module, inputs: Tensor, report: Report) -> None:
+    def add_graph(self, model: nn.Module, inputs: Tensor, emit: Emit) -> None:
         """The graph of the model, traced on a copy so that the run's state stays as it is."""
         try:
             with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
@@ -45,7 +45,7 @@ class Board:
                 disable_checkpointing(traced)
                 self._writer.add_graph(traced, inputs[:1].cpu())
         except Exception as error:  # tracing fails in many ways, and no run should end for its picture
-            report(Note(f"no model graph for TensorBoard: {str(error).splitlines()[0][:150]}"))
+            emit(Note(f"no model graph for TensorBoard: {str(error).splitlines()[0][:150]}"))
 
     def add_images(self, inputs: Tensor) -> None:
         """Training images as the model sees them, each stretched to 0..1."""

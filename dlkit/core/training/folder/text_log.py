@@ -5,18 +5,18 @@ from pathlib import Path
 
 from dlkit.core.environment import now
 from dlkit.event_lines import line_of
-from dlkit.events import Event, Progress, Report
+from dlkit.events import Emit, Event, Progress
 
 PROGRESS_EVERY_S = 30.0
 
 
-def log_to(path: Path, report: Report) -> Report:
+def log_to(path: Path, emit: Emit) -> Emit:
     """A report that also appends to a text file; progress at most every half minute."""
     logged = time.monotonic()
 
     def report_and_log(event: Event) -> None:
         nonlocal logged
-        report(event)
+        emit(event)
         if isinstance(event, Progress):
             if time.monotonic() - logged < PROGRESS_EVERY_S:
                 return
