@@ -24,7 +24,7 @@ from dlkit.core.data.augment import batched_version
 from dlkit.core.data.batching import BatchPlan, Finish
 from dlkit.core.data.contract import DataInfo
 from dlkit.core.data.store import MemorySplit
-from dlkit.core.data.transforms import Pipeline, Step
+from dlkit.core.data.transforms import Pipeline, TransformStep
 
 BATCH_SIZE = 256
 SHAPES = {"1x28x28": (1, 28, 28), "3x32x32": (3, 32, 32)}
@@ -56,7 +56,7 @@ def in_memory(images: Tensor, labels: Tensor) -> Callable[[int], Iterable[object
     """Epochs of dlkit's in-memory split."""
     size, channels = images.shape[-1], images.shape[1]
     transforms = (v2.RandomCrop(size, padding=4), v2.RandomHorizontalFlip())
-    pipeline = Pipeline(tuple(Step(type(each).__name__, batched_version(each), each) for each in transforms))
+    pipeline = Pipeline(tuple(TransformStep(type(each).__name__, batched_version(each), each) for each in transforms))
     shape = tuple(images.shape[1:])
     info = DataInfo("classification", "image", shape, 10, None, (0.5,) * channels, (0.25,) * channels)
     plan = BatchPlan(len(images), BATCH_SIZE, seed=0, shuffle=True)

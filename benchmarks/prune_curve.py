@@ -25,9 +25,9 @@ from dlkit.core.training.run import train
 from dlkit.events import ignore
 from dlkit.prune.amounts import Amount
 from dlkit.prune.mask_rounds import plan_masks, run_mask_rounds
-from dlkit.prune.opened_model import Subject, open_subject
+from dlkit.prune.opened_model import OpenedModel, open_for_pruning
 from dlkit.prune.recovery import Recovery, recover
-from dlkit.prune.request import Request
+from dlkit.prune.request import PruneRequest
 
 RATIOS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 WAYS: dict[str, dict[str, Any]] = {
@@ -59,17 +59,17 @@ def base_model(out: Path, seed: int, arguments: argparse.Namespace) -> tuple[Pat
 
 
 def pruned_accuracy(
-    subject: Subject, ratio: float, way: dict[str, Any], seed: int, epochs: float
+    opened: OpenedModel, ratio: float, way: dict[str, Any], seed: int, epochs: float
 ) -> tuple[float, float]:
     """Test accuracy of a masked copy, as it is after new batch-norm statistics, and after fine-tuning."""
-    network, evidence = subject.original(), subject.evidence
-    assert evidence is not None
-    request = Request(amount=Amount(share=ratio), seed=seed, **way)
-    plan = plan_masks(network, request, subject.example)
-    masks, _ = run_mask_rounds(network, plan, request, evidence, rewound=None, emit=ignore)
-    raw = score_split(network, evidence.reporting, evidence.scoring)["accuracy"]
-    recover(network, masks, Recovery(epochs=epochs), evidence, emit=ignore)
-    return raw, score_split(network, evidence.reporting, evidence.scoring)["accuracy"]
+    network, task_data = opened.original(), opened.task_data
+    assert task_data is not None
+    request = PruneRequest(amount=Amount(share=ratio), seed=seed, **way)
+    plan = plan_masks(network, request, opened.example)
+    masks, _ = run_mask_rounds(network, plan, request, task_data, rewound=None, emit=ignore)
+    raw = score_split(network, task_data.reporting, task_data.scoring)["accuracy"]
+    recover(network, masks, Recovery(epochs=epochs), task_data, emit=ignore)
+    return raw, score_split(network, task_data.reporting, task_data.scoring)["accuracy"]
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -78,10 +78,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for seed in arguments.seeds:
         model, bases[seed] = base_model(arguments.out / f"seed-{seed}", seed, arguments)
         file = read_model_file(model)
-        subject = open_subject(file, data=None, needs_data=True, model=None, device="cpu", emit=ignore)
+        opened = open_for_pruning(file, data=None, needs_data=True, model=None, device="cpu", emit=ignore)
         for ratio in arguments.ratios:
             for name, way in WAYS.items():
-                raw, tuned = pruned_accuracy(subject, ratio, way, seed, arguments.finetune)
+                raw, tuned = pruned_accuracy(opened, ratio, way, seed, arguments.finetune)
                 points.append({"seed": seed, "ratio": ratio, "way": name, "untuned": raw, "tuned": tuned})
                 print(f"seed {seed}  {ratio:.0%} {name:10}  {raw:.2%} -> {tuned:.2%}", flush=True)
     return {"points": points, "bases": bases}

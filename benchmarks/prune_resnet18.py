@@ -24,19 +24,19 @@ from dlkit.core.modelfile import read_model_file
 from dlkit.core.trained_config import own_config
 from dlkit.events import Event, Note
 from dlkit.prune.amounts import Amount
-from dlkit.prune.opened_model import open_subject
-from dlkit.prune.request import Request
+from dlkit.prune.opened_model import open_for_pruning
+from dlkit.prune.request import PruneRequest
 from dlkit.prune.run import prune_model
 from dlkit.prune.saving import plan_paths
 
 WANTED_DROP, WANTED_SPEEDUP, BATCH = 0.5, 1.6, 16
 
 
-def requests(arguments: argparse.Namespace) -> dict[str, Request]:
+def requests(arguments: argparse.Namespace) -> dict[str, PruneRequest]:
     """What is measured, by name."""
     shared: dict[str, Any] = {"epochs": arguments.finetune, "lr": arguments.lr, "seconds": arguments.seconds}
     ways = {
-        f"{arguments.target} left": Request(
+        f"{arguments.target} left": PruneRequest(
             target=arguments.target,
             method=arguments.method,
             scope=arguments.scope,
@@ -47,7 +47,7 @@ def requests(arguments: argparse.Namespace) -> dict[str, Request]:
             skip=tuple(arguments.skip),
             **shared,
         ),
-        "weights 80 %": Request(amount=Amount(share=0.8), scope="global", **shared),
+        "weights 80 %": PruneRequest(amount=Amount(share=0.8), scope="global", **shared),
     }
     return {name: way for name, way in ways.items() if arguments.only in (None, "shrink" if way.is_shrunk else "mask")}
 
@@ -58,20 +58,20 @@ def say(event: Event) -> None:
         print("  note:", event.text, flush=True)
 
 
-def measure(model: Path, name: str, request: Request, arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(model: Path, name: str, request: PruneRequest, arguments: argparse.Namespace) -> dict[str, Any]:
     """One network pruned one way: accuracy, MACs, sizes and latency before and after."""
     file = read_model_file(model)
     loaded = own_config(file)
     if arguments.samples:
         section = loaded.config.data.model_copy(update={"limit": arguments.samples})
         loaded = replace(loaded, config=loaded.config.model_copy(update={"data": section}))
-    subject = open_subject(
+    opened = open_for_pruning(
         file, data=loaded if arguments.samples else None, needs_data=True, model=None, device="cpu", emit=say
     )
     slug = re.sub(r"\W+", "-", name).strip("-")
     paths = plan_paths(model, arguments.out / f"{model.parent.name}-{slug}.pt", may_replace=True)
     started = time.monotonic()
-    made = prune_model(subject, request, paths, emit=say).comparison
+    made = prune_model(opened, request, paths, emit=say).comparison
     row = made.speeds.row("after", "eager", BATCH) if made.speeds else None
     before, after = made.before, made.after
     return {

@@ -29,7 +29,7 @@ from dlkit.core.data.contract import DataInfo
 from dlkit.core.modelfile import ModelSpec, save_model_file
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model
-from dlkit.prune.channels.choice import Limits, choose
+from dlkit.prune.channels.choice import ChannelLimits, choose
 from dlkit.prune.channels.grouping import find_groups
 from dlkit.prune.channels.importance import score
 from dlkit.prune.channels.layer_sizes import describe_sizes
@@ -74,7 +74,7 @@ def prune_one(name: str, folder: Path) -> dict[str, Any]:
     example = torch.randn(2, *spec.info.input_size)
     start = time.perf_counter()
     groups = find_groups(network, example)
-    keep = choose(groups, score(network, groups, "l1"), AMOUNT, limits=Limits())
+    keep = choose(groups, score(network, groups, "l1"), AMOUNT, limits=ChannelLimits())
     cut = {group.id: keep[group.id] for group in groups if len(keep.get(group.id, ())) not in (0, group.size)}
     verified = verify(network, groups, cut, example)
     seconds = time.perf_counter() - start

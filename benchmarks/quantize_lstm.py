@@ -14,7 +14,7 @@ import torch
 
 import dlkit
 from dlkit.core.modelfile import read_model_file
-from dlkit.quantize.request import Request
+from dlkit.quantize.request import QuantizeRequest
 from dlkit.quantize.run import run_quantization
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(asked.seeds):
             path = train(Path(folder), seed, epochs=asked.epochs, limit=asked.limit, hidden=asked.hidden)
-            outcome = run_quantization(read_model_file(path), Request("dynamic", seconds=None))
+            outcome = run_quantization(read_model_file(path), QuantizeRequest("dynamic", seconds=None))
             before, after = (
                 side.scores.metrics["accuracy"] for side in (outcome.comparison.before, outcome.comparison.after)
             )

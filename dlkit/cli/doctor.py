@@ -17,7 +17,7 @@ DEBIAN_DATA = Path("/usr/share/datasets/fashion-mnist")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One thing looked at. `status` is ok, warn or bad; `fix` says how to mend what is not ok."""
 
     name: str
@@ -37,13 +37,13 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
         raise typer.Exit(1)
 
 
-def _run_check(check: Callable[[], list[Finding]]) -> list[Finding]:
+def _run_check(check: Callable[[], list[Diagnosis]]) -> list[Diagnosis]:
     """A check that fails is a finding, and never the end of the others."""
     try:
         return check()
     except Exception as error:
         return [
-            Finding(
+            Diagnosis(
                 check.__name__.removeprefix("check_"),
                 "bad",
                 f"{type(error).__name__}: {str(error).splitlines()[0][:160]}",
@@ -51,7 +51,7 @@ def _run_check(check: Callable[[], list[Finding]]) -> list[Finding]:
         ]
 
 
-def _show(findings: list[Finding]) -> None:
+def _show(findings: list[Diagnosis]) -> None:
     from dlkit.cli.console import show_lines, show_table
 
     show_table(("", "what", "found"), [(finding.status, finding.name, finding.text) for finding in findings], left=3)
@@ -61,7 +61,7 @@ def _show(findings: list[Finding]) -> None:
     )
 
 
-def check_versions() -> list[Finding]:
+def check_versions() -> list[Diagnosis]:
     """Python and the packages that matter."""
     names = (
         "dlkit",
@@ -77,28 +77,28 @@ def check_versions() -> list[Finding]:
         "torchmetrics",
         "matplotlib",
     )
-    found = [Finding("python", "ok", platform.python_version())]
+    found = [Diagnosis("python", "ok", platform.python_version())]
     for name in names:
         try:
-            found.append(Finding(name, "ok", metadata.version(name)))
+            found.append(Diagnosis(name, "ok", metadata.version(name)))
         except metadata.PackageNotFoundError:
             if name == "dlkit":
                 from dlkit import __version__
 
-                found.append(Finding(name, "ok", f"{__version__} (not installed, run from its sources)"))
+                found.append(Diagnosis(name, "ok", f"{__version__} (not installed, run from its sources)"))
             else:
-                found.append(Finding(name, "bad", "not installed", f"pip install {name}"))
+                found.append(Diagnosis(name, "bad", "not installed", f"pip install {name}"))
     return found
 
 
-def check_torch() -> list[Finding]:
+def check_torch() -> list[Diagnosis]:
     """Whether torch and torchvision work, and work together."""
     fix = "install a matching pair: pip install --upgrade torch torchvision"
     try:
         import torch
     except Exception as error:
         return [
-            Finding(
+            Diagnosis(
                 "torch import",
                 "bad",
                 str(error).splitlines()[0][:160],
@@ -110,11 +110,11 @@ def check_torch() -> list[Finding]:
 
         torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
     except Exception as error:
-        return [Finding("torchvision match", "bad", str(error).splitlines()[0][:160], fix)]
-    return [Finding("torchvision match", "ok", "its operators load with this torch")]
+        return [Diagnosis("torchvision match", "bad", str(error).splitlines()[0][:160], fix)]
+    return [Diagnosis("torchvision match", "ok", "its operators load with this torch")]
 
 
-def check_cpu() -> list[Finding]:
+def check_cpu() -> list[Diagnosis]:
     """Threads and the vector instructions that torch found."""
     import torch
 
@@ -129,9 +129,9 @@ def check_cpu() -> list[Finding]:
     )
     bf16 = "native bf16" if has_native_bf16() else "no native bf16 (train.amp stays off)"
     return [
-        Finding("cpu threads", "warn" if fix else "ok", f"{threads} of {cores} cores", fix),
-        Finding("cpu features", "ok", f"{torch.backends.cpu.get_cpu_capability()}, {bf16}"),
-        Finding(
+        Diagnosis("cpu threads", "warn" if fix else "ok", f"{threads} of {cores} cores", fix),
+        Diagnosis("cpu features", "ok", f"{torch.backends.cpu.get_cpu_capability()}, {bf16}"),
+        Diagnosis(
             "quantized engines",
             "ok",
             ", ".join(engine for engine in torch.backends.quantized.supported_engines if engine != "none"),
@@ -139,13 +139,13 @@ def check_cpu() -> list[Finding]:
     ]
 
 
-def check_gpu() -> list[Finding]:
+def check_gpu() -> list[Diagnosis]:
     """CUDA or MPS devices."""
     import torch
 
     if torch.cuda.is_available():
         return [
-            Finding(
+            Diagnosis(
                 f"cuda:{index}",
                 "ok",
                 f"{torch.cuda.get_device_name(index)}, {torch.cuda.get_device_properties(index).total_memory / 2**30:.0f} GiB",
@@ -153,36 +153,36 @@ def check_gpu() -> list[Finding]:
             for index in range(torch.cuda.device_count())
         ]
     if torch.backends.mps.is_available():
-        return [Finding("mps", "ok", "Apple GPU")]
+        return [Diagnosis("mps", "ok", "Apple GPU")]
     if Path("/proc/driver/nvidia").exists():
         return [
-            Finding(
+            Diagnosis(
                 "gpu",
                 "warn",
                 "a driver is there, but torch cannot use it",
                 "install a CUDA build of torch, or update the driver",
             )
         ]
-    return [Finding("gpu", "ok", "none; training runs on the CPU")]
+    return [Diagnosis("gpu", "ok", "none; training runs on the CPU")]
 
 
-def check_processes() -> list[Finding]:
+def check_processes() -> list[Diagnosis]:
     """What several processes can exchange gradients by."""
     import torch.distributed as dist
 
     if not dist.is_available():
-        return [Finding("several processes", "ok", "not in this build of torch; --nproc and torchrun need it")]
+        return [Diagnosis("several processes", "ok", "not in this build of torch; --nproc and torchrun need it")]
     ways = [("gloo", dist.is_gloo_available()), ("nccl", dist.is_nccl_available())]
     found = ", ".join(f"{name} for {'CPUs' if name == 'gloo' else 'GPUs'}" for name, is_there in ways if is_there)
-    return [Finding("several processes", "ok" if found else "warn", found or "neither gloo nor nccl")]
+    return [Diagnosis("several processes", "ok" if found else "warn", found or "neither gloo nor nccl")]
 
 
-def check_disk() -> list[Finding]:
+def check_disk() -> list[Diagnosis]:
     """Free space for runs, and shared memory for loader processes."""
     free_gib = shutil.disk_usage(Path.cwd()).free / 2**30
     low = free_gib < FREE_GIB_WANTED
     found = [
-        Finding(
+        Diagnosis(
             "disk here",
             "warn" if low else "ok",
             f"{free_gib:.1f} GiB free",
@@ -198,18 +198,18 @@ def check_disk() -> list[Finding]:
             if small
             else ""
         )
-        found.append(Finding("/dev/shm", "warn" if small else "ok", f"{shm_gib:.2f} GiB", fix))
+        found.append(Diagnosis("/dev/shm", "warn" if small else "ok", f"{shm_gib:.2f} GiB", fix))
     return found
 
 
-def check_data() -> list[Finding]:
+def check_data() -> list[Diagnosis]:
     """Data sets that can be used without a download."""
-    found = [Finding("digits", "ok", "shipped with dlkit")]
+    found = [Diagnosis("digits", "ok", "shipped with dlkit")]
     if DEBIAN_DATA.is_dir():
-        return [*found, Finding("fashion_mnist", "ok", str(DEBIAN_DATA))]
+        return [*found, Diagnosis("fashion_mnist", "ok", str(DEBIAN_DATA))]
     return [
         *found,
-        Finding("fashion_mnist", "ok", "not here; apt install dataset-fashion-mnist, or data.download=true"),
+        Diagnosis("fashion_mnist", "ok", "not here; apt install dataset-fashion-mnist, or data.download=true"),
     ]
 
 

@@ -11,7 +11,7 @@ from dlkit.cli.options import ArchName, DataOption, Device, ImageSize, ModelFile
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from dlkit.core.evaluation.run import Judgement
+    from dlkit.core.evaluation.run import EvalResult
 
 MOST_TABLE_CLASSES = 20
 
@@ -51,13 +51,13 @@ def evaluate(
     """Score a model: accuracy, top-5, precision, recall and F1 per class, confusion matrix; or regression errors."""
     from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
-    from dlkit.core.evaluation.run import judge_model
+    from dlkit.core.evaluation.run import run_evaluation
     from dlkit.core.opening import open_model
 
     loaded = load_data_option(data) if data else None
     with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
         file = open_model(model, arch=arch, num_classes=num_classes, image_size=image_size, data=loaded, model=network)
-        judgement = judge_model(
+        result = run_evaluation(
             file,
             data=loaded,
             split_name=split.value if split else None,
@@ -67,45 +67,43 @@ def evaluate(
             emit=display.emit,
         )
     if picture is not None:
-        _save_picture(picture, judgement)
+        _save_picture(picture, result)
     if as_json:
-        typer.echo(json.dumps({"schema": "dlkit.eval/1", "model": str(model), **asdict(judgement)}))
+        typer.echo(json.dumps({"schema": "dlkit.eval/1", "model": str(model), **asdict(result)}))
     else:
-        _show(judgement, model)
+        _show(result, model)
 
 
-def _save_picture(path: Path, judgement: "Judgement") -> None:
+def _save_picture(path: Path, result: "EvalResult") -> None:
     from dlkit.core.evaluation.confusion_picture import save_confusion_picture
 
     if path.suffix not in {".png", ".svg", ".pdf"}:
         raise UsageError(f"--confusion {path}: the name must end in .png, .svg or .pdf")
-    if not judgement.confusion:
+    if not result.confusion:
         raise UsageError("--confusion: a regression model has no confusion matrix")
-    save_confusion_picture(path, judgement.confusion, judgement.classes)
+    save_confusion_picture(path, result.confusion, result.classes)
 
 
-def _show(judgement: "Judgement", model: Path) -> None:
+def _show(result: "EvalResult", model: Path) -> None:
     from dlkit.cli.console import show_lines, show_table
     from dlkit.core.evaluation.run import most_confused
     from dlkit.event_lines import metric_value
 
-    show_lines([f"{model} on {judgement.num_samples:,} {judgement.split} samples", ""])
-    show_table(("metric", "value"), [(name, metric_value(name, value)) for name, value in judgement.metrics.items()])
-    if not judgement.per_class:
+    show_lines([f"{model} on {result.num_samples:,} {result.split} samples", ""])
+    show_table(("metric", "value"), [(name, metric_value(name, value)) for name, value in result.metrics.items()])
+    if not result.per_class:
         return
     rows = [
         (row.name, str(row.support), f"{row.precision:.2%}", f"{row.recall:.2%}", f"{row.f1:.2%}")
-        for row in judgement.per_class
+        for row in result.per_class
     ]
     show_lines([""])
     show_table(("class", "samples", "precision", "recall", "F1"), rows)
-    if len(judgement.classes) <= MOST_TABLE_CLASSES:
+    if len(result.classes) <= MOST_TABLE_CLASSES:
         show_lines(["", "confusion: rows are true classes, columns predicted ones"])
-        body = [
-            (name, *map(_count, counts)) for name, counts in zip(judgement.classes, judgement.confusion, strict=True)
-        ]
-        show_table(("", *(name[:7] for name in judgement.classes)), body)
-    if pairs := most_confused(judgement):
+        body = [(name, *map(_count, counts)) for name, counts in zip(result.classes, result.confusion, strict=True)]
+        show_table(("", *(name[:7] for name in result.classes)), body)
+    if pairs := most_confused(result):
         show_lines(
             ["", "most often mistaken: " + ", ".join(f"{true} for {said} ({count})" for true, said, count in pairs)]
         )

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlkit.cli.lr_plot_request import Frame, Request, config_changes, load_metrics, plan_run, read_request
+from dlkit.cli.lr_plot_request import Frame, LrPlotRequest, config_changes, load_metrics, plan_run, read_request
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
     from dlkit.schedules.audit import Finding
     from dlkit.schedules.picture import Look
-    from dlkit.schedules.schedule import Schedule
+    from dlkit.schedules.schedule import LrSchedule
     from dlkit.schedules.trace import Trace
 
     Traced = tuple[Trace, list[Finding]]
@@ -115,7 +115,7 @@ def check_metric_is_followed(traces: "Sequence[Traced]") -> None:
         raise UsageError("--metrics and --series are what a plateau follows; this schedule takes no metric")
 
 
-def trace_all(request: Request, frame: Frame, *, lr: float, metrics: Sequence[float] | None) -> "list[Traced]":
+def trace_all(request: LrPlotRequest, frame: Frame, *, lr: float, metrics: Sequence[float] | None) -> "list[Traced]":
     """Follow every schedule of the request. An option goes to the schedules that take it, at least to one."""
     if not lr > 0:
         raise UsageError(f"--lr must be above 0, got {lr:g}")
@@ -126,7 +126,7 @@ def trace_all(request: Request, frame: Frame, *, lr: float, metrics: Sequence[fl
 
 
 def trace_config(
-    request: Request, changes: Sequence[str], *, steps_per_epoch: int | None, metrics: Sequence[float] | None
+    request: LrPlotRequest, changes: Sequence[str], *, steps_per_epoch: int | None, metrics: Sequence[float] | None
 ) -> "Traced":
     """Follow the schedule that `dlkit train` uses for a config; the data are opened to count steps unless given."""
     from dlkit.config import load_config
@@ -140,7 +140,7 @@ def trace_config(
     return _follow(schedule, lr, metrics)
 
 
-def _share_options(request: Request) -> list[dict[str, Any]]:
+def _share_options(request: LrPlotRequest) -> list[dict[str, Any]]:
     if len(request.names) == 1:
         return [dict(request.options)]
     taken = [known_options(name) or request.options for name in request.names]
@@ -174,7 +174,7 @@ def _trace_one(
     return trace, findings + [Finding("stand-in", f"{option}={value} {advice}") for option, value in words.items()]
 
 
-def _follow(schedule: "Schedule", lr: float, metrics: Sequence[float] | None) -> "Traced":
+def _follow(schedule: "LrSchedule", lr: float, metrics: Sequence[float] | None) -> "Traced":
     from dlkit.schedules.audit import audit
     from dlkit.schedules.trace import follow
 
@@ -196,9 +196,9 @@ def _fill_in(name: str, options: Mapping[str, Any], frame: Frame, *, lr: float) 
     return stand_ins(name, options, length=length, base_lr=lr)
 
 
-def _build(name: str, options: Mapping[str, Any], frame: Frame, *, lr: float) -> "Schedule":
+def _build(name: str, options: Mapping[str, Any], frame: Frame, *, lr: float) -> "LrSchedule":
     """A built-in schedule, or a torch scheduler class by name or import path; only the second imports torch."""
-    from dlkit.schedules import Schedule, build_schedule
+    from dlkit.schedules import LrSchedule, build_schedule
     from dlkit.schedules.curves import Constant
 
     steps, per_epoch, warmup = frame.total_steps, frame.steps_per_epoch, frame.warmup_steps
@@ -207,7 +207,7 @@ def _build(name: str, options: Mapping[str, Any], frame: Frame, *, lr: float) ->
         from dlkit.core.training.rates.torch_schedules import build_torch_schedule
 
         unit = "step" if frame.unit == "auto" else frame.unit
-        place = Schedule(name, Constant(), unit, steps, per_epoch, warmup, frame.warmup_from)
+        place = LrSchedule(name, Constant(), unit, steps, per_epoch, warmup, frame.warmup_from)
         return build_torch_schedule(name, options, place, base_lrs=[lr])
     return build_schedule(
         name,

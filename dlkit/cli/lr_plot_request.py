@@ -14,7 +14,7 @@ MOST_STEPS = 5_000_000
 
 
 @dataclass(frozen=True)
-class Request:
+class LrPlotRequest:
     """What the words on the line say: schedules with their options, or a config with overrides."""
 
     names: tuple[str, ...] = ()
@@ -23,7 +23,7 @@ class Request:
     overrides: tuple[str, ...] = ()
 
 
-def read_request(words: Sequence[str]) -> Request:
+def read_request(words: Sequence[str]) -> LrPlotRequest:
     """Sort the words: names, a composition, a config file, options. Raises UsageError for what is none of them."""
     from dlkit.schedules.options import read_plain
 
@@ -47,15 +47,15 @@ def read_request(words: Sequence[str]) -> Request:
         return _read_config_request(words)
     if not names:
         raise UsageError("which schedule? For example: dlkit lr-plot cosine --lr 0.1 --epochs 90 --steps-per-epoch 391")
-    return Request(tuple(names), options)
+    return LrPlotRequest(tuple(names), options)
 
 
-def _read_config_request(words: Sequence[str]) -> Request:
+def _read_config_request(words: Sequence[str]) -> LrPlotRequest:
     """A config file and `key=value` overrides; curve options stand in the config."""
     first, *rest = words
     if strange := [word for word in rest if word.startswith("-") or not ("=" in word or word.startswith("~"))]:
         raise UsageError(f"{strange[0]!r} does not go with a config; change it by key, such as schedule.eta_min=1e-5")
-    return Request(config=Path(first), overrides=tuple(rest))
+    return LrPlotRequest(config=Path(first), overrides=tuple(rest))
 
 
 def config_changes(

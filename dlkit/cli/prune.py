@@ -38,8 +38,8 @@ from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
     from dlkit.cli.display import Display
-    from dlkit.prune.opened_model import Subject
-    from dlkit.prune.request import Request
+    from dlkit.prune.opened_model import OpenedModel
+    from dlkit.prune.request import PruneRequest
 
 EPILOG = """Writes MODEL.pruned.pt and MODEL.pruned.report.json beside the model, or nothing at all."""
 
@@ -98,10 +98,10 @@ def _run(options: Options) -> None:
             _prune(options, request, display)
 
 
-def _open(options: Options, request: "Request", display: "Display", *, needs_data: bool) -> "Subject":
+def _open(options: Options, request: "PruneRequest", display: "Display", *, needs_data: bool) -> "OpenedModel":
     from dlkit.config import load_data_option
     from dlkit.core.opening import open_model
-    from dlkit.prune.opened_model import open_subject
+    from dlkit.prune.opened_model import open_for_pruning
 
     loaded = load_data_option(options.data) if options.data else None
     file = open_model(
@@ -112,12 +112,12 @@ def _open(options: Options, request: "Request", display: "Display", *, needs_dat
         data=loaded,
         model=options.network,
     )
-    return open_subject(
+    return open_for_pruning(
         file, data=loaded, needs_data=needs_data, model=options.network, device=options.device, emit=display.emit
     )
 
 
-def _prune(options: Options, request: "Request", display: "Display") -> None:
+def _prune(options: Options, request: "PruneRequest", display: "Display") -> None:
     from dlkit.cli.display import prints_aside
     from dlkit.cli.show_prune import show_report
     from dlkit.prune.run import prune_model
@@ -125,30 +125,30 @@ def _prune(options: Options, request: "Request", display: "Display") -> None:
 
     paths = plan_paths(options.model, options.output, may_replace=options.force)
     with prints_aside():
-        subject = _open(options, request, display, needs_data=request.needs_data)
-        made = prune_model(subject, request, paths, emit=display.emit)
+        opened = _open(options, request, display, needs_data=request.needs_data)
+        made = prune_model(opened, request, paths, emit=display.emit)
     display.close()
     show_report(made, as_json=options.as_json)
 
 
-def _plan(options: Options, request: "Request", display: "Display") -> None:
+def _plan(options: Options, request: "PruneRequest", display: "Display") -> None:
     from dlkit.cli.display import prints_aside
     from dlkit.cli.show_prune import show_mask_plan, show_shrink_plan
     from dlkit.prune.plan import plan_mask_rows, plan_shrink_sizes
 
     with prints_aside():
-        subject = _open(options, request, display, needs_data=request.needs_data)
+        opened = _open(options, request, display, needs_data=request.needs_data)
     if request.is_shrunk:
         with prints_aside():
-            sizes = plan_shrink_sizes(subject, request, emit=display.emit)
+            sizes = plan_shrink_sizes(opened, request, emit=display.emit)
         show_shrink_plan(sizes, request, options.model, as_json=options.as_json)
     else:
         with prints_aside():
-            rows = plan_mask_rows(subject, request)
+            rows = plan_mask_rows(opened, request)
         show_mask_plan(rows, request, options.model, as_json=options.as_json)
 
 
-def _scan(options: Options, request: "Request", display: "Display") -> None:
+def _scan(options: Options, request: "PruneRequest", display: "Display") -> None:
     from dlkit.cli.display import prints_aside
     from dlkit.cli.show_prune import show_scan
     from dlkit.prune.run import scan_model
@@ -157,8 +157,8 @@ def _scan(options: Options, request: "Request", display: "Display") -> None:
 
     path = plan_picture(options.model, options.output, may_replace=options.force)
     with prints_aside():
-        subject = _open(options, request, display, needs_data=True)
-        scan = scan_model(subject, request, emit=display.emit)
+        opened = _open(options, request, display, needs_data=True)
+        scan = scan_model(opened, request, emit=display.emit)
     save_scan_picture(path, scan, f"{options.model}: one part pruned at a time, {request.picked_method}")
     display.close()
     show_scan(scan, options.model, path, as_json=options.as_json)

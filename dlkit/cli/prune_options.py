@@ -11,7 +11,7 @@ import typer
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from dlkit.prune.request import Request
+    from dlkit.prune.request import PruneRequest
 
 
 class MethodChoice(StrEnum):
@@ -190,13 +190,13 @@ class Options:
         """Whether nothing is to be pruned."""
         return self.plan or self.scan
 
-    def to_request(self) -> "Request":
+    def to_request(self) -> "PruneRequest":
         """The request, checked. Raises UsageError for what contradicts itself."""
         from dlkit.prune.amounts import parse_amount
-        from dlkit.prune.request import Request, check_request
+        from dlkit.prune.request import PruneRequest, check_request
 
         has_amount = self.amount is not None or self.count is not None
-        request = Request(
+        request = PruneRequest(
             amount=None if self._has_no_amount(has_amount) else parse_amount(self.amount, self.count),
             target=self.target,
             method=self.method.value if self.method else None,

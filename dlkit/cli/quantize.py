@@ -190,11 +190,11 @@ def _run(
     from dlkit.config import load_data_option
     from dlkit.core.opening import open_model
     from dlkit.quantize.ranking import run_ranking
-    from dlkit.quantize.request import Request
+    from dlkit.quantize.request import QuantizeRequest
     from dlkit.quantize.run import run_quantization
 
     loaded = load_data_option(data) if data else None
-    request = Request(data=loaded, model=weights["model"], **asked)
+    request = QuantizeRequest(data=loaded, model=weights["model"], **asked)
     with prints_aside(), open_display(quiet=is_quiet, verbose=False, as_json=False) as display:
         file = open_model(model, data=loaded, **weights)
         if request.writes_model:

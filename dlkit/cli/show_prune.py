@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dlkit.prune.masks.sparsity import LayerSparsity
     from dlkit.prune.plan import PlannedLayer, ShrinkSizes
     from dlkit.prune.report import PruneReport
-    from dlkit.prune.request import Request
+    from dlkit.prune.request import PruneRequest
     from dlkit.prune.scan import Scan
 
 SCHEMA = "dlkit.prune/1"
@@ -53,7 +53,7 @@ def show_report(made: "PruneReport", *, as_json: bool) -> None:
     show_lines(["", f"model {made.output}", *checks])
 
 
-def _words(request: "Request") -> str:
+def _words(request: "PruneRequest") -> str:
     from dlkit.prune.request import describe_request
 
     return describe_request(request)
@@ -113,7 +113,7 @@ def _speed_rows(made: "PruneReport") -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def show_mask_plan(rows: Sequence["PlannedLayer"], request: "Request", model: Path, *, as_json: bool) -> None:
+def show_mask_plan(rows: Sequence["PlannedLayer"], request: "PruneRequest", model: Path, *, as_json: bool) -> None:
     """What masks would do."""
     if as_json:
         layers = [asdict(row) | {"shape": list(row.shape)} for row in rows]
@@ -137,7 +137,7 @@ def show_mask_plan(rows: Sequence["PlannedLayer"], request: "Request", model: Pa
     show_lines(["", *_plan_end(request)])
 
 
-def show_shrink_plan(sizes: "ShrinkSizes", request: "Request", model: Path, *, as_json: bool) -> None:
+def show_shrink_plan(sizes: "ShrinkSizes", request: "PruneRequest", model: Path, *, as_json: bool) -> None:
     """What shrinking would do."""
     if as_json:
         _echo({"schema": SCHEMA, "kind": "plan", "model": str(model), **asdict(sizes)})
@@ -153,7 +153,7 @@ def show_shrink_plan(sizes: "ShrinkSizes", request: "Request", model: Path, *, a
     show_lines(["", *_plan_end(request)])
 
 
-def _plan_end(request: "Request") -> list[str]:
+def _plan_end(request: "PruneRequest") -> list[str]:
     """Without an amount the plan lists what there is; then how to see what would go."""
     has_amount = request.amount is not None or request.target is not None
     hint = "" if has_amount else " Say how much, for example --amount 50%, to see what would be removed."

@@ -5,12 +5,11 @@ from pathlib import Path
 
 from torch import nn
 
-from dlkit.core.benchmark.speed import SpeedPlan, measure_speeds
-from dlkit.core.benchmark.speed import Subject as Timed
+from dlkit.core.benchmark.speed import SpeedPlan, TimedModel, measure_speeds
 from dlkit.core.evaluation.comparison import (
     Agreement,
-    Compared,
     Comparison,
+    NamedNetwork,
     Scores,
     Side,
     compare_networks,
@@ -19,24 +18,24 @@ from dlkit.core.evaluation.comparison import (
 from dlkit.core.evaluation.file_size import file_sizes
 from dlkit.core.evaluation.original import Original
 from dlkit.events import Emit
-from dlkit.prune.opened_model import Subject
+from dlkit.prune.opened_model import OpenedModel
 
 BEFORE, AFTER = "before", "after"
 ENGINES = ("eager",)  # `dlkit bench` compares all of them
 
 
 def compare(
-    original: nn.Module, pruned: nn.Module, subject: Subject, *, seconds: float | None, emit: Emit
+    original: nn.Module, pruned: nn.Module, opened: OpenedModel, *, seconds: float | None, emit: Emit
 ) -> Comparison:
     """Scores on the reporting split, costs, and latencies at batch 1 and 16; file sizes are added by `with_sizes`."""
-    info, evidence = subject.file.spec.info, subject.evidence
-    plan = SpeedPlan(info.input_size, subject.device, engines=ENGINES, seconds=seconds) if seconds else None
-    if evidence is not None:
+    info, task_data = opened.file.spec.info, opened.task_data
+    plan = SpeedPlan(info.input_size, opened.device, engines=ENGINES, seconds=seconds) if seconds else None
+    if task_data is not None:
         return compare_networks(
-            Compared(BEFORE, original),
-            Compared(AFTER, pruned),
-            evidence.reporting,
-            scoring=evidence.scoring,
+            NamedNetwork(BEFORE, original),
+            NamedNetwork(AFTER, pruned),
+            task_data.reporting,
+            scoring=task_data.scoring,
             speed_plan=plan,
             input_size=info.input_size,
             emit=emit,
@@ -46,7 +45,7 @@ def compare(
         Side(name, nothing, weigh_network(network, info.input_size, None))
         for name, network in ((BEFORE, original), (AFTER, pruned))
     ]
-    timed = [Timed(BEFORE, original, is_int8=False), Timed(AFTER, pruned, is_int8=False)]
+    timed = [TimedModel(BEFORE, original, is_int8=False), TimedModel(AFTER, pruned, is_int8=False)]
     speeds = measure_speeds(timed, plan, emit=emit) if plan else None
     return Comparison(sides[0], sides[1], Agreement(None, None), speeds)
 
@@ -60,8 +59,8 @@ def with_sizes(comparison: Comparison, before: Path, after: Path) -> Comparison:
     return replace(comparison, before=sides[0], after=sides[1])
 
 
-def describe_original(subject: Subject, before: Side) -> Original:
+def describe_original(opened: OpenedModel, before: Side) -> Original:
     """What the pruned file remembers of the network before."""
-    data = subject.evidence.loaded.config.data.name if subject.evidence else None
-    num_bytes = subject.file.path.stat().st_size
+    data = opened.task_data.loaded.config.data.name if opened.task_data else None
+    num_bytes = opened.file.path.stat().st_size
     return Original(before.costs.num_parameters, before.costs.macs, num_bytes, data, before.scores)

@@ -13,9 +13,9 @@ from dlkit.prune.masks.masks import MaskRule, apply_masks, full_masks, grow_mask
 from dlkit.prune.masks.outputs import find_output_weights
 from dlkit.prune.masks.sparsity import measure_sparsity, total_sparsity
 from dlkit.prune.masks.weights import PrunableWeight, find_weights
-from dlkit.prune.opened_model import Evidence
+from dlkit.prune.opened_model import TaskData
 from dlkit.prune.recovery import Recalibration, Recovery, recover
-from dlkit.prune.request import Request
+from dlkit.prune.request import PruneRequest
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class MaskPlan:
     outputs: tuple[str, ...] = ()
 
 
-def plan_masks(network: nn.Module, request: Request, example: Tensor) -> MaskPlan:
+def plan_masks(network: nn.Module, request: PruneRequest, example: Tensor) -> MaskPlan:
     """What a request means for a network. Raises UsageError when there is nothing to prune.
 
     Whole output channels of the layers that make the network's outputs are left alone: they are classes.
@@ -52,8 +52,8 @@ def plan_masks(network: nn.Module, request: Request, example: Tensor) -> MaskPla
 def run_mask_rounds(
     network: nn.Module,
     plan: MaskPlan,
-    request: Request,
-    evidence: Evidence | None,
+    request: PruneRequest,
+    task_data: TaskData | None,
     *,
     rewound: Mapping[str, Tensor] | None,
     emit: Emit,
@@ -76,13 +76,13 @@ def run_mask_rounds(
         if len(rounds) > 1:
             share = total_sparsity(measure_sparsity(plan.weights))
             emit(Note(f"iteration {number} of {len(rounds)}: {share:.1%} of the weights are zero"))
-        if evidence is not None:
-            recalibration = recover(network, masks, recovery, evidence, emit=emit)
+        if task_data is not None:
+            recalibration = recover(network, masks, recovery, task_data, emit=emit)
     _warn_of_empty(plan.weights, masks, emit)
     return masks, recalibration
 
 
-def _check_amount(plan: MaskPlan, request: Request) -> None:
+def _check_amount(plan: MaskPlan, request: PruneRequest) -> None:
     """Raise UsageError, before any training, for an amount that rounds to nothing or is zero already."""
     generator = torch.Generator().manual_seed(request.seed)
     masks = grow_masks(plan.weights, full_masks(plan.weights), plan.rule, generator=generator)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dlkit.config.loaded import LoadedConfig
 from dlkit.core.data.build import build_data
-from dlkit.core.data.contract import Data, DataInfo, Split
+from dlkit.core.data.contract import DataInfo, DataSplits, Split
 from dlkit.core.devices import pick_device
 from dlkit.core.modelfile import ModelFile, build_from_file
 from dlkit.core.rewrites import is_quantized
@@ -21,11 +21,11 @@ from dlkit.events import Emit, Note
 
 
 @dataclass(frozen=True)
-class Evidence:
+class TaskData:
     """Data and loss for every decision on the way. The test split decides nothing; it is for the report at the end."""
 
     loaded: LoadedConfig
-    data: Data
+    data: DataSplits
     scoring: Scoring
     device: torch.device
 
@@ -49,8 +49,8 @@ EXAMPLES = 2  # a batch of one hides what goes wrong between samples
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model that can be pruned. `example` is a batch of inputs; `evidence` is None where the data cannot be opened.
+class OpenedModel:
+    """A model that can be pruned. `example` is a batch of inputs; `task_data` is None where the data cannot be opened.
 
     `model` is the class of a user's own network, as named on the command line.
     """
@@ -58,7 +58,7 @@ class Subject:
     file: ModelFile
     network: nn.Module
     example: Tensor
-    evidence: Evidence | None
+    task_data: TaskData | None
     device: torch.device
     model: str | None = None
 
@@ -67,7 +67,7 @@ class Subject:
         return build_from_file(self.file, model=self.model).to(self.device)
 
 
-def open_subject(
+def open_for_pruning(
     file: ModelFile,
     *,
     data: LoadedConfig | None,
@@ -75,7 +75,7 @@ def open_subject(
     model: str | None,
     device: str,
     emit: Emit,
-) -> Subject:
+) -> OpenedModel:
     """Build a file's network and open its data, or those of `data`.
 
     Where nothing `needs_data`, a note says why there are none. Raises UsageError for a
@@ -87,8 +87,8 @@ def open_subject(
     _check_finite(file)
     target = pick_device(device)
     network = build_from_file(file, model=model).to(target)
-    evidence = _open_evidence(file, network, data, target, needs_data, emit)
-    return Subject(file, network, _example(file, evidence, target), evidence, target, model)
+    task_data = _open_task_data(file, network, data, target, needs_data, emit)
+    return OpenedModel(file, network, _example(file, task_data, target), task_data, target, model)
 
 
 def _check_finite(file: ModelFile) -> None:
@@ -98,17 +98,17 @@ def _check_finite(file: ModelFile) -> None:
         raise Diverged(f"{file.path}: values that are not finite (nan or inf) in {where}; nothing can rank them")
 
 
-def _open_evidence(
+def _open_task_data(
     file: ModelFile,
     network: nn.Module,
     data: LoadedConfig | None,
     device: torch.device,
     is_needed: bool,
     emit: Emit,
-) -> Evidence | None:
+) -> TaskData | None:
     try:
         loaded = pick_tuning_config(file, data)
-        return open_evidence(loaded, network, file.spec.info, device=device, emit=emit)
+        return open_task_data(loaded, network, file.spec.info, device=device, emit=emit)
     except (UsageError, DataError) as error:
         if is_needed or data is not None:
             raise
@@ -116,18 +116,18 @@ def _open_evidence(
         return None
 
 
-def _example(file: ModelFile, evidence: Evidence | None, device: torch.device) -> Tensor:
+def _example(file: ModelFile, task_data: TaskData | None, device: torch.device) -> Tensor:
     """Real inputs where there are some, else numbers as a normalized input has them."""
-    if evidence is not None:
-        return next(iter(evidence.judging.batches())).inputs[:EXAMPLES]
+    if task_data is not None:
+        return next(iter(task_data.judging.batches())).inputs[:EXAMPLES]
     generator = torch.Generator().manual_seed(0)
     return torch.randn(EXAMPLES, *file.spec.info.input_size, generator=generator).to(device)
 
 
-def open_evidence(
+def open_task_data(
     loaded: LoadedConfig, network: nn.Module, info: DataInfo, *, device: torch.device, emit: Emit
-) -> Evidence:
+) -> TaskData:
     """Open the config's data for a network that exists. Raises DataError when they are not there or do not fit it."""
     data = build_data(loaded, device=device, seed=loaded.config.seed, known=info, emit=emit)
     scoring = build_scoring(loaded, data, network, pick_precision("off", device))
-    return Evidence(loaded, data, scoring, device)
+    return TaskData(loaded, data, scoring, device)

@@ -10,8 +10,8 @@ from dlkit.prune.channels.cutting import shrink
 from dlkit.prune.channels.table import GroupRow, list_groups
 from dlkit.prune.mask_rounds import plan_masks
 from dlkit.prune.masks.masks import full_masks, grow_masks
-from dlkit.prune.opened_model import Subject
-from dlkit.prune.request import Request
+from dlkit.prune.opened_model import OpenedModel
+from dlkit.prune.request import PruneRequest
 from dlkit.prune.shrink_rounds import pick_units, plan_shrinking
 
 
@@ -27,9 +27,9 @@ class PlannedLayer:
     note: str = ""
 
 
-def plan_mask_rows(subject: Subject, request: Request) -> list[PlannedLayer]:
+def plan_mask_rows(opened: OpenedModel, request: PruneRequest) -> list[PlannedLayer]:
     """One row for each weight that masks could touch. Raises UsageError where the request does not fit."""
-    plan = plan_masks(subject.network, request, subject.example)
+    plan = plan_masks(opened.network, request, opened.example)
     generator = torch.Generator().manual_seed(request.seed)
     masks = grow_masks(plan.weights, full_masks(plan.weights), plan.rule, generator=generator)
     rows = []
@@ -50,13 +50,13 @@ class ShrinkSizes:
     macs: tuple[int | None, int | None]
 
 
-def plan_shrink_sizes(subject: Subject, request: Request, *, emit: Emit = ignore) -> ShrinkSizes:
+def plan_shrink_sizes(opened: OpenedModel, request: PruneRequest, *, emit: Emit = ignore) -> ShrinkSizes:
     """What shrinking would keep, as the weights are now. Raises UsageError where the request does not fit."""
-    plan = plan_shrinking(subject.network, request, subject.example)
-    keep = pick_units(subject.network, plan, request, subject, emit=emit).keep
-    smaller = shrink(subject.network, plan.groups, keep)
-    size = subject.file.spec.info.input_size
-    before, after = (weigh_network(network, size, None) for network in (subject.network, smaller))
+    plan = plan_shrinking(opened.network, request, opened.example)
+    keep = pick_units(opened.network, plan, request, opened, emit=emit).keep
+    smaller = shrink(opened.network, plan.groups, keep)
+    size = opened.file.spec.info.input_size
+    before, after = (weigh_network(network, size, None) for network in (opened.network, smaller))
     return ShrinkSizes(
         groups=tuple(list_groups(plan.groups, plan.limits, keep)),
         num_parameters=(before.num_parameters, after.num_parameters),

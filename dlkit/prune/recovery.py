@@ -17,7 +17,7 @@ from dlkit.core.training.optimizers import pick_lr
 from dlkit.events import Emit, Working
 from dlkit.prune.masks.masks import Masks
 from dlkit.prune.masks.training import MaskedRecords, masked_gradients
-from dlkit.prune.opened_model import Evidence
+from dlkit.prune.opened_model import TaskData
 
 Norm = nn.modules.batchnorm._BatchNorm
 
@@ -44,7 +44,7 @@ def find_norms(network: nn.Module) -> list[Norm]:
     ]
 
 
-def recalibrate_norms(network: nn.Module, evidence: Evidence, *, num_batches: int, emit: Emit) -> Recalibration | None:
+def recalibrate_norms(network: nn.Module, task_data: TaskData, *, num_batches: int, emit: Emit) -> Recalibration | None:
     """Measure the statistics of batch norm again over training batches, and keep them if the loss gets no worse.
 
     They are plain means over the batches, as momentum=None gives them; parameters, dropout and other layers stay as in
@@ -53,10 +53,10 @@ def recalibrate_norms(network: nn.Module, evidence: Evidence, *, num_batches: in
     norms = find_norms(network.eval())
     if not norms:
         return None
-    before = _judge(network, evidence.judging, evidence.scoring)
+    before = _judge(network, task_data.judging, task_data.scoring)
     kept = [copy.deepcopy(norm.state_dict()) for norm in norms]
-    _measure_statistics(network, norms, evidence.data.train, evidence.scoring, num_batches, emit)
-    result = Recalibration(before, _judge(network, evidence.judging, evidence.scoring))
+    _measure_statistics(network, norms, task_data.data.train, task_data.scoring, num_batches, emit)
+    result = Recalibration(before, _judge(network, task_data.judging, task_data.scoring))
     if not result.is_kept:
         for norm, state in zip(norms, kept, strict=True):
             norm.load_state_dict(state)
@@ -107,7 +107,7 @@ class Recovery:
 
 
 def recover(
-    network: nn.Module, masks: Masks | None, recovery: Recovery, evidence: Evidence, *, emit: Emit
+    network: nn.Module, masks: Masks | None, recovery: Recovery, task_data: TaskData, *, emit: Emit
 ) -> Recalibration | None:
     """Recover a pruned network in place, with a new optimizer for its parameters; masked weights stay zero.
 
@@ -115,17 +115,17 @@ def recover(
     """
     recalibration = None
     if recovery.num_recal:
-        recalibration = recalibrate_norms(network, evidence, num_batches=recovery.num_recal, emit=emit)
+        recalibration = recalibrate_norms(network, task_data, num_batches=recovery.num_recal, emit=emit)
     if recovery.epochs:
-        _train(network, masks, recovery, evidence, emit)
+        _train(network, masks, recovery, task_data, emit)
     return recalibration
 
 
-def _train(network: nn.Module, masks: Masks | None, recovery: Recovery, evidence: Evidence, emit: Emit) -> None:
-    loaded = evidence.loaded
+def _train(network: nn.Module, masks: Masks | None, recovery: Recovery, task_data: TaskData, emit: Emit) -> None:
+    loaded = task_data.loaded
     lr = recovery.lr or (pick_lr(loaded.config.optimizer) if recovery.is_rewound else None)
     built = build_fine_tuning(
-        loaded, network, evidence.data.info, epochs=recovery.epochs or 0, lr=lr, device=evidence.device, emit=emit
+        loaded, network, task_data.data.info, epochs=recovery.epochs or 0, lr=lr, device=task_data.device, emit=emit
     )
     with masked_gradients(network, masks) if masks else nullcontext():
         fine_tune(built, MaskedRecords(masks) if masks else None, emit=emit)

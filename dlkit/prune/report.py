@@ -7,10 +7,10 @@ from typing import Any
 from dlkit.core.evaluation.comparison import Comparison
 from dlkit.core.evaluation.comparison_text import pruning_sentences
 from dlkit.prune.channels.table import GroupRow
-from dlkit.prune.channels.targets import Solution, parse_target, show_cost
+from dlkit.prune.channels.targets import TargetSolution, parse_target, show_cost
 from dlkit.prune.masks.sparsity import LayerSparsity, total_sparsity
 from dlkit.prune.recovery import Recalibration
-from dlkit.prune.request import Request
+from dlkit.prune.request import PruneRequest
 
 SCHEMA = "dlkit.prune/1"
 
@@ -25,12 +25,12 @@ class PruneReport:
 
     model: Path
     output: Path
-    request: Request
+    request: PruneRequest
     comparison: Comparison
     layers: tuple[LayerSparsity, ...] = ()
     groups: tuple[GroupRow, ...] = ()
     max_delta: float | None = None
-    solution: Solution | None = None
+    solution: TargetSolution | None = None
     recalibration: Recalibration | None = None
 
     @property
@@ -84,7 +84,7 @@ class PruneReport:
         }
 
 
-def _target_dict(solution: Solution | None) -> dict[str, float] | None:
+def _target_dict(solution: TargetSolution | None) -> dict[str, float] | None:
     if solution is None:
         return None
     return {"before": solution.before, "after": solution.after, "amount": solution.amount}
@@ -95,7 +95,7 @@ def layer_dict(layer: LayerSparsity) -> dict[str, Any]:
     return asdict(layer) | {"shape": list(layer.shape), "sparsity": layer.share}
 
 
-def plain_request(request: Request) -> dict[str, Any]:
+def plain_request(request: PruneRequest) -> dict[str, Any]:
     """What was asked for, without what was left to its default; amounts as text."""
     given = {key: value for key, value in asdict(request).items() if value is not None}
     if request.amount is not None:
@@ -103,7 +103,7 @@ def plain_request(request: Request) -> dict[str, Any]:
     return given | {"method": request.picked_method, "skip": list(request.skip)}
 
 
-def _target_sentences(request: Request, solution: Solution | None) -> list[str]:
+def _target_sentences(request: PruneRequest, solution: TargetSolution | None) -> list[str]:
     if solution is None or request.target is None:
         return []
     target = parse_target(request.target)

@@ -17,7 +17,7 @@ RECAL_BATCHES = 50
 
 
 @dataclass(frozen=True)
-class Request:
+class PruneRequest:
     """Options of a pruning run; None where the default depends on the others.
 
     `target` is as written, `macs=50%`. `dim` and `norm` are for masks of whole slices; `epochs` and `lr` for fine-tuning
@@ -84,7 +84,7 @@ class Request:
         return RECAL_BATCHES if self.num_recal is None else self.num_recal
 
 
-def check_request(request: Request, *, needs_amount: bool = True) -> None:
+def check_request(request: PruneRequest, *, needs_amount: bool = True) -> None:
     """Raise UsageError for options that contradict each other or have no effect; looking alone needs no amount."""
     if request.amount is not None and request.target is not None:
         raise UsageError("--target finds the amount itself; leave --amount and --count out")
@@ -104,7 +104,7 @@ def check_request(request: Request, *, needs_amount: bool = True) -> None:
                 raise UsageError(f"{option} is for training after pruning; add --finetune EPOCHS")
 
 
-def _check_masks(request: Request) -> None:
+def _check_masks(request: PruneRequest) -> None:
     if request.target is not None:
         raise UsageError(f"--target {request.target}: masks leave the size as it is; add --shrink")
     if request.round_to is not None:
@@ -119,13 +119,13 @@ def _check_masks(request: Request) -> None:
         raise UsageError(f"--n {request.norm:g} is another norm than --method {request.method}; give one of them")
 
 
-def _check_shrinking(request: Request) -> None:
+def _check_shrinking(request: PruneRequest) -> None:
     for option, value in (("--dim", request.dim), ("--n", request.norm)):
         if value is not None:
             raise UsageError(f"{option} is for masks; --shrink removes channels, ranked by --method l1, l2, ...")
 
 
-def describe_request(request: Request) -> str:
+def describe_request(request: PruneRequest) -> str:
     """The request in words: `channels by L2, 50%`."""
     method = request.picked_method
     if request.is_structured and not request.is_shrunk and method != "random":

@@ -25,14 +25,14 @@ OF_TRAINING = (
 
 
 @dataclass(frozen=True)
-class OutputPaths:
+class PruneOutputs:
     """Where the results go."""
 
     model: Path
     report: Path
 
 
-def plan_paths(model: Path, wanted: Path | None, *, may_replace: bool) -> OutputPaths:
+def plan_paths(model: Path, wanted: Path | None, *, may_replace: bool) -> PruneOutputs:
     """`model.pruned.pt` beside model.pt unless `wanted` names another file, and the report beside it.
 
     Raises OutputError, before any work is done, for what could not be written there at the end.
@@ -48,7 +48,7 @@ def plan_paths(model: Path, wanted: Path | None, *, may_replace: bool) -> Output
         raise OutputError(f"{path.parent}: no such folder")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise OutputError(f"{path.parent}: cannot write here; give another place with -o")
-    paths = OutputPaths(path, path.with_suffix(".report.json"))
+    paths = PruneOutputs(path, path.with_suffix(".report.json"))
     taken = [place for place in (paths.model, paths.report) if place.exists()]
     if taken and not may_replace:
         raise OutputError(f"{taken[0]} is there already; give another name with -o, or --force")

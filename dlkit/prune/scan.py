@@ -13,13 +13,13 @@ from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.files import write_bytes
 from dlkit.events import Emit, Working
 from dlkit.prune.amounts import Amount
-from dlkit.prune.channels.choice import Limits, best_units, nearest_size, prunable_groups
+from dlkit.prune.channels.choice import ChannelLimits, best_units, nearest_size, prunable_groups
 from dlkit.prune.channels.cutting import shrink
 from dlkit.prune.mask_rounds import MaskPlan
 from dlkit.prune.masks.masks import MaskRule, apply_masks, full_masks, grow_masks
 from dlkit.prune.masks.weights import PrunableWeight
-from dlkit.prune.opened_model import Evidence, Subject
-from dlkit.prune.request import Request
+from dlkit.prune.opened_model import OpenedModel, TaskData
+from dlkit.prune.request import PruneRequest
 from dlkit.prune.shrink_rounds import ShrinkPlan, rank_units
 
 RATIOS = (0.2, 0.4, 0.6, 0.8, 0.9)
@@ -50,17 +50,17 @@ class Scan:
 
 
 def scan_parts(
-    network: nn.Module, parts: Sequence[tuple[str, int]], prune_part: PrunedPart, evidence: Evidence, *, emit: Emit
+    network: nn.Module, parts: Sequence[tuple[str, int]], prune_part: PrunedPart, task_data: TaskData, *, emit: Emit
 ) -> Scan:
     """Judge a network with one part pruned at a time. `prune_part(index, ratio)` gives the network with that part pruned.
 
     `parts` are names and sizes. Everything is judged on the same few batches of the split that decides.
     """
-    split = evidence.judging
+    split = task_data.judging
     most_batches = max(1, -(-NUM_SAMPLES * split.num_batches // split.num_samples))
 
     def judge(pruned: nn.Module) -> tuple[float, float | None]:
-        means = evaluate(pruned, split, evidence.scoring, most_batches=most_batches) or {}
+        means = evaluate(pruned, split, task_data.scoring, most_batches=most_batches) or {}
         return means["loss"], means.get("accuracy")
 
     loss, accuracy = judge(network)
@@ -77,7 +77,7 @@ def scan_parts(
     return Scan(RATIOS, loss, accuracy, num_samples, tuple(rows))
 
 
-def scan_masks(network: nn.Module, plan: MaskPlan, seed: int, evidence: Evidence, *, emit: Emit) -> Scan:
+def scan_masks(network: nn.Module, plan: MaskPlan, seed: int, task_data: TaskData, *, emit: Emit) -> Scan:
     """The scan of masks: one weight at a time, by the plan's method."""
     parts = [(weight.name, weight.parameter.numel()) for weight in plan.weights]
 
@@ -92,7 +92,7 @@ def scan_masks(network: nn.Module, plan: MaskPlan, seed: int, evidence: Evidence
             with torch.no_grad():
                 weight.parameter.copy_(kept)
 
-    return scan_parts(network, parts, prune_part, evidence, emit=emit)
+    return scan_parts(network, parts, prune_part, task_data, emit=emit)
 
 
 def _mask_alone(weight: PrunableWeight, rule: MaskRule, ratio: float, seed: int) -> dict[str, torch.Tensor]:
@@ -100,21 +100,21 @@ def _mask_alone(weight: PrunableWeight, rule: MaskRule, ratio: float, seed: int)
     return grow_masks([weight], full_masks([weight]), alone, generator=torch.Generator().manual_seed(seed))
 
 
-def scan_groups(subject: Subject, plan: ShrinkPlan, request: Request, *, emit: Emit) -> Scan:
+def scan_groups(opened: OpenedModel, plan: ShrinkPlan, request: PruneRequest, *, emit: Emit) -> Scan:
     """The scan of shrinking: one group of channels removed at a time, in any number, by the request's method."""
-    free = Limits(round_to=1, min_keep=0.0, skip=plan.limits.skip)
-    scores = rank_units(subject.network, plan.groups, request, subject)
+    free = ChannelLimits(round_to=1, min_keep=0.0, skip=plan.limits.skip)
+    scores = rank_units(opened.network, plan.groups, request, opened)
     groups = [group for group in prunable_groups(plan.groups, free) if group.id in scores]
 
     @contextmanager
     def prune_part(index: int, ratio: float) -> Iterator[nn.Module]:
         group = groups[index]
         units = best_units(group, scores[group.id], nearest_size(group, ratio, free))
-        yield shrink(subject.network, [group], {group.id: units})
+        yield shrink(opened.network, [group], {group.id: units})
 
-    assert subject.evidence is not None  # checked when the subject was opened
+    assert opened.task_data is not None  # checked when the model was opened
     parts = [(group.id, group.num_channels) for group in groups]
-    return scan_parts(subject.network, parts, prune_part, subject.evidence, emit=emit)
+    return scan_parts(opened.network, parts, prune_part, opened.task_data, emit=emit)
 
 
 ROWS_OF_LEGEND = 24

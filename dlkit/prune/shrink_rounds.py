@@ -17,17 +17,17 @@ from dlkit.core.scoring.scoring import Scoring
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Note
 from dlkit.prune.amounts import progress_of
-from dlkit.prune.channels.choice import Limits, choose, prunable_groups
+from dlkit.prune.channels.choice import ChannelLimits, choose, prunable_groups
 from dlkit.prune.channels.cutting import zero_channels
 from dlkit.prune.channels.group import Group
 from dlkit.prune.channels.grouping import find_groups
 from dlkit.prune.channels.importance import score, score_taylor
-from dlkit.prune.channels.targets import Solution, Space, parse_target, solve_target
+from dlkit.prune.channels.targets import Space, TargetSolution, parse_target, solve_target
 from dlkit.prune.channels.verification import Verified, verify
 from dlkit.prune.masks.masks import apply_masks
-from dlkit.prune.opened_model import Subject
+from dlkit.prune.opened_model import OpenedModel
 from dlkit.prune.recovery import Recalibration, Recovery, recover
-from dlkit.prune.request import Request
+from dlkit.prune.request import PruneRequest
 
 TAYLOR_BATCHES = 20
 MOST_REASONS = 4
@@ -40,7 +40,7 @@ class ShrinkPlan:
     """The groups of a network, and what limits the choice among their channels."""
 
     groups: tuple[Group, ...]
-    limits: Limits
+    limits: ChannelLimits
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Picked:
     """The units that stay of each group, and for a target how it was met."""
 
     keep: Keep
-    solution: Solution | None = None
+    solution: TargetSolution | None = None
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class Shrunk:
     """A smaller network that was checked, how its target was met, and what measuring batch norm again did to it."""
 
     verified: Verified
-    solution: Solution | None
+    solution: TargetSolution | None
     recalibration: Recalibration | None
 
 
-def plan_shrinking(network: nn.Module, request: Request, example: Tensor) -> ShrinkPlan:
+def plan_shrinking(network: nn.Module, request: PruneRequest, example: Tensor) -> ShrinkPlan:
     """The groups that a request could shrink. Raises UsageError when there are none."""
     groups = find_groups(network, example)
-    limits = Limits(request.picked_round_to, request.picked_min_keep, request.skip)
+    limits = ChannelLimits(request.picked_round_to, request.picked_min_keep, request.skip)
     if not prunable_groups(groups, limits):
         reasons = (
             "; ".join(dict.fromkeys(group.refusal for group in groups if group.refusal)) or "no layer has channels"
@@ -73,23 +73,23 @@ def plan_shrinking(network: nn.Module, request: Request, example: Tensor) -> Shr
 
 
 def run_shrink_rounds(
-    subject: Subject, plan: ShrinkPlan, request: Request, *, rewound: Mapping[str, Tensor] | None, emit: Emit
+    opened: OpenedModel, plan: ShrinkPlan, request: PruneRequest, *, rewound: Mapping[str, Tensor] | None, emit: Emit
 ) -> Shrunk:
-    """Shrink a subject's network, with recovery after each round; its network of full size is used up.
+    """Shrink a opened's network, with recovery after each round; its network of full size is used up.
 
     Raises UsageError when nothing can be removed, and before any training when the target cannot be reached.
     """
-    network, evidence = subject.network, subject.evidence
+    network, task_data = opened.network, opened.task_data
     recovery = Recovery(request.picked_recal, request.epochs, request.lr, is_rewound=rewound is not None)
     rounds = progress_of(request.schedule, request.iterations)
-    picked = pick_units(network, plan, request, subject, emit=emit)
+    picked = pick_units(network, plan, request, opened, emit=emit)
     amounts = [_amounts(plan, request, picked, progress) for progress in rounds]
     keep: Keep = {}
     for number, progress in enumerate(rounds, 1):
         if len(rounds) > 1:
             is_last = number == len(rounds)
             amount = amounts[number - 1] if request.target is None or not is_last else None
-            picked = pick_units(network, plan, request, subject, before=keep, amount=amount, emit=emit)
+            picked = pick_units(network, plan, request, opened, before=keep, amount=amount, emit=emit)
             told = count_removed(plan.groups, picked.keep)
             emit(Note(f"iteration {number} of {len(rounds)}: {told}"))
         keep = picked.keep
@@ -98,21 +98,21 @@ def run_shrink_rounds(
         if progress < 1.0:
             masks = channel_masks(network, plan.groups, keep)
             apply_masks(network, masks)
-            if evidence is not None:
-                recover(network, masks, recovery, evidence, emit=emit)
-    verified = verify(network, plan.groups, _cut_only(plan.groups, keep), subject.example)
+            if task_data is not None:
+                recover(network, masks, recovery, task_data, emit=emit)
+    verified = verify(network, plan.groups, _cut_only(plan.groups, keep), opened.example)
     _report_rolled_back(verified, emit)
     recalibration = None
-    if evidence is not None:
-        recalibration = recover(verified.network, None, recovery, evidence, emit=emit)
+    if task_data is not None:
+        recalibration = recover(verified.network, None, recovery, task_data, emit=emit)
     return Shrunk(verified, picked.solution, recalibration)
 
 
 def pick_units(
     network: nn.Module,
     plan: ShrinkPlan,
-    request: Request,
-    subject: Subject,
+    request: PruneRequest,
+    opened: OpenedModel,
     *,
     before: Keep | None = None,
     amount: Amounts | None = None,
@@ -122,7 +122,7 @@ def pick_units(
 
     Raises UsageError for a count that is too large and for a target that cannot be reached or is met already.
     """
-    scores = rank_units(network, plan.groups, request, subject)
+    scores = rank_units(network, plan.groups, request, opened)
     if not any(group.id in scores for group in prunable_groups(plan.groups, plan.limits)):
         raise UsageError(f"--method {request.picked_method} can rank no channels of this network; try l1, l2 or taylor")
     for group in plan.groups:
@@ -132,21 +132,23 @@ def pick_units(
             scores[group.id][gone] = -torch.inf
     if request.target is not None and amount is None:
         space = Space(plan.groups, scores, plan.limits, request.scope)
-        solution = solve_target(network, space, parse_target(request.target), subject.example, emit=emit)
+        solution = solve_target(network, space, parse_target(request.target), opened.example, emit=emit)
         return Picked(solution.keep, solution)
     wanted = _amounts(plan, request, None, 1.0) if amount is None else amount
     return Picked(choose(plan.groups, scores, wanted, limits=plan.limits, scope=request.scope))
 
 
-def rank_units(network: nn.Module, groups: Sequence[Group], request: Request, subject: Subject) -> dict[str, Tensor]:
+def rank_units(
+    network: nn.Module, groups: Sequence[Group], request: PruneRequest, opened: OpenedModel
+) -> dict[str, Tensor]:
     """The importance of every unit by the request's method, by group."""
     method = request.picked_method
     if method != "taylor":
         return score(network, groups, method, seed=request.seed)
-    evidence = subject.evidence
-    assert evidence is not None  # checked when the subject was opened
-    batches = islice(evidence.data.train.batches(), TAYLOR_BATCHES)
-    return score_taylor(network, groups, batches, lambda model, batch: _loss_of(model, batch, evidence.scoring))
+    task_data = opened.task_data
+    assert task_data is not None  # checked when the model was opened
+    batches = islice(task_data.data.train.batches(), TAYLOR_BATCHES)
+    return score_taylor(network, groups, batches, lambda model, batch: _loss_of(model, batch, task_data.scoring))
 
 
 def _loss_of(network: nn.Module, batch: Batch, scoring: Scoring) -> Tensor:
@@ -154,7 +156,7 @@ def _loss_of(network: nn.Module, batch: Batch, scoring: Scoring) -> Tensor:
     return loss
 
 
-def _amounts(plan: ShrinkPlan, request: Request, picked: Picked | None, progress: float) -> Amounts:
+def _amounts(plan: ShrinkPlan, request: PruneRequest, picked: Picked | None, progress: float) -> Amounts:
     """What to remove when `progress` of the way is gone, as `choose` takes it: a share, or for a count one for each group.
 
     For a target it is a part of the share that meets it with the weights as they are at first.

@@ -77,7 +77,7 @@ def quantize_accurately(
 
     `network` stays as it is. Raises UsageError for one that torch.fx cannot follow.
     """
-    search = _Search(network, batches, is_classification=is_classification, emit=emit)
+    search = _AccuracySearch(network, batches, is_classification=is_classification, emit=emit)
     best = search.start(recipe)
     for observer in remedies.observers:
         if observer != recipe.observer:
@@ -89,7 +89,7 @@ def quantize_accurately(
     return search.corrected() if remedies.bias_correction else best
 
 
-class _Search:
+class _AccuracySearch:
     """The best so far, and all trials."""
 
     def __init__(self, network: nn.Module, batches: Sequence[Tensor], *, is_classification: bool, emit: Emit) -> None:

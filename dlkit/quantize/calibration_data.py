@@ -16,7 +16,7 @@ from dlkit.core.trained_config import own_config
 from dlkit.core.training.fine_tuning_config import pick_tuning_config
 from dlkit.errors import DataError, UsageError
 from dlkit.events import Emit, Note, ignore
-from dlkit.quantize.request import Request
+from dlkit.quantize.request import QuantizeRequest
 
 CPU = torch.device("cpu")
 HELD_OUT = 0.5
@@ -44,7 +44,7 @@ class ModelData:
         return build_eval_split(self.loaded, self.info, split="train", device=CPU)
 
 
-def open_model_data(file: ModelFile, request: Request, emit: Emit = ignore) -> ModelData | None:
+def open_model_data(file: ModelFile, request: QuantizeRequest, emit: Emit = ignore) -> ModelData | None:
     """The data of a model file, or those that the request names; None where there are none and none are needed.
 
     Judged is the test split, else the validation split. Where nothing is held out, half of the samples are, by seed, so
@@ -64,7 +64,7 @@ def open_model_data(file: ModelFile, request: Request, emit: Emit = ignore) -> M
         return None
 
 
-def _pick_config(file: ModelFile, request: Request) -> LoadedConfig:
+def _pick_config(file: ModelFile, request: QuantizeRequest) -> LoadedConfig:
     if request.mode == "qat":  # trains, so that loss and optimizer count too
         return pick_tuning_config(file, request.data)
     return request.data or own_config(file)

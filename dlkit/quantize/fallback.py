@@ -46,14 +46,14 @@ def keep_sensitive_layers(
     `ranking` names modules, the most sensitive first. `build` makes the int8 network that keeps some in float, and may raise
     nothing; it is called with the names in the order of the ranking. `score` gives an accuracy, 0..1, as is `float_score`.
     """
-    search = _Search(tuple(ranking), build, score, float_score, max_drop, emit)
+    search = _FallbackSearch(tuple(ranking), build, score, float_score, max_drop, emit)
     num_kept = search.fewest_from_the_top()
     if num_kept is not None:
         search.return_to_int8(search.ranking[:num_kept])
     return search.outcome()
 
 
-class _Search:
+class _FallbackSearch:
     """The attempts so far, with the best network."""
 
     def __init__(

@@ -18,11 +18,11 @@ from dlkit.quantize.keeping import match_modules
 from dlkit.quantize.kernels import count_int8_kernels, require_int8
 from dlkit.quantize.qat import EPOCHS, QatSettings, quantize_aware
 from dlkit.quantize.recipe import Backend, Recipe, Reduce
-from dlkit.quantize.request import Request
+from dlkit.quantize.request import QuantizeRequest
 from dlkit.quantize.task import Made, Task
 
 
-def plan_recipe(network: nn.Module, request: Request) -> Recipe:
+def plan_recipe(network: nn.Module, request: QuantizeRequest) -> Recipe:
     """The recipe that a request means on this machine. Raises UsageError for a backend or a module that is not there."""
     backend = pick_backend(request.backend)
     return Recipe(

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from dlkit.core.benchmark.speed import SpeedPlan, Speeds, Subject, measure_speeds
+from dlkit.core.benchmark.speed import SpeedPlan, Speeds, TimedModel, measure_speeds
 from dlkit.core.evaluation.comparison import (
     Agreement,
-    Compared,
     Comparison,
+    NamedNetwork,
     Scores,
     Side,
     compare_networks,
@@ -22,8 +22,8 @@ ENGINES = ("eager", "channels_last", "frozen", "onnx")
 
 def compare(saved: Path, task: Task, made: Made) -> Comparison:
     """The float network before, the int8 network in `saved` after. Without data there are no scores."""
-    before = Compared(FLOAT, task.network, task.file.path)
-    after = Compared(INT8, made.network, saved)
+    before = NamedNetwork(FLOAT, task.network, task.file.path)
+    after = NamedNetwork(INT8, made.network, saved)
     size, plan = tuple(task.file.spec.info.input_size), _plan(task)
     if task.data is not None:
         scoring, split = task.data.scoring, task.data.judged
@@ -41,8 +41,8 @@ def _plan(task: Task) -> SpeedPlan | None:
     return SpeedPlan(size, engines=ENGINES, seconds=seconds, device=CPU, baseline=(FLOAT, "eager"))
 
 
-def _measure(before: Compared, after: Compared, plan: SpeedPlan | None, task: Task) -> Speeds | None:
+def _measure(before: NamedNetwork, after: NamedNetwork, plan: SpeedPlan | None, task: Task) -> Speeds | None:
     if plan is None:
         return None
-    subjects = [Subject(FLOAT, before.network, False), Subject(INT8, after.network, True)]
-    return measure_speeds(subjects, plan, emit=task.emit)
+    models = [TimedModel(FLOAT, before.network, False), TimedModel(INT8, after.network, True)]
+    return measure_speeds(models, plan, emit=task.emit)

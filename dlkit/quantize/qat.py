@@ -21,7 +21,7 @@ from dlkit.core.training.fine_tuning import FineTuning, build_fine_tuning, fine_
 from dlkit.core.training.optimizers import freeze_matching, pick_lr
 from dlkit.events import Emit, Note
 from dlkit.quantize.fx import convert, prepare, steady_norms, switch_observers, switch_rounding, take_ranges
-from dlkit.quantize.qat_comparison import Comparison, compare_candidates
+from dlkit.quantize.qat_comparison import QatComparison, compare_candidates
 from dlkit.quantize.qat_phases import Phases, PhaseSwitch
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.static import Batches, calibrate, quantize_static
@@ -53,7 +53,7 @@ class QatOutcome:
 
     kept: Literal["qat", "static"]
     recipe: Recipe
-    comparison: Comparison
+    comparison: QatComparison
     best_epoch: int | None
     steps: int
     train_s: float

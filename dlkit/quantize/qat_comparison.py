@@ -31,7 +31,7 @@ LEAST_AGREEMENT = 0.99
 
 
 @dataclass(frozen=True)
-class Comparison:
+class QatComparison:
     """Metrics on the named split, by name, accuracies as fractions of 1; `metric` is what decided which int8 network is kept.
 
     `fake_quant` is the trained network before conversion, `int8` after it. `agreement` is the share of samples that both put
@@ -50,7 +50,7 @@ class Comparison:
 
 def compare_candidates(
     tuning: FineTuning, *, static: nn.Module, converted: nn.Module, backend: Backend, emit: Emit
-) -> Comparison:
+) -> QatComparison:
     """Judge the trained network in all its forms on the validation split, or where there is none on the training samples.
 
     Reports, as notes, when static quantization is kept, and when conversion changed more than it should.
@@ -67,7 +67,7 @@ def compare_candidates(
     metric, mode = _deciding(tuning)
     if metric == "accuracy" and is_chance(found["int8"], found["static"]):
         metric, mode = "loss", "min"
-    comparison = Comparison(
+    comparison = QatComparison(
         split=split.name,
         num_samples=split.num_samples,
         metric=metric,
@@ -121,7 +121,7 @@ def _agreement(one: Predictions, other: Predictions) -> float:
     return (one.outputs.argmax(1) == other.outputs.argmax(1)).float().mean().item()
 
 
-def _report(comparison: Comparison, emit: Emit) -> None:
+def _report(comparison: QatComparison, emit: Emit) -> None:
     metric = comparison.metric
     before, after = (metric_value(metric, values[metric]) for values in (comparison.static, comparison.int8))
     if comparison.is_static_kept:

@@ -15,7 +15,7 @@ from dlkit.quantize.calibration_data import open_model_data
 from dlkit.quantize.making import plan_recipe, require_data
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.report import describe_layers
-from dlkit.quantize.request import Request, check_paths, check_request
+from dlkit.quantize.request import QuantizeRequest, check_paths, check_request
 from dlkit.quantize.sensitivity import LayerSensitivity
 from dlkit.quantize.task import Task, check_weights
 
@@ -33,7 +33,7 @@ class Ranking:
     layers: tuple[LayerSensitivity, ...]
 
 
-def run_ranking(file: ModelFile, request: Request, emit: Emit = ignore) -> Ranking:
+def run_ranking(file: ModelFile, request: QuantizeRequest, emit: Emit = ignore) -> Ranking:
     """Calibrate, make one layer at a time int8, compare the outputs with those in float, and write what was found."""
     check_request(file, request)
     path = request.output or file.path.with_name(f"{file.path.stem}.sensitivity.json")

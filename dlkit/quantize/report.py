@@ -11,7 +11,7 @@ from dlkit.core.evaluation.comparison_text import quantization_sentences
 from dlkit.core.export.parity import Parity
 from dlkit.quantize.coverage import LayerStatus
 from dlkit.quantize.fallback import Fallback
-from dlkit.quantize.request import OutputPaths
+from dlkit.quantize.request import QuantizeOutputs
 from dlkit.quantize.sensitivity import LayerSensitivity
 from dlkit.quantize.task import Made, Task
 from dlkit.quantize.total import Total
@@ -49,7 +49,7 @@ class Outcome:
     """
 
     task: Task
-    paths: OutputPaths
+    paths: QuantizeOutputs
     made: Made
     coverage: Coverage
     comparison: Comparison

@@ -18,7 +18,7 @@ DEFAULT_CALIBRATION = 512
 
 
 @dataclass(frozen=True)
-class Request:
+class QuantizeRequest:
     """`keep_float` are globs over modules, `first` and `last`; `max_drop` is in points of accuracy, 0.5 being 0.5 %.
 
     `model` names the class of a user's own network again. Without `seconds` no latency is measured. `data` replaces what
@@ -54,7 +54,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class OutputPaths:
+class QuantizeOutputs:
     """Where the results go; `exported` is None unless it was asked for."""
 
     model: Path
@@ -67,18 +67,18 @@ class OutputPaths:
         return [path for path in (self.model, self.report, self.picture, self.exported) if path is not None]
 
 
-def plan_paths(file: ModelFile, request: Request) -> OutputPaths:
+def plan_paths(file: ModelFile, request: QuantizeRequest) -> QuantizeOutputs:
     """`model.static-int8.pt` beside model.pt, and the others beside that. Raises OutputError for one that is there already."""
     model = request.output or file.path.with_name(f"{file.path.stem}.{request.mode}-int8.pt")
     if model.suffix != ".pt":
         raise UsageError(f"-o {model}: a model file ends in .pt")
     exported = model.with_suffix(".onnx") if "onnx" in request.exports else None
-    paths = OutputPaths(model, model.with_suffix(".report.json"), model.with_suffix(".png"), exported)
+    paths = QuantizeOutputs(model, model.with_suffix(".report.json"), model.with_suffix(".png"), exported)
     check_paths(paths.listed(), file, request)
     return paths
 
 
-def check_paths(paths: Sequence[Path], file: ModelFile, request: Request) -> None:
+def check_paths(paths: Sequence[Path], file: ModelFile, request: QuantizeRequest) -> None:
     """Raise OutputError, before any work is done, for files that cannot be written or must not be replaced."""
     folder = paths[0].parent
     if not folder.is_dir():
@@ -94,7 +94,7 @@ def check_paths(paths: Sequence[Path], file: ModelFile, request: Request) -> Non
             raise OutputError(f"{path} is there already; give another name with -o, or --force")
 
 
-def check_request(file: ModelFile, request: Request) -> None:
+def check_request(file: ModelFile, request: QuantizeRequest) -> None:
     """Raise UsageError for options that do not go together or mean nothing, or for a model that is int8 already."""
     if is_quantized(file.spec.transforms):
         raise UsageError(f"{file.path} is int8 already; quantize the float model that it was made from")

@@ -23,13 +23,13 @@ from dlkit.quantize.making import make_int8, plan_recipe
 from dlkit.quantize.picture import save_picture
 from dlkit.quantize.proof import compare
 from dlkit.quantize.report import Coverage, Outcome, describe_outcome
-from dlkit.quantize.request import OutputPaths, Request, check_request, plan_paths
+from dlkit.quantize.request import QuantizeOutputs, QuantizeRequest, check_request, plan_paths
 from dlkit.quantize.saving import check_reload, save_quantized
 from dlkit.quantize.task import Made, Task, check_weights
 from dlkit.quantize.total import measure_total
 
 
-def run_quantization(file: ModelFile, request: Request, emit: Emit = ignore) -> Outcome:
+def run_quantization(file: ModelFile, request: QuantizeRequest, emit: Emit = ignore) -> Outcome:
     """Make an int8 model file, prove that it loads and what it changed, and write all files or none.
 
     Raises UsageError when no layer can be int8, and DlkitError when the file gives other outputs in a fresh process.
@@ -75,7 +75,7 @@ def _collect_notes(notes: list[str], emit: Emit) -> Emit:
     return collect
 
 
-def _open(file: ModelFile, request: Request, emit: Emit) -> Task:
+def _open(file: ModelFile, request: QuantizeRequest, emit: Emit) -> Task:
     network = build_from_file(file, model=request.model)
     check_weights(file, network)
     data = open_model_data(file, request, emit)
@@ -90,7 +90,7 @@ def _prove_int8(task: Task, made: Made) -> Coverage:
     return Coverage(tuple(layers), kernels)
 
 
-def _save(staging: Staging, paths: OutputPaths, task: Task, made: Made) -> ModelSpec:
+def _save(staging: Staging, paths: QuantizeOutputs, task: Task, made: Made) -> ModelSpec:
     """Write the model file, and load it again in a fresh process. Gives what the file says of itself."""
     task.emit(Working("loading the file in a fresh process", 0, 1))
     path, recipe = staging.path(paths.model), made.recipe
@@ -101,7 +101,7 @@ def _save(staging: Staging, paths: OutputPaths, task: Task, made: Made) -> Model
     return spec
 
 
-def _export(staging: Staging, paths: OutputPaths, made: Made, spec: ModelSpec) -> Parity | None:
+def _export(staging: Staging, paths: QuantizeOutputs, made: Made, spec: ModelSpec) -> Parity | None:
     """Write the ONNX file if it was asked for, and say how near it is."""
     if paths.exported is None:
         return None

@@ -14,7 +14,7 @@ from dlkit.quantize.calibration_data import ModelData
 from dlkit.quantize.fallback import Fallback
 from dlkit.quantize.qat import QatOutcome
 from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.request import Request
+from dlkit.quantize.request import QuantizeRequest
 from dlkit.quantize.sensitivity import LayerSensitivity
 
 
@@ -23,7 +23,7 @@ class Task:
     """What is quantized, as it was asked for, and on which data; `data` is None where there is none."""
 
     file: ModelFile
-    request: Request
+    request: QuantizeRequest
     network: nn.Module
     data: ModelData | None
     emit: Emit

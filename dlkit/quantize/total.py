@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlkit.core.benchmark.speed import SpeedPlan, Speeds, Subject, measure_speeds
+from dlkit.core.benchmark.speed import SpeedPlan, Speeds, TimedModel, measure_speeds
 from dlkit.core.evaluation.comparison import Scores
 from dlkit.core.evaluation.original import Original, read_original
 from dlkit.core.modelfile import build_unchanged
@@ -76,4 +76,6 @@ def _measure(task: Task, made: Made) -> Speeds | None:
         return None
     network = build_unchanged(task.file, model=task.request.model)
     plan = SpeedPlan(tuple(task.file.spec.info.input_size), CPU, engines=ENGINES, seconds=task.request.seconds)
-    return measure_speeds([Subject(ORIGINAL, network, False), Subject(INT8, made.network, True)], plan, emit=task.emit)
+    return measure_speeds(
+        [TimedModel(ORIGINAL, network, False), TimedModel(INT8, made.network, True)], plan, emit=task.emit
+    )

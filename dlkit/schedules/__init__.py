@@ -6,6 +6,6 @@ and its options; `LearningRate` is what a training loop holds: one value per par
 
 from dlkit.schedules.build import build_schedule as build_schedule
 from dlkit.schedules.learning_rate import LearningRate as LearningRate
-from dlkit.schedules.schedule import Schedule as Schedule
+from dlkit.schedules.schedule import LrSchedule as LrSchedule
 
 __all__ = ["LearningRate", "Schedule", "build_schedule"]

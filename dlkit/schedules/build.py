@@ -1,4 +1,4 @@
-"""From a schedule's name and options, as a config writes them, to a `Schedule`."""
+"""From a schedule's name and options, as a config writes them, to a `LrSchedule`."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +9,7 @@ from dlkit.schedules.curves import Curve
 from dlkit.schedules.limits import check_choice, check_number, check_whole
 from dlkit.schedules.options import build_curve, find_curve, fit_length
 from dlkit.schedules.plateau import Plateau
-from dlkit.schedules.schedule import Schedule
+from dlkit.schedules.schedule import LrSchedule
 
 
 def build_schedule(
@@ -21,7 +21,7 @@ def build_schedule(
     warmup_from: float = 0.01,
     total_steps: int,
     steps_per_epoch: int,
-) -> Schedule:
+) -> LrSchedule:
     """The schedule of a run of `total_steps` optimizer steps, `steps_per_epoch` of them to an epoch.
 
     Options are the curve's own; lengths that are missing, None or `auto` become what the warm-up leaves of the run.
@@ -33,7 +33,7 @@ def build_schedule(
         curve = build_curve(kind, options)
         if unit == "auto":
             unit = default_unit(curve)
-        return _fitted(Schedule(known, curve, unit, total_steps, steps_per_epoch, warmup_steps, warmup_from))
+        return _fitted(LrSchedule(known, curve, unit, total_steps, steps_per_epoch, warmup_steps, warmup_from))
     except ValueError as error:
         raise UsageError(f"schedule {known}: {error}") from None
 
@@ -51,7 +51,7 @@ def default_unit(curve: Curve | Plateau) -> str:
     return "epoch" if isinstance(curve, Plateau) or curve.is_dated else "step"
 
 
-def _fitted(schedule: Schedule) -> Schedule:
+def _fitted(schedule: LrSchedule) -> LrSchedule:
     scale = schedule.steps_per_unit
     curve = fit_length(
         schedule.curve,

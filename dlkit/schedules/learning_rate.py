@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dlkit.schedules.plateau import Plateau
-from dlkit.schedules.schedule import Schedule
+from dlkit.schedules.schedule import LrSchedule
 
 
 class LearningRate:
     """The rates of all parameter groups, given the base rate of each."""
 
-    def __init__(self, schedule: Schedule, base_lrs: Sequence[float]) -> None:
+    def __init__(self, schedule: LrSchedule, base_lrs: Sequence[float]) -> None:
         self.schedule = schedule
         self.base_lrs = [float(lr) for lr in base_lrs]
         self.plateau = schedule.curve.start(self.base_lrs) if isinstance(schedule.curve, Plateau) else None

@@ -29,7 +29,7 @@ class CyclesMomentum(Protocol):
 
 
 @dataclass(frozen=True)
-class Schedule:
+class LrSchedule:
     """The learning rate of a whole run as a pure function of the optimizer step.
 
     `unit` is what the curve counts, `step` or `epoch`.

@@ -20,7 +20,7 @@ from dlkit.schedules.curves import (
 )
 from dlkit.schedules.cycles import CosineRestarts, Cyclic, OneCycle
 from dlkit.schedules.plateau import Plateau
-from dlkit.schedules.schedule import Schedule
+from dlkit.schedules.schedule import LrSchedule
 from dlkit.schedules.tabulated import Tabulated
 
 CLASSES: dict[type[Curve | Plateau], str] = {
@@ -44,7 +44,7 @@ def cycle(t, length, times):
 """
 
 
-def write_torch_code(schedule: Schedule, base_lr: float) -> str:
+def write_torch_code(schedule: LrSchedule, base_lr: float) -> str:
     """Python that makes `scheduler` for an `optimizer` whose learning rate is `base_lr`, and says when to step it.
 
     Raises UsageError for what no torch scheduler can do.
@@ -64,7 +64,7 @@ def write_torch_code(schedule: Schedule, base_lr: float) -> str:
     return "\n".join([*head, *imports, "from torch.optim import lr_scheduler", "", body]) + "\n"
 
 
-def _has_class(schedule: Schedule) -> bool:
+def _has_class(schedule: LrSchedule) -> bool:
     """Whether torch's class gives the same values for as long as the run lasts."""
     curve = schedule.curve
     if isinstance(curve, OneCycle):
@@ -77,7 +77,7 @@ def _has_class(schedule: Schedule) -> bool:
     return type(curve) in CLASSES and not starts_at_zero
 
 
-def _is_sequential(schedule: Schedule) -> bool:
+def _is_sequential(schedule: LrSchedule) -> bool:
     """Whether SequentialLR of LinearLR and the class gives the values: the curve begins where the warm-up ends."""
     curve = schedule.curve
     begins_at_base = isinstance(curve, Cosine | Polynomial | CosineRestarts | OneCycle)
@@ -96,14 +96,14 @@ def _class_call(curve: Curve | Plateau, base_lr: float) -> str:
     return f"lr_scheduler.{CLASSES[type(curve)]}(optimizer, {words})"
 
 
-def _when_to_step(schedule: Schedule) -> str:
+def _when_to_step(schedule: LrSchedule) -> str:
     if schedule.is_plateau:
         return "# after each validation: scheduler.step(metric)"
     when = "at the end of each epoch" if schedule.unit == "epoch" else "after each optimizer.step()"
     return f"# {when}: scheduler.step()"
 
 
-def _sequential(schedule: Schedule, base_lr: float) -> list[str]:
+def _sequential(schedule: LrSchedule, base_lr: float) -> list[str]:
     steps = schedule.warmup_steps
     return [
         f"warmup = lr_scheduler.LinearLR(optimizer, start_factor={schedule.warmup_from!r}, total_iters={steps})",
@@ -113,7 +113,7 @@ def _sequential(schedule: Schedule, base_lr: float) -> list[str]:
     ]
 
 
-def _lambda(schedule: Schedule, base_lr: float) -> list[str]:
+def _lambda(schedule: LrSchedule, base_lr: float) -> list[str]:
     factor = _factor(schedule.curve, base_lr)
     helper = [*CYCLE.strip().splitlines(), "", ""] if "cycle(" in factor else []
     lines = [*helper, "def factor(step):"]

@@ -7,7 +7,7 @@ from math import fsum
 from dlkit.schedules.composition import Sequence as Composition
 from dlkit.schedules.curves import MultiStep
 from dlkit.schedules.learning_rate import LearningRate
-from dlkit.schedules.schedule import Schedule
+from dlkit.schedules.schedule import LrSchedule
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Trace:
     `metrics` are what a plateau saw, one per epoch; `falls` the steps from which on it had lowered the rate.
     """
 
-    schedule: Schedule
+    schedule: LrSchedule
     base_lr: float
     lrs: Sequence[float]
     momenta: Sequence[float] | None = None
@@ -43,7 +43,7 @@ class Summary:
     tiny_share: float
 
 
-def follow(schedule: Schedule, base_lr: float, metrics: Sequence[float] | None = None) -> Trace:
+def follow(schedule: LrSchedule, base_lr: float, metrics: Sequence[float] | None = None) -> Trace:
     """The values of a run. A plateau needs the metrics, one per epoch, and sees each at the end of its epoch."""
     if schedule.is_plateau:
         return _follow_plateau(schedule, base_lr, metrics or ())
@@ -52,7 +52,7 @@ def follow(schedule: Schedule, base_lr: float, metrics: Sequence[float] | None =
     return Trace(schedule, base_lr, [schedule.lr(step, base_lr) for step in steps], momenta)  # type: ignore[arg-type]
 
 
-def _follow_plateau(schedule: Schedule, base_lr: float, metrics: Sequence[float]) -> Trace:
+def _follow_plateau(schedule: LrSchedule, base_lr: float, metrics: Sequence[float]) -> Trace:
     learning_rate = LearningRate(schedule, [base_lr])
     lrs, falls = [], []
     for step in range(schedule.total_steps):

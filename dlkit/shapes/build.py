@@ -16,7 +16,7 @@ Options = Mapping[str, Any]  # torch's names; numbers per axis are tuples
 
 
 @dataclass(frozen=True)
-class Kind:
+class LayerKind:
     """A kind of layer: its builder, which takes options and the number of spatial axes, and the options it knows.
 
     `positional` names the option that a bare number sets in a chain.
@@ -30,7 +30,7 @@ class Kind:
 def build_layer(kind: str, options: Options, *, dims: int) -> Layer:
     """The layer of a kind for this number of spatial axes. Raises ShapeError for an unknown kind or option."""
     if kind in POINTWISE:
-        found = Kind(lambda options, dims: POINTWISE[kind], ())
+        found = LayerKind(lambda options, dims: POINTWISE[kind], ())
     elif kind in KINDS:
         found = KINDS[kind]
     else:
@@ -162,34 +162,36 @@ def _linear(options: Options, dims: int) -> Linear:
 _GEOMETRY = ("kernel_size", "stride", "padding", "dilation")
 _CONV = (*_GEOMETRY, "groups", "in_channels", "out_channels", "bias")
 _POOL = ("kernel_size", "stride", "padding", "ceil_mode")
-KINDS: dict[str, Kind] = {
-    "conv": Kind(_conv, (*_CONV, "padding_mode"), "out_channels"),
-    "tconv": Kind(_tconv, (*_CONV, "output_padding"), "out_channels"),
-    "maxpool": Kind(_pool("max"), (*_POOL, "dilation"), "kernel_size"),
-    "avgpool": Kind(_pool("avg"), (*_POOL, "count_include_pad", "divisor_override"), "kernel_size"),
-    "lppool": Kind(_pool("lp"), ("kernel_size", "stride", "ceil_mode", "norm_type"), "kernel_size"),
-    "adaptive": Kind(_adaptive("avg"), ("output_size",), "output_size"),
-    "adaptivemax": Kind(_adaptive("max"), ("output_size",), "output_size"),
-    "unpool": Kind(_unpool, ("kernel_size", "stride", "padding", "output_size"), "kernel_size"),
-    "linear": Kind(_linear, ("out_features", "in_features", "bias"), "out_features"),
-    "flatten": Kind(lambda options, dims: Flatten(**options), ("start_dim", "end_dim"), "start_dim"),
-    "unflatten": Kind(lambda options, dims: Unflatten(_required(options, "shape")), ("shape",), "shape"),
-    "upsample": Kind(_upsample, ("size", "scale_factor", "mode", "align_corners", "antialias"), "scale_factor"),
-    "pixelshuffle": Kind(lambda options, dims: PixelShuffle(_required(options, "factor")), ("factor",), "factor"),
-    "pixelunshuffle": Kind(lambda options, dims: PixelUnshuffle(_required(options, "factor")), ("factor",), "factor"),
-    "unfold": Kind(lambda options, dims: Unfold(**_fold_geometry(options)), _GEOMETRY, "kernel_size"),
-    "fold": Kind(
+KINDS: dict[str, LayerKind] = {
+    "conv": LayerKind(_conv, (*_CONV, "padding_mode"), "out_channels"),
+    "tconv": LayerKind(_tconv, (*_CONV, "output_padding"), "out_channels"),
+    "maxpool": LayerKind(_pool("max"), (*_POOL, "dilation"), "kernel_size"),
+    "avgpool": LayerKind(_pool("avg"), (*_POOL, "count_include_pad", "divisor_override"), "kernel_size"),
+    "lppool": LayerKind(_pool("lp"), ("kernel_size", "stride", "ceil_mode", "norm_type"), "kernel_size"),
+    "adaptive": LayerKind(_adaptive("avg"), ("output_size",), "output_size"),
+    "adaptivemax": LayerKind(_adaptive("max"), ("output_size",), "output_size"),
+    "unpool": LayerKind(_unpool, ("kernel_size", "stride", "padding", "output_size"), "kernel_size"),
+    "linear": LayerKind(_linear, ("out_features", "in_features", "bias"), "out_features"),
+    "flatten": LayerKind(lambda options, dims: Flatten(**options), ("start_dim", "end_dim"), "start_dim"),
+    "unflatten": LayerKind(lambda options, dims: Unflatten(_required(options, "shape")), ("shape",), "shape"),
+    "upsample": LayerKind(_upsample, ("size", "scale_factor", "mode", "align_corners", "antialias"), "scale_factor"),
+    "pixelshuffle": LayerKind(lambda options, dims: PixelShuffle(_required(options, "factor")), ("factor",), "factor"),
+    "pixelunshuffle": LayerKind(
+        lambda options, dims: PixelUnshuffle(_required(options, "factor")), ("factor",), "factor"
+    ),
+    "unfold": LayerKind(lambda options, dims: Unfold(**_fold_geometry(options)), _GEOMETRY, "kernel_size"),
+    "fold": LayerKind(
         lambda options, dims: Fold(_axes(options, "output_size", 2), **_fold_geometry(options)),
         ("output_size", *_GEOMETRY),
         "output_size",
     ),
-    "batchnorm": Kind(_norm("batch"), ("num_features", "affine"), "num_features"),
-    "layernorm": Kind(_norm("layer"), ("normalized_shape", "affine"), "normalized_shape"),
-    "groupnorm": Kind(_norm("group"), ("num_groups", "num_features", "affine"), "num_groups"),
-    "instancenorm": Kind(_norm("instance"), ("num_features", "affine"), "num_features"),
-    "rmsnorm": Kind(_norm("rms"), ("normalized_shape", "affine"), "normalized_shape"),
-    "localresponsenorm": Kind(_norm("local_response"), (), None),
-    "dropout": Kind(lambda options, dims: Pointwise(f"nn.Dropout({options.get('p', 0.5)})"), ("p",), "p"),
+    "batchnorm": LayerKind(_norm("batch"), ("num_features", "affine"), "num_features"),
+    "layernorm": LayerKind(_norm("layer"), ("normalized_shape", "affine"), "normalized_shape"),
+    "groupnorm": LayerKind(_norm("group"), ("num_groups", "num_features", "affine"), "num_groups"),
+    "instancenorm": LayerKind(_norm("instance"), ("num_features", "affine"), "num_features"),
+    "rmsnorm": LayerKind(_norm("rms"), ("normalized_shape", "affine"), "normalized_shape"),
+    "localresponsenorm": LayerKind(_norm("local_response"), (), None),
+    "dropout": LayerKind(lambda options, dims: Pointwise(f"nn.Dropout({options.get('p', 0.5)})"), ("p",), "p"),
 }
 _ACTIVATIONS = (
     *("ReLU", "ReLU6", "LeakyReLU", "ELU", "SELU", "CELU", "GELU", "SiLU", "Mish", "Hardswish", "Hardsigmoid"),

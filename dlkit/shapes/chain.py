@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from dlkit.shapes.build import build_layer
-from dlkit.shapes.chain_text import Step
+from dlkit.shapes.chain_text import ChainStep
 from dlkit.shapes.layer import Layer
 from dlkit.shapes.reach import IDENTITY, Reach, compose, union
 from dlkit.shapes.size import Shape, ShapeError, size_text
@@ -51,7 +51,7 @@ class _State:
     kept: dict[str, tuple[Shape, Field]]
 
 
-def run_chain(steps: Sequence[Step], shape: Shape) -> list[Row]:
+def run_chain(steps: Sequence[ChainStep], shape: Shape) -> list[Row]:
     """One row per step for one sample of `shape` (channels first). Raises ChainError at the first that fails."""
     state, rows = _State(shape, (IDENTITY,) * (len(shape) - 1), {}), []
     for index, step in enumerate(steps, start=1):
@@ -62,7 +62,7 @@ def run_chain(steps: Sequence[Step], shape: Shape) -> list[Row]:
     return rows
 
 
-def _run_step(step: Step, state: _State, index: int) -> Row:
+def _run_step(step: ChainStep, state: _State, index: int) -> Row:
     if step.names:
         return _join(step, state, index)
     layer = layer_of(step, state.shape)
@@ -80,7 +80,7 @@ def _run_step(step: Step, state: _State, index: int) -> Row:
     return row
 
 
-def layer_of(step: Step, shape: Shape) -> Layer:
+def layer_of(step: ChainStep, shape: Shape) -> Layer:
     """The layer that a step builds on this input."""
     options = {**step.options, **({"groups": shape[0]} if step.is_depthwise else {})}
     return build_layer(step.word, options, dims=max(1, len(shape) - 1)).fit(shape)
@@ -105,7 +105,7 @@ def _notes(layer: Layer, shape: Shape) -> Iterator[str]:
             yield f"axis {axis + 1}: {count} of {shape[1 + axis]} input positions never read"
 
 
-def _join(step: Step, state: _State, index: int) -> Row:
+def _join(step: ChainStep, state: _State, index: int) -> Row:
     if step.word == "save":
         for name in step.names:
             state.kept[name] = (state.shape, state.field)
@@ -131,7 +131,7 @@ def _kept(name: str, state: _State) -> tuple[Shape, Field]:
     return state.kept[name]
 
 
-def _check_join(step: Step, shapes: Sequence[Shape]) -> None:
+def _check_join(step: ChainStep, shapes: Sequence[Shape]) -> None:
     """Raise ShapeError unless all axes agree; a sum may stretch an axis of 1, as torch broadcasts."""
     names = ["here", *step.names]
     for name, shape in zip(names[1:], shapes[1:], strict=True):
@@ -150,7 +150,7 @@ def _union(fields: Sequence[Field], sizes: Shape) -> Field:
     return tuple(union([axes[axis] for axes in known], size=size) for axis, size in enumerate(sizes))
 
 
-def passes(steps: Sequence[Step], shape: Shape) -> bool:
+def passes(steps: Sequence[ChainStep], shape: Shape) -> bool:
     """Whether every step takes what comes."""
     try:
         run_chain(steps, shape)
@@ -159,7 +159,7 @@ def passes(steps: Sequence[Step], shape: Shape) -> bool:
     return True
 
 
-def find_mends(steps: Sequence[Step], shape: Shape, error: ChainError, *, most: int = 3) -> list[str]:
+def find_mends(steps: Sequence[ChainStep], shape: Shape, error: ChainError, *, most: int = 3) -> list[str]:
     """Single changes with which the whole chain passes, most local first: an option of one step, or the input size."""
     found = [text for text, changed in _changes(steps, error) if passes(changed, shape)][: most - 1]
     near = _near_sizes(steps, shape)
@@ -168,11 +168,11 @@ def find_mends(steps: Sequence[Step], shape: Shape, error: ChainError, *, most: 
     return found
 
 
-def _changes(steps: Sequence[Step], error: ChainError) -> Iterator[tuple[str, list[Step]]]:
+def _changes(steps: Sequence[ChainStep], error: ChainError) -> Iterator[tuple[str, list[ChainStep]]]:
     """Insertions in front of the step that fails, then other options of it and of the steps before it."""
     place = error.index - 1
     for text, word, options in _insertions(steps[place], error):
-        inserted = Step(text, word, options)
+        inserted = ChainStep(text, word, options)
         yield f"`{text}` before step {error.index}", [*steps[:place], inserted, *steps[place:]]
     for position in reversed(range(min(error.index, len(steps)))):
         step = steps[position]
@@ -181,7 +181,7 @@ def _changes(steps: Sequence[Step], error: ChainError) -> Iterator[tuple[str, li
             yield f"step {position + 1} ({step.text}): {text}", [*steps[:position], changed, *steps[position + 1 :]]
 
 
-def _insertions(step: Step, error: ChainError) -> Iterator[tuple[str, str, dict[str, object]]]:
+def _insertions(step: ChainStep, error: ChainError) -> Iterator[tuple[str, str, dict[str, object]]]:
     here = error.rows[-1].shape if error.rows else ()
     if step.word == "linear":
         yield "flatten", "flatten", {}
@@ -192,7 +192,7 @@ def _insertions(step: Step, error: ChainError) -> Iterator[tuple[str, str, dict[
                 yield f"up size={','.join(map(str, shape[1:]))}", "upsample", {"size": shape[1:]}
 
 
-def _other_options(step: Step) -> Iterator[tuple[str, dict[str, object]]]:
+def _other_options(step: ChainStep) -> Iterator[tuple[str, dict[str, object]]]:
     if step.word.endswith("pool") and step.word != "unpool":
         has_ceil = step.options.get("ceil_mode", False)
         yield ("without ceil" if has_ceil else "with ceil"), {"ceil_mode": not has_ceil}
@@ -207,7 +207,7 @@ def _other_options(step: Step) -> Iterator[tuple[str, dict[str, object]]]:
             yield f"with p{','.join(map(str, half))}", {"padding": half}
 
 
-def _near_sizes(steps: Sequence[Step], shape: Shape) -> list[tuple[int, ...]]:
+def _near_sizes(steps: Sequence[ChainStep], shape: Shape) -> list[tuple[int, ...]]:
     """The nearest input sizes below and above that pass, moved alike on all axes."""
     sizes, found = shape[1:], []
     for direction in (-1, 1):

@@ -20,7 +20,7 @@ JOINS = ("save", "cat", "add", "from")
 
 
 @dataclass(frozen=True)
-class Step:
+class ChainStep:
     """One step of a chain as written: a kind of layer with options, or a join with the names it uses."""
 
     text: str
@@ -30,7 +30,7 @@ class Step:
     is_depthwise: bool = False
 
 
-def parse_chain(text: str) -> list[Step]:
+def parse_chain(text: str) -> list[ChainStep]:
     """The steps of a chain, repeats unrolled. Raises ShapeError naming the step that cannot be read."""
     lines = text.splitlines()
     steps = []
@@ -79,14 +79,14 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def parse_step(text: str) -> Step:
+def parse_step(text: str) -> ChainStep:
     """One step, such as `conv 64 k3 s2 p1` or `cat a b`. Raises ShapeError."""
     word, *arguments = re.sub(r"\s*=\s*", "=", text).split()
     word = word.lower().removeprefix("nn.")
     if word in JOINS:
         if not arguments:
             raise ShapeError(f"{text!r}: {word} needs a name")
-        return Step(text, word, names=tuple(arguments))
+        return ChainStep(text, word, names=tuple(arguments))
     is_depthwise = word in ("dwconv", "depthwise")
     kind = spell("conv" if is_depthwise else word)
     try:
@@ -94,7 +94,7 @@ def parse_step(text: str) -> Step:
     except ShapeError as error:
         raise ShapeError(f"{text!r}: {error}") from None
     is_depthwise = is_depthwise or options.pop("depthwise", False)
-    return Step(text, kind, {**_defaults(kind, options), **options}, is_depthwise=is_depthwise)
+    return ChainStep(text, kind, {**_defaults(kind, options), **options}, is_depthwise=is_depthwise)
 
 
 def is_layer(word: str) -> bool:

@@ -47,7 +47,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Limits:
+class SearchLimits:
     """How far unknown options are searched. Padding never exceeds the kernel's span - 1 (pools: half the kernel)."""
 
     kernel_size: int = 11
@@ -56,7 +56,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Solution:
+class LayerSolution:
     """A geometry that gives the output, the inputs that give the same per axis, and what it is known for."""
 
     geometry: Geometry
@@ -101,10 +101,10 @@ def _gives(kind: str, size: int, geometry: Geometry, out: int) -> bool:
         return False
 
 
-def solve(asked: Asked, limits: Limits | None = None) -> list[Solution]:
+def solve(asked: Asked, limits: SearchLimits | None = None) -> list[LayerSolution]:
     """Every geometry within the limits that gives the output exactly, usual ones first. Raises ShapeError."""
     _check(asked)
-    found = (_solution(asked, geometry) for geometry in _geometries(asked, limits or Limits()))
+    found = (_solution(asked, geometry) for geometry in _geometries(asked, limits or SearchLimits()))
     return sorted(filter(None, found), key=lambda solution: solution.rank)
 
 
@@ -117,7 +117,7 @@ def _check(asked: Asked) -> None:
         raise ShapeError("sizes must be at least 1")
 
 
-def _solution(asked: Asked, geometry: Geometry) -> Solution | None:
+def _solution(asked: Asked, geometry: Geometry) -> LayerSolution | None:
     inputs = tuple(inputs_for(asked.kind, out, geometry) for out in asked.outs)
     if not all(inputs) or (asked.ins and not all(size in span for size, span in zip(asked.ins, inputs, strict=True))):
         return None
@@ -134,10 +134,10 @@ def _solution(asked: Asked, geometry: Geometry) -> Solution | None:
         geometry.padding,
         geometry.output_padding,
     )
-    return Solution(geometry, inputs, rest, note, rank)
+    return LayerSolution(geometry, inputs, rest, note, rank)
 
 
-def _geometries(asked: Asked, limits: Limits) -> Iterator[Geometry]:
+def _geometries(asked: Asked, limits: SearchLimits) -> Iterator[Geometry]:
     kernels = _values(asked.kernel_size, {*range(1, limits.kernel_size + 1), *_ratios(asked)})
     dilations = _values(asked.dilation, range(1, limits.dilation + 1))
     for kernel, dilation in product(kernels, dilations):
@@ -168,7 +168,7 @@ def _paddings(kind: str, geometry: Geometry) -> range:
     return range(geometry.kernel_size // 2 + 1) if kind.endswith("pool") else range(geometry.span)
 
 
-def _strides(asked: Asked, geometry: Geometry, limits: Limits) -> Iterable[int]:
+def _strides(asked: Asked, geometry: Geometry, limits: SearchLimits) -> Iterable[int]:
     """Strides that can give the output on the first axis; where any large stride does, only those up to the limit."""
     if not asked.ins:
         return range(1, limits.stride + 1)
@@ -184,7 +184,7 @@ def _strides(asked: Asked, geometry: Geometry, limits: Limits) -> Iterable[int]:
     return range(room // out + 1, room // (out - 1) + 1)
 
 
-def _transposed_strides(size: int, out: int, geometry: Geometry, limits: Limits) -> Iterable[int]:
+def _transposed_strides(size: int, out: int, geometry: Geometry, limits: SearchLimits) -> Iterable[int]:
     rest = out + 2 * geometry.padding - geometry.span  # (size - 1)*stride + output_padding
     if size == 1:
         return range(1, limits.stride + 1)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dlkit.shapes.chain import run_chain
-from dlkit.shapes.chain_text import Step
+from dlkit.shapes.chain_text import ChainStep
 from dlkit.shapes.size import Shape, ShapeError, size_text
 
 
@@ -58,7 +58,7 @@ def _rule(sizes: Sequence[int], tried: range) -> tuple[int | None, tuple[int, ..
     return None, ()
 
 
-def chain_sizes(steps: Sequence[Step], channels: int, tried: range, *, dims: int = 2) -> Passing:
+def chain_sizes(steps: Sequence[ChainStep], channels: int, tried: range, *, dims: int = 2) -> Passing:
     """Which square inputs (cubes in 3-d) of these channels pass a chain."""
 
     def run(size: int) -> str | None:

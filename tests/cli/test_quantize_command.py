@@ -15,7 +15,7 @@ from torchvision.models import mobilenet_v2
 
 import dlkit as package
 from dlkit.core import modelfile
-from dlkit.core.evaluation.run import judge_model
+from dlkit.core.evaluation.run import run_evaluation
 from dlkit.core.modelfile import read_model_file, save_model_file
 from dlkit.core.trained_config import own_config
 from dlkit.quantize.fx import is_int8
@@ -62,7 +62,7 @@ def written(folder):
 
 
 def accuracy_of(path):
-    return judge_model(read_model_file(path), data=None, split_name=None, use_tta=False).metrics["accuracy"]
+    return run_evaluation(read_model_file(path), data=None, split_name=None, use_tta=False).metrics["accuracy"]
 
 
 def test_static_just_works(dlkit, cnn, tmp_path):

@@ -10,7 +10,7 @@ import dlkit
 from dlkit.core.modelfile import build_from_file, read_model_file
 from dlkit.core.trained_config import own_config
 from dlkit.events import ignore
-from dlkit.prune.opened_model import open_evidence
+from dlkit.prune.opened_model import open_task_data
 
 DIGITS = {
     "name": "digits",
@@ -38,5 +38,7 @@ def digits(digits_run: Path) -> SimpleNamespace:
     """The model file of that run, its network built anew, and its data opened."""
     file = read_model_file(digits_run / "model.pt")
     network = build_from_file(file)
-    evidence = open_evidence(own_config(file), network, file.spec.info, device=torch.device("cpu"), emit=ignore)
-    return SimpleNamespace(path=digits_run / "model.pt", run=digits_run, file=file, network=network, evidence=evidence)
+    task_data = open_task_data(own_config(file), network, file.spec.info, device=torch.device("cpu"), emit=ignore)
+    return SimpleNamespace(
+        path=digits_run / "model.pt", run=digits_run, file=file, network=network, task_data=task_data
+    )

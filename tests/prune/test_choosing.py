@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.prune.channels.choice import Limits, choose
+from dlkit.prune.channels.choice import ChannelLimits, choose
 from dlkit.prune.channels.grouping import find_groups
 from dlkit.prune.channels.importance import score, score_taylor
 
-FREE = Limits(round_to=1, min_keep=0.0)
+FREE = ChannelLimits(round_to=1, min_keep=0.0)
 
 
 class Net(nn.Module):
@@ -89,7 +89,7 @@ def test_equal_scores_give_exactly_the_share_and_the_later_units_go(network, gro
 
 def test_floors_and_rounding_hold(network, groups):
     scores = {"a": torch.zeros(8), "b": torch.ones(8)}
-    keep = choose(groups, scores, 0.45, limits=Limits(round_to=1, min_keep=0.25), scope="global")
+    keep = choose(groups, scores, 0.45, limits=ChannelLimits(round_to=1, min_keep=0.25), scope="global")
     assert {name: len(units) for name, units in keep.items()} == {"a": 2, "b": 7}
-    keep = choose(groups, scores, 0.45, limits=Limits(round_to=4, min_keep=0.0), scope="global")
+    keep = choose(groups, scores, 0.45, limits=ChannelLimits(round_to=4, min_keep=0.0), scope="global")
     assert {name: len(units) for name, units in keep.items()} == {"a": 4, "b": 4}

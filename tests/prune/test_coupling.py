@@ -9,14 +9,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from dlkit.core.models.outputs import output_tensors
-from dlkit.prune.channels.choice import Limits, choose
+from dlkit.prune.channels.choice import ChannelLimits, choose
 from dlkit.prune.channels.cutting import shrink
 from dlkit.prune.channels.grouping import find_groups
 from dlkit.prune.channels.importance import score
 from dlkit.prune.channels.layer_sizes import describe_sizes, resize
 from dlkit.prune.channels.verification import verify
 
-FREE = Limits(round_to=1, min_keep=0.0)
+FREE = ChannelLimits(round_to=1, min_keep=0.0)
 
 
 def conv(first, second, **options):

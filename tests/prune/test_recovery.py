@@ -15,14 +15,14 @@ from dlkit.events import Note, ignore
 from dlkit.prune.amounts import Amount
 from dlkit.prune.mask_rounds import plan_masks, run_mask_rounds
 from dlkit.prune.recovery import Recovery, find_norms, recalibrate_norms, recover
-from dlkit.prune.request import Request
+from dlkit.prune.request import PruneRequest
 from dlkit.prune.rewinding import read_rewind_weights
 
-HALF = Request(amount=Amount(share=0.5), scope="global")
+HALF = PruneRequest(amount=Amount(share=0.5), scope="global")
 
 
 def loss_of(digits, network=None):
-    return evaluate(network or digits.network, digits.evidence.judging, digits.evidence.scoring)["loss"]
+    return evaluate(network or digits.network, digits.task_data.judging, digits.task_data.scoring)["loss"]
 
 
 def parameters_of(network):
@@ -33,18 +33,18 @@ def same(first, second):
     return all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def mask(digits, request=HALF, *, evidence=None, rewound=None, emit=ignore):
+def mask(digits, request=HALF, *, task_data=None, rewound=None, emit=ignore):
     plan = plan_masks(digits.network, request, torch.zeros(2, *digits.file.spec.info.input_size))
-    masks, _ = run_mask_rounds(digits.network, plan, request, evidence, rewound=rewound, emit=report)
+    masks, _ = run_mask_rounds(digits.network, plan, request, task_data, rewound=rewound, emit=emit)
     return plan, masks
 
 
 def test_statistics_are_the_means_over_batches(digits):
-    network, evidence = digits.network, digits.evidence
+    network, task_data = digits.network, digits.task_data
     first = find_norms(network)[0]
     seen = []
     hook = first.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]) if module.training else None)
-    assert recalibrate_norms(network, evidence, num_batches=5, emit=ignore) is not None
+    assert recalibrate_norms(network, task_data, num_batches=5, emit=ignore) is not None
     hook.remove()
     means = torch.stack([batch.mean((0, 2, 3)) for batch in seen]).mean(0)
     variances = torch.stack([batch.var((0, 2, 3)) for batch in seen]).mean(0)
@@ -59,7 +59,7 @@ def test_recalibration_helps_a_broken_network_and_leaves_parameters(digits):
         for norm in find_norms(digits.network):
             norm.running_mean.add_(0.5)
     before, loss = parameters_of(digits.network), loss_of(digits)
-    result = recalibrate_norms(digits.network, digits.evidence, num_batches=10, emit=ignore)
+    result = recalibrate_norms(digits.network, digits.task_data, num_batches=10, emit=ignore)
     assert result.is_kept and result.loss_before == pytest.approx(loss) and result.loss_after < loss
     assert loss_of(digits) == pytest.approx(result.loss_after)
     assert same(before, parameters_of(digits.network))
@@ -71,7 +71,7 @@ def test_worse_statistics_are_not_kept(digits):
     before = copy.deepcopy(digits.network.state_dict())
     loss = loss_of(digits)
     # one batch of one class only is a bad sample of the data
-    train = digits.evidence.data.train
+    train = digits.task_data.data.train
     batch = next(train.batches())
     one = batch.targets == batch.targets[0]
     poor = type(batch)(batch.inputs[one], batch.targets[one], batch.indices[one])
@@ -84,21 +84,21 @@ def test_worse_statistics_are_not_kept(digits):
 
     from dataclasses import replace
 
-    evidence = replace(digits.evidence, data=replace(digits.evidence.data, train=Poor()))
-    result = recalibrate_norms(digits.network, evidence, num_batches=1, emit=ignore)
+    task_data = replace(digits.task_data, data=replace(digits.task_data.data, train=Poor()))
+    result = recalibrate_norms(digits.network, task_data, num_batches=1, emit=ignore)
     assert not result.is_kept and result.loss_after > result.loss_before
     assert same(before, digits.network.state_dict()) and loss_of(digits) == loss
 
 
 def test_a_network_without_batch_norm_is_left_alone(digits):
-    assert recalibrate_norms(nn.Linear(2, 2), digits.evidence, num_batches=1, emit=ignore) is None
+    assert recalibrate_norms(nn.Linear(2, 2), digits.task_data, num_batches=1, emit=ignore) is None
 
 
 def test_fine_tuning_holds_the_zeros_and_helps(digits):
-    request = Request(amount=Amount(share=0.8), scope="global", epochs=2)
+    request = PruneRequest(amount=Amount(share=0.8), scope="global", epochs=2)
     broken = copy.deepcopy(digits)
-    mask(broken, request)  # without evidence nothing is trained
-    plan, masks = mask(digits, request, evidence=digits.evidence)
+    mask(broken, request)  # without data nothing is trained
+    plan, masks = mask(digits, request, task_data=digits.task_data)
     assert loss_of(digits) < loss_of(broken)
     for name, kept in masks.items():
         weight = digits.network.get_parameter(name)
@@ -109,8 +109,8 @@ def test_fine_tuning_holds_the_zeros_and_helps(digits):
 
 def test_three_iterations_reach_the_share_that_was_asked_for(digits):
     notes = []
-    request = Request(amount=Amount(share=0.8), scope="global", epochs=0.3, iterations=3)
-    _, masks = mask(digits, request, evidence=digits.evidence, emit=notes.append)
+    request = PruneRequest(amount=Amount(share=0.8), scope="global", epochs=0.3, iterations=3)
+    _, masks = mask(digits, request, task_data=digits.task_data, emit=notes.append)
     total = sum(kept.numel() for kept in masks.values())
     assert sum(int((~kept).sum()) for kept in masks.values()) == round(0.8 * total)
     shares = [note.text for note in notes if isinstance(note, Note) and note.text.startswith("iteration")]
@@ -127,16 +127,16 @@ def test_a_layer_that_is_emptied_is_named(digits):
 
 def test_what_rounds_to_nothing_is_an_error(digits):
     with pytest.raises(UsageError, match="rounds to nothing"):
-        mask(digits, Request(amount=Amount(share=1e-9)))
+        mask(digits, PruneRequest(amount=Amount(share=1e-9)))
 
 
 def test_classes_are_never_masked_as_channels(digits):
-    plan, masks = mask(digits, Request(amount=Amount(share=0.5), is_structured=True))
+    plan, masks = mask(digits, PruneRequest(amount=Amount(share=0.5), is_structured=True))
     assert plan.outputs == ("fc.weight",) and "fc.weight" not in masks
-    plan, masks = mask(digits, Request(amount=Amount(share=0.5), is_structured=True, dim=1))
+    plan, masks = mask(digits, PruneRequest(amount=Amount(share=0.5), is_structured=True, dim=1))
     assert not plan.outputs and "fc.weight" in masks
     with pytest.raises(UsageError, match="makes outputs"):
-        mask(digits, Request(amount=Amount(share=0.5), is_structured=True, skip=("features.*",)))
+        mask(digits, PruneRequest(amount=Amount(share=0.5), is_structured=True, skip=("features.*",)))
 
 
 def test_initial_weights_are_those_that_training_began_with(digits):
@@ -153,7 +153,7 @@ def test_rewinding_trains_from_earlier_weights(digits):
     for name, kept in masks.items():  # the choice is by the trained weights, the values are the first ones
         assert torch.equal(digits.network.get_parameter(name), first[name] * kept)
     before = loss_of(digits)
-    recover(digits.network, masks, Recovery(epochs=3.0, is_rewound=True), digits.evidence, emit=ignore)
+    recover(digits.network, masks, Recovery(epochs=3.0, is_rewound=True), digits.task_data, emit=ignore)
     assert loss_of(digits) < 0.5 * before
     assert all(not digits.network.get_parameter(name)[~kept].any() for name, kept in masks.items())
 

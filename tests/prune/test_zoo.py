@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 
-from dlkit.prune.channels.choice import Limits, choose
+from dlkit.prune.channels.choice import ChannelLimits, choose
 from dlkit.prune.channels.grouping import find_groups
 from dlkit.prune.channels.importance import score
 from dlkit.prune.channels.verification import verify
@@ -50,7 +50,7 @@ def test_a_classifier_is_shrunk_and_proven(name):
         network.train()(x)  # statistics that keep signals alive
     network.eval()
     groups = find_groups(network, x[:2])
-    keep = choose(groups, score(network, groups, "l1"), 0.3, limits=Limits())
+    keep = choose(groups, score(network, groups, "l1"), 0.3, limits=ChannelLimits())
     verified = verify(network, groups, keep, x[:2])
     assert not verified.rolled_back
     assert len(verified.keep) >= num_cut and sum(kind == "exact" for kind in verified.kinds.values()) >= num_exact

@@ -24,7 +24,7 @@ from dlkit.quantize.qat import QatSettings, build_qat, prepare_training, quantiz
 from dlkit.quantize.qat_comparison import is_chance
 from dlkit.quantize.qat_phases import Phases
 from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.request import Request
+from dlkit.quantize.request import QuantizeRequest
 from dlkit.quantize.saving import save_quantized
 from dlkit.quantize.static import calibrate, quantize_static
 
@@ -402,6 +402,6 @@ def test_a_file_never_names_code_to_train_with(digits, section):
     config = {**digits.spec.config, section: {"name": "evil.module:Thing"}}
     file = replace(digits, spec=replace(digits.spec, config=config))
     with pytest.raises(UsageError, match=r"evil\.module:Thing, which is your own code"):
-        open_model_data(file, Request("qat"))
+        open_model_data(file, QuantizeRequest("qat"))
     named = load_mapping({**CONFIG, "loss": "cross_entropy"})
-    assert open_model_data(file, Request("qat", data=named)) is not None
+    assert open_model_data(file, QuantizeRequest("qat", data=named)) is not None

@@ -10,7 +10,7 @@ from dlkit.core.staging import staged
 from dlkit.errors import OutputError, UsageError
 from dlkit.events import Note, Working
 from dlkit.quantize.keeping import match_modules
-from dlkit.quantize.request import Request, check_request, plan_paths
+from dlkit.quantize.request import QuantizeRequest, check_request, plan_paths
 from dlkit.quantize.run import run_quantization
 
 CONFIG = {
@@ -34,7 +34,7 @@ def quick(monkeypatch):
 
 def test_the_outcome_and_the_events(model, quick, tmp_path):
     events = []
-    request = Request("static", output=tmp_path / "int8.pt", num_calibration=64, seconds=None)
+    request = QuantizeRequest("static", output=tmp_path / "int8.pt", num_calibration=64, seconds=None)
     outcome = run_quantization(read_model_file(model), request, events.append)
     assert outcome.made.num_calibration == 64 and outcome.coverage.num_int8 == len(outcome.coverage.layers) > 4
     assert {event.what for event in events if isinstance(event, Working)} >= {"calibrating", "correcting biases"}
@@ -50,14 +50,14 @@ def test_a_failure_leaves_nothing(model, quick, tmp_path, monkeypatch, step):
         raise RuntimeError("on purpose")
 
     monkeypatch.setattr(f"dlkit.quantize.run.{step}", fail)
-    request = Request("static", output=tmp_path / "int8.pt", num_calibration=32, seconds=None)
+    request = QuantizeRequest("static", output=tmp_path / "int8.pt", num_calibration=32, seconds=None)
     with pytest.raises(RuntimeError, match="on purpose"):
         run_quantization(read_model_file(model), request)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_float_network_of_the_comparison_is_the_one_of_the_file(model, quick, tmp_path):
-    request = Request("static", output=tmp_path / "int8.pt", num_calibration=32, seconds=None)
+    request = QuantizeRequest("static", output=tmp_path / "int8.pt", num_calibration=32, seconds=None)
     outcome = run_quantization(read_model_file(model), request)
     before = package.load_model(model).state_dict()
     assert all(torch.equal(tensor, before[name]) for name, tensor in outcome.task.network.state_dict().items())
@@ -65,7 +65,9 @@ def test_the_float_network_of_the_comparison_is_the_one_of_the_file(model, quick
 
 def test_onnx_beside_it(model, quick, tmp_path):
     pytest.importorskip("onnxruntime")
-    request = Request("static", output=tmp_path / "int8.pt", num_calibration=64, seconds=None, exports=("onnx",))
+    request = QuantizeRequest(
+        "static", output=tmp_path / "int8.pt", num_calibration=64, seconds=None, exports=("onnx",)
+    )
     outcome = run_quantization(read_model_file(model), request)
     assert (tmp_path / "int8.onnx").is_file() and outcome.parity is not None and outcome.parity.agreement >= 0.9
 
@@ -81,17 +83,17 @@ def test_onnx_beside_it(model, quick, tmp_path):
 )
 def test_options_that_do_not_go_together(model, changes, words):
     with pytest.raises(UsageError, match=words):
-        check_request(read_model_file(model), Request(**({"mode": "static"} | changes)))
+        check_request(read_model_file(model), QuantizeRequest(**({"mode": "static"} | changes)))
 
 
 def test_where_files_go(model, tmp_path):
     file = read_model_file(model)
-    names = [path.name for path in plan_paths(file, Request("qat", exports=("onnx",))).listed()]
+    names = [path.name for path in plan_paths(file, QuantizeRequest("qat", exports=("onnx",))).listed()]
     assert names == ["model.qat-int8.pt", "model.qat-int8.report.json", "model.qat-int8.png", "model.qat-int8.onnx"]
     (tmp_path / "a.png").touch()
     with pytest.raises(OutputError, match=r"a\.png is there already"):
-        plan_paths(file, Request("static", output=tmp_path / "a.pt"))
-    assert plan_paths(file, Request("static", output=tmp_path / "a.pt", is_forced=True)).model.name == "a.pt"
+        plan_paths(file, QuantizeRequest("static", output=tmp_path / "a.pt"))
+    assert plan_paths(file, QuantizeRequest("static", output=tmp_path / "a.pt", is_forced=True)).model.name == "a.pt"
 
 
 def test_staged_files_appear_together(tmp_path):

@@ -5,7 +5,7 @@ import torch
 
 from dlkit.errors import UsageError
 from dlkit.schedules import LearningRate, build_schedule
-from dlkit.schedules.schedule import Schedule
+from dlkit.schedules.schedule import LrSchedule
 from dlkit.schedules.tabulated import Tabulated
 from dlkit.schedules.torch_code import write_torch_code
 
@@ -125,6 +125,6 @@ def test_what_torch_cannot_do_is_refused(name, options, frame, says):
 
 
 def test_a_torch_scheduler_needs_no_code():
-    schedule = Schedule("SWALR", Tabulated({0.1: [0.1]}), "step", 1, 1)
+    schedule = LrSchedule("SWALR", Tabulated({0.1: [0.1]}), "step", 1, 1)
     with pytest.raises(UsageError, match="SWALR is a torch scheduler already"):
         write_torch_code(schedule, 0.1)

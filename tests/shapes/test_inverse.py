@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlkit.shapes import ShapeError
-from dlkit.shapes.inverse import KINDS, Asked, Geometry, Limits, forward, inputs_for, solve
+from dlkit.shapes.inverse import KINDS, Asked, Geometry, SearchLimits, forward, inputs_for, solve
 
-LIMITS = Limits(kernel_size=4, stride=6, dilation=2)
+LIMITS = SearchLimits(kernel_size=4, stride=6, dilation=2)
 
 
 def gives(kind: str, size: int, geometry: Geometry, out: int) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from dlkit.shapes.build import KINDS
-from dlkit.shapes.chain_text import Step, parse_step, spell
+from dlkit.shapes.chain_text import ChainStep, parse_step, spell
 from dlkit.shapes.size import ShapeError
 
 # other kinds have options that change neither shapes nor costs, such as eps or inplace; those are left out
@@ -16,7 +16,7 @@ _STRICT = ("conv", "tconv", "linear")
 _DEFAULT_KERNELS = {"conv": 3, "tconv": 3, "maxpool": 2, "avgpool": 2, "lppool": 2}
 
 
-def read_layer_list(path: Path, *, num_classes: int | None) -> list[Step]:
+def read_layer_list(path: Path, *, num_classes: int | None) -> list[ChainStep]:
     """The steps of a config's `model.layers`, or of a file with `layers:` alone; `num_classes` stands for `auto`.
 
     Raises ShapeError for what a chain cannot say, such as a residual whose shortcut is projected.

@@ -20,7 +20,7 @@ AXIS_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "wi
 
 
 @dataclass(frozen=True)
-class Request:
+class LayerRequest:
     """What the command line asked about one layer."""
 
     command: str
@@ -33,7 +33,7 @@ class Request:
     add_facts: Callable[[Layer], dict[str, Any]] | None = None  # more for --json
 
 
-def report_layer(request: Request) -> Layer:
+def report_layer(request: LayerRequest) -> Layer:
     """Print what the layer does; without an input its formula and a table over common sizes. Returns the layer."""
     options = dict(request.options)
     channels, sizes, dims = parse_input(request.input_text, dims=request.dims, options=options)
@@ -52,7 +52,7 @@ def report_layer(request: Request) -> Layer:
     return layer
 
 
-def _report_formula(request: Request, layer: Spatial) -> None:
+def _report_formula(request: LayerRequest, layer: Spatial) -> None:
     formulas = [layer.simplified(axis) for axis in range(layer.dims)]
     table = [(size, *_try_sizes(layer, size)) for size in COMMON_SIZES]
     if request.as_json:
@@ -93,7 +93,7 @@ def axis_facts(layer: Spatial, axis: int, size: int) -> dict[str, Any]:
     return facts | ({"windows": layer.windows(axis, size)} if isinstance(layer, AdaptivePool) else {})
 
 
-def _report_sizes(request: Request, layer: Spatial, sizes: Size, shape: Shape | None) -> None:
+def _report_sizes(request: LayerRequest, layer: Spatial, sizes: Size, shape: Shape | None) -> None:
     facts = [axis_facts(layer, axis, size) for axis, size in enumerate(sizes)]
     costs = _costs(layer, shape)
     outs = tuple(fact["out"] for fact in facts)

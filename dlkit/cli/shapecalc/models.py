@@ -13,7 +13,7 @@ from dlkit.shapes.size import ShapeError, count_text, parse_numbers, short_count
 if TYPE_CHECKING:
     from dlkit.core.profile.costs import InputSpec, ModelProfile
     from dlkit.core.profile.receptive_fields import ModuleField
-    from dlkit.core.profile.source import Source
+    from dlkit.core.profile.source import ProfiledModel
 
 Name = Annotated[
     str, typer.Argument(metavar="MODEL", help="resnet18, package.module:Net, ./file.py:Net, model.pt, cfg.yaml.")
@@ -73,7 +73,7 @@ def _given(texts: Sequence[str] | None, num_classes: int) -> dict[str, Any]:
     return {"input_size": shape, "in_channels": shape[0], "num_classes": num_classes}
 
 
-def _input_specs(texts: Sequence[str] | None, source: "Source") -> "tuple[InputSpec, ...]":
+def _input_specs(texts: Sequence[str] | None, source: "ProfiledModel") -> "tuple[InputSpec, ...]":
     import torch
 
     from dlkit.core.profile.costs import InputSpec
@@ -242,7 +242,7 @@ def _cost(layer: Any) -> dict[str, Any] | None:
     return {"kind": layer.kind, "parameters": layer.num_parameters, "macs": layer.macs, "out_shape": layer.out_shape}
 
 
-def _print_fields(source: "Source", specs: "tuple[InputSpec, ...]", depth: int, *, as_json: bool) -> None:
+def _print_fields(source: "ProfiledModel", specs: "tuple[InputSpec, ...]", depth: int, *, as_json: bool) -> None:
     from dlkit.core.profile.receptive_fields import trace_fields
 
     if len(specs) != 1 or len(specs[0].shape) < 2:

@@ -10,7 +10,7 @@ import typer
 from dlkit.cli.shapecalc.options import Json, parse_shape
 from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table, shortened
 from dlkit.shapes.chain import ChainError, Field, Row, find_mends, run_chain, total
-from dlkit.shapes.chain_text import Step, parse_chain
+from dlkit.shapes.chain_text import ChainStep, parse_chain
 from dlkit.shapes.drawing import draw_fields
 from dlkit.shapes.size import Shape, ShapeError, count_text, parse_numbers, short_count, size_text
 
@@ -57,7 +57,7 @@ def chain(
         _check(demand, rows)
 
 
-def read_chain(text: str, *, num_classes: int | None = None) -> list[Step]:
+def read_chain(text: str, *, num_classes: int | None = None) -> list[ChainStep]:
     """The steps of a chain given as text, as a file of such text, as a config with `layers:`, or on stdin as `-`."""
     if text == "-":
         return parse_chain(sys.stdin.read())

@@ -15,7 +15,7 @@ from dlkit.shapes.size import ShapeError, size_text
 
 if TYPE_CHECKING:
     from dlkit.core.profile.costs import InputSpec
-    from dlkit.core.profile.source import Source
+    from dlkit.core.profile.source import ProfiledModel
 
 Network = Annotated[
     str,
@@ -66,7 +66,7 @@ def _sizes_of_model(text: str, shape: tuple[int, ...], tried: range, *, num_clas
     return model_sizes(source, source.inputs[0] if source.inputs else InputSpec(shape), tried)
 
 
-def model_sizes(source: "Source", spec: "InputSpec", tried: range) -> Passing:
+def model_sizes(source: "ProfiledModel", spec: "InputSpec", tried: range) -> Passing:
     """Which square images (cubes in 3-d) with the channels of `spec` pass the model."""
     from dlkit.core.profile.costs import output_shape
 

@@ -7,7 +7,7 @@ import typer
 
 from dlkit.cli.shapecalc.options import SHORT_NAMES, CeilMode, Json
 from dlkit.cli.shapecalc.show import print_json, print_table
-from dlkit.shapes.inverse import Asked, Limits, Solution, solve
+from dlkit.shapes.inverse import Asked, LayerSolution, SearchLimits, solve
 from dlkit.shapes.size import ShapeError, Size, parse_numbers, size_text
 
 _SHOWN = 12
@@ -34,7 +34,7 @@ def solve_command(
     if ins is None:
         known |= _defaults(kind, known, texts)
     asked = Asked(kind, _sizes(out, "--out"), ins, ceil_mode=ceil, **known)
-    solutions = solve(asked, Limits(kernel_size=max_k))
+    solutions = solve(asked, SearchLimits(kernel_size=max_k))
     if as_json:
         content = {
             "kind": kind,
@@ -74,7 +74,7 @@ def _defaults(kind: str, known: dict[str, Any], texts: dict[str, str | None]) ->
     return {name: value for name, value in defaults.items() if texts[name] is None}
 
 
-def _facts(solution: Solution) -> dict[str, Any]:
+def _facts(solution: LayerSolution) -> dict[str, Any]:
     geometry = solution.geometry
     return {
         **{
@@ -87,7 +87,7 @@ def _facts(solution: Solution) -> dict[str, Any]:
     }
 
 
-def _print_solutions(asked: Asked, solutions: list[Solution], number: int) -> None:
+def _print_solutions(asked: Asked, solutions: list[LayerSolution], number: int) -> None:
     is_transposed = asked.kind == "tconv"
     out = size_text(asked.outs)
     header = ["k", "s", "p", "d", *(["op"] if is_transposed else ["leftover"]), f"inputs giving {out}", "note"]
@@ -102,7 +102,7 @@ def _print_solutions(asked: Asked, solutions: list[Solution], number: int) -> No
         typer.echo(f"  {number - len(solutions)} more with --all")
 
 
-def _leftover(solution: Solution) -> str:
+def _leftover(solution: LayerSolution) -> str:
     rest, padding = solution.leftover, solution.geometry.padding
     if not rest:
         return "-" if rest is None else "0"

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dlkit.cli.shapecalc.layer_report import Request, report_layer
+from dlkit.cli.shapecalc.layer_report import LayerRequest, report_layer
 from dlkit.cli.shapecalc.options import (
     Bias,
     CeilMode,
@@ -57,7 +57,7 @@ def conv(
     """Convolution in one, two or three dimensions."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p, dilation=d)
     options |= {"groups": g, "bias": bias, "padding_mode": padding_mode, **_known(in_channels=c_in, out_channels=c_out)}
-    report_layer(Request("conv", "conv", options, input_text, dims, as_json, draw))
+    report_layer(LayerRequest("conv", "conv", options, input_text, dims, as_json, draw))
 
 
 def tconv(
@@ -78,7 +78,7 @@ def tconv(
     """Transposed convolution; --explain takes it apart on a small grid."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p, dilation=d, output_padding=op)
     options |= {"groups": g, "bias": bias, **_known(in_channels=c_in, out_channels=c_out)}
-    request = Request("tconv", "tconv", options, input_text, dims, as_json, add_facts=_steps if explain else None)
+    request = LayerRequest("tconv", "tconv", options, input_text, dims, as_json, add_facts=_steps if explain else None)
     layer = report_layer(request)
     if explain and not as_json:
         rows, columns, extra, explained = _explained(layer)
@@ -122,7 +122,7 @@ def maxpool(
 ) -> None:
     """Max pooling."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p, dilation=d)
-    report_layer(Request("maxpool", "maxpool", options | {"ceil_mode": ceil}, input_text, dims, as_json, draw))
+    report_layer(LayerRequest("maxpool", "maxpool", options | {"ceil_mode": ceil}, input_text, dims, as_json, draw))
 
 
 def avgpool(
@@ -142,7 +142,7 @@ def avgpool(
     """Average pooling; --count-include-pad and --divisor-override change values, never sizes."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p)
     options |= {"ceil_mode": ceil, "count_include_pad": count_include_pad, **_known(divisor_override=divisor_override)}
-    report_layer(Request("avgpool", "avgpool", options, input_text, dims, as_json, draw))
+    report_layer(LayerRequest("avgpool", "avgpool", options, input_text, dims, as_json, draw))
 
 
 def lppool(
@@ -158,7 +158,7 @@ def lppool(
     """Power-average pooling; it takes no padding."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s)
     options |= {"ceil_mode": ceil, "norm_type": norm_type}
-    report_layer(Request("lppool", "lppool", options, input_text, dims, as_json, draw))
+    report_layer(LayerRequest("lppool", "lppool", options, input_text, dims, as_json, draw))
 
 
 def unpool(
@@ -172,7 +172,7 @@ def unpool(
 ) -> None:
     """Max unpooling, the partial inverse of max pooling."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p, output_size=output_size)
-    report_layer(Request("unpool", "unpool", options, input_text, dims, as_json))
+    report_layer(LayerRequest("unpool", "unpool", options, input_text, dims, as_json))
 
 
 def adaptive(
@@ -187,7 +187,7 @@ def adaptive(
     """Adaptive pooling, with the window of every output listed."""
     kind = "adaptivemax" if use_max else "adaptive"
     options = {"output_size": _output_sizes(out)}
-    layer = report_layer(Request("adaptive", kind, options, input_text, dims, as_json))
+    layer = report_layer(LayerRequest("adaptive", kind, options, input_text, dims, as_json))
     if input_text and not as_json:
         assert isinstance(layer, AdaptivePool)
         _, sizes, _ = parse_input(input_text, dims=dims, options=options)
@@ -233,7 +233,7 @@ def upsample(
     if scale is not None:
         options["scale_factor"] = _factors(scale)
     wanted = dims or {"linear": 1, "trilinear": 3}.get(mode)
-    report_layer(Request("upsample", "upsample", options, input_text, wanted, as_json))
+    report_layer(LayerRequest("upsample", "upsample", options, input_text, wanted, as_json))
 
 
 def _factors(text: str) -> tuple[float, ...]:
@@ -251,7 +251,7 @@ def pixelshuffle(
 ) -> None:
     """Pixel shuffle: channels become positions; --down is the inverse."""
     kind = "pixelunshuffle" if down else "pixelshuffle"
-    report_layer(Request("pixelshuffle", kind, {"factor": factor}, input_text, 2, as_json))
+    report_layer(LayerRequest("pixelshuffle", kind, {"factor": factor}, input_text, 2, as_json))
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

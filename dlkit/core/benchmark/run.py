@@ -12,7 +12,7 @@ from dlkit.config.suggest import did_you_mean
 from dlkit.core.benchmark.engines import ENGINES, check_engines, runs_int8
 from dlkit.core.benchmark.machine import Machine, describe_machine
 from dlkit.core.benchmark.onnx_engine import read_onnx_file
-from dlkit.core.benchmark.speed import SpeedPlan, Speeds, Subject, measure_speeds
+from dlkit.core.benchmark.speed import SpeedPlan, Speeds, TimedModel, measure_speeds
 from dlkit.core.devices import pick_device, torch_settings
 from dlkit.core.modelfile import ModelFile, build_from_file, is_model_file, parse_model_file
 from dlkit.core.opening import open_model, read_path
@@ -96,14 +96,14 @@ def run_bench(request: BenchRequest, *, emit: Emit = ignore) -> BenchResult:
     with torch_settings(threads=request.threads):
         opened = [_open(path, request.naming) for path in request.models]
         input_size = request.input_size or _common_input_size(opened)
-        subjects = [one.subject for one in opened]
-        device = _pick_device(request.device, subjects, note_and_report)
-        for subject in subjects:
-            if isinstance(subject.source, nn.Module):
-                subject.source.to(device)
+        models = [one.model for one in opened]
+        device = _pick_device(request.device, models, note_and_report)
+        for model in models:
+            if isinstance(model.source, nn.Module):
+                model.source.to(device)
         plan = SpeedPlan(input_size, device, request.batches, request.engines, request.seconds, baseline)
-        speeds = measure_speeds(subjects, plan, emit=note_and_report)
-        files = tuple(BenchedFile(one.subject.name, one.subject.is_int8, one.num_bytes) for one in opened)
+        speeds = measure_speeds(models, plan, emit=note_and_report)
+        files = tuple(BenchedFile(one.model.name, one.model.is_int8, one.num_bytes) for one in opened)
         return BenchResult(describe_machine(device), input_size, files, speeds, tuple(notes))
 
 
@@ -128,7 +128,7 @@ def _parse_baseline(request: BenchRequest) -> tuple[str, str] | None:
 
 @dataclass(frozen=True)
 class _Opened:
-    subject: Subject
+    model: TimedModel
     num_bytes: int
     input_size: tuple[int, ...] | None
 
@@ -136,11 +136,11 @@ class _Opened:
 def _open(path: Path, naming: Naming) -> _Opened:
     if _is_onnx(path):
         file = read_onnx_file(path)
-        return _Opened(Subject(str(path), path, file.is_int8), path.stat().st_size, file.input_size)
+        return _Opened(TimedModel(str(path), path, file.is_int8), path.stat().st_size, file.input_size)
     model_file = _open_model_file(path, naming)
     network = build_from_file(model_file, model=naming.model)
     size = model_file.spec.info.input_size
-    return _Opened(Subject(str(path), network, runs_int8(network)), path.stat().st_size, size)
+    return _Opened(TimedModel(str(path), network, runs_int8(network)), path.stat().st_size, size)
 
 
 def _is_onnx(path: Path) -> bool:
@@ -158,9 +158,9 @@ def _open_model_file(path: Path, naming: Naming) -> ModelFile:
 
 
 def _common_input_size(opened: Sequence[_Opened]) -> tuple[int, ...]:
-    sizes = {one.subject.name: one.input_size for one in opened if one.input_size is not None}
+    sizes = {one.model.name: one.input_size for one in opened if one.input_size is not None}
     if not sizes:
-        raise UsageError(f"{opened[0].subject.name} does not tell the size of its input; give it: --input 3x224x224")
+        raise UsageError(f"{opened[0].model.name} does not tell the size of its input; give it: --input 3x224x224")
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name} {size_text(size)}" for name, size in sizes.items())
         raise UsageError(
@@ -169,9 +169,9 @@ def _common_input_size(opened: Sequence[_Opened]) -> tuple[int, ...]:
     return next(iter(sizes.values()))
 
 
-def _pick_device(name: str, subjects: Sequence[Subject], emit: Emit) -> torch.device:
-    """The device of that name, but the CPU when a subject runs nowhere else: all are measured on the same one."""
-    if not any(subject.is_int8 or isinstance(subject.source, Path) for subject in subjects):
+def _pick_device(name: str, models: Sequence[TimedModel], emit: Emit) -> torch.device:
+    """The device of that name, but the CPU when a model runs nowhere else: all are measured on the same one."""
+    if not any(model.is_int8 or isinstance(model.source, Path) for model in models):
         return pick_device(name)
     if name not in ("auto", "cpu"):
         emit(Note(f"int8 networks and .onnx files run on the CPU only, so all do; {name} is not used"))

@@ -17,7 +17,7 @@ from dlkit.events import Emit, Working, ignore
 
 
 @dataclass(frozen=True)
-class Subject:
+class TimedModel:
     """What is measured: a network in evaluation mode, or an `.onnx` file."""
 
     name: str
@@ -109,36 +109,36 @@ class SpeedPlan:
 
 @dataclass(frozen=True)
 class _Started:
-    subject: Subject
+    model: TimedModel
     engine: str
     run: Callable[[Tensor], Tensor]
     difference: Difference | None
 
     @property
     def label(self) -> str:
-        return f"{self.subject.name} by {self.engine}"
+        return f"{self.model.name} by {self.engine}"
 
 
-def measure_speeds(subjects: Sequence[Subject], plan: SpeedPlan, *, emit: Emit = ignore) -> Speeds:
+def measure_speeds(models: Sequence[TimedModel], plan: SpeedPlan, *, emit: Emit = ignore) -> Speeds:
     """Start every engine for every network, check it against eager, and time all that run, batch size by batch size.
 
     Inputs are standard normal numbers, always the same. Raises UsageError when a network does not take them, when nothing
     could run, and when the baseline did not.
     """
     inputs = {batch: random_inputs(plan.input_size, batch, plan.device) for batch in plan.batches}
-    started, skipped = _start_all(subjects, plan, list(inputs.values()), emit)
+    started, skipped = _start_all(models, plan, list(inputs.values()), emit)
     baseline = _pick_baseline(started, skipped, plan.baseline)
     rows: list[SpeedRow] = []
     fastest_float: dict[int, str] = {}
     for batch, tensor in inputs.items():
         calls = {one.label: partial(one.run, tensor) for one in started}
         found = measure_interleaved(calls, batch=batch, seconds=plan.seconds, device=plan.device, emit=emit)
-        floats = [one for one in started if one.subject is baseline.subject and not one.subject.is_int8]
+        floats = [one for one in started if one.model is baseline.model and not one.model.is_int8]
         quickest = min(floats, key=lambda one: found[one.label].median_ms, default=None)
         if quickest:
             fastest_float[batch] = quickest.engine
         rows += [_row(one, found, baseline, quickest) for one in started]
-    return Speeds(tuple(rows), tuple(skipped), (baseline.subject.name, baseline.engine), fastest_float)
+    return Speeds(tuple(rows), tuple(skipped), (baseline.model.name, baseline.engine), fastest_float)
 
 
 def random_inputs(input_size: tuple[int, ...], batch: int, device: torch.device) -> Tensor:
@@ -147,37 +147,37 @@ def random_inputs(input_size: tuple[int, ...], batch: int, device: torch.device)
 
 
 def _start_all(
-    subjects: Sequence[Subject], plan: SpeedPlan, inputs: Sequence[Tensor], emit: Emit
+    models: Sequence[TimedModel], plan: SpeedPlan, inputs: Sequence[Tensor], emit: Emit
 ) -> tuple[list[_Started], list[Skipped]]:
     started: list[_Started] = []
     skipped: list[Skipped] = []
-    pairs = [(subject, engine) for subject in subjects for engine in _engines_for(subject, plan.engines)]
-    for number, (subject, engine) in enumerate(pairs):
+    pairs = [(model, engine) for model in models for engine in _engines_for(model, plan.engines)]
+    for number, (model, engine) in enumerate(pairs):
         emit(Working(f"starting {engine}", number, len(pairs)))
         try:
-            started.append(_start(subject, engine, inputs))
+            started.append(_start(model, engine, inputs))
         except EngineUnavailable as error:
-            skipped.append(Skipped(subject.name, engine, error.reason))
+            skipped.append(Skipped(model.name, engine, error.reason))
     return started, skipped
 
 
-def _engines_for(subject: Subject, engines: Sequence[str]) -> Sequence[str]:
+def _engines_for(model: TimedModel, engines: Sequence[str]) -> Sequence[str]:
     """An ONNX file runs in ONNX Runtime, whatever was asked for networks."""
-    return ("onnx",) if isinstance(subject.source, Path) else engines
+    return ("onnx",) if isinstance(model.source, Path) else engines
 
 
-def _start(subject: Subject, engine: str, inputs: Sequence[Tensor]) -> _Started:
-    if isinstance(subject.source, nn.Module):
-        ready = start_engine(engine, subject.source, inputs[0], more_examples=inputs[1:])
-        return _Started(subject, engine, ready.run, ready.difference)
-    run = start_onnx_file(subject.source)
+def _start(model: TimedModel, engine: str, inputs: Sequence[Tensor]) -> _Started:
+    if isinstance(model.source, nn.Module):
+        ready = start_engine(engine, model.source, inputs[0], more_examples=inputs[1:])
+        return _Started(model, engine, ready.run, ready.difference)
+    run = start_onnx_file(model.source)
     for tensor in inputs:
         try:
             run(tensor)
         except Exception as error:  # ONNX Runtime's errors share no base but Exception
             shape = "x".join(map(str, tensor.shape))
             raise EngineUnavailable("onnx", f"it does not run on inputs of {shape}: {first_line(error)}") from error
-    return _Started(subject, engine, run, None)
+    return _Started(model, engine, run, None)
 
 
 def _pick_baseline(started: Sequence[_Started], skipped: Sequence[Skipped], wanted: tuple[str, str] | None) -> _Started:
@@ -186,9 +186,9 @@ def _pick_baseline(started: Sequence[_Started], skipped: Sequence[Skipped], want
         raise UsageError(f"nothing could be run:\n{reasons}")
     if wanted is None:
         return started[0]
-    found = next((one for one in started if (one.subject.name, one.engine) == wanted), None)
+    found = next((one for one in started if (one.model.name, one.engine) == wanted), None)
     if found is None:
-        known = ", ".join(f"{one.subject.name}:{one.engine}" for one in started)
+        known = ", ".join(f"{one.model.name}:{one.engine}" for one in started)
         raise UsageError(f"the baseline {wanted[0]}:{wanted[1]} did not run; what ran: {known}")
     return found
 
@@ -196,9 +196,9 @@ def _pick_baseline(started: Sequence[_Started], skipped: Sequence[Skipped], want
 def _row(one: _Started, found: Mapping[str, Latency], baseline: _Started, quickest: _Started | None) -> SpeedRow:
     latency = found[one.label]
     return SpeedRow(
-        model=one.subject.name,
+        model=one.model.name,
         engine=one.engine,
-        is_int8=one.subject.is_int8,
+        is_int8=one.model.is_int8,
         latency=latency,
         to_baseline=speedup(found[baseline.label], latency),
         to_fastest_float=speedup(found[quickest.label], latency) if quickest else None,

@@ -15,7 +15,7 @@ from dlkit.core.data.statistics import normalize_inputs
 Mixer = Callable[[Tensor, Tensor, Draws], tuple[Tensor, Tensor]]
 
 
-class Turn(NamedTuple):
+class BatchIndices(NamedTuple):
     """The positions (N,) that a process reads at its turn; not counted where they only fill it, see `Batch`."""
 
     positions: Tensor
@@ -53,9 +53,9 @@ class BatchPlan:
         for number in range(start, self.num_batches):
             yield order[number * self.batch_size : (number + 1) * self.batch_size]
 
-    def turns(self, epoch: int, start: int = 0) -> Iterator[Turn]:
+    def turns(self, epoch: int, start: int = 0) -> Iterator[BatchIndices]:
         """What this process reads, batch by batch."""
-        return (Turn(positions) for positions in self.positions(epoch, start))
+        return (BatchIndices(positions) for positions in self.positions(epoch, start))
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Finish:
     seed: int
     mixers: tuple[Mixer, ...] = ()
 
-    def __call__(self, raw: Tensor, targets: Tensor, turn: Turn, *, epoch: int) -> Batch:
+    def __call__(self, raw: Tensor, targets: Tensor, turn: BatchIndices, *, epoch: int) -> Batch:
         """A batch from raw inputs (N, ...), targets (N,) or (N, num_outputs) and the positions that they stand at."""
         positions = turn.positions
         inputs = normalize_inputs(raw.to(self.device, non_blocking=True), self.info)

@@ -12,16 +12,16 @@ from dlkit.config.loaded import LoadedConfig
 from dlkit.config.schema import Config, Model
 from dlkit.config.schema import Data as DataSection
 from dlkit.core.components import is_import_path
-from dlkit.core.data.caching import Stored, load_part, no_draws, pick_memory, run_fixed
-from dlkit.core.data.contract import Data, DataInfo, Split, SplitName, Task
+from dlkit.core.data.caching import StoredSamples, load_subset, no_draws, pick_memory, run_fixed
+from dlkit.core.data.contract import DataInfo, DataSplits, Split, SplitName, Task
 from dlkit.core.data.describing import describe_data, measured_positions, pick_statistics, pick_task
 from dlkit.core.data.opening import open_source
-from dlkit.core.data.parts import Part, Parts, pick_parts
 from dlkit.core.data.preflight import check_features, check_targets
 from dlkit.core.data.samples import Source
 from dlkit.core.data.scan import scan_images
 from dlkit.core.data.sources.imagefolder import FileSamples
 from dlkit.core.data.splits import SplitBuilder, build_mixers, idle_options
+from dlkit.core.data.subsets import Subset, Subsets, pick_subsets
 from dlkit.core.data.transforms import Pipeline, build_pipeline, try_pipeline
 from dlkit.core.distributed.world import ALONE, World
 from dlkit.errors import DataError, UsageError
@@ -41,9 +41,9 @@ class Pipelines:
     train: Pipeline
     evaluation: Pipeline
 
-    def of(self, part: Part) -> Pipeline:
-        """Those of one part."""
-        return self.train if part.name == "train" else self.evaluation
+    def of(self, subset: Subset) -> Pipeline:
+        """Those of one subset."""
+        return self.train if subset.name == "train" else self.evaluation
 
 
 def build_data(
@@ -54,7 +54,7 @@ def build_data(
     known: DataInfo | None = None,
     world: World = ALONE,
     emit: Emit = ignore,
-) -> Data:
+) -> DataSplits:
     """The splits of a run, as this process of the world reads them, and their description. Choices are reported as notes.
 
     `known` describes what an existing model takes: then nothing is measured, classes are matched by name, and inputs are
@@ -62,29 +62,33 @@ def build_data(
     do not fit together, or do not fit the model.
     """
     source, task = _open(loaded, known, seed=seed)
-    parts = pick_parts(loaded, source, task=task, seed=seed)
-    check_parts(parts.listed(), num_classes=_most_classes(loaded, source, known) if task == "classification" else None)
+    subsets = pick_subsets(loaded, source, task=task, seed=seed)
+    check_parts(
+        subsets.listed(), num_classes=_most_classes(loaded, source, known) if task == "classification" else None
+    )
     pipelines = build_pipelines(loaded, source, known)
-    shown = try_pipelines(loaded, pipelines, run_fixed(parts.train, Pipeline(()), 0))
+    shown = try_pipelines(loaded, pipelines, run_fixed(subsets.train, Pipeline(()), 0))
     evaluation, num_holders = pipelines.evaluation, world.local_size
-    in_memory, why = pick_memory(loaded, parts, train=pipelines.train, evaluation=evaluation, num_holders=num_holders)
-    announce_decoding(parts, emit)
-    stored = load_parts(parts, pipelines, device=device) if in_memory else {}
+    in_memory, why = pick_memory(loaded, subsets, train=pipelines.train, evaluation=evaluation, num_holders=num_holders)
+    announce_decoding(subsets, emit)
+    stored = load_parts(subsets, pipelines, device=device) if in_memory else {}
     info = known or describe_data(
         loaded,
         source,
         task=task,
         sample=shown,
-        statistics=pick_statistics(loaded, parts.train, evaluation, kind=source.kind, stored=stored.get("train")),
+        statistics=pick_statistics(loaded, subsets.train, evaluation, kind=source.kind, stored=stored.get("train")),
     )
     check_fits(shown, info)
     if not in_memory:
-        scan_parts(loaded.config.data, parts)
+        scan_parts(loaded.config.data, subsets)
     builder = SplitBuilder(loaded.config.data, info, device, seed, build_mixers(loaded, info), world)
-    splits = {part.name: builder.build(part, pipelines.of(part), stored.get(part.name)) for part in parts.listed()}
+    splits = {
+        subset.name: builder.build(subset, pipelines.of(subset), stored.get(subset.name)) for subset in subsets.listed()
+    }
     check_has_batches(loaded, splits["train"], world)
-    notes = (*source.notes, *parts.notes, *why, *idle_options(loaded.config.data, in_memory=in_memory))
-    return Data(splits["train"], splits.get("val"), splits.get("test"), info, _announced(notes, emit))
+    notes = (*source.notes, *subsets.notes, *why, *idle_options(loaded.config.data, in_memory=in_memory))
+    return DataSplits(splits["train"], splits.get("val"), splits.get("test"), info, _announced(notes, emit))
 
 
 def _announced(notes: tuple[str, ...], emit: Emit) -> tuple[str, ...]:
@@ -112,11 +116,11 @@ def count_allowed(loaded: LoadedConfig, source: Source) -> int:
     return source.num_outputs if asked == "auto" else min(asked, source.num_outputs)
 
 
-def check_parts(parts: Sequence[Part], *, num_classes: int | None) -> None:
+def check_parts(subsets: Sequence[Subset], *, num_classes: int | None) -> None:
     """Raises DataError for the first target that is out of range, or input in memory that is not finite."""
-    for part in parts:
-        check_targets(part, num_classes)
-        check_features(part)
+    for subset in subsets:
+        check_targets(subset, num_classes)
+        check_features(subset)
 
 
 def build_pipelines(loaded: LoadedConfig, source: Source, known: DataInfo | None = None) -> Pipelines:
@@ -149,34 +153,36 @@ def try_pipelines(loaded: LoadedConfig, pipelines: Pipelines, sample: Tensor) ->
     return shown
 
 
-def announce_decoding(parts: Parts, emit: Emit) -> None:
+def announce_decoding(subsets: Subsets, emit: Emit) -> None:
     """Report that a wait is coming, if it is long enough to be noticed."""
-    count = sum(len(part.rows) for part in parts.listed() if part.samples.is_slow)
+    count = sum(len(subset.rows) for subset in subsets.listed() if subset.samples.is_slow)
     if count >= WORTH_A_NOTE:
         emit(Note(f"reading {count:,} image files before training starts"))
 
 
-def load_parts(parts: Parts, pipelines: Pipelines, *, device: torch.device) -> dict[SplitName, Stored]:
-    """All parts in memory, by name; a test split that also validates is kept once."""
+def load_parts(subsets: Subsets, pipelines: Pipelines, *, device: torch.device) -> dict[SplitName, StoredSamples]:
+    """All subsets in memory, by name; a test split that also validates is kept once."""
     stored = {
-        part.name: load_part(part, pipelines.of(part), device=device) for part in (parts.train, parts.val) if part
+        subset.name: load_subset(subset, pipelines.of(subset), device=device)
+        for subset in (subsets.train, subsets.val)
+        if subset
     }
-    if parts.test is not None:
-        is_shared = parts.val is not None and parts.val.rows is parts.test.rows
-        stored["test"] = stored["val"] if is_shared else load_part(parts.test, pipelines.evaluation, device=device)
+    if subsets.test is not None:
+        is_shared = subsets.val is not None and subsets.val.rows is subsets.test.rows
+        stored["test"] = stored["val"] if is_shared else load_subset(subsets.test, pipelines.evaluation, device=device)
     return stored
 
 
-def scan_parts(section: DataSection, parts: Parts) -> None:
+def scan_parts(section: DataSection, subsets: Subsets) -> None:
     """Look for broken image files as `data.scan` asks, but not in those that were decoded to measure them."""
-    paths = {path for part in parts.listed() for path in _file_paths(part, part.rows)}
+    paths = {path for subset in subsets.listed() for path in _file_paths(subset, subset.rows)}
     if section.normalize == "auto":
-        paths -= set(_file_paths(parts.train, parts.train.rows[measured_positions(parts.train)]))
+        paths -= set(_file_paths(subsets.train, subsets.train.rows[measured_positions(subsets.train)]))
     scan_images(sorted(paths), section.scan)
 
 
-def _file_paths(part: Part, rows: Tensor) -> list[str]:
-    return [part.samples.paths[row] for row in rows.tolist()] if isinstance(part.samples, FileSamples) else []
+def _file_paths(subset: Subset, rows: Tensor) -> list[str]:
+    return [subset.samples.paths[row] for row in rows.tolist()] if isinstance(subset.samples, FileSamples) else []
 
 
 def check_has_batches(loaded: LoadedConfig, train: Split, world: World) -> None:
@@ -210,39 +216,39 @@ def build_eval_split(
     if seed is not None:
         loaded = replace(loaded, config=loaded.config.model_copy(update={"seed": seed}))
     source = match_source(open_source(loaded, seed=loaded.config.seed, task=info.task), info)
-    parts = pick_parts(loaded, source, task=info.task, seed=loaded.config.seed)
-    part = next((part for part in parts.listed() if part.name == split), None)
-    if part is None:
-        have = ", ".join(part.name for part in parts.listed())
+    subsets = pick_subsets(loaded, source, task=info.task, seed=loaded.config.seed)
+    subset = next((subset for subset in subsets.listed() if subset.name == split), None)
+    if subset is None:
+        have = ", ".join(subset.name for subset in subsets.listed())
         raise NoSplit(f"{loaded.config.data.name} has no {split} split under this config; it has: {have}")
-    return build_ordered_split(loaded, source, part, info=info, device=device, batch_size=batch_size)
+    return build_ordered_split(loaded, source, subset, info=info, device=device, batch_size=batch_size)
 
 
 def build_ordered_split(
     loaded: LoadedConfig,
     source: Source,
-    part: Part,
+    subset: Subset,
     *,
     info: DataInfo,
     device: torch.device,
     batch_size: int | None = None,
 ) -> Split:
-    """A part in its own order, as a trained model is judged by: evaluation's transforms, the model's normalization.
+    """A subset in its own order, as a trained model is judged by: evaluation's transforms, the model's normalization.
 
     Raises DataError when it does not fit the model.
     """
-    check_parts([part], num_classes=info.num_outputs if info.task == "classification" else None)
+    check_parts([subset], num_classes=info.num_outputs if info.task == "classification" else None)
     size = pick_model_size(loaded, source, info)
     evaluation = build_pipeline(loaded, "eval_transforms", kind=source.kind, image_size=size)
-    shown = try_pipeline(loaded, "eval_transforms", evaluation, sample=run_fixed(part, Pipeline(()), 0))
+    shown = try_pipeline(loaded, "eval_transforms", evaluation, sample=run_fixed(subset, Pipeline(()), 0))
     check_fits(shown, info)
-    only = Parts(part, None, None, ())
+    only = Subsets(subset, None, None, ())
     in_memory, _ = pick_memory(loaded, only, train=Pipeline(()), evaluation=evaluation)
-    stored = load_part(part, evaluation, device=device) if in_memory else None
+    stored = load_subset(subset, evaluation, device=device) if in_memory else None
     if not in_memory:
-        scan_images(_file_paths(part, part.rows), loaded.config.data.scan)
+        scan_images(_file_paths(subset, subset.rows), loaded.config.data.scan)
     section = loaded.config.data.model_copy(update={"eval_batch_size": batch_size} if batch_size else {})
-    return SplitBuilder(section, info, device, loaded.config.seed).build_ordered(part, evaluation, stored)
+    return SplitBuilder(section, info, device, loaded.config.seed).build_ordered(subset, evaluation, stored)
 
 
 def pick_model_size(loaded: LoadedConfig, source: Source, info: DataInfo) -> tuple[int, int] | None:

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from dlkit.config.loaded import LoadedConfig
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key
-from dlkit.core.data.parts import Part, Parts
 from dlkit.core.data.samples import TensorSamples
 from dlkit.core.data.scan import run_on_all
-from dlkit.core.data.transforms import Pipeline, Step
+from dlkit.core.data.subsets import Subset, Subsets
+from dlkit.core.data.transforms import Pipeline, TransformStep
 from dlkit.core.random_state import seeded_generators
 from dlkit.errors import DataError
 
@@ -30,9 +30,9 @@ def memory_budget() -> int:
 
 
 def pick_memory(
-    loaded: LoadedConfig, parts: Parts, *, train: Pipeline, evaluation: Pipeline, num_holders: int = 1
+    loaded: LoadedConfig, subsets: Subsets, *, train: Pipeline, evaluation: Pipeline, num_holders: int = 1
 ) -> tuple[bool, list[str]]:
-    """Whether all parts are kept in memory, and why not where that is not plain. So many processes keep them.
+    """Whether all subsets are kept in memory, and why not where that is not plain. So many processes keep them.
 
     Raises ConfigError where `cache: memory` cannot be.
     """
@@ -41,7 +41,7 @@ def pick_memory(
         check_batchable(loaded, "transforms", train)
         check_batchable(loaded, "eval_transforms", evaluation)
         return True, []
-    why = _obstacle(parts, train, evaluation, memory_budget() // num_holders) if cache == "auto" else []
+    why = _obstacle(subsets, train, evaluation, memory_budget() // num_holders) if cache == "auto" else []
     return cache == "auto" and not why, why
 
 
@@ -52,14 +52,14 @@ def check_batchable(loaded: LoadedConfig, key: str, pipeline: Pipeline) -> None:
         raise loaded.error(("data", key, step.place or 0, "name"), message)
 
 
-def _obstacle(parts: Parts, train: Pipeline, evaluation: Pipeline, budget: int) -> list[str]:
+def _obstacle(subsets: Subsets, train: Pipeline, evaluation: Pipeline, budget: int) -> list[str]:
     if unbatched := (*train.unbatched, *evaluation.unbatched):
         return [f"samples are transformed one by one, because {unbatched[0].name} has no form for whole batches"]
-    if any(part.samples.is_random for part in parts.listed()):
+    if any(subset.samples.is_random for subset in subsets.listed()):
         return ["samples are read anew each epoch, as the data set is your own code; data.cache=memory reads each once"]
-    if all(isinstance(part.samples, TensorSamples) for part in parts.listed()):
+    if all(isinstance(subset.samples, TensorSamples) for subset in subsets.listed()):
         return []
-    needed, most = bytes_needed(parts, evaluation) / GIB, budget / GIB
+    needed, most = bytes_needed(subsets, evaluation) / GIB, budget / GIB
     if needed <= most:
         return []
     return [
@@ -67,19 +67,19 @@ def _obstacle(parts: Parts, train: Pipeline, evaluation: Pipeline, budget: int) 
     ]
 
 
-def bytes_needed(parts: Parts, pipeline: Pipeline) -> int:
+def bytes_needed(subsets: Subsets, pipeline: Pipeline) -> int:
     """Bytes of all samples after the transforms that are done once, judged by the first."""
-    first = run_fixed(parts.train, pipeline.split_fixed()[0], 0)
-    return sum(len(part.rows) for part in parts.listed()) * first.numel() * first.element_size()
+    first = run_fixed(subsets.train, pipeline.split_fixed()[0], 0)
+    return sum(len(subset.rows) for subset in subsets.listed()) * first.numel() * first.element_size()
 
 
-def run_fixed(part: Part, fixed: Pipeline, position: int) -> Tensor:
-    """One raw sample of a part after transforms without random choice."""
-    index = int(part.rows[position])
-    if not part.samples.is_random:
-        return fixed.run_sample(part.samples.load(index)[0], no_draws())
+def run_fixed(subset: Subset, fixed: Pipeline, position: int) -> Tensor:
+    """One raw sample of a subset after transforms without random choice."""
+    index = int(subset.rows[position])
+    if not subset.samples.is_random:
+        return fixed.run_sample(subset.samples.load(index)[0], no_draws())
     with seeded_generators(hash_key(0, Stream.SAMPLE, 0, index)):
-        return fixed.run_sample(part.samples.load(index)[0], no_draws())
+        return fixed.run_sample(subset.samples.load(index)[0], no_draws())
 
 
 def no_draws() -> Draws:
@@ -88,32 +88,34 @@ def no_draws() -> Draws:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """Inputs in memory (M, ...), the rows of them that make up a part (N,), and the transforms that they have gone
+class StoredSamples:
+    """Inputs in memory (M, ...), the rows of them that make up a subset (N,), and the transforms that they have gone
     through.
     """
 
     inputs: Tensor
     rows: Tensor
-    steps: tuple[Step, ...]
+    steps: tuple[TransformStep, ...]
 
 
-def load_part(part: Part, pipeline: Pipeline, *, device: torch.device) -> Stored:
-    """All samples of a part, transformed as far as can be done once.
+def load_subset(subset: Subset, pipeline: Pipeline, *, device: torch.device) -> StoredSamples:
+    """All samples of a subset, transformed as far as can be done once.
 
     Raises DataError naming every file that cannot be read, or samples that differ in size.
     """
     fixed = pipeline.split_fixed()[0]
-    if not isinstance(part.samples, TensorSamples):
-        return _on_device(Stored(_decode_part(part, fixed), torch.arange(len(part.rows)), fixed.steps), device)
-    inputs = part.samples.inputs
-    if not fixed.steps or _grows_too_large(part, fixed):
-        return _on_device(Stored(inputs, part.rows, ()), device)
-    chunks = [fixed.run_batch(inputs[rows], no_draws()) for rows in torch.split(part.rows, _CHUNK)]
-    return _on_device(Stored(torch.cat(chunks), torch.arange(len(part.rows)), fixed.steps), device)
+    if not isinstance(subset.samples, TensorSamples):
+        return _on_device(
+            StoredSamples(_decode_subset(subset, fixed), torch.arange(len(subset.rows)), fixed.steps), device
+        )
+    inputs = subset.samples.inputs
+    if not fixed.steps or _grows_too_large(subset, fixed):
+        return _on_device(StoredSamples(inputs, subset.rows, ()), device)
+    chunks = [fixed.run_batch(inputs[rows], no_draws()) for rows in torch.split(subset.rows, _CHUNK)]
+    return _on_device(StoredSamples(torch.cat(chunks), torch.arange(len(subset.rows)), fixed.steps), device)
 
 
-def _on_device(stored: Stored, device: torch.device) -> Stored:
+def _on_device(stored: StoredSamples, device: torch.device) -> StoredSamples:
     if device.type != "cuda":
         return stored
     free, _ = torch.cuda.mem_get_info(device)
@@ -121,25 +123,25 @@ def _on_device(stored: Stored, device: torch.device) -> Stored:
     return replace(stored, inputs=stored.inputs.to(device)) if is_small else stored
 
 
-def _grows_too_large(part: Part, fixed: Pipeline) -> bool:
-    first = run_fixed(part, fixed, 0)
-    return len(part.rows) * first.numel() * first.element_size() > memory_budget()
+def _grows_too_large(subset: Subset, fixed: Pipeline) -> bool:
+    first = run_fixed(subset, fixed, 0)
+    return len(subset.rows) * first.numel() * first.element_size() > memory_budget()
 
 
-def _decode_part(part: Part, fixed: Pipeline) -> Tensor:
-    first = run_fixed(part, fixed, 0)
-    store = torch.empty(len(part.rows), *first.shape, dtype=first.dtype)
+def _decode_subset(subset: Subset, fixed: Pipeline) -> Tensor:
+    first = run_fixed(subset, fixed, 0)
+    store = torch.empty(len(subset.rows), *first.shape, dtype=first.dtype)
 
     def fill(position: int) -> None:
-        value = run_fixed(part, fixed, position)
+        value = run_fixed(subset, fixed, position)
         if (value.shape, value.dtype) != (first.shape, first.dtype):
-            name = part.samples.name_of(int(part.rows[position]))
+            name = subset.samples.name_of(int(subset.rows[position]))
             way_out = "set data.image_size, or resize by data.transforms"
             raise DataError(f"{name}: is {_size(value)} where the first sample is {_size(first)}; {way_out}")
         store[position] = value
 
-    positions = range(len(part.rows))
-    if part.samples.is_slow:
+    positions = range(len(subset.rows))
+    if subset.samples.is_slow:
         run_on_all(fill, positions)
     else:
         for position in positions:

@@ -15,7 +15,7 @@ from dlkit.core.data.caching import GIB, memory_budget
 from dlkit.core.data.contract import DataInfo
 from dlkit.core.data.counter_rng import Stream, hash_key, permutation
 from dlkit.core.data.opening import open_source
-from dlkit.core.data.parts import pick_parts
+from dlkit.core.data.subsets import pick_subsets
 from dlkit.errors import DataError, UsageError
 
 
@@ -30,9 +30,9 @@ def draw_calibration(
     _check_memory(info, count)
     own_seed = loaded.config.seed
     source = match_source(open_source(loaded, seed=own_seed, task=info.task), info)
-    part = pick_parts(loaded, source, task=info.task, seed=own_seed).train
-    order = permutation(hash_key(seed, Stream.CALIBRATION), len(part.rows))[:count]
-    drawn = replace(part, rows=part.rows[order], targets=part.targets[order])
+    subset = pick_subsets(loaded, source, task=info.task, seed=own_seed).train
+    order = permutation(hash_key(seed, Stream.CALIBRATION), len(subset.rows))[:count]
+    drawn = replace(subset, rows=subset.rows[order], targets=subset.targets[order])
     cpu = torch.device("cpu")
     split = build_ordered_split(loaded, source, drawn, info=info, device=cpu, batch_size=batch_size)
     batches = [batch.inputs for batch in split.batches()]

@@ -123,7 +123,7 @@ class Split(Protocol):
 
 
 @dataclass(frozen=True)
-class Data:
+class DataSplits:
     """All that a run reads. `notes` are sentences about choices that were made, already reported once."""
 
     train: Split

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from dlkit.config.loaded import LoadedConfig
 from dlkit.config.schema import Normalization
-from dlkit.core.data.caching import Stored, input_chunks, run_fixed
+from dlkit.core.data.caching import StoredSamples, input_chunks, run_fixed
 from dlkit.core.data.contract import DataInfo, Kind, Task
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key, permutation
-from dlkit.core.data.parts import Part
 from dlkit.core.data.samples import Source, TensorSamples
 from dlkit.core.data.scan import run_on_all
 from dlkit.core.data.statistics import Statistics, measure_statistics
+from dlkit.core.data.subsets import Subset
 from dlkit.core.data.transforms import Pipeline
 from dlkit.errors import DataError
 
@@ -55,7 +55,7 @@ def pick_num_outputs(loaded: LoadedConfig, source: Source, *, task: Task) -> int
 
 
 def pick_statistics(
-    loaded: LoadedConfig, train: Part, evaluation: Pipeline, *, kind: Kind, stored: Stored | None
+    loaded: LoadedConfig, train: Subset, evaluation: Pipeline, *, kind: Kind, stored: StoredSamples | None
 ) -> Statistics | None:
     """Mean and standard deviation as `data.normalize` asks: none, given, or measured on the training split."""
     asked = loaded.config.data.normalize
@@ -81,7 +81,7 @@ def _given(loaded: LoadedConfig, asked: Normalization, sample: Tensor, *, kind: 
     return mean, std
 
 
-def training_chunks(train: Part, evaluation: Pipeline, *, stored: Stored | None) -> Iterable[Tensor]:
+def training_chunks(train: Subset, evaluation: Pipeline, *, stored: StoredSamples | None) -> Iterable[Tensor]:
     """Raw training inputs after the evaluation's transforms, some at a time; of samples on disk at most 20,000, picked
     by seed.
     """
@@ -93,12 +93,12 @@ def training_chunks(train: Part, evaluation: Pipeline, *, stored: Stored | None)
     return _read_chunks(train, evaluation)
 
 
-def measured_positions(train: Part) -> Tensor:
-    """The positions of a part on disk that are measured, ascending."""
+def measured_positions(train: Subset) -> Tensor:
+    """The positions of a subset on disk that are measured, ascending."""
     return permutation(hash_key(0, Stream.STATISTICS), len(train.rows))[:MOST_MEASURED].sort().values
 
 
-def _read_chunks(train: Part, evaluation: Pipeline) -> Iterator[Tensor]:
+def _read_chunks(train: Subset, evaluation: Pipeline) -> Iterator[Tensor]:
     def read(position: int) -> Tensor:
         sample = run_fixed(train, Pipeline(()), position)
         return evaluation.run_sample(sample, Draws(0, 0, torch.tensor([position])))

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from dlkit.core.data.contract import Batch, Split
-from dlkit.core.data.parts import Part
 from dlkit.core.data.samples import TensorSamples
+from dlkit.core.data.subsets import Subset
 from dlkit.errors import DataError
 
 
@@ -21,7 +21,7 @@ def _words(target: Tensor) -> str:
     return f"a tensor of shape {tuple(target.shape)}" if target.ndim else f"{target.item()}"
 
 
-def check_targets(part: Part, num_classes: int | None) -> None:
+def check_targets(part: Subset, num_classes: int | None) -> None:
     """Raises DataError for the first sample whose class index is out of range, or (without classes) whose target is not
     finite.
     """
@@ -41,11 +41,11 @@ def check_targets(part: Part, num_classes: int | None) -> None:
         check_label(targets[wrong[0, 0]], num_classes, name=_name(part, wrong))
 
 
-def _name(part: Part, wrong: Tensor) -> str:
+def _name(part: Subset, wrong: Tensor) -> str:
     return part.samples.name_of(int(part.rows[wrong[0, 0]]))
 
 
-def check_features(part: Part) -> None:
+def check_features(part: Subset) -> None:
     """Raises DataError for the first sample in memory with an input that is not finite."""
     if not isinstance(part.samples, TensorSamples) or not part.samples.inputs.is_floating_point():
         return

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dlkit.core.data.batching import BatchPlan, Turn
+from dlkit.core.data.batching import BatchIndices, BatchPlan
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,17 @@ class SharedBatches(BatchPlan):
     rank: int = 0
     num_ranks: int = 1
 
-    def turns(self, epoch: int, start: int = 0) -> Iterator[Turn]:
+    def turns(self, epoch: int, start: int = 0) -> Iterator[BatchIndices]:
         """This process's piece of each batch."""
         least = min(2, self.batch_size // self.num_ranks)
         for positions in self.positions(epoch, start):
             num_pieces = max(1, min(self.num_ranks, len(positions) // least))
             pieces = torch.tensor_split(positions, num_pieces)
-            yield Turn(pieces[self.rank]) if self.rank < num_pieces else Turn(positions[:1], is_counted=False)
+            yield (
+                BatchIndices(pieces[self.rank])
+                if self.rank < num_pieces
+                else BatchIndices(positions[:1], is_counted=False)
+            )
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,10 @@ class SharedTurns(BatchPlan):
     num_ranks: int = 1
     is_filled: bool = False
 
-    def turns(self, epoch: int, start: int = 0) -> Iterator[Turn]:
+    def turns(self, epoch: int, start: int = 0) -> Iterator[BatchIndices]:
         """The batches that are this process's."""
         batches = list(self.positions(epoch, start))
-        own = [Turn(positions) for positions in batches[self.rank :: self.num_ranks]]
+        own = [BatchIndices(positions) for positions in batches[self.rank :: self.num_ranks]]
         most = -(-len(batches) // self.num_ranks)
-        filling = [Turn(batches[0][:1], is_counted=False)] if self.is_filled and len(own) < most else []
+        filling = [BatchIndices(batches[0][:1], is_counted=False)] if self.is_filled and len(own) < most else []
         return iter([*own, *filling])

@@ -87,7 +87,7 @@ class Source:
         """The same samples with other class numbers: what was class `i` becomes `numbers[i]` of `classes`."""
         table = torch.tensor(numbers)
         train, val, test = (
-            None if part is None else part.renumbered(table) for part in (self.train, self.val, self.test)
+            None if subset is None else subset.renumbered(table) for subset in (self.train, self.val, self.test)
         )
         assert train is not None
         return replace(self, train=train, val=val, test=test, classes=classes, num_outputs=len(classes))

@@ -1,4 +1,4 @@
-"""From a part of the data to a split that makes batches."""
+"""From a subset of the data to a split that makes batches."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,12 +9,12 @@ from dlkit.config.loaded import LoadedConfig
 from dlkit.config.schema import Data as DataSection
 from dlkit.core.components import ComponentError, check_options, resolve
 from dlkit.core.data.batching import BatchPlan, Finish, Mixer
-from dlkit.core.data.caching import Stored
+from dlkit.core.data.caching import StoredSamples
 from dlkit.core.data.contract import DataInfo, Split
 from dlkit.core.data.loader import LoaderOptions, LoaderSplit, SampleReader
-from dlkit.core.data.parts import Part
 from dlkit.core.data.process_batches import SharedBatches, SharedTurns
 from dlkit.core.data.store import MemorySplit
+from dlkit.core.data.subsets import Subset
 from dlkit.core.data.transforms import Pipeline
 from dlkit.core.devices import num_cores
 from dlkit.core.distributed.world import ALONE, World
@@ -32,14 +32,14 @@ class SplitBuilder:
     mixers: tuple[Mixer, ...] = ()
     world: World = ALONE
 
-    def build(self, part: Part, pipeline: Pipeline, stored: Stored | None) -> Split:
-        """The split of a part: from memory if it is stored there, else by a loader."""
-        if part.name != "train":
-            return self.build_ordered(part, pipeline, stored)
+    def build(self, subset: Subset, pipeline: Pipeline, stored: StoredSamples | None) -> Split:
+        """The split of a subset: from memory if it is stored there, else by a loader."""
+        if subset.name != "train":
+            return self.build_ordered(subset, pipeline, stored)
         section = self.section
         drop_last: bool | Literal["single"] = "single" if section.drop_last == "auto" else section.drop_last
         plan = SharedBatches(
-            len(part.rows),
+            len(subset.rows),
             section.batch_size * self.world.size,
             self.seed,
             shuffle=section.shuffle,
@@ -47,35 +47,41 @@ class SplitBuilder:
             rank=self.world.rank,
             num_ranks=self.world.size,
         )
-        return self._build(part, pipeline, stored, plan=plan, mixers=self.mixers)
+        return self._build(subset, pipeline, stored, plan=plan, mixers=self.mixers)
 
-    def build_ordered(self, part: Part, pipeline: Pipeline, stored: Stored | None) -> Split:
-        """The split of a part for evaluation: in order, nothing dropped, nothing mixed."""
+    def build_ordered(self, subset: Subset, pipeline: Pipeline, stored: StoredSamples | None) -> Split:
+        """The split of a subset for evaluation: in order, nothing dropped, nothing mixed."""
         plan = SharedTurns(
-            len(part.rows),
+            len(subset.rows),
             pick_eval_batch_size(self.section),
             self.seed,
             rank=self.world.rank,
             num_ranks=self.world.size,
             is_filled=self.world.lockstep,
         )
-        return self._build(part, pipeline, stored, plan=plan, mixers=())
+        return self._build(subset, pipeline, stored, plan=plan, mixers=())
 
     def _build(
-        self, part: Part, pipeline: Pipeline, stored: Stored | None, *, plan: BatchPlan, mixers: tuple[Mixer, ...]
+        self,
+        subset: Subset,
+        pipeline: Pipeline,
+        stored: StoredSamples | None,
+        *,
+        plan: BatchPlan,
+        mixers: tuple[Mixer, ...],
     ) -> Split:
         finish = Finish(self.info, self.device, self.seed, mixers)
         if stored is not None:
             rest = Pipeline(pipeline.steps[len(stored.steps) :])
             return MemorySplit(
-                part.name, stored.inputs, stored.rows, part.targets, plan, rest, finish, len(stored.steps)
+                subset.name, stored.inputs, stored.rows, subset.targets, plan, rest, finish, len(stored.steps)
             )
         num_classes = self.info.num_outputs if self.info.task == "classification" else None
-        reader = SampleReader(part.samples, part.rows, pipeline, self.seed, num_classes)
+        reader = SampleReader(subset.samples, subset.rows, pipeline, self.seed, num_classes)
         return LoaderSplit(
-            part.name,
+            subset.name,
             reader,
-            part.targets,
+            subset.targets,
             plan,
             finish,
             pick_loader_options(self.section, self.device, self.world.local_size),

@@ -36,7 +36,7 @@ DLKIT_DOES_IT = {
 
 
 @dataclass(frozen=True)
-class Step:
+class TransformStep:
     """One transform: on whole batches where that is possible, else on one sample at a time.
 
     `place` is its number in the config's list, None for what dlkit put there.
@@ -63,10 +63,10 @@ class Fit:
 class Pipeline:
     """Transforms in order. A sample's result depends on its draws, not on the batch it is in."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[TransformStep, ...]
 
     @property
-    def unbatched(self) -> tuple[Step, ...]:
+    def unbatched(self) -> tuple[TransformStep, ...]:
         """The transforms that work on single samples only."""
         return tuple(step for step in self.steps if step.batched is None)
 
@@ -109,11 +109,11 @@ def build_pipeline(loaded: LoadedConfig, key: str, *, kind: Kind, image_size: tu
     steps = [build_step(loaded, (key, number), component) for number, component in enumerate(components)]
     if image_size is not None and not (steps and isinstance(steps[0].single, SIZING)):
         fit = Fit(image_size)
-        steps.insert(0, Step("image_size", Batched(fit, None), fit))
+        steps.insert(0, TransformStep("image_size", Batched(fit, None), fit))
     return Pipeline(tuple(steps))
 
 
-def build_step(loaded: LoadedConfig, where: tuple[str, int], component: Component) -> Step:
+def build_step(loaded: LoadedConfig, where: tuple[str, int], component: Component) -> TransformStep:
     """One transform: a class is built with the options, a function is called with the image and the options.
 
     Raises ConfigError at its place in the file.
@@ -139,7 +139,7 @@ def build_step(loaded: LoadedConfig, where: tuple[str, int], component: Componen
         made = type(transform).__name__
         message = f"{component.name} makes a {made}, which cannot be called with an image"
         raise loaded.error((*place, "name"), message)
-    return Step(component.name, batched_version(transform), transform, where[1])
+    return TransformStep(component.name, batched_version(transform), transform, where[1])
 
 
 def _plain(option: str, value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dlkit.core.benchmark.engines import runs_int8
-from dlkit.core.benchmark.speed import SpeedPlan, Speeds, Subject, measure_speeds
+from dlkit.core.benchmark.speed import SpeedPlan, Speeds, TimedModel, measure_speeds
 from dlkit.core.data.contract import Split
 from dlkit.core.evaluation.file_size import FileSizes, file_sizes
 from dlkit.core.evaluation.metrics import mean_loss, summarize
@@ -77,7 +77,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Compared:
+class NamedNetwork:
     """A network to compare, by its name in the report, with the file that it is stored in."""
 
     name: str
@@ -86,8 +86,8 @@ class Compared:
 
 
 def compare_networks(
-    before: Compared,
-    after: Compared,
+    before: NamedNetwork,
+    after: NamedNetwork,
     split: Split,
     *,
     scoring: Scoring,
@@ -108,8 +108,8 @@ def compare_networks(
     ]
     speeds = None
     if speed_plan is not None:
-        subjects = [Subject(side.name, side.network, runs_int8(side.network)) for side in (before, after)]
-        speeds = measure_speeds(subjects, speed_plan, emit=emit)
+        models = [TimedModel(side.name, side.network, runs_int8(side.network)) for side in (before, after)]
+        speeds = measure_speeds(models, speed_plan, emit=emit)
     return Comparison(
         sides[0], sides[1], compare_predictions(*predictions, is_classification=scoring.is_classification), speeds
     )

@@ -29,7 +29,7 @@ from dlkit.events import Emit, ignore
 
 
 @dataclass(frozen=True)
-class Judgement:
+class EvalResult:
     """What a model scores on a split. The last three are empty for regression; `confusion` has true classes as rows."""
 
     split: str
@@ -40,7 +40,7 @@ class Judgement:
     confusion: list[list[int]]
 
 
-def judge_model(
+def run_evaluation(
     file: ModelFile,
     *,
     data: LoadedConfig | None,
@@ -49,7 +49,7 @@ def judge_model(
     model: str | None = None,
     device: str = "auto",
     emit: Emit = ignore,
-) -> Judgement:
+) -> EvalResult:
     """Score a model file on a split of its own data, or of `data`, a config.
 
     Without a name it is the test split, or everything where the data have no splits and none are held out.
@@ -84,12 +84,12 @@ def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torc
 
 def _judge(
     network: nn.Module, split: Split, scoring: Scoring, info: DataInfo, *, use_tta: bool, emit: Emit
-) -> Judgement:
+) -> EvalResult:
     predictions = predict_split(network, split, scoring, emit=emit)
     metrics = {"loss": mean_loss(predictions, scoring), **summarize(predictions, scoring)}
-    judgement = Judgement(split.name, split.num_samples, metrics, (), [], [])
+    result = EvalResult(split.name, split.num_samples, metrics, (), [], [])
     if not scoring.is_classification:
-        return judgement
+        return result
     if use_tta:
         metrics["accuracy_tta"] = summarize(predict_split(network, split, scoring, use_tta=True, emit=emit), scoring)[
             "accuracy"
@@ -97,14 +97,14 @@ def _judge(
     classes = info.classes or tuple(map(str, range(info.num_outputs)))
     rows = metrics_per_class(predictions, classes)
     metrics |= {f"macro_{name}": value for name, value in macro_average(rows).items()}
-    return replace(judgement, classes=classes, per_class=rows, confusion=confusion_matrix(predictions).tolist())
+    return replace(result, classes=classes, per_class=rows, confusion=confusion_matrix(predictions).tolist())
 
 
-def most_confused(judgement: Judgement, most: int = 5) -> list[tuple[str, str, int]]:
+def most_confused(result: EvalResult, most: int = 5) -> list[tuple[str, str, int]]:
     """The pairs (true class, predicted class, count) that are mistaken most often."""
     pairs = [
-        (judgement.classes[row], judgement.classes[column], count)
-        for row, counts in enumerate(judgement.confusion)
+        (result.classes[row], result.classes[column], count)
+        for row, counts in enumerate(result.confusion)
         for column, count in enumerate(counts)
         if row != column and count
     ]

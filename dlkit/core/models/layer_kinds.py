@@ -1,7 +1,7 @@
 """The kinds of layer that the `layers:` list of a config knows: one small function each, from options and shape to a
 module.
 
-A function gets `Options` (checked names, read with `take`) and the running shape of one sample, channels first and
+A function gets `LayerOptions` (checked names, read with `take`) and the running shape of one sample, channels first and
 without the batch. It raises LayerError with words about its own layer; layers.py puts the layer's number in front.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from dlkit.core.models.layer_options import LayerError, Options, Shape, by_x, is_count
+from dlkit.core.models.layer_options import LayerError, LayerOptions, Shape, by_x, is_count
 
 
 def _num_dims(shape: Shape) -> int:
@@ -26,7 +26,7 @@ def _of_dims(name: str, dims: int) -> Callable[..., nn.Module]:
     return kind
 
 
-def _check_input(options: Options, shape: Shape) -> int:
+def _check_input(options: LayerOptions, shape: Shape) -> int:
     stated = options.take_count("in", also="in_channels")
     if stated is not None and stated != shape[0]:
         raise LayerError(f"expects {stated} channels, gets {shape[0]} ({by_x(shape)})", option="in")
@@ -45,7 +45,7 @@ def _sizes(sizes: Shape) -> str:
     return str(sizes[0]) if len(set(sizes)) == 1 else by_x(sizes)
 
 
-def build_conv(options: Options, shape: Shape) -> nn.Module:
+def build_conv(options: LayerOptions, shape: Shape) -> nn.Module:
     """Convolution. `padding: same` keeps the size (at stride 2: halves it, rounding up)."""
     dims = _num_dims(shape)
     channels = _check_input(options, shape)
@@ -76,7 +76,7 @@ def _same_padding(kernel: Shape, dilation: Shape) -> Shape:
     return tuple(size // 2 for size in reach)
 
 
-def build_tconv(options: Options, shape: Shape) -> nn.Module:
+def build_tconv(options: LayerOptions, shape: Shape) -> nn.Module:
     """Transposed convolution."""
     dims = _num_dims(shape)
     channels = _check_input(options, shape)
@@ -96,8 +96,10 @@ def build_tconv(options: Options, shape: Shape) -> nn.Module:
     )
 
 
-def _build_pool(name: str, *torch_options: str, uses_padding: bool = True) -> Callable[[Options, Shape], nn.Module]:
-    def build(options: Options, shape: Shape) -> nn.Module:
+def _build_pool(
+    name: str, *torch_options: str, uses_padding: bool = True
+) -> Callable[[LayerOptions, Shape], nn.Module]:
+    def build(options: LayerOptions, shape: Shape) -> nn.Module:
         dims = _num_dims(shape)
         kernel = options.take_sizes("kernel", 2, dims, also="kernel_size")
         stride = options.take_sizes("stride", None, dims)
@@ -118,7 +120,7 @@ def _build_pool(name: str, *torch_options: str, uses_padding: bool = True) -> Ca
     return build
 
 
-def build_lppool(options: Options, shape: Shape) -> nn.Module:
+def build_lppool(options: LayerOptions, shape: Shape) -> nn.Module:
     """Power-average pooling; norm 2 unless said otherwise."""
     dims = _num_dims(shape)
     norm = options.take("norm", 2, also="norm_type")
@@ -132,8 +134,8 @@ def build_lppool(options: Options, shape: Shape) -> nn.Module:
     return _of_dims("LPPool", dims)(norm, kernel, stride, **rest)
 
 
-def _build_adaptive_pool(name: str) -> Callable[[Options, Shape], nn.Module]:
-    def build(options: Options, shape: Shape) -> nn.Module:
+def _build_adaptive_pool(name: str) -> Callable[[LayerOptions, Shape], nn.Module]:
+    def build(options: LayerOptions, shape: Shape) -> nn.Module:
         dims = _num_dims(shape)
         size = options.take_sizes("size", 1, dims, also="output_size")
         options.finish()
@@ -142,14 +144,14 @@ def _build_adaptive_pool(name: str) -> Callable[[Options, Shape], nn.Module]:
     return build
 
 
-def build_globalavgpool(options: Options, shape: Shape) -> nn.Module:
+def build_globalavgpool(options: LayerOptions, shape: Shape) -> nn.Module:
     """The mean over all places: one number per channel, flat."""
     dims = _num_dims(shape)
     options.finish()
     return nn.Sequential(_of_dims("AdaptiveAvgPool", dims)(1), nn.Flatten())
 
 
-def build_linear(options: Options, shape: Shape) -> nn.Module:
+def build_linear(options: LayerOptions, shape: Shape) -> nn.Module:
     """Fully connected; over the last dimension of a sequence. `out: auto` is the number of classes."""
     out = options.take("out", also="out_features", required=True)
     out = options.num_classes if out == "auto" else out
@@ -165,14 +167,14 @@ def build_linear(options: Options, shape: Shape) -> nn.Module:
     return nn.Linear(shape[-1], out, **rest)
 
 
-def build_flatten(options: Options, shape: Shape) -> nn.Module:
+def build_flatten(options: LayerOptions, shape: Shape) -> nn.Module:
     """All dimensions into one, or those from start_dim to end_dim (the batch is dimension 0)."""
     rest = options.take_rest("start_dim", "end_dim")
     options.finish()
     return nn.Flatten(**rest)
 
 
-def build_unflatten(options: Options, shape: Shape) -> nn.Module:
+def build_unflatten(options: LayerOptions, shape: Shape) -> nn.Module:
     """Features into a shape, channels first."""
     size = options.take("size", also="unflattened_size", required=True)
     options.finish()
@@ -181,14 +183,14 @@ def build_unflatten(options: Options, shape: Shape) -> nn.Module:
     return nn.Unflatten(1, tuple(size))
 
 
-def build_batchnorm(options: Options, shape: Shape) -> nn.Module:
+def build_batchnorm(options: LayerOptions, shape: Shape) -> nn.Module:
     """Batch normalization per channel or feature."""
     rest = options.take_rest("eps", "momentum", "affine", "track_running_stats")
     options.finish()
     return _of_dims("BatchNorm", max(1, len(shape) - 1))(shape[0], **rest)
 
 
-def build_instancenorm(options: Options, shape: Shape) -> nn.Module:
+def build_instancenorm(options: LayerOptions, shape: Shape) -> nn.Module:
     """Normalization of each channel of each sample."""
     rest = options.take_rest("eps", "momentum", "affine", "track_running_stats")
     dims = _num_dims(shape)
@@ -196,7 +198,7 @@ def build_instancenorm(options: Options, shape: Shape) -> nn.Module:
     return _of_dims("InstanceNorm", dims)(shape[0], **rest)
 
 
-def build_layernorm(options: Options, shape: Shape) -> nn.Module:
+def build_layernorm(options: LayerOptions, shape: Shape) -> nn.Module:
     """Normalization over the last dimensions, all of them unless `shape` says otherwise."""
     wanted = options.take("shape", list(shape), also="normalized_shape")
     wanted = [wanted] if isinstance(wanted, int) else wanted
@@ -207,7 +209,7 @@ def build_layernorm(options: Options, shape: Shape) -> nn.Module:
     return nn.LayerNorm(wanted, **rest)
 
 
-def build_groupnorm(options: Options, shape: Shape) -> nn.Module:
+def build_groupnorm(options: LayerOptions, shape: Shape) -> nn.Module:
     """Normalization over groups of channels."""
     groups = options.take_count("groups", also="num_groups", required=True)
     rest = options.take_rest("eps", "affine")
@@ -217,21 +219,21 @@ def build_groupnorm(options: Options, shape: Shape) -> nn.Module:
     return nn.GroupNorm(groups, shape[0], **rest)
 
 
-def build_dropout(options: Options, shape: Shape) -> nn.Module:
+def build_dropout(options: LayerOptions, shape: Shape) -> nn.Module:
     """Dropout of single values."""
     p = options.take("p", 0.5)
     options.finish()
     return nn.Dropout(p)
 
 
-def build_channel_dropout(options: Options, shape: Shape) -> nn.Module:
+def build_channel_dropout(options: LayerOptions, shape: Shape) -> nn.Module:
     """Dropout of whole channels."""
     p = options.take("p", 0.5)
     options.finish()
     return _of_dims("Dropout", _num_dims(shape))(p)
 
 
-def build_upsample(options: Options, shape: Shape) -> nn.Module:
+def build_upsample(options: LayerOptions, shape: Shape) -> nn.Module:
     """Larger by a factor, or to a size."""
     dims = _num_dims(shape)
     scale = options.take("scale", also="scale_factor")
@@ -244,7 +246,7 @@ def build_upsample(options: Options, shape: Shape) -> nn.Module:
     return nn.Upsample(size=size, scale_factor=scale, mode=mode, **rest)
 
 
-def build_pixelshuffle(options: Options, shape: Shape) -> nn.Module:
+def build_pixelshuffle(options: LayerOptions, shape: Shape) -> nn.Module:
     """Channels into places: (C f f, H, W) to (C, f H, f W)."""
     factor = options.take_count("factor", also="upscale_factor", required=True)
     options.finish()
@@ -254,37 +256,37 @@ def build_pixelshuffle(options: Options, shape: Shape) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class Kind:
+class LayerBuilder:
     """How to build one kind; `main` is the option that a bare value stands for, as in `{maxpool: 2}`."""
 
-    build: Callable[[Options, Shape], nn.Module]
+    build: Callable[[LayerOptions, Shape], nn.Module]
     main: str | None = None
 
 
-KINDS: Mapping[str, Kind] = {
-    "conv": Kind(build_conv, "out"),
-    "tconv": Kind(build_tconv, "out"),
-    "maxpool": Kind(_build_pool("MaxPool", "ceil_mode"), "kernel"),
-    "avgpool": Kind(_build_pool("AvgPool", "ceil_mode", "count_include_pad"), "kernel"),
-    "lppool": Kind(build_lppool, "kernel"),
-    "adaptiveavgpool": Kind(_build_adaptive_pool("AdaptiveAvgPool"), "size"),
-    "adaptivemaxpool": Kind(_build_adaptive_pool("AdaptiveMaxPool"), "size"),
-    "globalavgpool": Kind(build_globalavgpool),
-    "linear": Kind(build_linear, "out"),
-    "flatten": Kind(build_flatten),
-    "unflatten": Kind(build_unflatten, "size"),
-    "batchnorm": Kind(build_batchnorm),
-    "layernorm": Kind(build_layernorm, "shape"),
-    "groupnorm": Kind(build_groupnorm, "groups"),
-    "instancenorm": Kind(build_instancenorm),
-    "dropout": Kind(build_dropout, "p"),
-    "channeldropout": Kind(build_channel_dropout, "p"),
-    "upsample": Kind(build_upsample, "scale"),
-    "pixelshuffle": Kind(build_pixelshuffle, "factor"),
+KINDS: Mapping[str, LayerBuilder] = {
+    "conv": LayerBuilder(build_conv, "out"),
+    "tconv": LayerBuilder(build_tconv, "out"),
+    "maxpool": LayerBuilder(_build_pool("MaxPool", "ceil_mode"), "kernel"),
+    "avgpool": LayerBuilder(_build_pool("AvgPool", "ceil_mode", "count_include_pad"), "kernel"),
+    "lppool": LayerBuilder(build_lppool, "kernel"),
+    "adaptiveavgpool": LayerBuilder(_build_adaptive_pool("AdaptiveAvgPool"), "size"),
+    "adaptivemaxpool": LayerBuilder(_build_adaptive_pool("AdaptiveMaxPool"), "size"),
+    "globalavgpool": LayerBuilder(build_globalavgpool),
+    "linear": LayerBuilder(build_linear, "out"),
+    "flatten": LayerBuilder(build_flatten),
+    "unflatten": LayerBuilder(build_unflatten, "size"),
+    "batchnorm": LayerBuilder(build_batchnorm),
+    "layernorm": LayerBuilder(build_layernorm, "shape"),
+    "groupnorm": LayerBuilder(build_groupnorm, "groups"),
+    "instancenorm": LayerBuilder(build_instancenorm),
+    "dropout": LayerBuilder(build_dropout, "p"),
+    "channeldropout": LayerBuilder(build_channel_dropout, "p"),
+    "upsample": LayerBuilder(build_upsample, "scale"),
+    "pixelshuffle": LayerBuilder(build_pixelshuffle, "factor"),
 }
 
 
-def find_kind(name: str) -> Kind | None:
+def find_kind(name: str) -> LayerBuilder | None:
     """The kind of this name; case, `_` and `-` do not count, nor does a trailing 1d, 2d or 3d."""
     key = name.lower().replace("_", "").replace("-", "")
     return KINDS.get(key) or (KINDS.get(key[:-2]) if key[-2:] in {"1d", "2d", "3d"} else None)

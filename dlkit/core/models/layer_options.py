@@ -18,7 +18,7 @@ class LayerError(Exception):
 
 
 @dataclass
-class Options:
+class LayerOptions:
     """Options of one layer as written. `take` reads one by its short or its torch name; `finish` refuses what was not
     read.
     """

@@ -24,7 +24,7 @@ from dlkit.config.suggest import did_you_mean
 from dlkit.core.components import ComponentError
 from dlkit.core.models.activations import build_activation, is_activation, known_activations
 from dlkit.core.models.layer_kinds import KINDS, find_kind
-from dlkit.core.models.layer_options import LayerError, Options, Shape, by_x, is_count
+from dlkit.core.models.layer_options import LayerError, LayerOptions, Shape, by_x, is_count
 from dlkit.core.models.meta import meta_copy, output_shape
 
 _MOST_LAYERS = 2000
@@ -169,7 +169,7 @@ class _Walk:
             if kind.main is None:
                 raise LayerError(f"takes its options as a mapping, got {value!r}")
             value = {kind.main: value}
-        return kind.build(Options(dict(value or {}), self.num_classes), self.shape)
+        return kind.build(LayerOptions(dict(value or {}), self.num_classes), self.shape)
 
 
 def _read_item(item: Any, number: str, path: str) -> tuple[str, Any, Mapping[str, Any]]:

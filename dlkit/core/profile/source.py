@@ -27,7 +27,7 @@ _OPTIONS: Mapping[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Source:
+class ProfiledModel:
     """A model on the meta device, and the inputs that it is made for, where that is known."""
 
     name: str
@@ -35,7 +35,7 @@ class Source:
     inputs: tuple[InputSpec, ...] | None
 
 
-def model_from(text: str, *, given: Mapping[str, Any] | None = None) -> Source:
+def model_from(text: str, *, given: Mapping[str, Any] | None = None) -> ProfiledModel:
     """The model that `text` names: a name of the registry or of torchvision, `package.module:Net`, `./file.py:Net`, a
     model file or a config. `given` are values for builders that take them: input_size, in_channels, num_classes.
 
@@ -44,7 +44,7 @@ def model_from(text: str, *, given: Mapping[str, Any] | None = None) -> Source:
     """
     if is_import_path(text):
         builder = import_target(text)
-        return Source(text, _build(text, builder, accepted(builder, given or {})), None)
+        return ProfiledModel(text, _build(text, builder, accepted(builder, given or {})), None)
     path = Path(text)
     if path.suffix in (".yaml", ".yml"):
         return _from_config(path)
@@ -53,31 +53,31 @@ def model_from(text: str, *, given: Mapping[str, Any] | None = None) -> Source:
     return _from_name(text, given or {})
 
 
-def _from_config(path: Path) -> Source:
+def _from_config(path: Path) -> ProfiledModel:
     loaded = load_config(path)
     info = build_data(loaded, device=torch.device("cpu"), seed=loaded.config.seed).info
     arch = plan_arch(loaded.config.model, input_size=info.input_size, num_outputs=info.num_outputs)
-    return Source(str(path), build_on_meta(arch, allow_user=True), (InputSpec(tuple(info.input_size)),))
+    return ProfiledModel(str(path), build_on_meta(arch, allow_user=True), (InputSpec(tuple(info.input_size)),))
 
 
-def _from_file(path: Path) -> Source:
+def _from_file(path: Path) -> ProfiledModel:
     file = read_model_file(path)
     is_plain = not file.spec.transforms and file.spec.arch.registry != "user"
     model = build_on_meta(file.spec.arch) if is_plain else build_from_file(file).to("meta")
-    return Source(str(path), model, (InputSpec(tuple(file.spec.info.input_size)),))
+    return ProfiledModel(str(path), model, (InputSpec(tuple(file.spec.info.input_size)),))
 
 
-def _from_name(name: str, given: Mapping[str, Any]) -> Source:
+def _from_name(name: str, given: Mapping[str, Any]) -> ProfiledModel:
     """dlkit's own networks take their sizes from `given`; torchvision's are built as published, also no classifiers."""
     entry = find_entry("models", name)
     if entry is not None and entry.is_ours:
         ours = resolve("models", name)
-        return Source(name, _build(name, ours, accepted(ours, given)), None)
+        return ProfiledModel(name, _build(name, ours, accepted(ours, given)), None)
     if name.lower() not in torchvision.models.list_models():
         resolve("models", name)  # raises, with the names that come close
     size = _SIZES.get(name.lower(), 224)
     builder = torchvision.models.get_model_builder(name.lower())
-    return Source(name, _build(name, builder, _OPTIONS.get(name.lower(), {})), (InputSpec((3, size, size)),))
+    return ProfiledModel(name, _build(name, builder, _OPTIONS.get(name.lower(), {})), (InputSpec((3, size, size)),))
 
 
 def _build(text: str, builder: Any, options: Mapping[str, Any]) -> nn.Module:

@@ -21,7 +21,7 @@ _DEFAULTS = {"classification": "cross_entropy", "regression": "mse"}
 
 
 @dataclass(frozen=True)
-class Loss:
+class WeightedLoss:
     """A loss that also tells its weight. `num_classes` is set where class indices have to become one-hot rows."""
 
     function: Callable[[Tensor, Tensor], Tensor]
@@ -47,7 +47,9 @@ class Loss:
         return float(len(kept))
 
 
-def build_loss(section: LossSection, info: DataInfo, *, targets: Callable[[], Tensor], device: torch.device) -> Loss:
+def build_loss(
+    section: LossSection, info: DataInfo, *, targets: Callable[[], Tensor], device: torch.device
+) -> WeightedLoss:
     """The loss of a config. `targets` gives the training targets when class weights have to be counted.
 
     Raises ComponentError for unknown names and options, and for a loss that does not suit the task.
@@ -59,7 +61,7 @@ def build_loss(section: LossSection, info: DataInfo, *, targets: Callable[[], Te
     if not isinstance(builder, type):
         # a plain function of (outputs, targets), its options bound by keyword
         check_options(builder, options, injected=_leading_arguments(builder))
-        return Loss(lambda outputs, targets: builder(outputs, targets, **options), name)
+        return WeightedLoss(lambda outputs, targets: builder(outputs, targets, **options), name)
     check_options(
         builder, options, injected=("weight", "size_average", "reduce", "reduction"), also_known=("class_weights",)
     )
@@ -77,7 +79,7 @@ def _leading_arguments(builder: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(builder).parameters)[:2]
 
 
-def _wrap(module: nn.Module, name: str, info: DataInfo, *, class_weights: Tensor | None) -> Loss:
+def _wrap(module: nn.Module, name: str, info: DataInfo, *, class_weights: Tensor | None) -> WeightedLoss:
     wants_indices = isinstance(module, _TAKES_CLASS_INDICES)
     if wants_indices and info.task == "regression":
         raise ComponentError(
@@ -86,7 +88,7 @@ def _wrap(module: nn.Module, name: str, info: DataInfo, *, class_weights: Tensor
     is_torch_loss = type(module).__module__.startswith("torch.nn")
     one_hot = info.task == "classification" and is_torch_loss and not wants_indices
     ignored = getattr(module, "ignore_index", None) if wants_indices else None
-    return Loss(
+    return WeightedLoss(
         module,
         name,
         num_classes=info.num_outputs if one_hot else None,

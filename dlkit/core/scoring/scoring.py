@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlkit.core.scoring.losses import Loss
+from dlkit.core.scoring.losses import WeightedLoss
 from dlkit.core.scoring.meters import Meter
 from dlkit.core.scoring.precision import Precision
 
@@ -14,7 +14,7 @@ from dlkit.core.scoring.precision import Precision
 class Scoring:
     """How outputs are computed and judged, apart from the model."""
 
-    loss: Loss
+    loss: WeightedLoss
     precision: Precision
     is_classification: bool
     channels_last: bool = False

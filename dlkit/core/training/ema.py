@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dlkit.core.distributed.shards import local_part
 
 
-class Ema:
+class EmaModel:
     """Keeps an averaged copy of a model in evaluation mode; `update` is called once per optimizer step.
 
     With warm-up the decay of update t (from 1) is min(decay, 1 - (1 + t) ** (-2/3)), after timm. Floating-point buffers, such

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dlkit.config.loaded import LoadedConfig
 from dlkit.core.data.build import build_data
-from dlkit.core.data.contract import Data, DataInfo
+from dlkit.core.data.contract import DataInfo, DataSplits
 from dlkit.core.devices import describe_device, torch_settings
 from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.modelfile import ModelSpec
@@ -48,7 +48,7 @@ class FineTuning:
     """A network with all that is needed to train it on; `loaded` is the config as it is used here."""
 
     learner: Learner
-    data: Data
+    data: DataSplits
     plan: Plan
     loaded: LoadedConfig
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from dlkit.core.data.contract import Batch, Data
+from dlkit.core.data.contract import Batch, DataSplits
 from dlkit.core.distributed.replicas import average_statistics
 from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.stopping import StopRequest
@@ -55,7 +55,7 @@ class NoRecords:
         """Do nothing."""
 
 
-def fit(learner: Learner, data: Data, plan: Plan, records: Records, *, stop: StopRequest, emit: Emit) -> str:
+def fit(learner: Learner, data: DataSplits, plan: Plan, records: Records, *, stop: StopRequest, emit: Emit) -> str:
     """Train from where the learner stands to the end of the plan.
 
     Returns why it ended: `finished`, `early_stopped`, `max_time` or `interrupted`. In each case the newest state is saved.
@@ -82,7 +82,9 @@ def _is_unjudged(learner: Learner) -> bool:
     return learner.position.batch > 0
 
 
-def _train_epoch(learner: Learner, data: Data, plan: Plan, records: Records, *, stop: StopRequest, emit: Emit) -> None:
+def _train_epoch(
+    learner: Learner, data: DataSplits, plan: Plan, records: Records, *, stop: StopRequest, emit: Emit
+) -> None:
     position = learner.position
     learner.set_training_mode()
     batches: Iterator[Batch] = data.train.batches(position.epoch, start=position.batch)
@@ -127,7 +129,7 @@ class _Clock:
         )
 
 
-def _judge(learner: Learner, data: Data, plan: Plan, *, stop: StopRequest, emit: Emit) -> Row | None:
+def _judge(learner: Learner, data: DataSplits, plan: Plan, *, stop: StopRequest, emit: Emit) -> Row | None:
     """The epoch's row of metrics, or None when a stop was asked for in the middle of the validation."""
     row: Row = {
         "epoch": learner.position.epoch + 1,

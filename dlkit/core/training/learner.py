@@ -14,7 +14,7 @@ from dlkit.core.distributed.shards import cut_optimizer_state, load_whole, whole
 from dlkit.core.distributed.world import ALONE, World
 from dlkit.core.random_state import capture_random_state, restore_random_state
 from dlkit.core.scoring.scoring import Scoring
-from dlkit.core.training.ema import Ema
+from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping
 from dlkit.core.training.optimizers import frozen_norms
 from dlkit.core.training.rates.learning_rates import LearningRates
@@ -46,7 +46,7 @@ class Learner:
     rates: LearningRates
     best: BestSoFar
     early_stopping: EarlyStopping | None = None
-    ema: Ema | None = None
+    ema: EmaModel | None = None
     clip: Clip | None = None
     accumulate: int = 1
     on_nan: str = "stop"

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from dlkit.config.loaded import LoadedConfig
 from dlkit.config.schema import Schedule as ScheduleSection
-from dlkit.core.data.contract import Batch, Data, Split
+from dlkit.core.data.contract import Batch, DataSplits, Split
 from dlkit.core.devices import describe_device, torch_settings
 from dlkit.core.out_of_memory import explain_out_of_memory
 from dlkit.core.random_state import seed_everything
@@ -125,7 +125,7 @@ def _describe(job: Job, loaded: LoadedConfig, test: RangeTest, signal_number: in
 
 def find_learning_rate(
     learner: Learner,
-    data: Data,
+    data: DataSplits,
     plan: SweepPlan | None = None,
     *,
     base_lr: float | None = None,

@@ -20,7 +20,7 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm
 
 
 @dataclass(frozen=True)
-class Member:
+class GroupedParameter:
     """A parameter with the settings that it is trained with."""
 
     name: str
@@ -115,7 +115,7 @@ def check_groups(section: OptimizerSection, model: nn.Module) -> None:
                 )
 
 
-def _members(section: OptimizerSection, model: nn.Module) -> list[Member]:
+def _members(section: OptimizerSection, model: nn.Module) -> list[GroupedParameter]:
     without_decay = set() if section.decay_norm_bias else {id(parameter) for parameter in _norm_and_bias(model)}
     members = []
     for name, parameter in model.named_parameters():  # each shared parameter once
@@ -126,7 +126,7 @@ def _members(section: OptimizerSection, model: nn.Module) -> list[Member]:
         if id(parameter) in without_decay:
             decay = 0.0
         label = "all" if group is None else _globs(group)[0]
-        members.append(Member(name, parameter, label, group.lr_mult if group else 1.0, decay))
+        members.append(GroupedParameter(name, parameter, label, group.lr_mult if group else 1.0, decay))
     return members
 
 
@@ -142,15 +142,15 @@ def _norm_and_bias(model: nn.Module) -> list[nn.Parameter]:
     return vectors + norms
 
 
-def _by_settings(members: list[Member]) -> dict[str, list[Member]]:
-    groups: dict[str, list[Member]] = {}
+def _by_settings(members: list[GroupedParameter]) -> dict[str, list[GroupedParameter]]:
+    groups: dict[str, list[GroupedParameter]] = {}
     for member in members:
         suffix = " (no decay)" if member.weight_decay == 0.0 else ""
         groups.setdefault(member.group + suffix, []).append(member)
     return groups
 
 
-def _group(name: str, members: list[Member], lr: float) -> dict[str, Any]:
+def _group(name: str, members: list[GroupedParameter], lr: float) -> dict[str, Any]:
     first = members[0]
     group: dict[str, Any] = {
         "params": [member.parameter for member in members],

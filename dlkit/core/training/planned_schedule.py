@@ -8,13 +8,13 @@ from dlkit.core.training.rates.learning_rates import curve_schedule
 from dlkit.core.training.rates.torch_schedules import build_torch_schedule
 from dlkit.core.training.setup import at_section, plan_steps
 from dlkit.events import Emit, ignore
-from dlkit.schedules import Schedule
+from dlkit.schedules import LrSchedule
 from dlkit.schedules.curves import Constant
 
 
 def plan_schedule(
     loaded: LoadedConfig, *, num_batches: int | None = None, emit: Emit = ignore
-) -> tuple[Schedule, float]:
+) -> tuple[LrSchedule, float]:
     """The schedule and the base rate of a config. `num_batches` of an epoch are counted from the data unless given.
 
     Raises ConfigError at the key at fault, or DataError.
@@ -31,11 +31,11 @@ def plan_schedule(
         return _build(loaded, lr, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch), lr
 
 
-def _build(loaded: LoadedConfig, lr: float, *, total_steps: int, steps_per_epoch: int) -> Schedule:
+def _build(loaded: LoadedConfig, lr: float, *, total_steps: int, steps_per_epoch: int) -> LrSchedule:
     section = loaded.config.schedule
     schedule = curve_schedule(section, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     if schedule is not None:
         return schedule
     unit = "epoch" if section.unit == "epoch" else "step"
-    frame = Schedule(section.name, Constant(), unit, total_steps, steps_per_epoch)
+    frame = LrSchedule(section.name, Constant(), unit, total_steps, steps_per_epoch)
     return build_torch_schedule(section.name, section.options, frame, base_lrs=[lr])

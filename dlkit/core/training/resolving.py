@@ -9,7 +9,7 @@ import torch
 from dlkit.config.loaded import LoadedConfig
 from dlkit.config.schema import Config, EarlyStop, Normalization
 from dlkit.config.schema import Data as DataSection
-from dlkit.core.data.contract import Data
+from dlkit.core.data.contract import DataSplits
 from dlkit.core.data.splits import pick_eval_batch_size, pick_loader_options
 from dlkit.core.data.store import MemorySplit
 from dlkit.core.models.arch import Arch
@@ -20,7 +20,7 @@ from dlkit.core.training.optimizers import pick_lr
 MOST_STEP_LINES = 10_000
 
 
-def resolve_config(loaded: LoadedConfig, data: Data, arch: Arch, learner: Learner, plan: Plan) -> Config:
+def resolve_config(loaded: LoadedConfig, data: DataSplits, arch: Arch, learner: Learner, plan: Plan) -> Config:
     """The config with every `auto` replaced that stands for a value; training from it repeats the run.
 
     `data.root`, `data.image_size` and `data.drop_last` stay: there `auto` is a rule that depends on the data set.
@@ -64,7 +64,7 @@ def _resolve_early_stop(section: EarlyStop | None, learner: Learner) -> EarlySto
     return section.model_copy(update={"metric": stopping.metric, "mode": stopping.mode})
 
 
-def _resolve_data(section: DataSection, data: Data, device: torch.device) -> DataSection:
+def _resolve_data(section: DataSection, data: DataSplits, device: torch.device) -> DataSection:
     info = data.info
     values: dict[str, Any] = {
         "normalize": Normalization(mean=list(info.mean), std=list(info.std)) if info.mean and info.std else "none",

@@ -12,7 +12,7 @@ from dlkit.config.places import Path as KeyPath
 from dlkit.config.schema import Config, Segments
 from dlkit.core.components import ComponentError
 from dlkit.core.data.build import build_data
-from dlkit.core.data.contract import Data, DataInfo
+from dlkit.core.data.contract import DataInfo, DataSplits
 from dlkit.core.devices import pick_device
 from dlkit.core.distributed.parallel import Sharing, build_replica
 from dlkit.core.distributed.world import ALONE, World
@@ -24,7 +24,7 @@ from dlkit.core.random_state import seed_everything
 from dlkit.core.scoring.losses import build_loss
 from dlkit.core.scoring.precision import Precision, pick_precision
 from dlkit.core.scoring.scoring import Scoring
-from dlkit.core.training.ema import Ema
+from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.fit import Plan
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping, pick_mode
 from dlkit.core.training.learner import Learner, metric_columns
@@ -42,7 +42,7 @@ class Job:
 
     loaded: LoadedConfig
     device: torch.device
-    data: Data
+    data: DataSplits
     arch: Arch
     learner: Learner
     plan: Plan
@@ -138,7 +138,7 @@ def _describe_weights(source: str, loaded: WeightsReport) -> str:
     return "; ".join(parts)
 
 
-def build_scoring(loaded: LoadedConfig, data: Data, model: nn.Module, precision: Precision) -> Scoring:
+def build_scoring(loaded: LoadedConfig, data: DataSplits, model: nn.Module, precision: Precision) -> Scoring:
     """The config's loss, for the model in the memory layout that suits it. Raises ConfigError at the loss."""
     config = loaded.config
     with at_section(loaded, "loss"):
@@ -213,7 +213,7 @@ def build_learner(
     """
     config = loaded.config
     section = config.ema
-    ema = Ema(model, decay=section.decay, warmup=section.warmup, every=section.every) if section else None
+    ema = EmaModel(model, decay=section.decay, warmup=section.warmup, every=section.every) if section else None
     sharing = Sharing(world, scoring.precision.device, config.runtime)
     replica = build_replica(model, ema.model if ema else None, sharing)
     with at_section(loaded, "optimizer"):

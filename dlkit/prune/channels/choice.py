@@ -17,7 +17,7 @@ Scores = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Limits:
+class ChannelLimits:
     """What choosing respects: numbers of channels that are multiples of `round_to`, of each layer at least the share
     `min_keep` and at least `round_to` channels, and patterns (`layer4.*`, `*.fc1`) of groups that stay whole.
     """
@@ -38,7 +38,7 @@ def choose(
     scores: Scores,
     amount: float | Mapping[str, float],
     *,
-    limits: Limits,
+    limits: ChannelLimits,
     scope: Scope = "layer",
 ) -> dict[str, tuple[int, ...]]:
     """The units that stay, in order, of each group that may lose some.
@@ -60,7 +60,7 @@ def choose(
     return {group.id: best_units(group, scores[group.id], sizes[group.id]) for group in open_groups}
 
 
-def prunable_groups(groups: Sequence[Group], limits: Limits) -> list[Group]:
+def prunable_groups(groups: Sequence[Group], limits: ChannelLimits) -> list[Group]:
     """Groups that neither the network nor the user keeps whole. A pattern names a group or any layer in it.
 
     Raises UsageError for a pattern that matches nothing.
@@ -73,7 +73,7 @@ def _names(group: Group) -> list[str]:
     return [group.id, *(member.module for member in group.members if member.part != "reads")]
 
 
-def allowed_sizes(group: Group, limits: Limits) -> list[int]:
+def allowed_sizes(group: Group, limits: ChannelLimits) -> list[int]:
     """Numbers of units that may stay, downwards from all of them."""
     step = group.size // math.gcd(*map(len, group.blocks))
     floor = max(1, math.ceil(limits.min_keep * group.size - 1e-9))
@@ -104,7 +104,7 @@ def _is_rounded(scaled: int, size: int, multiple: int) -> bool:
     return scaled % size == 0 and (scaled // size) % multiple == 0
 
 
-def nearest_size(group: Group, amount: float, limits: Limits) -> int:
+def nearest_size(group: Group, amount: float, limits: ChannelLimits) -> int:
     """The allowed number of units that is nearest to what is left of the group after removing the share `amount`."""
     wanted = group.size * (1 - amount)
     return min(allowed_sizes(group, limits), key=lambda units: (round(abs(units - wanted), 9), -units))
@@ -120,7 +120,7 @@ def best_units(group: Group, scores: Tensor, size: int) -> tuple[int, ...]:
     return tuple(sorted(kept))
 
 
-def _global_sizes(groups: Sequence[Group], scores: Scores, amount: float, limits: Limits) -> dict[str, int]:
+def _global_sizes(groups: Sequence[Group], scores: Scores, amount: float, limits: ChannelLimits) -> dict[str, int]:
     """Go down each group's allowed sizes, everywhere the step first whose units matter least, until the amount is reached."""
     sizes = {group.id: group.size for group in groups}
     steps = [step for group in groups for step in _steps(group, scores[group.id], limits)]
@@ -146,7 +146,7 @@ class _Step:
     share: float
 
 
-def _steps(group: Group, scores: Tensor, limits: Limits) -> Iterator[_Step]:
+def _steps(group: Group, scores: Tensor, limits: ChannelLimits) -> Iterator[_Step]:
     """The steps from each allowed size to the next smaller one; a step never costs less than the one before it."""
     sizes = allowed_sizes(group, limits)
     cost = -math.inf

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dlkit.prune.channels.choice import Limits, prunable_groups
+from dlkit.prune.channels.choice import ChannelLimits, prunable_groups
 from dlkit.prune.channels.group import Group
 
 
@@ -25,7 +25,7 @@ class GroupRow:
 
 def list_groups(
     groups: Sequence[Group],
-    limits: Limits,
+    limits: ChannelLimits,
     keep: Mapping[str, Sequence[int]],
     *,
     kinds: Mapping[str, str] | None = None,

@@ -13,7 +13,7 @@ from dlkit.core.models.meta import meta_copy
 from dlkit.core.profile.costs import InputSpec, profile_model
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Working, ignore
-from dlkit.prune.channels.choice import Limits, Scope, Scores, best_units, choose
+from dlkit.prune.channels.choice import ChannelLimits, Scope, Scores, best_units, choose
 from dlkit.prune.channels.cutting import predict_parameters, shrink
 from dlkit.prune.channels.group import Group
 
@@ -49,12 +49,12 @@ class Space:
 
     groups: Sequence[Group]
     scores: Scores
-    limits: Limits
+    limits: ChannelLimits
     scope: Scope = "layer"
 
 
 @dataclass(frozen=True)
-class Solution:
+class TargetSolution:
     """The units that stay, the share of channels that was asked of every group for it, and the cost before and after."""
 
     keep: Keep
@@ -106,7 +106,7 @@ def solve_target(
     *,
     measure_ms: Callable[[nn.Module], float] | None = None,
     emit: Emit = ignore,
-) -> Solution:
+) -> TargetSolution:
     """The least pruning that brings a network's cost down to the target, with the same amount asked of every group.
 
     `example` is a batch of inputs; MACs and latency are those of one sample. `measure_ms` replaces the measuring of
@@ -125,7 +125,7 @@ def solve_target(
     if target.cost != "latency":
         below = choose(space.groups, space.scores, _lower(amount, target.cost), limits=space.limits, scope=space.scope)
         keep, after = _give_back(space, count, limit, keep=keep, larger=below)
-    return Solution(keep, amount, before, after)
+    return TargetSolution(keep, amount, before, after)
 
 
 def _reachable(cost: Cost, least: float, before: float) -> str:

@@ -23,7 +23,7 @@ _MOST_SUSPECTS = 6
 
 
 @dataclass(frozen=True)
-class Problem:
+class CutProblem:
     """Why a cut does not work. `places` are the module whose code failed and the one that had run last, where known."""
 
     reason: str
@@ -44,7 +44,7 @@ def refuse_untouchable(network: nn.Module, groups: Sequence[Group], example: Ten
         inputs = [x.to("meta") for x in inputs]
     shapes = [output_shapes(base, x) for x in inputs]
 
-    def find_problem(chosen: Chosen) -> Problem | None:
+    def find_problem(chosen: Chosen) -> CutProblem | None:
         kept = [(by_id[group_id], units) for group_id, units in chosen.items()]
         return structure_problem(copy.deepcopy(base), kept, inputs, shapes)
 
@@ -59,7 +59,7 @@ def refuse_untouchable(network: nn.Module, groups: Sequence[Group], example: Ten
     return refused
 
 
-def _suspects(problem: Problem, left: Chosen, groups: Mapping[str, Group]) -> list[str]:
+def _suspects(problem: CutProblem, left: Chosen, groups: Mapping[str, Group]) -> list[str]:
     """The groups with a part in the module that failed, or, where those are many, in the one that ran before."""
     for place in problem.places:
         found = [group_id for group_id in left if any(_is_below(m.module, place) for m in groups[group_id].members)]
@@ -87,7 +87,7 @@ def _smallest_cut(group: Group) -> tuple[int, ...]:
     return tuple(sorted(unit for block in group.blocks for unit in block[: len(block) - len(block) // parts]))
 
 
-def accept(chosen: Chosen, find_problem: Callable[[Chosen], Problem | None], refused: dict[str, str]) -> Chosen:
+def accept(chosen: Chosen, find_problem: Callable[[Chosen], CutProblem | None], refused: dict[str, str]) -> Chosen:
     """The largest part of `chosen` found that has no problem: all, or by halves, down to single groups.
 
     Groups that are left out are added to `refused`, each with its problem.
@@ -133,7 +133,7 @@ def output_shapes(network: nn.Module, x: Tensor) -> list[tuple[int, ...]]:
 
 def structure_problem(
     network: nn.Module, kept: Sequence[tuple[Group, Sequence[int]]], inputs: Sequence[Tensor], shapes: Shapes
-) -> Problem | None:
+) -> CutProblem | None:
     """Shrink `network` in place and run it; why that fails, or None. What foreign code raises is the answer, so all is caught."""
     steps = _Steps()
     try:
@@ -142,11 +142,11 @@ def structure_problem(
             found = [output_shapes(network, x) for x in inputs]
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return Problem(f"the network's code does not allow it: {lines[0]:.160}", steps.places())
+        return CutProblem(f"the network's code does not allow it: {lines[0]:.160}", steps.places())
     if found != shapes:
-        return Problem(f"the output's shape changes from {shapes[0]} to {found[0]}")
+        return CutProblem(f"the output's shape changes from {shapes[0]} to {found[0]}")
     empty = [name for name, tensor in network.named_parameters() if not tensor.numel()]
-    return Problem(f"{empty[0]} would have no channel left") if empty else None
+    return CutProblem(f"{empty[0]} would have no channel left") if empty else None
 
 
 @dataclass

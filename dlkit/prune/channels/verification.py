@@ -19,7 +19,7 @@ from dlkit.core.models.eval_mode import evaluating
 from dlkit.core.models.outputs import output_tensors
 from dlkit.prune.channels.cutting import count_parameters, kept_places, predict_parameters, shrink, zero_channels
 from dlkit.prune.channels.group import Group, Kind
-from dlkit.prune.channels.trial_cuts import Chosen, Problem, accept, output_shapes, random_inputs, structure_problem
+from dlkit.prune.channels.trial_cuts import Chosen, CutProblem, accept, output_shapes, random_inputs, structure_problem
 from dlkit.prune.dependency.agreement import find_misplaced
 from dlkit.prune.dependency.trace import trace
 
@@ -30,7 +30,7 @@ ROUNDING = 1e-13  # of the largest output
 
 
 @dataclass(frozen=True)
-class Compared:
+class OutputDifference:
     """Largest difference of outputs, largest output, and how far outputs of one batch are apart at most."""
 
     delta: float
@@ -55,9 +55,9 @@ class Proof:
         last = self._inputs[-1]
         self._x = last.double() if last.is_floating_point() else last
         self._is_lively = is_lively(self._double(), self._x)
-        self._compared: dict[tuple[tuple[str, ...], bool], Compared] = {}
+        self._compared: dict[tuple[tuple[str, ...], bool], OutputDifference] = {}
 
-    def find_problem(self, chosen: Chosen) -> Problem | None:
+    def find_problem(self, chosen: Chosen) -> CutProblem | None:
         """Why the network without these units would be wrong; None where it passes every check."""
         problem = self._find_structure_problem([(self.groups[name], units) for name, units in chosen.items()])
         if problem is not None:
@@ -69,20 +69,20 @@ class Proof:
             compared = self.compare(comparable, reads=True)
         if compared.is_equal:
             return None
-        return Problem(f"outputs differ by {compared.delta:.2g} from those with these channels set to 0")
+        return CutProblem(f"outputs differ by {compared.delta:.2g} from those with these channels set to 0")
 
-    def _find_structure_problem(self, kept: Sequence[tuple[Group, Sequence[int]]]) -> Problem | None:
+    def _find_structure_problem(self, kept: Sequence[tuple[Group, Sequence[int]]]) -> CutProblem | None:
         shrunk = copy.deepcopy(self.network)
         problem = structure_problem(shrunk, kept, self._inputs, self._shapes)
         if problem is not None:
             return problem
         if count_parameters(shrunk) != predict_parameters(self.network, kept):
-            return Problem("the number of parameters is not the predicted one")
+            return CutProblem("the number of parameters is not the predicted one")
         places = kept_places(kept, self.network)
         misplaced = find_misplaced(self._findings, trace(shrunk, self._inputs[0]), places)
-        return None if misplaced is None else Problem(misplaced)
+        return None if misplaced is None else CutProblem(misplaced)
 
-    def compare(self, chosen: Chosen, *, reads: bool) -> Compared:
+    def compare(self, chosen: Chosen, *, reads: bool) -> OutputDifference:
         """The shrunk network and the full one with the same channels set to 0, in float64.
 
         With `reads`, also what the next layers make of the channels is 0. Weights that would hide mistakes are drawn
@@ -96,7 +96,7 @@ class Proof:
             self._compared[key] = self._compare(network, chosen, reads=reads)
         return self._compared[key]
 
-    def compare_own(self, chosen: Chosen) -> Compared:
+    def compare_own(self, chosen: Chosen) -> OutputDifference:
         """The same with the network's own weights, whatever they are, and only what makes the channels set to 0."""
         if self._is_lively:
             return self.compare(chosen, reads=False)
@@ -106,7 +106,7 @@ class Proof:
         """A float64 copy, made anew each time: a large network is not held twice."""
         return copy.deepcopy(self.network).double()
 
-    def _compare(self, network: nn.Module, chosen: Chosen, *, reads: bool) -> Compared:
+    def _compare(self, network: nn.Module, chosen: Chosen, *, reads: bool) -> OutputDifference:
         kept = [(self.groups[group_id], units) for group_id, units in chosen.items()]
         shrunk = shrink(network, [group for group, _ in kept], chosen)
         zero_channels(network, kept, reads=reads)
@@ -117,7 +117,7 @@ class Proof:
                 delta = _larger(delta, full - small)
                 largest = _larger(largest, full)
                 spread = _larger(spread, full - full[:1])
-        return Compared(delta, largest, spread)
+        return OutputDifference(delta, largest, spread)
 
 
 @dataclass(frozen=True)

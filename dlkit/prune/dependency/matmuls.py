@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dlkit.prune.dependency.tracer import Stored, Tracer
+from dlkit.prune.dependency.tracer import StoredTensor, Tracer
 from dlkit.prune.dependency.union_find import FREE, compact, varying_dims
 
 COMPUTED = "its weight is computed from other values"
@@ -37,7 +37,7 @@ def _follow_grouped(tracer: Tracer, x: Tensor, weight: Tensor, made: Tensor, *, 
     """Every group of a grouped convolution must keep as many inputs and as many outputs as the others."""
     inputs = channel_vector(tracer, x, dim=1)
     stored = tracer.get(weight)
-    assert isinstance(stored, Stored)
+    assert isinstance(stored, StoredTensor)
     tracer.findings.grouped_inputs[stored.name] = inputs
     tracer.findings.readers[stored.name, 1] = None
     report_lost_zeros(tracer, x, inputs)
@@ -49,8 +49,8 @@ def follow_product(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, o
     """Matrix products, with or without something added: addmm, mm, bmm, baddbmm, addmv, mv, dot."""
     added = args[0] if name in ("addmm", "baddbmm", "addmv") else None
     left, right = args[1:3] if added is not None else args[:2]
-    left_is_weight, right_is_weight = (isinstance(tracer.get(side), Stored) for side in (left, right))
-    is_plain = added is None or (isinstance(tracer.get(added), Stored) and right_is_weight)
+    left_is_weight, right_is_weight = (isinstance(tracer.get(side), StoredTensor) for side in (left, right))
+    is_plain = added is None or (isinstance(tracer.get(added), StoredTensor) and right_is_weight)
     if left.dim() < 2 or right.dim() < 2 or not is_plain:
         for tensor in (left, right, added):
             if tensor is not None:

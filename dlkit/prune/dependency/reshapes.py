@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dlkit.prune.dependency.tracer import INPUT, Channels, Stored, Tracer
+from dlkit.prune.dependency.tracer import INPUT, Channels, StoredTensor, Tracer
 from dlkit.prune.dependency.union_find import FREE, compact, varying_dims
 
 RESHAPES = frozenset({"view", "_unsafe_view", "reshape", "_reshape_alias"})
@@ -51,7 +51,7 @@ def follow_move(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, out:
         return
     move = _mover(name, op, args, kwargs, out)
     outs = list(out) if isinstance(out, list | tuple) else [out]
-    if isinstance(tracked, Stored) and name not in PADS:
+    if isinstance(tracked, StoredTensor) and name not in PADS:
         _put_stored(tracer, tracked, move, outs)
         return
     channels = tracer.channels(tensor)
@@ -79,11 +79,11 @@ def _mover(name: str, op: Any, args: Any, kwargs: Any, out: Any) -> Callable[[Te
     return lambda labels: op(labels, *args[1:], **kwargs)
 
 
-def _put_stored(tracer: Tracer, stored: Stored, move: Callable[[Tensor], Any], outs: list[Tensor]) -> None:
+def _put_stored(tracer: Tracer, stored: StoredTensor, move: Callable[[Tensor], Any], outs: list[Tensor]) -> None:
     moved = [move(compact(index)) for index in stored.index]
     for place, result in enumerate(outs):
         index = tuple(new[place] if isinstance(new, list | tuple) else new for new in moved)
-        tracer.put_stored(result, Stored(stored.name, tuple(map(compact, index))))
+        tracer.put_stored(result, StoredTensor(stored.name, tuple(map(compact, index))))
 
 
 def _follow_join(tracer: Tracer, op: Any, args: Any, kwargs: Any, out: Tensor) -> None:

@@ -30,18 +30,18 @@ class Channels:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """A parameter or buffer, perhaps moved about: `index[d]` is the place along its dimension d that each number came from."""
 
     name: str
     index: tuple[Tensor, ...]
 
-    def moved(self, move: Callable[[Tensor], Tensor]) -> "Stored":
+    def moved(self, move: Callable[[Tensor], Tensor]) -> "StoredTensor":
         """The same after an operator that only moves numbers."""
-        return Stored(self.name, tuple(move(index) for index in self.index))
+        return StoredTensor(self.name, tuple(move(index) for index in self.index))
 
 
-Tracked = Channels | Stored
+Tracked = Channels | StoredTensor
 
 
 _MOST_NUMBERS = 4_000_000  # a parameter used number by number that is larger than this is left as it is
@@ -88,7 +88,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._shapes = {name: tuple(tensor.shape) for name, tensor in stored.items()}
         for name, tensor in stored.items():
             places = [torch.arange(size) for size in tensor.shape]
-            self._tracked[tensor] = Stored(name, tuple(torch.meshgrid(*places, indexing="ij")) if places else ())
+            self._tracked[tensor] = StoredTensor(name, tuple(torch.meshgrid(*places, indexing="ij")) if places else ())
             for dim, size in enumerate(tensor.shape):
                 self.findings.axis_nodes[name, dim] = torch.arange(size) + self.classes.add(size)
 
@@ -116,7 +116,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         labels = labels.expand(tensor.shape)
         self._tracked[tensor] = Channels(labels, vanishes, why)
 
-    def put_stored(self, tensor: Tensor, stored: Stored) -> None:
+    def put_stored(self, tensor: Tensor, stored: StoredTensor) -> None:
         """Say which numbers of a parameter a tensor holds."""
         self._tracked[tensor] = stored
 
@@ -136,9 +136,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def is_table(self, tensor: Tensor) -> bool:
         """Whether a tensor is a parameter or buffer that is longer than 1 along several dimensions, or a part of one."""
         tracked = self.get(tensor)
-        return isinstance(tracked, Stored) and sum(size > 1 for size in self._shapes[tracked.name]) > 1
+        return isinstance(tracked, StoredTensor) and sum(size > 1 for size in self._shapes[tracked.name]) > 1
 
-    def _number_labels(self, stored: Stored) -> Tensor:
+    def _number_labels(self, stored: StoredTensor) -> Tensor:
         """Nodes of a parameter's single numbers; along the only dimension longer than 1 these are the dimension's own."""
         shape = self._shapes[stored.name]
         long = [dim for dim, size in enumerate(shape) if size > 1]
@@ -161,7 +161,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         `makes` them, `reads` them or lies `along` them.
         """
         stored = self.get(tensor)
-        if not isinstance(stored, Stored):
+        if not isinstance(stored, StoredTensor):
             return None
         if tensor.shape[dim] == 1:
             return torch.tensor([FREE])
@@ -188,7 +188,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tracked = self.get(tensor)
         if isinstance(tracked, Channels):
             self.fix(self.labels(tensor), reason)
-        elif isinstance(tracked, Stored):
+        elif isinstance(tracked, StoredTensor):
             for dim in range(len(self._shapes[tracked.name])):
                 self.fix(self.findings.axis_nodes[tracked.name, dim], reason)
             self.fix(self.findings.element_nodes.get(tracked.name), reason)

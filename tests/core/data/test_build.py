@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dlkit.config.schema import Data as DataSection
+from dlkit.config.schema import DataSplits as DataSection
 from dlkit.core.data.build import build_data, build_eval_split, build_eval_transform
-from dlkit.core.data.caching import Stored
-from dlkit.core.data.contract import Data
+from dlkit.core.data.caching import StoredSamples
+from dlkit.core.data.contract import DataSplits
 from dlkit.core.data.loader import LoaderSplit
 from dlkit.core.data.preflight import draw_first_batch
 from dlkit.core.data.store import MemorySplit
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 FAKE = {"name": "fake", "num_samples": 100, "num_workers": 0}
 
 
-def build(load: Any, section: Any, *, seed: int = 0, **sections: Any) -> Data:
+def build(load: Any, section: Any, *, seed: int = 0, **sections: Any) -> DataSplits:
     return build_data(load(section, **sections), device=CPU, seed=seed)
 
 
@@ -400,4 +400,4 @@ def test_splits_travel_to_other_processes(load: Any) -> None:
     again = pickle.loads(pickle.dumps(split.reader))
     for position in range(3):
         assert torch.equal(again[(1, position)][0], split.reader[(1, position)][0])
-    assert Stored(torch.zeros(1), torch.zeros(1), ()).steps == ()
+    assert StoredSamples(torch.zeros(1), torch.zeros(1), ()).steps == ()

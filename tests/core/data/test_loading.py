@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dlkit.core.data.build import build_data
-from dlkit.core.data.contract import Batch, Data, Split
+from dlkit.core.data.contract import Batch, DataSplits, Split
 from dlkit.core.data.loader import LoaderSplit
 from dlkit.core.data.store import MemorySplit
 from dlkit.errors import DataError, DlkitError
@@ -77,7 +77,7 @@ def digests(split: Split, epoch: int, start: int = 0) -> list[str]:
     return digest(list(split.batches(epoch, start)))
 
 
-def dice(load: Any, **options: Any) -> Data:
+def dice(load: Any, **options: Any) -> DataSplits:
     section = {"name": f"{__file__}:Dice", "normalize": "none", "batch_size": 7, "val": 0.25, **options}
     return build_data(load(section), device=CPU, seed=3)
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from dlkit.core.data.build import build_data
-from dlkit.core.data.contract import Data
+from dlkit.core.data.contract import DataSplits
 from dlkit.core.data.loader import LoaderSplit
 from dlkit.core.data.samples import TensorSamples
 from dlkit.core.data.sources.digits import read_digits
@@ -25,7 +25,7 @@ from dlkit.errors import ConfigError, DataError
 CPU = torch.device("cpu")
 
 
-def build(load: Any, name: str, **options: Any) -> Data:
+def build(load: Any, name: str, **options: Any) -> DataSplits:
     return build_data(load({"name": name, "num_workers": 0, **options}), device=CPU, seed=0)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dlkit.core.data.build import build_data, build_eval_split
-from dlkit.core.data.contract import Data
+from dlkit.core.data.contract import DataSplits
 from dlkit.errors import ConfigError, DataError
 
 CPU = torch.device("cpu")
@@ -18,12 +18,12 @@ def write(path: Path, text: str) -> str:
     return str(path)
 
 
-def read(load: Any, path: str, *, sections: Any = None, **options: Any) -> Data:
+def read(load: Any, path: str, *, sections: Any = None, **options: Any) -> DataSplits:
     section = {"name": "csv", "path": path, "val": "none", "shuffle": False, "normalize": "none", **options}
     return build_data(load(section, **(sections or {})), device=CPU, seed=0)
 
 
-def whole(data: Data) -> tuple[torch.Tensor, torch.Tensor]:
+def whole(data: DataSplits) -> tuple[torch.Tensor, torch.Tensor]:
     (batch,) = data.train.batches()
     return batch.inputs, batch.targets
 

@@ -11,7 +11,7 @@ from torch import nn
 from dlkit.core.benchmark.speed import SpeedPlan
 from dlkit.core.data.contract import Batch
 from dlkit.core.evaluation.comparison import (
-    Compared,
+    NamedNetwork,
     compare_networks,
     compare_predictions,
     weigh_network,
@@ -60,8 +60,8 @@ def test_both_sides_and_their_agreement(float_network, int8_network, tmp_path):
     (tmp_path / "int8.pt").write_bytes(bytes(1000))
     split = Samples()
     found = compare_networks(
-        Compared("float32", float_network, tmp_path / "float.pt"),
-        Compared("int8", int8_network, tmp_path / "int8.pt"),
+        NamedNetwork("float32", float_network, tmp_path / "float.pt"),
+        NamedNetwork("int8", int8_network, tmp_path / "int8.pt"),
         split,
         scoring=CLASSES,
         speed_plan=SpeedPlan(SIZE, CPU, batches=(1,), engines=("eager",), seconds=0.0),
@@ -108,8 +108,8 @@ def test_regression_agrees_by_difference():
     with torch.no_grad():
         after[1].bias += 0.25
     found = compare_networks(
-        Compared("before", before.eval()),
-        Compared("after", after.eval()),
+        NamedNetwork("before", before.eval()),
+        NamedNetwork("after", after.eval()),
         Samples(num_columns=2),
         scoring=scoring(nn.functional.mse_loss, is_classification=False),
         speed_plan=None,

@@ -7,7 +7,7 @@ import torch
 
 import dlkit
 from dlkit.core.evaluation.predict_images import predict_images
-from dlkit.core.evaluation.run import judge_model
+from dlkit.core.evaluation.run import run_evaluation
 from dlkit.core.modelfile import read_model_file
 from dlkit.errors import UsageError
 
@@ -33,7 +33,7 @@ def with_data(trained, tmp_path, **changes):
 def test_eval_runs_no_code_that_a_file_names(trained, tmp_path, key):
     file = with_data(trained, tmp_path, **{key: [{"name": "os:system", "command": f"touch {tmp_path}/ran"}]})
     with pytest.raises(UsageError, match="os:system"):
-        judge_model(file, data=None, split_name="test", use_tta=False)
+        run_evaluation(file, data=None, split_name="test", use_tta=False)
     assert not (tmp_path / "ran").exists()
 
 
@@ -60,7 +60,7 @@ def test_a_file_without_a_config_predicts_and_asks_for_data(trained, tmp_path):
         next(predict_images(file, [CIRCLE])).classes == next(predict_images(read_model_file(trained), [CIRCLE])).classes
     )
     with pytest.raises(UsageError, match="--data CFG"):
-        judge_model(file, data=None, split_name="test", use_tta=False)
+        run_evaluation(file, data=None, split_name="test", use_tta=False)
 
 
 def test_predicting_leaves_torch_as_it_was_between_images(trained):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dlkit.core.benchmark.speed import SpeedPlan, SpeedRow, Speeds, Subject, measure_speeds, random_inputs
+from dlkit.core.benchmark.speed import SpeedPlan, SpeedRow, Speeds, TimedModel, measure_speeds, random_inputs
 from dlkit.core.benchmark.timing import Latency, Ratio, speedup
 from dlkit.core.evaluation.comparison import Agreement, Comparison, Costs, Scores, Side
 from dlkit.core.evaluation.comparison_text import (
@@ -23,8 +23,8 @@ PLAN = SpeedPlan((1, 8, 8), CPU, batches=(1, 3), engines=("eager", "frozen", "co
 
 
 @pytest.fixture(scope="module")
-def subjects(float_network, int8_network):
-    return [Subject("float", float_network, False), Subject("int8", int8_network, True)]
+def models(float_network, int8_network):
+    return [TimedModel("float", float_network, False), TimedModel("int8", int8_network, True)]
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def quick_compile(monkeypatch):
 
 
 @pytest.mark.usefixtures("quick_compile")
-def test_rows_ratios_and_reasons(subjects):
+def test_rows_ratios_and_reasons(models):
     events = []
-    speeds = measure_speeds(subjects, PLAN, emit=events.append)
+    speeds = measure_speeds(models, PLAN, emit=events.append)
     pairs = [(model, engine) for model in ("float", "int8") for engine in ("eager", "frozen")]
     assert [(row.model, row.engine) for row in speeds.rows] == pairs * 2
     assert [row.latency.batch for row in speeds.rows] == [1] * 4 + [3] * 4
@@ -52,8 +52,8 @@ def test_rows_ratios_and_reasons(subjects):
     assert [event.what for event in events[:3]] == ["starting eager", "starting frozen", "starting compile"]
 
 
-def test_plain_values_are_json(subjects):
-    plain = json.loads(json.dumps(measure_speeds(subjects[:1], replace(PLAN, engines=("eager",))).to_dict()))
+def test_plain_values_are_json(models):
+    plain = json.loads(json.dumps(measure_speeds(models[:1], replace(PLAN, engines=("eager",))).to_dict()))
     assert plain["baseline"] == {"model": "float", "engine": "eager"} and plain["fastest_float"]["3"] == "eager"
     assert set(plain["rows"][0]) == {
         "model", "engine", "is_int8", "median_ms", "p10_ms", "p90_ms", "runs", "batch", "threads", "samples_per_s",
@@ -62,21 +62,21 @@ def test_plain_values_are_json(subjects):
     assert plain["rows"][0]["to_baseline"] == {"median": 1.0, "p10": 1.0, "p90": 1.0}
 
 
-def test_an_int8_baseline_has_no_fastest_float(subjects):
-    speeds = measure_speeds(subjects, replace(PLAN, engines=("eager",), baseline=("int8", "eager")))
+def test_an_int8_baseline_has_no_fastest_float(models):
+    speeds = measure_speeds(models, replace(PLAN, engines=("eager",), baseline=("int8", "eager")))
     assert speeds.baseline == ("int8", "eager") and not speeds.fastest_float
     assert all(row.to_fastest_float is None for row in speeds.rows)
     assert not int8_sentences(speeds, "int8")
 
 
-def test_a_baseline_that_did_not_run(subjects):
+def test_a_baseline_that_did_not_run(models):
     with pytest.raises(UsageError, match="the baseline int8:compile did not run; what ran: float:eager, int8:eager"):
-        measure_speeds(subjects, replace(PLAN, engines=("eager",), baseline=("int8", "compile")))
+        measure_speeds(models, replace(PLAN, engines=("eager",), baseline=("int8", "compile")))
 
 
-def test_nothing_to_run(subjects):
+def test_nothing_to_run(models):
     with pytest.raises(UsageError, match="nothing could be run:\n  int8 by compile: torch.compile cannot"):
-        measure_speeds(subjects[1:], replace(PLAN, engines=("compile",)))
+        measure_speeds(models[1:], replace(PLAN, engines=("compile",)))
 
 
 def test_inputs_are_always_the_same():

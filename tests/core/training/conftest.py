@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.data.contract import Batch, Data, DataInfo
-from dlkit.core.scoring.losses import Loss
+from dlkit.core.data.contract import Batch, DataInfo, DataSplits
+from dlkit.core.scoring.losses import WeightedLoss
 from dlkit.core.scoring.precision import pick_precision
 from dlkit.core.scoring.scoring import Scoring
 from dlkit.core.stopping import StopRequest
@@ -41,7 +41,9 @@ def make_scoring(
     function: Callable[[Tensor, Tensor], Tensor] | None = None, *, is_classification: bool = True
 ) -> Scoring:
     return Scoring(
-        Loss(function or nn.CrossEntropyLoss(), "test"), pick_precision("off", torch.device("cpu")), is_classification
+        WeightedLoss(function or nn.CrossEntropyLoss(), "test"),
+        pick_precision("off", torch.device("cpu")),
+        is_classification,
     )
 
 
@@ -73,7 +75,7 @@ def run_fit(
     plan = Plan(epochs, steps, epochs * steps)
     return fit(
         learner,
-        Data(train, val, None, info, ()),
+        DataSplits(train, val, None, info, ()),
         plan,
         records or NoRecords(),
         stop=stop or StopRequest(),

@@ -61,8 +61,8 @@ def network(**options):
 
 def tune(loaded=None, model=None, *, epochs=2, lr=None, info=INFO, emit=ignore, **options):
     model = model or network()
-    tuning = build_fine_tuning(loaded or config(), model, info, epochs=epochs, lr=lr, device=CPU, emit=report)
-    fine_tune(tuning, emit=report, **options)
+    tuning = build_fine_tuning(loaded or config(), model, info, epochs=epochs, lr=lr, device=CPU, emit=emit)
+    fine_tune(tuning, emit=emit, **options)
     return tuning, model
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.stopping import StopRequest
-from dlkit.core.training.ema import Ema
+from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.folder.checkpoints import read_checkpoint, save_checkpoint
 from dlkit.core.training.improvement import EarlyStopping
 from dlkit.errors import Diverged
@@ -40,7 +40,7 @@ def build(lab, *, schedule="cosine", total_steps=36):
     model = nn.Sequential(nn.Linear(7, 12), nn.BatchNorm1d(12), nn.Dropout(0.3), nn.ReLU(), nn.Linear(12, 3)).double()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     learner = lab.learner(
-        model, optimizer, schedule=schedule, total_steps=total_steps, accumulate=2, ema=Ema(model, decay=0.9),
+        model, optimizer, schedule=schedule, total_steps=total_steps, accumulate=2, ema=EmaModel(model, decay=0.9),
         early_stopping=EarlyStopping("val_loss", "min", patience=50),
     )  # fmt: skip
     learner.best.metric = "val_loss"

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from dlkit.config.schema import Clip
-from dlkit.core.data.contract import Batch, Data, DataInfo
+from dlkit.core.data.contract import Batch, DataInfo, DataSplits
 from dlkit.core.stopping import StopRequest
-from dlkit.core.training.ema import Ema
+from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.lr_find import find_learning_rate, iterate_windows
 from dlkit.errors import DataError
 from dlkit.events import Sweeping
@@ -51,7 +51,7 @@ class ShuffledSplit:
 
 
 def as_data(split):
-    return Data(split, None, None, DataInfo("classification", "features", (7,), 3, None, None, None), ())
+    return DataSplits(split, None, None, DataInfo("classification", "features", (7,), 3, None, None, None), ())
 
 
 class Net(nn.Module):
@@ -79,7 +79,7 @@ def learner(lab):
         {"params": [*model.first.parameters()], "lr": 0.01, "initial_lr": 0.01},
         {"params": [*model.norm.parameters(), model.last.weight], "lr": 0.1, "initial_lr": 0.1},
     ]
-    learner = lab.learner(model, torch.optim.AdamW(groups), ema=Ema(model, decay=0.9), clip=Clip(norm=1.0))
+    learner = lab.learner(model, torch.optim.AdamW(groups), ema=EmaModel(model, decay=0.9), clip=Clip(norm=1.0))
     lab.fit(learner, lab.split(torch.randn(40, 7), torch.randint(0, 3, (40,)), 10), epochs=2)
     model.first.weight.grad = torch.ones_like(model.first.weight)
     model.norm.eval()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dlkit.config.schema import Clip
-from dlkit.core.scoring.losses import Loss
+from dlkit.core.scoring.losses import WeightedLoss
 from dlkit.core.training.step import MAX_SKIPS, train_step
 from dlkit.errors import Diverged
 
@@ -46,7 +46,7 @@ def test_accumulation_with_class_weights_equals_the_large_batch(lab, float64_dat
     model = small_mlp()
     scoring = lab.scoring()
     scoring = type(scoring)(
-        Loss(nn.CrossEntropyLoss(weight), "weighted", class_weights=weight), scoring.precision, True
+        WeightedLoss(nn.CrossEntropyLoss(weight), "weighted", class_weights=weight), scoring.precision, True
     )
     learner = lab.learner(
         model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), accumulate=4, scoring=scoring

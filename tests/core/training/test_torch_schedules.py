@@ -8,13 +8,13 @@ from dlkit.core.components import ComponentError
 from dlkit.core.training.rates.torch_schedules import build_torch_schedule, find_scheduler
 from dlkit.schedules import LearningRate
 from dlkit.schedules.curves import Constant
-from dlkit.schedules.schedule import Schedule
+from dlkit.schedules.schedule import LrSchedule
 
 BASES = [0.1, 0.02]
 
 
 def build(name, options=None, *, unit="step", total=30, per_epoch=5, warmup=0):
-    frame = Schedule(name, Constant(), unit, total, per_epoch, warmup)
+    frame = LrSchedule(name, Constant(), unit, total, per_epoch, warmup)
     return build_torch_schedule(name, options or {}, frame, base_lrs=BASES)
 
 

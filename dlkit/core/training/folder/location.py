@@ -14,7 +14,7 @@ from dlkit.errors import OutputError
 
 
 @dataclass(frozen=True)
-class Place:
+class RunLocation:
     """`checkpoint` is what training goes on from, `folder` the run folder that is there already; `out` is one to make, else
     the next free one below `parent`.
     """
@@ -31,7 +31,7 @@ class Place:
         return create_run_folder(out=self.out, parent=self.parent, name=name)
 
 
-def pick_place(loaded: LoadedConfig, world: World, *, out: Path | None, resume: Path | None) -> Place:
+def pick_place(loaded: LoadedConfig, world: World, *, out: Path | None, resume: Path | None) -> RunLocation:
     """Where the run goes and what it goes on from; nothing is made yet.
 
     Raises FileRefused or UsageError when there is nothing to resume, OutputError for a folder that cannot be written to.
@@ -41,22 +41,22 @@ def pick_place(loaded: LoadedConfig, world: World, *, out: Path | None, resume: 
     begun = find_begun(out, parent, name, world) if resume is None else None
     if begun is not None:
         last = begun / "checkpoints" / "last.pt"
-        return Place(parent, checkpoint=last if last.exists() else None, folder=begun)
+        return RunLocation(parent, checkpoint=last if last.exists() else None, folder=begun)
     if resume is None:
         check_writable(out or parent)
-        return Place(parent, out=out)
+        return RunLocation(parent, out=out)
     if resume == Path("auto"):
         resume = out or find_run_to_resume(parent, name)
     path = find_checkpoint(resume)
     if path.parent.name != "checkpoints":
-        return Place(parent, checkpoint=path, out=out)
+        return RunLocation(parent, checkpoint=path, out=out)
     folder = path.parent.parent
     if out is not None and out.resolve() != folder.resolve():
         raise OutputError(
             f"--out {out} is not the folder of the run that --resume goes on with, {folder}; leave --out away, "
             "or copy the run folder to the new place and resume it there"
         )
-    return Place(parent, checkpoint=path, folder=folder)
+    return RunLocation(parent, checkpoint=path, folder=folder)
 
 
 def find_begun(out: Path | None, parent: Path, name: str, world: World) -> Path | None:

@@ -10,7 +10,7 @@ from dlkit.config.quantities import parse_length
 from dlkit.config.schema import Schedule as ScheduleSection
 from dlkit.core.components import ComponentError, check_options, is_import_path, resolve
 from dlkit.registry import find_entry
-from dlkit.schedules import LearningRate, Schedule, build_schedule
+from dlkit.schedules import LearningRate, LrSchedule, build_schedule
 
 
 class LearningRates(Protocol):
@@ -130,7 +130,7 @@ def build_learning_rates(
     return CurveRates(LearningRate(schedule, [group["initial_lr"] for group in optimizer.param_groups]))
 
 
-def curve_schedule(section: ScheduleSection, *, total_steps: int, steps_per_epoch: int) -> Schedule | None:
+def curve_schedule(section: ScheduleSection, *, total_steps: int, steps_per_epoch: int) -> LrSchedule | None:
     """The schedule of a config where it is one of dlkit's own curves; None where it is a scheduler class of torch.
 
     Raises UsageError for options that the curve does not take, and for a warm-up in front of a class.

@@ -1,4 +1,4 @@
-"""Any torch scheduler class as a `Schedule`: run once over a dummy optimizer and written down.
+"""Any torch scheduler class as a `LrSchedule`: run once over a dummy optimizer and written down.
 
 So a scheduler of torch, or of a user, gets what dlkit's own curves have: units, a warm-up, a plot, and a resume that
 only needs the step, because its values no longer depend on having been called in order.
@@ -14,7 +14,7 @@ import torch
 from torch.optim import Optimizer, lr_scheduler, swa_utils
 
 from dlkit.core.components import Builder, ComponentError, check_options, import_target, is_import_path
-from dlkit.schedules.schedule import Schedule
+from dlkit.schedules.schedule import LrSchedule
 from dlkit.schedules.tabulated import Tabulated
 
 INJECTED = ("optimizer", "last_epoch", "verbose")
@@ -35,8 +35,8 @@ def find_scheduler(name: str) -> Builder | None:
 
 
 def build_torch_schedule(
-    name: str, options: Mapping[str, Any], frame: Schedule, *, base_lrs: Sequence[float]
-) -> Schedule:
+    name: str, options: Mapping[str, Any], frame: LrSchedule, *, base_lrs: Sequence[float]
+) -> LrSchedule:
     """A torch scheduler class, by name or import path, in place of the curve of `frame`, for groups with these rates.
 
     Lengths (`T_max`, `total_steps`, `total_iters`) that are missing where the class needs them, or `auto`, become what

@@ -13,7 +13,7 @@ from dlkit.core.data.samples import Samples, Source
 
 
 @dataclass(frozen=True)
-class Part:
+class Subset:
     """The samples of one split: which rows of which samples, and their targets in that order."""
 
     name: SplitName
@@ -23,20 +23,20 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Parts:
+class Subsets:
     """The splits of a run. `notes` are sentences about how they came about."""
 
-    train: Part
-    val: Part | None
-    test: Part | None
+    train: Subset
+    val: Subset | None
+    test: Subset | None
     notes: tuple[str, ...]
 
-    def listed(self) -> list[Part]:
+    def listed(self) -> list[Subset]:
         """Those that exist."""
-        return [part for part in (self.train, self.val, self.test) if part is not None]
+        return [subset for subset in (self.train, self.val, self.test) if subset is not None]
 
 
-def pick_parts(loaded: LoadedConfig, source: Source, *, task: Task, seed: int) -> Parts:
+def pick_subsets(loaded: LoadedConfig, source: Source, *, task: Task, seed: int) -> Subsets:
     """The splits as `data.val`, `data.test` and `data.limit` ask for.
 
     A fraction for test is held out first, then one for val from the rest, and `limit` picks from what remains, so that
@@ -47,21 +47,21 @@ def pick_parts(loaded: LoadedConfig, source: Source, *, task: Task, seed: int) -
     notes: list[str] = []
     targets = shape_targets(source.train.targets, task)
     rows = torch.arange(len(source.train))
-    test = _own_part("test", source.test, task) if section.test == "auto" else None
+    test = _own_subset("test", source.test, task) if section.test == "auto" else None
     if isinstance(section.test, float):
         rows, held = hold_out(targets, section.test, seed=seed, stream=Stream.TEST)
-        test = Part("test", source.train, held, targets[held])
-    val: Part | None = None
+        test = Subset("test", source.train, held, targets[held])
+    val: Subset | None = None
     if section.val == "test":
-        val = _test_as_val(loaded, test or _own_part("test", source.test, task), notes)
+        val = _test_as_val(loaded, test or _own_subset("test", source.test, task), notes)
     elif section.val != "none" and source.val is not None:
-        val = _own_part("val", source.val, task)
+        val = _own_subset("val", source.val, task)
         notes.append(f"validating on the data set's own {len(source.val)} validation samples")
     elif isinstance(section.val, float):
         kept, held = hold_out(targets[rows], section.val, seed=seed, stream=Stream.VAL)
-        rows, val = rows[kept], Part("val", source.train, rows[held], targets[rows[held]])
+        rows, val = rows[kept], Subset("val", source.train, rows[held], targets[rows[held]])
     rows = rows[pick_limit(len(rows), section.limit, seed=seed)]
-    return Parts(Part("train", source.train, rows, targets[rows]), val, test, tuple(notes))
+    return Subsets(Subset("train", source.train, rows, targets[rows]), val, test, tuple(notes))
 
 
 def shape_targets(targets: Tensor, task: Task) -> Tensor:
@@ -69,17 +69,17 @@ def shape_targets(targets: Tensor, task: Task) -> Tensor:
     return targets if task == "classification" else targets.float().reshape(len(targets), -1)
 
 
-def _own_part(name: SplitName, samples: Samples | None, task: Task) -> Part | None:
+def _own_subset(name: SplitName, samples: Samples | None, task: Task) -> Subset | None:
     if samples is None:
         return None
-    return Part(name, samples, torch.arange(len(samples)), shape_targets(samples.targets, task))
+    return Subset(name, samples, torch.arange(len(samples)), shape_targets(samples.targets, task))
 
 
-def _test_as_val(loaded: LoadedConfig, test: Part | None, notes: list[str]) -> Part:
+def _test_as_val(loaded: LoadedConfig, test: Subset | None, notes: list[str]) -> Subset:
     if test is None:
         raise loaded.error(("data", "val"), "this data set has no test split; give a fraction such as 0.1, or none")
     notes.append(
         "validation uses the test split: whatever is chosen by it, the best checkpoint say, "
         "makes the test figures too good"
     )
-    return Part("val", test.samples, test.rows, test.targets)
+    return Subset("val", test.samples, test.rows, test.targets)
