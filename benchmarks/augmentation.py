@@ -20,11 +20,7 @@ import torchvision.transforms.v2 as v2
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dlkit.core.data.augment import batched_version
-from dlkit.core.data.batching import BatchPlan, Finish
-from dlkit.core.data.contract import DataInfo
-from dlkit.core.data.store import MemorySplit
-from dlkit.core.data.transforms import Pipeline, TransformStep
+from dlkit.core.data import BatchPlan, DataInfo, Finish, MemorySplit, Pipeline, TransformStep, batched_version
 
 BATCH_SIZE = 256
 SHAPES = {"1x28x28": (1, 28, 28), "3x32x32": (3, 32, 32)}

@@ -14,8 +14,8 @@ import time
 import torch
 import torch.nn.functional as F
 
-from dlkit.core.models.nets import small_cnn
-from dlkit.core.scoring.precision import has_native_bf16
+from dlkit.core.models import small_cnn
+from dlkit.core.scoring import has_native_bf16
 
 BATCH, STEPS = 128, 6
 

@@ -17,10 +17,9 @@ from typing import Any
 import torch
 
 from dlkit.config import load_mapping
-from dlkit.core.training.lr_find import run_range_test
-from dlkit.core.training.run import train
+from dlkit.core.training import run_range_test, train
 from dlkit.errors import DlkitError
-from dlkit.schedules.sweep import SweepPlan
+from dlkit.schedules import SweepPlan
 
 GRID = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 DIGITS = {"name": "digits", "batch_size": 64}

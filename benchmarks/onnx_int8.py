@@ -27,17 +27,14 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
-from dlkit.core.data.build import build_eval_split
-from dlkit.core.export.onnx import export_onnx
-from dlkit.core.export.onnx_parity import start_session
-from dlkit.core.export.parity import compare_outputs
+from dlkit.core.data import build_eval_split
+from dlkit.core.export import compare_outputs, export_onnx, start_session
 from dlkit.core.modelfile import build_from_file, read_model_file
-from dlkit.core.models.torchvision import build_torchvision, plan_torchvision_size
+from dlkit.core.models import build_torchvision, plan_torchvision_size
 from dlkit.core.trained_config import own_config
 from dlkit.errors import DlkitError
-from dlkit.quantize.backends import pick_backend, pick_reduce
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import quantize_static as quantize
+from dlkit.quantize import Recipe, pick_backend, pick_reduce
+from dlkit.quantize import quantize_static as quantize
 
 VARIED = [
     "resnet18",

@@ -18,16 +18,21 @@ from typing import Any
 
 import torch
 
-from dlkit.core.evaluation.metrics import score_split
+from dlkit.core.evaluation import score_split
 from dlkit.core.files import write_bytes, write_text
 from dlkit.core.modelfile import read_model_file
-from dlkit.core.training.run import train
+from dlkit.core.training import train
 from dlkit.events import ignore
-from dlkit.prune.amounts import Amount
-from dlkit.prune.mask_rounds import plan_masks, run_mask_rounds
-from dlkit.prune.opened_model import OpenedModel, open_for_pruning
-from dlkit.prune.recovery import Recovery, recover
-from dlkit.prune.request import PruneRequest
+from dlkit.prune import (
+    Amount,
+    OpenedModel,
+    PruneRequest,
+    Recovery,
+    open_for_pruning,
+    plan_masks,
+    recover,
+    run_mask_rounds,
+)
 
 RATIOS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 WAYS: dict[str, dict[str, Any]] = {

@@ -25,15 +25,10 @@ import torchvision
 from torch import Tensor, nn
 
 from dlkit import load_model
-from dlkit.core.data.contract import DataInfo
+from dlkit.core.data import DataInfo
 from dlkit.core.modelfile import ModelSpec, save_model_file
-from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model
-from dlkit.prune.channels.choice import ChannelLimits, choose
-from dlkit.prune.channels.grouping import find_groups
-from dlkit.prune.channels.importance import score
-from dlkit.prune.channels.layer_sizes import describe_sizes
-from dlkit.prune.channels.verification import verify
+from dlkit.core.models import Arch, build_model
+from dlkit.prune import ChannelLimits, choose, describe_sizes, find_groups, score, verify
 
 AMOUNT = 0.3
 LIMIT_S = 1800

@@ -24,20 +24,27 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from dlkit.core.data.build import build_eval_split
-from dlkit.core.data.calibration import draw_calibration
+from dlkit.core.data import build_eval_split, draw_calibration
 from dlkit.core.modelfile import build_from_file, read_model_file
 from dlkit.core.trained_config import own_config
-from dlkit.quantize.accuracy import Remedies, quantize_accurately
-from dlkit.quantize.backends import pick_backend, pick_reduce
-from dlkit.quantize.bias_correction import shift_biases
-from dlkit.quantize.channel_links import find_links
-from dlkit.quantize.channel_scaling import scale_link
-from dlkit.quantize.equalization import equalize
-from dlkit.quantize.fidelity import compare_outputs, outputs_of
-from dlkit.quantize.fx import convert, prepare, quantized_engine
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import calibrate, first_samples
+from dlkit.quantize import (
+    Recipe,
+    Remedies,
+    calibrate,
+    compare_outputs,
+    convert,
+    equalize,
+    find_links,
+    first_samples,
+    outputs_of,
+    pick_backend,
+    pick_reduce,
+    prepare,
+    quantize_accurately,
+    quantized_engine,
+    scale_link,
+    shift_biases,
+)
 
 CORRECTED_ON = 256
 MOST_RESCALING = 100.0

@@ -14,8 +14,7 @@ import torch
 
 import dlkit
 from dlkit.core.modelfile import read_model_file
-from dlkit.quantize.request import QuantizeRequest
-from dlkit.quantize.run import run_quantization
+from dlkit.quantize import QuantizeRequest, run_quantization
 
 
 def train(folder: Path, seed: int, *, epochs: int, limit: int, hidden: int) -> Path:

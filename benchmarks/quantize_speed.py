@@ -25,14 +25,17 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
-from dlkit.core.benchmark.engines import start_engine
-from dlkit.core.benchmark.machine import describe_machine
-from dlkit.core.benchmark.onnx_engine import EngineUnavailable, start_onnx_file
-from dlkit.core.benchmark.timing import Latency, measure_interleaved, speedup
+from dlkit.core.benchmark import (
+    EngineUnavailable,
+    Latency,
+    describe_machine,
+    measure_interleaved,
+    speedup,
+    start_engine,
+    start_onnx_file,
+)
 from dlkit.core.devices import torch_settings
-from dlkit.quantize import static
-from dlkit.quantize.backends import pick_backend, pick_reduce
-from dlkit.quantize.recipe import Recipe
+from dlkit.quantize import Recipe, pick_backend, pick_reduce, static
 
 SIZE, CALIBRATION_BATCHES = (3, 224, 224), 4
 BATCHES = (1, 16)
@@ -108,7 +111,7 @@ def start_ways(
     runs |= {"fp32 onnx": start_onnx_file(float_path), "int8 onnx by ONNX Runtime": start_onnx_file(peer_path)}
     sizes = {"float": float_path.stat().st_size, "ONNX Runtime's int8": peer_path.stat().st_size}
     try:
-        from dlkit.core.export.onnx import export_onnx
+        from dlkit.core.export import export_onnx
 
         export_onnx(converted, our_path, examples[0])
         runs["int8 onnx by dlkit"] = start_onnx_file(our_path)

@@ -31,19 +31,20 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from dlkit.core.data.contract import DataInfo
+from dlkit.core.data import DataInfo
 from dlkit.core.modelfile import ModelSpec, load_model
-from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model
-from dlkit.core.models.torchvision import plan_torchvision_size
+from dlkit.core.models import Arch, build_model, plan_torchvision_size
 from dlkit.errors import DlkitError
-from dlkit.quantize.backends import pick_backend, pick_reduce
-from dlkit.quantize.coverage import layer_statuses
-from dlkit.quantize.dynamic import quantize_dynamic
-from dlkit.quantize.kernels import count_int8_kernels
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.saving import save_quantized
-from dlkit.quantize.static import quantize_static
+from dlkit.quantize import (
+    Recipe,
+    count_int8_kernels,
+    layer_statuses,
+    pick_backend,
+    pick_reduce,
+    quantize_dynamic,
+    quantize_static,
+    save_quantized,
+)
 
 NUM_CLASSES = 10
 TIMEOUT_S = 1800

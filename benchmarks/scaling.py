@@ -23,13 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from dlkit.config import load_mapping
-from dlkit.config.running import Runtime
-from dlkit.core.distributed.joining import joined
-from dlkit.core.distributed.world import World
+from dlkit.config import Runtime, load_mapping
+from dlkit.core.distributed import World, joined
 from dlkit.core.stopping import StopRequest
-from dlkit.core.training.fit import NoRecords, fit
-from dlkit.core.training.setup import Job, build_job
+from dlkit.core.training import Job, NoRecords, build_job, fit
 from dlkit.events import ignore
 
 

@@ -22,8 +22,7 @@ import torchinfo
 import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
-from dlkit.core.profile.costs import profile_model
-from dlkit.core.profile.source import model_from
+from dlkit.core.profile import model_from, profile_model
 
 
 def ask_dlkit(name: str) -> int:

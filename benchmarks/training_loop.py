@@ -20,8 +20,7 @@ from torchvision.transforms import v2
 
 from dlkit.config import load_mapping
 from dlkit.core.stopping import StopRequest
-from dlkit.core.training.fit import NoRecords, fit
-from dlkit.core.training.setup import Job, build_job
+from dlkit.core.training import Job, NoRecords, build_job, fit
 from dlkit.events import ignore
 
 BATCH = 128

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dlkit.core.modelfile import load_model as load_model
-    from dlkit.core.training.run import train as train
+    from dlkit.core.training import train as train
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_model", "train"]

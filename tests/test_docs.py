@@ -115,7 +115,7 @@ def test_every_name_and_its_options_are_documented(kind):
 
 
 def test_every_layer_kind_is_documented():
-    from dlkit.core.models.layer_kinds import KINDS
+    from dlkit.core.models import KINDS
 
     table = section(DOCS / "models.md", "A list of layers")
     assert all(re.search(rf"^\|[^|]*`{kind}`", table, re.MULTILINE) for kind in KINDS)

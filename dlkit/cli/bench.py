@@ -11,7 +11,7 @@ from dlkit.cli.options import ArchName, Device, ImageSize, Network, NumClasses
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from dlkit.core.benchmark.run import BenchRequest, BenchResult
+    from dlkit.core.benchmark import BenchRequest, BenchResult
 
 EPILOG = """Inputs are random numbers: latency does not depend on them, accuracy is what `dlkit eval` measures."""
 
@@ -69,8 +69,7 @@ def bench(
     batches = parse_batches(batch)
     size = parse_input(input_size) if input_size is not None else None
 
-    from dlkit.core.benchmark.engines import ENGINES
-    from dlkit.core.benchmark.run import BenchRequest, Naming
+    from dlkit.core.benchmark import ENGINES, BenchRequest, Naming
 
     request = BenchRequest(
         models=tuple(models),
@@ -88,7 +87,7 @@ def bench(
 
 def _run(request: "BenchRequest", *, as_json: bool) -> None:
     from dlkit.cli.display import open_display, prints_aside
-    from dlkit.core.benchmark.run import run_bench
+    from dlkit.core.benchmark import run_bench
     from dlkit.core.files import to_json
 
     with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
@@ -117,7 +116,7 @@ def parse_batches(text: str) -> tuple[int, ...]:
 
 def parse_input(text: str) -> tuple[int, ...]:
     """One sample's size. Raises UsageError for what is none."""
-    from dlkit.shapes.size import parse_numbers
+    from dlkit.shapes import parse_numbers
 
     size = parse_numbers(text, what="--input")
     if min(size) < 1:
@@ -127,7 +126,7 @@ def parse_input(text: str) -> tuple[int, ...]:
 
 def _show(result: "BenchResult") -> None:
     from dlkit.cli.console import show_lines, show_table
-    from dlkit.core.evaluation.comparison_text import SPEED_COLUMNS, SPEED_LEGEND, int8_sentences, speed_rows
+    from dlkit.core.evaluation import SPEED_COLUMNS, SPEED_LEGEND, int8_sentences, speed_rows
 
     names = short_names([file.name for file in result.files])
     show_lines(_header(result))
@@ -148,8 +147,8 @@ def _show(result: "BenchResult") -> None:
 
 
 def _header(result: "BenchResult") -> list[str]:
-    from dlkit.core.evaluation.file_size import bytes_text
-    from dlkit.shapes.size import size_text
+    from dlkit.core.evaluation import bytes_text
+    from dlkit.shapes import size_text
 
     machine = result.machine
     int8 = ", ".join(machine.int8_instructions) or "no int8 dot products"

@@ -9,7 +9,7 @@ import typer
 from dlkit.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
-    from dlkit.config.loaded import LoadedConfig
+    from dlkit.config import LoadedConfig
 
 app = typer.Typer(name="config", help="Write, check and show config files.", no_args_is_help=True)
 
@@ -32,7 +32,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Write a commented config that runs as it is and shows every key."""
-    from dlkit.config.starter import starter_text
+    from dlkit.config import starter_text
 
     if str(path) == "-":
         typer.echo(starter_text(), nl=False)
@@ -68,7 +68,7 @@ def schema(
     ] = None,
 ) -> None:
     """Give the JSON Schema of configs, for completion and checks in an editor."""
-    from dlkit.config.json_schema import config_schema
+    from dlkit.config import config_schema
 
     text = json.dumps(config_schema(), indent=1) + "\n"
     if output is None:
@@ -81,7 +81,7 @@ def schema(
 @app.command("show")
 def show(cfg: ConfigPath, overrides: Overrides = None, config: Overlays = None, as_json: AsJson = False) -> None:
     """Show the whole config: files and overrides merged, defaults filled in."""
-    from dlkit.config.dump import dump_config
+    from dlkit.config import dump_config
 
     loaded = _load(cfg, overrides, config)
     if as_json:
@@ -91,7 +91,7 @@ def show(cfg: ConfigPath, overrides: Overrides = None, config: Overlays = None, 
 
 
 def _load(cfg: Path, overrides: list[str] | None, overlays: list[Path] | None) -> "LoadedConfig":
-    from dlkit.config.loading import load_config
+    from dlkit.config import load_config
 
     return load_config(cfg, overlays=overlays or (), overrides=overrides or ())
 

@@ -118,7 +118,7 @@ def check_cpu() -> list[Diagnosis]:
     """Threads and the vector instructions that torch found."""
     import torch
 
-    from dlkit.core.scoring.precision import has_native_bf16
+    from dlkit.core.scoring import has_native_bf16
 
     cores, threads = os.cpu_count() or 1, torch.get_num_threads()
     wanted = os.environ.get("OMP_NUM_THREADS")

@@ -11,7 +11,7 @@ from dlkit.cli.options import ArchName, DataOption, Device, ImageSize, ModelFile
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from dlkit.core.evaluation.run import EvalResult
+    from dlkit.core.evaluation import EvalResult
 
 MOST_TABLE_CLASSES = 20
 
@@ -51,7 +51,7 @@ def evaluate(
     """Score a model: accuracy, top-5, precision, recall and F1 per class, confusion matrix; or regression errors."""
     from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
-    from dlkit.core.evaluation.run import run_evaluation
+    from dlkit.core.evaluation import run_evaluation
     from dlkit.core.opening import open_model
 
     loaded = load_data_option(data) if data else None
@@ -75,7 +75,7 @@ def evaluate(
 
 
 def _save_picture(path: Path, result: "EvalResult") -> None:
-    from dlkit.core.evaluation.confusion_picture import save_confusion_picture
+    from dlkit.core.evaluation import save_confusion_picture
 
     if path.suffix not in {".png", ".svg", ".pdf"}:
         raise UsageError(f"--confusion {path}: the name must end in .png, .svg or .pdf")
@@ -86,7 +86,7 @@ def _save_picture(path: Path, result: "EvalResult") -> None:
 
 def _show(result: "EvalResult", model: Path) -> None:
     from dlkit.cli.console import show_lines, show_table
-    from dlkit.core.evaluation.run import most_confused
+    from dlkit.core.evaluation import most_confused
     from dlkit.event_lines import metric_value
 
     show_lines([f"{model} on {result.num_samples:,} {result.split} samples", ""])

@@ -11,8 +11,7 @@ import typer
 from dlkit.cli.options import ModelFile, Network
 
 if TYPE_CHECKING:
-    from dlkit.core.export.parity import Parity
-    from dlkit.core.export.run import Exported
+    from dlkit.core.export import Exported, Parity
 
 
 class FormatChoice(StrEnum):
@@ -48,7 +47,7 @@ def export(
 ) -> None:
     """Write a model, float, pruned or int8, for other programs, and check that the file computes what the model does."""
     from dlkit.cli.display import prints_aside
-    from dlkit.core.export.run import export_model
+    from dlkit.core.export import export_model
     from dlkit.core.modelfile import read_model_file
 
     with prints_aside():

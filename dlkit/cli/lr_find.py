@@ -12,9 +12,9 @@ from dlkit.cli.options import Config, Overlays, RunDevice, Seed
 from dlkit.errors import Interrupted
 
 if TYPE_CHECKING:
-    from dlkit.core.training.lr_find import FoundRate
+    from dlkit.core.training import FoundRate
     from dlkit.events import Emit, Event
-    from dlkit.schedules.picture import Look
+    from dlkit.schedules import Look
 
 EPILOG = """Writes nothing unless -o is given. Ctrl-C ends the test with what was found so far, and exit code 130."""
 
@@ -58,8 +58,7 @@ def lr_find(
     """
     from dlkit.cli.display import prints_aside
     from dlkit.config import load_config
-    from dlkit.schedules.range_export import check_suffix
-    from dlkit.schedules.sweep import SweepPlan
+    from dlkit.schedules import SweepPlan, check_suffix
 
     plan = SweepPlan(lo, hi, steps, repeats)
     for path in output or ():
@@ -68,7 +67,7 @@ def lr_find(
     changes = [*(overrides or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
     loaded = load_config(cfg, overlays=overlays or (), overrides=changes)
 
-    from dlkit.core.training.lr_find import run_range_test  # brings torch, so only for a config that is right
+    from dlkit.core.training import run_range_test
 
     with prints_aside(), open_line() as emit:
         found = run_range_test(loaded, plan, emit=emit)
@@ -108,7 +107,7 @@ def pick_look(height: int, *, ascii_only: bool) -> "Look":
     """How to draw on this terminal: its width up to 120, and ASCII where its encoding has no braille."""
     import shutil
 
-    from dlkit.schedules.picture import Look
+    from dlkit.schedules import Look
 
     width = min(max(shutil.get_terminal_size((80, 24)).columns, 60), 120)
     try:
@@ -124,15 +123,15 @@ def show(found: "FoundRate", output: Sequence[Path], *, as_json: bool, look: "Lo
     if as_json:
         import json
 
-        from dlkit.schedules.range_export import as_plain
+        from dlkit.schedules import range_test_as_plain
 
-        typer.echo(json.dumps(as_plain(found.test, facts, found.notes), allow_nan=False))
+        typer.echo(json.dumps(range_test_as_plain(found.test, facts, found.notes), allow_nan=False))
     else:
-        from dlkit.schedules.range_picture import draw_range_test
+        from dlkit.schedules import draw_range_test
 
         typer.echo("\n".join(draw_range_test(found.test, _title(found), found.notes, look)))
     for path in output:
-        from dlkit.schedules.range_export import save_range_test
+        from dlkit.schedules import save_range_test
 
         save_range_test(path, found.test, facts, found.notes)
         typer.echo(f"wrote {path}", err=True)

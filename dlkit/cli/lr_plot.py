@@ -11,10 +11,7 @@ from dlkit.cli.lr_plot_request import Frame, LrPlotRequest, config_changes, load
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from dlkit.schedules.audit import Finding
-    from dlkit.schedules.picture import Look
-    from dlkit.schedules.schedule import LrSchedule
-    from dlkit.schedules.trace import Trace
+    from dlkit.schedules import Finding, Look, LrSchedule, Trace
 
     Traced = tuple[Trace, list[Finding]]
 
@@ -133,7 +130,7 @@ def trace_config(
 
     assert request.config is not None
     loaded = load_config(request.config, overrides=[*request.overrides, *changes])
-    from dlkit.core.training.planned_schedule import plan_schedule  # brings torch, so only for a config that is right
+    from dlkit.core.training import plan_schedule
 
     accumulate = loaded.config.train.accumulate
     schedule, lr = plan_schedule(loaded, num_batches=steps_per_epoch and steps_per_epoch * accumulate)
@@ -153,7 +150,7 @@ def known_options(name: str) -> tuple[str, ...] | None:
     """The options of a built-in curve, or None for any other."""
     from dataclasses import fields
 
-    from dlkit.schedules.options import find_curve
+    from dlkit.schedules import find_curve
 
     try:
         return tuple(option.name for option in fields(find_curve(name)[1]))
@@ -164,7 +161,7 @@ def known_options(name: str) -> tuple[str, ...] | None:
 def _trace_one(
     name: str, options: Mapping[str, Any], frame: Frame, *, lr: float, metrics: Sequence[float] | None
 ) -> "Traced":
-    from dlkit.schedules.audit import Finding
+    from dlkit.schedules import Finding
 
     filled = _fill_in(name, options, frame, lr=lr)
     schedule = _build(name, {**options, **filled}, frame, lr=lr)
@@ -175,8 +172,7 @@ def _trace_one(
 
 
 def _follow(schedule: "LrSchedule", lr: float, metrics: Sequence[float] | None) -> "Traced":
-    from dlkit.schedules.audit import audit
-    from dlkit.schedules.trace import follow
+    from dlkit.schedules import audit, follow
 
     if schedule.is_plateau and metrics is None:
         raise UsageError("plateau follows a metric: give --metrics FILE:COLUMN or --series '1 0.8 0.7*10'")
@@ -186,7 +182,7 @@ def _follow(schedule: "LrSchedule", lr: float, metrics: Sequence[float] | None) 
 
 def _fill_in(name: str, options: Mapping[str, Any], frame: Frame, *, lr: float) -> dict[str, Any]:
     """What a built-in curve needs and was not given."""
-    from dlkit.schedules.options import find_curve, stand_ins
+    from dlkit.schedules import find_curve, stand_ins
 
     if known_options(name) is None:
         return {}
@@ -198,13 +194,12 @@ def _fill_in(name: str, options: Mapping[str, Any], frame: Frame, *, lr: float) 
 
 def _build(name: str, options: Mapping[str, Any], frame: Frame, *, lr: float) -> "LrSchedule":
     """A built-in schedule, or a torch scheduler class by name or import path; only the second imports torch."""
-    from dlkit.schedules import LrSchedule, build_schedule
-    from dlkit.schedules.curves import Constant
+    from dlkit.schedules import Constant, LrSchedule, build_schedule
 
     steps, per_epoch, warmup = frame.total_steps, frame.steps_per_epoch, frame.warmup_steps
     if known_options(name) is None:
         _refuse_unknown(name)
-        from dlkit.core.training.rates.torch_schedules import build_torch_schedule
+        from dlkit.core.training import build_torch_schedule
 
         unit = "step" if frame.unit == "auto" else frame.unit
         place = LrSchedule(name, Constant(), unit, steps, per_epoch, warmup, frame.warmup_from)
@@ -224,8 +219,8 @@ def _refuse_unknown(name: str) -> None:
     """Raise UsageError for what is neither an import path nor named like a torch class, before torch is imported."""
     if ":" in name or name.lower().endswith(("lr", "restarts", "scheduler")):
         return
-    from dlkit.config.suggest import did_you_mean
-    from dlkit.registry.tables import SCHEDULES
+    from dlkit.config import did_you_mean
+    from dlkit.registry import SCHEDULES
 
     spellings = [spelling for known, (_, also, _) in SCHEDULES.items() for spelling in (known, *also)]
     raise UsageError(f"no schedule {name!r}.{did_you_mean(name, spellings)} There are {', '.join(SCHEDULES)}")
@@ -235,7 +230,7 @@ def pick_look(height: int, *, log: bool, ascii_only: bool) -> "Look":
     """How to draw on this terminal: its width up to 120, and ASCII where its encoding has no braille."""
     import shutil
 
-    from dlkit.schedules.picture import Look
+    from dlkit.schedules import Look
 
     width = min(max(shutil.get_terminal_size((80, 24)).columns, 50), 120)
     try:
@@ -251,23 +246,23 @@ def show(
     """Print what was asked for, and write the files."""
     traces, findings = [trace for trace, _ in traced], [remarks for _, remarks in traced]
     if code:
-        from dlkit.schedules.torch_code import write_torch_code
+        from dlkit.schedules import write_torch_code
 
         typer.echo("\n".join(write_torch_code(trace.schedule, trace.base_lr) for trace in traces), nl=False)
     elif as_json:
         import json
 
-        from dlkit.schedules.export import as_plain
+        from dlkit.schedules import as_plain
 
         typer.echo(json.dumps(as_plain(traces, findings), allow_nan=False))
     else:
-        from dlkit.schedules.picture import draw_comparison, draw_trace
+        from dlkit.schedules import draw_comparison, draw_trace
 
         is_one = len(traces) == 1 and not compare
         lines = draw_trace(traces[0], findings[0], look) if is_one else draw_comparison(traces, findings, look)
         typer.echo("\n".join(lines))
     for path in output:
-        from dlkit.schedules.export import save_traces
+        from dlkit.schedules import save_traces
 
         save_traces(path, traces, findings, is_log=look.is_log)
         typer.echo(f"wrote {path}", err=True)

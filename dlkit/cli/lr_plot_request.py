@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlkit.config.quantities import parse_length
+from dlkit.config import parse_length
 from dlkit.errors import UsageError
 
 DEFAULT_EPOCHS = 100
@@ -25,7 +25,7 @@ class LrPlotRequest:
 
 def read_request(words: Sequence[str]) -> LrPlotRequest:
     """Sort the words: names, a composition, a config file, options. Raises UsageError for what is none of them."""
-    from dlkit.schedules.options import read_plain
+    from dlkit.schedules import read_plain
 
     names: list[str] = []
     options: dict[str, Any] = {}
@@ -75,7 +75,7 @@ def config_changes(
 
 def _read_flag(word: str, rest: list[str]) -> tuple[str, Any]:
     """`--step-size 30`, `--step-size=30`, `--three-phase`, `--no-cycle-momentum`; takes its value off the rest."""
-    from dlkit.schedules.options import read_plain
+    from dlkit.schedules import read_plain
 
     option, has_value, text = word.removeprefix("--").partition("=")
     option = option.replace("-", "_")
@@ -140,7 +140,7 @@ def read_count(text: str) -> int:
 
 def load_metrics(metrics: str | None, series: str | None) -> list[float] | None:
     """What a plateau is to see, from a file's column or from the line."""
-    from dlkit.schedules.metrics import load_column, read_series
+    from dlkit.schedules import load_column, read_series
 
     if metrics is None:
         return None if series is None else read_series(series)

@@ -11,7 +11,7 @@ from dlkit.cli.options import Device, Network, OwnModelFile
 from dlkit.errors import DataError
 
 if TYPE_CHECKING:
-    from dlkit.core.evaluation.predict_images import ImagePrediction
+    from dlkit.core.evaluation import ImagePrediction
 
 MOST_SHOWN = 10
 
@@ -28,7 +28,7 @@ def predict(
 ) -> None:
     """Predict the classes of images. They are resized and normalized as the model's own evaluation data was."""
     from dlkit.cli.display import made_aside
-    from dlkit.core.evaluation.predict_images import predict_images
+    from dlkit.core.evaluation import predict_images
     from dlkit.core.modelfile import read_model_file
 
     found = predict_images(read_model_file(model), images, topk=topk, model=network, device=device)

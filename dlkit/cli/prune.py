@@ -38,8 +38,7 @@ from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
     from dlkit.cli.display import Display
-    from dlkit.prune.opened_model import OpenedModel
-    from dlkit.prune.request import PruneRequest
+    from dlkit.prune import OpenedModel, PruneRequest
 
 EPILOG = """Writes MODEL.pruned.pt and MODEL.pruned.report.json beside the model, or nothing at all."""
 
@@ -101,7 +100,7 @@ def _run(options: Options) -> None:
 def _open(options: Options, request: "PruneRequest", display: "Display", *, needs_data: bool) -> "OpenedModel":
     from dlkit.config import load_data_option
     from dlkit.core.opening import open_model
-    from dlkit.prune.opened_model import open_for_pruning
+    from dlkit.prune import open_for_pruning
 
     loaded = load_data_option(options.data) if options.data else None
     file = open_model(
@@ -120,8 +119,7 @@ def _open(options: Options, request: "PruneRequest", display: "Display", *, need
 def _prune(options: Options, request: "PruneRequest", display: "Display") -> None:
     from dlkit.cli.display import prints_aside
     from dlkit.cli.show_prune import show_report
-    from dlkit.prune.run import prune_model
-    from dlkit.prune.saving import plan_paths
+    from dlkit.prune import plan_paths, prune_model
 
     paths = plan_paths(options.model, options.output, may_replace=options.force)
     with prints_aside():
@@ -134,7 +132,7 @@ def _prune(options: Options, request: "PruneRequest", display: "Display") -> Non
 def _plan(options: Options, request: "PruneRequest", display: "Display") -> None:
     from dlkit.cli.display import prints_aside
     from dlkit.cli.show_prune import show_mask_plan, show_shrink_plan
-    from dlkit.prune.plan import plan_mask_rows, plan_shrink_sizes
+    from dlkit.prune import plan_mask_rows, plan_shrink_sizes
 
     with prints_aside():
         opened = _open(options, request, display, needs_data=request.needs_data)
@@ -151,9 +149,7 @@ def _plan(options: Options, request: "PruneRequest", display: "Display") -> None
 def _scan(options: Options, request: "PruneRequest", display: "Display") -> None:
     from dlkit.cli.display import prints_aside
     from dlkit.cli.show_prune import show_scan
-    from dlkit.prune.run import scan_model
-    from dlkit.prune.saving import plan_picture
-    from dlkit.prune.scan import save_scan_picture
+    from dlkit.prune import plan_picture, save_scan_picture, scan_model
 
     path = plan_picture(options.model, options.output, may_replace=options.force)
     with prints_aside():

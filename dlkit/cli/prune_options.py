@@ -11,7 +11,7 @@ import typer
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from dlkit.prune.request import PruneRequest
+    from dlkit.prune import PruneRequest
 
 
 class MethodChoice(StrEnum):
@@ -192,8 +192,7 @@ class Options:
 
     def to_request(self) -> "PruneRequest":
         """The request, checked. Raises UsageError for what contradicts itself."""
-        from dlkit.prune.amounts import parse_amount
-        from dlkit.prune.request import PruneRequest, check_request
+        from dlkit.prune import PruneRequest, check_request, parse_amount
 
         has_amount = self.amount is not None or self.count is not None
         request = PruneRequest(
@@ -241,7 +240,7 @@ def _parse_norm(text: str | None) -> float | None:
 
 
 def _parse_floor(text: str | None) -> float | None:
-    from dlkit.prune.amounts import parse_share
+    from dlkit.prune import parse_share
 
     if text is None or text.strip() in {"0", "0%", "0.0"}:
         return None if text is None else 0.0

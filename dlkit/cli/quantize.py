@@ -11,8 +11,7 @@ from dlkit.cli.signals import stopped_by_signals
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from dlkit.quantize.ranking import Ranking
-    from dlkit.quantize.report import Outcome
+    from dlkit.quantize import Outcome, Ranking
 
 EPILOG = """Writes MODEL.MODE-int8.pt, .report.json and .png beside the model, or nothing at all. Without layers that run in
 int8, or when the saved file does not give the same outputs in a fresh process, it ends with an error."""
@@ -189,9 +188,7 @@ def _run(
     from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
     from dlkit.core.opening import open_model
-    from dlkit.quantize.ranking import run_ranking
-    from dlkit.quantize.request import QuantizeRequest
-    from dlkit.quantize.run import run_quantization
+    from dlkit.quantize import QuantizeRequest, run_quantization, run_ranking
 
     loaded = load_data_option(data) if data else None
     request = QuantizeRequest(data=loaded, model=weights["model"], **asked)
@@ -204,7 +201,7 @@ def _run(
 
 def _show(result: "Outcome | Ranking", weights: dict[str, Any], data: str | None, *, as_json: bool) -> None:
     from dlkit.cli.show_quantize import Given, show_outcome, show_ranking
-    from dlkit.quantize.ranking import Ranking
+    from dlkit.quantize import Ranking
 
     given = Given.of(weights, data)
     if isinstance(result, Ranking):

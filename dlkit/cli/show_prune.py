@@ -10,12 +10,7 @@ import typer
 from dlkit.cli.console import show_lines, show_table
 
 if TYPE_CHECKING:
-    from dlkit.prune.channels.table import GroupRow
-    from dlkit.prune.masks.sparsity import LayerSparsity
-    from dlkit.prune.plan import PlannedLayer, ShrinkSizes
-    from dlkit.prune.report import PruneReport
-    from dlkit.prune.request import PruneRequest
-    from dlkit.prune.scan import Scan
+    from dlkit.prune import GroupRow, LayerSparsity, PlannedLayer, PruneReport, PruneRequest, Scan, ShrinkSizes
 
 SCHEMA = "dlkit.prune/1"
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -32,7 +27,7 @@ def show_report(made: "PruneReport", *, as_json: bool) -> None:
     if as_json:
         _echo(made.to_dict())
         return
-    from dlkit.core.evaluation.comparison_text import comparison_rows
+    from dlkit.core.evaluation import comparison_rows
 
     show_lines([f"dlkit prune · {made.model} · {_words(made.request)}", ""])
     if made.layers:
@@ -54,13 +49,13 @@ def show_report(made: "PruneReport", *, as_json: bool) -> None:
 
 
 def _words(request: "PruneRequest") -> str:
-    from dlkit.prune.request import describe_request
+    from dlkit.prune import describe_request
 
     return describe_request(request)
 
 
 def _show_layers(layers: Sequence["LayerSparsity"]) -> None:
-    from dlkit.prune.masks.sparsity import total_sparsity
+    from dlkit.prune import total_sparsity
 
     rows = [
         (

@@ -10,10 +10,8 @@ import typer
 from dlkit.cli.console import show_lines, show_table
 
 if TYPE_CHECKING:
-    from dlkit.core.benchmark.speed import Speeds
-    from dlkit.quantize.ranking import Ranking
-    from dlkit.quantize.report import Coverage, Outcome
-    from dlkit.quantize.sensitivity import LayerSensitivity
+    from dlkit.core.benchmark import Speeds
+    from dlkit.quantize import Coverage, LayerSensitivity, Outcome, Ranking
 
 MOST_NAMES = 5
 MOST_KERNELS = 6
@@ -48,11 +46,11 @@ def show_outcome(outcome: "Outcome", given: Given, *, as_json: bool) -> None:
     """The result on stdout: one JSON object, or tables and sentences."""
     if as_json:
         from dlkit.core.files import to_json
-        from dlkit.quantize.report import describe_outcome
+        from dlkit.quantize import describe_outcome
 
         typer.echo(to_json(describe_outcome(outcome)))
         return
-    from dlkit.core.evaluation.comparison_text import comparison_rows
+    from dlkit.core.evaluation import comparison_rows
 
     show_lines([f"{outcome.task.file.path} -> {outcome.paths.model}", recipe_words(outcome), ""])
     show_table(COLUMNS, comparison_rows(outcome.comparison))
@@ -77,7 +75,7 @@ def show_ranking(ranking: "Ranking", given: Given, *, as_json: bool) -> None:
     """Layers by what int8 costs in each: one JSON object, or a table."""
     if as_json:
         from dlkit.core.files import to_json
-        from dlkit.quantize.ranking import describe_ranking
+        from dlkit.quantize import describe_ranking
 
         typer.echo(to_json(describe_ranking(ranking)))
         return
@@ -137,7 +135,7 @@ def coverage_lines(coverage: "Coverage") -> Iterator[str]:
 
 
 def _show_speeds(outcome: "Outcome") -> None:
-    from dlkit.core.evaluation.comparison_text import quantization_sentences
+    from dlkit.core.evaluation import quantization_sentences
 
     speeds = outcome.comparison.speeds
     if speeds is None:

@@ -12,8 +12,7 @@ from dlkit.cli.display import without_nan
 from dlkit.event_lines import metric_value
 
 if TYPE_CHECKING:
-    from dlkit.core.training.dry_run import DryRun
-    from dlkit.core.training.run import TrainResult
+    from dlkit.core.training import DryRun, TrainResult
 
 
 def show_result(result: "TrainResult", *, as_json: bool) -> None:

@@ -124,7 +124,7 @@ def _load(
 def _print_config(loaded: "LoadedConfig", display: "Display") -> None:
     from dlkit.cli.display import prints_aside
     from dlkit.config import dump_config
-    from dlkit.core.training.dry_run import resolve_config
+    from dlkit.core.training import resolve_config
 
     with prints_aside():
         resolved = dump_config(resolve_config(loaded, emit=display.emit))
@@ -135,7 +135,7 @@ def _print_config(loaded: "LoadedConfig", display: "Display") -> None:
 def _run_dry(loaded: "LoadedConfig", out: Path | None, display: "Display", *, as_json: bool) -> None:
     from dlkit.cli.display import prints_aside
     from dlkit.cli.show_training import show_dry_run
-    from dlkit.core.training.dry_run import run_dry
+    from dlkit.core.training import run_dry
 
     with prints_aside():
         dry = run_dry(loaded, out=out, emit=display.emit)
@@ -146,7 +146,7 @@ def _run_dry(loaded: "LoadedConfig", out: Path | None, display: "Display", *, as
 def _run(loaded: "LoadedConfig", out: Path | None, resume: Path | None, *, display: "Display", as_json: bool) -> None:
     from dlkit.cli.display import prints_aside
     from dlkit.cli.show_training import show_result
-    from dlkit.core.training.run import run_training
+    from dlkit.core.training import run_training
 
     with prints_aside():
         result = run_training(loaded, out=out, resume=resume, emit=display.emit)

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from dlkit.config.fields import annotation_at, is_component, section_at
-from dlkit.config.places import Path, Places
+from dlkit.config.places import KeyPath, Places
 from dlkit.config.schema import Config
 from dlkit.config.suggest import closest
 from dlkit.config.unknown_keys import NAME_WORDS, explain_unknown_key
@@ -18,7 +18,7 @@ _NOTHING = object()
 MOST_UNKNOWN_KEYS = 100  # hints are made for so many; a file with more is not a config
 
 
-def check_schema(values: Mapping[str, Any], places: Places) -> tuple[Config | None, dict[Path, Problem]]:
+def check_schema(values: Mapping[str, Any], places: Places) -> tuple[Config | None, dict[KeyPath, Problem]]:
     """The typed config, or None, and the problems by path."""
     try:
         return Config.model_validate(values), {}
@@ -26,8 +26,8 @@ def check_schema(values: Mapping[str, Any], places: Places) -> tuple[Config | No
         return None, _problems(error.errors(include_url=False), values, places)
 
 
-def _problems(errors: list[ErrorDetails], values: Mapping[str, Any], places: Places) -> dict[Path, Problem]:
-    by_path: dict[Path, ErrorDetails] = {}
+def _problems(errors: list[ErrorDetails], values: Mapping[str, Any], places: Places) -> dict[KeyPath, Problem]:
+    by_path: dict[KeyPath, ErrorDetails] = {}
     for error in errors:
         path = _real_path(error, values)
         if path not in by_path or error["type"] == "value_error":
@@ -45,7 +45,7 @@ def _problems(errors: list[ErrorDetails], values: Mapping[str, Any], places: Pla
     return found
 
 
-def _real_path(error: ErrorDetails, values: Any) -> Path:
+def _real_path(error: ErrorDetails, values: Any) -> KeyPath:
     """Where the error is in the values: pydantic's location without the names of union branches."""
     path: list[str | int] = []
     for part in error["loc"]:
@@ -58,7 +58,7 @@ def _real_path(error: ErrorDetails, values: Any) -> Path:
     return tuple(path)
 
 
-def _typed_wrong(kept: Mapping[Path, ErrorDetails], unknown: list[Path]) -> list[Path]:
+def _typed_wrong(kept: Mapping[KeyPath, ErrorDetails], unknown: list[KeyPath]) -> list[KeyPath]:
     """Missing keys that stand there with a slip of the finger: the unknown key says enough."""
     missing = [path for path, error in kept.items() if error["type"] == "missing"]
     return [
@@ -68,7 +68,7 @@ def _typed_wrong(kept: Mapping[Path, ErrorDetails], unknown: list[Path]) -> list
     ]
 
 
-def _problem(path: Path, error: ErrorDetails, values: Any, places: Places) -> Problem:
+def _problem(path: KeyPath, error: ErrorDetails, values: Any, places: Places) -> Problem:
     if error["type"] == "extra_forbidden":
         return places.problem(path, explain_unknown_key(path))
     if error["type"] == "missing":
@@ -82,7 +82,7 @@ def _problem(path: Path, error: ErrorDetails, values: Any, places: Places) -> Pr
     return places.problem(path, refusal(annotation, value), at="value")
 
 
-def _missing_words(path: Path, values: Any) -> str:
+def _missing_words(path: KeyPath, values: Any) -> str:
     if len(path) == 1:
         example = {"data": "data: digits", "model": "model: small_cnn"}.get(str(path[0]), "")
         return f"missing; every config needs data and model, for example `{example}`"
@@ -96,7 +96,7 @@ def _missing_words(path: Path, values: Any) -> str:
     return f"missing; write `name` for {word!r}" if word else "missing; a component is picked by its name"
 
 
-def value_at(values: Any, path: Path, *, default: Any = None) -> Any:
+def value_at(values: Any, path: KeyPath, *, default: Any = None) -> Any:
     """The value at a path, or the default where there is none."""
     for part in path:
         if isinstance(values, dict):

@@ -9,7 +9,7 @@ from typing import Any
 
 from dlkit.config.fields import component_paths, kind_at, section_at
 from dlkit.config.options import mismatch
-from dlkit.config.places import Path, Places
+from dlkit.config.places import KeyPath, Places
 from dlkit.config.suggest import did_you_mean
 from dlkit.config.unknown_keys import explain_unknown_key
 from dlkit.errors import Problem
@@ -36,7 +36,7 @@ _SECTIONS = {
 }
 
 
-def check_components(values: dict[str, Any], places: Places) -> dict[Path, Problem]:
+def check_components(values: dict[str, Any], places: Places) -> dict[KeyPath, Problem]:
     """Problems of all components, by path."""
     return {
         problem_path: problem
@@ -45,7 +45,7 @@ def check_components(values: dict[str, Any], places: Places) -> dict[Path, Probl
     }
 
 
-def _check(path: Path, values: dict[str, Any], places: Places) -> Iterator[tuple[Path, Problem]]:
+def _check(path: KeyPath, values: dict[str, Any], places: Places) -> Iterator[tuple[KeyPath, Problem]]:
     kind = kind_at(path)
     value: Any = values
     for part in path:
@@ -88,8 +88,8 @@ def title(entry: Entry) -> str:
 
 
 def _check_options(
-    path: Path, entry: Entry, given: Mapping[str, Any], places: Places
-) -> Iterator[tuple[Path, Problem]]:
+    path: KeyPath, entry: Entry, given: Mapping[str, Any], places: Places
+) -> Iterator[tuple[KeyPath, Problem]]:
     assert entry.options is not None
     for key, value in given.items():
         option_path = (*path, key)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from dlkit.config.places import Path, Places
+from dlkit.config.places import KeyPath, Places
 from dlkit.config.schema import Config
 from dlkit.config.suggest import closest, did_you_mean
 from dlkit.config.words import join_or
@@ -20,10 +20,10 @@ _TAKES_CLASS_WEIGHTS = ("cross_entropy", "NLLLoss")
 _COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 
-Found = Iterator[tuple[Path, str]]
+Found = Iterator[tuple[KeyPath, str]]
 
 
-def check_consistency(config: Config, places: Places) -> dict[Path, Problem]:
+def check_consistency(config: Config, places: Places) -> dict[KeyPath, Problem]:
     """Problems between settings, placed at the one that is easiest to change."""
     checks = (_splits, _loaders, _model, _loss, _metrics, _machine)
     return {path: places.problem(path, message, at="value") for check in checks for path, message in check(config)}
@@ -31,7 +31,7 @@ def check_consistency(config: Config, places: Places) -> dict[Path, Problem]:
 
 def find_warnings(config: Config, places: Places) -> tuple[Problem, ...]:
     """Settings that are allowed and probably not wanted."""
-    found: list[tuple[Path, str]] = []
+    found: list[tuple[KeyPath, str]] = []
     if config.data.val == "test":
         why = "the best epoch is picked on the test split, so test metrics come out too good"
         found.append((("data", "val"), f"{why}; a fraction such as 0.1 holds out training samples instead"))
@@ -79,7 +79,7 @@ def _loss(config: Config) -> Found:
 
 
 def _metrics(config: Config) -> Found:
-    watched: list[tuple[Path, str]] = [(("checkpoint", "metric"), config.checkpoint.metric)]
+    watched: list[tuple[KeyPath, str]] = [(("checkpoint", "metric"), config.checkpoint.metric)]
     if config.train.early_stop:
         watched.append((("train", "early_stop", "metric"), config.train.early_stop.metric))
     for path, metric in watched:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from dlkit.config.places import Path, Place, dotted, printable
+from dlkit.config.places import KeyPath, Place, dotted, printable
 from dlkit.config.scalars import Plain, resolve_scalar
 from dlkit.config.syntax import ALIASES, ANCHORS, TAGS, explain_syntax
 from dlkit.config.tree import Child, Items, Keys, Node, Scalar
@@ -21,7 +21,7 @@ MOST_DEPTH = 32
 MOST_NODES = 10_000
 
 
-def parse_document(text: str, place: Place, problems: list[Problem], *, path: Path = ()) -> Node | None:
+def parse_document(text: str, place: Place, problems: list[Problem], *, path: KeyPath = ()) -> Node | None:
     """The tree of a text, or None where nothing can be made of it; every mistake is added to `problems`.
 
     A `place` with line 0 stands for the whole text (an override of the key at `path`). A value at fault becomes
@@ -39,7 +39,7 @@ class _EndOfReadingError(Exception):
 
 
 class _DocumentReader:
-    def __init__(self, text: str, place: Place, problems: list[Problem], path: Path) -> None:
+    def __init__(self, text: str, place: Place, problems: list[Problem], path: KeyPath) -> None:
         self.text = text
         self.place = place
         self.problems = problems
@@ -77,7 +77,7 @@ class _DocumentReader:
             self._report(None, self.path, "this is not YAML: an escape or a directive holds an impossible number")
             raise _EndOfReadingError from None
 
-    def _read_node(self, event: Any, path: Path) -> Node:
+    def _read_node(self, event: Any, path: KeyPath) -> Node:
         self._check_limits(event, path)
         place = self._place(event)
         if isinstance(event, yaml.AliasEvent):
@@ -93,7 +93,7 @@ class _DocumentReader:
             return Items(tuple(self._read_items(path)), place)
         return Keys(self._read_children(path), place)
 
-    def _check_limits(self, event: Any, path: Path) -> None:
+    def _check_limits(self, event: Any, path: KeyPath) -> None:
         self.num_nodes += 1
         if len(path) > MOST_DEPTH:
             self._report(event, path[:3], f"nested deeper than {MOST_DEPTH} levels")
@@ -102,7 +102,7 @@ class _DocumentReader:
             self._report(event, path, f"more than {MOST_NODES} values; a config is small")
             raise _EndOfReadingError
 
-    def _scalar_value(self, event: Any, path: Path) -> Plain:
+    def _scalar_value(self, event: Any, path: KeyPath) -> Plain:
         text: str = event.value
         bad = next((character for character in text if character == "\0" or "\ud800" <= character <= "\udfff"), None)
         if bad is not None:
@@ -116,13 +116,13 @@ class _DocumentReader:
             self._report(event, path, str(error))
             return None
 
-    def _read_items(self, path: Path) -> Iterator[Node]:
+    def _read_items(self, path: KeyPath) -> Iterator[Node]:
         index = 0
         while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
             yield self._read_node(event, (*path, index))
             index += 1
 
-    def _read_children(self, path: Path) -> dict[str, Child]:
+    def _read_children(self, path: KeyPath) -> dict[str, Child]:
         children: dict[str, Child] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key = self._read_key(event, path)
@@ -135,7 +135,7 @@ class _DocumentReader:
             children[key] = Child(self._place(event), value)
         return children
 
-    def _read_key(self, event: Any, path: Path) -> str | None:
+    def _read_key(self, event: Any, path: KeyPath) -> str | None:
         """The key, or None with a problem reported. A key that is no scalar is read to its end."""
         if not isinstance(event, yaml.ScalarEvent):
             node = self._read_node(event, (*path, "?"))
@@ -167,7 +167,7 @@ class _DocumentReader:
             return self.place
         return Place(self.place.source, event.start_mark.line + 1, event.start_mark.column + 1)
 
-    def _report(self, event: Any, path: Path, message: str) -> None:
+    def _report(self, event: Any, path: KeyPath, message: str) -> None:
         place = self.place if event is None else self._place(event)
         self.problems.append(place.problem(dotted(path), message))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from dlkit.config.places import Path
+from dlkit.config.places import KeyPath
 from dlkit.config.schema import Config
 from dlkit.config.section import Component, Section
 
@@ -16,7 +16,7 @@ _KINDS = {"data": "datasets", "model": "models", "loss": "losses", "optimizer": 
 _LIST_KINDS = {"transforms": "transforms", "eval_transforms": "transforms", "batch_transforms": "batch_transforms"}
 
 
-def kind_at(path: Path) -> str | None:
+def kind_at(path: KeyPath) -> str | None:
     """The registry kind of the component at a path, or None where no component stands.
 
     >>> kind_at(("data", "eval_transforms", 0))
@@ -29,7 +29,7 @@ def kind_at(path: Path) -> str | None:
     return None
 
 
-def component_paths(values: dict[str, Any]) -> Iterator[Path]:
+def component_paths(values: dict[str, Any]) -> Iterator[KeyPath]:
     """The paths at which the values hold a component, whatever is written there."""
     for section in _KINDS:
         if section in values:
@@ -74,7 +74,7 @@ def is_component(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Component)
 
 
-def annotation_at(path: Path) -> Any:
+def annotation_at(path: KeyPath) -> Any:
     """What may stand at a path, or None where the schema has nothing to say (a component's own option)."""
     annotation: Any = Config
     for part in path:
@@ -93,7 +93,7 @@ def _child(annotation: Any, part: str | int) -> Any:
     return None
 
 
-def section_at(path: Path) -> type[Section] | None:
+def section_at(path: KeyPath) -> type[Section] | None:
     """The section whose keys stand below a path, or None."""
     annotation = annotation_at(path)
     if annotation is None:
@@ -106,7 +106,7 @@ def takes_null(annotation: Any) -> bool:
     return any(split(arm)[0] in (None, NoneType, Any) for arm in arms(annotation))
 
 
-def is_required(path: Path) -> bool:
+def is_required(path: KeyPath) -> bool:
     """Whether the key at a path has no default."""
     section, key = section_at(path[:-1]), path[-1]
     return section is not None and key in section.model_fields and section.model_fields[str(key)].is_required()
@@ -120,11 +120,11 @@ def item_type(annotation: Any) -> Any:
 
 
 @cache
-def sections() -> dict[Path, type[Section]]:
+def sections() -> dict[KeyPath, type[Section]]:
     """Every section by its path, in the order of the schema; the top is at the empty path. Lists show as their key."""
-    found: dict[Path, type[Section]] = {}
+    found: dict[KeyPath, type[Section]] = {}
 
-    def collect(path: Path, section: type[Section]) -> None:
+    def collect(path: KeyPath, section: type[Section]) -> None:
         found[path] = section
         for key, field in section.model_fields.items():
             annotation = annotation_of(field)
@@ -138,9 +138,9 @@ def sections() -> dict[Path, type[Section]]:
 
 
 @cache
-def homes() -> dict[str, tuple[Path, ...]]:
+def homes() -> dict[str, tuple[KeyPath, ...]]:
     """For each key of the schema the sections that have it; a component's `name` is left out."""
-    found: dict[str, tuple[Path, ...]] = {}
+    found: dict[str, tuple[KeyPath, ...]] = {}
     for path, section in sections().items():
         for key in section.model_fields:
             if key != "name" or not is_component(section):

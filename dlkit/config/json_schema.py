@@ -9,7 +9,7 @@ from typing import Any
 
 from dlkit.config.fields import kind_at, sections
 from dlkit.config.options import json_type
-from dlkit.config.places import Path
+from dlkit.config.places import KeyPath
 from dlkit.config.schema import Config
 from dlkit.registry import Entry, entries, find_entry
 
@@ -74,7 +74,7 @@ def _section(key: str, found: dict[str, Any]) -> dict[str, Any]:
     return {**reference, **described} if field.is_required() else {"anyOf": [reference, {"type": "null"}], **described}
 
 
-def _component(definition: dict[str, Any], path: Path) -> dict[str, Any]:
+def _component(definition: dict[str, Any], path: KeyPath) -> dict[str, Any]:
     """A bare name, or a mapping whose keys depend on the name."""
     kind = kind_at(path)
     assert kind is not None

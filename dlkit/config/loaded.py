@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlkit.config.places import Path, Places
+from dlkit.config.places import KeyPath, Places
 from dlkit.config.schema import Config
 from dlkit.errors import ConfigError, Problem
 
@@ -21,6 +21,6 @@ class LoadedConfig:
     text: str | None = None
     warnings: tuple[Problem, ...] = ()
 
-    def error(self, path: Path, message: str, *, at: str = "value") -> ConfigError:
+    def error(self, path: KeyPath, message: str, *, at: str = "value") -> ConfigError:
         """A config error at one key, for the checks that come after loading."""
         return ConfigError([self.places.problem(path, message, at=at)])

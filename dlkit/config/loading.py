@@ -13,8 +13,7 @@ from dlkit.config.loaded import LoadedConfig
 from dlkit.config.mapping import tree_of_mapping
 from dlkit.config.merge import merge, without_nulls
 from dlkit.config.overrides import apply_overrides
-from dlkit.config.places import Path as KeyPath
-from dlkit.config.places import Place, Places, dotted, printable
+from dlkit.config.places import KeyPath, Place, Places, dotted, printable
 from dlkit.config.schema import Config
 from dlkit.config.tree import Child, Keys, Scalar, to_places, to_values
 from dlkit.errors import ConfigError, Problem

@@ -6,7 +6,7 @@ from os import PathLike, fspath
 from typing import Any
 
 from dlkit.config.document import MOST_DEPTH
-from dlkit.config.places import Path, Place, dotted
+from dlkit.config.places import KeyPath, Place, dotted
 from dlkit.config.tree import Child, Items, Keys, Node, Scalar
 from dlkit.errors import Problem
 
@@ -22,7 +22,7 @@ def tree_of_mapping(values: Mapping[str, Any], problems: list[Problem]) -> Keys:
     return Keys({}, _PLACE)
 
 
-def _node(value: Any, path: Path, problems: list[Problem]) -> Node:
+def _node(value: Any, path: KeyPath, problems: list[Problem]) -> Node:
     if len(path) > MOST_DEPTH:
         problems.append(_PLACE.problem(dotted(path[:3]), f"nested deeper than {MOST_DEPTH} levels"))
         return Scalar(None, _PLACE)
@@ -50,7 +50,7 @@ def _node(value: Any, path: Path, problems: list[Problem]) -> Node:
     return Scalar(None, _PLACE)
 
 
-def _is_key(key: object, path: Path, problems: list[Problem]) -> bool:
+def _is_key(key: object, path: KeyPath, problems: list[Problem]) -> bool:
     if isinstance(key, str) and key:
         return True
     problems.append(_PLACE.problem(dotted(path), f"a key must be a string, got {key!r}"))

@@ -1,12 +1,12 @@
 """One config on top of another: mappings merge, all else is replaced, a component under a new name starts anew."""
 
 from dlkit.config.fields import annotation_at, is_required, item_type, kind_at, section_at, takes_null
-from dlkit.config.places import Path
+from dlkit.config.places import KeyPath
 from dlkit.config.tree import Child, Items, Keys, Node, Scalar
 from dlkit.registry import find_entry
 
 
-def merge(base: Node | None, over: Node, path: Path = ()) -> Node:
+def merge(base: Node | None, over: Node, path: KeyPath = ()) -> Node:
     """`over` on top of `base`, both standing at `path`; neither is changed.
 
     A bare name on top of a mapping, or under one, counts as `{name: ...}`. Where the name changes, the old component's
@@ -35,7 +35,7 @@ def spelled_out(node: Node) -> Node:
     return node
 
 
-def _has_new_name(kind: str, path: Path, base: Keys, over: Keys) -> bool:
+def _has_new_name(kind: str, path: KeyPath, base: Keys, over: Keys) -> bool:
     old, new = _name(base) or _default_name(path), _name(over)
     if new is None or old is None:
         return False
@@ -51,13 +51,13 @@ def _name(node: Keys) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _default_name(path: Path) -> str | None:
+def _default_name(path: KeyPath) -> str | None:
     section = section_at(path)
     field = section.model_fields.get("name") if section else None
     return field.default if field and isinstance(field.default, str) else None
 
 
-def _declared_only(base: Keys, path: Path) -> Keys:
+def _declared_only(base: Keys, path: KeyPath) -> Keys:
     section = section_at(path)
     declared = set(section.model_fields if section else ()) - {"layers"}  # the list belongs to the model named layers
     return Keys({key: child for key, child in base.children.items() if key in declared}, base.place)
@@ -81,7 +81,7 @@ def _lists_dropped(node: Node, section: str) -> Node:
     )
 
 
-def _is_unset(node: Node, path: Path) -> bool:
+def _is_unset(node: Node, path: KeyPath) -> bool:
     if not isinstance(node, Scalar) or node.value is not None:
         return False
     annotation = annotation_at(path)

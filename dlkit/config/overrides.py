@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path as FilePath
+from pathlib import Path
 
 from dlkit.config.document import parse_document
 from dlkit.config.fields import annotation_at, kind_at, section_at
 from dlkit.config.files import absolute_paths
 from dlkit.config.merge import merge, replace_item, spelled_out
-from dlkit.config.places import Path, Place, dotted, printable
+from dlkit.config.places import KeyPath, Place, dotted, printable
 from dlkit.config.suggest import did_you_mean
 from dlkit.config.tree import Child, Items, Keys, Node, Scalar
 from dlkit.config.unknown_keys import explain_unknown_key
@@ -20,7 +20,7 @@ from dlkit.errors import Problem
 class Override:
     """One change; `value` is None where the key is to be removed."""
 
-    path: Path
+    path: KeyPath
     value: Node | None
     place: Place
 
@@ -53,7 +53,7 @@ def parse_override(text: str, problems: list[Problem]) -> Override | None:
             place.problem("", "expected key=value with a dotted key, such as train.epochs=20, or ~key to remove one")
         )
         return None
-    path: Path = tuple(int(part) if part.isdecimal() and part.isascii() else part for part in parts)
+    path: KeyPath = tuple(int(part) if part.isdecimal() and part.isascii() else part for part in parts)
     if path[0] == "extends":
         problems.append(place.problem("extends", "files are extended in a file, or put on top with -c FILE"))
         return None
@@ -61,7 +61,7 @@ def parse_override(text: str, problems: list[Problem]) -> Override | None:
         return Override(path, None, place)
     num_before = len(problems)
     node = parse_document(written, place, problems, path=path) or Scalar(None, place)
-    return Override(path, absolute_paths(node, FilePath.cwd()), place) if len(problems) == num_before else None
+    return Override(path, absolute_paths(node, Path.cwd()), place) if len(problems) == num_before else None
 
 
 def _picks_component(override: Override) -> bool:
@@ -82,7 +82,7 @@ def _apply(root: Keys, override: Override) -> Keys:
     return changed
 
 
-def _set(node: Node | None, override: Override, path: Path) -> Node:
+def _set(node: Node | None, override: Override, path: KeyPath) -> Node:
     """The node at `path` after an override of something at or below it."""
     assert override.value is not None
     rest = override.path[len(path) :]
@@ -99,7 +99,7 @@ def _set(node: Node | None, override: Override, path: Path) -> Node:
     return Keys({**keys.children, key: Child(child.place if child else override.place, below)}, keys.place)
 
 
-def _as_keys(node: Node | None, override: Override, path: Path) -> Keys:
+def _as_keys(node: Node | None, override: Override, path: KeyPath) -> Keys:
     if node is not None and kind_at(path):
         node = spelled_out(node)
     if isinstance(node, Keys):
@@ -112,7 +112,7 @@ def _as_keys(node: Node | None, override: Override, path: Path) -> Keys:
     return Keys({}, override.place)
 
 
-def _index(node: Items, part: str | int, path: Path) -> int:
+def _index(node: Items, part: str | int, path: KeyPath) -> int:
     if not isinstance(part, int):
         raise _RejectedError(f"{dotted(path)} is a list; its items are {dotted((*path, 0))}, {dotted((*path, 1))}, ...")
     if part >= len(node.items):
@@ -120,7 +120,7 @@ def _index(node: Items, part: str | int, path: Path) -> int:
     return part
 
 
-def _remove(node: Node, override: Override, path: Path) -> Node:
+def _remove(node: Node, override: Override, path: KeyPath) -> Node:
     rest = override.path[len(path) :]
     if isinstance(node, Items):
         index = _index(node, rest[0], path)

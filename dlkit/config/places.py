@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from dlkit.errors import Problem
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 _LONGEST_KEY = 60
 
 
@@ -22,7 +22,7 @@ class Place:
         return Problem(self.source, self.line, self.column, key, message)
 
 
-def dotted(path: Path) -> str:
+def dotted(path: KeyPath) -> str:
     """A path as people write it: `data.transforms.0.name`."""
     return ".".join(printable(str(part)) for part in path)
 
@@ -38,15 +38,15 @@ def printable(text: str) -> str:
 class Places:
     """Places of keys and of values by path. A path that is not in the config is placed at its nearest parent."""
 
-    keys: Mapping[Path, Place] = field(default_factory=dict)
-    values: Mapping[Path, Place] = field(default_factory=dict)
+    keys: Mapping[KeyPath, Place] = field(default_factory=dict)
+    values: Mapping[KeyPath, Place] = field(default_factory=dict)
     source: str = "config"
 
-    def problem(self, path: Path, message: str, *, at: str = "key") -> Problem:
+    def problem(self, path: KeyPath, message: str, *, at: str = "key") -> Problem:
         """A problem with the key (`at="key"`) or with its value (`at="value"`)."""
         return self.find(path, at=at).problem(dotted(path), message)
 
-    def find(self, path: Path, *, at: str = "key") -> Place:
+    def find(self, path: KeyPath, *, at: str = "key") -> Place:
         """Where a key or a value stands; the empty path is the top of the file."""
         table = self.keys if at == "key" else self.values
         for length in range(len(path), -1, -1):

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dlkit.config.places import Path, Place, Places
+from dlkit.config.places import KeyPath, Place, Places
 from dlkit.config.scalars import Plain
 
 
@@ -54,14 +54,14 @@ def to_values(node: Node) -> Any:
 
 def to_places(root: Node) -> Places:
     """The places of all keys and values. An item of a list is its own key."""
-    keys: dict[Path, Place] = {}
-    values: dict[Path, Place] = {}
+    keys: dict[KeyPath, Place] = {}
+    values: dict[KeyPath, Place] = {}
     for path, key_place, node in _walk((), root.place, root):
         keys[path], values[path] = key_place, node.place
     return Places(keys, values, root.place.source)
 
 
-def _walk(path: Path, key_place: Place, node: Node) -> Iterator[tuple[Path, Place, Node]]:
+def _walk(path: KeyPath, key_place: Place, node: Node) -> Iterator[tuple[KeyPath, Place, Node]]:
     yield path, key_place, node
     if isinstance(node, Items):
         for index, item in enumerate(node.items):

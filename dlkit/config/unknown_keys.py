@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from dlkit.config.fields import homes, is_component, section_at
-from dlkit.config.places import Path, dotted
+from dlkit.config.places import KeyPath, dotted
 from dlkit.config.suggest import closest
 
 # What other frameworks, and people, call our keys.
@@ -79,8 +79,8 @@ NAME_WORDS = {"type", "class", "class_path", "_target_", "_component_", "cls", "
 _NESTING_WORDS = {"args", "kwargs", "init_args", "params", "options", "dict_kwargs"}
 
 
-def _by_word() -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+def _by_word() -> dict[str, list[KeyPath]]:
+    found: dict[str, list[KeyPath]] = {}
     for target, words in _OTHER_WORDS.items():
         for word in words.split():
             found.setdefault(word, []).append(tuple(target.split(".")))
@@ -93,7 +93,7 @@ def _by_word() -> dict[str, list[Path]]:
 _MEANT = _by_word()
 
 
-def explain_unknown_key(path: Path, options: Collection[str] = (), *, owner: str = "") -> str:
+def explain_unknown_key(path: KeyPath, options: Collection[str] = (), *, owner: str = "") -> str:
     """What to say about an unknown key at a path.
 
     `options` are a component's own options, known beside the section's keys; `owner` is its name for people.
@@ -105,7 +105,7 @@ def explain_unknown_key(path: Path, options: Collection[str] = (), *, owner: str
     return start + _hint(path, known, component=component)
 
 
-def _hint(path: Path, known: Collection[str], *, component: bool) -> str:
+def _hint(path: KeyPath, known: Collection[str], *, component: bool) -> str:
     parent, key = path[:-1], str(path[-1])
     word = key.casefold().replace("-", "_")
     if word == "extends":
@@ -129,14 +129,14 @@ def _hint(path: Path, known: Collection[str], *, component: bool) -> str:
     return f"; known here: {', '.join([*known][:MOST_LISTED])}" + (", ..." if len(known) > MOST_LISTED else "")
 
 
-def _elsewhere(word: str, meant: list[Path]) -> list[Path]:
+def _elsewhere(word: str, meant: list[KeyPath]) -> list[KeyPath]:
     """Where a key of this name, or what it stands for, is known; parameter groups count only if nothing else does."""
     same = [(*home, word) for home in homes().get(word, ())]
     found = list(dict.fromkeys(same + meant))
     return [path for path in found if path[:2] != ("optimizer", "groups")][:3] or found
 
 
-def _belongs(targets: Collection[Path]) -> str:
+def _belongs(targets: Collection[KeyPath]) -> str:
     first = next(iter(targets))
     if len(targets) > 1:
         return "It belongs elsewhere: " + " or ".join(map(_written, targets))
@@ -145,5 +145,5 @@ def _belongs(targets: Collection[Path]) -> str:
     return f"It belongs to {dotted(first[:-1])}: {_written(first)}"
 
 
-def _written(path: Path) -> str:
+def _written(path: KeyPath) -> str:
     return f"`{dotted(path)}`"

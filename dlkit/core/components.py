@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dlkit.config.suggest import did_you_mean
+from dlkit.config import did_you_mean
 from dlkit.errors import UsageError
 from dlkit.registry import entries, find_entry
 

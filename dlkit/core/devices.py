@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from dlkit.core.distributed.world import ALONE, World
+from dlkit.core.distributed import ALONE, World
 from dlkit.errors import UsageError
 
 

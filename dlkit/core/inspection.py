@@ -8,8 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from dlkit.core.modelfile import ModelSpec, is_model_file, parse_model_file
-from dlkit.core.models.guessing import guess_classifiers
-from dlkit.core.models.weights import StateDict, unwrap_state_dict
+from dlkit.core.models import StateDict, guess_classifiers, unwrap_state_dict
 from dlkit.core.opening import read_path
 from dlkit.errors import DataError, FileRefused
 

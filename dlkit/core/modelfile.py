@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.components import ComponentError
-from dlkit.core.data.contract import DataInfo
+from dlkit.core.data import DataInfo
 from dlkit.core.devices import pick_device
-from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model, build_on_meta, build_user_model
+from dlkit.core.models import Arch, build_model, build_on_meta, build_user_model
 from dlkit.core.release_memory import release_memory
 from dlkit.core.rewrites import is_quantized, load_rewritten
 from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file

@@ -8,18 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.config.schema import Model
+from dlkit.config import LoadedConfig, Model
 from dlkit.core.components import ComponentError, is_import_path, resolve
-from dlkit.core.data.build import build_data
-from dlkit.core.data.contract import DataInfo
-from dlkit.core.data.opening import open_source
+from dlkit.core.data import DataInfo, build_data, open_source
 from dlkit.core.modelfile import ModelFile, ModelSpec, is_dlkit_file, parse_model_file
-from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model, build_on_meta, plan_arch
-from dlkit.core.models.guessing import guess_classifiers
-from dlkit.core.models.torchvision import find_first_conv, plan_torchvision_size
-from dlkit.core.models.weights import find_head, load_weights, read_tensors, unwrap_state_dict
+from dlkit.core.models import (
+    Arch,
+    build_model,
+    build_on_meta,
+    find_first_conv,
+    find_head,
+    guess_classifiers,
+    load_weights,
+    plan_arch,
+    plan_torchvision_size,
+    read_tensors,
+    unwrap_state_dict,
+)
 from dlkit.errors import DataError, FileRefused, UsageError
 from dlkit.registry import find_entry
 

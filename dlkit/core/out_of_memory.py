@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from dlkit.config.schema import Config
+from dlkit.config import Config
 from dlkit.errors import OutOfResource
 
 

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from dlkit.config import load_mapping
-from dlkit.config.loaded import LoadedConfig
+from dlkit.config import LoadedConfig, load_mapping
 from dlkit.core.components import is_import_path
 from dlkit.core.modelfile import ModelFile
 from dlkit.errors import UsageError

@@ -5,18 +5,18 @@ from pathlib import Path
 
 from torch import nn
 
-from dlkit.core.benchmark.speed import SpeedPlan, TimedModel, measure_speeds
-from dlkit.core.evaluation.comparison import (
+from dlkit.core.benchmark import SpeedPlan, TimedModel, measure_speeds
+from dlkit.core.evaluation import (
     Agreement,
     Comparison,
     NamedNetwork,
+    Original,
     Scores,
     Side,
     compare_networks,
+    file_sizes,
     weigh_network,
 )
-from dlkit.core.evaluation.file_size import file_sizes
-from dlkit.core.evaluation.original import Original
 from dlkit.events import Emit
 from dlkit.prune.opened_model import OpenedModel
 

@@ -9,10 +9,17 @@ from torch import Tensor, nn
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Note
 from dlkit.prune.amounts import Amount, progress_of
-from dlkit.prune.masks.masks import MaskRule, apply_masks, full_masks, grow_masks
-from dlkit.prune.masks.outputs import find_output_weights
-from dlkit.prune.masks.sparsity import measure_sparsity, total_sparsity
-from dlkit.prune.masks.weights import PrunableWeight, find_weights
+from dlkit.prune.masks import (
+    MaskRule,
+    PrunableWeight,
+    apply_masks,
+    find_output_weights,
+    find_weights,
+    full_masks,
+    grow_masks,
+    measure_sparsity,
+    total_sparsity,
+)
 from dlkit.prune.opened_model import TaskData
 from dlkit.prune.recovery import Recalibration, Recovery, recover
 from dlkit.prune.request import PruneRequest

@@ -6,16 +6,13 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.core.data.build import build_data
-from dlkit.core.data.contract import DataInfo, DataSplits, Split
+from dlkit.config import LoadedConfig
+from dlkit.core.data import DataInfo, DataSplits, Split, build_data
 from dlkit.core.devices import pick_device
 from dlkit.core.modelfile import ModelFile, build_from_file
 from dlkit.core.rewrites import is_quantized
-from dlkit.core.scoring.precision import pick_precision
-from dlkit.core.scoring.scoring import Scoring
-from dlkit.core.training.fine_tuning_config import pick_tuning_config
-from dlkit.core.training.setup import build_scoring
+from dlkit.core.scoring import Scoring, pick_precision
+from dlkit.core.training import build_scoring, pick_tuning_config
 from dlkit.errors import DataError, Diverged, UsageError
 from dlkit.events import Emit, Note
 

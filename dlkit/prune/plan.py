@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 import torch
 
-from dlkit.core.evaluation.comparison import weigh_network
+from dlkit.core.evaluation import weigh_network
 from dlkit.events import Emit, ignore
-from dlkit.prune.channels.cutting import shrink
-from dlkit.prune.channels.table import GroupRow, list_groups
+from dlkit.prune.channels import GroupRow, list_groups, shrink
 from dlkit.prune.mask_rounds import plan_masks
-from dlkit.prune.masks.masks import full_masks, grow_masks
+from dlkit.prune.masks import full_masks, grow_masks
 from dlkit.prune.opened_model import OpenedModel
 from dlkit.prune.request import PruneRequest
 from dlkit.prune.shrink_rounds import pick_units, plan_shrinking

@@ -9,14 +9,12 @@ from itertools import islice
 import torch
 from torch import nn
 
-from dlkit.core.data.contract import Split
-from dlkit.core.evaluation.evaluate import REFRESH_S, evaluate
-from dlkit.core.scoring.scoring import Scoring
-from dlkit.core.training.fine_tuning import build_fine_tuning, fine_tune
-from dlkit.core.training.optimizers import pick_lr
+from dlkit.core.data import Split
+from dlkit.core.evaluation import REFRESH_S, evaluate
+from dlkit.core.scoring import Scoring
+from dlkit.core.training import build_fine_tuning, fine_tune, pick_lr
 from dlkit.events import Emit, Working
-from dlkit.prune.masks.masks import Masks
-from dlkit.prune.masks.training import MaskedRecords, masked_gradients
+from dlkit.prune.masks import MaskedRecords, Masks, masked_gradients
 from dlkit.prune.opened_model import TaskData
 
 Norm = nn.modules.batchnorm._BatchNorm

@@ -4,11 +4,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dlkit.core.evaluation.comparison import Comparison
-from dlkit.core.evaluation.comparison_text import pruning_sentences
-from dlkit.prune.channels.table import GroupRow
-from dlkit.prune.channels.targets import TargetSolution, parse_target, show_cost
-from dlkit.prune.masks.sparsity import LayerSparsity, total_sparsity
+from dlkit.core.evaluation import Comparison, pruning_sentences
+from dlkit.prune.channels import GroupRow, TargetSolution, parse_target, show_cost
+from dlkit.prune.masks import LayerSparsity, total_sparsity
 from dlkit.prune.recovery import Recalibration
 from dlkit.prune.request import PruneRequest
 

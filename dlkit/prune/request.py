@@ -6,8 +6,8 @@ from typing import Literal
 
 from dlkit.errors import UsageError
 from dlkit.prune.amounts import Amount, ScheduleName
-from dlkit.prune.channels.targets import parse_target
-from dlkit.prune.masks.masks import Scope
+from dlkit.prune.channels import parse_target
+from dlkit.prune.masks import Scope
 
 Method = Literal["l1", "l2", "random", "bn", "fpgm", "taylor"]
 MASK_METHODS = ("l1", "l2", "random")

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from dlkit.config import load_mapping
 from dlkit.core.modelfile import ModelFile
-from dlkit.core.models.build import build_model, build_user_model
-from dlkit.core.models.weights import load_initial_weights, read_state_dict
+from dlkit.core.models import build_model, build_user_model, load_initial_weights, read_state_dict
 from dlkit.core.random_state import seeded
 from dlkit.errors import FileRefused, UsageError
 

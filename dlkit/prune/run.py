@@ -13,18 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.devices import torch_settings
-from dlkit.core.evaluation.comparison import Comparison
+from dlkit.core.evaluation import Comparison
 from dlkit.core.files import write_json
 from dlkit.core.staging import staged
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Note, Saved, ignore
-from dlkit.prune.channels.layer_sizes import describe_sizes
-from dlkit.prune.channels.table import GroupRow, list_groups
-from dlkit.prune.channels.targets import TargetSolution
-from dlkit.prune.channels.verification import Verified
+from dlkit.prune.channels import GroupRow, TargetSolution, Verified, describe_sizes, list_groups
 from dlkit.prune.comparison import compare, describe_original, with_sizes
 from dlkit.prune.mask_rounds import plan_masks, run_mask_rounds
-from dlkit.prune.masks.sparsity import LayerSparsity, measure_sparsity
+from dlkit.prune.masks import LayerSparsity, measure_sparsity
 from dlkit.prune.opened_model import OpenedModel
 from dlkit.prune.recovery import Recalibration, find_norms
 from dlkit.prune.report import PruneReport, plain_request

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.environment import describe_environment, now
-from dlkit.core.evaluation.original import read_original
+from dlkit.core.evaluation import read_original
 from dlkit.core.modelfile import ModelSpec, build_from_file, read_model_file, save_model_file
 from dlkit.errors import DlkitError, FileRefused, OutputError, UsageError
-from dlkit.prune.masks.outputs import tensors_in
+from dlkit.prune.masks import tensors_in
 
 PICTURES = (".png", ".svg", ".pdf")
 OF_TRAINING = (

@@ -9,15 +9,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dlkit.core.evaluation.evaluate import evaluate
+from dlkit.core.evaluation import evaluate
 from dlkit.core.files import write_bytes
 from dlkit.events import Emit, Working
 from dlkit.prune.amounts import Amount
-from dlkit.prune.channels.choice import ChannelLimits, best_units, nearest_size, prunable_groups
-from dlkit.prune.channels.cutting import shrink
+from dlkit.prune.channels import ChannelLimits, best_units, nearest_size, prunable_groups, shrink
 from dlkit.prune.mask_rounds import MaskPlan
-from dlkit.prune.masks.masks import MaskRule, apply_masks, full_masks, grow_masks
-from dlkit.prune.masks.weights import PrunableWeight
+from dlkit.prune.masks import MaskRule, PrunableWeight, apply_masks, full_masks, grow_masks
 from dlkit.prune.opened_model import OpenedModel, TaskData
 from dlkit.prune.request import PruneRequest
 from dlkit.prune.shrink_rounds import ShrinkPlan, rank_units

@@ -12,19 +12,28 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.data.contract import Batch
-from dlkit.core.scoring.scoring import Scoring
+from dlkit.core.data import Batch
+from dlkit.core.scoring import Scoring
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Note
 from dlkit.prune.amounts import progress_of
-from dlkit.prune.channels.choice import ChannelLimits, choose, prunable_groups
-from dlkit.prune.channels.cutting import zero_channels
-from dlkit.prune.channels.group import Group
-from dlkit.prune.channels.grouping import find_groups
-from dlkit.prune.channels.importance import score, score_taylor
-from dlkit.prune.channels.targets import Space, TargetSolution, parse_target, solve_target
-from dlkit.prune.channels.verification import Verified, verify
-from dlkit.prune.masks.masks import apply_masks
+from dlkit.prune.channels import (
+    ChannelLimits,
+    Group,
+    Space,
+    TargetSolution,
+    Verified,
+    choose,
+    find_groups,
+    parse_target,
+    prunable_groups,
+    score,
+    score_taylor,
+    solve_target,
+    verify,
+    zero_channels,
+)
+from dlkit.prune.masks import apply_masks
 from dlkit.prune.opened_model import OpenedModel
 from dlkit.prune.recovery import Recalibration, Recovery, recover
 from dlkit.prune.request import PruneRequest

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from dlkit.config.suggest import closest
+from dlkit.config import closest
 from dlkit.errors import UsageError
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from dlkit.core.data.contract import Split
-from dlkit.core.evaluation.evaluate import evaluate
-from dlkit.core.scoring.scoring import Scoring
+from dlkit.core.data import Split
+from dlkit.core.evaluation import evaluate
+from dlkit.core.scoring import Scoring
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Note
 from dlkit.quantize.accuracy import Int8, Remedies, quantize_accurately

@@ -5,15 +5,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.core.data.build import NoSplit, build_eval_split
-from dlkit.core.data.calibration import draw_calibration
-from dlkit.core.data.contract import DataInfo, Split, SplitName
-from dlkit.core.evaluation.run import scoring_for
+from dlkit.config import LoadedConfig
+from dlkit.core.data import DataInfo, NoSplit, Split, SplitName, build_eval_split, draw_calibration
+from dlkit.core.evaluation import scoring_for
 from dlkit.core.modelfile import ModelFile
-from dlkit.core.scoring.scoring import Scoring
+from dlkit.core.scoring import Scoring
 from dlkit.core.trained_config import own_config
-from dlkit.core.training.fine_tuning_config import pick_tuning_config
+from dlkit.core.training import pick_tuning_config
 from dlkit.errors import DataError, UsageError
 from dlkit.events import Emit, Note, ignore
 from dlkit.quantize.request import QuantizeRequest

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models.eval_mode import evaluation_mode
+from dlkit.core.models import evaluation_mode
 from dlkit.quantize.fx import check_names, is_below, is_int8, swap_dynamic
 from dlkit.quantize.recipe import Recipe
 

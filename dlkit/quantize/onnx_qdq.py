@@ -14,12 +14,18 @@ from onnx import ModelProto
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from dlkit.core.export.metadata import file_metadata, find_spec_of
-from dlkit.core.export.onnx import require_onnx
-from dlkit.core.export.onnx_graph import build_onnx, finish_onnx
-from dlkit.core.export.onnx_parity import check_onnx
-from dlkit.core.export.parity import Parity, require_parity
-from dlkit.core.export.tracing import quiet_exporter, random_inputs
+from dlkit.core.export import (
+    Parity,
+    build_onnx,
+    check_onnx,
+    file_metadata,
+    find_spec_of,
+    finish_onnx,
+    quiet_exporter,
+    random_inputs,
+    require_onnx,
+    require_parity,
+)
 from dlkit.core.files import write_bytes
 from dlkit.core.modelfile import ModelSpec
 from dlkit.errors import DlkitError

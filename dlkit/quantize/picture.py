@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dlkit.core.benchmark.speed import Speeds
+from dlkit.core.benchmark import Speeds
 from dlkit.core.files import write_bytes
 from dlkit.quantize.report import Outcome
 

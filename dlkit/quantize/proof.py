@@ -2,16 +2,8 @@
 
 from pathlib import Path
 
-from dlkit.core.benchmark.speed import SpeedPlan, Speeds, TimedModel, measure_speeds
-from dlkit.core.evaluation.comparison import (
-    Agreement,
-    Comparison,
-    NamedNetwork,
-    Scores,
-    Side,
-    compare_networks,
-    weigh_network,
-)
+from dlkit.core.benchmark import SpeedPlan, Speeds, TimedModel, measure_speeds
+from dlkit.core.evaluation import Agreement, Comparison, NamedNetwork, Scores, Side, compare_networks, weigh_network
 from dlkit.quantize.calibration_data import CPU
 from dlkit.quantize.task import Made, Task
 

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.core.data.contract import DataInfo
+from dlkit.config import LoadedConfig
+from dlkit.core.data import DataInfo
 from dlkit.core.random_state import seeded
-from dlkit.core.training.fine_tuning import FineTuning, build_fine_tuning, fine_tune
-from dlkit.core.training.optimizers import freeze_matching, pick_lr
+from dlkit.core.training import FineTuning, build_fine_tuning, fine_tune, freeze_matching, pick_lr
 from dlkit.events import Emit, Note
 from dlkit.quantize.fx import convert, prepare, steady_norms, switch_observers, switch_rounding, take_ranges
 from dlkit.quantize.qat_comparison import QatComparison, compare_candidates

@@ -13,15 +13,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from dlkit.core.data.build import build_eval_split
-from dlkit.core.data.contract import Split
-from dlkit.core.evaluation.metrics import mean_loss, summarize
-from dlkit.core.evaluation.predictions import Predictions, predict_split
-from dlkit.core.scoring.losses import build_loss
-from dlkit.core.scoring.precision import pick_precision
-from dlkit.core.scoring.scoring import Scoring
-from dlkit.core.training.fine_tuning import FineTuning
-from dlkit.core.training.improvement import is_better
+from dlkit.core.data import Split, build_eval_split
+from dlkit.core.evaluation import Predictions, mean_loss, predict_split, summarize
+from dlkit.core.scoring import Scoring, build_loss, pick_precision
+from dlkit.core.training import FineTuning, is_better
 from dlkit.event_lines import metric_value
 from dlkit.events import Emit, Note
 from dlkit.quantize.fx import quantized_engine

@@ -10,9 +10,7 @@ from typing import Any
 from torch import nn
 from torch.fx import GraphModule
 
-from dlkit.core.training.fit import NoRecords
-from dlkit.core.training.learner import Learner
-from dlkit.core.training.step import StepResult
+from dlkit.core.training import Learner, NoRecords, StepResult
 from dlkit.quantize.fx import freeze_norms, switch_observers
 
 

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.onnx.ops import symbolic, symbolic_multi_out
 
 from dlkit.errors import UsageError
-from dlkit.quantize.fx import is_int8
-from dlkit.quantize.fx.int8_layers import DYNAMIC_INT8
+from dlkit.quantize.fx import DYNAMIC_INT8, is_int8
 from dlkit.quantize.qdq_layers import weight_parts
 
 GATES = (0, 3, 1, 2)  # torch stores input, forget, cell, output; ONNX wants input, output, forget, cell

@@ -16,8 +16,7 @@ from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 
 from dlkit.errors import UsageError
-from dlkit.quantize.fx import is_int8
-from dlkit.quantize.fx.int8_layers import FUSED_INT8, INT8
+from dlkit.quantize.fx import FUSED_INT8, INT8, is_int8
 from dlkit.quantize.qdq_layers import AsFloat, Grid, QdqConv, QdqLinear, Requantize
 
 CONVOLUTIONS = (INT8.Conv1d, INT8.Conv2d, INT8.Conv3d)

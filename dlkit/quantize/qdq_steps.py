@@ -11,9 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from dlkit.core.export.onnx_graph import INPUT, OUTPUT
-from dlkit.core.export.onnx_parity import start_session
-from dlkit.core.export.parity import Parity, compare_outputs
+from dlkit.core.export import INPUT, OUTPUT, Parity, compare_outputs, start_session
 from dlkit.quantize.qdq_graph import GRID, run_nodes
 
 KINDS = {torch.uint8: TensorProto.UINT8, torch.int8: TensorProto.INT8}

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dlkit.core.benchmark.machine import Machine
-from dlkit.core.evaluation.comparison import Comparison
-from dlkit.core.evaluation.comparison_text import quantization_sentences
-from dlkit.core.export.parity import Parity
+from dlkit.core.benchmark import Machine
+from dlkit.core.evaluation import Comparison, quantization_sentences
+from dlkit.core.export import Parity
 from dlkit.quantize.coverage import LayerStatus
 from dlkit.quantize.fallback import Fallback
 from dlkit.quantize.request import QuantizeOutputs

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.core.data.contract import SplitName
-from dlkit.core.export.onnx import require_onnx
+from dlkit.config import LoadedConfig
+from dlkit.core.data import SplitName
+from dlkit.core.export import require_onnx
 from dlkit.core.modelfile import ModelFile
 from dlkit.core.rewrites import is_quantized
 from dlkit.errors import OutputError, UsageError

@@ -6,10 +6,9 @@ after (proof.py), and since before it was pruned (total.py) -> report, picture, 
 into place at once (core/staging.py).
 """
 
-from dlkit.core.benchmark.machine import describe_machine
+from dlkit.core.benchmark import describe_machine
 from dlkit.core.devices import torch_settings
-from dlkit.core.export.onnx import export_onnx
-from dlkit.core.export.parity import Parity
+from dlkit.core.export import Parity, export_onnx
 from dlkit.core.files import write_json
 from dlkit.core.modelfile import ModelFile, ModelSpec, build_from_file
 from dlkit.core.release_memory import release_memory

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from dlkit.core.models.eval_mode import evaluation_mode
+from dlkit.core.models import evaluation_mode
 from dlkit.errors import DataError, UsageError
 from dlkit.events import Emit, Working, ignore
 from dlkit.quantize.fx import convert, no_deprecations, prepare

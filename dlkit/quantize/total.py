@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlkit.core.benchmark.speed import SpeedPlan, Speeds, TimedModel, measure_speeds
-from dlkit.core.evaluation.comparison import Scores
-from dlkit.core.evaluation.original import Original, read_original
+from dlkit.core.benchmark import SpeedPlan, Speeds, TimedModel, measure_speeds
+from dlkit.core.evaluation import Original, Scores, read_original
 from dlkit.core.modelfile import build_unchanged
 from dlkit.quantize.calibration_data import CPU
 from dlkit.quantize.task import Made, Task

@@ -5,9 +5,18 @@
 current by a test. Objects are resolved late, by `core/components.py`.
 """
 
-from dlkit.registry.lookup import Entry as Entry
-from dlkit.registry.lookup import Option as Option
-from dlkit.registry.lookup import entries as entries
-from dlkit.registry.lookup import find_entry as find_entry
-from dlkit.registry.lookup import is_current as is_current
-from dlkit.registry.lookup import kinds as kinds
+from dlkit.registry.lookup import Entry, Option, entries, find_entry, is_current, kinds
+from dlkit.registry.tables import ACTIVATIONS, INJECTED, KINDS, SCHEDULES
+
+__all__ = [
+    "ACTIVATIONS",
+    "INJECTED",
+    "KINDS",
+    "SCHEDULES",
+    "Entry",
+    "Option",
+    "entries",
+    "find_entry",
+    "is_current",
+    "kinds",
+]

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from dlkit.errors import UsageError
-from dlkit.registry.tables import SCHEDULES
+from dlkit.registry import SCHEDULES
 from dlkit.schedules.curves import Curve
 from dlkit.schedules.plateau import Plateau
 

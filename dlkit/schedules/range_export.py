@@ -23,7 +23,7 @@ def check_suffix(path: Path) -> None:
         raise OutputError(f"{path} cannot be written: there is no folder {path.parent}")
 
 
-def as_plain(test: RangeTest, facts: Mapping[str, Any], notes: Sequence[str]) -> dict[str, Any]:
+def range_test_as_plain(test: RangeTest, facts: Mapping[str, Any], notes: Sequence[str]) -> dict[str, Any]:
     """Everything about a test as JSON values, after `facts` about what was tested."""
     plan, best = test.plan, test.recommended
     return {
@@ -74,7 +74,9 @@ def save_range_test(path: Path, test: RangeTest, facts: Mapping[str, Any], notes
         elif suffix in FIGURES:
             _save_figure(path, test, facts)
         else:
-            path.write_text(json.dumps(as_plain(test, facts, notes), allow_nan=False) + "\n", encoding="utf-8")
+            path.write_text(
+                json.dumps(range_test_as_plain(test, facts, notes), allow_nan=False) + "\n", encoding="utf-8"
+            )
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
 

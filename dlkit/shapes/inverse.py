@@ -7,7 +7,7 @@ from itertools import product
 from dlkit.shapes.size import ShapeError, Size
 from dlkit.shapes.window import Window, conv_size, leftover, pool_size, transposed_size
 
-KINDS = ("conv", "tconv", "maxpool", "avgpool", "lppool")
+SOLVABLE = ("conv", "tconv", "maxpool", "avgpool", "lppool")
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def solve(asked: Asked, limits: SearchLimits | None = None) -> list[LayerSolutio
 
 
 def _check(asked: Asked) -> None:
-    if asked.kind not in KINDS:
-        raise ShapeError(f"cannot solve {asked.kind!r} backwards; there are {', '.join(KINDS)}")
+    if asked.kind not in SOLVABLE:
+        raise ShapeError(f"cannot solve {asked.kind!r} backwards; there are {', '.join(SOLVABLE)}")
     if asked.ins and len(asked.ins) != len(asked.outs):
         raise ShapeError(f"--in has {len(asked.ins)} axes and --out {len(asked.outs)}; give both the same number")
     if min(*asked.outs, *(asked.ins or ()), 1) < 1:

@@ -143,7 +143,7 @@ def test_unwritable_output_folder(dlkit, write_config, tmp_path, out):
 
 
 def test_folder_in_use(dlkit, write_config, tmp_path):
-    from dlkit.core.training.folder.run_folder import create_run_folder
+    from dlkit.core.training.folder import create_run_folder
 
     folder = create_run_folder(out=tmp_path / "run", parent=tmp_path, name="x")
     try:

@@ -7,14 +7,10 @@ import pytest
 import torch
 
 import dlkit as package
-from dlkit.core.data.contract import DataInfo
+from dlkit.core.data import DataInfo
 from dlkit.core.modelfile import ModelSpec, read_model_file, save_model_file
-from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model
-from dlkit.quantize.backends import pick_backend
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.saving import save_quantized
-from dlkit.quantize.static import quantize_static
+from dlkit.core.models import Arch, build_model
+from dlkit.quantize import Recipe, pick_backend, quantize_static, save_quantized
 
 EAGER = ("--engine", "eager", "--seconds", "0", "--batch", "1")
 QUICK = ("--engine", "eager,frozen", "--seconds", "0")

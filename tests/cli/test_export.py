@@ -6,13 +6,10 @@ import onnx
 import pytest
 import torch
 
-from dlkit.core.data.contract import DataInfo
+from dlkit.core.data import DataInfo
 from dlkit.core.modelfile import ModelSpec, save_model_file
-from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.saving import save_quantized
-from dlkit.quantize.static import quantize_static
+from dlkit.core.models import Arch, build_model
+from dlkit.quantize import Recipe, quantize_static, save_quantized
 
 ARCH = Arch("dlkit", "small_cnn", {"in_channels": 1, "num_classes": 2, "input_size": [1, 8, 8], "width": 4})
 SPEC = ModelSpec(ARCH, DataInfo("classification", "image", (1, 8, 8), 2, ("no", "yes"), (0.5,), (0.5,)))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dlkit.core.training.lr_find import run_range_test
+from dlkit.core.training import run_range_test
 from dlkit.events import Note, Sweeping
-from dlkit.schedules.sweep import SweepPlan
+from dlkit.schedules import SweepPlan
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = """

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import dlkit as package
-from dlkit.core.training.folder.checkpoints import read_checkpoint
+from dlkit.core.training.folder import read_checkpoint
 
 QUICK = """
 data: {name: fake, num_samples: 400, shape: [1, 8, 8], num_classes: 4, batch_size: 16, test: 0.1}

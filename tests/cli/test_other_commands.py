@@ -8,7 +8,7 @@ from PIL import Image
 from torchmetrics.functional.classification import multiclass_f1_score
 
 import dlkit as package
-from dlkit.core.data.build import build_eval_split
+from dlkit.core.data import build_eval_split
 from dlkit.core.modelfile import read_model_file
 from dlkit.core.trained_config import own_config
 

@@ -15,7 +15,7 @@ from torchvision.models import mobilenet_v2
 
 import dlkit as package
 from dlkit.core import modelfile
-from dlkit.core.evaluation.run import run_evaluation
+from dlkit.core.evaluation import run_evaluation
 from dlkit.core.modelfile import read_model_file, save_model_file
 from dlkit.core.trained_config import own_config
 from dlkit.quantize.fx import is_int8

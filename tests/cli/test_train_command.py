@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import dlkit as package
-from dlkit.core.training.folder.checkpoints import read_checkpoint
+from dlkit.core.training.folder import read_checkpoint
 from dlkit.schedules import LearningRate, build_schedule
 
 QUICK = """

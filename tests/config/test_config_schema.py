@@ -5,11 +5,7 @@ import re
 
 import pytest
 
-from dlkit.config import config_schema, load_mapping, starter_text
-from dlkit.config.document import parse_document
-from dlkit.config.fields import sections
-from dlkit.config.places import Place
-from dlkit.config.tree import to_values
+from dlkit.config import Place, config_schema, load_mapping, parse_document, sections, starter_text, to_values
 from dlkit.errors import ConfigError
 from dlkit.registry import entries
 

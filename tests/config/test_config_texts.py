@@ -9,13 +9,18 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlkit.config import dump_config, load_config, load_mapping, starter_text
-from dlkit.config.document import parse_document
-from dlkit.config.dump import dump_values
-from dlkit.config.fields import sections
-from dlkit.config.places import Place
-from dlkit.config.schema import Config
-from dlkit.config.tree import to_values
+from dlkit.config import (
+    Config,
+    Place,
+    dump_config,
+    dump_values,
+    load_config,
+    load_mapping,
+    parse_document,
+    sections,
+    starter_text,
+    to_values,
+)
 from dlkit.registry import entries, kinds
 
 ROOT = Path(__file__).resolve().parents[2]

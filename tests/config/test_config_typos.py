@@ -6,9 +6,7 @@ import string
 
 import pytest
 
-from dlkit.config import load_mapping
-from dlkit.config.fields import is_component, sections
-from dlkit.config.suggest import closest
+from dlkit.config import closest, is_component, load_mapping, sections
 from dlkit.errors import ConfigError
 
 PER_KEY = 12

@@ -9,10 +9,9 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from dlkit.core.data.contract import DataInfo
+from dlkit.core.data import DataInfo
 from dlkit.core.modelfile import ModelSpec, load_model, read_model_file, save_model_file
-from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model
+from dlkit.core.models import Arch, build_model
 from dlkit.errors import DlkitError, FileRefused
 
 INFO = DataInfo("classification", "image", (3, 32, 32), 5, ("a", "b", "c", "d", "e"), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))

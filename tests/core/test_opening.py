@@ -8,11 +8,9 @@ from torch import nn
 from torchvision.models import mobilenet_v2, resnet18
 
 from dlkit.config import load_data_option, load_mapping
-from dlkit.core.data.contract import DataInfo
+from dlkit.core.data import DataInfo
 from dlkit.core.modelfile import ModelSpec, build_from_file, save_model_file
-from dlkit.core.models.arch import Arch
-from dlkit.core.models.guessing import guess_classifiers
-from dlkit.core.models.nets import mlp
+from dlkit.core.models import Arch, guess_classifiers, mlp
 from dlkit.core.opening import IMAGENET_MEAN, IMAGENET_STD, open_model
 from dlkit.errors import DataError, FileRefused, UsageError
 

@@ -10,7 +10,7 @@ import dlkit
 from dlkit.core.modelfile import build_from_file, read_model_file
 from dlkit.core.trained_config import own_config
 from dlkit.events import ignore
-from dlkit.prune.opened_model import open_task_data
+from dlkit.prune import open_task_data
 
 DIGITS = {
     "name": "digits",

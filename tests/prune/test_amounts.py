@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from dlkit.errors import UsageError
-from dlkit.prune.amounts import Amount, parse_amount, parse_share, progress_of
+from dlkit.prune import Amount, parse_amount, parse_share, progress_of
 
 
 @pytest.mark.parametrize(

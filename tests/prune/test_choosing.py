@@ -6,9 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.prune.channels.choice import ChannelLimits, choose
-from dlkit.prune.channels.grouping import find_groups
-from dlkit.prune.channels.importance import score, score_taylor
+from dlkit.prune.channels import ChannelLimits, choose, find_groups, score, score_taylor
 
 FREE = ChannelLimits(round_to=1, min_keep=0.0)
 

@@ -8,13 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dlkit.core.models.outputs import output_tensors
-from dlkit.prune.channels.choice import ChannelLimits, choose
-from dlkit.prune.channels.cutting import shrink
-from dlkit.prune.channels.grouping import find_groups
-from dlkit.prune.channels.importance import score
-from dlkit.prune.channels.layer_sizes import describe_sizes, resize
-from dlkit.prune.channels.verification import verify
+from dlkit.core.models import output_tensors
+from dlkit.prune.channels import ChannelLimits, choose, describe_sizes, find_groups, resize, score, shrink, verify
 
 FREE = ChannelLimits(round_to=1, min_keep=0.0)
 

@@ -10,15 +10,19 @@ from torch.nn.utils import prune
 
 from dlkit.config import load_mapping
 from dlkit.core.stopping import StopRequest
-from dlkit.core.training.fit import NoRecords, fit
-from dlkit.core.training.folder.checkpoints import read_checkpoint, save_checkpoint
-from dlkit.core.training.learner import Row
-from dlkit.core.training.setup import build_job
+from dlkit.core.training import NoRecords, Row, build_job, fit
+from dlkit.core.training.folder import read_checkpoint, save_checkpoint
 from dlkit.events import ignore
-from dlkit.prune.amounts import Amount
-from dlkit.prune.masks.masks import MaskRule, apply_masks, full_masks, grow_masks
-from dlkit.prune.masks.training import MaskedRecords, masked_gradients
-from dlkit.prune.masks.weights import find_weights
+from dlkit.prune import Amount
+from dlkit.prune.masks import (
+    MaskedRecords,
+    MaskRule,
+    apply_masks,
+    find_weights,
+    full_masks,
+    grow_masks,
+    masked_gradients,
+)
 
 CONFIG = {
     "data": {"name": "digits", "batch_size": 64, "limit": 256, "val": "none"},

@@ -9,10 +9,16 @@ from torch import nn
 from torch.nn.utils import prune
 
 from dlkit.errors import UsageError
-from dlkit.prune.amounts import Amount, progress_of
-from dlkit.prune.masks.masks import MaskRule, apply_masks, full_masks, grow_masks
-from dlkit.prune.masks.sparsity import measure_sparsity, total_sparsity
-from dlkit.prune.masks.weights import find_weights
+from dlkit.prune import Amount, progress_of
+from dlkit.prune.masks import (
+    MaskRule,
+    apply_masks,
+    find_weights,
+    full_masks,
+    grow_masks,
+    measure_sparsity,
+    total_sparsity,
+)
 
 SHARES = [0.1, 0.25, 0.5, 0.8, 0.97]
 

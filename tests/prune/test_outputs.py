@@ -5,8 +5,7 @@ import torch
 import torchvision
 from torch import nn
 
-from dlkit.prune.masks.outputs import find_output_weights
-from dlkit.prune.masks.weights import find_weights
+from dlkit.prune.masks import find_output_weights, find_weights
 
 
 class TwoHeads(nn.Module):

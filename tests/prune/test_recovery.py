@@ -7,16 +7,22 @@ import torch
 from torch import nn
 
 from dlkit.config import load_mapping
-from dlkit.core.evaluation.evaluate import evaluate
+from dlkit.core.evaluation import evaluate
 from dlkit.core.modelfile import read_model_file
-from dlkit.core.training.setup import build_job
+from dlkit.core.training import build_job
 from dlkit.errors import FileRefused, UsageError
 from dlkit.events import Note, ignore
-from dlkit.prune.amounts import Amount
-from dlkit.prune.mask_rounds import plan_masks, run_mask_rounds
-from dlkit.prune.recovery import Recovery, find_norms, recalibrate_norms, recover
-from dlkit.prune.request import PruneRequest
-from dlkit.prune.rewinding import read_rewind_weights
+from dlkit.prune import (
+    Amount,
+    PruneRequest,
+    Recovery,
+    find_norms,
+    plan_masks,
+    read_rewind_weights,
+    recalibrate_norms,
+    recover,
+    run_mask_rounds,
+)
 
 HALF = PruneRequest(amount=Amount(share=0.5), scope="global")
 

@@ -6,22 +6,23 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dlkit.core.evaluation.comparison import weigh_network
-from dlkit.core.evaluation.evaluate import evaluate
+from dlkit.core.evaluation import evaluate, weigh_network
 from dlkit.core.stopping import StopRequest
-from dlkit.core.training.ema import EmaModel
-from dlkit.core.training.fine_tuning import build_fine_tuning
-from dlkit.core.training.fit import NoRecords, fit
-from dlkit.core.training.folder.checkpoints import read_checkpoint, save_checkpoint
-from dlkit.core.training.step import train_step
+from dlkit.core.training import EmaModel, NoRecords, build_fine_tuning, fit, train_step
+from dlkit.core.training.folder import read_checkpoint, save_checkpoint
 from dlkit.errors import UsageError
 from dlkit.events import Note, ignore
-from dlkit.prune.amounts import Amount
-from dlkit.prune.channels.cutting import zero_channels
-from dlkit.prune.opened_model import open_for_pruning
-from dlkit.prune.request import PruneRequest
-from dlkit.prune.rewinding import read_rewind_weights
-from dlkit.prune.shrink_rounds import channel_masks, pick_units, plan_shrinking, run_shrink_rounds
+from dlkit.prune import (
+    Amount,
+    PruneRequest,
+    channel_masks,
+    open_for_pruning,
+    pick_units,
+    plan_shrinking,
+    read_rewind_weights,
+    run_shrink_rounds,
+)
+from dlkit.prune.channels import zero_channels
 
 
 def shrinking(share=0.5, **options):

@@ -4,12 +4,11 @@ import pytest
 import torch
 
 import dlkit
-from dlkit.core.data.contract import DataInfo
+from dlkit.core.data import DataInfo
 from dlkit.core.modelfile import ModelSpec, save_model_file
-from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model
+from dlkit.core.models import Arch, build_model
 from dlkit.errors import FileRefused
-from dlkit.prune.channels.layer_sizes import resize
+from dlkit.prune.channels import resize
 
 HOSTILE = {
     "no sizes": ({}, "lists no sizes"),

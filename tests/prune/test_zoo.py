@@ -7,10 +7,7 @@ from torch import nn
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 
-from dlkit.prune.channels.choice import ChannelLimits, choose
-from dlkit.prune.channels.grouping import find_groups
-from dlkit.prune.channels.importance import score
-from dlkit.prune.channels.verification import verify
+from dlkit.prune.channels import ChannelLimits, choose, find_groups, score, verify
 
 
 def small_vit():

@@ -3,11 +3,8 @@ import torch
 from torch import nn
 from torchvision.ops import SqueezeExcitation
 
-from dlkit.quantize.accuracy import Remedies, quantize_accurately
-from dlkit.quantize.fidelity import compare_outputs, outputs_of
+from dlkit.quantize import Recipe, Remedies, calibrate, compare_outputs, first_samples, outputs_of, quantize_accurately
 from dlkit.quantize.fx import convert, prepare, quantized_engine
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import calibrate, first_samples
 
 NOTHING = Remedies(bias_correction=False, equalization="off", smoothing="off")
 

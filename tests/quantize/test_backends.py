@@ -7,9 +7,7 @@ import pytest
 from torch import nn
 
 from dlkit.errors import UsageError
-from dlkit.quantize import backends
-from dlkit.quantize.backends import cpu_notes, has_depthwise, pick_backend, pick_reduce
-from dlkit.quantize.recipe import Recipe
+from dlkit.quantize import Recipe, backends, cpu_notes, has_depthwise, pick_backend, pick_reduce
 
 DEPTHWISE = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8))
 PLAIN = nn.Sequential(nn.Conv2d(8, 8, 3))

@@ -2,15 +2,20 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.quantize import bias_correction
-from dlkit.quantize.bias_correction import correct_bias, shift_biases
-from dlkit.quantize.decoding import decode
-from dlkit.quantize.encoding import encode
-from dlkit.quantize.fidelity import compare_outputs, outputs_of
+from dlkit.quantize import (
+    Recipe,
+    bias_correction,
+    calibrate,
+    compare_outputs,
+    correct_bias,
+    decode,
+    encode,
+    observed_tensors,
+    outputs_of,
+    shift_biases,
+    without_observers,
+)
 from dlkit.quantize.fx import convert, prepare, quantized_engine
-from dlkit.quantize.observed import observed_tensors, without_observers
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import calibrate
 
 COARSE = Recipe("static", "x86", is_per_channel=False, reduce="weights")
 

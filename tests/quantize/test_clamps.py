@@ -4,9 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.quantize.backends import pick_backend
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import quantize_static
+from dlkit.quantize import Recipe, pick_backend, quantize_static
 
 
 @pytest.mark.parametrize("reduce", ["none", "weights", "activations"])

@@ -3,13 +3,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model
-from dlkit.quantize.clipping import clip_to_activations
+from dlkit.core.models import Arch, build_model
+from dlkit.quantize import Recipe, calibrate, clip_to_activations, observed_tensors
 from dlkit.quantize.fx import convert, prepare, quantized_engine
-from dlkit.quantize.observed import observed_tensors
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import calibrate
 
 RECIPE = Recipe("static", "x86", "minmax", reduce="weights")
 

@@ -5,10 +5,7 @@ import torch
 from torch import nn
 
 from dlkit.errors import UsageError
-from dlkit.quantize.coverage import LayerStatus, layer_statuses
-from dlkit.quantize.kernels import count_int8_kernels, require_int8
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import quantize_static
+from dlkit.quantize import LayerStatus, Recipe, count_int8_kernels, layer_statuses, quantize_static, require_int8
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

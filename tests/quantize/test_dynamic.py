@@ -6,12 +6,9 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from torchvision.models.swin_transformer import SwinTransformer
 
-from dlkit.core.models.sequence import lstm
+from dlkit.core.models import lstm
 from dlkit.errors import UsageError
-from dlkit.quantize.coverage import layer_statuses
-from dlkit.quantize.dynamic import quantize_dynamic
-from dlkit.quantize.kernels import count_int8_kernels
-from dlkit.quantize.recipe import Recipe
+from dlkit.quantize import Recipe, count_int8_kernels, layer_statuses, quantize_dynamic
 
 ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
 DYNAMIC = Recipe("dynamic", "x86")

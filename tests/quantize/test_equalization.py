@@ -5,13 +5,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dlkit.quantize.channel_links import Link, find_links
-from dlkit.quantize.channel_scaling import columns_range, rows_range, scale_link
-from dlkit.quantize.equalization import equalize
-from dlkit.quantize.fidelity import compare_outputs, outputs_of
+from dlkit.quantize import (
+    Link,
+    Recipe,
+    calibrate,
+    columns_range,
+    compare_outputs,
+    equalize,
+    find_links,
+    outputs_of,
+    rows_range,
+    scale_link,
+)
 from dlkit.quantize.fx import convert, prepare, quantized_engine
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import calibrate
 
 
 def separable(activation=nn.ReLU, groups=8):

@@ -3,12 +3,8 @@ import torch
 from torch import nn
 
 from dlkit.events import Note
-from dlkit.quantize.fallback import keep_sensitive_layers
-from dlkit.quantize.fidelity import outputs_of
+from dlkit.quantize import Recipe, calibrate, keep_sensitive_layers, outputs_of, quantize_static, rank_layers
 from dlkit.quantize.fx import prepare, quantized_engine
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.sensitivity import rank_layers
-from dlkit.quantize.static import calibrate, quantize_static
 
 
 class Costly(nn.Module):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dlkit.quantize.histogram import HALF, Histogram
+from dlkit.quantize import HALF, Histogram
 
 
 def filled(*batches):

@@ -10,9 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dlkit.quantize.coverage import layer_statuses
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import quantize_static
+from dlkit.quantize import Recipe, layer_statuses, quantize_static
 
 ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
 OTHERS_SLOW = ["x86", *(pytest.param(name, marks=pytest.mark.slow) for name in ENGINES[1:])]

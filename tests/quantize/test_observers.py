@@ -2,11 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from dlkit.quantize import MSEObserver, PercentileObserver, Recipe, calibrate, observed_tensors
 from dlkit.quantize.fx import convert, no_deprecations, prepare
-from dlkit.quantize.observed import observed_tensors
-from dlkit.quantize.observers import MSEObserver, PercentileObserver
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import calibrate
 
 EVERY = ("histogram", "minmax", "percentile", "mse")
 

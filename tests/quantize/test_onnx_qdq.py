@@ -10,17 +10,11 @@ import torchvision
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from dlkit.core.export.onnx import export_onnx
-from dlkit.core.export.onnx_parity import check_onnx, start_session
+from dlkit.core.export import check_onnx, export_onnx, start_session
 from dlkit.errors import DlkitError, UsageError
-from dlkit.quantize import onnx_qdq
-from dlkit.quantize.dynamic import quantize_dynamic
+from dlkit.quantize import AS_FLOAT, Recipe, clean_qdq, onnx_qdq, quantize_dynamic, quantize_static
+from dlkit.quantize.fx import INT8 as INT8_LAYERS
 from dlkit.quantize.fx import convert, prepare
-from dlkit.quantize.fx.int8_layers import INT8 as INT8_LAYERS
-from dlkit.quantize.qdq_cleanup import clean_qdq
-from dlkit.quantize.qdq_graph import AS_FLOAT
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import quantize_static
 
 INT8 = Recipe("static", "x86", reduce="weights")
 FLOAT_KERNELS = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}

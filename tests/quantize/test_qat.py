@@ -10,23 +10,28 @@ from torch import nn
 
 import dlkit
 from dlkit.config import load_mapping
-from dlkit.core.evaluation.predictions import Predictions
+from dlkit.core.evaluation import Predictions
 from dlkit.core.modelfile import build_from_file, load_model, read_model_file
-from dlkit.core.training.fine_tuning_config import pick_tuning_config
-from dlkit.core.training.fit import NoRecords
+from dlkit.core.training import NoRecords, pick_tuning_config
 from dlkit.errors import Interrupted, UsageError
 from dlkit.events import Note, ignore
-from dlkit.quantize.backends import pick_reduce
-from dlkit.quantize.calibration_data import open_model_data
-from dlkit.quantize.fx import convert, prepare, quantized_engine, switch_observers, switch_rounding
-from dlkit.quantize.fx.fake_quant import fake_quants
-from dlkit.quantize.qat import QatSettings, build_qat, prepare_training, quantize_aware, train_quantized
-from dlkit.quantize.qat_comparison import is_chance
-from dlkit.quantize.qat_phases import Phases
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.request import QuantizeRequest
-from dlkit.quantize.saving import save_quantized
-from dlkit.quantize.static import calibrate, quantize_static
+from dlkit.quantize import (
+    Phases,
+    QatSettings,
+    QuantizeRequest,
+    Recipe,
+    build_qat,
+    calibrate,
+    is_chance,
+    open_model_data,
+    pick_reduce,
+    prepare_training,
+    quantize_aware,
+    quantize_static,
+    save_quantized,
+    train_quantized,
+)
+from dlkit.quantize.fx import convert, fake_quants, prepare, quantized_engine, switch_observers, switch_rounding
 
 CPU = torch.device("cpu")
 BACKENDS = [name for name in ("x86", "fbgemm", "qnnpack") if name in torch.backends.quantized.supported_engines]

@@ -9,9 +9,7 @@ from dlkit.core.modelfile import read_model_file
 from dlkit.core.staging import staged
 from dlkit.errors import OutputError, UsageError
 from dlkit.events import Note, Working
-from dlkit.quantize.keeping import match_modules
-from dlkit.quantize.request import QuantizeRequest, check_request, plan_paths
-from dlkit.quantize.run import run_quantization
+from dlkit.quantize import QuantizeRequest, check_request, match_modules, plan_paths, run_quantization
 
 CONFIG = {
     "data": {"name": "digits", "batch_size": 64, "limit": 256},

@@ -10,19 +10,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dlkit.core.data.contract import DataInfo
+from dlkit.core.data import DataInfo
 from dlkit.core.modelfile import ModelSpec, load_model, read_model_file, save_model_file
-from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model
+from dlkit.core.models import Arch, build_model
 from dlkit.errors import DlkitError, FileRefused
-from dlkit.quantize.decoding import decode
-from dlkit.quantize.dynamic import quantize_dynamic
-from dlkit.quantize.encoding import encode
+from dlkit.quantize import (
+    Recipe,
+    check_reload,
+    decode,
+    encode,
+    quantize_dynamic,
+    quantize_static,
+    replay,
+    rewrite_entry,
+    save_quantized,
+)
 from dlkit.quantize.fx import no_deprecations, quantized_engine
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.replay import replay, rewrite_entry
-from dlkit.quantize.saving import check_reload, save_quantized
-from dlkit.quantize.static import quantize_static
 
 ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
 SMALL = Arch("dlkit", "small_cnn", {"in_channels": 3, "num_classes": 5, "input_size": [3, 16, 16], "width": 8})

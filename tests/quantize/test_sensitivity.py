@@ -3,13 +3,8 @@ import torch
 from torch import nn
 
 from dlkit.events import Working
-from dlkit.quantize.coverage import layer_statuses
-from dlkit.quantize.fidelity import compare_outputs, outputs_of
+from dlkit.quantize import Recipe, calibrate, compare_outputs, layer_statuses, observed_tensors, outputs_of, rank_layers
 from dlkit.quantize.fx import convert, prepare, quantized_engine
-from dlkit.quantize.observed import observed_tensors
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.sensitivity import rank_layers
-from dlkit.quantize.static import calibrate
 
 
 def network_with_a_bad_layer():

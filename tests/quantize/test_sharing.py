@@ -10,11 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from dlkit.quantize import Recipe, calibrate, copy_sharing_weights, without_observers
 from dlkit.quantize.fx import convert, prepare, quantized_engine
-from dlkit.quantize.observed import without_observers
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.sharing import copy_sharing_weights
-from dlkit.quantize.static import calibrate
 
 RECIPE = Recipe("static", "x86", keep_float=("1",), reduce="weights")
 

@@ -2,12 +2,17 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.quantize.accuracy import Remedies, quantize_accurately
-from dlkit.quantize.fidelity import compare_outputs, outputs_of
+from dlkit.quantize import (
+    Recipe,
+    Remedies,
+    calibrate,
+    compare_outputs,
+    outputs_of,
+    quantize_accurately,
+    smooth,
+    smoothable_links,
+)
 from dlkit.quantize.fx import convert, prepare, quantized_engine
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.smoothing import smooth, smoothable_links
-from dlkit.quantize.static import calibrate
 
 RECIPE = Recipe("static", "x86", "minmax", reduce="weights")
 

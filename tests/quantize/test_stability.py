@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.stability import calibration_stability
+from dlkit.quantize import Recipe, calibration_stability
 
 
 def build_network():

@@ -11,12 +11,8 @@ from torchvision.ops import SqueezeExcitation, StochasticDepth
 
 from dlkit.errors import DataError, UsageError
 from dlkit.events import Working
-from dlkit.quantize.coverage import layer_statuses
-from dlkit.quantize.dynamic import quantize_dynamic
+from dlkit.quantize import Recipe, calibrate, count_int8_kernels, layer_statuses, quantize_dynamic, quantize_static
 from dlkit.quantize.fx import convert, prepare, quantized_engine
-from dlkit.quantize.kernels import count_int8_kernels
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import calibrate, quantize_static
 
 STATIC = Recipe("static", "x86", reduce="weights")
 ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from dlkit.quantize import Recipe
 from dlkit.quantize.fx import no_deprecations, prepare
-from dlkit.quantize.recipe import Recipe
 
 RUN = """
 import sys, warnings, torch

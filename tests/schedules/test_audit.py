@@ -4,9 +4,7 @@ import re
 
 import pytest
 
-from dlkit.schedules import build_schedule
-from dlkit.schedules.audit import audit
-from dlkit.schedules.trace import follow
+from dlkit.schedules import audit, build_schedule, follow
 
 
 def findings(name, options=None, *, lr=0.1, metrics=None, **frame):

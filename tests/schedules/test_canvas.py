@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dlkit.schedules.canvas import Canvas, Scale, fit_scale
+from dlkit.schedules import Canvas, Scale, fit_scale
 
 
 def rows_with_marks(canvas):

@@ -5,10 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler as torch_schedulers
 
-from dlkit.config.quantities import parse_length
+from dlkit.config import parse_length
 from dlkit.errors import UsageError
-from dlkit.schedules import build_schedule
-from dlkit.schedules.composition import Sequence, length_in_steps, parse_pieces
+from dlkit.schedules import Sequence, build_schedule, length_in_steps, parse_pieces
 
 
 def values(pieces, total, base=0.1, **frame):

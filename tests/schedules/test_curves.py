@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler as torch_schedulers
 
-from dlkit.schedules.curves import (
+from dlkit.schedules import (
     Constant,
     ConstantFactor,
     Cosine,

@@ -5,7 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler as torch_schedulers
 
-from dlkit.schedules.cycles import CosineRestarts, Cyclic, OneCycle
+from dlkit.schedules import CosineRestarts, Cyclic, OneCycle
 
 BASE_LRS = st.lists(st.floats(1e-5, 10.0), min_size=1, max_size=3)
 quick = settings(max_examples=60, deadline=None)

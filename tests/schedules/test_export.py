@@ -6,11 +6,7 @@ import json
 import pytest
 
 from dlkit.errors import DataError, OutputError, UsageError
-from dlkit.schedules import build_schedule
-from dlkit.schedules.audit import audit
-from dlkit.schedules.export import as_plain, save_traces
-from dlkit.schedules.metrics import load_column, read_series
-from dlkit.schedules.trace import follow
+from dlkit.schedules import as_plain, audit, build_schedule, follow, load_column, read_series, save_traces
 
 
 def make(name, options=None, metrics=None):

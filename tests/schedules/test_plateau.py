@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from dlkit.schedules.plateau import Plateau
+from dlkit.schedules import Plateau
 
 GRID = list(
     itertools.product(

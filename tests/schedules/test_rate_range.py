@@ -11,18 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlkit.errors import OutputError, UsageError
-from dlkit.schedules.picture import Look
-from dlkit.schedules.range_export import as_plain, check_suffix, save_range_test
-from dlkit.schedules.range_picture import draw_range_test
-from dlkit.schedules.rate_range import RangeTest
-from dlkit.schedules.sweep import (
+from dlkit.schedules import (
     DivergenceTest,
+    Look,
+    RangeTest,
     Smoother,
     Sweep,
     SweepPlan,
+    check_suffix,
+    draw_range_test,
     find_rise,
     log_slopes,
     longest_descent,
+    range_test_as_plain,
+    save_range_test,
 )
 
 PLAN = SweepPlan(1e-6, 1.0, 121, 3)  # 20 steps to a decade
@@ -205,7 +207,7 @@ def test_what_is_known_after_an_interruption():
         nothing = RangeTest(PLAN, sweeps)
         assert nothing.recommended is None and nothing.band == ()
         assert draw_range_test(nothing, "title", nothing.notes, Look())
-        json.dumps(as_plain(nothing, {}, nothing.notes), allow_nan=False)
+        json.dumps(range_test_as_plain(nothing, {}, nothing.notes), allow_nan=False)
 
 
 def a_test():
@@ -247,7 +249,7 @@ def test_files(tmp_path, suffix):
         assert len(rows) == 1 + sum(len(sweep.losses) for sweep in test.sweeps)
         assert rows[2].split(",")[:2] == ["0", "1"] and float(rows[2].split(",")[3]) == test.sweeps[0].losses[1]
     elif suffix == "json":
-        assert json.loads(content) == json.loads(json.dumps(as_plain(test, {"model": "net"}, test.notes)))
+        assert json.loads(content) == json.loads(json.dumps(range_test_as_plain(test, {"model": "net"}, test.notes)))
     else:
         start = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix]
         assert content.startswith(start)

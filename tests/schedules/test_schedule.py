@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler as torch_schedulers
 
 from dlkit.errors import UsageError
-from dlkit.registry.tables import SCHEDULES
-from dlkit.schedules import LearningRate, build_schedule
-from dlkit.schedules.options import find_curve
+from dlkit.registry import SCHEDULES
+from dlkit.schedules import LearningRate, build_schedule, find_curve
 
 NEEDED = {
     "step": {"step_size": 2},

@@ -4,10 +4,7 @@ import pytest
 import torch
 
 from dlkit.errors import UsageError
-from dlkit.schedules import LearningRate, build_schedule
-from dlkit.schedules.schedule import LrSchedule
-from dlkit.schedules.tabulated import Tabulated
-from dlkit.schedules.torch_code import write_torch_code
+from dlkit.schedules import LearningRate, LrSchedule, Tabulated, build_schedule, write_torch_code
 
 TOTAL, PER_EPOCH, LR = 120, 8, 0.2
 PIECES = (

@@ -4,10 +4,7 @@ import math
 
 import pytest
 
-from dlkit.schedules import build_schedule
-from dlkit.schedules.audit import audit
-from dlkit.schedules.picture import Look, draw_comparison, draw_trace
-from dlkit.schedules.trace import find_markers, follow, summarize
+from dlkit.schedules import Look, audit, build_schedule, draw_comparison, draw_trace, find_markers, follow, summarize
 
 
 def trace(name, options=None, *, lr=0.1, metrics=None, **frame):

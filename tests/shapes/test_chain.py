@@ -8,11 +8,19 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import dlkit.core.models.activations
-from dlkit.shapes import ShapeError
-from dlkit.shapes.build import KINDS, POINTWISE, build_layer
-from dlkit.shapes.chain import ChainError, find_mends, run_chain, total
-from dlkit.shapes.chain_text import parse_chain, parse_step
-from dlkit.shapes.passing import chain_sizes
+from dlkit.shapes import (
+    KINDS,
+    POINTWISE,
+    ChainError,
+    ShapeError,
+    build_layer,
+    chain_sizes,
+    find_mends,
+    parse_chain,
+    parse_step,
+    run_chain,
+    total,
+)
 
 CHAINS = [
     (

@@ -5,10 +5,15 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlkit.shapes.drawing import draw_fields, draw_windows
-from dlkit.shapes.explain import explain_transposed, explanation_lines
-from dlkit.shapes.reach import windows
-from dlkit.shapes.window import Window, transposed_size
+from dlkit.shapes import (
+    Window,
+    draw_fields,
+    draw_windows,
+    explain_transposed,
+    explanation_lines,
+    transposed_size,
+    windows,
+)
 
 AXIS = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2), st.integers(1, 2), st.integers(0, 1))
 

@@ -9,8 +9,20 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dlkit.shapes import AdaptivePool, Conv, ConvTranspose, Layer, PixelShuffle, Pool, Upsample
-from dlkit.shapes.reach import IDENTITY, Reach, compose, union, whole
+from dlkit.shapes import (
+    IDENTITY,
+    AdaptivePool,
+    Conv,
+    ConvTranspose,
+    Layer,
+    PixelShuffle,
+    Pool,
+    Reach,
+    Upsample,
+    compose,
+    union,
+    whole,
+)
 
 
 def one_axis(kind: str, kernel: int, stride: int, padding: int, dilation: int) -> tuple[Layer, nn.Module]:

@@ -6,8 +6,20 @@ from itertools import product
 
 import pytest
 
-from dlkit.shapes import Conv, ConvTranspose, Norm, PixelShuffle, PixelUnshuffle, Pool, ShapeError, Upsample
-from dlkit.shapes.window import Window, conv_size, pool_size, transposed_size
+from dlkit.shapes import (
+    Conv,
+    ConvTranspose,
+    Norm,
+    PixelShuffle,
+    PixelUnshuffle,
+    Pool,
+    ShapeError,
+    Upsample,
+    Window,
+    conv_size,
+    pool_size,
+    transposed_size,
+)
 
 GRID = random.Random(3).sample(
     list(product(range(1, 9), range(1, 7), range(1, 4), range(5), range(1, 4), range(4))), 3000

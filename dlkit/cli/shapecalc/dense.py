@@ -8,9 +8,7 @@ import typer
 from dlkit.cli.shapecalc.layer_report import report_plain
 from dlkit.cli.shapecalc.options import Bias, Dilation, Json, Kernel, Padding, parse_options, parse_shape
 from dlkit.cli.shapecalc.show import print_pairs
-from dlkit.shapes.build import build_layer
-from dlkit.shapes.dense import Flatten, Linear, Norm
-from dlkit.shapes.size import ShapeError
+from dlkit.shapes import Flatten, Linear, Norm, ShapeError, build_layer
 
 Shaped = Annotated[str, typer.Option("--in", "--input", help="Shape of one sample: 512, or 512x7x7.")]
 FoldStride = Annotated[str, typer.Option("--s", "--stride", help="Stride.")]

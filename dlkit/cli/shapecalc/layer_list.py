@@ -7,9 +7,7 @@ from typing import Any
 
 import yaml
 
-from dlkit.shapes.build import KINDS
-from dlkit.shapes.chain_text import ChainStep, parse_step, spell
-from dlkit.shapes.size import ShapeError
+from dlkit.shapes import KINDS, ChainStep, ShapeError, parse_step, spell
 
 # other kinds have options that change neither shapes nor costs, such as eps or inplace; those are left out
 _STRICT = ("conv", "tconv", "linear")

@@ -8,12 +8,20 @@ import typer
 
 from dlkit.cli.shapecalc.options import parse_input
 from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table
-from dlkit.shapes.build import build_layer
-from dlkit.shapes.drawing import draw_windows
-from dlkit.shapes.layer import Layer, Spatial
-from dlkit.shapes.pool import AdaptivePool
-from dlkit.shapes.reach import IDENTITY, compose
-from dlkit.shapes.size import Shape, ShapeError, Size, count_text, size_text
+from dlkit.shapes import (
+    IDENTITY,
+    AdaptivePool,
+    Layer,
+    Shape,
+    ShapeError,
+    Size,
+    Spatial,
+    build_layer,
+    compose,
+    count_text,
+    draw_windows,
+    size_text,
+)
 
 COMMON_SIZES = (32, 56, 64, 112, 224, 256, 384, 512)
 AXIS_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}

@@ -8,12 +8,10 @@ import typer
 from dlkit.cli.shapecalc.options import Json
 from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table, shortened
 from dlkit.cli.shapecalc.sizes import model_sizes, parse_range, print_passing
-from dlkit.shapes.size import ShapeError, count_text, parse_numbers, short_count, size_text
+from dlkit.shapes import ShapeError, count_text, parse_numbers, short_count, size_text
 
 if TYPE_CHECKING:
-    from dlkit.core.profile.costs import InputSpec, ModelProfile
-    from dlkit.core.profile.receptive_fields import ModuleField
-    from dlkit.core.profile.source import ProfiledModel
+    from dlkit.core.profile import InputSpec, ModelProfile, ModuleField, ProfiledModel
 
 Name = Annotated[
     str, typer.Argument(metavar="MODEL", help="resnet18, package.module:Net, ./file.py:Net, model.pt, cfg.yaml.")
@@ -43,8 +41,7 @@ def model(
     as_json: Json = False,
 ) -> None:
     """A network's layers, parameters, MACs and memory, without taking any memory."""
-    from dlkit.core.profile.costs import profile_model
-    from dlkit.core.profile.source import model_from
+    from dlkit.core.profile import model_from, profile_model
 
     if optimizer.lower() not in _STATES:
         raise ShapeError(f"--optimizer {optimizer!r} is not known here; there are {', '.join(_STATES)}")
@@ -76,7 +73,7 @@ def _given(texts: Sequence[str] | None, num_classes: int) -> dict[str, Any]:
 def _input_specs(texts: Sequence[str] | None, source: "ProfiledModel") -> "tuple[InputSpec, ...]":
     import torch
 
-    from dlkit.core.profile.costs import InputSpec
+    from dlkit.core.profile import InputSpec
 
     if not texts:
         if source.inputs is None:
@@ -243,7 +240,7 @@ def _cost(layer: Any) -> dict[str, Any] | None:
 
 
 def _print_fields(source: "ProfiledModel", specs: "tuple[InputSpec, ...]", depth: int, *, as_json: bool) -> None:
-    from dlkit.core.profile.receptive_fields import trace_fields
+    from dlkit.core.profile import trace_fields
 
     if len(specs) != 1 or len(specs[0].shape) < 2:
         raise ShapeError("--rf needs one input with spatial axes, such as 3x224x224")

@@ -9,10 +9,23 @@ import typer
 
 from dlkit.cli.shapecalc.options import Json, parse_shape
 from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table, shortened
-from dlkit.shapes.chain import ChainError, Field, Row, find_mends, run_chain, total
-from dlkit.shapes.chain_text import ChainStep, parse_chain
-from dlkit.shapes.drawing import draw_fields
-from dlkit.shapes.size import Shape, ShapeError, count_text, parse_numbers, short_count, size_text
+from dlkit.shapes import (
+    ChainError,
+    ChainStep,
+    Field,
+    Row,
+    Shape,
+    ShapeError,
+    count_text,
+    draw_fields,
+    find_mends,
+    parse_chain,
+    parse_numbers,
+    run_chain,
+    short_count,
+    size_text,
+    total,
+)
 
 Text = Annotated[
     str, typer.Argument(metavar="CHAIN", help='Layers: "conv 64 k3 s2 p1; relu; gap 1", a file, or - for stdin.')

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dlkit.shapes.size import ShapeError, Size, parse_numbers, spread
+from dlkit.shapes import ShapeError, Size, parse_numbers, spread
 
 Kernel = Annotated[str, typer.Option("--k", "--kernel-size", help="Kernel size: 3, or 3,5 per axis.")]
 Stride = Annotated[str | None, typer.Option("--s", "--stride", help="Stride (pooling: the kernel size if not given).")]

@@ -9,13 +9,10 @@ import typer
 from dlkit.cli.shapecalc.networks import CheckError, NumClasses, read_chain
 from dlkit.cli.shapecalc.options import Json
 from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table
-from dlkit.shapes.chain_text import is_layer
-from dlkit.shapes.passing import Passing, chain_sizes, find_passing
-from dlkit.shapes.size import ShapeError, size_text
+from dlkit.shapes import Passing, ShapeError, chain_sizes, find_passing, is_layer, size_text
 
 if TYPE_CHECKING:
-    from dlkit.core.profile.costs import InputSpec
-    from dlkit.core.profile.source import ProfiledModel
+    from dlkit.core.profile import InputSpec, ProfiledModel
 
 Network = Annotated[
     str,
@@ -59,8 +56,7 @@ def _is_model(text: str) -> bool:
 
 
 def _sizes_of_model(text: str, shape: tuple[int, ...], tried: range, *, num_classes: int) -> Passing:
-    from dlkit.core.profile.costs import InputSpec
-    from dlkit.core.profile.source import model_from
+    from dlkit.core.profile import InputSpec, model_from
 
     source = model_from(text, given={"input_size": shape, "in_channels": shape[0], "num_classes": num_classes})
     return model_sizes(source, source.inputs[0] if source.inputs else InputSpec(shape), tried)
@@ -68,7 +64,7 @@ def _sizes_of_model(text: str, shape: tuple[int, ...], tried: range, *, num_clas
 
 def model_sizes(source: "ProfiledModel", spec: "InputSpec", tried: range) -> Passing:
     """Which square images (cubes in 3-d) with the channels of `spec` pass the model."""
-    from dlkit.core.profile.costs import output_shape
+    from dlkit.core.profile import output_shape
 
     channels, dims = spec.shape[0], len(spec.shape) - 1
     if dims < 1:

@@ -7,8 +7,7 @@ import typer
 
 from dlkit.cli.shapecalc.options import SHORT_NAMES, CeilMode, Json
 from dlkit.cli.shapecalc.show import print_json, print_table
-from dlkit.shapes.inverse import Asked, LayerSolution, SearchLimits, solve
-from dlkit.shapes.size import ShapeError, Size, parse_numbers, size_text
+from dlkit.shapes import Asked, LayerSolution, SearchLimits, ShapeError, Size, parse_numbers, size_text, solve
 
 _SHOWN = 12
 

@@ -25,12 +25,16 @@ from dlkit.cli.shapecalc.options import (
     parse_input,
     parse_options,
 )
-from dlkit.shapes.conv import ConvTranspose
-from dlkit.shapes.explain import Explained, explain_transposed, explanation_lines
-from dlkit.shapes.layer import Layer
-from dlkit.shapes.pool import AdaptivePool
-from dlkit.shapes.size import ShapeError
-from dlkit.shapes.window import Window
+from dlkit.shapes import (
+    AdaptivePool,
+    ConvTranspose,
+    Explained,
+    Layer,
+    ShapeError,
+    Window,
+    explain_transposed,
+    explanation_lines,
+)
 
 Explain = Annotated[bool, typer.Option("--explain", help="Show the steps on a small grid.")]
 

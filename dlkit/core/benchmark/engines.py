@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dlkit.config.suggest import did_you_mean
+from dlkit.config import did_you_mean
 from dlkit.core.benchmark.onnx_engine import EngineUnavailable, start_network_in_onnxruntime
 from dlkit.core.out_of_memory import is_out_of_memory
 from dlkit.errors import OutOfResource, UsageError

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.export.onnx import export_onnx
+from dlkit.core.export import export_onnx
 from dlkit.errors import DlkitError, FileRefused, UsageError
 
 INT8_OPERATORS = {

@@ -1,1 +1,81 @@
-"""Data sets, the in-memory store, augmentation and loaders."""
+"""Data sets, their splits, the in-memory store, augmentation and loaders."""
+
+from dlkit.core.data.augment import batched_version
+from dlkit.core.data.batching import BatchPlan, Finish
+from dlkit.core.data.build import NoSplit, build_data, build_eval_split, build_eval_transform
+from dlkit.core.data.caching import StoredSamples
+from dlkit.core.data.calibration import draw_calibration
+from dlkit.core.data.contract import Batch, DataInfo, DataSplits, Split, SplitName
+from dlkit.core.data.counter_rng import Draws, Stream, hash_indices, hash_key, integers, permutation
+from dlkit.core.data.holding_out import hold_out, pick_limit
+from dlkit.core.data.images import (
+    EXTENSIONS,
+    Mode,
+    check_image_header,
+    fit_image,
+    load_image,
+    mode_for,
+    prepare_image,
+    printable,
+)
+from dlkit.core.data.loader import LoaderSplit
+from dlkit.core.data.mixing import CutMix, MixUp
+from dlkit.core.data.opening import open_source
+from dlkit.core.data.preflight import draw_first_batch
+from dlkit.core.data.process_batches import SharedBatches, SharedTurns
+from dlkit.core.data.samples import TensorSamples
+from dlkit.core.data.scan import run_on_all, scan_images
+from dlkit.core.data.splits import pick_eval_batch_size, pick_loader_options
+from dlkit.core.data.statistics import measure_statistics, normalize_inputs
+from dlkit.core.data.store import MemorySplit
+from dlkit.core.data.transforms import Pipeline, TransformStep
+
+__all__ = [
+    "EXTENSIONS",
+    "Batch",
+    "BatchPlan",
+    "CutMix",
+    "DataInfo",
+    "DataSplits",
+    "Draws",
+    "Finish",
+    "LoaderSplit",
+    "MemorySplit",
+    "MixUp",
+    "Mode",
+    "NoSplit",
+    "Pipeline",
+    "SharedBatches",
+    "SharedTurns",
+    "Split",
+    "SplitName",
+    "StoredSamples",
+    "Stream",
+    "TensorSamples",
+    "TransformStep",
+    "batched_version",
+    "build_data",
+    "build_eval_split",
+    "build_eval_transform",
+    "check_image_header",
+    "draw_calibration",
+    "draw_first_batch",
+    "fit_image",
+    "hash_indices",
+    "hash_key",
+    "hold_out",
+    "integers",
+    "load_image",
+    "measure_statistics",
+    "mode_for",
+    "normalize_inputs",
+    "open_source",
+    "permutation",
+    "pick_eval_batch_size",
+    "pick_limit",
+    "pick_loader_options",
+    "prepare_image",
+    "printable",
+    "run_on_all",
+    "scan_images",
+]

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.config.schema import Config, Model
-from dlkit.config.schema import Data as DataSection
+from dlkit.config import Config, LoadedConfig, Model
+from dlkit.config import Data as DataSection
 from dlkit.core.components import is_import_path
 from dlkit.core.data.caching import StoredSamples, load_subset, no_draws, pick_memory, run_fixed
 from dlkit.core.data.contract import DataInfo, DataSplits, Split, SplitName, Task
@@ -19,11 +18,11 @@ from dlkit.core.data.opening import open_source
 from dlkit.core.data.preflight import check_features, check_targets
 from dlkit.core.data.samples import Source
 from dlkit.core.data.scan import scan_images
-from dlkit.core.data.sources.imagefolder import FileSamples
+from dlkit.core.data.sources import FileSamples
 from dlkit.core.data.splits import SplitBuilder, build_mixers, idle_options
 from dlkit.core.data.subsets import Subset, Subsets, pick_subsets
 from dlkit.core.data.transforms import Pipeline, build_pipeline, try_pipeline
-from dlkit.core.distributed.world import ALONE, World
+from dlkit.core.distributed import ALONE, World
 from dlkit.errors import DataError, UsageError
 from dlkit.events import Emit, Note, ignore
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dlkit.config.loaded import LoadedConfig
+from dlkit.config import LoadedConfig
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key
 from dlkit.core.data.samples import TensorSamples
 from dlkit.core.data.scan import run_on_all

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dlkit.config.loaded import LoadedConfig
+from dlkit.config import LoadedConfig
 from dlkit.core.data.build import build_ordered_split, match_source
 from dlkit.core.data.caching import GIB, memory_budget
 from dlkit.core.data.contract import DataInfo

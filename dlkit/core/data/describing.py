@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.config.schema import Normalization
+from dlkit.config import LoadedConfig, Normalization
 from dlkit.core.data.caching import StoredSamples, input_chunks, run_fixed
 from dlkit.core.data.contract import DataInfo, Kind, Task
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key, permutation

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.config.schema import Data as DataSection
+from dlkit.config import Data as DataSection
+from dlkit.config import LoadedConfig
 from dlkit.core.components import Builder, ComponentError, check_options, is_import_path, resolve
 from dlkit.core.data.contract import Task
 from dlkit.core.data.samples import Source, SourceRequest
-from dlkit.core.data.sources.custom import open_custom
-from dlkit.core.data.sources.torchvision import open_torchvision
-from dlkit.registry.tables import INJECTED
+from dlkit.core.data.sources import open_custom, open_torchvision
+from dlkit.registry import INJECTED
 
 REGRESSION_LOSSES = frozenset({"mse", "mseloss", "l1loss", "smoothl1loss", "huberloss", "poissonnllloss"})
 CLASSIFICATION_LOSSES = frozenset({"cross_entropy", "crossentropyloss", "nllloss", "multimarginloss"})

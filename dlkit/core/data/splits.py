@@ -5,8 +5,8 @@ from typing import Literal
 
 import torch
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.config.schema import Data as DataSection
+from dlkit.config import Data as DataSection
+from dlkit.config import LoadedConfig
 from dlkit.core.components import ComponentError, check_options, resolve
 from dlkit.core.data.batching import BatchPlan, Finish, Mixer
 from dlkit.core.data.caching import StoredSamples
@@ -17,8 +17,8 @@ from dlkit.core.data.store import MemorySplit
 from dlkit.core.data.subsets import Subset
 from dlkit.core.data.transforms import Pipeline
 from dlkit.core.devices import num_cores
-from dlkit.core.distributed.world import ALONE, World
-from dlkit.registry.tables import INJECTED
+from dlkit.core.distributed import ALONE, World
+from dlkit.registry import INJECTED
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlkit.config.loaded import LoadedConfig
+from dlkit.config import LoadedConfig
 from dlkit.core.data.contract import SplitName, Task
 from dlkit.core.data.counter_rng import Stream
 from dlkit.core.data.holding_out import hold_out, pick_limit

@@ -11,8 +11,7 @@ import torchvision.transforms.v2 as v2
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.config.section import Component
+from dlkit.config import Component, LoadedConfig
 from dlkit.core.components import ComponentError, check_options, is_import_path, resolve
 from dlkit.core.data.augment import Batched, batched_version
 from dlkit.core.data.contract import Kind

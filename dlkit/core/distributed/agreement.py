@@ -5,8 +5,7 @@ from importlib import metadata
 from typing import Any
 
 from dlkit import __version__
-from dlkit.config import dump_config
-from dlkit.config.loaded import LoadedConfig
+from dlkit.config import LoadedConfig, dump_config
 from dlkit.core.distributed.world import World
 from dlkit.errors import UsageError
 

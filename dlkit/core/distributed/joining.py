@@ -13,8 +13,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from dlkit.config.quantities import parse_duration_s
-from dlkit.config.running import Runtime
+from dlkit.config import Runtime, parse_duration_s
 from dlkit.core.distributed.failures import explain_lost_processes
 from dlkit.core.distributed.meeting import NobodyCame, agree_on_store
 from dlkit.core.distributed.world import ALONE, World

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from dlkit.config.running import Runtime
+from dlkit.config import Runtime
 from dlkit.core.distributed.replicas import Replica, Replicated, Single
 from dlkit.core.distributed.shards import Sharded, shard
 from dlkit.core.distributed.world import World

@@ -1,1 +1,68 @@
-"""Metrics and how they are measured."""
+"""Models judged on data: metrics, predictions, and a network compared with what it was made from."""
+
+from dlkit.core.evaluation.comparison import (
+    Agreement,
+    Comparison,
+    Costs,
+    NamedNetwork,
+    Scores,
+    Side,
+    compare_networks,
+    compare_predictions,
+    weigh_network,
+)
+from dlkit.core.evaluation.comparison_text import (
+    SPEED_COLUMNS,
+    SPEED_LEGEND,
+    comparison_rows,
+    int8_sentences,
+    pruning_sentences,
+    quantization_sentences,
+    speed_rows,
+)
+from dlkit.core.evaluation.confusion_picture import save_confusion_picture
+from dlkit.core.evaluation.evaluate import REFRESH_S, evaluate
+from dlkit.core.evaluation.file_size import CHUNK_BYTES, bytes_text, file_sizes
+from dlkit.core.evaluation.metrics import mean_loss, score_split, summarize
+from dlkit.core.evaluation.original import Original, read_original
+from dlkit.core.evaluation.predict_images import ImagePrediction, predict_images
+from dlkit.core.evaluation.predictions import Predictions, predict_split
+from dlkit.core.evaluation.run import EvalResult, most_confused, run_evaluation, scoring_for
+
+__all__ = [
+    "CHUNK_BYTES",
+    "REFRESH_S",
+    "SPEED_COLUMNS",
+    "SPEED_LEGEND",
+    "Agreement",
+    "Comparison",
+    "Costs",
+    "EvalResult",
+    "ImagePrediction",
+    "NamedNetwork",
+    "Original",
+    "Predictions",
+    "Scores",
+    "Side",
+    "bytes_text",
+    "compare_networks",
+    "compare_predictions",
+    "comparison_rows",
+    "evaluate",
+    "file_sizes",
+    "int8_sentences",
+    "mean_loss",
+    "most_confused",
+    "predict_images",
+    "predict_split",
+    "pruning_sentences",
+    "quantization_sentences",
+    "read_original",
+    "run_evaluation",
+    "save_confusion_picture",
+    "score_split",
+    "scoring_for",
+    "speed_rows",
+    "summarize",
+    "weigh_network",
+]

@@ -8,14 +8,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dlkit.core.benchmark.engines import runs_int8
-from dlkit.core.benchmark.speed import SpeedPlan, Speeds, TimedModel, measure_speeds
-from dlkit.core.data.contract import Split
+from dlkit.core.benchmark import SpeedPlan, Speeds, TimedModel, measure_speeds, runs_int8
+from dlkit.core.data import Split
 from dlkit.core.evaluation.file_size import FileSizes, file_sizes
 from dlkit.core.evaluation.metrics import mean_loss, summarize
 from dlkit.core.evaluation.predictions import Predictions, predict_split
-from dlkit.core.profile.costs import InputSpec, ProfileError, profile_model
-from dlkit.core.scoring.scoring import Scoring
+from dlkit.core.profile import InputSpec, ProfileError, profile_model
+from dlkit.core.scoring import Scoring
 from dlkit.events import Emit, ignore
 
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from dlkit.core.benchmark.speed import SpeedRow, Speeds
-from dlkit.core.benchmark.timing import Ratio
+from dlkit.core.benchmark import Ratio, SpeedRow, Speeds
 from dlkit.core.evaluation.comparison import Comparison, Side
 from dlkit.core.evaluation.file_size import bytes_text
 from dlkit.event_lines import metric_value

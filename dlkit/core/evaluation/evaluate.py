@@ -8,9 +8,9 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.data.contract import Batch, Split
-from dlkit.core.distributed.world import ALONE, World
-from dlkit.core.scoring.scoring import Scoring
+from dlkit.core.data import Batch, Split
+from dlkit.core.distributed import ALONE, World
+from dlkit.core.scoring import Scoring
 from dlkit.core.stopping import StopRequest
 from dlkit.events import Emit, Evaluating, ignore
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.data.contract import Split
-from dlkit.core.distributed.world import ALONE, World
+from dlkit.core.data import Split
+from dlkit.core.distributed import ALONE, World
 from dlkit.core.evaluation.predictions import Predictions, predict_split
-from dlkit.core.scoring.scoring import Scoring
+from dlkit.core.scoring import Scoring
 from dlkit.events import Emit, ignore
 
 

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from dlkit.config import load_mapping
 from dlkit.core.components import is_import_path
-from dlkit.core.data.build import build_eval_transform
-from dlkit.core.data.images import EXTENSIONS, Mode, load_image, mode_for, prepare_image
+from dlkit.core.data import EXTENSIONS, Mode, build_eval_transform, load_image, mode_for, prepare_image
 from dlkit.core.devices import torch_settings
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.errors import DataError, UsageError

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from dlkit.config.loaded import LoadedConfig
+from dlkit.config import LoadedConfig
 from dlkit.core.components import is_import_path
-from dlkit.core.data.build import NoSplit, build_eval_split
-from dlkit.core.data.contract import DataInfo, Split, SplitName
+from dlkit.core.data import DataInfo, NoSplit, Split, SplitName, build_eval_split
 from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation.metrics import (
     ClassMetrics,
@@ -21,9 +20,7 @@ from dlkit.core.evaluation.metrics import (
 )
 from dlkit.core.evaluation.predictions import predict_split
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
-from dlkit.core.scoring.losses import build_loss
-from dlkit.core.scoring.precision import pick_precision
-from dlkit.core.scoring.scoring import Scoring
+from dlkit.core.scoring import Scoring, build_loss, pick_precision
 from dlkit.core.trained_config import own_config
 from dlkit.events import Emit, ignore
 

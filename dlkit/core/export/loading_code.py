@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dlkit.core.modelfile import ModelSpec
-from dlkit.core.models.torchvision import HAS_AUX_HEADS
+from dlkit.core.models import HAS_AUX_HEADS
 
 
 def load_onnx(spec: ModelSpec, path: Path) -> list[str]:

@@ -1,1 +1,80 @@
 """Builders of networks: torchvision's by name, small ones of our own, and lists of layers."""
+
+from dlkit.core.models.activations import Swish, build_activation, known_activations
+from dlkit.core.models.arch import Arch
+from dlkit.core.models.build import build_model, build_on_meta, build_user_model, plan_arch
+from dlkit.core.models.checkpointing import disable_checkpointing, enable_checkpointing
+from dlkit.core.models.eval_mode import evaluating, evaluation_mode
+from dlkit.core.models.guessing import guess_classifiers
+from dlkit.core.models.layer_kinds import KINDS
+from dlkit.core.models.layers import build_layers, running_shapes
+from dlkit.core.models.meta import AllocateNothing, meta_copy, output_shape
+from dlkit.core.models.nets import mlp, small_cnn
+from dlkit.core.models.outputs import output_tensors
+from dlkit.core.models.resnet_small import resnet_small
+from dlkit.core.models.sequence import lstm
+from dlkit.core.models.summary import SummaryRow, parameter_count, summarize
+from dlkit.core.models.torchvision import (
+    HAS_AUX_HEADS,
+    build_torchvision,
+    find_first_conv,
+    fit_channels,
+    plan_torchvision_size,
+    pretrained_state_dict,
+    torchvision_options,
+)
+from dlkit.core.models.weights import (
+    StateDict,
+    WeightsReport,
+    find_head,
+    load_initial_weights,
+    load_weights,
+    read_state_dict,
+    read_tensors,
+    unwrap_state_dict,
+)
+
+__all__ = [
+    "HAS_AUX_HEADS",
+    "KINDS",
+    "AllocateNothing",
+    "Arch",
+    "StateDict",
+    "SummaryRow",
+    "Swish",
+    "WeightsReport",
+    "build_activation",
+    "build_layers",
+    "build_model",
+    "build_on_meta",
+    "build_torchvision",
+    "build_user_model",
+    "disable_checkpointing",
+    "enable_checkpointing",
+    "evaluating",
+    "evaluation_mode",
+    "find_first_conv",
+    "find_head",
+    "fit_channels",
+    "guess_classifiers",
+    "known_activations",
+    "load_initial_weights",
+    "load_weights",
+    "lstm",
+    "meta_copy",
+    "mlp",
+    "output_shape",
+    "output_tensors",
+    "parameter_count",
+    "plan_arch",
+    "plan_torchvision_size",
+    "pretrained_state_dict",
+    "read_state_dict",
+    "read_tensors",
+    "resnet_small",
+    "running_shapes",
+    "small_cnn",
+    "summarize",
+    "torchvision_options",
+    "unwrap_state_dict",
+]

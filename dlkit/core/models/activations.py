@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules import activation as torch_activations
 
-from dlkit.config.suggest import did_you_mean
+from dlkit.config import did_you_mean
 from dlkit.core.components import Builder, ComponentError, check_options, resolve
-from dlkit.registry import entries, find_entry
-from dlkit.registry.tables import INJECTED
+from dlkit.registry import INJECTED, entries, find_entry
 
 _NOT_ELEMENTWISE = {"MultiheadAttention"}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dlkit.config.suggest import did_you_mean
+from dlkit.config import did_you_mean
 from dlkit.core.components import ComponentError
 from dlkit.core.models.activations import build_activation
 

@@ -24,8 +24,7 @@ from dlkit.core.models.torchvision import (
     is_published_name,
     plan_torchvision_size,
 )
-from dlkit.registry import Entry, find_entry
-from dlkit.registry.tables import INJECTED
+from dlkit.registry import INJECTED, Entry, find_entry
 
 _GIVEN_TO_USERS = frozenset({"num_classes", "in_channels", "input_size"})
 

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dlkit.config.schema import Segments
-from dlkit.config.suggest import did_you_mean
+from dlkit.config import Segments, did_you_mean
 from dlkit.core.components import ComponentError
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)

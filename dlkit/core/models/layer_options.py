@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlkit.config.suggest import did_you_mean
+from dlkit.config import did_you_mean
 
 Shape = tuple[int, ...]
 _LARGEST = 2**31 - 1

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.config.suggest import did_you_mean
+from dlkit.config import did_you_mean
 from dlkit.core.components import ComponentError
 from dlkit.core.models.activations import build_activation, is_activation, known_activations
 from dlkit.core.models.layer_kinds import KINDS, find_kind

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from dlkit.config.suggest import did_you_mean
+from dlkit.config import did_you_mean
 from dlkit.core.components import ComponentError
 from dlkit.core.models.activations import build_activation
 from dlkit.core.models.blocks import Activation, ConvBlock, check_number, initialize_convolutions

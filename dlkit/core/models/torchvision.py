@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import MNASNet
 
-from dlkit.config.suggest import did_you_mean
+from dlkit.config import did_you_mean
 from dlkit.core.components import ComponentError
 from dlkit.registry import find_entry
 

@@ -1,1 +1,20 @@
-"""TODO."""
+"""What a network costs without running it: parameters, MACs, activation memory and receptive fields, layer by layer."""
+
+from dlkit.core.profile.activation_memory import measure_peak_bytes, measure_saved_bytes
+from dlkit.core.profile.costs import InputSpec, ModelProfile, ProfileError, output_shape, profile_model
+from dlkit.core.profile.receptive_fields import ModuleField, trace_fields
+from dlkit.core.profile.source import ProfiledModel, model_from
+
+__all__ = [
+    "InputSpec",
+    "ModelProfile",
+    "ModuleField",
+    "ProfileError",
+    "ProfiledModel",
+    "measure_peak_bytes",
+    "measure_saved_bytes",
+    "model_from",
+    "output_shape",
+    "profile_model",
+    "trace_fields",
+]

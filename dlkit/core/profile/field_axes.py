@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from dlkit.shapes.reach import Reach, Taps, compose, union
+from dlkit.shapes import Reach, Taps, compose, union
 
 View = tuple[int, Reach] | None
 Atom = tuple[int, View]

@@ -17,8 +17,7 @@ from dlkit.core.profile.field_axes import (
     through_taps,
     without_axis,
 )
-from dlkit.shapes.reach import Taps, shares, spread_windows, windows
-from dlkit.shapes.resample import Upsample
+from dlkit.shapes import Taps, Upsample, shares, spread_windows, windows
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from dlkit.core.profile.field_axes import Seen, everything, lost, plain_axes
 from dlkit.core.profile.field_rules import RULES, Call, number_by_number
-from dlkit.shapes.reach import IDENTITY
+from dlkit.shapes import IDENTITY
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ import torch
 import torchvision
 from torch import nn
 
-from dlkit.config.loading import load_config
+from dlkit.config import load_config
 from dlkit.core.components import ComponentError, accepted, check_options, import_target, is_import_path, resolve
-from dlkit.core.data.build import build_data
+from dlkit.core.data import build_data
 from dlkit.core.modelfile import build_from_file, read_model_file
-from dlkit.core.models.build import build_on_meta, plan_arch
-from dlkit.core.models.meta import AllocateNothing
+from dlkit.core.models import AllocateNothing, build_on_meta, plan_arch
 from dlkit.core.profile.costs import InputSpec, ProfileError
 from dlkit.registry import find_entry
 

@@ -1,1 +1,14 @@
-"""TODO."""
+"""How outputs are judged: losses, running sums of metrics, and the precision in which both are computed."""
+
+from dlkit.core.scoring.losses import WeightedLoss, build_loss
+from dlkit.core.scoring.precision import Precision, has_native_bf16, pick_precision
+from dlkit.core.scoring.scoring import Scoring
+
+__all__ = [
+    "Precision",
+    "Scoring",
+    "WeightedLoss",
+    "build_loss",
+    "has_native_bf16",
+    "pick_precision",
+]

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlkit.config.schema import Loss as LossSection
+from dlkit.config import Loss as LossSection
 from dlkit.core.components import ComponentError, check_options, is_import_path, resolve
-from dlkit.core.data.contract import DataInfo
+from dlkit.core.data import DataInfo
 
 _TAKES_CLASS_INDICES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
 _DEFAULTS = {"classification": "cross_entropy", "regression": "mse"}

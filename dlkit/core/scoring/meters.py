@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlkit.core.distributed.world import ALONE, World
+from dlkit.core.distributed import ALONE, World
 
 
 class Meter:

@@ -1,1 +1,58 @@
-"""The one training loop and its parts."""
+"""The one training loop and what stands around it: a run, fine-tuning, the search for a learning rate."""
+
+from dlkit.core.training.dry_run import DryRun, resolve_config, run_dry
+from dlkit.core.training.ema import EmaModel
+from dlkit.core.training.fine_tuning import LR_SHARE, FineTuning, build_fine_tuning, fine_tune
+from dlkit.core.training.fine_tuning_config import pick_tuning_config
+from dlkit.core.training.fit import NoRecords, Plan, Records, fit
+from dlkit.core.training.improvement import BestSoFar, EarlyStopping, is_better, pick_mode
+from dlkit.core.training.learner import Learner, Row
+from dlkit.core.training.lr_find import FoundRate, find_learning_rate, iterate_windows, run_range_test
+from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching, frozen_norms, pick_lr
+from dlkit.core.training.planned_schedule import plan_schedule
+from dlkit.core.training.rates import build_torch_schedule
+from dlkit.core.training.run import TrainResult, run_training, train
+from dlkit.core.training.setup import Job, build_job, build_scoring
+from dlkit.core.training.step import MAX_SKIPS, StepResult, train_step
+
+__all__ = [
+    "LR_SHARE",
+    "MAX_SKIPS",
+    "BestSoFar",
+    "DryRun",
+    "EarlyStopping",
+    "EmaModel",
+    "FineTuning",
+    "FoundRate",
+    "Job",
+    "Learner",
+    "NoRecords",
+    "Plan",
+    "Records",
+    "Row",
+    "StepResult",
+    "TrainResult",
+    "build_fine_tuning",
+    "build_job",
+    "build_optimizer",
+    "build_scoring",
+    "build_torch_schedule",
+    "check_groups",
+    "find_learning_rate",
+    "fine_tune",
+    "fit",
+    "freeze_matching",
+    "frozen_norms",
+    "is_better",
+    "iterate_windows",
+    "pick_lr",
+    "pick_mode",
+    "pick_tuning_config",
+    "plan_schedule",
+    "resolve_config",
+    "run_dry",
+    "run_range_test",
+    "run_training",
+    "train",
+    "train_step",
+]

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import torch
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.config.schema import Config
+from dlkit.config import Config, LoadedConfig
 from dlkit.core.devices import describe_device, pick_threads, torch_settings
-from dlkit.core.distributed.joining import joined
-from dlkit.core.evaluation.evaluate import evaluate
-from dlkit.core.models.summary import SummaryRow, parameter_count, summarize
+from dlkit.core.distributed import joined
+from dlkit.core.evaluation import evaluate
+from dlkit.core.models import SummaryRow, parameter_count, summarize
 from dlkit.core.out_of_memory import explain_out_of_memory
-from dlkit.core.training.folder.run_folder import check_writable
+from dlkit.core.training.folder import check_writable
 from dlkit.core.training.preflight import check_first_batch
 from dlkit.core.training.setup import Job, build_job
 from dlkit.core.training.step import train_step

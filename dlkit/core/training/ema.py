@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.distributed.shards import local_part
+from dlkit.core.distributed import local_part
 
 
 class EmaModel:

@@ -11,17 +11,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.core.data.build import build_data
-from dlkit.core.data.contract import DataInfo, DataSplits
+from dlkit.config import LoadedConfig
+from dlkit.core.data import DataInfo, DataSplits, build_data
 from dlkit.core.devices import describe_device, torch_settings
-from dlkit.core.evaluation.evaluate import evaluate
+from dlkit.core.evaluation import evaluate
 from dlkit.core.modelfile import ModelSpec
-from dlkit.core.models.checkpointing import disable_checkpointing
-from dlkit.core.models.summary import parameter_count
+from dlkit.core.models import disable_checkpointing, parameter_count
 from dlkit.core.out_of_memory import explain_out_of_memory
 from dlkit.core.random_state import seeded
-from dlkit.core.scoring.precision import pick_precision
+from dlkit.core.scoring import pick_precision
 from dlkit.core.stopping import StopRequest, watch_signals
 from dlkit.core.training.fine_tuning_config import derive_tuning_config
 from dlkit.core.training.fit import NoRecords, Plan, Records, fit

@@ -4,10 +4,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from dlkit.config import load_mapping
-from dlkit.config.loaded import LoadedConfig
-from dlkit.config.running import Checkpoint, Eval
-from dlkit.config.schema import Config, Schedule
+from dlkit.config import Checkpoint, Config, Eval, LoadedConfig, Schedule, load_mapping
 from dlkit.core.components import is_import_path
 from dlkit.core.modelfile import ModelFile
 from dlkit.core.trained_config import own_config

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from dlkit.core.data.contract import Batch, DataSplits
-from dlkit.core.distributed.replicas import average_statistics
-from dlkit.core.evaluation.evaluate import evaluate
+from dlkit.core.data import Batch, DataSplits
+from dlkit.core.distributed import average_statistics
+from dlkit.core.evaluation import evaluate
 from dlkit.core.stopping import StopRequest
 from dlkit.core.training.learner import Learner, Row
 from dlkit.core.training.step import StepResult, train_step

@@ -8,16 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dlkit.config.schema import Clip
-from dlkit.core.distributed.replicas import Replica, Single, average_statistics
-from dlkit.core.distributed.shards import cut_optimizer_state, load_whole, whole
-from dlkit.core.distributed.world import ALONE, World
+from dlkit.config import Clip
+from dlkit.core.distributed import (
+    ALONE,
+    Replica,
+    Single,
+    World,
+    average_statistics,
+    cut_optimizer_state,
+    load_whole,
+    whole,
+)
 from dlkit.core.random_state import capture_random_state, restore_random_state
-from dlkit.core.scoring.scoring import Scoring
+from dlkit.core.scoring import Scoring
 from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping
 from dlkit.core.training.optimizers import frozen_norms
-from dlkit.core.training.rates.learning_rates import LearningRates
+from dlkit.core.training.rates import LearningRates
 
 Row = dict[str, float | int | None]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.config.schema import Schedule as ScheduleSection
-from dlkit.core.data.contract import Batch, DataSplits, Split
+from dlkit.config import LoadedConfig
+from dlkit.config import Schedule as ScheduleSection
+from dlkit.core.data import Batch, DataSplits, Split
 from dlkit.core.devices import describe_device, torch_settings
 from dlkit.core.out_of_memory import explain_out_of_memory
 from dlkit.core.random_state import seed_everything
@@ -22,8 +22,7 @@ from dlkit.core.training.setup import Job, build_job
 from dlkit.core.training.step import StepResult, train_step
 from dlkit.errors import Diverged
 from dlkit.events import Emit, Sweeping, ignore
-from dlkit.schedules.rate_range import RangeTest
-from dlkit.schedules.sweep import DivergenceTest, Ended, Smoother, Sweep, SweepPlan
+from dlkit.schedules import DivergenceTest, Ended, RangeTest, Smoother, Sweep, SweepPlan
 
 REFRESH_S = 0.1
 MOST_SKIPS = 30  # more than a loss scaler takes to come down from its first value

@@ -10,9 +10,8 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from dlkit.config.schema import Optimizer as OptimizerSection
-from dlkit.config.schema import ParameterGroup
-from dlkit.config.suggest import closest
+from dlkit.config import Optimizer as OptimizerSection
+from dlkit.config import ParameterGroup, closest
 from dlkit.core.components import Builder, ComponentError, check_options, resolve
 
 SGD_LR = 0.05

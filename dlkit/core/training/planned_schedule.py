@@ -1,15 +1,13 @@
 """The schedule that a config will train with, for looking at it without building the model."""
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.core.data.build import build_data
+from dlkit.config import LoadedConfig
+from dlkit.core.data import build_data
 from dlkit.core.devices import pick_device
 from dlkit.core.training.optimizers import pick_lr
-from dlkit.core.training.rates.learning_rates import curve_schedule
-from dlkit.core.training.rates.torch_schedules import build_torch_schedule
+from dlkit.core.training.rates import build_torch_schedule, curve_schedule
 from dlkit.core.training.setup import at_section, plan_steps
 from dlkit.events import Emit, ignore
-from dlkit.schedules import LrSchedule
-from dlkit.schedules.curves import Constant
+from dlkit.schedules import Constant, LrSchedule
 
 
 def plan_schedule(

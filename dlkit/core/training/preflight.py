@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.core.data.contract import Batch, DataInfo, Split
-from dlkit.core.scoring.scoring import Scoring
+from dlkit.config import LoadedConfig
+from dlkit.core.data import Batch, DataInfo, Split
+from dlkit.core.scoring import Scoring
 from dlkit.errors import ConfigError, DlkitError
 
 _CHANNELS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm)

@@ -6,13 +6,10 @@ from typing import Any
 
 import torch
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.config.schema import Config, EarlyStop, Normalization
-from dlkit.config.schema import Data as DataSection
-from dlkit.core.data.contract import DataSplits
-from dlkit.core.data.splits import pick_eval_batch_size, pick_loader_options
-from dlkit.core.data.store import MemorySplit
-from dlkit.core.models.arch import Arch
+from dlkit.config import Config, EarlyStop, LoadedConfig, Normalization
+from dlkit.config import Data as DataSection
+from dlkit.core.data import DataSplits, MemorySplit, pick_eval_batch_size, pick_loader_options
+from dlkit.core.models import Arch
 from dlkit.core.training.fit import Plan
 from dlkit.core.training.learner import Learner
 from dlkit.core.training.optimizers import pick_lr

@@ -12,29 +12,34 @@ from typing import Any
 
 from torch import Tensor
 
-from dlkit.config import dump_config, load_config, load_mapping
-from dlkit.config.loaded import LoadedConfig
-from dlkit.config.quantities import parse_duration_s
+from dlkit.config import LoadedConfig, dump_config, load_config, load_mapping, parse_duration_s
 from dlkit.core.devices import pick_threads, torch_settings
-from dlkit.core.distributed.agreement import check_same_program
-from dlkit.core.distributed.joining import joined
-from dlkit.core.distributed.shards import load_whole
+from dlkit.core.distributed import check_same_program, joined, load_whole
 from dlkit.core.environment import now
-from dlkit.core.evaluation.metrics import score_split
+from dlkit.core.evaluation import score_split
 from dlkit.core.files import write_json
 from dlkit.core.modelfile import save_model_file
-from dlkit.core.models.summary import parameter_count
+from dlkit.core.models import parameter_count
 from dlkit.core.out_of_memory import explain_out_of_memory
 from dlkit.core.stopping import StopRequest, watch_signals
 from dlkit.core.training.fit import fit
-from dlkit.core.training.folder.checkpoints import read_checkpoint
-from dlkit.core.training.folder.location import pick_place
-from dlkit.core.training.folder.records import Follower, RunRecords
-from dlkit.core.training.folder.resuming import check_same_run
-from dlkit.core.training.folder.run_facts import facts_of, resume_command, run_started, spec_of
-from dlkit.core.training.folder.run_folder import MODEL_FILE, RunFolder, summary_of
-from dlkit.core.training.folder.tensorboard import Board, flat_hparams
-from dlkit.core.training.folder.text_log import log_to
+from dlkit.core.training.folder import (
+    MODEL_FILE,
+    Board,
+    Follower,
+    RunFolder,
+    RunRecords,
+    check_same_run,
+    facts_of,
+    flat_hparams,
+    log_to,
+    pick_place,
+    read_checkpoint,
+    resume_command,
+    run_started,
+    spec_of,
+    summary_of,
+)
 from dlkit.core.training.preflight import check_first_batch
 from dlkit.core.training.resolving import run_name
 from dlkit.core.training.setup import Job, build_job

@@ -7,29 +7,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.config.places import Path as KeyPath
-from dlkit.config.schema import Config, Segments
+from dlkit.config import Config, KeyPath, LoadedConfig, Segments
 from dlkit.core.components import ComponentError
-from dlkit.core.data.build import build_data
-from dlkit.core.data.contract import DataInfo, DataSplits
+from dlkit.core.data import DataInfo, DataSplits, build_data
 from dlkit.core.devices import pick_device
-from dlkit.core.distributed.parallel import Sharing, build_replica
-from dlkit.core.distributed.world import ALONE, World
-from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model, plan_arch
-from dlkit.core.models.checkpointing import enable_checkpointing
-from dlkit.core.models.weights import WeightsReport, load_initial_weights
+from dlkit.core.distributed import ALONE, Sharing, World, build_replica
+from dlkit.core.models import Arch, WeightsReport, build_model, enable_checkpointing, load_initial_weights, plan_arch
 from dlkit.core.random_state import seed_everything
-from dlkit.core.scoring.losses import build_loss
-from dlkit.core.scoring.precision import Precision, pick_precision
-from dlkit.core.scoring.scoring import Scoring
+from dlkit.core.scoring import Precision, Scoring, build_loss, pick_precision
 from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.fit import Plan
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping, pick_mode
 from dlkit.core.training.learner import Learner, metric_columns
 from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching
-from dlkit.core.training.rates.learning_rates import build_learning_rates
+from dlkit.core.training.rates import build_learning_rates
 from dlkit.core.training.resolving import resolve_config
 from dlkit.core.training.several_processes import check_sharing, note_lr, spread_random_state, sync_norms
 from dlkit.errors import ConfigError, UsageError

@@ -2,13 +2,11 @@
 
 from torch import nn
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.config.schema import Config
-from dlkit.core.data.counter_rng import hash_key
-from dlkit.core.distributed.batch_norm import sync_batch_norms
-from dlkit.core.distributed.world import World
+from dlkit.config import Config, LoadedConfig
+from dlkit.core.data import hash_key
+from dlkit.core.distributed import World, sync_batch_norms
 from dlkit.core.random_state import seed_everything
-from dlkit.core.scoring.precision import Precision
+from dlkit.core.scoring import Precision
 from dlkit.core.training.optimizers import lr_factor, pick_lr
 from dlkit.events import Emit, Note
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from dlkit.config.schema import Clip
-from dlkit.core.data.contract import Batch
-from dlkit.core.distributed.replicas import idle
-from dlkit.core.distributed.shards import whole
+from dlkit.config import Clip
+from dlkit.core.data import Batch
+from dlkit.core.distributed import idle, whole
 from dlkit.core.stopping import StopRequest
 from dlkit.core.training.learner import Learner
 from dlkit.errors import Diverged

@@ -11,9 +11,7 @@ from torch import Tensor, nn
 
 from dlkit.prune.channels.group import Group, Member, Part
 from dlkit.prune.channels.trial_cuts import refuse_untouchable
-from dlkit.prune.dependency.trace import trace
-from dlkit.prune.dependency.tracer import Findings
-from dlkit.prune.dependency.units import Assembly, Bundle
+from dlkit.prune.dependency import Assembly, Bundle, Findings, trace
 
 
 def find_groups(network: nn.Module, example: Tensor) -> list[Group]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dlkit.core.models.eval_mode import evaluating
+from dlkit.core.models import evaluating
 from dlkit.prune.channels.cutting import count_parts
 from dlkit.prune.channels.group import Group, Member
 

@@ -7,10 +7,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from dlkit.core.benchmark.timing import measure_interleaved, speedup
-from dlkit.core.models.eval_mode import evaluating
-from dlkit.core.models.meta import meta_copy
-from dlkit.core.profile.costs import InputSpec, profile_model
+from dlkit.core.benchmark import measure_interleaved, speedup
+from dlkit.core.models import evaluating, meta_copy
+from dlkit.core.profile import InputSpec, profile_model
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Working, ignore
 from dlkit.prune.channels.choice import ChannelLimits, Scope, Scores, best_units, choose

@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models.eval_mode import evaluating
-from dlkit.core.models.meta import meta_copy
-from dlkit.core.models.outputs import output_tensors
+from dlkit.core.models import evaluating, meta_copy, output_tensors
 from dlkit.prune.channels.cutting import cut_network
 from dlkit.prune.channels.group import Group
 

@@ -15,13 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dlkit.core.models.eval_mode import evaluating
-from dlkit.core.models.outputs import output_tensors
+from dlkit.core.models import evaluating, output_tensors
 from dlkit.prune.channels.cutting import count_parameters, kept_places, predict_parameters, shrink, zero_channels
 from dlkit.prune.channels.group import Group, Kind
 from dlkit.prune.channels.trial_cuts import Chosen, CutProblem, accept, output_shapes, random_inputs, structure_problem
-from dlkit.prune.dependency.agreement import find_misplaced
-from dlkit.prune.dependency.trace import trace
+from dlkit.prune.dependency import find_misplaced, trace
 
 TOLERANCE = 1e-7  # of the spread of outputs, in float64
 

@@ -8,8 +8,7 @@ own; operators that combine channels join their classes. What is not understood 
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models.eval_mode import evaluating
-from dlkit.core.models.outputs import output_tensors
+from dlkit.core.models import evaluating, output_tensors
 from dlkit.prune.dependency.operators import follow
 from dlkit.prune.dependency.tracer import Findings, Tracer
 

@@ -10,9 +10,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from dlkit.core.training.fit import NoRecords, Records
-from dlkit.core.training.learner import Learner, Row
-from dlkit.core.training.step import StepResult
+from dlkit.core.training import Learner, NoRecords, Records, Row, StepResult
 from dlkit.prune.masks.masks import Masks, apply_masks
 
 

@@ -7,6 +7,7 @@ torch.ao is deprecated but is the only torch-native path with int8 kernels for c
 from dlkit.quantize.fx.dynamic import swap_dynamic
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
 from dlkit.quantize.fx.fake_quant import (
+    fake_quants,
     freeze_norms,
     steady_norms,
     switch_observers,
@@ -14,6 +15,7 @@ from dlkit.quantize.fx.fake_quant import (
     take_ranges,
 )
 from dlkit.quantize.fx.graph_edits import FloatOperation
+from dlkit.quantize.fx.int8_layers import DYNAMIC_INT8, FUSED_INT8, INT8
 from dlkit.quantize.fx.kinds import is_int8
 from dlkit.quantize.fx.qconfigs import ACTIVATION_OBSERVERS, qconfig_mapping
 from dlkit.quantize.fx.range_observer import RangeObserver
@@ -22,11 +24,15 @@ from dlkit.quantize.fx.tracing import trace
 
 __all__ = [
     "ACTIVATION_OBSERVERS",
+    "DYNAMIC_INT8",
+    "FUSED_INT8",
+    "INT8",
     "FloatOperation",
     "GraphFacts",
     "RangeObserver",
     "check_names",
     "convert",
+    "fake_quants",
     "freeze_norms",
     "graph_facts",
     "is_below",

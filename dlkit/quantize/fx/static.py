@@ -10,7 +10,7 @@ from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qat_fx
 from torch.fx import GraphModule
 
-from dlkit.config.suggest import did_you_mean
+from dlkit.config import did_you_mean
 from dlkit.core.release_memory import release_memory
 from dlkit.errors import UsageError
 from dlkit.quantize.clipping import clip_to_activations

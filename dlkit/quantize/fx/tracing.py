@@ -12,7 +12,7 @@ from torch import nn
 from torch.ao.quantization.fx.tracer import QuantizationTracer
 from torch.fx import GraphModule
 
-from dlkit.core.models.eval_mode import evaluation_mode
+from dlkit.core.models import evaluation_mode
 from dlkit.errors import UsageError
 
 _TORCH = str(Path(torch.__file__).parent)

@@ -8,9 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.config.places import Place, Places
-from dlkit.config.schema import Config
+from dlkit.config import Config, LoadedConfig, Place, Places
 
 Load = Callable[..., LoadedConfig]
 CPU = torch.device("cpu")

@@ -3,7 +3,7 @@ from itertools import chain
 import pytest
 import torch
 
-from dlkit.core.data.batching import BatchPlan
+from dlkit.core.data import BatchPlan
 
 
 def cut(plan: BatchPlan, epoch: int = 0, start: int = 0) -> list[list[int]]:

@@ -9,13 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from dlkit.config.schema import DataSplits as DataSection
-from dlkit.core.data.build import build_data, build_eval_split, build_eval_transform
-from dlkit.core.data.caching import StoredSamples
-from dlkit.core.data.contract import DataSplits
-from dlkit.core.data.loader import LoaderSplit
-from dlkit.core.data.preflight import draw_first_batch
-from dlkit.core.data.store import MemorySplit
+from dlkit.config import Data as DataSection
+from dlkit.core.data import (
+    DataSplits,
+    LoaderSplit,
+    MemorySplit,
+    StoredSamples,
+    build_data,
+    build_eval_split,
+    build_eval_transform,
+    draw_first_batch,
+)
 from dlkit.errors import ConfigError, DataError, UsageError
 from dlkit.events import Event, Note
 

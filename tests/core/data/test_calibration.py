@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dlkit.core.data.build import build_data, build_eval_split
-from dlkit.core.data.calibration import draw_calibration
+from dlkit.core.data import build_data, build_eval_split, draw_calibration
 from dlkit.errors import DataError, UsageError
 
 CPU = torch.device("cpu")

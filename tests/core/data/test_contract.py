@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from dlkit.core.data.contract import DataInfo
+from dlkit.core.data import DataInfo
 from dlkit.errors import DataError
 
 IMAGES = DataInfo("classification", "image", (3, 32, 32), 2, ("cat", "dog"), (0.5, 0.4, 0.3), (0.2, 0.2, 0.1))

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from dlkit.core.data.counter_rng import Draws, Stream, hash_indices, hash_key, integers, permutation
+from dlkit.core.data import Draws, Stream, hash_indices, hash_key, integers, permutation
 
 
 def test_indices_follow_the_published_splitmix64_sequence() -> None:

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from dlkit.core.data.counter_rng import Stream
-from dlkit.core.data.holding_out import hold_out, pick_limit
+from dlkit.core.data import Stream, hold_out, pick_limit
 from dlkit.errors import DataError
 
 

@@ -9,10 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from dlkit.core.data.build import build_data, build_eval_split, build_eval_transform
-from dlkit.core.data.images import load_image, prepare_image
-from dlkit.core.data.loader import LoaderSplit
-from dlkit.core.data.store import MemorySplit
+from dlkit.core.data import (
+    LoaderSplit,
+    MemorySplit,
+    build_data,
+    build_eval_split,
+    build_eval_transform,
+    load_image,
+    prepare_image,
+)
 from dlkit.errors import ConfigError, DataError
 from dlkit.events import Event, Note
 

@@ -11,9 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-from dlkit.core.data.contract import DataInfo
-from dlkit.core.data.images import check_image_header, fit_image, load_image, mode_for, prepare_image, printable
-from dlkit.core.data.scan import run_on_all, scan_images
+from dlkit.core.data import (
+    DataInfo,
+    check_image_header,
+    fit_image,
+    load_image,
+    mode_for,
+    prepare_image,
+    printable,
+    run_on_all,
+    scan_images,
+)
 from dlkit.errors import DataError
 
 RED = (200, 30, 10)

@@ -10,10 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dlkit.core.data.build import build_data
-from dlkit.core.data.contract import Batch, DataSplits, Split
-from dlkit.core.data.loader import LoaderSplit
-from dlkit.core.data.store import MemorySplit
+from dlkit.core.data import Batch, DataSplits, LoaderSplit, MemorySplit, Split, build_data
 from dlkit.errors import DataError, DlkitError
 
 CPU = torch.device("cpu")

@@ -4,8 +4,7 @@ import torchvision.transforms.v2 as v2
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from dlkit.core.data.counter_rng import Draws
-from dlkit.core.data.mixing import CutMix, MixUp
+from dlkit.core.data import CutMix, Draws, MixUp
 
 
 def batch(count: int, size: tuple[int, int] = (8, 8)) -> tuple[Tensor, Tensor]:

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from dlkit.core.data.batching import BatchPlan
-from dlkit.core.data.process_batches import SharedBatches, SharedTurns
+from dlkit.core.data import BatchPlan, SharedBatches, SharedTurns
 
 SIZES = [(num_samples, batch_size, num_ranks) for num_samples in (1, 2, 3, 7, 40, 41, 43, 101)
          for batch_size in (1, 2, 5) for num_ranks in (1, 2, 3, 8)]  # fmt: skip

@@ -12,14 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dlkit.core.data.build import build_data
-from dlkit.core.data.contract import DataSplits
-from dlkit.core.data.loader import LoaderSplit
-from dlkit.core.data.samples import TensorSamples
-from dlkit.core.data.sources.digits import read_digits
-from dlkit.core.data.sources.idx import read_idx
-from dlkit.core.data.sources.torchvision import DEBIAN_FASHION_MNIST, FASHION_CLASSES, samples_of
-from dlkit.core.data.store import MemorySplit
+from dlkit.core.data import DataSplits, LoaderSplit, MemorySplit, TensorSamples, build_data
+from dlkit.core.data.sources import DEBIAN_FASHION_MNIST, FASHION_CLASSES, read_digits, read_idx, samples_of
 from dlkit.errors import ConfigError, DataError
 
 CPU = torch.device("cpu")

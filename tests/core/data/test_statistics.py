@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from dlkit.core.data.contract import DataInfo
-from dlkit.core.data.statistics import measure_statistics, normalize_inputs
+from dlkit.core.data import DataInfo, measure_statistics, normalize_inputs
 
 
 def random_bytes(*shape: int) -> torch.Tensor:

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from dlkit.core.data.build import build_data, build_eval_split
-from dlkit.core.data.contract import DataSplits
+from dlkit.core.data import DataSplits, build_data, build_eval_split
 from dlkit.errors import ConfigError, DataError
 
 CPU = torch.device("cpu")

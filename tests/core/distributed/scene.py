@@ -10,17 +10,11 @@ from pathlib import Path
 
 import torch
 
-from dlkit.config import load_mapping
-from dlkit.config.running import Runtime
-from dlkit.core.distributed.joining import joined
-from dlkit.core.distributed.replicas import Replicated
-from dlkit.core.distributed.shards import whole
-from dlkit.core.distributed.world import World
-from dlkit.core.evaluation.evaluate import evaluate
-from dlkit.core.evaluation.metrics import score_split
+from dlkit.config import Runtime, load_mapping
+from dlkit.core.distributed import Replicated, World, joined, whole
+from dlkit.core.evaluation import evaluate, score_split
 from dlkit.core.stopping import StopRequest
-from dlkit.core.training.fit import NoRecords, fit
-from dlkit.core.training.setup import build_job
+from dlkit.core.training import NoRecords, build_job, fit
 from dlkit.events import ignore
 
 

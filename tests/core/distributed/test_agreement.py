@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from dlkit.config import load_config, load_mapping
-from dlkit.core.distributed.agreement import check_same_program
-from dlkit.core.distributed.world import ALONE
+from dlkit.core.distributed import ALONE, check_same_program
 from dlkit.errors import UsageError
 
 CONFIG = {"data": "digits", "model": "small_cnn"}

@@ -6,8 +6,7 @@ import time
 import pytest
 import torch.distributed as dist
 
-from dlkit.core.distributed.meeting import NobodyCame, agree_on_store
-from dlkit.core.distributed.world import World
+from dlkit.core.distributed import NobodyCame, World, agree_on_store
 
 
 def meet(store, delays, timeout_s=20.0):

@@ -3,10 +3,8 @@
 import pytest
 import torch
 
-from dlkit.core.models.nets import small_cnn
-from dlkit.quantize.backends import pick_backend, pick_reduce
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import quantize_static
+from dlkit.core.models import small_cnn
+from dlkit.quantize import Recipe, pick_backend, pick_reduce, quantize_static
 
 INPUT_SIZE = (1, 8, 8)
 

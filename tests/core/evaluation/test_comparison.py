@@ -8,20 +8,20 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.core.benchmark.speed import SpeedPlan
-from dlkit.core.data.contract import Batch
-from dlkit.core.evaluation.comparison import (
+from dlkit.core.benchmark import SpeedPlan
+from dlkit.core.data import Batch
+from dlkit.core.evaluation import (
     NamedNetwork,
+    Predictions,
     compare_networks,
     compare_predictions,
+    comparison_rows,
+    predict_split,
+    score_split,
     weigh_network,
 )
-from dlkit.core.evaluation.comparison_text import comparison_rows
-from dlkit.core.evaluation.metrics import score_split
-from dlkit.core.evaluation.predictions import Predictions, predict_split
-from dlkit.core.profile.costs import InputSpec, profile_model
-from dlkit.core.scoring.precision import pick_precision
-from dlkit.core.scoring.scoring import Scoring
+from dlkit.core.profile import InputSpec, profile_model
+from dlkit.core.scoring import Scoring, pick_precision
 
 CPU = torch.device("cpu")
 SIZE = (1, 8, 8)

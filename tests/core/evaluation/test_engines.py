@@ -9,9 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.core.benchmark import engines
-from dlkit.core.benchmark.engines import ENGINES, compare_outputs, runs_int8, start_engine
-from dlkit.core.benchmark.onnx_engine import EngineUnavailable
+from dlkit.core.benchmark import ENGINES, EngineUnavailable, compare_outputs, engines, runs_int8, start_engine
 from dlkit.errors import UsageError
 
 X = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(2))

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from dlkit.core.evaluation.file_size import CHUNK_BYTES, bytes_text, file_sizes
+from dlkit.core.evaluation import CHUNK_BYTES, bytes_text, file_sizes
 from dlkit.errors import FileRefused
 
 

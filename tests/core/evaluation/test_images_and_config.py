@@ -6,8 +6,7 @@ import pytest
 import torch
 
 import dlkit
-from dlkit.core.evaluation.predict_images import predict_images
-from dlkit.core.evaluation.run import run_evaluation
+from dlkit.core.evaluation import predict_images, run_evaluation
 from dlkit.core.modelfile import read_model_file
 from dlkit.errors import UsageError
 

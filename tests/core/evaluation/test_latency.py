@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dlkit.core.benchmark.timing import MIN_ROUNDS, WARM_UPS, Latency, measure_interleaved, speedup
+from dlkit.core.benchmark import MIN_ROUNDS, WARM_UPS, Latency, measure_interleaved, speedup
 from dlkit.events import Note, Working
 
 

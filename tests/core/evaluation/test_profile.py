@@ -10,14 +10,20 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dlkit.core.components import ComponentError
-from dlkit.core.data.contract import DataInfo
+from dlkit.core.data import DataInfo
 from dlkit.core.modelfile import ModelSpec, save_model_file
-from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model
-from dlkit.core.profile.activation_memory import measure_peak_bytes, measure_saved_bytes
-from dlkit.core.profile.costs import InputSpec, ModelProfile, ProfileError, output_shape, profile_model
-from dlkit.core.profile.receptive_fields import trace_fields
-from dlkit.core.profile.source import model_from
+from dlkit.core.models import Arch, build_model
+from dlkit.core.profile import (
+    InputSpec,
+    ModelProfile,
+    ProfileError,
+    measure_peak_bytes,
+    measure_saved_bytes,
+    model_from,
+    output_shape,
+    profile_model,
+    trace_fields,
+)
 from dlkit.errors import FileRefused
 
 CLASSIFIERS = torchvision.models.list_models(module=torchvision.models)

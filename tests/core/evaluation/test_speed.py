@@ -6,11 +6,24 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dlkit.core.benchmark.speed import SpeedPlan, SpeedRow, Speeds, TimedModel, measure_speeds, random_inputs
-from dlkit.core.benchmark.timing import Latency, Ratio, speedup
-from dlkit.core.evaluation.comparison import Agreement, Comparison, Costs, Scores, Side
-from dlkit.core.evaluation.comparison_text import (
+from dlkit.core.benchmark import (
+    Latency,
+    Ratio,
+    SpeedPlan,
+    SpeedRow,
+    Speeds,
+    TimedModel,
+    measure_speeds,
+    random_inputs,
+    speedup,
+)
+from dlkit.core.evaluation import (
     SPEED_COLUMNS,
+    Agreement,
+    Comparison,
+    Costs,
+    Scores,
+    Side,
     int8_sentences,
     pruning_sentences,
     quantization_sentences,

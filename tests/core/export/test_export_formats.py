@@ -10,14 +10,11 @@ import torchvision
 from safetensors import safe_open
 from torch import nn
 
-from dlkit.core.data.contract import DataInfo
+from dlkit.core.data import DataInfo
+from dlkit.core.export import FORMATS, check_onnx, export_model, export_onnx
 from dlkit.core.export import onnx as onnx_export
-from dlkit.core.export.onnx import export_onnx
-from dlkit.core.export.onnx_parity import check_onnx
-from dlkit.core.export.run import FORMATS, export_model
 from dlkit.core.modelfile import ModelSpec, build_from_file, read_model_file, save_model_file
-from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model
+from dlkit.core.models import Arch, build_model
 from dlkit.errors import DlkitError, OutputError, UsageError
 
 CLASSES = ("ant", "bee", "cat")

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dlkit.core.components import ComponentError
-from dlkit.core.models.activations import Swish, build_activation, known_activations
+from dlkit.core.models import Swish, build_activation, known_activations
 
 X = torch.tensor([-6.5, -3.0, -1.2, -0.4, 0.3, 0.9, 2.5, 3.5, 7.0], dtype=torch.float64)
 REQUIRED = {"Threshold": {"threshold": 0.1, "value": 20.0}}
@@ -49,7 +49,7 @@ def test_values_and_gradients_follow_the_formula(name):
 
 
 def test_every_registered_activation_has_a_formula_here():
-    from dlkit.registry.tables import ACTIVATIONS
+    from dlkit.registry import ACTIVATIONS
 
     assert set(ACTIVATIONS) <= set(FORMULAS)
 

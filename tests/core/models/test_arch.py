@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from dlkit.core.models.arch import Arch
+from dlkit.core.models import Arch
 
 
 def test_round_trip_through_json():

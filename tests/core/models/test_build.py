@@ -5,10 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.config.schema import Model
+from dlkit.config import Model
 from dlkit.core.components import ComponentError
-from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model, build_on_meta, plan_arch
+from dlkit.core.models import Arch, build_model, build_on_meta, plan_arch
 from dlkit.registry import entries
 
 LAYERS = [{"conv": {"out": 8, "padding": "same"}}, "relu", "globalavgpool", {"linear": "auto"}]

@@ -8,11 +8,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dlkit.config.schema import Segments
+from dlkit.config import Segments
 from dlkit.core.components import ComponentError
-from dlkit.core.models.checkpointing import disable_checkpointing, enable_checkpointing
-from dlkit.core.models.nets import small_cnn
-from dlkit.core.models.resnet_small import resnet_small
+from dlkit.core.models import disable_checkpointing, enable_checkpointing, resnet_small, small_cnn
 
 
 def block(norm=nn.BatchNorm2d):

@@ -3,8 +3,7 @@ import torch
 from torch import nn
 
 from dlkit.core.components import ComponentError
-from dlkit.core.models.layer_kinds import KINDS
-from dlkit.core.models.layers import build_layers, running_shapes
+from dlkit.core.models import KINDS, build_layers, running_shapes
 
 
 def build(*layers, size=(3, 16, 16), classes=10):

@@ -3,10 +3,7 @@ import torch
 import torchvision
 from torch import nn
 
-from dlkit.core.models.meta import meta_copy
-from dlkit.core.models.nets import mlp, small_cnn
-from dlkit.core.models.sequence import lstm
-from dlkit.core.models.summary import SummaryRow, parameter_count, summarize
+from dlkit.core.models import SummaryRow, lstm, meta_copy, mlp, parameter_count, small_cnn, summarize
 
 
 def test_rows_of_a_small_network():

@@ -3,10 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dlkit.core.models.nets import mlp, small_cnn
-from dlkit.core.models.resnet_small import resnet_small
-from dlkit.core.models.sequence import lstm
-from dlkit.core.models.summary import parameter_count
+from dlkit.core.models import lstm, mlp, parameter_count, resnet_small, small_cnn
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])

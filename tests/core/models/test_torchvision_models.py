@@ -6,12 +6,19 @@ import torch
 import torchvision
 from torch import nn
 
-from dlkit.config.schema import Model
+from dlkit.config import Model
 from dlkit.core.components import ComponentError
-from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model, build_on_meta, plan_arch
-from dlkit.core.models.meta import output_shape
-from dlkit.core.models.torchvision import find_first_conv, fit_channels, pretrained_state_dict, torchvision_options
+from dlkit.core.models import (
+    Arch,
+    build_model,
+    build_on_meta,
+    find_first_conv,
+    fit_channels,
+    output_shape,
+    plan_arch,
+    pretrained_state_dict,
+    torchvision_options,
+)
 from dlkit.registry import entries
 
 NAMES = [name for name, entry in entries("models").items() if not entry.is_ours]

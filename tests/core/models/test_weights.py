@@ -8,10 +8,15 @@ import torchvision
 from torch import nn
 from torch.nn.utils import prune
 
-from dlkit.core.models.arch import Arch
-from dlkit.core.models.nets import mlp
-from dlkit.core.models.resnet_small import resnet_small
-from dlkit.core.models.weights import load_initial_weights, load_weights, read_state_dict, unwrap_state_dict
+from dlkit.core.models import (
+    Arch,
+    load_initial_weights,
+    load_weights,
+    mlp,
+    read_state_dict,
+    resnet_small,
+    unwrap_state_dict,
+)
 from dlkit.errors import FileRefused
 
 

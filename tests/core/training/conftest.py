@@ -7,15 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.data.contract import Batch, DataInfo, DataSplits
-from dlkit.core.scoring.losses import WeightedLoss
-from dlkit.core.scoring.precision import pick_precision
-from dlkit.core.scoring.scoring import Scoring
+from dlkit.core.data import Batch, DataInfo, DataSplits
+from dlkit.core.scoring import Scoring, WeightedLoss, pick_precision
 from dlkit.core.stopping import StopRequest
-from dlkit.core.training.fit import NoRecords, Plan, fit
-from dlkit.core.training.improvement import BestSoFar
-from dlkit.core.training.learner import Learner
-from dlkit.core.training.rates.learning_rates import CurveRates
+from dlkit.core.training import BestSoFar, Learner, NoRecords, Plan, fit
+from dlkit.core.training.rates import CurveRates
 from dlkit.events import ignore
 from dlkit.schedules import LearningRate, build_schedule
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.core.training.ema import EmaModel
+from dlkit.core.training import EmaModel
 
 
 def test_closed_form_after_k_updates():

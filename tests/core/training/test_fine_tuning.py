@@ -8,13 +8,10 @@ import torch
 from torch import nn
 
 from dlkit.config import load_mapping
-from dlkit.core.data.build import build_data
-from dlkit.core.data.contract import DataInfo
+from dlkit.core.data import DataInfo, build_data
 from dlkit.core.modelfile import ModelFile, ModelSpec
-from dlkit.core.models.arch import Arch
-from dlkit.core.training.fine_tuning import LR_SHARE, build_fine_tuning, fine_tune
-from dlkit.core.training.fine_tuning_config import pick_tuning_config
-from dlkit.core.training.fit import NoRecords
+from dlkit.core.models import Arch
+from dlkit.core.training import LR_SHARE, NoRecords, build_fine_tuning, fine_tune, pick_tuning_config
 from dlkit.errors import DataError, Diverged, Interrupted, UsageError
 from dlkit.events import EpochDone, Note, RunStarted, ignore
 

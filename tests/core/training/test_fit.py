@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.core.evaluation.evaluate import evaluate
+from dlkit.core.evaluation import evaluate
 from dlkit.core.stopping import StopRequest
-from dlkit.core.training.ema import EmaModel
-from dlkit.core.training.folder.checkpoints import read_checkpoint, save_checkpoint
-from dlkit.core.training.improvement import EarlyStopping
+from dlkit.core.training import EarlyStopping, EmaModel
+from dlkit.core.training.folder import read_checkpoint, save_checkpoint
 from dlkit.errors import Diverged
 
 

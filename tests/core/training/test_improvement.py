@@ -1,6 +1,6 @@
 import math
 
-from dlkit.core.training.improvement import BestSoFar, EarlyStopping, is_better, pick_mode
+from dlkit.core.training import BestSoFar, EarlyStopping, is_better, pick_mode
 
 
 def test_mode_goes_by_the_name():

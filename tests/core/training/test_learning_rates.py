@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from dlkit.config.schema import Schedule as Section
+from dlkit.config import Schedule as Section
 from dlkit.core.components import ComponentError
-from dlkit.core.training.rates.learning_rates import build_learning_rates
+from dlkit.core.training.rates import build_learning_rates
 
 
 def make_optimizer(name="SGD", **options):

@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.config.schema import Loss as Section
+from dlkit.config import Loss as Section
 from dlkit.core.components import ComponentError
-from dlkit.core.data.contract import DataInfo
-from dlkit.core.scoring.losses import build_loss
+from dlkit.core.data import DataInfo
+from dlkit.core.scoring import build_loss
 from dlkit.registry import entries
 
 CLASSES = DataInfo("classification", "features", (4,), 3, None, None, None)

@@ -12,14 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.config.schema import Clip
-from dlkit.core.data.contract import Batch, DataInfo, DataSplits
+from dlkit.config import Clip
+from dlkit.core.data import Batch, DataInfo, DataSplits
 from dlkit.core.stopping import StopRequest
-from dlkit.core.training.ema import EmaModel
-from dlkit.core.training.lr_find import find_learning_rate, iterate_windows
+from dlkit.core.training import EmaModel, find_learning_rate, iterate_windows
 from dlkit.errors import DataError
 from dlkit.events import Sweeping
-from dlkit.schedules.sweep import SweepPlan
+from dlkit.schedules import SweepPlan
 
 PLAN = SweepPlan(1e-4, 10.0, 40, 2)
 

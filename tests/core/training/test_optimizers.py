@@ -3,9 +3,9 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from dlkit.config.schema import Optimizer as Section
+from dlkit.config import Optimizer as Section
 from dlkit.core.components import ComponentError
-from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching, frozen_norms, pick_lr
+from dlkit.core.training import build_optimizer, check_groups, freeze_matching, frozen_norms, pick_lr
 from dlkit.registry import entries
 
 

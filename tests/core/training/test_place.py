@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from dlkit.core.distributed.world import World
-from dlkit.core.training.folder.location import find_begun
+from dlkit.core.distributed import World
+from dlkit.core.training.folder import find_begun
 
 AGENT = World(0, 2, launch="birds one:17:900")
 

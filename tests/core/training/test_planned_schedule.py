@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from dlkit.config import load_config
-from dlkit.core.training.planned_schedule import plan_schedule
-from dlkit.core.training.setup import build_job
+from dlkit.core.training import build_job, plan_schedule
 from dlkit.errors import ConfigError
 from dlkit.events import ignore
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from dlkit.core.training.folder.run_folder import check_writable, create_run_folder, reopen_run_folder
+from dlkit.core.training.folder import check_writable, create_run_folder, reopen_run_folder
 from dlkit.errors import OutputError
 
 

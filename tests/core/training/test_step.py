@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.config.schema import Clip
-from dlkit.core.scoring.losses import WeightedLoss
-from dlkit.core.training.step import MAX_SKIPS, train_step
+from dlkit.config import Clip
+from dlkit.core.scoring import WeightedLoss
+from dlkit.core.training import MAX_SKIPS, train_step
 from dlkit.errors import Diverged
 
 

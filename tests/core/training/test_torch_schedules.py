@@ -5,10 +5,8 @@ import torch
 from torch.optim import lr_scheduler
 
 from dlkit.core.components import ComponentError
-from dlkit.core.training.rates.torch_schedules import build_torch_schedule, find_scheduler
-from dlkit.schedules import LearningRate
-from dlkit.schedules.curves import Constant
-from dlkit.schedules.schedule import LrSchedule
+from dlkit.core.training.rates import build_torch_schedule, find_scheduler
+from dlkit.schedules import Constant, LearningRate, LrSchedule
 
 BASES = [0.1, 0.02]
 

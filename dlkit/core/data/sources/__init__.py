@@ -1,1 +1,18 @@
 """Where samples come from: one module per data set or file format, each with a function that makes a `Source`."""
+
+from dlkit.core.data.sources.custom import open_custom
+from dlkit.core.data.sources.digits import read_digits
+from dlkit.core.data.sources.idx import read_idx
+from dlkit.core.data.sources.imagefolder import FileSamples
+from dlkit.core.data.sources.torchvision import DEBIAN_FASHION_MNIST, FASHION_CLASSES, open_torchvision, samples_of
+
+__all__ = [
+    "DEBIAN_FASHION_MNIST",
+    "FASHION_CLASSES",
+    "FileSamples",
+    "open_custom",
+    "open_torchvision",
+    "read_digits",
+    "read_idx",
+    "samples_of",
+]

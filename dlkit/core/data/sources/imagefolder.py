@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dlkit.config.suggest import did_you_mean
+from dlkit.config import did_you_mean
 from dlkit.core.components import ComponentError
 from dlkit.core.data.images import EXTENSIONS, Mode, load_image, printable
 from dlkit.core.data.samples import Source, SourceRequest

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dlkit.config.suggest import did_you_mean
+from dlkit.config import did_you_mean
 from dlkit.core.components import ComponentError
 from dlkit.core.data.contract import Task
 from dlkit.core.data.samples import Source, SourceRequest, TensorSamples

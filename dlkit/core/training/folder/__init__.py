@@ -1,1 +1,40 @@
-"""TODO."""
+"""What a run leaves on disk: its folder, checkpoints, metrics, logs and facts."""
+
+from dlkit.core.training.folder.checkpoints import read_checkpoint, save_checkpoint
+from dlkit.core.training.folder.location import find_begun, pick_place
+from dlkit.core.training.folder.records import Follower, RunRecords
+from dlkit.core.training.folder.resuming import check_same_run
+from dlkit.core.training.folder.run_facts import facts_of, resume_command, run_started, spec_of
+from dlkit.core.training.folder.run_folder import (
+    MODEL_FILE,
+    RunFolder,
+    check_writable,
+    create_run_folder,
+    reopen_run_folder,
+    summary_of,
+)
+from dlkit.core.training.folder.tensorboard import Board, flat_hparams
+from dlkit.core.training.folder.text_log import log_to
+
+__all__ = [
+    "MODEL_FILE",
+    "Board",
+    "Follower",
+    "RunFolder",
+    "RunRecords",
+    "check_same_run",
+    "check_writable",
+    "create_run_folder",
+    "facts_of",
+    "find_begun",
+    "flat_hparams",
+    "log_to",
+    "pick_place",
+    "read_checkpoint",
+    "reopen_run_folder",
+    "resume_command",
+    "run_started",
+    "save_checkpoint",
+    "spec_of",
+    "summary_of",
+]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dlkit.core.distributed.shards import local_part
+from dlkit.core.distributed import local_part
 from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file
 from dlkit.core.training.learner import Learner
 from dlkit.errors import Diverged, FileRefused

@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlkit.config.loaded import LoadedConfig
-from dlkit.core.distributed.world import World
+from dlkit.config import LoadedConfig
+from dlkit.core.distributed import World
 from dlkit.core.training.folder.checkpoints import find_checkpoint
 from dlkit.core.training.folder.resuming import find_run_to_resume
 from dlkit.core.training.folder.run_folder import RunFolder, check_writable, create_run_folder, reopen_run_folder

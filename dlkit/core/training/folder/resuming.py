@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dlkit.config.schema import Config
+from dlkit.config import Config
 from dlkit.core.training.setup import Job
 from dlkit.errors import FileRefused, UsageError
 from dlkit.events import Emit, Note

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from dlkit.core.devices import describe_device
-from dlkit.core.distributed.joining import STORE
-from dlkit.core.distributed.world import World
+from dlkit.core.distributed import STORE, World
 from dlkit.core.environment import describe_environment, now
 from dlkit.core.modelfile import ModelSpec
-from dlkit.core.models.summary import parameter_count
+from dlkit.core.models import parameter_count
 from dlkit.core.training.folder.run_folder import RunFolder
 from dlkit.core.training.resolving import run_name
 from dlkit.core.training.setup import Job

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models.checkpointing import disable_checkpointing
+from dlkit.core.models import disable_checkpointing
 from dlkit.core.training.learner import Row
 from dlkit.events import Emit, Note
 

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from dlkit.config.quantities import parse_length
-from dlkit.config.schema import Schedule as ScheduleSection
+from dlkit.config import Schedule as ScheduleSection
+from dlkit.config import parse_length
 from dlkit.core.components import ComponentError, check_options, is_import_path, resolve
 from dlkit.registry import find_entry
 from dlkit.schedules import LearningRate, LrSchedule, build_schedule

@@ -14,8 +14,7 @@ import torch
 from torch.optim import Optimizer, lr_scheduler, swa_utils
 
 from dlkit.core.components import Builder, ComponentError, check_options, import_target, is_import_path
-from dlkit.schedules.schedule import LrSchedule
-from dlkit.schedules.tabulated import Tabulated
+from dlkit.schedules import LrSchedule, Tabulated
 
 INJECTED = ("optimizer", "last_epoch", "verbose")
 DUMMY_MOMENTUM = 0.9
