@@ -66,7 +66,7 @@ def test_every_row_equals_the_torch_network(text: str, shape: tuple[int, ...]) -
 
 def test_every_kind_of_layer_is_in_a_tested_chain_or_builds_by_name() -> None:
     used = {step.word for text, _ in CHAINS for step in parse_chain(text)}
-    assert set(KINDS) - used == {"unpool"}  # it needs the indices of a pooling; see test_shapes_oracle.py
+    assert set(KINDS) - used == {"unpool"}  # it needs the indices of a pooling; see test_oracle.py
     for name, layer in POINTWISE.items():
         module = eval(layer.torch_code(), {"nn": nn, "dlkit": dlkit})
         assert sum(p.numel() for p in module.parameters()) == layer.num_parameters(), name

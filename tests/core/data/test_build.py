@@ -256,7 +256,7 @@ def floats() -> list[tuple[Tensor, float]]:
         ({"noize": 3}, "data.noize", "unknown key for fake. Did you mean 'noise'?"),
     ],
 )
-def test_config_errors_stand_at_their_key(load: Any, options: dict[str, Any], key: str, sentence: str) -> None:
+def test_errors_stand_at_their_key(load: Any, options: dict[str, Any], key: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build(load, {**FAKE, **options})
     (problem,) = caught.value.problems
