@@ -5,12 +5,14 @@
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from dlkit.config import load_config, load_mapping, problem_report
 from dlkit.errors import ConfigError
+from dlkit.registry import is_current
 
 SIX_MISTAKES = """\
 data:
@@ -262,9 +264,13 @@ def test_right_settings_pass(load, text):
 
 
 def test_torch_components_of_another_version_are_left_to_later(load, problems, monkeypatch):
-    monkeypatch.setattr("dlkit.config.components.is_current", lambda: False)
+    with monkeypatch.context() as another:
+        another.setattr(metadata, "version", lambda package: "1.0")
+        is_current.cache_clear()
+        assert not is_current()
     load(GOOD + "optimizer: {name: adamw, option_of_tomorrow: 3}\n")
     assert len(problems(GOOD + "schedule: {name: step, step_size: 1, option_of_tomorrow: 3}\n")) == 1
+    is_current.cache_clear()
 
 
 TOGETHER = {

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-import dlkit.core.models.activations
+import dlkit.core.models
 from dlkit.shapes import (
     KINDS,
     POINTWISE,

@@ -1,6 +1,6 @@
 """How fast networks run: engines that run them, and interleaved timing with ratios and their spread."""
 
-from dlkit.core.benchmark.engines import ENGINES, compare_outputs, runs_int8, start_engine
+from dlkit.core.benchmark.engines import ENGINES, STARTERS, compare_outputs, runs_int8, start_engine
 from dlkit.core.benchmark.machine import Machine, describe_machine
 from dlkit.core.benchmark.onnx_engine import EngineUnavailable, start_onnx_file
 from dlkit.core.benchmark.run import BenchRequest, BenchResult, Naming, run_bench
@@ -10,6 +10,7 @@ from dlkit.core.benchmark.timing import MIN_ROUNDS, WARM_UPS, Latency, Ratio, me
 __all__ = [
     "ENGINES",
     "MIN_ROUNDS",
+    "STARTERS",
     "WARM_UPS",
     "BenchRequest",
     "BenchResult",

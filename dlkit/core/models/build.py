@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from dlkit.config import schema
+from dlkit.config import Model as ModelSection
 from dlkit.core.components import (
     Builder,
     ComponentError,
@@ -29,7 +29,7 @@ from dlkit.registry import INJECTED, Entry, find_entry
 _GIVEN_TO_USERS = frozenset({"num_classes", "in_channels", "input_size"})
 
 
-def plan_arch(model: schema.Model, *, input_size: tuple[int, ...], num_outputs: int) -> Arch:
+def plan_arch(model: ModelSection, *, input_size: tuple[int, ...], num_outputs: int) -> Arch:
     """The architecture that a config means, for samples of `input_size` ((C, H, W), (T, F) or (F,)), with every auto
     filled.
 
@@ -82,9 +82,9 @@ def _need_images(name: str, input_size: tuple[int, ...]) -> None:
         )
 
 
-def _plan_ours(model: schema.Model, entry: Entry, options: dict[str, Any], given: dict[str, Any]) -> Arch:
+def _plan_ours(model: ModelSection, entry: Entry, options: dict[str, Any], given: dict[str, Any]) -> Arch:
     builder = resolve("models", entry.name)
-    check_options(builder, options, injected=INJECTED["models"], also_known=schema.Model.model_fields)
+    check_options(builder, options, injected=INJECTED["models"], also_known=ModelSection.model_fields)
     takes_layers = bool(accepted(builder, {"layers": None}))
     if takes_layers != (model.layers is not None):
         message = (
@@ -99,7 +99,7 @@ def _plan_ours(model: schema.Model, entry: Entry, options: dict[str, Any], given
     return Arch("dlkit", entry.name, {**layers, **options, **accepted(builder, given)})
 
 
-def _plan_torchvision(model: schema.Model, name: str, options: dict[str, Any], given: dict[str, Any]) -> Arch:
+def _plan_torchvision(model: ModelSection, name: str, options: dict[str, Any], given: dict[str, Any]) -> Arch:
     if model.layers is not None:
         raise ComponentError(f"layers belong to the model named layers, not to {name}", option="layers")
     input_size = tuple(given["input_size"])
@@ -112,13 +112,13 @@ def _plan_torchvision(model: schema.Model, name: str, options: dict[str, Any], g
     return Arch("torchvision", name, {**bound, **options, **kept})
 
 
-def _plan_user(model: schema.Model, options: dict[str, Any], given: dict[str, Any]) -> Arch:
+def _plan_user(model: ModelSection, options: dict[str, Any], given: dict[str, Any]) -> Arch:
     builder = import_target(model.name)
     if model.layers is not None and not accepted(builder, {"layers": None}):
         raise ComponentError(f"layers belong to the model named layers, not to {model.name}", option="layers")
     if model.layers is not None:
         options["layers"] = _plain_options({"layers": model.layers})["layers"]
-    check_options(builder, options, injected=_GIVEN_TO_USERS, also_known=schema.Model.model_fields)
+    check_options(builder, options, injected=_GIVEN_TO_USERS, also_known=ModelSection.model_fields)
     return Arch("user", model.name, {**options, **accepted(builder, given)})
 
 

@@ -3,13 +3,14 @@
 import copy
 import logging
 import shutil
+import sys
 import warnings
 
 import pytest
 import torch
 from torch import nn
 
-from dlkit.core.benchmark import ENGINES, EngineUnavailable, compare_outputs, engines, runs_int8, start_engine
+from dlkit.core.benchmark import ENGINES, STARTERS, EngineUnavailable, compare_outputs, runs_int8, start_engine
 from dlkit.errors import UsageError
 
 X = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(2))
@@ -22,7 +23,7 @@ def outputs(network, inputs):
 
 
 def test_every_engine_can_be_started():
-    assert tuple(engines.STARTERS) == ENGINES
+    assert tuple(STARTERS) == ENGINES
 
 
 def test_unknown_engines(float_network):
@@ -81,7 +82,7 @@ def test_compile_without_a_compiler(float_network, monkeypatch):
 
 
 def test_onnx_without_the_extra(float_network, monkeypatch):
-    monkeypatch.setattr("dlkit.core.benchmark.onnx_engine.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EngineUnavailable, match=r"pip install 'dlkit\[onnx\]'"):
         start_engine("onnx", float_network, X)
 
@@ -92,20 +93,18 @@ def test_channels_last_needs_images():
 
 
 def test_other_outputs_than_eagers_are_refused(float_network, monkeypatch):
-    monkeypatch.setitem(engines.STARTERS, "frozen", lambda network, examples: lambda inputs: 1.01 * network(inputs))
+    monkeypatch.setitem(STARTERS, "frozen", lambda network, examples: lambda inputs: 1.01 * network(inputs))
     with pytest.raises(EngineUnavailable, match=r"differ by 1\.0% of the largest output"):
         start_engine("frozen", float_network, X)
-    monkeypatch.setitem(
-        engines.STARTERS, "frozen", lambda network, examples: lambda inputs: network(inputs) * float("nan")
-    )
+    monkeypatch.setitem(STARTERS, "frozen", lambda network, examples: lambda inputs: network(inputs) * float("nan"))
     with pytest.raises(EngineUnavailable, match="not eager's"):
         start_engine("frozen", float_network, X)
 
 
 def test_int8_may_differ_by_rounding_but_not_by_classes(int8_network, monkeypatch):
-    monkeypatch.setitem(engines.STARTERS, "frozen", lambda network, examples: lambda inputs: 1.04 * network(inputs))
+    monkeypatch.setitem(STARTERS, "frozen", lambda network, examples: lambda inputs: 1.04 * network(inputs))
     assert start_engine("frozen", int8_network, X).difference.relative == pytest.approx(0.04, abs=1e-4)
-    monkeypatch.setitem(engines.STARTERS, "frozen", lambda network, examples: lambda inputs: -network(inputs))
+    monkeypatch.setitem(STARTERS, "frozen", lambda network, examples: lambda inputs: -network(inputs))
     with pytest.raises(EngineUnavailable, match="0% of the samples"):
         start_engine("frozen", int8_network, X)
 
@@ -142,7 +141,7 @@ def test_settings_are_put_back_after_an_exception(float_network, monkeypatch):
         warnings.warn("deprecated", DeprecationWarning, stacklevel=1)
         raise RuntimeError("first line\nsecond line")
 
-    monkeypatch.setitem(engines.STARTERS, "frozen", fail)
+    monkeypatch.setitem(STARTERS, "frozen", fail)
     filters, disabled = list(warnings.filters), logging.root.manager.disable
     with pytest.raises(EngineUnavailable, match="RuntimeError: first line$"):
         start_engine("frozen", float_network, X)

@@ -1,24 +1,26 @@
+from pathlib import Path
+
 import pytest
 import torch
 
-from dlkit.core.scoring import precision
+from dlkit.core.scoring import pick_precision
 from dlkit.errors import UsageError
 
 CPU = torch.device("cpu")
 
 
 def test_off_and_auto_on_a_cpu_are_float32():
-    assert precision.pick_precision("off", CPU).name == precision.pick_precision("auto", CPU).name == "fp32"
+    assert pick_precision("off", CPU).name == pick_precision("auto", CPU).name == "fp32"
 
 
 def test_bf16_on_a_cpu_with_and_without_it(monkeypatch):
-    monkeypatch.setattr(precision, "has_native_bf16", lambda: True)
-    picked = precision.pick_precision("bf16", CPU)
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "flags\t: fma avx512_bf16\n")
+    picked = pick_precision("bf16", CPU)
     assert picked.name == "bf16" and picked.note is None and not picked.scaler.is_enabled()
     with picked.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
-    monkeypatch.setattr(precision, "has_native_bf16", lambda: False)
-    picked = precision.pick_precision("bf16", CPU)
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "flags\t: fma avx2\n")
+    picked = pick_precision("bf16", CPU)
     assert picked.name == "fp32" and "no native bf16" in picked.note
     with picked.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
@@ -26,4 +28,4 @@ def test_bf16_on_a_cpu_with_and_without_it(monkeypatch):
 
 def test_fp16_needs_a_gpu():
     with pytest.raises(UsageError, match="fp16 needs a GPU"):
-        precision.pick_precision("fp16", CPU)
+        pick_precision("fp16", CPU)
