@@ -1,5 +1,7 @@
-"""The command line as a function: exit code and what it printed."""
+"""The command line as a function: exit code and what it printed. Signals and threads as every test may rely on them."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# before torch loads: threads that wait spin otherwise, which on a busy machine makes everything many times slower
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -18,6 +23,16 @@ class Outcome:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_as_in_a_terminal() -> None:
+    """Python's own handlers, also where the parent ignored signals: `nohup` does, and a shell does for what it puts in the
+    background. Processes that tests start inherit the same.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture
