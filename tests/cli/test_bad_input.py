@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -43,9 +42,7 @@ def test_six_mistakes_in_one_go(write_config):
         "data:\n  name: digits\n  batchsize: 64\nmodel: small_cn\noptimizer:\n  name: adamw\n  weight_deacy: 0.1\n"
         "schedule: {name: cosin}\ntrain:\n  epochs: 10x\n  clip: {nrom: 1}\n"
     )
-    started = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", "dlkit", "train", str(path)], capture_output=True, text=True)
-    seconds = time.perf_counter() - started
     assert done.returncode == 2
     for text in (
         ":3:3  data.batchsize: unknown key", "Did you mean 'batch_size'?",
@@ -57,7 +54,6 @@ def test_six_mistakes_in_one_go(write_config):
         "6 problems; nothing was started",
     ):  # fmt: skip
         assert text in done.stderr, done.stderr
-    assert seconds < 2, seconds  # 0.35 s on an idle machine; this bound only says that torch was not imported
 
 
 def test_label_out_of_range(dlkit, write_config, tmp_path):

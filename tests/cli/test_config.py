@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -150,18 +149,13 @@ sys.exit(code)
 @pytest.mark.parametrize(
     ("arguments", "code"), [(["check", "good.yaml"], 0), (["check", "wrong.yaml"], 2), (["--help"], 0), (["schema"], 0)]
 )
-def test_no_command_imports_torch_and_check_takes_half_a_second(arguments, code):
+def test_no_command_imports_torch(arguments, code):
     Path("good.yaml").write_text(GOOD)
     Path("wrong.yaml").write_text(WRONG)
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-        result = subprocess.run(
-            [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, env=environment, check=False
-        )
-        seconds.append(time.perf_counter() - start)
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, env=environment, check=False
+    )
     assert result.returncode == code, result.stderr
-    assert min(seconds) < 0.5 or arguments[0] != "check"
     if code:
         assert result.stderr.splitlines()[-1] == "2 problems; nothing was started. Full key list: dlkit config schema"

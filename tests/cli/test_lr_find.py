@@ -145,7 +145,7 @@ sys.argv = {arguments!r}
 from dlkit.cli.app import main
 main()
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, cwd=ROOT)
     assert done.returncode == code, done.stderr
     plain = json.loads(done.stdout)
     assert plain["interrupted"] and len(plain["sweeps"]) == 3 and plain["recommended"]

@@ -564,7 +564,7 @@ def test_a_stopped_run_writes_nothing(digits_model, tmp_path, way):
             if line.strip().startswith("1/500"):
                 break
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
     assert process.returncode == 130 and "nothing was written" in err and out == ""
     assert not list(tmp_path.iterdir())
 

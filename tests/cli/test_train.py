@@ -118,7 +118,7 @@ def test_killed_and_resumed_equals_straight_through(quick, tmp_path, changes, sa
         [*command, "--out", str(tmp_path / "b"), "-q"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     last = tmp_path / "b" / "checkpoints" / "last.pt"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not last.exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     time.sleep(0.05)
@@ -143,11 +143,11 @@ def test_a_signal_saves_and_exits_with_its_code(quick, tmp_path, number, code):
     command = [sys.executable, "-m", "dlkit", "train", str(quick), "train.epochs=2000", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     last = tmp_path / "run" / "checkpoints" / "last.pt"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not last.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == code, errors
     assert "Traceback" not in errors and "error" not in errors
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
@@ -161,7 +161,7 @@ def test_a_signal_saves_and_exits_with_its_code(quick, tmp_path, number, code):
 def test_a_closed_pipe_does_not_end_the_run(quick, tmp_path):
     shell = f"{sys.executable} -m dlkit train {quick} --out {tmp_path / 'run'} --json 2>&1 | head -1"
     subprocess.run(shell, shell=True, check=True, capture_output=True)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     while not (tmp_path / "run" / "summary.json").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "finished"
