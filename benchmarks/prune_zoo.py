@@ -28,7 +28,7 @@ from dlkit import load_model
 from dlkit.core.data import DataInfo
 from dlkit.core.modelfile import ModelSpec, save_model_file
 from dlkit.core.models import Arch, build_model
-from dlkit.prune import ChannelLimits, choose, describe_sizes, find_groups, score, verify
+from dlkit.prune import ChannelLimits, choose, describe_sizes, find_groups, shrink_verified, unit_importance
 
 AMOUNT = 0.3
 LIMIT_S = 1800
@@ -69,9 +69,8 @@ def prune_one(name: str, folder: Path) -> dict[str, Any]:
     example = torch.randn(2, *spec.info.input_size)
     start = time.perf_counter()
     groups = find_groups(network, example)
-    keep = choose(groups, score(network, groups, "l1"), AMOUNT, limits=ChannelLimits())
-    cut = {group.id: keep[group.id] for group in groups if len(keep.get(group.id, ())) not in (0, group.size)}
-    verified = verify(network, groups, cut, example)
+    keep = choose(groups, unit_importance(network, groups, "l1"), AMOUNT, limits=ChannelLimits())
+    verified = shrink_verified(network, groups, keep, example)
     seconds = time.perf_counter() - start
     before = sum(parameter.numel() for parameter in network.parameters())
     row = {

@@ -1,4 +1,4 @@
-"""How much to remove: a share of the original (`50%`, `0.5`) or a fixed count, rounded as torch rounds."""
+"""How much to remove, in all and round by round: a share of the original or a fixed count, rounded as torch rounds."""
 
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -6,6 +6,8 @@ from typing import Literal
 
 from dlkit.errors import UsageError
 
+Scope = Literal["layer", "global"]  # what a share is of: every layer, or all of them together
+ScheduleName = Literal["agp", "linear"]
 HINT = "write a share as 50% or 0.5, and a fixed number as --count 50"
 
 
@@ -69,14 +71,11 @@ def _either(number: Decimal) -> str:
     return HINT[0].upper() + HINT[1:]
 
 
-ScheduleName = Literal["agp", "linear"]
-
-
 def progress_of(schedule: ScheduleName, iterations: int) -> list[float]:
-    """The part of the whole amount that is removed after each iteration; rises, and ends at exactly 1.
+    """The part of the whole amount that is removed after each round; it rises and ends at exactly 1.
 
-    `agp` is the cubic of Zhu and Gupta (2017, arXiv:1710.01878, eq. 1) from nothing: 1 - (1 - t/T)^3, much at first and little
-    at the end. `linear` is t/T.
+    `agp` is the cubic of Zhu and Gupta (2017, arXiv:1710.01878, eq. 1) from nothing: 1 - (1 - t/T)^3, which removes most at
+    first. `linear` is t/T.
     """
     steps = [step / iterations for step in range(1, iterations + 1)]
     return [1 - (1 - step) ** 3 for step in steps] if schedule == "agp" else steps

@@ -27,7 +27,7 @@ ENGINES = ("eager",)  # `dlkit bench` compares all of them
 def compare(
     original: nn.Module, pruned: nn.Module, opened: OpenedModel, *, seconds: float | None, emit: Emit
 ) -> Comparison:
-    """Scores on the reporting split, costs, and latencies at batch 1 and 16; file sizes are added by `with_sizes`."""
+    """Measure scores on the reporting split, costs, and latencies at batch 1 and 16; `with_sizes` adds the sizes of files."""
     info, task_data = opened.file.spec.info, opened.task_data
     plan = SpeedPlan(info.input_size, opened.device, engines=ENGINES, seconds=seconds) if seconds else None
     if task_data is not None:
@@ -51,7 +51,7 @@ def compare(
 
 
 def with_sizes(comparison: Comparison, before: Path, after: Path) -> Comparison:
-    """The comparison with the sizes of both files, now that the second is written."""
+    """Return the comparison with the sizes of both files, once the second is written."""
     sides = [
         replace(side, costs=replace(side.costs, sizes=file_sizes(path)))
         for side, path in ((comparison.before, before), (comparison.after, after))
@@ -60,7 +60,7 @@ def with_sizes(comparison: Comparison, before: Path, after: Path) -> Comparison:
 
 
 def describe_original(opened: OpenedModel, before: Side) -> Original:
-    """What the pruned file remembers of the network before."""
+    """What the pruned file says of the network before."""
     data = opened.task_data.loaded.config.data.name if opened.task_data else None
     num_bytes = opened.file.path.stat().st_size
     return Original(before.costs.num_parameters, before.costs.macs, num_bytes, data, before.scores)

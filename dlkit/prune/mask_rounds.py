@@ -1,4 +1,4 @@
-"""Pruning by masks, in one round or several, with training after each."""
+"""Pruning by masks, in one round or several, with recovery after each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from dlkit.prune.request import PruneRequest
 
 @dataclass(frozen=True)
 class MaskPlan:
-    """The weights that are masked and the rule; `outputs` are left alone although no --skip names them."""
+    """The weights that are masked, and by which rule; `outputs` are left alone although no --skip names them."""
 
     weights: tuple[PrunableWeight, ...]
     rule: MaskRule
@@ -36,7 +36,7 @@ class MaskPlan:
 
 
 def plan_masks(network: nn.Module, request: PruneRequest, example: Tensor) -> MaskPlan:
-    """What a request means for a network. Raises UsageError when there is nothing to prune.
+    """Plan what a request masks of a network. Raises UsageError when there is nothing to prune.
 
     Whole output channels of the layers that make the network's outputs are left alone: they are classes.
     """
@@ -65,9 +65,9 @@ def run_mask_rounds(
     rewound: Mapping[str, Tensor] | None,
     emit: Emit,
 ) -> tuple[dict[str, Tensor], Recalibration | None]:
-    """Mask a network in place, round by round, with recovery after each; the final masks, and the last recalibration.
+    """Mask a network in place, round by round, with recovery after each; return the final masks and the last recalibration.
 
-    `rewound` are weights to go back to before each training. Raises UsageError when the amount removes nothing.
+    `rewound` are weights to go back to in each round. Raises UsageError when the amount removes nothing.
     """
     _check_amount(plan, request)
     recalibration = None
@@ -91,8 +91,7 @@ def run_mask_rounds(
 
 def _check_amount(plan: MaskPlan, request: PruneRequest) -> None:
     """Raise UsageError, before any training, for an amount that rounds to nothing or is zero already."""
-    generator = torch.Generator().manual_seed(request.seed)
-    masks = grow_masks(plan.weights, full_masks(plan.weights), plan.rule, generator=generator)
+    masks = final_masks(plan, request.seed)
     if all(bool(mask.all()) for mask in masks.values()):
         raise UsageError(f"{request.amount} of these layers rounds to nothing; ask for more")
     kept = (weight.parameter.detach().cpu()[~masks[weight.name]] for weight in plan.weights)
@@ -101,6 +100,12 @@ def _check_amount(plan: MaskPlan, request: PruneRequest) -> None:
         raise UsageError(
             f"{request.amount} removes nothing new: {share:.1%} of these weights are zero already; ask for more than that"
         )
+
+
+def final_masks(plan: MaskPlan, seed: int) -> dict[str, Tensor]:
+    """The masks that take the whole amount at once from the weights as they are now."""
+    generator = torch.Generator().manual_seed(seed)
+    return grow_masks(plan.weights, full_masks(plan.weights), plan.rule, generator=generator)
 
 
 def _warn_of_empty(weights: Sequence[PrunableWeight], masks: Mapping[str, Tensor], emit: Emit) -> None:

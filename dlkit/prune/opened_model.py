@@ -1,4 +1,4 @@
-"""What is pruned: a model file that was opened, its network, an example of its input, and its data where they are there."""
+"""What is pruned: a model file, its network, an example of its inputs, and its data where they can be opened."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +16,12 @@ from dlkit.core.training import build_scoring, pick_tuning_config
 from dlkit.errors import DataError, Diverged, UsageError
 from dlkit.events import Emit, Note
 
+NUM_EXAMPLES = 2  # a batch of one hides what goes wrong between samples
+
 
 @dataclass(frozen=True)
 class TaskData:
-    """Data and loss for every decision on the way. The test split decides nothing; it is for the report at the end."""
+    """Data and loss for every decision on the way. The test split decides nothing; it is only for the report."""
 
     loaded: LoadedConfig
     data: DataSplits
@@ -36,20 +38,12 @@ class TaskData:
         """The split of the report: test, or else the one that decides."""
         return self.data.test or self.judging
 
-    @property
-    def split_words(self) -> tuple[str, int]:
-        """Name and size of the split of the report."""
-        return self.reporting.name, self.reporting.num_samples
-
-
-EXAMPLES = 2  # a batch of one hides what goes wrong between samples
-
 
 @dataclass(frozen=True)
 class OpenedModel:
     """A model that can be pruned. `example` is a batch of inputs; `task_data` is None where the data cannot be opened.
 
-    `model` is the class of a user's own network, as named on the command line.
+    `model` is the class of a user's own network, as it was given on the command line.
     """
 
     file: ModelFile
@@ -60,7 +54,7 @@ class OpenedModel:
     model: str | None = None
 
     def original(self) -> nn.Module:
-        """The network as the file has it, built anew."""
+        """Build the network of the file anew."""
         return build_from_file(self.file, model=self.model).to(self.device)
 
 
@@ -75,16 +69,15 @@ def open_for_pruning(
 ) -> OpenedModel:
     """Build a file's network and open its data, or those of `data`.
 
-    Where nothing `needs_data`, a note says why there are none. Raises UsageError for a
-    network that is int8 already, Diverged for weights that are not finite, DataError and UsageError for data that are
-    needed and missing.
+    Without `needs_data`, data that cannot be opened are only noted. Raises UsageError for a network that is int8 already,
+    Diverged for weights that are not finite, DataError and UsageError for data that are needed and missing.
     """
     if is_quantized(file.spec.transforms):
         raise UsageError(f"{file.path} is quantized already; prune the float model first, then quantize what comes out")
     _check_finite(file)
     target = pick_device(device)
     network = build_from_file(file, model=model).to(target)
-    task_data = _open_task_data(file, network, data, target, needs_data, emit)
+    task_data = _open_or_note(file, network, data, target, needs_data, emit)
     return OpenedModel(file, network, _example(file, task_data, target), task_data, target, model)
 
 
@@ -95,7 +88,7 @@ def _check_finite(file: ModelFile) -> None:
         raise Diverged(f"{file.path}: values that are not finite (nan or inf) in {where}; nothing can rank them")
 
 
-def _open_task_data(
+def _open_or_note(
     file: ModelFile,
     network: nn.Module,
     data: LoadedConfig | None,
@@ -113,14 +106,6 @@ def _open_task_data(
         return None
 
 
-def _example(file: ModelFile, task_data: TaskData | None, device: torch.device) -> Tensor:
-    """Real inputs where there are some, else numbers as a normalized input has them."""
-    if task_data is not None:
-        return next(iter(task_data.judging.batches())).inputs[:EXAMPLES]
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(EXAMPLES, *file.spec.info.input_size, generator=generator).to(device)
-
-
 def open_task_data(
     loaded: LoadedConfig, network: nn.Module, info: DataInfo, *, device: torch.device, emit: Emit
 ) -> TaskData:
@@ -128,3 +113,11 @@ def open_task_data(
     data = build_data(loaded, device=device, seed=loaded.config.seed, known=info, emit=emit)
     scoring = build_scoring(loaded, data, network, pick_precision("off", device))
     return TaskData(loaded, data, scoring, device)
+
+
+def _example(file: ModelFile, task_data: TaskData | None, device: torch.device) -> Tensor:
+    """A batch of real inputs where there are data, otherwise of normally distributed numbers."""
+    if task_data is not None:
+        return next(iter(task_data.judging.batches())).inputs[:NUM_EXAMPLES]
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(NUM_EXAMPLES, *file.spec.info.input_size, generator=generator).to(device)

@@ -1,14 +1,11 @@
-"""What a request would prune, without pruning it."""
+"""What `--plan` shows: what a request would prune, without pruning it."""
 
 from dataclasses import dataclass
-
-import torch
 
 from dlkit.core.evaluation import weigh_network
 from dlkit.events import Emit, ignore
 from dlkit.prune.channels import GroupRow, list_groups, shrink
-from dlkit.prune.mask_rounds import plan_masks
-from dlkit.prune.masks import full_masks, grow_masks
+from dlkit.prune.mask_rounds import final_masks, plan_masks
 from dlkit.prune.opened_model import OpenedModel
 from dlkit.prune.request import PruneRequest
 from dlkit.prune.shrink_rounds import pick_units, plan_shrinking
@@ -27,10 +24,9 @@ class PlannedLayer:
 
 
 def plan_mask_rows(opened: OpenedModel, request: PruneRequest) -> list[PlannedLayer]:
-    """One row for each weight that masks could touch. Raises UsageError where the request does not fit."""
+    """One row for each weight that could be masked. Raises UsageError where the request does not fit the network."""
     plan = plan_masks(opened.network, request, opened.example)
-    generator = torch.Generator().manual_seed(request.seed)
-    masks = grow_masks(plan.weights, full_masks(plan.weights), plan.rule, generator=generator)
+    masks = final_masks(plan, request.seed)
     rows = []
     for weight in plan.all_weights:
         mask, size = masks.get(weight.name), weight.parameter.numel()
@@ -50,9 +46,9 @@ class ShrinkSizes:
 
 
 def plan_shrink_sizes(opened: OpenedModel, request: PruneRequest, *, emit: Emit = ignore) -> ShrinkSizes:
-    """What shrinking would keep, as the weights are now. Raises UsageError where the request does not fit."""
+    """What shrinking would keep, by the weights as they are now. Raises UsageError where the request does not fit."""
     plan = plan_shrinking(opened.network, request, opened.example)
-    keep = pick_units(opened.network, plan, request, opened, emit=emit).keep
+    keep = pick_units(opened, plan, request, emit=emit).keep
     smaller = shrink(opened.network, plan.groups, keep)
     size = opened.file.spec.info.input_size
     before, after = (weigh_network(network, size, None) for network in (opened.network, smaller))

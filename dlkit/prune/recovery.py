@@ -1,28 +1,40 @@
-"""Getting accuracy back after pruning: new statistics for batch norm, and training on through the one loop."""
+"""Getting accuracy back after pruning: batch norm measured again, training on, and earlier weights to train from.
+
+Rewinding to an epoch above 0 keeps accuracy where the very first weights no longer do (Frankle et al. 2019,
+arXiv:1903.01611).
+"""
 
 import copy
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from dlkit.config import load_mapping
 from dlkit.core.data import Split
 from dlkit.core.evaluation import REFRESH_S, evaluate
+from dlkit.core.modelfile import ModelFile
+from dlkit.core.models import build_model, build_user_model, load_initial_weights, read_state_dict
+from dlkit.core.random_state import seeded
 from dlkit.core.scoring import Scoring
 from dlkit.core.training import build_fine_tuning, fine_tune, pick_lr
+from dlkit.errors import FileRefused, UsageError
 from dlkit.events import Emit, Working
 from dlkit.prune.masks import MaskedRecords, Masks, masked_gradients
 from dlkit.prune.opened_model import TaskData
 
+INIT = "init"
 Norm = nn.modules.batchnorm._BatchNorm
 
 
 @dataclass(frozen=True)
 class Recalibration:
-    """The loss on the judging split with the old statistics of batch norm and with new ones, and which were kept."""
+    """The loss on the judging split with the old statistics of batch norm and with new ones, and which of them stay."""
 
     loss_before: float
     loss_after: float
@@ -33,20 +45,50 @@ class Recalibration:
         return self.loss_after <= self.loss_before
 
 
-def find_norms(network: nn.Module) -> list[Norm]:
-    """Batch norms that keep running statistics."""
-    return [
-        module
-        for module in network.modules()
-        if isinstance(module, Norm) and module.running_mean is not None and module.track_running_stats
-    ]
+@dataclass(frozen=True)
+class Recovery:
+    """What follows each round of pruning: batches to measure batch norm on, then epochs of training; both may be none.
+
+    Without `lr` fine-tuning picks its own; after rewinding it is the config's, as training starts again from there.
+    """
+
+    num_recal: int = 0
+    epochs: float | None = None
+    lr: float | None = None
+    is_rewound: bool = False
+
+
+def recover(
+    network: nn.Module, masks: Masks | None, recovery: Recovery, task_data: TaskData, *, emit: Emit
+) -> Recalibration | None:
+    """Recover a pruned network in place, with a new optimizer for its parameters; masked weights stay zero.
+
+    Returns the effect of measuring batch norm again, before any training; None where that is not done. Raises Diverged and
+    Interrupted from training.
+    """
+    recalibration = None
+    if recovery.num_recal:
+        recalibration = recalibrate_norms(network, task_data, num_batches=recovery.num_recal, emit=emit)
+    if recovery.epochs:
+        _train(network, masks, recovery, task_data, emit)
+    return recalibration
+
+
+def _train(network: nn.Module, masks: Masks | None, recovery: Recovery, task_data: TaskData, emit: Emit) -> None:
+    loaded = task_data.loaded
+    lr = recovery.lr or (pick_lr(loaded.config.optimizer) if recovery.is_rewound else None)
+    built = build_fine_tuning(
+        loaded, network, task_data.data.info, epochs=recovery.epochs or 0, lr=lr, device=task_data.device, emit=emit
+    )
+    with masked_gradients(network, masks) if masks else nullcontext():
+        fine_tune(built, MaskedRecords(masks) if masks else None, emit=emit)
 
 
 def recalibrate_norms(network: nn.Module, task_data: TaskData, *, num_batches: int, emit: Emit) -> Recalibration | None:
     """Measure the statistics of batch norm again over training batches, and keep them if the loss gets no worse.
 
-    They are plain means over the batches, as momentum=None gives them; parameters, dropout and other layers stay as in
-    evaluation. None when the network has no batch norm. The network comes back in evaluation mode.
+    They are plain means over the batches, as with momentum=None; parameters, dropout and other layers stay as in evaluation.
+    Returns None when the network has no batch norm. Leaves the network in evaluation mode.
     """
     norms = find_norms(network.eval())
     if not norms:
@@ -91,39 +133,49 @@ def _measure_statistics(
         network.eval()
 
 
-@dataclass(frozen=True)
-class Recovery:
-    """What is done after each round of pruning: batches to measure batch norm on, then epochs of training, each perhaps none.
+def find_norms(network: nn.Module) -> list[Norm]:
+    """Batch norms that keep running statistics."""
+    return [
+        module
+        for module in network.modules()
+        if isinstance(module, Norm) and module.running_mean is not None and module.track_running_stats
+    ]
 
-    `lr` None is fine-tuning's own choice; after rewinding it is the config's, as training is done again from there.
+
+def read_rewind_weights(
+    wanted: str, file: ModelFile, network: nn.Module, *, model: str | None = None
+) -> Mapping[str, Tensor]:
+    """The state dict that `--rewind` names: `init`, or the path of a checkpoint or model file of the same network.
+
+    For `init` the weights are drawn again with the seed of the file's config, as training drew them. Raises FileRefused for a
+    file of another kind or another network, and UsageError where the first weights are not known.
     """
-
-    num_recal: int = 0
-    epochs: float | None = None
-    lr: float | None = None
-    is_rewound: bool = False
+    state = _initial_weights(file, model) if wanted == INIT else read_state_dict(Path(wanted))
+    _check_same_shapes(Path(wanted), state, network)
+    return state
 
 
-def recover(
-    network: nn.Module, masks: Masks | None, recovery: Recovery, task_data: TaskData, *, emit: Emit
-) -> Recalibration | None:
-    """Recover a pruned network in place, with a new optimizer for its parameters; masked weights stay zero.
+def _initial_weights(file: ModelFile, model: str | None) -> Mapping[str, Tensor]:
+    arch = file.spec.arch
+    if not file.spec.config or file.spec.transforms:
+        raise UsageError(
+            f"--rewind init: {file.path} does not tell how its first weights were drawn; name a checkpoint of its run"
+        )
+    config = load_mapping(dict(file.spec.config)).config
+    with seeded(config.seed):
+        network = build_user_model(model, arch) if arch.registry == "user" and model else build_model(arch)
+        if config.model.weights is not None:
+            load_initial_weights(network, arch, config.model.weights)
+    return network.state_dict()
 
-    Gives what measuring batch norm again did, before any training. Raises Diverged and Interrupted from training.
-    """
-    recalibration = None
-    if recovery.num_recal:
-        recalibration = recalibrate_norms(network, task_data, num_batches=recovery.num_recal, emit=emit)
-    if recovery.epochs:
-        _train(network, masks, recovery, task_data, emit)
-    return recalibration
 
-
-def _train(network: nn.Module, masks: Masks | None, recovery: Recovery, task_data: TaskData, emit: Emit) -> None:
-    loaded = task_data.loaded
-    lr = recovery.lr or (pick_lr(loaded.config.optimizer) if recovery.is_rewound else None)
-    built = build_fine_tuning(
-        loaded, network, task_data.data.info, epochs=recovery.epochs or 0, lr=lr, device=task_data.device, emit=emit
-    )
-    with masked_gradients(network, masks) if masks else nullcontext():
-        fine_tune(built, MaskedRecords(masks) if masks else None, emit=emit)
+def _check_same_shapes(path: Path, state: Mapping[str, Tensor], network: nn.Module) -> None:
+    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if own != given:
+        name = next(name for name in [*own, *given] if own.get(name) != given.get(name))
+        raise FileRefused(
+            path,
+            f"weights of another network than the one that is pruned: {name} is {given.get(name, 'missing')} there "
+            f"and {own.get(name, 'missing')} here",
+        )

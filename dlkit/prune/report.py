@@ -1,4 +1,4 @@
-"""What pruning came to: before and after, and what the numbers mean in plain sentences."""
+"""The report of a pruning run: before and after, as numbers and in plain sentences."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ class PruneReport:
 
     @property
     def sentences(self) -> list[str]:
-        """What to make of the numbers."""
+        """What the numbers mean."""
         told = pruning_sentences(self.comparison) if self.request.is_shrunk else self._mask_sentences()
         return [*_target_sentences(self.request, self.solution), *told, *_norm_sentences(self.recalibration)]
 
@@ -53,7 +53,7 @@ class PruneReport:
         return f"and only a compressed file is smaller ({saved:.0%} here)" if saved >= 0.01 else "also when compressed"
 
     def _checks(self) -> dict[str, Any]:
-        """What was verified; a run in which one of these did not hold ends with an error."""
+        """What was verified; a run that fails one of these ends with an error."""
         checks: dict[str, Any] = {"reloaded_outputs_are_equal": True}
         if self.max_delta is not None:
             checks |= {
@@ -73,7 +73,7 @@ class PruneReport:
             "output": str(self.output),
             "request": plain_request(self.request),
             **self.comparison.to_dict(),
-            "layers": [layer_dict(layer) for layer in self.layers],
+            "layers": [_layer_dict(layer) for layer in self.layers],
             "groups": [asdict(group) for group in self.groups],
             "target": _target_dict(self.solution),
             "checks": self._checks(),
@@ -82,23 +82,22 @@ class PruneReport:
         }
 
 
-def _target_dict(solution: TargetSolution | None) -> dict[str, float] | None:
-    if solution is None:
-        return None
-    return {"before": solution.before, "after": solution.after, "amount": solution.amount}
-
-
-def layer_dict(layer: LayerSparsity) -> dict[str, Any]:
-    """A row of the table of sparsity in plain values."""
-    return asdict(layer) | {"shape": list(layer.shape), "sparsity": layer.share}
-
-
 def plain_request(request: PruneRequest) -> dict[str, Any]:
     """What was asked for, without what was left to its default; amounts as text."""
     given = {key: value for key, value in asdict(request).items() if value is not None}
     if request.amount is not None:
         given["amount"] = str(request.amount)
     return given | {"method": request.picked_method, "skip": list(request.skip)}
+
+
+def _layer_dict(layer: LayerSparsity) -> dict[str, Any]:
+    return asdict(layer) | {"shape": list(layer.shape), "sparsity": layer.share}
+
+
+def _target_dict(solution: TargetSolution | None) -> dict[str, float] | None:
+    if solution is None:
+        return None
+    return {"before": solution.before, "after": solution.after, "amount": solution.amount}
 
 
 def _target_sentences(request: PruneRequest, solution: TargetSolution | None) -> list[str]:

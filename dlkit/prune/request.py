@@ -2,14 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from dlkit.errors import UsageError
-from dlkit.prune.amounts import Amount, ScheduleName
-from dlkit.prune.channels import parse_target
-from dlkit.prune.masks import Scope
+from dlkit.prune.amounts import Amount, ScheduleName, Scope
+from dlkit.prune.channels import Method, parse_target
 
-Method = Literal["l1", "l2", "random", "bn", "fpgm", "taylor"]
 MASK_METHODS = ("l1", "l2", "random")
 FLOOR = 0.1  # of every layer that is shrunk, or whose channels compete with those of others (PruningBench, 2024)
 ROUND_TO = 8

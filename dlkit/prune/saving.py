@@ -1,4 +1,4 @@
-"""The pruned model file: where it goes, what it says of itself, and the proof that it gives the same network back."""
+"""The pruned model file: where it goes, what it says of itself, and the check that reading it back builds the same network."""
 
 import os
 from collections.abc import Mapping
@@ -12,21 +12,16 @@ from torch import Tensor, nn
 from dlkit.core.environment import describe_environment, now
 from dlkit.core.evaluation import read_original
 from dlkit.core.modelfile import ModelSpec, build_from_file, read_model_file, save_model_file
+from dlkit.core.models import output_tensors
 from dlkit.errors import DlkitError, FileRefused, OutputError, UsageError
-from dlkit.prune.masks import tensors_in
 
 PICTURES = (".png", ".svg", ".pdf")
-OF_TRAINING = (
-    "metric",
-    "value",
-    "epoch",
-    "test",
-)  # what a trained file tells of its scores, which pruning makes untrue
+OF_TRAINING = ("metric", "value", "epoch", "test")  # the scores in a trained file, which pruning makes untrue
 
 
 @dataclass(frozen=True)
 class PruneOutputs:
-    """Where the results go."""
+    """The paths of the pruned model file and of its report."""
 
     model: Path
     report: Path
@@ -74,12 +69,12 @@ def _beside(model: Path, ending: str) -> Path:
 
 
 def describe_pruned(
-    spec: ModelSpec, change: Mapping[str, Any] | None, facts: Mapping[str, Any], metrics: Mapping[str, float]
+    spec: ModelSpec, rewrite: Mapping[str, Any] | None, facts: Mapping[str, Any], metrics: Mapping[str, float]
 ) -> ModelSpec:
-    """What the pruned file says of itself. `change` is what rebuilds the new layer sizes; None where they stayed.
+    """What the pruned file says of itself. `rewrite` builds the new layer sizes; None where they stayed.
 
-    The scores of training move below `prune.before`, and `test` becomes those of now. `prune.original` stays what it was
-    when the network was first pruned.
+    The scores of training move to `prune.before`, and `test` becomes the present ones, `metrics`. `prune.original` stays
+    what it was when the network was first pruned.
     """
     environment = describe_environment()
     trained = {key: value for key, value in spec.provenance.items() if key in OF_TRAINING}
@@ -89,25 +84,25 @@ def describe_pruned(
     if earlier := read_original(spec.provenance):
         made["original"] = earlier.to_dict()
     provenance = {**kept, "prune": made, **({"test": dict(metrics)} if metrics else {})}
-    transforms = spec.transforms if change is None else (*spec.transforms, change)
+    transforms = spec.transforms if rewrite is None else (*spec.transforms, rewrite)
     return replace(spec, transforms=transforms, provenance=provenance)
 
 
 def save_pruned(path: Path, spec: ModelSpec, network: nn.Module, example: Tensor, *, model: str | None = None) -> None:
-    """Write the network, and read it back: the file must give the same tensors and the same outputs bit for bit.
+    """Write the network, and read it back: tensors and outputs must be the same, bit for bit.
 
-    Raises DlkitError when it does not. `path` is in a folder for files that are still being made.
+    Raises DlkitError when they are not. `path` is in a folder for files that are still being made.
     """
     save_model_file(path, spec, network.state_dict())
-    _compare(build_from_file(read_model_file(path), model=model), network, example)
+    _check_same(build_from_file(read_model_file(path), model=model), network, example)
 
 
-def _compare(rebuilt: nn.Module, network: nn.Module, example: Tensor) -> None:
+def _check_same(rebuilt: nn.Module, network: nn.Module, example: Tensor) -> None:
     theirs = rebuilt.state_dict()
     for name, tensor in network.state_dict().items():
         if not torch.equal(theirs[name], tensor):
             raise DlkitError(f"the file does not give back {name}; nothing was written")
     with torch.no_grad():
-        pairs = zip(tensors_in(rebuilt(example)), tensors_in(network(example)), strict=True)
+        pairs = zip(output_tensors(rebuilt(example)), output_tensors(network(example)), strict=True)
         if not all(torch.equal(first, second) for first, second in pairs):
             raise DlkitError("the network that the file gives back has other outputs; nothing was written")

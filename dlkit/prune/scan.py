@@ -1,4 +1,4 @@
-"""How sensitive a network is to pruning, part by part: the loss when one layer or group alone is pruned, at several ratios."""
+"""What `--scan` shows: the loss with one layer or group pruned at a time, at several ratios, as numbers and as a picture."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -9,21 +9,23 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation import evaluate
 from dlkit.core.files import write_bytes
-from dlkit.events import Emit, Working
+from dlkit.events import Emit, Working, ignore
 from dlkit.prune.amounts import Amount
 from dlkit.prune.channels import ChannelLimits, best_units, nearest_size, prunable_groups, shrink
-from dlkit.prune.mask_rounds import MaskPlan
+from dlkit.prune.mask_rounds import plan_masks
 from dlkit.prune.masks import MaskRule, PrunableWeight, apply_masks, full_masks, grow_masks
 from dlkit.prune.opened_model import OpenedModel, TaskData
 from dlkit.prune.request import PruneRequest
-from dlkit.prune.shrink_rounds import ShrinkPlan, rank_units
+from dlkit.prune.shrink_rounds import measure_importance, plan_shrinking
 
 RATIOS = (0.2, 0.4, 0.6, 0.8, 0.9)
 NUM_SAMPLES = 2000  # of the judging split; enough to order layers by
+ROWS_OF_LEGEND = 24
 
-PrunedPart = Callable[[int, float], AbstractContextManager[nn.Module]]
+PrunePart = Callable[[int, float], AbstractContextManager[nn.Module]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class PartScan:
 
 @dataclass(frozen=True)
 class Scan:
-    """The whole scan. `loss` and `accuracy` are those of the network as it is, on the same samples."""
+    """All parts. `loss` and `accuracy` are those of the network as it is, on the same samples."""
 
     ratios: tuple[float, ...]
     loss: float
@@ -47,12 +49,62 @@ class Scan:
     parts: tuple[PartScan, ...]
 
 
-def scan_parts(
-    network: nn.Module, parts: Sequence[tuple[str, int]], prune_part: PrunedPart, task_data: TaskData, *, emit: Emit
-) -> Scan:
-    """Judge a network with one part pruned at a time. `prune_part(index, ratio)` gives the network with that part pruned.
+def scan_model(opened: OpenedModel, request: PruneRequest, *, emit: Emit = ignore) -> Scan:
+    """Judge the network with each part that the request could prune, pruned alone; the network itself is left as it was."""
+    assert opened.task_data is not None  # checked when the model was opened
+    with torch_settings():
+        if request.is_shrunk:
+            return _scan_groups(opened, request, opened.task_data, emit=emit)
+        return _scan_masks(opened, request, opened.task_data, emit=emit)
 
-    `parts` are names and sizes. Everything is judged on the same few batches of the split that decides.
+
+def _scan_masks(opened: OpenedModel, request: PruneRequest, task_data: TaskData, *, emit: Emit) -> Scan:
+    """Mask one weight at a time, by the request's method."""
+    plan = plan_masks(opened.network, request, opened.example)
+
+    @contextmanager
+    def prune_part(index: int, ratio: float) -> Iterator[nn.Module]:
+        weight = plan.weights[index]
+        kept = weight.parameter.detach().clone()
+        apply_masks(opened.network, _mask_alone(weight, plan.rule, ratio, request.seed))
+        try:
+            yield opened.network
+        finally:
+            with torch.no_grad():
+                weight.parameter.copy_(kept)
+
+    parts = [(weight.name, weight.parameter.numel()) for weight in plan.weights]
+    return _scan_parts(opened.network, parts, prune_part, task_data, emit=emit)
+
+
+def _mask_alone(weight: PrunableWeight, rule: MaskRule, ratio: float, seed: int) -> dict[str, torch.Tensor]:
+    alone = MaskRule(Amount(share=ratio), is_random=rule.is_random, dim=rule.dim, norm=rule.norm)
+    return grow_masks([weight], full_masks([weight]), alone, generator=torch.Generator().manual_seed(seed))
+
+
+def _scan_groups(opened: OpenedModel, request: PruneRequest, task_data: TaskData, *, emit: Emit) -> Scan:
+    """Shrink one group at a time, to any number of channels, by the request's method."""
+    plan = plan_shrinking(opened.network, request, opened.example)
+    free = ChannelLimits(round_to=1, min_keep=0.0, skip=plan.limits.skip)
+    importance = measure_importance(opened, plan.groups, request)
+    groups = [group for group in prunable_groups(plan.groups, free) if group.id in importance]
+
+    @contextmanager
+    def prune_part(index: int, ratio: float) -> Iterator[nn.Module]:
+        group = groups[index]
+        units = best_units(group, importance[group.id], nearest_size(group, ratio, free))
+        yield shrink(opened.network, [group], {group.id: units})
+
+    parts = [(group.id, group.num_channels) for group in groups]
+    return _scan_parts(opened.network, parts, prune_part, task_data, emit=emit)
+
+
+def _scan_parts(
+    network: nn.Module, parts: Sequence[tuple[str, int]], prune_part: PrunePart, task_data: TaskData, *, emit: Emit
+) -> Scan:
+    """Judge a network with one part pruned at a time. `prune_part(index, ratio)` yields the network with that part pruned.
+
+    `parts` are names and sizes. The network is always judged on the same few batches of the split that decides.
     """
     split = task_data.judging
     most_batches = max(1, -(-NUM_SAMPLES * split.num_batches // split.num_samples))
@@ -75,51 +127,8 @@ def scan_parts(
     return Scan(RATIOS, loss, accuracy, num_samples, tuple(rows))
 
 
-def scan_masks(network: nn.Module, plan: MaskPlan, seed: int, task_data: TaskData, *, emit: Emit) -> Scan:
-    """The scan of masks: one weight at a time, by the plan's method."""
-    parts = [(weight.name, weight.parameter.numel()) for weight in plan.weights]
-
-    @contextmanager
-    def prune_part(index: int, ratio: float) -> Iterator[nn.Module]:
-        weight = plan.weights[index]
-        kept = weight.parameter.detach().clone()
-        apply_masks(network, _mask_alone(weight, plan.rule, ratio, seed))
-        try:
-            yield network
-        finally:
-            with torch.no_grad():
-                weight.parameter.copy_(kept)
-
-    return scan_parts(network, parts, prune_part, task_data, emit=emit)
-
-
-def _mask_alone(weight: PrunableWeight, rule: MaskRule, ratio: float, seed: int) -> dict[str, torch.Tensor]:
-    alone = MaskRule(Amount(share=ratio), is_random=rule.is_random, dim=rule.dim, norm=rule.norm)
-    return grow_masks([weight], full_masks([weight]), alone, generator=torch.Generator().manual_seed(seed))
-
-
-def scan_groups(opened: OpenedModel, plan: ShrinkPlan, request: PruneRequest, *, emit: Emit) -> Scan:
-    """The scan of shrinking: one group of channels removed at a time, in any number, by the request's method."""
-    free = ChannelLimits(round_to=1, min_keep=0.0, skip=plan.limits.skip)
-    scores = rank_units(opened.network, plan.groups, request, opened)
-    groups = [group for group in prunable_groups(plan.groups, free) if group.id in scores]
-
-    @contextmanager
-    def prune_part(index: int, ratio: float) -> Iterator[nn.Module]:
-        group = groups[index]
-        units = best_units(group, scores[group.id], nearest_size(group, ratio, free))
-        yield shrink(opened.network, [group], {group.id: units})
-
-    assert opened.task_data is not None  # checked when the model was opened
-    parts = [(group.id, group.num_channels) for group in groups]
-    return scan_parts(opened.network, parts, prune_part, opened.task_data, emit=emit)
-
-
-ROWS_OF_LEGEND = 24
-
-
 def save_scan_picture(path: Path, scan: Scan, title: str) -> None:
-    """Write the picture; the ending of `path` picks png, svg or pdf. Lines run from the first part (dark) to the last."""
+    """Draw one line for each part, from the first (dark) to the last; the ending of `path` picks png, svg or pdf."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes half a second to import
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Leaving layers alone that the patterns of --skip match."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase

@@ -1,4 +1,4 @@
-"""Shrinking in rounds, and what may be done with a network that was shrunk."""
+"""Shrinking in rounds, and what works with a network that was shrunk."""
 
 import copy
 from dataclasses import replace
@@ -71,20 +71,20 @@ def test_three_rounds_end_at_the_amount_of_the_original(opened, scope):
 def test_what_one_round_removed_stays_removed(opened):
     request = shrinking()
     plan = plan_shrinking(opened.network, request, opened.example)
-    first = pick_units(opened.network, plan, request, opened, amount=0.25, emit=ignore).keep
+    first = pick_units(opened, plan, request, shares=0.25, emit=ignore).keep
     for parameter in opened.network.parameters():  # other weights, other ranks
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
-    second = pick_units(opened.network, plan, request, opened, before=first, emit=ignore).keep
+    second = pick_units(opened, plan, request, before=first, emit=ignore).keep
     assert all(set(second[group_id]) < set(units) for group_id, units in first.items())
 
 
 def test_masks_of_channels_are_what_zeroing_does(opened):
     request = shrinking()
     plan = plan_shrinking(opened.network, request, opened.example)
-    keep = pick_units(opened.network, plan, request, opened, emit=ignore).keep
+    keep = pick_units(opened, plan, request, emit=ignore).keep
     masks = channel_masks(opened.network, plan.groups, keep)
     zeroed = copy.deepcopy(opened.network)
-    zero_channels(zeroed, [(group, keep[group.id]) for group in plan.groups if group.id in keep], reads=False)
+    zero_channels(zeroed, plan.groups, keep, reads=False)
     for name, parameter in opened.network.named_parameters():
         expected = parameter * masks[name] if name in masks else parameter
         assert torch.equal(zeroed.get_parameter(name), expected)
@@ -93,18 +93,15 @@ def test_masks_of_channels_are_what_zeroing_does(opened):
 @pytest.mark.parametrize("scope", ["layer", "global"])
 def test_a_count_of_channels(opened, scope):
     before = kept_channels(opened.network)
-    _, shrunk = run(opened, shrinking(amount=Amount(count=2), scope=scope))
+    plan, shrunk = run(opened, shrinking(amount=Amount(count=2), scope=scope))
     removed = [old - new for old, new in zip(before, kept_channels(shrunk.verified.network))]
     assert sum(removed) == 2 if scope == "global" else removed == [2] * len(before)
     with pytest.raises(UsageError, match="--count"):
-        pick_units(
-            opened.original(), plan_shrinking(opened.original(), shrinking(), opened.example),
-            shrinking(amount=Amount(count=10**6), scope=scope), opened, emit=ignore,
-        )  # fmt: skip
+        pick_units(opened, plan, shrinking(amount=Amount(count=10**6), scope=scope), emit=ignore)
 
 
 @pytest.mark.parametrize("method", ["l1", "l2", "random", "bn", "fpgm", "taylor"])
-def test_every_criterion_ranks_channels(opened, method):
+def test_every_method_ranks_channels(opened, method):
     before = sum(kept_channels(opened.network))
     _, shrunk = run(opened, shrinking(method=method))
     assert sum(kept_channels(shrunk.verified.network)) == before // 2
@@ -162,7 +159,7 @@ def test_new_statistics_of_a_shrunk_network_help_and_leave_its_parameters(opened
         assert torch.equal(parameter, plain.get_parameter(name))
 
 
-# what a shrunk network must bear
+# what works with a shrunk network
 
 
 def tuning_of(network, opened):

@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 
-from dlkit.prune.channels import ChannelLimits, choose, find_groups, score, verify
+from dlkit.prune.channels import ChannelLimits, choose, find_groups, shrink_verified, unit_importance
 
 
 def small_vit():
@@ -47,8 +47,8 @@ def test_a_classifier_is_shrunk_and_proven(name):
         network.train()(x)  # statistics that keep signals alive
     network.eval()
     groups = find_groups(network, x[:2])
-    keep = choose(groups, score(network, groups, "l1"), 0.3, limits=ChannelLimits())
-    verified = verify(network, groups, keep, x[:2])
+    keep = choose(groups, unit_importance(network, groups, "l1"), 0.3, limits=ChannelLimits())
+    verified = shrink_verified(network, groups, keep, x[:2])
     assert not verified.rolled_back
     assert len(verified.keep) >= num_cut and sum(kind == "exact" for kind in verified.kinds.values()) >= num_exact
     assert verified.num_parameters < 0.95 * sum(map(torch.numel, network.parameters()))

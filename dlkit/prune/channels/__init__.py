@@ -1,19 +1,23 @@
-"""Channels removed for real: which belong together, which matter least, how they are cut out, and the proof of it."""
+"""Channels removed for real: which depend on each other, which matter least, how they are cut out, and how that is verified."""
 
-from dlkit.prune.channels.choice import ChannelLimits, best_units, choose, nearest_size, prunable_groups
+from dlkit.prune.channels.choice import ChannelLimits, Shares, best_units, choose, nearest_size, prunable_groups
 from dlkit.prune.channels.cutting import shrink, zero_channels
-from dlkit.prune.channels.group import Group
+from dlkit.prune.channels.group import Group, Keep
 from dlkit.prune.channels.grouping import find_groups
-from dlkit.prune.channels.importance import score, score_taylor
-from dlkit.prune.channels.layer_sizes import describe_sizes, resize
+from dlkit.prune.channels.importance import Importance, Method, taylor_importance, unit_importance
+from dlkit.prune.channels.layer_sizes import describe_sizes, replay, resize
 from dlkit.prune.channels.table import GroupRow, list_groups
 from dlkit.prune.channels.targets import Space, TargetSolution, parse_target, show_cost, solve_target
-from dlkit.prune.channels.verification import Verified, verify
+from dlkit.prune.channels.verification import Verified, shrink_verified
 
 __all__ = [
     "ChannelLimits",
     "Group",
     "GroupRow",
+    "Importance",
+    "Keep",
+    "Method",
+    "Shares",
     "Space",
     "TargetSolution",
     "Verified",
@@ -25,12 +29,13 @@ __all__ = [
     "nearest_size",
     "parse_target",
     "prunable_groups",
+    "replay",
     "resize",
-    "score",
-    "score_taylor",
     "show_cost",
     "shrink",
+    "shrink_verified",
     "solve_target",
-    "verify",
+    "taylor_importance",
+    "unit_importance",
     "zero_channels",
 ]

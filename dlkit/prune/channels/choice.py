@@ -1,25 +1,25 @@
-"""Which units of each group stay: from scores and an amount, with floors, rounding and equal parts."""
+"""Choosing the units of each group that stay: by importance and an amount, with floors, rounding and equal parts."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 from torch import Tensor
 
 from dlkit.errors import UsageError
-from dlkit.prune.channels.group import Group
+from dlkit.prune.amounts import Scope
+from dlkit.prune.channels.group import Group, Keep
+from dlkit.prune.channels.importance import Importance
 from dlkit.prune.skipping import check_globs, is_skipped
 
-Scope = Literal["layer", "global"]
-Scores = Mapping[str, Tensor]
+Shares = float | Mapping[str, float]  # to remove of all channels, or of each group by its id
 
 
 @dataclass(frozen=True)
 class ChannelLimits:
-    """What choosing respects: numbers of channels that are multiples of `round_to`, of each layer at least the share
-    `min_keep` and at least `round_to` channels, and patterns (`layer4.*`, `*.fc1`) of groups that stay whole.
+    """Limits of a choice: every layer keeps a multiple of `round_to` channels, at least the share `min_keep` and at least
+    `round_to`; groups that the patterns `skip` match (`layer4.*`, `*.fc1`) stay whole.
     """
 
     round_to: int = 8
@@ -33,31 +33,72 @@ class ChannelLimits:
             raise UsageError(f"--min-keep {self.min_keep:g}: must be a share from 0 to 1")
 
 
+@dataclass(frozen=True)
+class _Step:
+    """One group losing its next units. `cost` is their mean importance; `share` is what the group will have lost by then, so
+    that steps of equal cost spread evenly.
+    """
+
+    group_id: str
+    size: int
+    num_channels: float
+    cost: float
+    share: float
+
+
 def choose(
     groups: Sequence[Group],
-    scores: Scores,
-    amount: float | Mapping[str, float],
+    importance: Importance,
+    amount: Shares,
     *,
     limits: ChannelLimits,
     scope: Scope = "layer",
-) -> dict[str, tuple[int, ...]]:
+) -> Keep:
     """The units that stay, in order, of each group that may lose some.
 
     `amount` is the share of channels to remove, always of the original: of every group alike (scope layer), over all
-    groups together, the least important first (global), or by group id. Every size is the one nearest to the amount that
-    the limits allow; between two equally near ones the larger. Among equal scores the later unit goes first.
+    groups together, the least important first (global), or by group id. Each group gets the size that the limits allow
+    nearest to the amount; of two equally near ones the larger. Among equally important units the later goes first.
     """
-    open_groups = [group for group in prunable_groups(groups, limits) if group.id in scores]
+    open_groups = [group for group in prunable_groups(groups, limits) if group.id in importance]
     if isinstance(amount, Mapping):
         unknown = set(amount) - {group.id for group in open_groups}
         if unknown:
             raise UsageError(f"no group {sorted(unknown)[0]!r} that can be pruned")
         sizes = {group.id: nearest_size(group, amount.get(group.id, 0.0), limits) for group in open_groups}
     elif scope == "global":
-        sizes = _global_sizes(open_groups, scores, amount, limits)
+        sizes = _global_sizes(open_groups, importance, amount, limits)
     else:
         sizes = {group.id: nearest_size(group, amount, limits) for group in open_groups}
-    return {group.id: best_units(group, scores[group.id], sizes[group.id]) for group in open_groups}
+    return {group.id: best_units(group, importance[group.id], sizes[group.id]) for group in open_groups}
+
+
+def _global_sizes(
+    groups: Sequence[Group], importance: Importance, amount: float, limits: ChannelLimits
+) -> dict[str, int]:
+    """Take steps down the groups' allowed sizes, the one with the least important units first, until the amount is reached."""
+    sizes = {group.id: group.size for group in groups}
+    steps = [step for group in groups for step in _steps(group, importance[group.id], limits)]
+    left = amount * sum(group.num_channels for group in groups)
+    closed: set[str] = set()
+    for step in sorted(steps, key=lambda step: (step.cost, step.share)):
+        if step.num_channels - left >= left - 1e-9:
+            closed.add(step.group_id)  # it would overshoot by more than is missing; a smaller step may still fit
+        if step.group_id not in closed:
+            left -= step.num_channels
+            sizes[step.group_id] = step.size
+    return sizes
+
+
+def _steps(group: Group, importance: Tensor, limits: ChannelLimits) -> Iterator[_Step]:
+    """The steps from each allowed size to the next smaller one; a step never costs less than the one before it."""
+    cost = -math.inf
+    for larger, smaller in pairwise(_allowed_sizes(group, limits)):
+        lost = set(best_units(group, importance, larger)) - set(best_units(group, importance, smaller))
+        cost = max(cost, float(importance[sorted(lost)].double().mean()))
+        yield _Step(
+            group.id, smaller, group.num_channels * (larger - smaller) / group.size, cost, 1 - smaller / group.size
+        )
 
 
 def prunable_groups(groups: Sequence[Group], limits: ChannelLimits) -> list[Group]:
@@ -73,7 +114,13 @@ def _names(group: Group) -> list[str]:
     return [group.id, *(member.module for member in group.members if member.part != "reads")]
 
 
-def allowed_sizes(group: Group, limits: ChannelLimits) -> list[int]:
+def nearest_size(group: Group, amount: float, limits: ChannelLimits) -> int:
+    """The allowed number of units that is nearest to what is left of the group after removing the share `amount`."""
+    wanted = group.size * (1 - amount)
+    return min(_allowed_sizes(group, limits), key=lambda units: (round(abs(units - wanted), 9), -units))
+
+
+def _allowed_sizes(group: Group, limits: ChannelLimits) -> list[int]:
     """Numbers of units that may stay, downwards from all of them."""
     step = group.size // math.gcd(*map(len, group.blocks))
     floor = max(1, math.ceil(limits.min_keep * group.size - 1e-9))
@@ -92,7 +139,7 @@ def allowed_sizes(group: Group, limits: ChannelLimits) -> list[int]:
 
 
 def _halves(number: int) -> Iterator[int]:
-    """Where equal parts allow no multiple of the number, multiples of its half, and so on."""
+    """The number, its half, and so on down to 1: where equal parts allow no multiple of one, the next is tried."""
     while True:
         yield number
         if number == 1:
@@ -104,55 +151,11 @@ def _is_rounded(scaled: int, size: int, multiple: int) -> bool:
     return scaled % size == 0 and (scaled // size) % multiple == 0
 
 
-def nearest_size(group: Group, amount: float, limits: ChannelLimits) -> int:
-    """The allowed number of units that is nearest to what is left of the group after removing the share `amount`."""
-    wanted = group.size * (1 - amount)
-    return min(allowed_sizes(group, limits), key=lambda units: (round(abs(units - wanted), 9), -units))
-
-
-def best_units(group: Group, scores: Tensor, size: int) -> tuple[int, ...]:
-    """The `size` units with the highest scores, the same share of each block, in order. Ties go to the earlier unit."""
-    values = scores.tolist()
+def best_units(group: Group, importance: Tensor, size: int) -> tuple[int, ...]:
+    """The `size` most important units, the same share of each block, in order. Of equal units the earlier stays."""
+    values = importance.tolist()
     kept: list[int] = []
     for block in group.blocks:
         ranked = sorted(block, key=lambda unit: (-values[unit], unit))
         kept += ranked[: size * len(block) // group.size]
     return tuple(sorted(kept))
-
-
-def _global_sizes(groups: Sequence[Group], scores: Scores, amount: float, limits: ChannelLimits) -> dict[str, int]:
-    """Go down each group's allowed sizes, everywhere the step first whose units matter least, until the amount is reached."""
-    sizes = {group.id: group.size for group in groups}
-    steps = [step for group in groups for step in _steps(group, scores[group.id], limits)]
-    left = amount * sum(group.num_channels for group in groups)
-    closed: set[str] = set()
-    for step in sorted(steps, key=lambda step: (step.cost, step.share)):
-        if step.num_channels - left >= left - 1e-9:
-            closed.add(step.group_id)  # it would overshoot by more than is missing; a smaller step may still fit
-        if step.group_id not in closed:
-            left -= step.num_channels
-            sizes[step.group_id] = step.size
-    return sizes
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One group losing its next units; `share` is what it will have lost by then, so that equal costs spread evenly."""
-
-    group_id: str
-    size: int
-    num_channels: float
-    cost: float
-    share: float
-
-
-def _steps(group: Group, scores: Tensor, limits: ChannelLimits) -> Iterator[_Step]:
-    """The steps from each allowed size to the next smaller one; a step never costs less than the one before it."""
-    sizes = allowed_sizes(group, limits)
-    cost = -math.inf
-    for larger, smaller in pairwise(sizes):
-        lost = set(best_units(group, scores, larger)) - set(best_units(group, scores, smaller))
-        cost = max(cost, float(scores[sorted(lost)].double().mean()))
-        yield _Step(
-            group.id, smaller, group.num_channels * (larger - smaller) / group.size, cost, 1 - smaller / group.size
-        )

@@ -1,55 +1,47 @@
-"""Removing channels for real: a smaller network from the units of each group that are kept."""
+"""Cutting channels out: a smaller network with only those units of each group that are kept, or the same ones set to zero."""
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from dlkit.prune.channels.group import Group, Member, find_group
-from dlkit.prune.channels.layer_sizes import fit_sizes, put_tensor
-
-Keep = Mapping[str, Sequence[int]]
+from dlkit.prune.channels.group import Group, Keep, Member, kept_units
+from dlkit.prune.channels.layer_sizes import fit_sizes, put_tensor, stored_tensors
 
 
 def shrink(network: nn.Module, groups: Sequence[Group], keep: Keep) -> nn.Module:
-    """A new network in which of each group named in `keep` only these units are left; the given one is untouched.
+    """Return a new network in which each group that `keep` names has only these units; the given one is not changed.
 
-    Parameters and buffers are cut and the layers' sizes set. Works on the meta device. Raises ValueError for units that
-    do not exist, for a group left empty, and for blocks of which not the same share is kept.
+    Cuts parameters and buffers and sets the layers' sizes. Works on the meta device. Raises ValueError for units that do not
+    exist, for a group left empty, and for blocks of which different shares are kept.
     """
     smaller = copy.deepcopy(network)
-    cut_network(smaller, [(find_group(groups, group_id), tuple(units)) for group_id, units in keep.items()])
+    cut_network(smaller, groups, keep)
     return smaller
 
 
-def cut_network(network: nn.Module, kept: Sequence[tuple[Group, Sequence[int]]]) -> None:
+def cut_network(network: nn.Module, groups: Sequence[Group], keep: Keep) -> None:
     """Shrink a network in place."""
     cuts: dict[str, list[tuple[Member, set[int]]]] = {}
-    for group, units in kept:
-        check_units(group, units)
+    for group, units in kept_units(groups, keep):
+        _check_units(group, units)
         removed = set(range(group.size)) - set(units)
         for member in group.members if removed else ():
             cuts.setdefault(member.tensor, []).append((member, removed))
-    held = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    stored = stored_tensors(network)
     touched = []
     for name, members in cuts.items():
         module = network.get_submodule(name.rpartition(".")[0])
-        put_tensor(network, held[name], _cut(held[name].detach(), members, count_parts(module)))
+        put_tensor(network, stored[name], _cut(stored[name].detach(), members, count_parts(module)))
         touched.append(module)
     for module in dict.fromkeys(touched):
         fit_sizes(module)
 
 
-def count_parts(module: nn.Module) -> int:
-    """Parts into which a convolution's inputs fall; 1 for depthwise ones, whose channels stand alone, and for other layers."""
-    is_grouped = isinstance(module, _ConvNd) and 1 < module.groups < module.in_channels
-    return int(module.groups) if is_grouped else 1  # type: ignore[arg-type]  # torch types attributes as Tensor | Module
-
-
-def check_units(group: Group, units: Sequence[int]) -> None:
+def _check_units(group: Group, units: Sequence[int]) -> None:
     """Raise ValueError unless these are some units of the group, each once, in order, the same share of every block."""
     kept = set(units)
     if not kept or len(kept) != len(units) or not kept <= set(range(group.size)) or list(units) != sorted(units):
@@ -73,7 +65,7 @@ def _cut(tensor: Tensor, members: Sequence[tuple[Member, set[int]]], num_parts: 
 
 
 def _cut_grouped_inputs(weight: Tensor, removed: set[int], num_parts: int) -> Tensor:
-    """A grouped convolution's weight (outputs, inputs of one group, ...): each group loses inputs of its own."""
+    """Cut a grouped convolution's weight (outputs, inputs of one group, ...), of which each group loses inputs of its own."""
     width = weight.shape[1]
     parts = []
     for number, part in enumerate(weight.chunk(num_parts)):
@@ -82,50 +74,14 @@ def _cut_grouped_inputs(weight: Tensor, removed: set[int], num_parts: int) -> Te
     return torch.cat(parts)
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Numbers in all parameters, tied ones once."""
-    return sum(parameter.numel() for parameter in network.parameters())
+def zero_channels(network: nn.Module, groups: Sequence[Group], keep: Keep, *, reads: bool) -> None:
+    """Set to 0, in place, what makes the units that are not kept and what lies along them; buffers stay as they are.
 
-
-def predict_parameters(network: nn.Module, kept: Sequence[tuple[Group, Sequence[int]]]) -> int:
-    """What `count_parameters` must give after shrinking, from the groups alone."""
-    sizes = {name: list(parameter.shape) for name, parameter in network.named_parameters()}
-    for side, places in removed_places(kept).items():
-        name, dim = side
-        if name in sizes:
-            parts = count_parts(network.get_submodule(name.rpartition(".")[0])) if dim == 1 else 1
-            sizes[name][dim] -= len(places) // parts
-    return sum(math.prod(shape) for shape in sizes.values())
-
-
-def kept_places(kept: Sequence[tuple[Group, Sequence[int]]], network: nn.Module) -> dict[tuple[str, int], list[int]]:
-    """The places left along every cut dimension, in order."""
-    held = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    return {
-        (name, dim): [place for place in range(held[name].shape[dim]) if place not in places]
-        for (name, dim), places in removed_places(kept).items()
-    }
-
-
-def removed_places(kept: Sequence[tuple[Group, Sequence[int]]]) -> dict[tuple[str, int], set[int]]:
-    """The places that go, by tensor and dimension."""
-    removed: dict[tuple[str, int], set[int]] = {}
-    for group, units in kept:
-        gone = set(range(group.size)) - set(units)
-        for member in group.members:
-            places = {place for unit in gone for place in member.places[unit]}
-            removed.setdefault((member.tensor, member.dim), set()).update(places)
-    return removed
-
-
-def zero_channels(network: nn.Module, kept: Sequence[tuple[Group, Sequence[int]]], *, reads: bool) -> None:
-    """Set what makes the other units of each group, and what lies along them, to 0, in place; buffers are let be.
-
-    With a batch norm's weight and bias at 0 its running statistics no longer matter. With `reads`, also what the next
-    layers make of these channels is 0, whatever the channels hold by then.
+    With a batch norm's weight and bias at 0 its running statistics no longer matter. With `reads`, the weights that read
+    these channels are 0 too, so that what the channels hold by then has no effect.
     """
     parameters = dict(network.named_parameters())
-    for group, units in kept:
+    for group, units in kept_units(groups, keep):
         removed = set(range(group.size)) - set(units)
         for member in group.members:
             if member.tensor in parameters and (reads or member.part != "reads"):
@@ -143,3 +99,43 @@ def _zero(parameter: nn.Parameter, member: Member, removed: set[int], *, num_par
                 part.index_fill_(1, inside.to(parameter.device), 0.0)
         else:
             parameter.index_fill_(member.dim, places.to(parameter.device), 0.0)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Numbers in all parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def predict_parameters(network: nn.Module, groups: Sequence[Group], keep: Keep) -> int:
+    """Return what `count_parameters` must be after shrinking, from the groups alone."""
+    sizes = {name: list(parameter.shape) for name, parameter in network.named_parameters()}
+    for (name, dim), places in _removed_places(groups, keep).items():
+        if name in sizes:
+            parts = count_parts(network.get_submodule(name.rpartition(".")[0])) if dim == 1 else 1
+            sizes[name][dim] -= len(places) // parts
+    return sum(math.prod(shape) for shape in sizes.values())
+
+
+def kept_places(network: nn.Module, groups: Sequence[Group], keep: Keep) -> dict[tuple[str, int], list[int]]:
+    """The places left along every cut dimension, in order, by tensor and dimension."""
+    stored = stored_tensors(network)
+    return {
+        (name, dim): [place for place in range(stored[name].shape[dim]) if place not in places]
+        for (name, dim), places in _removed_places(groups, keep).items()
+    }
+
+
+def _removed_places(groups: Sequence[Group], keep: Keep) -> dict[tuple[str, int], set[int]]:
+    removed: dict[tuple[str, int], set[int]] = {}
+    for group, units in kept_units(groups, keep):
+        gone = set(range(group.size)) - set(units)
+        for member in group.members:
+            places = {place for unit in gone for place in member.places[unit]}
+            removed.setdefault((member.tensor, member.dim), set()).update(places)
+    return removed
+
+
+def count_parts(module: nn.Module) -> int:
+    """Parts into which a convolution's inputs fall; 1 for depthwise ones, whose channels stand alone, and for other layers."""
+    is_grouped = isinstance(module, _ConvNd) and 1 < module.groups < module.in_channels
+    return int(module.groups) if is_grouped else 1  # type: ignore[arg-type]  # torch types attributes as Tensor | Module

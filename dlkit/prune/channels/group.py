@@ -1,17 +1,18 @@
-"""A group of coupled channels, in plain values."""
+"""A group of channels that depend on each other, in plain values, and which of its units stay."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 Part = Literal["makes", "reads", "along"]
 Kind = Literal["exact", "approximate"]
 Role = Literal["inner", "residual", "fixed"]
+Keep = Mapping[str, tuple[int, ...]]  # the units that stay, in order, by the group's id; groups not named stay whole
 
 
 @dataclass(frozen=True)
 class Member:
-    """One dimension of a parameter or buffer, and where each unit of the group stands along it.
+    """One dimension of a parameter or buffer, and the places of each unit of the group along it.
 
     A weight `makes` channels or `reads` them; anything else lies `along` them: a bias, a norm, a depthwise weight, a
     scale. Places in a grouped convolution's dimension 1 count through all of its groups.
@@ -32,9 +33,10 @@ class Member:
 class Group:
     """Channels that are removed unit by unit: a unit is one channel in all its members at once, or several tied ones.
 
-    Of each of the `blocks` of units the same share must be kept. A `refusal` is the reason why the group is never pruned.
-    `kind` is exact where removal is the same as setting the weights that make the channels to 0, and norms and biases
-    along them; otherwise `note` says why not. On a mixed group other channels depend, for example through layer norm.
+    The same share of each of the `blocks` of units must stay. `refusal` is the reason why the group is never pruned.
+    `kind` is exact where removing channels equals setting to 0 the weights that make them, with the norms and biases
+    along them; otherwise `note` says why not. Other channels depend on those of a mixed group, for example through layer
+    norm.
     """
 
     id: str
@@ -58,9 +60,7 @@ class Group:
         return sum(member.part == "makes" for member in self.members)
 
 
-def find_group(groups: Sequence[Group], group_id: str) -> Group:
-    """The group of this id. Raises KeyError where there is none."""
-    for group in groups:
-        if group.id == group_id:
-            return group
-    raise KeyError(f"no group {group_id!r}")
+def kept_units(groups: Sequence[Group], keep: Keep) -> list[tuple[Group, tuple[int, ...]]]:
+    """Each group that `keep` names, and its units that stay. Raises KeyError for a group that does not exist."""
+    by_id = {group.id: group for group in groups}
+    return [(by_id[group_id], units) for group_id, units in keep.items()]

@@ -1,7 +1,8 @@
-"""Groups of coupled channels: which channels of which layers can only go together.
+"""Finding the groups: which channels of which layers depend on each other, and which of them the code can lose.
 
-Written on our own trace of numbers (`coupling`), and not on torch-pruning, which couples whole dimensions and so fails
-where code reshapes channels: it refuses ShuffleNet and ViT and cuts SqueezeNet's classes (`benchmarks/prune_zoo.py`).
+Written on our own trace of numbers (`dependency`), and not on torch-pruning, which makes whole dimensions depend on each
+other and so fails where code reshapes channels: it refuses ShuffleNet and ViT and cuts SqueezeNet's classes
+(`benchmarks/prune_zoo.py`).
 """
 
 from collections import Counter
@@ -11,34 +12,33 @@ from torch import Tensor, nn
 
 from dlkit.prune.channels.group import Group, Member, Part
 from dlkit.prune.channels.trial_cuts import refuse_untouchable
-from dlkit.prune.dependency import Assembly, Bundle, Findings, trace
+from dlkit.prune.dependency import Bundle, Findings, TracedUnits, trace
 
 
 def find_groups(network: nn.Module, example: Tensor) -> list[Group]:
-    """All groups of channels of a network, in the order of the layers that make them, those that are never pruned included.
+    """All groups of channels of a network, in the order of the layers that make them, with those that are never pruned.
 
-    `example` is one batch of inputs, of shape (N, ...). The network is run in evaluation mode and not changed. Each group
-    is tried with its smallest cut; those that the network's own code does not bear are refused with the reason. Raises
-    whatever the network raises for the example.
+    `example` is one batch of inputs, of shape (N, ...). The network runs in evaluation mode and is not changed. Each group
+    is tried with its smallest cut and refused, with the reason, where the network's own code fails. Raises whatever the
+    network raises for the example.
     """
-    groups, _ = trace_groups(network, example)
+    groups = _traced_groups(trace(network, example))
     refused = refuse_untouchable(network, [group for group in groups if not group.refusal], example)
     return [replace(group, refusal=refused.get(group.id, group.refusal)) for group in groups]
 
 
-def trace_groups(network: nn.Module, example: Tensor) -> tuple[list[Group], Findings]:
-    """The groups as the trace shows them, and the trace. Whether code with sizes of its own bears a cut is not tried yet."""
-    findings = trace(network, example)
-    assembly = Assembly(findings)
-    left_over, mixed = assembly.reasons(findings.left_over), assembly.reasons(findings.mixed)
+def _traced_groups(findings: Findings) -> list[Group]:
+    """The groups as the trace shows them; whether code that relies on sizes can lose channels is not tried yet."""
+    units = TracedUnits(findings)
+    left_over, mixed = units.reasons(findings.left_over), units.reasons(findings.mixed)
     names: Counter[str] = Counter()
     groups = []
-    for bundle in assembly.bundles():
+    for bundle in units.bundles():
         name = bundle.sides[0][0].rpartition(".")[0] or bundle.sides[0][0]
         names[name] += 1
         group_id = name if names[name] == 1 else f"{name}#{names[name]}"
         groups.append(_group(group_id, bundle, findings, left_over, mixed))
-    return groups, findings
+    return groups
 
 
 def _group(

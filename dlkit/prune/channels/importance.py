@@ -1,10 +1,10 @@
-"""How important each unit of a group is, by the weights that make it and read it, or by what the loss says.
+"""How important each unit of a group is: by the weights that make it and read it, by its batch norms, or by the loss.
 
-A score is a mean over numbers, layers and units, never a sum, so that neither wide layers nor groups of many layers
-dominate when groups are compared: within every group the scores have mean 1.
+Importance is a mean over numbers, layers and units, never a sum, so that neither wide layers nor groups of many layers
+dominate when groups are compared: within every group it has mean 1.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -17,64 +17,32 @@ from dlkit.prune.channels.cutting import count_parts
 from dlkit.prune.channels.group import Group, Member
 
 Method = Literal["l1", "l2", "random", "bn", "fpgm", "taylor"]
+Importance = Mapping[str, Tensor]  # of every unit, of shape (size,), in float64, by the group's id
 LossOf = Callable[[nn.Module, Any], Tensor]
 
 
-def score(network: nn.Module, groups: Sequence[Group], method: Method, *, seed: int = 0) -> dict[str, Tensor]:
-    """The importance of every unit, of shape (size,), in float64, by group id; groups that cannot be judged are left out.
+def unit_importance(network: nn.Module, groups: Sequence[Group], method: Method, *, seed: int = 0) -> dict[str, Tensor]:
+    """The `Importance` of the groups that the method can rank; the others are left out.
 
     - l1, l2: mean size of all kernels and matrices that make, read or filter a channel (Li et al., 2017; Fang et al., 2023)
     - bn: size of the batch norms' weights along it (Liu et al., 2017); groups without one are left out
     - fpgm: distance of the weights that make it from those of the other channels (He et al., 2019)
     - random: by the seed
     """
-    scores: dict[str, Tensor] = {}
+    importance: dict[str, Tensor] = {}
     for number, group in enumerate(groups):
         if group.refusal:
             continue
         if method == "random":
             generator = torch.Generator().manual_seed(1_000_003 * seed + number)
-            scores[group.id] = torch.rand(group.size, generator=generator, dtype=torch.float64)
-        elif found := [_judge(network, member, method) for member in _judged(network, group, method)]:
-            scores[group.id] = _mean_of(found)
-    return scores
+            importance[group.id] = torch.rand(group.size, generator=generator, dtype=torch.float64)
+        elif found := [_member_importance(network, member, method) for member in _ranking(network, group, method)]:
+            importance[group.id] = _normalized(torch.stack(found).nanmean(dim=0))
+    return importance
 
 
-def score_taylor(
-    network: nn.Module, groups: Sequence[Group], batches: Iterable[Any], loss_of: LossOf
-) -> dict[str, Tensor]:
-    """How much the loss would change, to first order, were a channel no longer read (Molchanov et al., 2019).
-
-    `loss_of(network, batch)` gives a batch's mean loss. The network is run in evaluation mode; gradients go to nobody's
-    `.grad`. The change is squared for each batch and averaged, as its sign differs from batch to batch.
-    """
-    parameters = dict(network.named_parameters())
-    judged = {
-        group.id: [member for member in group.members if member.part == "reads"]
-        for group in groups
-        if not group.refusal
-    }
-    names = sorted({member.tensor for members in judged.values() for member in members})
-    sizes = {group.id: group.size for group in groups}
-    totals = {
-        group_id: torch.zeros(sizes[group_id], dtype=torch.float64) for group_id, members in judged.items() if members
-    }
-    weights = [parameters[name] for name in names]
-    with evaluating(network), torch.enable_grad(), _requiring_grad(weights):
-        for batch in batches:
-            found = torch.autograd.grad(loss_of(network, batch), weights, allow_unused=True)
-            gains = {
-                name: torch.zeros_like(weight) if gradient is None else weight.detach() * gradient
-                for name, weight, gradient in zip(names, weights, found, strict=True)
-            }
-            for group_id, total in totals.items():
-                change = sum(_per_unit(network, member, gains[member.tensor], torch.sum) for member in judged[group_id])
-                total += torch.as_tensor(change).square().cpu()
-    return {group_id: _normalized(total.sqrt()) for group_id, total in totals.items()}
-
-
-def _judged(network: nn.Module, group: Group, method: Method) -> list[Member]:
-    """The members by which a method judges."""
+def _ranking(network: nn.Module, group: Group, method: Method) -> list[Member]:
+    """The members by which a method ranks the units."""
     if method == "fpgm":
         return [member for member in group.members if member.part == "makes"]
     if method == "bn":
@@ -88,8 +56,8 @@ def _is_norm_weight(network: nn.Module, member: Member) -> bool:
     return is_weight and isinstance(network.get_submodule(member.module), _BatchNorm)
 
 
-def _judge(network: nn.Module, member: Member, method: Method) -> Tensor:
-    """One member's score of each unit, of mean 1; not a number where a unit has no place in it."""
+def _member_importance(network: nn.Module, member: Member, method: Method) -> Tensor:
+    """The importance of each unit by one member, of mean 1; NaN where a unit has no place in it."""
     weight = network.get_parameter(member.tensor).detach().double().cpu()
     if method == "fpgm":
         rows = weight.movedim(member.dim, 0).flatten(1)
@@ -97,6 +65,51 @@ def _judge(network: nn.Module, member: Member, method: Method) -> Tensor:
         return _normalized(_over_places(member, values, torch.mean))
     power = 2 if method == "l2" else 1
     return _normalized(_per_unit(network, member, weight.abs() ** power, torch.mean) ** (1 / power))
+
+
+def taylor_importance(
+    network: nn.Module, groups: Sequence[Group], batches: Iterable[Any], loss_of: LossOf
+) -> dict[str, Tensor]:
+    """The `Importance` by the change of the loss, to first order, were a channel no longer read (Molchanov et al., 2019).
+
+    `loss_of(network, batch)` returns a batch's mean loss. The network runs in evaluation mode; no parameter's `.grad` is
+    touched. The change is squared for each batch and averaged, as its sign differs from batch to batch.
+    """
+    parameters = dict(network.named_parameters())
+    readers = {
+        group.id: [member for member in group.members if member.part == "reads"]
+        for group in groups
+        if not group.refusal
+    }
+    names = sorted({member.tensor for members in readers.values() for member in members})
+    totals = {group.id: torch.zeros(group.size, dtype=torch.float64) for group in groups if readers.get(group.id)}
+    weights = [parameters[name] for name in names]
+    with evaluating(network), torch.enable_grad(), _requiring_grad(weights):
+        for batch in batches:
+            found = torch.autograd.grad(loss_of(network, batch), weights, allow_unused=True)
+            gains = {
+                name: torch.zeros_like(weight) if gradient is None else weight.detach() * gradient
+                for name, weight, gradient in zip(names, weights, found, strict=True)
+            }
+            for group_id, total in totals.items():
+                change = sum(
+                    _per_unit(network, member, gains[member.tensor], torch.sum) for member in readers[group_id]
+                )
+                total += torch.as_tensor(change).square().cpu()
+    return {group_id: _normalized(total.sqrt()) for group_id, total in totals.items()}
+
+
+@contextmanager
+def _requiring_grad(weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Let frozen weights have a gradient, too, for the length of a with-block."""
+    before = [weight.requires_grad for weight in weights]
+    for weight in weights:
+        weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for weight, was in zip(weights, before, strict=True):
+            weight.requires_grad_(was)
 
 
 def _per_unit(network: nn.Module, member: Member, values: Tensor, combine: Callable[..., Tensor]) -> Tensor:
@@ -109,7 +122,7 @@ def _per_unit(network: nn.Module, member: Member, values: Tensor, combine: Calla
 
 
 def _over_places(member: Member, values: Tensor, combine: Callable[..., Tensor]) -> Tensor:
-    """One value for each unit from those of its places along a dimension; not a number where it has none."""
+    """One value for each unit from those of its places along a dimension; NaN, or 0 for a sum, where it has none."""
     missing = 0.0 if combine is torch.sum else float("nan")
     if all(len(places) == 1 for places in member.places):
         return values[torch.tensor([places[0] for places in member.places], device=values.device)]
@@ -117,24 +130,7 @@ def _over_places(member: Member, values: Tensor, combine: Callable[..., Tensor])
     return torch.stack(units)
 
 
-def _mean_of(scores: Sequence[Tensor]) -> Tensor:
-    return _normalized(torch.stack(list(scores)).nanmean(dim=0))
-
-
 def _normalized(values: Tensor) -> Tensor:
-    """Divided by their mean, so that it is 1; equal values stay equal, and nothing but zeros stays so."""
+    """The values divided by their mean, or left as they are where all are 0."""
     mean = float(values.nanmean())
     return values / mean if mean > 0 else values
-
-
-@contextmanager
-def _requiring_grad(weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Also frozen weights have a gradient for a while."""
-    before = [weight.requires_grad for weight in weights]
-    for weight in weights:
-        weight.requires_grad_(True)
-    try:
-        yield
-    finally:
-        for weight, was in zip(weights, before, strict=True):
-            weight.requires_grad_(was)

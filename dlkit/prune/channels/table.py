@@ -1,10 +1,10 @@
-"""The groups of channels as rows: what is kept of each, whether that is exact, and why others stay whole."""
+"""The groups as rows of a table: how many channels each keeps, whether that is exact, and why others stay whole."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dlkit.prune.channels.choice import ChannelLimits, prunable_groups
-from dlkit.prune.channels.group import Group
+from dlkit.prune.channels.group import Group, Keep
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class GroupRow:
 def list_groups(
     groups: Sequence[Group],
     limits: ChannelLimits,
-    keep: Mapping[str, Sequence[int]],
+    keep: Keep,
     *,
     kinds: Mapping[str, str] | None = None,
     rolled_back: Mapping[str, str] | None = None,
 ) -> list[GroupRow]:
-    """One row for each group, those that stay whole included; `kinds` are measured ones, else those of the trace."""
+    """One row for each group, with those that stay whole. `kinds` are measured ones; without them those of the trace count."""
     open_ids = {group.id for group in prunable_groups(groups, limits)}
     return [_row(group, open_ids, keep, kinds or {}, rolled_back or {}) for group in groups]
 
@@ -39,7 +39,7 @@ def list_groups(
 def _row(
     group: Group,
     open_ids: set[str],
-    keep: Mapping[str, Sequence[int]],
+    keep: Keep,
     kinds: Mapping[str, str],
     rolled_back: Mapping[str, str],
 ) -> GroupRow:

@@ -1,7 +1,7 @@
-"""How much to remove so that the network costs no more than a target: MACs, parameters or latency."""
+"""Solving a target: how much to remove so that the network costs at most so many MACs, parameters or milliseconds."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,12 +12,13 @@ from dlkit.core.models import evaluating, meta_copy
 from dlkit.core.profile import InputSpec, profile_model
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Working, ignore
-from dlkit.prune.channels.choice import ChannelLimits, Scope, Scores, best_units, choose
+from dlkit.prune.amounts import Scope
+from dlkit.prune.channels.choice import ChannelLimits, best_units, choose
 from dlkit.prune.channels.cutting import predict_parameters, shrink
-from dlkit.prune.channels.group import Group
+from dlkit.prune.channels.group import Group, Keep
+from dlkit.prune.channels.importance import Importance
 
 Cost = Literal["macs", "params", "latency"]
-Keep = Mapping[str, tuple[int, ...]]
 _STEPS = {"macs": 12, "params": 16, "latency": 7}  # halvings of the amount; measuring time is slow and rough
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 _FORMS = "write macs=50%, macs=1.2G, params=2M, latency=60% or latency=5ms"
@@ -44,12 +45,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Space:
-    """What may be chosen: groups with the scores of their units, the limits, and how groups compare."""
+    """What may be chosen: groups with the importance of their units, the limits, and how groups compare."""
 
     groups: Sequence[Group]
-    scores: Scores
+    importance: Importance
     limits: ChannelLimits
     scope: Scope = "layer"
+
+    def choose(self, amount: float) -> Keep:
+        """The units that stay when the share `amount` of the channels goes."""
+        return choose(self.groups, self.importance, amount, limits=self.limits, scope=self.scope)
 
 
 @dataclass(frozen=True)
@@ -98,21 +103,15 @@ def show_cost(cost: Cost, value: float) -> str:
 
 
 def solve_target(
-    network: nn.Module,
-    space: Space,
-    target: Target,
-    example: Tensor,
-    *,
-    measure_ms: Callable[[nn.Module], float] | None = None,
-    emit: Emit = ignore,
+    network: nn.Module, space: Space, target: Target, example: Tensor, *, emit: Emit = ignore
 ) -> TargetSolution:
     """The least pruning that brings a network's cost down to the target, with the same amount asked of every group.
 
-    `example` is a batch of inputs; MACs and latency are those of one sample. `measure_ms` replaces the measuring of
-    latency, by default the median of the eager network on one sample. Raises UsageError where the network costs no more
-    already, and, with what can be reached, where the floors do not allow it.
+    `example` is a batch of inputs; MACs and latency, the median of the eager network, are those of one sample. Raises
+    UsageError where the network costs no more than that already, and, saying what can be reached, where the limits do not
+    allow it.
     """
-    count = _counter(network, space, target.cost, example, measure_ms=measure_ms)
+    count = _counter(network, space, target.cost, example)
     before = count({})
     limit = target.of(before)
     if before <= limit:
@@ -122,8 +121,8 @@ def solve_target(
     if after > limit:
         raise UsageError(f"--target {target}: {_reachable(target.cost, after, before)}")
     if target.cost != "latency":
-        below = choose(space.groups, space.scores, _lower(amount, target.cost), limits=space.limits, scope=space.scope)
-        keep, after = _give_back(space, count, limit, keep=keep, larger=below)
+        less = max(0.0, amount - 0.5 ** _STEPS[target.cost])
+        keep, after = _give_back(space, count, limit, keep=keep, larger=space.choose(less))
     return TargetSolution(keep, amount, before, after)
 
 
@@ -135,26 +134,18 @@ def _reachable(cost: Cost, least: float, before: float) -> str:
     )
 
 
-def _lower(amount: float, cost: Cost) -> float:
-    return max(0.0, amount - 0.5 ** _STEPS[cost])
-
-
 def _search(
     space: Space, count: Callable[[Keep], float], limit: float, *, steps: int, emit: Emit
 ) -> tuple[float, Keep]:
-    """Halve the range of amounts; the smallest amount found that reaches the limit, or everything where none does."""
-
-    def pick(amount: float) -> Keep:
-        return choose(space.groups, space.scores, amount, limits=space.limits, scope=space.scope)
-
+    """Halve the range of amounts; return the smallest one found that reaches the limit, or everything where none does."""
     low, high = 0.0, 1.0
-    keep = pick(high)
+    keep = space.choose(high)
     if count(keep) > limit:
         return high, keep
     for step in range(steps):
         emit(Working("searching the amount", step, steps))
         middle = (low + high) / 2
-        candidate = pick(middle)
+        candidate = space.choose(middle)
         if count(candidate) <= limit:
             high, keep = middle, candidate
         else:
@@ -165,40 +156,32 @@ def _search(
 def _give_back(
     space: Space, count: Callable[[Keep], float], limit: float, *, keep: Keep, larger: Keep
 ) -> tuple[Keep, float]:
-    """Where rounding overshoots, leave single groups at the larger size, the most important units first."""
+    """Where rounding overshoots, leave single groups at their larger size, those with the most important units first."""
     kept, cost = dict(keep), count(keep)
     differing = [group for group in space.groups if len(larger.get(group.id, ())) > len(keep.get(group.id, ()))]
 
     def worth(group: Group) -> float:
         lost = sorted(set(larger[group.id]) - set(keep[group.id]))
-        return -float(space.scores[group.id][lost].double().mean())
+        return -float(space.importance[group.id][lost].double().mean())
 
     for group in sorted(differing, key=worth):
-        units = best_units(group, space.scores[group.id], len(larger[group.id]))
+        units = best_units(group, space.importance[group.id], len(larger[group.id]))
         found = count({**kept, group.id: units})
         if found <= limit:
             kept[group.id], cost = units, found
     return kept, cost
 
 
-def _counter(
-    network: nn.Module,
-    space: Space,
-    cost: Cost,
-    example: Tensor,
-    *,
-    measure_ms: Callable[[nn.Module], float] | None,
-) -> Callable[[Keep], float]:
-    """What a choice costs, each asked once."""
+def _counter(network: nn.Module, space: Space, cost: Cost, example: Tensor) -> Callable[[Keep], float]:
+    """Return the function that says what a choice costs; it remembers each answer."""
     known: dict[tuple[tuple[str, int], ...], float] = {}
-    groups = {group.id: group for group in space.groups}
     base = meta_copy(network) if cost == "macs" else network
-    weigh = _macs_of(example) if cost == "macs" else measure_ms or measure_beside(network, example[:1])
+    weigh = _counts_macs(example) if cost == "macs" else _measures_beside(network, example[:1])
 
     def count(keep: Keep) -> float:
         key = tuple((group_id, len(units)) for group_id, units in sorted(keep.items()))
         if key not in known and cost == "params":
-            known[key] = float(predict_parameters(network, [(groups[name], units) for name, units in keep.items()]))
+            known[key] = float(predict_parameters(network, space.groups, keep))
         elif key not in known:
             known[key] = weigh(shrink(base, space.groups, keep))
         return known[key]
@@ -206,17 +189,17 @@ def _counter(
     return count
 
 
-def _macs_of(example: Tensor) -> Callable[[nn.Module], float]:
-    """MACs for one sample of a network on the meta device. Raises ProfileError where it does not run there."""
+def _counts_macs(example: Tensor) -> Callable[[nn.Module], float]:
+    """Return the function that counts a meta network's MACs for one sample; it raises ProfileError where that does not run."""
     spec = InputSpec(tuple(example.shape[1:]), example.dtype)
     return lambda network: float(profile_model(network, [spec], with_memory=False).macs)
 
 
-def measure_beside(network: nn.Module, x: Tensor) -> Callable[[nn.Module], float]:
-    """A function that gives a candidate's time on this batch in milliseconds, without compiling it.
+def _measures_beside(network: nn.Module, x: Tensor) -> Callable[[nn.Module], float]:
+    """Return the function that measures a candidate's milliseconds on this batch, without compiling it.
 
-    Each candidate runs in turns with the full network, and its share of that one's time counts, times what the full
-    network took at first: a machine that slows down meanwhile does not matter.
+    Each candidate runs in turns with the full network. Its time is its share of the full network's, times what that took
+    at first, so that a machine that slows down meanwhile does not matter.
     """
     first: list[float] = []
 

@@ -1,7 +1,7 @@
-"""Trying cuts: which groups a network's own code bears to lose channels of."""
+"""Trying cuts: whether a network's code still runs with fewer channels, and the largest part of a choice that passes."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import gcd
@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from dlkit.core.models import evaluating, meta_copy, output_tensors
 from dlkit.prune.channels.cutting import cut_network
-from dlkit.prune.channels.group import Group
+from dlkit.prune.channels.group import Group, Keep, kept_units
 
 BATCH_SIZES = (2, 3)
-Chosen = Mapping[str, tuple[int, ...]]
 Shapes = list[list[tuple[int, ...]]]
 _MOST_SUSPECTS = 6
 
@@ -29,38 +28,40 @@ class CutProblem:
 
 
 def refuse_untouchable(network: nn.Module, groups: Sequence[Group], example: Tensor) -> dict[str, str]:
-    """Groups that the code does not let go of, with the reason: sizes that it holds fixed, or that it computes from others.
+    """The groups that cannot lose a channel, with the reason: the code relies on their number, or computes it from others.
 
-    Each loses as little as it can, all at once, on the meta device where the network runs there. Where that fails, the
-    groups at the place that failed are tried alone, and those that fail alone are refused; where none does, halves are.
+    All groups lose as little as they can, at once, on the meta device where the network runs there. Where that fails, the
+    groups in the module that failed are tried alone, and those that fail alone are refused; where none does, halves are
+    tried.
     """
     refused = {group.id: "has a single channel" for group in groups if group.size == 1}
-    by_id = {group.id: group for group in groups if group.size > 1}
     inputs = random_inputs(example)[:1]
     base = _on_meta(network, inputs) or network
     if base is not network:
         inputs = [x.to("meta") for x in inputs]
     shapes = [output_shapes(base, x) for x in inputs]
 
-    def find_problem(chosen: Chosen) -> CutProblem | None:
-        kept = [(by_id[group_id], units) for group_id, units in chosen.items()]
-        return structure_problem(copy.deepcopy(base), kept, inputs, shapes)
+    def find_problem(keep: Keep) -> CutProblem | None:
+        return find_structure_problem(copy.deepcopy(base), groups, keep, inputs=inputs, shapes=shapes)
 
-    left: dict[str, tuple[int, ...]] = {group_id: _smallest_cut(group) for group_id, group in by_id.items()}
-    while left and (problem := find_problem(left)) is not None:
-        alone = {name: found for name in _suspects(problem, left, by_id) if (found := find_problem({name: left[name]}))}
+    keep: Keep = {group.id: _smallest_cut(group) for group in groups if group.size > 1}
+    while keep and (problem := find_problem(keep)) is not None:
+        suspects = _suspects(problem, groups, keep)
+        alone = {name: found for name in suspects if (found := find_problem({name: keep[name]}))}
         if not alone:
-            accept(left, find_problem, refused)
+            largest_passing(keep, find_problem, refused)
             break
         refused |= {group_id: found.reason for group_id, found in alone.items()}
-        left = {group_id: units for group_id, units in left.items() if group_id not in alone}
+        keep = {group_id: units for group_id, units in keep.items() if group_id not in alone}
     return refused
 
 
-def _suspects(problem: CutProblem, left: Chosen, groups: Mapping[str, Group]) -> list[str]:
-    """The groups with a part in the module that failed, or, where those are many, in the one that ran before."""
+def _suspects(problem: CutProblem, groups: Sequence[Group], keep: Keep) -> list[str]:
+    """The groups with a member in the module that failed, or, where those are many, in the one that had run last."""
     for place in problem.places:
-        found = [group_id for group_id in left if any(_is_below(m.module, place) for m in groups[group_id].members)]
+        found = [
+            group.id for group, _ in kept_units(groups, keep) if any(_is_below(m.module, place) for m in group.members)
+        ]
         if len(found) <= _MOST_SUSPECTS:
             return found
     return []
@@ -71,7 +72,7 @@ def _is_below(name: str, place: str) -> bool:
 
 
 def _on_meta(network: nn.Module, inputs: Sequence[Tensor]) -> nn.Module | None:
-    """The network without memory; None where its code reads numbers or makes tensors on a device of its own."""
+    """A copy on the meta device; None where the network's code reads numbers or makes tensors on a device of its own."""
     base = meta_copy(network)
     try:
         output_shapes(base, inputs[0].to("meta"))
@@ -81,25 +82,26 @@ def _on_meta(network: nn.Module, inputs: Sequence[Tensor]) -> nn.Module | None:
 
 
 def _smallest_cut(group: Group) -> tuple[int, ...]:
+    """The units that stay when a group loses as few as it can."""
     parts = gcd(*map(len, group.blocks))
     return tuple(sorted(unit for block in group.blocks for unit in block[: len(block) - len(block) // parts]))
 
 
-def accept(chosen: Chosen, find_problem: Callable[[Chosen], CutProblem | None], refused: dict[str, str]) -> Chosen:
-    """The largest part of `chosen` found that has no problem: all, or by halves, down to single groups.
+def largest_passing(keep: Keep, find_problem: Callable[[Keep], CutProblem | None], refused: dict[str, str]) -> Keep:
+    """The largest part of a choice found that has no problem: all of it, or what is left by halves, down to single groups.
 
     Groups that are left out are added to `refused`, each with its problem.
     """
-    problem = find_problem(chosen) if chosen else None
+    problem = find_problem(keep) if keep else None
     if problem is None:
-        return chosen
-    if len(chosen) == 1:
-        refused[next(iter(chosen))] = problem.reason
+        return keep
+    if len(keep) == 1:
+        refused[next(iter(keep))] = problem.reason
         return {}
-    items = list(chosen.items())
+    items = list(keep.items())
     middle = len(items) // 2
-    left = accept(dict(items[:middle]), find_problem, refused)
-    right = accept(dict(items[middle:]), find_problem, refused)
+    left = largest_passing(dict(items[:middle]), find_problem, refused)
+    right = largest_passing(dict(items[middle:]), find_problem, refused)
     if not left or not right or find_problem({**left, **right}) is None:
         return {**left, **right}
     both = dict(left)
@@ -112,30 +114,16 @@ def accept(chosen: Chosen, find_problem: Callable[[Chosen], CutProblem | None], 
     return both
 
 
-def random_inputs(example: Tensor) -> list[Tensor]:
-    """Inputs like the example in shape, at two batch sizes; of whole numbers, the example's own."""
-    generator = torch.Generator().manual_seed(0)
-    if not example.is_floating_point():
-        return [example[:1].repeat(batch, *[1] * (example.dim() - 1)) for batch in BATCH_SIZES]
-    return [
-        torch.randn(batch, *example.shape[1:], generator=generator).to(example.device, example.dtype)
-        for batch in BATCH_SIZES
-    ]
-
-
-def output_shapes(network: nn.Module, x: Tensor) -> list[tuple[int, ...]]:
-    """The shape of every tensor in the network's output, in evaluation mode."""
-    with evaluating(network), torch.no_grad():
-        return [tuple(tensor.shape) for tensor in output_tensors(network(x))]
-
-
-def structure_problem(
-    network: nn.Module, kept: Sequence[tuple[Group, Sequence[int]]], inputs: Sequence[Tensor], shapes: Shapes
+def find_structure_problem(
+    network: nn.Module, groups: Sequence[Group], keep: Keep, *, inputs: Sequence[Tensor], shapes: Shapes
 ) -> CutProblem | None:
-    """Shrink `network` in place and run it; why that fails, or None. What foreign code raises is the answer, so all is caught."""
+    """Shrink `network` in place and run it; return why that fails, or None.
+
+    Every exception is caught, as what the network's own code raises is the answer. `shapes` are those of the outputs before.
+    """
     steps = _Steps()
     try:
-        cut_network(network, kept)
+        cut_network(network, groups, keep)
         with steps.watched(network):
             found = [output_shapes(network, x) for x in inputs]
     except Exception as error:
@@ -183,3 +171,20 @@ class _Steps:
             self.last = name
 
         return hook
+
+
+def random_inputs(example: Tensor) -> list[Tensor]:
+    """Inputs like the example in shape, at two batch sizes; of whole numbers, the example's own."""
+    generator = torch.Generator().manual_seed(0)
+    if not example.is_floating_point():
+        return [example[:1].repeat(batch, *[1] * (example.dim() - 1)) for batch in BATCH_SIZES]
+    return [
+        torch.randn(batch, *example.shape[1:], generator=generator).to(example.device, example.dtype)
+        for batch in BATCH_SIZES
+    ]
+
+
+def output_shapes(network: nn.Module, x: Tensor) -> list[tuple[int, ...]]:
+    """The shape of every tensor in the network's output, in evaluation mode."""
+    with evaluating(network), torch.no_grad():
+        return [tuple(tensor.shape) for tensor in output_tensors(network(x))]

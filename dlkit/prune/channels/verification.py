@@ -1,9 +1,9 @@
-"""Proof that a shrunk network computes what it should, group by group; a group without proof stays whole.
+"""Verifying a shrunk network: it must compute what the full one computes with the same channels set to 0.
 
 Every result passes: same output shapes at two batch sizes, no tensor without channels, the predicted number of
-parameters, every channel arriving at the weights that were made for it (by a second trace), and in float64 the same
-outputs as the full network with the removed channels set to 0. The last holds for all groups but those on whose channels
-others depend through statistics, which no zeros can imitate.
+parameters, every channel read by the weights that read it before (by a second trace), and in float64 the same outputs as
+the full network with the removed channels set to 0. The last does not hold for groups on whose channels others depend
+through statistics, as no zeros have the same effect there.
 """
 
 import copy
@@ -17,14 +17,60 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dlkit.core.models import evaluating, output_tensors
 from dlkit.prune.channels.cutting import count_parameters, kept_places, predict_parameters, shrink, zero_channels
-from dlkit.prune.channels.group import Group, Kind
-from dlkit.prune.channels.trial_cuts import Chosen, CutProblem, accept, output_shapes, random_inputs, structure_problem
+from dlkit.prune.channels.group import Group, Keep, Kind, kept_units
+from dlkit.prune.channels.trial_cuts import (
+    CutProblem,
+    find_structure_problem,
+    largest_passing,
+    output_shapes,
+    random_inputs,
+)
 from dlkit.prune.dependency import find_misplaced, trace
 
 TOLERANCE = 1e-7  # of the spread of outputs, in float64
-
-
 ROUNDING = 1e-13  # of the largest output
+FAINT = 1e-6  # outputs of different inputs that are closer than this share of the largest output
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A shrunk network that passed.
+
+    `keep` are the units kept of each group that was cut. `rolled_back` is the reason for each group that stays whole
+    although it was to be cut. `kinds` says of each cut group whether its removal is exact. `max_delta` is the largest
+    difference of an output from the full network with the same channels set to 0, in float64, beside `max_output`, the
+    largest output: rounding where all groups are exact, and else how far apart the two are.
+    """
+
+    network: nn.Module
+    keep: Keep
+    kinds: Mapping[str, Kind]
+    rolled_back: Mapping[str, str]
+    max_delta: float
+    max_output: float
+    num_parameters: int
+
+
+def shrink_verified(network: nn.Module, groups: Sequence[Group], keep: Keep, example: Tensor) -> Verified:
+    """Shrink a network to `keep` and verify the result on random inputs like `example`, of shape (N, ...).
+
+    Groups that do not pass stay whole and are named. The given network is not changed.
+    """
+    verifier = _Verifier(network, groups, example)
+    rolled_back: dict[str, str] = {}
+    cut = {group.id: units for group, units in kept_units(groups, keep) if len(units) < group.size}
+    passed = largest_passing(cut, verifier.find_problem, rolled_back)
+    compared = verifier.compare_own(passed)
+    shrunk = shrink(network, groups, passed)
+    return Verified(
+        network=shrunk,
+        keep=passed,
+        kinds=verifier.measure_kinds(passed),
+        rolled_back=rolled_back,
+        max_delta=compared.delta,
+        max_output=compared.largest,
+        num_parameters=count_parameters(shrunk),
+    )
 
 
 @dataclass(frozen=True)
@@ -41,73 +87,84 @@ class OutputDifference:
         return self.delta <= TOLERANCE * self.spread + ROUNDING * self.largest
 
 
-class Proof:
-    """Checks choices of units of one network, on random inputs like an example."""
+class _Verifier:
+    """Verifies choices of units of one network, on random inputs like an example."""
 
     def __init__(self, network: nn.Module, groups: Sequence[Group], example: Tensor) -> None:
-        self.network = network
-        self.groups = {group.id: group for group in groups}
+        self._network = network
+        self._groups = groups
         self._inputs = random_inputs(example)
         self._shapes = [output_shapes(network, x) for x in self._inputs]
         self._findings = trace(network, example)
         last = self._inputs[-1]
         self._x = last.double() if last.is_floating_point() else last
-        self._is_lively = is_lively(self._double(), self._x)
+        self._shows_inputs = _shows_inputs(self._double(), self._x)
         self._compared: dict[tuple[tuple[str, ...], bool], OutputDifference] = {}
 
-    def find_problem(self, chosen: Chosen) -> CutProblem | None:
-        """Why the network without these units would be wrong; None where it passes every check."""
-        problem = self._find_structure_problem([(self.groups[name], units) for name, units in chosen.items()])
+    def find_problem(self, keep: Keep) -> CutProblem | None:
+        """Why the network with only these units would be wrong; None where it passes."""
+        problem = self._find_structure_problem(keep)
         if problem is not None:
             return problem
-        comparable = {group_id: units for group_id, units in chosen.items() if not self.groups[group_id].is_mixed}
-        reads = any(self.groups[group_id].kind != "exact" for group_id in comparable)
-        compared = self.compare(comparable, reads=reads)
+        comparable = [group for group, _ in kept_units(self._groups, keep) if not group.is_mixed]
+        units = {group.id: keep[group.id] for group in comparable}
+        reads = any(group.kind != "exact" for group in comparable)
+        compared = self.compare(units, reads=reads)
         if not compared.is_equal and not reads:
-            compared = self.compare(comparable, reads=True)
+            compared = self.compare(units, reads=True)
         if compared.is_equal:
             return None
         return CutProblem(f"outputs differ by {compared.delta:.2g} from those with these channels set to 0")
 
-    def _find_structure_problem(self, kept: Sequence[tuple[Group, Sequence[int]]]) -> CutProblem | None:
-        shrunk = copy.deepcopy(self.network)
-        problem = structure_problem(shrunk, kept, self._inputs, self._shapes)
+    def _find_structure_problem(self, keep: Keep) -> CutProblem | None:
+        shrunk = copy.deepcopy(self._network)
+        problem = find_structure_problem(shrunk, self._groups, keep, inputs=self._inputs, shapes=self._shapes)
         if problem is not None:
             return problem
-        if count_parameters(shrunk) != predict_parameters(self.network, kept):
+        if count_parameters(shrunk) != predict_parameters(self._network, self._groups, keep):
             return CutProblem("the number of parameters is not the predicted one")
-        places = kept_places(kept, self.network)
+        places = kept_places(self._network, self._groups, keep)
         misplaced = find_misplaced(self._findings, trace(shrunk, self._inputs[0]), places)
         return None if misplaced is None else CutProblem(misplaced)
 
-    def compare(self, chosen: Chosen, *, reads: bool) -> OutputDifference:
-        """The shrunk network and the full one with the same channels set to 0, in float64.
+    def measure_kinds(self, keep: Keep) -> dict[str, Kind]:
+        """Exact or approximate, for each cut group; where the trace says exact, it is measured too."""
+        kinds = {group.id: group.kind for group, _ in kept_units(self._groups, keep)}
+        exact = {group_id: units for group_id, units in keep.items() if kinds[group_id] == "exact"}
+        if not self.compare(exact, reads=False).is_equal:
+            for group_id, units in exact.items():
+                if not self.compare({group_id: units}, reads=False).is_equal:
+                    kinds[group_id] = "approximate"
+        return kinds
 
-        With `reads`, also what the next layers make of the channels is 0. Weights that would hide mistakes are drawn
-        anew for this.
+    def compare_own(self, keep: Keep) -> OutputDifference:
+        """Compare as `compare` does without `reads`, but always with the network's own weights."""
+        if self._shows_inputs:
+            return self.compare(keep, reads=False)
+        return self._compare(self._double(), keep, reads=False)
+
+    def compare(self, keep: Keep, *, reads: bool) -> OutputDifference:
+        """Compare the shrunk network with the full one whose other channels are set to 0, in float64.
+
+        With `reads`, the weights that read these channels are 0, too. Where the outputs do not show the inputs, weights that
+        would hide mistakes are drawn anew first.
         """
-        key = (tuple(sorted(chosen)), reads)
+        key = (tuple(sorted(keep)), reads)
         if key not in self._compared:
             network = self._double()
-            if not self._is_lively:
-                enliven(network, self._x)
-            self._compared[key] = self._compare(network, chosen, reads=reads)
+            if not self._shows_inputs:
+                _draw_constants(network)
+                _measure_batch_norms(network, self._x)
+            self._compared[key] = self._compare(network, keep, reads=reads)
         return self._compared[key]
-
-    def compare_own(self, chosen: Chosen) -> OutputDifference:
-        """The same with the network's own weights, whatever they are, and only what makes the channels set to 0."""
-        if self._is_lively:
-            return self.compare(chosen, reads=False)
-        return self._compare(self._double(), chosen, reads=False)
 
     def _double(self) -> nn.Module:
         """A float64 copy, made anew each time: a large network is not held twice."""
-        return copy.deepcopy(self.network).double()
+        return copy.deepcopy(self._network).double()
 
-    def _compare(self, network: nn.Module, chosen: Chosen, *, reads: bool) -> OutputDifference:
-        kept = [(self.groups[group_id], units) for group_id, units in chosen.items()]
-        shrunk = shrink(network, [group for group, _ in kept], chosen)
-        zero_channels(network, kept, reads=reads)
+    def _compare(self, network: nn.Module, keep: Keep, *, reads: bool) -> OutputDifference:
+        shrunk = shrink(network, self._groups, keep)
+        zero_channels(network, self._groups, keep, reads=reads)
         delta = largest = spread = 0.0
         with evaluating(network), evaluating(shrunk), torch.no_grad():
             for full, small in zip(output_tensors(network(self._x)), output_tensors(shrunk(self._x)), strict=True):
@@ -118,81 +175,21 @@ class Proof:
         return OutputDifference(delta, largest, spread)
 
 
-@dataclass(frozen=True)
-class Verified:
-    """A network whose shrinking was checked.
-
-    `keep` is what was kept of each group that was cut. `rolled_back` gives the reason for each group that stayed whole
-    although it was to be cut. `kinds` says for each cut group whether its removal is exact. `max_delta` is the largest
-    difference of an output from the full network with the same channels set to 0, in float64, next to outputs as large as
-    `max_output`: rounding where all groups are exact, and else how far apart the two are.
-    """
-
-    network: nn.Module
-    keep: Chosen
-    kinds: Mapping[str, Kind]
-    rolled_back: Mapping[str, str]
-    max_delta: float
-    max_output: float
-    num_parameters: int
-
-
-def verify(network: nn.Module, groups: Sequence[Group], keep: Mapping[str, Sequence[int]], example: Tensor) -> Verified:
-    """Shrink a network to `keep` and check the result on random inputs like `example`, of shape (N, ...).
-
-    Groups that do not pass are left whole and named. The given network is not changed.
-    """
-    proof = Proof(network, groups, example)
-    chosen = {group_id: tuple(units) for group_id, units in keep.items() if len(units) < proof.groups[group_id].size}
-    rolled_back: dict[str, str] = {}
-    accepted = accept(chosen, proof.find_problem, rolled_back)
-    compared = proof.compare_own(accepted)
-    shrunk = shrink(network, groups, accepted)
-    return Verified(
-        network=shrunk,
-        keep=accepted,
-        kinds=_measure_kinds(proof, accepted),
-        rolled_back=rolled_back,
-        max_delta=compared.delta,
-        max_output=compared.largest,
-        num_parameters=count_parameters(shrunk),
-    )
-
-
-def _measure_kinds(proof: Proof, accepted: Chosen) -> dict[str, Kind]:
-    """exact or approximate for each cut group; where the trace says exact, it is measured too."""
-    kinds = {group_id: proof.groups[group_id].kind for group_id in accepted}
-    exact = {group_id: units for group_id, units in accepted.items() if kinds[group_id] == "exact"}
-    if not proof.compare(exact, reads=False).is_equal:
-        for group_id, units in exact.items():
-            if not proof.compare({group_id: units}, reads=False).is_equal:
-                kinds[group_id] = "approximate"
-    return kinds
-
-
 def _larger(value: float, tensor: Tensor) -> float:
-    """The largest of a number and a tensor's sizes; infinite where there is none."""
+    """The largest of a number and a tensor's absolute values; infinite where one of them is NaN."""
     found = float(tensor.abs().max()) if tensor.numel() else 0.0
     return math.inf if math.isnan(found) else max(value, found)
 
 
-FAINT = 1e-6  # outputs of different inputs that are closer than this share of the largest output
-
-
-def is_lively(network: nn.Module, x: Tensor) -> bool:
-    """Whether every output depends on the input visibly."""
+def _shows_inputs(network: nn.Module, x: Tensor) -> bool:
+    """Whether every output differs visibly between the inputs of a batch."""
     with evaluating(network), torch.no_grad():
         outputs = [output.double() for output in output_tensors(network(x)) if output.numel()]
     return all(float((out - out[:1]).abs().max()) > FAINT * float(out.abs().max()) for out in outputs)
 
 
-def enliven(network: nn.Module, x: Tensor) -> None:
-    """Draw constant weights anew and measure batch norms on x, in place."""
-    _draw_constants(network)
-    _measure_batch_norms(network, x)
-
-
 def _draw_constants(network: nn.Module) -> None:
+    """Add noise, in place, to parameters that are the same number throughout, such as zeros."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -202,6 +199,7 @@ def _draw_constants(network: nn.Module) -> None:
 
 
 def _measure_batch_norms(network: nn.Module, x: Tensor) -> None:
+    """Set the running statistics of batch norms to those of x, in place."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     with evaluating(network), torch.no_grad():
         for norm in norms:

@@ -1,4 +1,4 @@
-"""Whether a shrunk network still brings every channel to the weights that were made for it."""
+"""Comparing two traces: whether in a shrunk network every channel still meets the weights that it met before."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,10 +11,10 @@ Kept = Mapping[tuple[str, int], Sequence[int]]
 
 
 def find_misplaced(original: Findings, shrunk: Findings, kept: Kept) -> str | None:
-    """A place where the shrunk network joins channels that the original keeps apart, in words; None where there is none.
+    """Name a place where the shrunk network joins channels that the original keeps apart; None where there is none.
 
-    `kept` tells, for each cut side, which of its original places are left, in order. This does not look at numbers, so it
-    also holds for networks whose norms go over channels.
+    `kept` are, for each cut side, its original places that are left, in order. No numbers are compared, so the check also
+    works for networks whose norms go over channels.
     """
     origin = torch.full((len(shrunk.classes),), -1)
     names: dict[int, str] = {}

@@ -1,4 +1,4 @@
-"""Convolutions, matrix products and attention: the operators that turn channels into other channels."""
+"""Following operators that turn channels into other channels: convolutions, matrix products, attention, embeddings."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def follow_convolution(tracer: Tracer, name: str, op: Any, args: Any, kwargs: An
     is_depthwise = groups > 1 and x.shape[1] == groups
     made = tracer.side_nodes(weight, 1 if transposed else 0, part="along" if is_depthwise else "makes")
     taken = tracer.side_nodes(weight, 0 if transposed else 1, part="reads")
-    inputs = channel_vector(tracer, x, dim=1)
+    inputs = tracer.channel_nodes(x, dim=1)
     if made is None or taken is None or (transposed and groups > 1):
         reason = "grouped transposed convolution" if transposed and groups > 1 else COMPUTED
         for tensor in (x, weight, bias):
@@ -24,23 +24,23 @@ def follow_convolution(tracer: Tracer, name: str, op: Any, args: Any, kwargs: An
                 tracer.fix_tensor(tensor, reason)
         return
     if groups == 1:
-        read_channels(tracer, x, inputs, taken)
+        _read_channels(tracer, x, inputs, taken)
     elif is_depthwise:  # with any number of outputs for each input
         tracer.classes.join(inputs.repeat_interleave(len(made) // groups), made)
     else:
         _follow_grouped(tracer, x, weight, made, groups=groups)
-    vanishes = add_bias(tracer, bias, made)
+    vanishes = _add_bias(tracer, bias, made)
     tracer.put(out, made.reshape(1, -1, *[1] * (out.dim() - 2)), vanishes=vanishes, why="" if vanishes else COMPUTED)
 
 
 def _follow_grouped(tracer: Tracer, x: Tensor, weight: Tensor, made: Tensor, *, groups: int) -> None:
-    """Every group of a grouped convolution must keep as many inputs and as many outputs as the others."""
-    inputs = channel_vector(tracer, x, dim=1)
+    """A grouped convolution, of which every group must keep as many inputs and as many outputs as the others."""
+    inputs = tracer.channel_nodes(x, dim=1)
     stored = tracer.get(weight)
     assert isinstance(stored, StoredTensor)
     tracer.findings.grouped_inputs[stored.name] = inputs
     tracer.findings.readers[stored.name, 1] = None
-    report_lost_zeros(tracer, x, inputs)
+    _report_lost_zeros(tracer, x, inputs)
     tracer.part(inputs.reshape(groups, -1))
     tracer.part(made.reshape(groups, -1))
 
@@ -82,8 +82,8 @@ def _follow_linear(
         return
     inputs = labels.reshape(-1, labels.shape[-1])
     tracer.classes.join(inputs, inputs[:1])
-    read_channels(tracer, x, inputs[0], taken)
-    vanishes = add_bias(tracer, bias, made)
+    _read_channels(tracer, x, inputs[0], taken)
+    vanishes = _add_bias(tracer, bias, made)
     tracer.put(out, made[:, None] if is_turned else made, vanishes=vanishes, why="" if vanishes else COMPUTED)
 
 
@@ -98,7 +98,7 @@ def _follow_positions(
     out: Tensor,
     is_turned: bool,
 ) -> None:
-    """A linear layer along positions, not channels: channels pass through, and its own sizes stay."""
+    """A linear layer along positions, not channels: the channels pass through, and its own sizes stay."""
     for nodes in (made, taken):
         tracer.fix(nodes, "a linear layer along positions, not channels")
     through = labels[..., :1]
@@ -155,31 +155,32 @@ def follow_attention(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any,
     )
 
 
-def channel_vector(tracer: Tracer, x: Tensor, *, dim: int) -> Tensor:
-    """The node of each channel along a dimension, whose numbers are joined over all other dimensions."""
-    labels = tracer.labels(x)
-    flat = labels.movedim(dim, 0).reshape(labels.shape[dim], -1)
-    if [d for d in varying_dims(labels) if d != dim]:
-        tracer.classes.join(flat, flat[:, :1])
-    return flat[:, 0]
+def follow_embedding(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, out: Tensor) -> None:
+    """Rows of a weight (entries, width), picked by whole numbers."""
+    width = tracer.side_nodes(args[0], 1, part="makes")
+    if width is None:
+        tracer.fix_tensor(args[0], "an embedding that is computed from other values")
+        return
+    tracer.fix(tracer.side_nodes(args[0], 0), "the entries of an embedding")
+    tracer.put(out, width, vanishes=True)
 
 
-def read_channels(tracer: Tracer, x: Tensor, inputs: Tensor, taken: Tensor) -> None:
-    """A weight's input side `taken` reads the channels `inputs` of x."""
+def _read_channels(tracer: Tracer, x: Tensor, inputs: Tensor, taken: Tensor) -> None:
+    """Join the channels `inputs` of x with `taken`, the input side of the weight that reads them."""
     tracer.classes.join(inputs, taken)
     tracer.fix(taken[inputs == FREE], "reads channels that no layer computes")
-    report_lost_zeros(tracer, x, inputs)
+    _report_lost_zeros(tracer, x, inputs)
 
 
-def report_lost_zeros(tracer: Tracer, x: Tensor, inputs: Tensor) -> None:
-    """Channels that are not 0 when masked leave something in the layer that reads them."""
+def _report_lost_zeros(tracer: Tracer, x: Tensor, inputs: Tensor) -> None:
+    """Note that the reading layer gets something else than 0 from masked channels, where that is so."""
     known = tracer.channels(x)
     if not known.vanishes and bool((inputs != FREE).any()):
         tracer.leave_over(inputs, f"{known.why or 'an operator'} of 0 is not 0")
 
 
-def add_bias(tracer: Tracer, bias: Tensor | None, made: Tensor) -> bool:
-    """Couple a bias with the channels that it is added to; whether they are 0 when their weights are masked."""
+def _add_bias(tracer: Tracer, bias: Tensor | None, made: Tensor) -> bool:
+    """Join a bias with the channels that it is added to; return whether they are 0 when their weights are masked."""
     if bias is None:
         return True
     nodes = tracer.side_nodes(bias, bias.dim() - 1)

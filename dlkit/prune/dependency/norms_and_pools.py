@@ -1,12 +1,11 @@
-"""Operators that look at many numbers of a channel or at many channels: norms, pools, sums, softmax."""
+"""Following operators that combine many numbers of a channel, or many channels: norms, pools, reductions, softmax."""
 
 from typing import Any
 
 from torch import Tensor
 
-from dlkit.prune.dependency.matmuls import channel_vector
 from dlkit.prune.dependency.tracer import Tracer
-from dlkit.prune.dependency.union_find import FREE, compact, varying_dims
+from dlkit.prune.dependency.union_find import FREE, varying_dims
 
 BATCH_NORMS = frozenset(
     {"native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm",
@@ -14,33 +13,22 @@ BATCH_NORMS = frozenset(
 )  # fmt: skip
 POOLS = frozenset(
     {
-        *(f"{kind}{rank}d" for kind in ("avg_pool", "adaptive_avg_pool", "_adaptive_avg_pool") for rank in (1, 2, 3)),
-        *(f"{kind}{rank}d_with_indices" for kind in ("max_pool",) for rank in (1, 2, 3)),
-        *(f"{kind}{rank}d" for kind in ("max_pool", "adaptive_max_pool", "fractional_max_pool") for rank in (1, 2, 3)),
+        *(f"{kind}_pool{rank}d" for kind in ("avg", "adaptive_avg", "_adaptive_avg") for rank in (1, 2, 3)),
+        *(f"{kind}_pool{rank}d" for kind in ("max", "adaptive_max", "fractional_max") for rank in (1, 2, 3)),
+        *(f"max_pool{rank}d_with_indices" for rank in (1, 2, 3)),
         *(
             f"upsample_{kind}"
-            for kind in ("nearest1d", "nearest2d", "nearest3d", "linear1d", "bilinear2d", "bicubic2d")
+            for kind in ("nearest1d", "nearest2d", "nearest3d", "_nearest_exact1d", "_nearest_exact2d")
         ),
-        *(f"upsample_{kind}" for kind in ("trilinear3d", "_nearest_exact1d", "_nearest_exact2d")),
+        *(f"upsample_{kind}" for kind in ("linear1d", "bilinear2d", "bicubic2d", "trilinear3d")),
         "_upsample_bilinear2d_aa",
         "_upsample_bicubic2d_aa",
     }
 )
 _SUMS = frozenset({"sum", "linalg_vector_norm", "norm"})
-REDUCTIONS = _SUMS | {
-    "mean",
-    "amax",
-    "amin",
-    "max",
-    "min",
-    "var",
-    "std",
-    "var_mean",
-    "prod",
-    "logsumexp",
-    "argmax",
-    "argmin",
-}
+REDUCTIONS = _SUMS | frozenset(
+    {"mean", "amax", "amin", "max", "min", "var", "std", "var_mean", "prod", "logsumexp", "argmax", "argmin"}
+)
 SOFTMAXES = frozenset({"_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax"})
 
 
@@ -50,10 +38,10 @@ def follow_batch_norm(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any
     if 1 not in varying_dims(tracer.labels(x)) and varying_dims(tracer.labels(x)):
         _pass_positions(tracer, x, [tensor for tensor in stored if isinstance(tensor, Tensor)], out[0])
         return
-    inputs = channel_vector(tracer, x, dim=1)
+    inputs = tracer.channel_nodes(x, dim=1)
     for tensor in stored:
         if isinstance(tensor, Tensor):
-            _couple(tracer, tensor, inputs)
+            _join_stored(tracer, tensor, inputs)
     vanishes = args[1] is not None
     why = "" if vanishes else "batch norm without weight and bias"
     tracer.put(out[0], inputs.reshape(1, -1, *[1] * (x.dim() - 2)), vanishes=vanishes, why=why)
@@ -62,10 +50,10 @@ def follow_batch_norm(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any
 def follow_group_norm(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, out: Any) -> None:
     """aten::native_group_norm(input, weight, bias, N, C, HxW, group, eps): every group must keep as many channels."""
     x, weight, bias, num_groups = args[0], args[1], args[2], args[6]
-    inputs = channel_vector(tracer, x, dim=1)
+    inputs = tracer.channel_nodes(x, dim=1)
     for tensor in (weight, bias):
         if tensor is not None:
-            _couple(tracer, tensor, inputs)
+            _join_stored(tracer, tensor, inputs)
     if num_groups > 1:
         tracer.part(inputs.reshape(num_groups, -1))
     if num_groups < len(inputs):
@@ -94,13 +82,14 @@ def follow_layer_norm(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any
 
 
 def _pass_positions(tracer: Tracer, x: Tensor, stored: list[Tensor], out: Tensor) -> None:
-    """A norm over positions lets the channels through and keeps its own sizes."""
+    """A norm over positions: the channels pass through, and its own sizes stay."""
     for tensor in stored:
         tracer.fix_tensor(tensor, "a norm over positions, not channels")
     tracer.put(out, tracer.labels(x), vanishes=False, why="a norm over positions")
 
 
-def _couple(tracer: Tracer, tensor: Tensor, inputs: Tensor) -> None:
+def _join_stored(tracer: Tracer, tensor: Tensor, inputs: Tensor) -> None:
+    """Join a norm's parameter or buffer with the channels that it scales, shifts or describes."""
     nodes = tracer.side_nodes(tensor, 0)
     if nodes is None:
         tracer.fix(inputs, "its norm's weights are computed from other values")
@@ -110,7 +99,7 @@ def _couple(tracer: Tracer, tensor: Tensor, inputs: Tensor) -> None:
 
 
 def follow_pool(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Pools and interpolation over the dimensions behind batch and channels."""
+    """Pooling and interpolation over the dimensions behind batch and channels."""
     x, result = args[0], out[0] if isinstance(out, tuple) else out
     labels = tracer.labels(x)
     rank = int(next(digit for digit in name if digit.isdigit()))
@@ -125,9 +114,9 @@ def follow_pool(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, out:
 
 
 def follow_reduction(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Sums, means and extremes. Over places of one channel they keep it; over channels they mix them."""
+    """Sums, means and extremes. Over the numbers of one channel they keep it; over channels they mix them."""
     x = args[0]
-    named = bound_arguments(op, args, kwargs)
+    named = _bound_arguments(op, args, kwargs)
     dims = named.get("dim")
     dims = list(range(x.dim())) if dims is None or dims == [] else [dims] if isinstance(dims, int) else list(dims)
     dims = [dim % max(1, x.dim()) for dim in dims]
@@ -143,34 +132,7 @@ def follow_reduction(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any,
         tracer.put(result, labels, vanishes=known.vanishes and name not in ("prod", "logsumexp"), why=known.why or name)
 
 
-def follow_softmax(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, out: Tensor) -> None:
-    """Softmax along a dimension; over channels it depends on all of them."""
-    labels = tracer.labels(args[0])
-    if args[1] % labels.dim() in varying_dims(labels):
-        tracer.mix(labels, "softmax over channels")
-    tracer.put(out, labels, vanishes=False, why="softmax")
-
-
-def follow_glu(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, out: Tensor) -> None:
-    """Gated linear unit: the halves of a dimension belong together."""
-    dim = args[1] if len(args) > 1 else kwargs.get("dim", -1)
-    values, gates = tracer.labels(args[0]).chunk(2, dim)
-    tracer.classes.join(values, gates)
-    known = tracer.channels(args[0])
-    tracer.put(out, compact(values), vanishes=known.vanishes, why=known.why)
-
-
-def follow_embedding(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, out: Tensor) -> None:
-    """Rows of a table (entries, width), picked by whole numbers."""
-    width = tracer.side_nodes(args[0], 1, part="makes")
-    if width is None:
-        tracer.fix_tensor(args[0], "an embedding that is computed from other values")
-        return
-    tracer.fix(tracer.side_nodes(args[0], 0), "the entries of an embedding")
-    tracer.put(out, width, vanishes=True)
-
-
-def bound_arguments(op: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+def _bound_arguments(op: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     """An operator's arguments by the names of its schema, defaults included."""
     schema = op._schema.arguments
     values: dict[str, Any] = {
@@ -179,3 +141,11 @@ def bound_arguments(op: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     values |= {argument.name: value for argument, value in zip(schema, args, strict=False)}
     values |= kwargs
     return values
+
+
+def follow_softmax(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, out: Tensor) -> None:
+    """Softmax along a dimension; over channels it depends on all of them."""
+    labels = tracer.labels(args[0])
+    if args[1] % labels.dim() in varying_dims(labels):
+        tracer.mix(labels, "softmax over channels")
+    tracer.put(out, labels, vanishes=False, why="softmax")

@@ -1,4 +1,4 @@
-"""Operators that combine numbers at the same place: their channels belong together."""
+"""Following operators that combine numbers at the same place, which makes their channels depend on each other."""
 
 from typing import Any
 
@@ -41,7 +41,10 @@ def follow_pointwise(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any,
 
 
 def _merged_labels(tracer: Tracer, operands: list[Tensor], result: Tensor) -> Tensor:
-    """Labels of the result, after joining. A parameter of several dimensions has channels only beside something that has."""
+    """Join the operands and return the result's labels.
+
+    A parameter of several dimensions has channels only beside an operand that has some.
+    """
     tables = [tensor for tensor in operands if tracer.is_table(tensor)]
     merged = torch.full((1,) * result.dim(), FREE).expand(result.shape)
     for tensor in [tensor for tensor in operands if not any(tensor is table for table in tables)] + tables:
@@ -56,7 +59,7 @@ def _merged_labels(tracer: Tracer, operands: list[Tensor], result: Tensor) -> Te
 
 
 def _gives_zero(tracer: Tracer, op: Any, args: Any, kwargs: Any) -> bool:
-    """Whether the result is 0 when the operands that vanish are 0, tried with the others as they are."""
+    """Whether the result is 0 when the operands that vanish are 0 and the others are as they are; it is tried."""
 
     def probe(value: Any) -> Any:
         if not isinstance(value, Tensor):
@@ -65,3 +68,12 @@ def _gives_zero(tracer: Tracer, op: Any, args: Any, kwargs: Any) -> bool:
 
     out = op(*tree_map(probe, args), **tree_map(probe, kwargs))
     return not bool((out[0] if isinstance(out, list | tuple) else out).any())
+
+
+def follow_glu(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, out: Tensor) -> None:
+    """Gated linear unit: join the halves of a dimension."""
+    dim = args[1] if len(args) > 1 else kwargs.get("dim", -1)
+    values, gates = tracer.labels(args[0]).chunk(2, dim)
+    tracer.classes.join(values, gates)
+    known = tracer.channels(args[0])
+    tracer.put(out, compact(values), vanishes=known.vanishes, why=known.why)

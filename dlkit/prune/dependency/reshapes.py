@@ -1,4 +1,4 @@
-"""Operators that only move numbers: the same operator, applied to the labels, tells where each one went."""
+"""Following operators that only move numbers: the same operator, applied to the labels, shows where each one went."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +34,7 @@ MOVES = RESHAPES | COPIES | SPLITS | JOINS | PADS | RESTRIDES | FLOAT_ONLY | OTH
 
 
 def follow_move(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Label what an operator that only moves numbers gives."""
+    """Label the results of an operator that only moves numbers."""
     if name in RESTRIDES:
         _follow_restride(tracer, args[0], out)
         return
@@ -89,13 +89,13 @@ def _put_stored(tracer: Tracer, stored: StoredTensor, move: Callable[[Tensor], A
 def _follow_join(tracer: Tracer, op: Any, args: Any, kwargs: Any, out: Tensor) -> None:
     parts = [tracer.channels(tensor) for tensor in args[0]]
     labels = op([tracer.labels(tensor) for tensor in args[0]], *args[1:], **kwargs)
-    # channels of the input are never removed, so that those beside them may count as 0
+    # channels of the input are never removed, so those beside them may count as 0
     why = next((part.why for part in parts if part.why and part.why != INPUT), "")
     tracer.put(out, compact(labels), vanishes=all(part.vanishes or part.why == INPUT for part in parts), why=why)
 
 
 def _follow_restride(tracer: Tracer, tensor: Tensor, out: Tensor) -> None:
-    """Adaptive pooling to 1x1 restates the strides of its own result; anything else is not followed."""
+    """Let adaptive pooling to 1x1 set the strides of its own result anew; anything else is not followed."""
     tracked = tracer.get(tensor)
     is_same = isinstance(tracked, Channels) and tracked.labels.shape == out.shape and out.squeeze().is_contiguous()
     if not is_same:
@@ -103,7 +103,7 @@ def _follow_restride(tracer: Tracer, tensor: Tensor, out: Tensor) -> None:
 
 
 def _keep_rectangular(tracer: Tracer, before: Tensor, out: Tensor) -> None:
-    """When one dimension of channels becomes two, only whole slices of one of them can go: the longest keeps its freedom."""
+    """Where one dimension of channels becomes two, join the channels along all but the longest: only whole slices can go."""
     after = tracer.labels(out)
     dims = varying_dims(after)
     if len(dims) <= max(1, len(varying_dims(before))):
@@ -115,7 +115,7 @@ def _keep_rectangular(tracer: Tracer, before: Tensor, out: Tensor) -> None:
 
 
 def _keep_even(tracer: Tracer, before: Tensor, outs: list[Tensor]) -> None:
-    """Equal parts of a dimension of channels: the code will cut what is left into equal parts again."""
+    """Demand that equal parts of a dimension of channels stay equal, as the code will split what is left in the same way."""
     dims = varying_dims(before)
     if len(dims) != 1:
         return

@@ -1,4 +1,4 @@
-"""The state of a trace: what each tensor holds, and what was found out about channels."""
+"""The state of a trace: which channel each number of each tensor belongs to, and what was found about the channels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,17 +11,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from dlkit.prune.dependency.union_find import FREE, Classes, compact, varying_dims, without_repeats
+from dlkit.prune.dependency.union_find import FREE, UnionFind, compact, varying_dims, without_repeats
 
 INPUT = "the input"
+_MOST_NUMBERS = 4_000_000  # a parameter used number by number that is larger than this is not cut
+
+Follow = Callable[["Tracer", Any, Any, Any, Any], None]
 
 
 @dataclass(frozen=True)
 class Channels:
-    """An activation: the node of every number, of the tensor's own shape.
+    """An activation: the node of every number, in the tensor's own shape.
 
-    `vanishes` says that a channel is exactly 0 here once the weights that make it are 0; where it stopped being so,
-    `why` names the operator.
+    `vanishes` says that a channel is exactly 0 here when the weights that make it are 0; otherwise `why` names the operator
+    after which it is not.
     """
 
     labels: Tensor
@@ -31,38 +34,29 @@ class Channels:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A parameter or buffer, perhaps moved about: `index[d]` is the place along its dimension d that each number came from."""
+    """A parameter or buffer, perhaps reshaped: `index[d]` is the place along its dimension d that each number came from."""
 
     name: str
     index: tuple[Tensor, ...]
 
-    def moved(self, move: Callable[[Tensor], Tensor]) -> "StoredTensor":
-        """The same after an operator that only moves numbers."""
-        return StoredTensor(self.name, tuple(move(index) for index in self.index))
-
 
 Tracked = Channels | StoredTensor
-
-
-_MOST_NUMBERS = 4_000_000  # a parameter used number by number that is larger than this is left as it is
-
-Follow = Callable[["Tracer", Any, Any, Any, Any], None]
 
 
 @dataclass
 class Findings:
     """What a trace found. A side is (name of a tensor, its dimension); labels are nodes of `classes`.
 
-    - `sides` take part; of those `makers` compute new channels and `readers` take channels up
-    - `element_nodes` are of parameters used number by number
+    - `axis_nodes` are the nodes along every side; `element_nodes` those of parameters used number by number
+    - `sides` have channels; of those `makers` compute new channels and `readers` read channels
     - `fixed` channels stay, with the reason
     - `left_over` channels are read as something else than 0 when the weights that make them are 0
-    - `mixed` channels are ones on which other channels depend
+    - `mixed` channels are ones on which other channels depend, for example through a norm's statistics
     - `parted` are rows of nodes of which every row must keep as many
-    - `grouped_inputs` are the inputs of a grouped convolution, which its weight's dimension 1 does not list
+    - `grouped_inputs` are the inputs of grouped convolutions, which dimension 1 of their weights does not list
     """
 
-    classes: Classes = field(default_factory=Classes)
+    classes: UnionFind = field(default_factory=UnionFind)
     axis_nodes: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     element_nodes: dict[str, Tensor] = field(default_factory=dict)
     sides: dict[tuple[str, int], None] = field(default_factory=dict)
@@ -76,9 +70,9 @@ class Findings:
 
 
 class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operator of a forward pass and lets `follow(tracer, operator, args, kwargs, result)` label its result."""
+    """Sees every operator of a forward pass and has `follow(tracer, operator, args, kwargs, result)` label its result."""
 
-    def __init__(self, network: nn.Module, follow: "Follow") -> None:
+    def __init__(self, network: nn.Module, follow: Follow) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the base is untyped
         self._follow = follow
         self.findings = Findings()
@@ -93,7 +87,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.findings.axis_nodes[name, dim] = torch.arange(size) + self.classes.add(size)
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run one operator and follow what it does with the channels."""
+        """Run one operator, and follow its channels where an operand has some."""
         kwargs = kwargs or {}
         out = op(*args, **kwargs)
         if any(self.get(tensor) is not None for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)):
@@ -112,20 +106,20 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._tracked.get(tensor) if isinstance(tensor, Tensor) else None
 
     def put(self, tensor: Tensor, labels: Tensor, *, vanishes: bool, why: str = "") -> None:
-        """Say what the numbers of an activation are. `labels` must have or broadcast to the tensor's shape."""
+        """Record the labels of an activation, in the tensor's shape or one that broadcasts to it."""
         labels = labels.expand(tensor.shape)
         self._tracked[tensor] = Channels(labels, vanishes, why)
 
     def put_stored(self, tensor: Tensor, stored: StoredTensor) -> None:
-        """Say which numbers of a parameter a tensor holds."""
+        """Record which numbers of a parameter a tensor holds."""
         self._tracked[tensor] = stored
 
     def labels(self, tensor: Tensor) -> Tensor:
-        """Roots of every number of a tensor, compacted; FREE throughout for a constant."""
+        """The root of every number of a tensor, compacted; FREE throughout for a constant."""
         return compact(self.classes.roots(self.channels(tensor).labels))
 
     def channels(self, tensor: Tensor) -> Channels:
-        """A tensor as an activation. A parameter becomes one number by number, and is 0 when its channel is masked."""
+        """A tensor as an activation. A parameter is taken number by number, and is 0 when its channel is masked."""
         tracked = self.get(tensor)
         if tracked is None:
             return Channels(torch.full((1,) * tensor.dim(), FREE).expand(tensor.shape), vanishes=False)
@@ -139,7 +133,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return isinstance(tracked, StoredTensor) and sum(size > 1 for size in self._shapes[tracked.name]) > 1
 
     def _number_labels(self, stored: StoredTensor) -> Tensor:
-        """Nodes of a parameter's single numbers; along the only dimension longer than 1 these are the dimension's own."""
+        """Nodes of a parameter's single numbers: the dimension's own where only one dimension is longer than 1."""
         shape = self._shapes[stored.name]
         long = [dim for dim, size in enumerate(shape) if size > 1]
         if len(long) == 1:
@@ -155,7 +149,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return nodes[stored.index]
 
     def side_nodes(self, tensor: Tensor, dim: int, *, part: str = "along") -> Tensor | None:
-        """Nodes along one dimension of a tensor that is a moved parameter; None where it is none, or is mixed up.
+        """Nodes along one dimension of a tensor that is a parameter, perhaps reshaped; None where it is none, or where that
+        dimension is no single one of the parameter's.
 
         A dimension of length 1 has no channel to remove and is FREE. `part` is what the side does with channels: it
         `makes` them, `reads` them or lies `along` them.
@@ -178,6 +173,14 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         places = index[axes[0]]
         return self.findings.axis_nodes[side][places.movedim(dim, 0).reshape(tensor.shape[dim], -1)[:, 0]]
 
+    def channel_nodes(self, tensor: Tensor, *, dim: int) -> Tensor:
+        """The node of each channel along a dimension; joins a channel's numbers over all other dimensions."""
+        labels = self.labels(tensor)
+        flat = labels.movedim(dim, 0).reshape(labels.shape[dim], -1)
+        if [d for d in varying_dims(labels) if d != dim]:
+            self.classes.join(flat, flat[:, :1])
+        return flat[:, 0]
+
     def fix(self, labels: Tensor | None, reason: str) -> None:
         """Never remove these channels."""
         if labels is not None:
@@ -194,11 +197,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.fix(self.findings.element_nodes.get(tracked.name), reason)
 
     def mix(self, labels: Tensor, reason: str) -> None:
-        """Other channels depend on how many of these there are: no setting of weights to 0 is the same as removal."""
+        """Other channels depend on how many of these there are: setting weights to 0 is not the same as removal."""
         self.findings.mixed.append((nodes_in(labels), reason))
 
     def leave_over(self, labels: Tensor, reason: str) -> None:
-        """These channels are read although their own weights are 0: removal leaves out what they still give."""
+        """These channels are not 0 where they are read although their weights are: removal drops what they still add."""
         self.findings.left_over.append((nodes_in(labels), reason))
 
     def part(self, rows: Tensor) -> None:

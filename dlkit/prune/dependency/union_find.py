@@ -1,4 +1,4 @@
-"""Classes of numbers that must stay or go together: a union-find over whole tensors at once."""
+"""A union-find over whole tensors: nodes that stand for channels, joined where the channels must stay or go together."""
 
 import torch
 from torch import Tensor
@@ -6,8 +6,8 @@ from torch import Tensor
 FREE = -1  # a number that is no channel: padding, a constant, a score of attention
 
 
-class Classes:
-    """Nodes are counted from 0; joined nodes share the smallest of them as their root. FREE belongs to no class."""
+class UnionFind:
+    """Classes of nodes, counted from 0; joined nodes share the smallest of them as their root. FREE belongs to no class."""
 
     def __init__(self) -> None:
         self._parent = torch.empty(0, dtype=torch.int64)
@@ -16,7 +16,7 @@ class Classes:
         return len(self._parent)
 
     def add(self, count: int) -> int:
-        """Make this many new nodes; gives the first."""
+        """Make this many new nodes and return the first."""
         first = len(self._parent)
         self._parent = torch.cat([self._parent, torch.arange(first, first + count)])
         return first
@@ -29,7 +29,7 @@ class Classes:
         return torch.where(core >= 0, self._parent[core.clamp(min=0)], core).expand(labels.shape)
 
     def join(self, first: Tensor, second: Tensor) -> None:
-        """Put the nodes of two tensors into one class, one by one, broadcast against each other. Pairs with FREE are let be."""
+        """Join the nodes of two tensors pair by pair, broadcast against each other; pairs with FREE are skipped."""
         left, right = (self.roots(labels).flatten() for labels in squeeze_together(first, second))
         both = (left >= 0) & (right >= 0)
         left, right = left[both], right[both]
@@ -44,7 +44,7 @@ class Classes:
             left, right = self._parent[left], self._parent[right]
 
     def _shorten(self) -> None:
-        """Let every node point at its root."""
+        """Make every node point at its root."""
         while True:
             parent = self._parent[self._parent]
             if torch.equal(parent, self._parent):

@@ -1,6 +1,7 @@
-"""From what a trace found to groups of units: a unit is one channel in all the places where it appears."""
+"""Turning what a trace found into bundles of units: a unit is one channel in all the places where it appears."""
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ Side = tuple[str, int]
 
 @dataclass
 class Unit:
-    """One class of channels: its places along every side, and for each demand of equal parts how often it is in which part."""
+    """One class of channels: its places along every side, and for each demand of equal parts how often it is in each part."""
 
     root: int
     places: dict[Side, list[int]] = field(default_factory=dict)
@@ -24,7 +25,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Bundle:
-    """Units that stand in the same places, in order. Keeping the same share of every block keeps all demands of equal parts."""
+    """Units with the same sides, in order. All demands of equal parts hold where the same share of every block is kept."""
 
     units: tuple[Unit, ...]
     sides: tuple[Side, ...]
@@ -32,30 +33,32 @@ class Bundle:
     refusal: str
 
 
-class Assembly:
-    """The units of a trace."""
+class TracedUnits:
+    """The units of a trace, and the bundles that they form."""
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
-        self.vectors = self._side_vectors()
-        self.units: dict[int, Unit] = {}
-        for side, vector in self.vectors.items():
+        self._vectors = self._side_vectors()
+        self._units: dict[int, Unit] = {}
+        for side, vector in self._vectors.items():
             for place, root in enumerate(vector.tolist()):
                 if root != FREE:
-                    self.units.setdefault(root, Unit(root)).places.setdefault(side, []).append(place)
+                    self._units.setdefault(root, Unit(root)).places.setdefault(side, []).append(place)
         for labels, reason in findings.fixed:
             self._refuse(findings.classes.roots(labels).tolist(), reason)
-        self._part()
+        demands = [findings.classes.roots(rows).tolist() for rows in findings.parted]
+        self._note_parts(demands)
+        self._refuse_beside_refused(demands)
 
     def bundles(self) -> list[Bundle]:
-        """Groups of units that some layer computes, in the order of those layers."""
+        """Bundles of the units that some layer computes, in the order of those layers."""
         makers = self._findings.makers
         found: dict[tuple[object, ...], list[Unit]] = {}
-        for unit in self.units.values():
+        for unit in self._units.values():
             if any(side in makers for side in unit.places):
                 found.setdefault((frozenset(unit.places), unit.refusal), []).append(unit)
         merged = self._merge(list(found.values()))
-        order = {side: place for place, side in enumerate([*makers, *(s for s in self.vectors if s not in makers)])}
+        order = {side: place for place, side in enumerate([*makers, *(s for s in self._vectors if s not in makers)])}
         bundles = [_bundle(units, order) for units in merged]
         return sorted(bundles, key=lambda bundle: (order[bundle.sides[0]], bundle.units[0].places[bundle.sides[0]]))
 
@@ -84,41 +87,38 @@ class Assembly:
 
     def _refuse(self, roots: Iterable[int], reason: str) -> None:
         for root in roots:
-            unit = self.units.get(root)
+            unit = self._units.get(root)
             if unit is not None and not unit.refusal:
                 unit.refusal = reason
 
-    def _part(self) -> None:
-        """Read the demands of equal parts. Where one holds a channel that must stay, all of its channels must."""
-        demands = [self._findings.classes.roots(rows).tolist() for rows in self._findings.parted]
+    def _note_parts(self, demands: list[list[list[int]]]) -> None:
+        """Note for each unit how often it is in which part of a demand, unless it is in every part alike."""
         for index, rows in enumerate(demands):
-            counts: dict[int, dict[int, int]] = {}
+            counts: defaultdict[int, Counter[int]] = defaultdict(Counter)
             for part, row in enumerate(rows):
                 for root in row:
-                    in_parts = counts.setdefault(root, {})
-                    in_parts[part] = in_parts.get(part, 0) + 1
+                    counts[root][part] += 1
             for root, in_parts in counts.items():
-                self._note_part(root, index, in_parts, num_parts=len(rows))
+                is_in_all_alike = len(in_parts) == len(rows) and len(set(in_parts.values())) == 1
+                if root in self._units and not is_in_all_alike:
+                    self._units[root].parts[index] = tuple(sorted(in_parts.items()))
+
+    def _refuse_beside_refused(self, demands: list[list[list[int]]]) -> None:
+        """Where a demand of equal parts has a channel that must stay, all of its channels must."""
         changed = True
         while changed:
             changed = False
             for rows in demands:
                 roots = {root for row in rows for root in row}
-                held = [root for root in roots if root not in self.units or self.units[root].refusal]
-                free = [root for root in roots if root in self.units and not self.units[root].refusal]
+                held = [root for root in roots if root not in self._units or self._units[root].refusal]
+                free = [root for root in roots if root in self._units and not self._units[root].refusal]
                 if held and free:
-                    reason = self.units[held[0]].refusal if held[0] in self.units else "parts that no layer computes"
+                    reason = self._units[held[0]].refusal if held[0] in self._units else "parts that no layer computes"
                     self._refuse(free, f"must stay equal to channels that cannot go ({reason})")
                     changed = True
 
-    def _note_part(self, root: int, index: int, in_parts: dict[int, int], *, num_parts: int) -> None:
-        unit = self.units.get(root)
-        if unit is None or (len(in_parts) == num_parts and len(set(in_parts.values())) == 1):
-            return  # in every part alike
-        unit.parts[index] = tuple(sorted(in_parts.items()))
-
     def _merge(self, bundles: list[list[Unit]]) -> list[list[Unit]]:
-        """Put those together that share a demand of equal parts."""
+        """Put bundles together that share a demand of equal parts."""
         merged: list[list[Unit]] = []
         for units in bundles:
             demands = {index for unit in units for index in unit.parts}

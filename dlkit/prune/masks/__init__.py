@@ -1,10 +1,9 @@
-"""Masks that set single weights, or whole rows of them, to zero."""
+"""Masks that set single weights, or whole slices of them, to zero, and keep them there through training."""
 
-from dlkit.prune.masks.masks import MaskRule, Masks, Scope, apply_masks, full_masks, grow_masks
-from dlkit.prune.masks.outputs import find_output_weights, tensors_in
-from dlkit.prune.masks.sparsity import LayerSparsity, measure_sparsity, total_sparsity
+from dlkit.prune.masks.masks import MaskRule, Masks, apply_masks, full_masks, grow_masks
+from dlkit.prune.masks.outputs import find_output_weights
 from dlkit.prune.masks.training import MaskedRecords, masked_gradients
-from dlkit.prune.masks.weights import PrunableWeight, find_weights
+from dlkit.prune.masks.weights import LayerSparsity, PrunableWeight, find_weights, measure_sparsity, total_sparsity
 
 __all__ = [
     "LayerSparsity",
@@ -12,7 +11,6 @@ __all__ = [
     "MaskedRecords",
     "Masks",
     "PrunableWeight",
-    "Scope",
     "apply_masks",
     "find_output_weights",
     "find_weights",
@@ -20,6 +18,5 @@ __all__ = [
     "grow_masks",
     "masked_gradients",
     "measure_sparsity",
-    "tensors_in",
     "total_sparsity",
 ]

@@ -1,32 +1,30 @@
-"""Masks: which weights, or which whole channels, are set to zero. The choices are those of `torch.nn.utils.prune`, bit for bit.
+"""Choosing masks: which weights, or which whole channels, are set to zero; the choices are torch.nn.utils.prune's, bit for bit.
 
-A mask is a bool tensor under the name of its parameter, true where the weight is kept. Masks are baked into the weights at
-once, so names, order of parameters, copies, moving averages and checkpoints stay as they are; masking.py keeps the zeros
-through training.
+A mask is a bool tensor under the name of its parameter, true where the weight is kept. Masks are written into the weights at
+once, so that names, order of parameters, copies, moving averages and checkpoints stay as they are; training.py keeps the
+zeros through training.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
 
 from dlkit.errors import UsageError
-from dlkit.prune.amounts import Amount
+from dlkit.prune.amounts import Amount, Scope
 from dlkit.prune.masks.weights import PrunableWeight
 
 Masks = Mapping[str, Tensor]
-Scope = Literal["layer", "global"]
 
 
 @dataclass(frozen=True)
 class MaskRule:
     """What is masked: single weights by size, or with `dim` whole slices along that dimension by their `norm`.
 
-    `norm` is the n of the Ln norm (`math.inf` for the largest entry); single weights are ranked by their size whatever
-    it is. `min_keep` is the least share of every layer that stays; with 0 a layer may be emptied, as by torch.
+    `norm` is the n of the Ln norm (`math.inf` for the largest entry); it does not matter for single weights. `min_keep` is
+    the least share of every layer that stays; with 0 a layer may be emptied, as by torch.
     """
 
     amount: Amount
@@ -46,12 +44,20 @@ def full_masks(weights: Sequence[PrunableWeight]) -> dict[str, Tensor]:
     return {weight.name: torch.ones(weight.parameter.shape, dtype=torch.bool) for weight in weights}
 
 
+def apply_masks(network: nn.Module, masks: Masks) -> None:
+    """Set every masked weight to zero, in place."""
+    with torch.no_grad():
+        for name, mask in masks.items():
+            parameter = network.get_parameter(name)
+            parameter.masked_fill_(~mask.to(parameter.device), 0)
+
+
 def grow_masks(
     weights: Sequence[PrunableWeight], masks: Masks, rule: MaskRule, *, progress: float = 1.0, generator: Generator
 ) -> dict[str, Tensor]:
-    """Masks with more removed, so that `progress` of the rule's amount of the original is gone; what was removed stays so.
+    """Return masks that remove more, until `progress` of the rule's amount of the original is gone; what was removed stays so.
 
-    `generator` is on the CPU and drives random choices. Raises UsageError when the amount cannot be taken.
+    `generator` is on the CPU and drives random choices. Raises UsageError when the amount cannot be removed.
     """
     _check(weights, rule)
     units = [_kept_units(masks[weight.name], rule.dim) for weight in weights]
@@ -64,14 +70,6 @@ def grow_masks(
         kept[kept.nonzero().flatten()[gone]] = False
         grown[weight.name] = masks[weight.name] & _spread(kept, weight.parameter.shape, rule.dim)
     return grown
-
-
-def apply_masks(network: nn.Module, masks: Masks) -> None:
-    """Set every masked weight to zero, in place."""
-    with torch.no_grad():
-        for name, mask in masks.items():
-            parameter = network.get_parameter(name)
-            parameter.masked_fill_(~mask.to(parameter.device), 0)
 
 
 def _check(weights: Sequence[PrunableWeight], rule: MaskRule) -> None:
@@ -104,10 +102,10 @@ def _spread(kept: Tensor, shape: torch.Size, dim: int | None) -> Tensor:
 def _scores(
     weights: Sequence[PrunableWeight], units: Sequence[Tensor], rule: MaskRule, generator: Generator
 ) -> list[Tensor]:
-    """One number for each kept weight or slice of each layer; random ones are drawn as torch draws them."""
+    """The importance of each kept weight or slice of each layer; random numbers are drawn as torch draws them."""
     sizes = [int(kept.sum()) for kept in units]
     if rule.is_random and rule.scope == "global":
-        return _cut(torch.rand(sum(sizes), generator=generator), sizes)
+        return _split(torch.rand(sum(sizes), generator=generator), sizes)
     if rule.is_random:
         return [torch.rand(size, generator=generator) for size in sizes]
     values = [weight.parameter.detach().cpu() for weight in weights]
@@ -116,12 +114,12 @@ def _scores(
     return [_norms(value, kept, rule, rule.dim) for value, kept in zip(values, units, strict=True)]
 
 
-def _cut(vector: Tensor, sizes: list[int]) -> list[Tensor]:
+def _split(vector: Tensor, sizes: list[int]) -> list[Tensor]:
     return list(torch.split(vector, sizes))
 
 
 def _norms(value: Tensor, kept: Tensor, rule: MaskRule, dim: int) -> Tensor:
-    """The norm of each kept slice; across layers a power mean, or slices of large layers would always win."""
+    """The norm of each kept slice; across layers a power mean, or slices of large layers would always stay."""
     dim %= value.ndim
     slices = value.index_select(dim, kept.nonzero().flatten())
     norms: Tensor = torch.linalg.vector_norm(slices, ord=rule.norm, dim=[d for d in range(value.ndim) if d != dim])
@@ -164,7 +162,7 @@ def _pick_global(
     wanted = max(0, rule.amount.of(total, progress) - (total - left))
     sizes = [len(score) for score in scores]
     floors = [rule.num_kept_at_least(len(kept)) for kept in units]
-    removed = _cut(_remove(torch.cat(list(scores)), wanted, rule), sizes)
+    removed = _split(_remove(torch.cat(list(scores)), wanted, rule), sizes)
     if all(size - int(gone.sum()) >= floor for size, gone, floor in zip(sizes, removed, floors, strict=True)):
         return removed
     free = sum(max(0, size - floor) for size, floor in zip(sizes, floors, strict=True))
@@ -173,11 +171,11 @@ def _pick_global(
             f"{rule.amount} cannot be removed: --min-keep {rule.min_keep:.0%} leaves at most {(total - left) + free} of {total}"
         )
     guarded = [_guard(score, floor, rule) for score, floor in zip(scores, floors, strict=True)]
-    return _cut(_remove(torch.cat(guarded), wanted, rule), sizes)
+    return _split(_remove(torch.cat(guarded), wanted, rule), sizes)
 
 
 def _remove(scores: Tensor, count: int, rule: MaskRule) -> Tensor:
-    """The `count` to remove, as a bool vector; ties fall as in torch, which asks topk for another end in each method."""
+    """Mark the `count` least important as removed; ties fall as in torch, whose methods ask topk for different ends."""
     removed = torch.zeros(len(scores), dtype=torch.bool)
     if rule.dim is not None:
         kept = scores.topk(len(scores) - count, largest=True).indices
@@ -189,7 +187,7 @@ def _remove(scores: Tensor, count: int, rule: MaskRule) -> Tensor:
 
 
 def _guard(scores: Tensor, floor: int, rule: MaskRule) -> Tensor:
-    """Scores with the layer's best `floor` made safe from `_remove`."""
+    """The scores, with those of the layer's best `floor` changed so that `_remove` takes none of them."""
     is_high_removed = rule.dim is None and rule.is_random
     best = scores.topk(min(floor, len(scores)), largest=not is_high_removed).indices
     scores = scores.clone()

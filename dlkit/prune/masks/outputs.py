@@ -1,11 +1,11 @@
-"""Which weights make the network's outputs: their channels are classes, and are never removed."""
+"""Finding the weights that make the network's outputs: their channels are classes and are never removed."""
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dlkit.core.models import output_tensors
 from dlkit.prune.masks.weights import PrunableWeight
 
 
@@ -19,7 +19,7 @@ def find_output_weights(network: nn.Module, example: Tensor, weights: list[Pruna
     network.eval()
     try:
         with torch.enable_grad():
-            outputs = list(tensors_in(network(example)))
+            outputs = output_tensors(network(example))
     finally:
         network.train(was_training)
     found: set[str] = set()
@@ -38,20 +38,8 @@ def find_output_weights(network: nn.Module, example: Tensor, weights: list[Pruna
 
 
 def _owner(node: Any) -> int | None:
-    """The parameter at the end of a chain of operators with one input, such as a transpose, by its id."""
+    """The id of the parameter at the end of a chain of operators with one input, such as a transpose."""
     while node is not None and len(node.next_functions) == 1:
         node = node.next_functions[0][0]
     variable = getattr(node, "variable", None)
     return None if variable is None else id(variable)
-
-
-def tensors_in(output: Any) -> Iterator[Tensor]:
-    """The tensors of an output that may be nested."""
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, Mapping):
-        for value in output.values():
-            yield from tensors_in(value)
-    elif isinstance(output, list | tuple):
-        for value in output:
-            yield from tensors_in(value)

@@ -1,8 +1,8 @@
-"""Keeping masked weights at zero while a network trains, through the hooks of the one loop.
+"""Keeping masked weights at zero while a network trains.
 
-Momentum and weight decay would bring zeros back to life. Torch's own masks live in forward hooks, which break deepcopy,
-attention and recurrent layers and rename parameters; here the gradient of a masked weight is zero and the mask is laid on
-again after every step, which leaves the network as it is.
+Momentum and weight decay would change the zeros. Torch's own masks live in forward hooks, which break deepcopy, attention
+and recurrent layers and rename parameters; here the gradient of a masked weight is zero and the mask is applied again after
+every step, which leaves the network as it is.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from dlkit.prune.masks.masks import Masks, apply_masks
 
 @contextmanager
 def masked_gradients(network: nn.Module, masks: Masks) -> Iterator[None]:
-    """Give masked weights no gradient, so that they count neither in clipping nor in an optimizer's statistics."""
+    """Keep the gradients of masked weights at zero, so that they count neither in clipping nor in an optimizer's statistics."""
     handles = []
     for name, mask in masks.items():
         parameter = network.get_parameter(name)
@@ -35,14 +35,14 @@ def _masker(mask: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 class MaskedRecords:
-    """Records of a run that also lay the masks on the network, and on its moving average, after every step."""
+    """Records of a run that also apply the masks to the network, and to its moving average, after every step."""
 
     def __init__(self, masks: Masks, records: Records | None = None) -> None:
         self.masks = dict(masks)
         self.records = records or NoRecords()
 
     def add_step(self, learner: Learner, result: StepResult) -> None:
-        """Mask, then note the step."""
+        """Apply the masks, then record the step."""
         device = learner.scoring.precision.device
         self.masks = {name: mask.to(device) for name, mask in self.masks.items()}
         apply_masks(learner.model, self.masks)
@@ -51,7 +51,7 @@ class MaskedRecords:
         self.records.add_step(learner, result)
 
     def add_epoch(self, learner: Learner, row: Row) -> None:
-        """Note one epoch's metrics."""
+        """Record one epoch's metrics."""
         self.records.add_epoch(learner, row)
 
     def save(self, learner: Learner, *names: str) -> None:

@@ -1,9 +1,9 @@
-"""The weights of a network that can be pruned, by the kinds of layers that hold them, and leaving some of them out."""
+"""The weights of a network that can be pruned, and how many of their entries are zero."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from dlkit.errors import UsageError
 from dlkit.prune.skipping import check_globs, is_skipped
@@ -14,12 +14,29 @@ _PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weig
 
 @dataclass(frozen=True)
 class PrunableWeight:
-    """A parameter by its name in the state dict, and the layer that holds it."""
+    """A parameter, its name in the state dict, and the layer that holds it."""
 
     name: str
     layer: str
     kind: str
     parameter: nn.Parameter
+
+
+@dataclass(frozen=True)
+class LayerSparsity:
+    """A weight: how many of its entries are zero, and how many whole output channels (slices along dimension 0)."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    num_weights: int
+    num_zero: int
+    num_zero_channels: int
+
+    @property
+    def share(self) -> float:
+        """The share of entries that are zero."""
+        return self.num_zero / self.num_weights
 
 
 def find_weights(network: nn.Module, skip: Sequence[str] = ()) -> list[PrunableWeight]:
@@ -56,3 +73,19 @@ def _weight_names(module: nn.Module) -> list[str]:
     if isinstance(module, nn.MultiheadAttention):
         return [name for name in _PROJECTIONS if getattr(module, name) is not None]
     return []
+
+
+def measure_sparsity(weights: Sequence[PrunableWeight]) -> list[LayerSparsity]:
+    """Count the zeros of each weight; the rows are in the weights' order."""
+    return [_measure(weight.name, weight.kind, weight.parameter.detach()) for weight in weights]
+
+
+def _measure(name: str, kind: str, weight: Tensor) -> LayerSparsity:
+    is_zero = weight == 0
+    channels = is_zero.flatten(1).all(1)
+    return LayerSparsity(name, kind, tuple(weight.shape), weight.numel(), int(is_zero.sum()), int(channels.sum()))
+
+
+def total_sparsity(rows: Sequence[LayerSparsity]) -> float:
+    """The share of zeros over all rows."""
+    return sum(row.num_zero for row in rows) / max(1, sum(row.num_weights for row in rows))

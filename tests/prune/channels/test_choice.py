@@ -1,4 +1,4 @@
-"""Which channels go: the criteria against their formulas, and the choice among scores."""
+"""Which channels go: importance against its formulas, and the choice by importance."""
 
 import copy
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.prune.channels import ChannelLimits, choose, find_groups, score, score_taylor
+from dlkit.prune.channels import ChannelLimits, choose, find_groups, taylor_importance, unit_importance
 
 FREE = ChannelLimits(round_to=1, min_keep=0.0)
 
@@ -40,23 +40,25 @@ def test_norms_are_the_mean_size_of_all_that_makes_and_reads_a_channel(network, 
     makes = network.a.weight.detach().double().abs().mean((1, 2, 3))
     reads = network.b.weight.detach().double().abs().mean((0, 2, 3))
     expected = (makes / makes.mean() + reads / reads.mean()) / 2
-    assert torch.allclose(score(network, groups, "l1")["a"], expected)
+    assert torch.allclose(unit_importance(network, groups, "l1")["a"], expected)
     makes = network.a.weight.detach().double().square().mean((1, 2, 3)).sqrt()
     reads = network.b.weight.detach().double().square().mean((0, 2, 3)).sqrt()
-    assert torch.allclose(score(network, groups, "l2")["a"], (makes / makes.mean() + reads / reads.mean()) / 2)
+    assert torch.allclose(
+        unit_importance(network, groups, "l2")["a"], (makes / makes.mean() + reads / reads.mean()) / 2
+    )
 
 
 def test_the_scale_of_batch_norm_and_the_distance_to_others(network, groups):
     scale = network.norm.weight.detach().double().abs()
-    found = score(network, groups, "bn")
+    found = unit_importance(network, groups, "bn")
     assert torch.allclose(found["a"], scale / scale.mean()) and "b" not in found
     rows = network.a.weight.detach().double().flatten(1)
     distances = torch.stack([torch.stack([(one - other).norm() for other in rows]).mean() for one in rows])
-    assert torch.allclose(score(network, groups, "fpgm")["a"], distances / distances.mean(), atol=1e-6)
+    assert torch.allclose(unit_importance(network, groups, "fpgm")["a"], distances / distances.mean(), atol=1e-6)
 
 
 def test_chance_follows_its_seed(network, groups):
-    first, again, other = (score(network, groups, "random", seed=seed)["a"] for seed in (1, 1, 2))
+    first, again, other = (unit_importance(network, groups, "random", seed=seed)["a"] for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
@@ -68,7 +70,7 @@ def test_taylor_is_the_change_of_the_loss_that_a_channel_makes(network, groups):
     def loss_of(net, batch):
         return (net(batch) * target).sum()
 
-    found = score_taylor(network, groups, [x], loss_of)["b"]
+    found = taylor_importance(network, groups, [x], loss_of)["b"]
     changes = []
     with torch.no_grad():
         for channel in range(8):
@@ -79,15 +81,15 @@ def test_taylor_is_the_change_of_the_loss_that_a_channel_makes(network, groups):
     assert torch.allclose(found, changes / changes.mean())
 
 
-def test_equal_scores_give_exactly_the_share_and_the_later_units_go(network, groups):
+def test_of_equal_units_exactly_the_share_goes_and_the_later_first(network, groups):
     equal = {group.id: torch.ones(group.size) for group in groups if not group.refusal}
     for scope in ("layer", "global"):
         assert choose(groups, equal, 0.5, limits=FREE, scope=scope) == {"a": (0, 1, 2, 3), "b": (0, 1, 2, 3)}
 
 
 def test_floors_and_rounding_hold(network, groups):
-    scores = {"a": torch.zeros(8), "b": torch.ones(8)}
-    keep = choose(groups, scores, 0.45, limits=ChannelLimits(round_to=1, min_keep=0.25), scope="global")
+    importance = {"a": torch.zeros(8), "b": torch.ones(8)}
+    keep = choose(groups, importance, 0.45, limits=ChannelLimits(round_to=1, min_keep=0.25), scope="global")
     assert {name: len(units) for name, units in keep.items()} == {"a": 2, "b": 7}
-    keep = choose(groups, scores, 0.45, limits=ChannelLimits(round_to=4, min_keep=0.0), scope="global")
+    keep = choose(groups, importance, 0.45, limits=ChannelLimits(round_to=4, min_keep=0.0), scope="global")
     assert {name: len(units) for name, units in keep.items()} == {"a": 4, "b": 4}

@@ -1,4 +1,4 @@
-"""Channels that hang together: what is found, what is cut, and that nothing but the removed channels is missing afterwards."""
+"""Channels that depend on each other: what is found, what is cut, and that nothing but the removed channels is missing."""
 
 import copy
 import json
@@ -9,7 +9,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from dlkit.core.models import output_tensors
-from dlkit.prune.channels import ChannelLimits, choose, describe_sizes, find_groups, resize, score, shrink, verify
+from dlkit.prune.channels import (
+    ChannelLimits,
+    choose,
+    describe_sizes,
+    find_groups,
+    resize,
+    shrink,
+    shrink_verified,
+    unit_importance,
+)
 
 FREE = ChannelLimits(round_to=1, min_keep=0.0)
 
@@ -266,7 +275,7 @@ APPROXIMATE = {
     layer_norm: ("a", "layer norm's statistics go over channels"),
     softmax_channels: ("a", "softmax over channels"),
 }
-# groups that the network's own code holds
+# groups on whose sizes the network's own code relies
 HELD = {own_size: ("a", "code does not allow it"), attention: ("a", "code does not allow it")}
 
 
@@ -288,8 +297,8 @@ def shrink_half(build):
     """A network, its groups, what is kept of them, and the verified result."""
     network, x = build_net(build), torch.randn(2, 3, 4, 4)
     groups = find_groups(network, x)
-    keep = choose(groups, score(network, groups, "l1"), 0.5, limits=FREE)
-    return network, groups, keep, verify(network, groups, keep, x)
+    keep = choose(groups, unit_importance(network, groups, "l1"), 0.5, limits=FREE)
+    return network, groups, keep, shrink_verified(network, groups, keep, x)
 
 
 @pytest.mark.parametrize("build", EXACT, ids=lambda build: build.__name__)
@@ -355,7 +364,7 @@ def test_what_zeros_cannot_imitate_is_called_approximate(build):
 
 
 @pytest.mark.parametrize("build", HELD, ids=lambda build: build.__name__)
-def test_what_the_code_holds_stays_whole(build):
+def test_what_the_code_relies_on_stays_whole(build):
     network, groups, keep, verified = shrink_half(build)
     group_id, reason = HELD[build]
     assert reason in {group.id: group.refusal for group in groups}[group_id] and group_id not in keep
@@ -378,7 +387,7 @@ def test_units_that_are_no_choice_are_refused(units):
         shrink(network, groups, {"a": units})
 
 
-def test_a_wrong_cut_does_not_pass_the_proof():
+def test_a_wrong_cut_does_not_pass():
     """Columns that belong to other channels: the same shapes, and wrong numbers."""
     network, x = build_net(plain), torch.randn(2, 3, 4, 4)
     groups = find_groups(network, x)
@@ -389,7 +398,7 @@ def test_a_wrong_cut_does_not_pass_the_proof():
         )  # fmt: skip
 
     wrong = [type(group)(**{**vars(group), "members": tuple(map(turn_places, group.members))}) for group in groups]
-    verified = verify(network, wrong, {"b": (0, 1, 2, 3)}, x)
+    verified = shrink_verified(network, wrong, {"b": (0, 1, 2, 3)}, x)
     assert "b" in verified.rolled_back and not verified.keep
 
 
@@ -398,5 +407,5 @@ def test_the_given_network_is_left_alone():
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.train()
     groups = find_groups(network, x)
-    verify(network, groups, choose(groups, score(network, groups, "l2"), 0.5, limits=FREE), x)
+    shrink_verified(network, groups, choose(groups, unit_importance(network, groups, "l2"), 0.5, limits=FREE), x)
     assert network.training and all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
