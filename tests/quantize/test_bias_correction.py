@@ -5,11 +5,11 @@ from torch import nn
 from dlkit.quantize import (
     Recipe,
     bias_correction,
-    calibrate,
     compare_outputs,
     correct_bias,
     decode,
     encode,
+    observe_network,
     observed_tensors,
     outputs_of,
     shift_biases,
@@ -47,8 +47,7 @@ def deep_network(activation=nn.ReLU, seed=0):
 
 
 def quantized(network, batches, recipe=COARSE):
-    prepared = prepare(network, recipe, batches[0])
-    calibrate(prepared, batches)
+    prepared = observe_network(network, recipe, batches)
     return prepared, convert(prepared, recipe)
 
 
