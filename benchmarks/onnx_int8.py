@@ -33,8 +33,7 @@ from dlkit.core.modelfile import build_from_file, read_model_file
 from dlkit.core.models import build_torchvision, plan_torchvision_size
 from dlkit.core.trained_config import own_config
 from dlkit.errors import DlkitError
-from dlkit.quantize import Recipe, pick_backend, pick_reduce
-from dlkit.quantize import quantize_static as quantize
+from dlkit.quantize import Recipe, convert, observe_network, pick_backend, pick_reduce
 
 VARIED = [
     "resnet18",
@@ -70,10 +69,11 @@ def build(name: str, size: int, num_classes: int) -> nn.Module:
     return network.eval()
 
 
-def recipe() -> Recipe:
-    """What `dlkit quantize --static` does here."""
+def quantize(network: nn.Module, batches: list[Tensor]) -> nn.Module:
+    """What `dlkit quantize --static` makes here, without its remedies."""
     backend = pick_backend("auto")
-    return Recipe("static", backend, reduce=pick_reduce(backend))
+    recipe = Recipe("static", backend, reduce=pick_reduce(backend))
+    return convert(observe_network(network, recipe, batches), recipe)
 
 
 def show_parity(names: list[str]) -> None:
@@ -86,7 +86,7 @@ def show_parity(names: list[str]) -> None:
         size = 224 if name.startswith("maxvit") else 64 if name.startswith("vit") else 96
         network = build(name, size, 50)
         batches = [torch.randn(2, 3, size, size) for _ in range(CALIBRATION)]
-        int8 = quantize(network, recipe(), batches, example=batches[0])
+        int8 = quantize(network, batches)
         with tempfile.TemporaryDirectory() as folder:
             ours, plain = Path(folder) / "int8.onnx", Path(folder) / "float.onnx"
             try:
@@ -152,7 +152,7 @@ def show_speed(names: list[str], threads: int) -> None:
 def write_all(network: nn.Module, batches: list[Tensor], folder: Path) -> dict[str, Path]:
     """Our int8 file, that of ONNX Runtime's quantizer, and the float file that it began with."""
     files = {"ours": folder / "ours.onnx", "ORT's": folder / "theirs.onnx", "float": folder / "float.onnx"}
-    int8 = quantize(network, recipe(), batches, example=batches[0])
+    int8 = quantize(network, batches)
     export_onnx(int8, files["ours"], batches[0])
     export_onnx(network, files["float"], batches[0])
     prepared = folder / "prepared.onnx"
@@ -195,7 +195,7 @@ def show_accuracy(paths: list[Path]) -> None:
         }
         calibration = [batch.inputs for batch, _ in zip(splits["train"].batches(), range(8), strict=False)]
         network = build_from_file(file)
-        int8 = quantize(network, recipe(), calibration, example=calibration[0])
+        int8 = quantize(network, calibration)
         with tempfile.TemporaryDirectory() as folder:
             onnx_path = Path(folder) / "int8.onnx"
             parity = export_onnx(int8, onnx_path, calibration[0], inputs=calibration[1])

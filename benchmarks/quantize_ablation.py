@@ -15,7 +15,6 @@ import copy
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
@@ -36,6 +35,7 @@ from dlkit.quantize import (
     equalize,
     find_links,
     first_samples,
+    observe_network,
     outputs_of,
     pick_backend,
     pick_reduce,
@@ -105,21 +105,17 @@ def make_hard(case: Case) -> Case:
     return replace(case, network=network)
 
 
-@contextmanager
-def without_clipping() -> Iterator[None]:
-    """Prepare networks as torch does, with all of the range in front of an activation."""
-    with patch("dlkit.quantize.fx.static.fold_clamps"), patch("dlkit.quantize.fx.static.clip_to_activations"):
-        yield
-
-
 def make(
     case: Case, recipe: Recipe, *, has_clipping: bool = True, has_correction: bool = True, is_equalized: bool = False
 ) -> GraphModule:
     """An int8 network with these parts."""
     network = equalize(case.network, case.calibration).network if is_equalized else case.network
-    with nullcontext() if has_clipping else without_clipping():
-        prepared = prepare(network, recipe, case.calibration[0][:1])
-    calibrate(prepared, case.calibration)
+    if has_clipping:
+        prepared = observe_network(network, recipe, case.calibration)
+    else:  # as torch does, with all of the range in front of an activation
+        with patch("dlkit.quantize.fx.static.fold_clamps"):
+            prepared = prepare(network, recipe, case.calibration[0][:1])
+        calibrate(prepared, case.calibration)
     converted = convert(prepared, recipe)
     if has_correction:
         with quantized_engine(recipe.backend):

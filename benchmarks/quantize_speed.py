@@ -35,7 +35,7 @@ from dlkit.core.benchmark import (
     start_onnx_file,
 )
 from dlkit.core.devices import torch_settings
-from dlkit.quantize import Recipe, pick_backend, pick_reduce, static
+from dlkit.quantize import Recipe, convert, observe_network, pick_backend, pick_reduce
 
 SIZE, CALIBRATION_BATCHES = (3, 224, 224), 4
 BATCHES = (1, 16)
@@ -99,7 +99,7 @@ def start_ways(
     ]
     backend = pick_backend("auto")
     recipe = Recipe("static", backend, reduce=pick_reduce(backend))
-    converted = static.quantize_static(network, recipe, calibration, example=examples[0])
+    converted = convert(observe_network(network, recipe, calibration), recipe)
     runs: dict[str, Run] = {}
     for engine in FLOAT_ENGINES:
         add_engine(runs, f"fp32 {engine}", engine, network, examples, skip)

@@ -22,8 +22,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +30,19 @@ import torchvision
 from torch import Tensor, nn
 
 from dlkit.core.data import DataInfo
+from dlkit.core.export import export_onnx
 from dlkit.core.modelfile import ModelSpec, load_model
 from dlkit.core.models import Arch, build_model, plan_torchvision_size
 from dlkit.errors import DlkitError
 from dlkit.quantize import (
     Recipe,
+    convert,
     count_int8_kernels,
     layer_statuses,
+    observe_network,
     pick_backend,
     pick_reduce,
     quantize_dynamic,
-    quantize_static,
     save_quantized,
 )
 
@@ -153,7 +153,7 @@ def quantize(network: nn.Module, recipe: Recipe, example: Tensor, size: int) -> 
     """The int8 network, calibrated on four batches."""
     if recipe.mode == "dynamic":
         return quantize_dynamic(network, recipe, example=example)
-    return quantize_static(network, recipe, [images(4, size) for _ in range(4)], example=example)
+    return convert(observe_network(network, recipe, [images(4, size) for _ in range(4)]), recipe)
 
 
 def reasons(statuses: Any) -> dict[str, int]:
@@ -179,15 +179,12 @@ def reloads(quantized: nn.Module, arch: Arch, recipe: Recipe, inputs: Tensor) ->
         return torch.equal(load_model(path)(inputs), quantized(inputs))
 
 
-def onnx_parity(network: nn.Module, backend: str, size: int) -> str | None:
-    """Agreement of the int8 ONNX export with the int8 network, or why there is none; None where this dlkit has no export."""
-    if find_spec("dlkit.quantize.onnx_qdq") is None:
-        return None
+def onnx_parity(network: nn.Module, backend: str, size: int) -> str:
+    """Agreement of the int8 ONNX export with the int8 network, or why there is none."""
     picked = pick_backend(backend)
     quantized = quantize(network, Recipe("static", picked, reduce=pick_reduce(picked)), images(4, size), size)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            export_onnx = import_module("dlkit.quantize.onnx_qdq").export_onnx
             parity = export_onnx(quantized, Path(folder) / "model.onnx", images(1, size), inputs=images(4, size))
         except DlkitError as error:
             return f"refused: {error}"

@@ -36,7 +36,7 @@ from dlkit.quantize.sensitivity import LayerSensitivity, rank_layers
 from dlkit.quantize.sharing import copy_sharing_weights
 from dlkit.quantize.smoothing import smooth, smoothable_links
 from dlkit.quantize.stability import calibration_stability
-from dlkit.quantize.static import calibrate, first_samples, quantize_static
+from dlkit.quantize.static import calibrate, first_samples, observe_network
 
 __all__ = [
     "AS_FLOAT",
@@ -81,6 +81,7 @@ __all__ = [
     "keep_sensitive_layers",
     "layer_statuses",
     "match_modules",
+    "observe_network",
     "observed_tensors",
     "open_model_data",
     "outputs_of",
@@ -92,7 +93,6 @@ __all__ = [
     "quantize_accurately",
     "quantize_aware",
     "quantize_dynamic",
-    "quantize_static",
     "quantized_engine",
     "rank_layers",
     "replay",

@@ -17,10 +17,10 @@ from dlkit.events import Emit, Working, ignore
 from dlkit.quantize.bias_correction import correct_bias
 from dlkit.quantize.equalization import equalize
 from dlkit.quantize.fidelity import Fidelity, compare_outputs, outputs_of
-from dlkit.quantize.fx import convert, prepare, quantized_engine
+from dlkit.quantize.fx import convert, quantized_engine
 from dlkit.quantize.recipe import Observer, Recipe
 from dlkit.quantize.smoothing import ALPHAS, smooth, smoothable_links
-from dlkit.quantize.static import calibrate, first_samples
+from dlkit.quantize.static import first_samples, observe_network
 
 Choice = Literal["auto", "on", "off"]
 MOST_CHECKED = 256
@@ -75,7 +75,7 @@ def quantize_accurately(
 ) -> Int8:
     """The int8 network that is closest to `network` on the calibration inputs, of all that the remedies give.
 
-    `network` stays as it is. Raises UsageError for one that torch.fx cannot follow.
+    `network` stays as it is. Raises what `observe_network` raises.
     """
     search = _AccuracySearch(network, batches, is_classification=is_classification, emit=emit)
     best = search.start(recipe)
@@ -150,8 +150,7 @@ class _AccuracySearch:
         return self._note("bias correction", found.after, is_kept=found.is_kept)
 
     def _quantize(self, network: nn.Module, recipe: Recipe) -> tuple[Int8, Fidelity]:
-        prepared = prepare(network, recipe, self._batches[0][:1])
-        calibrate(prepared, self._batches, self._emit)
+        prepared = observe_network(network, recipe, self._batches, self._emit)
         converted = convert(prepared, recipe)
         with quantized_engine(recipe.backend):
             outputs = outputs_of(converted, self._checked)

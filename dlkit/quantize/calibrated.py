@@ -43,7 +43,7 @@ def make_calibrated(task: Task, data: ModelData, recipe: Recipe, batches: Sequen
 def note_unstable_ranges(task: Task, recipe: Recipe, batches: Sequence[Tensor]) -> None:
     """Report a range that two halves of the calibration data do not agree on."""
     if len(batches) >= 2:
-        found = calibration_stability(task.network, recipe, batches, example=batches[0][:1])
+        found = calibration_stability(task.network, recipe, batches)
         if found.note:
             task.emit(Note(found.note))
 

@@ -7,6 +7,7 @@ quantization of the same network on the validation split.
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -19,11 +20,12 @@ from dlkit.core.data import DataInfo
 from dlkit.core.random_state import seeded
 from dlkit.core.training import FineTuning, build_fine_tuning, fine_tune, freeze_matching, pick_lr
 from dlkit.events import Emit, Note
+from dlkit.quantize.clipping import clip_to_activations
 from dlkit.quantize.fx import convert, prepare, steady_norms, switch_observers, switch_rounding, take_ranges
 from dlkit.quantize.qat_comparison import QatComparison, compare_candidates
 from dlkit.quantize.qat_phases import Phases, PhaseSwitch
 from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import Batches, calibrate, quantize_static
+from dlkit.quantize.static import calibrate, observe_network
 
 EPOCHS = 2.0
 LR_SHARE = 0.05
@@ -65,20 +67,16 @@ def quantize_aware(
     recipe: Recipe,
     settings: QatSettings,
     *,
-    batches: Batches,
-    static: tuple[GraphModule, Recipe] | None = None,
+    batches: Sequence[Tensor],
+    static: tuple[GraphModule, Recipe],
     emit: Emit,
 ) -> tuple[GraphModule, QatOutcome]:
     """The int8 network of a float one that was trained for it, and what came of it; `network` is left as it was.
 
     `batches` are inputs for calibration. `static` is the best int8 network that was had without training, with its recipe; it
-    is made from the batches unless given, and it is returned when training gave nothing better. Raises what fine-tuning
-    raises.
+    is returned when training gave nothing better. Raises what `observe_network` and fine-tuning raise.
     """
     recipe = replace(recipe, mode="qat")
-    if static is None:
-        plain = replace(recipe, mode="static")
-        static = quantize_static(network, plain, batches, example=_example(batches), emit=emit), plain
     prepared = prepare_training(network, recipe, settings, batches=batches, emit=emit)
     tuning = build_qat(prepared, settings, emit)
     float_step_ms, step_ms = _step_ms(network, tuning), _step_ms(prepared, tuning)
@@ -99,21 +97,16 @@ def quantize_aware(
     return (static[0] if comparison.is_static_kept else converted), outcome
 
 
-def _example(batches: Batches) -> Tensor:
-    return next(iter(batches))
-
-
 def prepare_training(
-    network: nn.Module, recipe: Recipe, settings: QatSettings, *, batches: Batches, emit: Emit
+    network: nn.Module, recipe: Recipe, settings: QatSettings, *, batches: Sequence[Tensor], emit: Emit
 ) -> GraphModule:
     """The network with fake quantization put in, its ranges as static quantization finds them, observers off."""
     network = copy.deepcopy(network).cpu()
     freeze_matching(
         network, settings.loaded.config.optimizer.groups
     )  # by the names that the config knows, before fusion
-    example = _example(batches)
-    prepared = prepare(network, replace(recipe, mode="qat"), example)
-    calibrated = prepare(network, replace(recipe, mode="static"), example)
+    prepared = prepare(network, replace(recipe, mode="qat"), batches[0][:1])
+    clip_to_activations(prepared)
     if hasattr(network, "dlkit_spec"):
         prepared.dlkit_spec = network.dlkit_spec  # so that reports know its name
     steady_norms(prepared)
@@ -121,11 +114,10 @@ def prepare_training(
     switch_rounding(prepared, is_on=False)
     switch_observers(prepared, is_on=True)
     calibrate(prepared, batches)
-    calibrate(calibrated, batches, emit)
-    take_ranges(prepared, calibrated)
+    take_ranges(prepared, observe_network(network, replace(recipe, mode="static"), batches, emit))
     switch_observers(prepared, is_on=False)
     switch_rounding(prepared, is_on=True)
-    calibrate(prepared, [example])  # the kernel computes a scale from its range only where it rounds
+    calibrate(prepared, batches[:1])  # the kernel computes a scale from its range only where it rounds
     return prepared
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from dlkit.quantize.fx import no_deprecations, prepare
+from dlkit.quantize.fx import no_deprecations
 from dlkit.quantize.observed import Observed, observed_tensors
 from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import calibrate
+from dlkit.quantize.static import observe_network
 
 NOTABLE = 1.5
 
@@ -32,13 +32,11 @@ class Stability:
         )
 
 
-def calibration_stability(
-    network: nn.Module, recipe: Recipe, batches: Sequence[Tensor], *, example: Tensor
-) -> Stability:
+def calibration_stability(network: nn.Module, recipe: Recipe, batches: Sequence[Tensor]) -> Stability:
     """Calibrate on every other batch, then on the others, and compare. Raises ValueError with fewer than two batches."""
     if len(batches) < 2:
         raise ValueError("two halves of the calibration data need at least two batches")
-    first, second = (_ranges(network, recipe, half, example) for half in (batches[::2], batches[1::2]))
+    first, second = (_ranges(network, recipe, half) for half in (batches[::2], batches[1::2]))
     factors = {name: max(first[name] / second[name], second[name] / first[name]) for name in first}
     if not factors:  # all of the network is kept in float
         return Stability(1.0, 1.0, "")
@@ -46,9 +44,8 @@ def calibration_stability(
     return Stability(sorted(factors.values())[len(factors) // 2], factors[worst], worst)
 
 
-def _ranges(network: nn.Module, recipe: Recipe, batches: Sequence[Tensor], example: Tensor) -> dict[str, float]:
-    prepared = prepare(network, recipe, example)
-    calibrate(prepared, batches)
+def _ranges(network: nn.Module, recipe: Recipe, batches: Sequence[Tensor]) -> dict[str, float]:
+    prepared = observe_network(network, recipe, batches)
     return {observed.name: _span(observed) for observed in observed_tensors(prepared)}
 
 

@@ -11,7 +11,7 @@ import dlkit as package
 from dlkit.core.data import DataInfo
 from dlkit.core.modelfile import ModelSpec, read_model_file, save_model_file
 from dlkit.core.models import Arch, build_model
-from dlkit.quantize import Recipe, pick_backend, quantize_static, save_quantized
+from dlkit.quantize import Recipe, convert, observe_network, pick_backend, save_quantized
 
 EAGER = ("--engine", "eager", "--seconds", "0", "--batch", "1")
 QUICK = ("--engine", "eager,frozen", "--seconds", "0")
@@ -32,7 +32,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
     path = save_network(folder / "float.pt")
     network, recipe, example = package.load_model(path), Recipe("static", pick_backend("auto")), torch.randn(4, 1, 8, 8)
-    converted = quantize_static(network, recipe, [example], example=example)
+    converted = convert(observe_network(network, recipe, [example]), recipe)
     save_quantized(folder / "int8.pt", read_model_file(path).spec, converted, recipe=recipe, example=example)
     return {"float": path, "int8": folder / "int8.pt", "folder": folder}
 

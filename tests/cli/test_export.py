@@ -9,7 +9,7 @@ import torch
 from dlkit.core.data import DataInfo
 from dlkit.core.modelfile import ModelSpec, save_model_file
 from dlkit.core.models import Arch, build_model
-from dlkit.quantize import Recipe, quantize_static, save_quantized
+from dlkit.quantize import Recipe, convert, observe_network, save_quantized
 
 ARCH = Arch("dlkit", "small_cnn", {"in_channels": 1, "num_classes": 2, "input_size": [1, 8, 8], "width": 4})
 SPEC = ModelSpec(ARCH, DataInfo("classification", "image", (1, 8, 8), 2, ("no", "yes"), (0.5,), (0.5,)))
@@ -27,7 +27,7 @@ def int8_model(tmp_path):
     torch.manual_seed(0)
     network, batch = build_model(ARCH).eval(), torch.randn(8, 1, 8, 8)
     recipe = Recipe("static", "x86", reduce="weights")
-    int8 = quantize_static(network, recipe, [batch], example=batch)
+    int8 = convert(observe_network(network, recipe, [batch]), recipe)
     save_quantized(tmp_path / "int8.pt", SPEC, int8, recipe=recipe, example=batch)
     return tmp_path / "int8.pt"
 

@@ -349,6 +349,62 @@ def own(tmp_path):
     return train
 
 
+STRANGE = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Linear(nn.Module):
+    calls, is_training = 0, True
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.layer = nn.Linear(64, num_classes)
+
+    def forward(self, x):
+        return self.after(self.layer(x.flatten(1)))
+
+class Dropping(Linear):
+    def after(self, x):
+        return F.dropout(x, 0.5, self.is_training)
+
+class Noisy(Linear):
+    def after(self, x):
+        return x + torch.randn_like(x)
+
+class Counting(Linear):
+    def after(self, x):
+        self.calls += 1
+        return x * self.calls
+
+class Growing(Linear):
+    def after(self, x):
+        self.calls += 1
+        return torch.cat([x] * self.calls, 1)
+
+class Branching(Linear):
+    def after(self, x):
+        return x if x.sum() > 0 else -x
+"""
+OTHER_OUTPUTS = "the network's graph gives other outputs than the network"
+
+
+@pytest.mark.parametrize(("name", "options", "words"), [
+    *((name, ("--static",), OTHER_OUTPUTS) for name in ("Dropping", "Noisy", "Counting", "Growing")),
+    *(("Counting", options, OTHER_OUTPUTS) for options in (("--qat",), ("--sensitivity",), ("--static", "--max-drop", 1))),
+    ("Branching", ("--static",), "torch.fx cannot follow `return x if x.sum() > 0 else -x`"),
+])  # fmt: skip
+def test_a_graph_that_computes_something_else_than_its_network(dlkit, tmp_path, name, options, words):
+    (tmp_path / "net.py").write_text(STRANGE)
+    (tmp_path / "cfg.yaml").write_text("data: digits\n")
+    torch.save(nn.ModuleDict({"layer": nn.Linear(64, 10)}).state_dict(), tmp_path / "w.pt")
+    before = written(tmp_path)
+    named = ("--model", f"{tmp_path / 'net.py'}:{name}", "--data", tmp_path / "cfg.yaml")
+    done = dlkit("quantize", tmp_path / "w.pt", *named, "--no-latency", *options)
+    assert (done.code, done.out) == (2, "") and words in done.err, done.err
+    assert "Traceback" not in done.err and "in float" in done.err and written(tmp_path) == before
+
+
 @pytest.mark.parametrize("options", [("--static",), ("--dynamic",), ("--qat",), ("--sensitivity",)], ids="".join)
 def test_a_network_without_a_layer_for_int8(dlkit, own, options):
     """Said before anything is trained, and no empty ranking either."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dlkit.core.models import small_cnn
-from dlkit.quantize import Recipe, pick_backend, pick_reduce, quantize_static
+from dlkit.quantize import Recipe, convert, observe_network, pick_backend, pick_reduce
 
 INPUT_SIZE = (1, 8, 8)
 
@@ -22,4 +22,4 @@ def int8_network(float_network):
     backend = pick_backend("auto")
     recipe = Recipe("static", backend, reduce=pick_reduce(backend))
     batches = [torch.randn(16, *INPUT_SIZE, generator=torch.Generator().manual_seed(1))]
-    return quantize_static(float_network, recipe, batches, example=batches[0])
+    return convert(observe_network(float_network, recipe, batches), recipe)

@@ -3,8 +3,16 @@ import torch
 from torch import nn
 from torchvision.ops import SqueezeExcitation
 
-from dlkit.quantize import Recipe, Remedies, calibrate, compare_outputs, first_samples, outputs_of, quantize_accurately
-from dlkit.quantize.fx import convert, prepare, quantized_engine
+from dlkit.quantize import (
+    Recipe,
+    Remedies,
+    compare_outputs,
+    first_samples,
+    observe_network,
+    outputs_of,
+    quantize_accurately,
+)
+from dlkit.quantize.fx import convert, quantized_engine
 
 NOTHING = Remedies(bias_correction=False, equalization="off", smoothing="off")
 
@@ -57,8 +65,7 @@ def test_squeeze_and_excitation(batches):
         nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Hardswish(),
         SqueezeExcitation(16, 8, scale_activation=nn.Hardsigmoid), nn.Conv2d(16, 16, 1),
     ).eval()  # fmt: skip
-    prepared = prepare(network, recipe_of(), batches[0])
-    calibrate(prepared, batches)
+    prepared = observe_network(network, recipe_of(), batches)
     with quantized_engine("x86"):
         outputs = outputs_of(convert(prepared, recipe_of()), batches)
     assert compare_outputs(outputs_of(network, batches), outputs, is_classification=False).sqnr_db > 30

@@ -4,10 +4,11 @@ import platform
 import re
 
 import pytest
+import torch
 from torch import nn
 
 from dlkit.errors import UsageError
-from dlkit.quantize import Recipe, backends, cpu_notes, has_depthwise, pick_backend, pick_reduce
+from dlkit.quantize import Recipe, cpu_notes, has_depthwise, pick_backend, pick_reduce
 
 DEPTHWISE = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8))
 PLAIN = nn.Sequential(nn.Conv2d(8, 8, 3))
@@ -24,7 +25,7 @@ def test_auto_goes_by_the_machine(monkeypatch, machine, expected):
 def test_an_engine_that_is_not_there_is_named_with_those_that_are(monkeypatch):
     with pytest.raises(UsageError, match="no int8 backend 'cuda' on this machine; it has x86, fbgemm, onednn, qnnpack"):
         pick_backend("cuda")
-    monkeypatch.setattr(backends, "BACKENDS", ("qnnpack",))
+    monkeypatch.setattr(type(torch.backends.quantized), "supported_engines", ["none", "qnnpack"])
     with pytest.raises(UsageError, match="it has qnnpack$"):
         pick_backend("x86")
 
@@ -34,7 +35,7 @@ def test_an_engine_that_is_not_there_is_named_with_those_that_are(monkeypatch):
     ("qnnpack", False, "none"),
 ])  # fmt: skip
 def test_who_gives_up_a_bit(monkeypatch, backend, vnni, expected):
-    monkeypatch.setattr(backends, "has_vnni", lambda: vnni)
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
     assert pick_reduce(backend) == expected
 
 
@@ -50,7 +51,7 @@ def test_who_gives_up_a_bit(monkeypatch, backend, vnni, expected):
     ("qnnpack", "none", DEPTHWISE, True, ["for ARM"]),
 ])  # fmt: skip
 def test_notes_about_the_cpu(monkeypatch, backend, reduce, network, vnni, words):
-    monkeypatch.setattr(backends, "has_vnni", lambda: vnni)
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     notes = cpu_notes(Recipe("static", backend, reduce=reduce), network)
     assert len(notes) == len(words)

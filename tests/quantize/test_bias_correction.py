@@ -4,12 +4,11 @@ from torch import nn
 
 from dlkit.quantize import (
     Recipe,
-    bias_correction,
-    calibrate,
     compare_outputs,
     correct_bias,
     decode,
     encode,
+    observe_network,
     observed_tensors,
     outputs_of,
     shift_biases,
@@ -47,8 +46,7 @@ def deep_network(activation=nn.ReLU, seed=0):
 
 
 def quantized(network, batches, recipe=COARSE):
-    prepared = prepare(network, recipe, batches[0])
-    calibrate(prepared, batches)
+    prepared = observe_network(network, recipe, batches)
     return prepared, convert(prepared, recipe)
 
 
@@ -106,14 +104,20 @@ def test_what_a_relu_hides_is_not_corrected():
     assert new[1] == old[1]
 
 
-def test_a_correction_that_does_harm_is_taken_back(batches, monkeypatch):
-    prepared, converted = quantized(deep_network(), batches)
-    before = outputs_of(converted, batches)
-    monkeypatch.setattr(bias_correction, "_pick_shift", lambda pairs, activation: 3.0)
-    found = correct_bias(prepared, converted, batches)
-    assert not found.is_kept
-    assert found.after.error > found.before.error
-    assert torch.equal(outputs_of(converted, batches), before)
+def test_a_correction_that_does_harm_is_taken_back():
+    """As it now and then does where there is little to correct, on few samples."""
+    batches, num_taken_back = list(torch.randn(2, 4, 3, 14, 14, generator=torch.Generator().manual_seed(7))), 0
+    for seed in range(12):
+        torch.manual_seed(seed)
+        pooling = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), *pooling, nn.Linear(16, 5)).eval()
+        prepared, converted = quantized(network, batches, Recipe("static", "x86", reduce="weights"))
+        before = outputs_of(converted, batches)
+        found = correct_bias(prepared, converted, batches)
+        assert found.is_kept == (found.after.error < found.before.error)
+        assert found.is_kept != torch.equal(outputs_of(converted, batches), before)
+        num_taken_back += not found.is_kept
+    assert num_taken_back
 
 
 def test_the_prepared_network_stays_as_it_is(batches):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.quantize import Recipe, pick_backend, quantize_static
+from dlkit.quantize import Recipe, convert, observe_network, pick_backend
 
 
 @pytest.mark.parametrize("reduce", ["none", "weights", "activations"])
@@ -17,4 +17,4 @@ def test_relu6_holds_with_every_way_to_save_a_bit(reduce, largest):
     x = torch.rand(4, 2, 6, 6, generator=torch.Generator().manual_seed(0))
     recipe = Recipe("static", pick_backend("auto"), reduce=reduce)
     with torch.inference_mode():
-        assert quantize_static(network, recipe, [x], example=x)(torch.ones_like(x)).max() < 6.1
+        assert convert(observe_network(network, recipe, [x]), recipe)(torch.ones_like(x)).max() < 6.1

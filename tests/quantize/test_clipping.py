@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dlkit.core.models import Arch, build_model
-from dlkit.quantize import Recipe, calibrate, clip_to_activations, observed_tensors
+from dlkit.quantize import Recipe, calibrate, clip_to_activations, observe_network, observed_tensors
 from dlkit.quantize.fx import convert, prepare, quantized_engine
 
 RECIPE = Recipe("static", "x86", "minmax", reduce="weights")
@@ -28,9 +28,7 @@ class Squashed(nn.Module):
 
 
 def calibrated(network, batch):
-    prepared = prepare(network, RECIPE, batch)
-    calibrate(prepared, [batch])
-    return prepared
+    return observe_network(network, RECIPE, [batch])
 
 
 def conv_range(network):
@@ -95,6 +93,7 @@ def test_the_float_network_computes_the_same(name):
     network = build_model(Arch("torchvision", name, {"num_classes": 10})).eval()
     batch = torch.randn(4, 3, 64, 64)
     prepared = prepare(network, RECIPE, batch)
+    clip_to_activations(prepared)
     with torch.no_grad():
         torch.testing.assert_close(prepared(batch), network(batch), rtol=1e-4, atol=1e-4)
 
@@ -106,8 +105,6 @@ def test_clipping_is_what_saves_hardswish_networks():
     network[0].bias.data[:2] = -40.0
     batch = torch.randn(32, 3, 12, 12)
     clipped, whole = calibrated(network, batch), prepare(network, RECIPE, batch)
-    for each in observed_tensors(whole):
-        each.observer._forward_pre_hooks.clear()
     calibrate(whole, [batch])
     reference = network(batch)
     with quantized_engine("x86"):
@@ -121,6 +118,7 @@ def test_quantization_aware_training_gets_gradients_through_it():
     recipe = Recipe("qat", "x86", reduce="weights")
     batch = torch.randn(8, 1, 4, 4)
     prepared = prepare(network, recipe, batch)
+    clip_to_activations(prepared)
     prepared(batch).square().mean().backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in prepared.parameters())
     assert convert(prepared, recipe)(batch).shape == (8, 2)
@@ -128,6 +126,4 @@ def test_quantization_aware_training_gets_gradients_through_it():
 
 def test_it_names_what_it_clips():
     prepared = prepare(Squashed(nn.Hardswish()), RECIPE, torch.randn(1, 1, 2, 2))
-    for each in observed_tensors(prepared):
-        each.observer._forward_pre_hooks.clear()
     assert clip_to_activations(prepared) == ["conv"]

@@ -5,7 +5,15 @@ import torch
 from torch import nn
 
 from dlkit.errors import UsageError
-from dlkit.quantize import LayerStatus, Recipe, count_int8_kernels, layer_statuses, quantize_static, require_int8
+from dlkit.quantize import (
+    LayerStatus,
+    Recipe,
+    convert,
+    count_int8_kernels,
+    layer_statuses,
+    observe_network,
+    require_int8,
+)
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -35,7 +43,7 @@ class Mixed(nn.Module):
 def rows_for(recipe, kept=None):
     network = Mixed().eval()
     with torch.no_grad():
-        quantized = quantize_static(network, recipe, [X], example=X)
+        quantized = convert(observe_network(network, recipe, [X]), recipe)
     return {row.name: row for row in layer_statuses(network, quantized, recipe, kept=kept)}
 
 
@@ -64,7 +72,7 @@ def test_float_networks_count_no_kernels_and_are_refused():
     assert count_int8_kernels(network, X) == {}
     recipe = Recipe("static", "x86", keep_float=("0",))
     with torch.no_grad():
-        quantized = quantize_static(network, recipe, [X], example=X)
+        quantized = convert(observe_network(network, recipe, [X]), recipe)
     rows = layer_statuses(network, quantized, recipe)
     with pytest.raises(UsageError, match=r"still float: no layer became int8. kept in float by the user \(1 layers\)"):
         require_int8(rows, count_int8_kernels(quantized, X))

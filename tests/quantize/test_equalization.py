@@ -8,16 +8,16 @@ from torch import nn
 from dlkit.quantize import (
     Link,
     Recipe,
-    calibrate,
     columns_range,
     compare_outputs,
     equalize,
     find_links,
+    observe_network,
     outputs_of,
     rows_range,
     scale_link,
 )
-from dlkit.quantize.fx import convert, prepare, quantized_engine
+from dlkit.quantize.fx import convert, quantized_engine
 
 
 def separable(activation=nn.ReLU, groups=8):
@@ -179,8 +179,7 @@ def test_it_mends_networks_with_channels_of_unlike_range(is_per_channel):
     recipe = Recipe("static", "x86", "minmax", is_per_channel=is_per_channel, reduce="weights")
     fidelity = {}
     for name, each in (("hard", hard), ("equalized", equalize(hard).network)):
-        prepared = prepare(each, recipe, batches[0])
-        calibrate(prepared, batches)
+        prepared = observe_network(each, recipe, batches)
         with quantized_engine("x86"):
             outputs = outputs_of(convert(prepared, recipe), batches)
         fidelity[name] = compare_outputs(outputs_of(network, batches), outputs)

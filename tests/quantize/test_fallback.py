@@ -1,10 +1,19 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from dlkit.events import Note
-from dlkit.quantize import Recipe, calibrate, keep_sensitive_layers, outputs_of, quantize_static, rank_layers
-from dlkit.quantize.fx import prepare, quantized_engine
+from dlkit.quantize import (
+    Recipe,
+    convert,
+    keep_sensitive_layers,
+    observe_network,
+    outputs_of,
+    quantized_engine,
+    rank_layers,
+)
 
 
 class Costly(nn.Module):
@@ -91,14 +100,11 @@ def test_a_real_network_keeps_the_layer_that_hurts():
     targets = network(inputs).argmax(1)
     batches = list(inputs[:512].split(64))
     recipe = Recipe("static", "x86", "minmax", reduce="weights")
-    prepared = prepare(network, recipe, batches[0])
-    calibrate(prepared, batches)
-    ranking = [layer.name for layer in rank_layers(prepared, batches)]
+    ranking = [layer.name for layer in rank_layers(observe_network(network, recipe, batches), batches)]
 
     def build(kept):
-        return quantize_static(
-            network, Recipe("static", "x86", "minmax", keep_float=kept, reduce="weights"), batches, example=batches[0]
-        )
+        keeping = replace(recipe, keep_float=kept)
+        return convert(observe_network(network, keeping, batches), keeping)
 
     def score(int8):
         with quantized_engine("x86"):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dlkit.quantize import Recipe, layer_statuses, quantize_static
+from dlkit.quantize import Recipe, convert, layer_statuses, observe_network
 
 ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
 OTHERS_SLOW = ["x86", *(pytest.param(name, marks=pytest.mark.slow) for name in ENGINES[1:])]
@@ -113,7 +113,7 @@ def sqnr_db(network, backend, shape):
     data = [torch.randn(shape) for _ in range(2)]
     recipe = Recipe("static", backend, "minmax", reduce="weights")
     with torch.no_grad():
-        quantized = quantize_static(network, recipe, data, example=data[0])
+        quantized = convert(observe_network(network, recipe, data), recipe)
         expected, found = network(data[0]), quantized(data[0])
     has_int8 = any(row.is_int8 for row in layer_statuses(network, quantized, recipe))
     assert has_int8 or (backend == "qnnpack" and len(shape) == 5)  # which could not be stored
@@ -152,7 +152,7 @@ def test_no_kernel_saturates(groups, reduce, backend):
     data = [torch.ones(2, channels, 6, 6), torch.zeros(2, channels, 6, 6)]
     recipe = Recipe("static", backend, "minmax", reduce=reduce)
     with torch.no_grad():
-        quantized = quantize_static(nn.Sequential(conv), recipe, data, example=data[0])
+        quantized = convert(observe_network(nn.Sequential(conv), recipe, data), recipe)
         weight = quantized.get_submodule("0").weight()
         inputs = torch.quantize_per_tensor(data[0], *input_grid(quantized), torch.quint8)
         expected = whole_number_convolution(inputs, weight, groups)
@@ -184,18 +184,16 @@ def test_eight_bits_for_both_saturate_depthwise_kernels():
     conv = nn.Conv2d(128, 128, 3, padding=1, groups=128, bias=False)
     nn.init.ones_(conv.weight)
     data = [torch.ones(2, 128, 6, 6)]
+    recipe = Recipe("static", "x86", "minmax", reduce="none")
     with torch.no_grad():
-        quantized = quantize_static(
-            nn.Sequential(conv), Recipe("static", "x86", "minmax", reduce="none"), data, example=data[0]
-        )
+        quantized = convert(observe_network(nn.Sequential(conv), recipe, data), recipe)
         assert quantized(data[0])[0, 0, 3, 3] < 0.7 * conv(data[0])[0, 0, 3, 3]
 
 
 WITHOUT_VNNI = """
 import torch
 from torch import nn
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import quantize_static
+from dlkit.quantize import Recipe, convert, observe_network
 torch.set_grad_enabled(False)
 x = [torch.ones(2, 16, 6, 6)]
 for backend in ("x86", "onednn"):
@@ -203,7 +201,7 @@ for backend in ("x86", "onednn"):
         conv = nn.Conv2d(16, 16, 3, padding=1, bias=False)
         nn.init.ones_(conv.weight)
         recipe = Recipe("static", backend, "minmax", reduce=reduce)
-        found = quantize_static(nn.Sequential(conv), recipe, x, example=x[0])(x[0])[0, 0, 3, 3]
+        found = convert(observe_network(nn.Sequential(conv), recipe, x), recipe)(x[0])[0, 0, 3, 3]
         print(reduce, float(found / conv(x[0])[0, 0, 3, 3]))
 """
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.quantize import MSEObserver, PercentileObserver, Recipe, calibrate, observed_tensors
-from dlkit.quantize.fx import convert, no_deprecations, prepare
+from dlkit.quantize import MSEObserver, PercentileObserver, Recipe, observe_network, observed_tensors
+from dlkit.quantize.fx import convert, no_deprecations
 
 EVERY = ("histogram", "minmax", "percentile", "mse")
 
@@ -16,8 +16,8 @@ def span(observer):
 
 def input_observer(kind, batches, reduce="weights"):
     """The calibrated observer of a network's input."""
-    prepared = prepare(nn.Sequential(nn.Linear(8, 4)), Recipe("static", "x86", kind, reduce=reduce), batches[0])
-    calibrate(prepared, batches)
+    recipe = Recipe("static", "x86", kind, reduce=reduce)
+    prepared = observe_network(nn.Sequential(nn.Linear(8, 4)), recipe, batches)
     return observed_tensors(prepared)[0].observer
 
 
@@ -107,10 +107,8 @@ def test_each_observer_makes_a_network_that_is_close(kind):
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10)).eval()
     recipe = Recipe("static", "x86", kind, reduce="weights")
     batches = [torch.randn(16, 3, 8, 8) for _ in range(4)]
-    prepared = prepare(network, recipe, batches[0])
-    calibrate(prepared, batches)
     reference = network(batches[0])
-    noise = convert(prepared, recipe)(batches[0]) - reference
+    noise = convert(observe_network(network, recipe, batches), recipe)(batches[0]) - reference
     assert noise.std() < 0.03 * reference.std()
 
 

@@ -12,7 +12,7 @@ import dlkit
 from dlkit.config import load_mapping
 from dlkit.core.evaluation import Predictions
 from dlkit.core.modelfile import build_from_file, load_model, read_model_file
-from dlkit.core.training import NoRecords, pick_tuning_config
+from dlkit.core.training import pick_tuning_config
 from dlkit.errors import Interrupted, UsageError
 from dlkit.events import Note, ignore
 from dlkit.quantize import (
@@ -23,11 +23,11 @@ from dlkit.quantize import (
     build_qat,
     calibrate,
     is_chance,
+    observe_network,
     open_model_data,
     pick_reduce,
     prepare_training,
     quantize_aware,
-    quantize_static,
     save_quantized,
     train_quantized,
 )
@@ -88,6 +88,12 @@ def calibration(file, count=2):
     return [batch.inputs for batch, _ in zip(tuning.data.val.batches(), range(count), strict=False)]
 
 
+def static_of(network, batches, backend="x86"):
+    """The static int8 network and its recipe, as training for int8 is given them."""
+    recipe = recipe_for(backend, mode="static")
+    return convert(observe_network(network, recipe, batches), recipe), recipe
+
+
 def prepared_mixed(backend="x86"):
     torch.manual_seed(0)
     network = Mixed().eval()
@@ -135,42 +141,30 @@ def test_observers_that_are_off_keep_the_ranges(backend):
     assert not torch.equal(scales(prepared), before)
 
 
-class Watch(NoRecords):
-    """Notes scales and running means at each step, and after each epoch's validation."""
+class Watch:
+    """A hook that notes scales and running means at each step, and scales, with the steps so far, at each validation."""
 
-    def __init__(self, inner, stop_at=-1):
-        self.inner, self.stop_at = inner, stop_at
-        self.scales, self.means, self.after_epochs = [], [], []
+    def __init__(self, stop_at):
+        self.stop_at = stop_at
+        self.scales, self.means, self.in_validation = [], [], []
 
-    def add_step(self, learner, result):
-        self.inner.add_step(learner, result)
-        self.scales.append(scales(learner.model).clone())
-        self.means.append(running_means(learner.model).clone())
-        if learner.position.step == self.stop_at:
+    def __call__(self, network, inputs, outputs):
+        if not network.training:
+            self.in_validation.append((len(self.scales), scales(network).clone()))
+            return
+        self.scales.append(scales(network).clone())
+        self.means.append(running_means(network).clone())
+        if len(self.scales) == self.stop_at:
             signal.raise_signal(signal.SIGINT)
 
-    def add_epoch(self, learner, row):
-        self.after_epochs.append(scales(learner.model).clone())
 
-
-def watched(monkeypatch, tuning, phases, **options):
-    watch = None
-
-    def switch(*arguments, **keywords):
-        nonlocal watch
-        inner = original(*arguments, **keywords)
-        watch = Watch(inner, **options)
-        watch.remove = inner.remove
-        return watch
-
-    from dlkit.quantize import qat
-
-    original = qat.PhaseSwitch
-    monkeypatch.setattr(qat, "PhaseSwitch", switch)
+def watched(tuning, phases, *, stop_at=-1):
+    watch = Watch(stop_at)
+    handle = tuning.learner.model.register_forward_hook(watch)
     try:
         train_quantized(tuning, phases, emit=ignore)
     finally:
-        monkeypatch.setattr(qat, "PhaseSwitch", original)
+        handle.remove()
     return watch
 
 
@@ -181,34 +175,35 @@ def mixed_tuning(digits, **options):
     return build_qat(prepared, settings, ignore)
 
 
-def test_ranges_and_statistics_move_first_and_stay_later(digits, monkeypatch):
+def test_ranges_and_statistics_move_first_and_stay_later(digits):
     """Traps 4.9 and 4.10, with a batch norm that stands alone besides those fused; validation moves nothing."""
     tuning = mixed_tuning(digits, epochs=2)
     assert sum(isinstance(module, nn.BatchNorm2d) for module in tuning.learner.model.modules()) == 3
     total, per_epoch = tuning.plan.total_steps, tuning.plan.steps_per_epoch
-    watch = watched(monkeypatch, tuning, Phases(freeze_norms_at=0.5, freeze_ranges_at=0.75))
+    watch = watched(tuning, Phases(freeze_norms_at=0.5, freeze_ranges_at=0.75))
     are_ranges_moving = [not torch.equal(a, b) for a, b in zip(watch.scales, watch.scales[1:], strict=False)]
     are_means_moving = [not torch.equal(a, b) for a, b in zip(watch.means, watch.means[1:], strict=False)]
     last_range, last_mean = -(-total * 3 // 4) - 1, -(-total // 2) - 1
     assert are_ranges_moving == [step < last_range for step in range(total - 1)]
     assert are_means_moving == [step < last_mean for step in range(total - 1)]
-    assert torch.equal(watch.after_epochs[0], watch.scales[per_epoch - 1])
+    after_first = [found for step, found in watch.in_validation if step == per_epoch]
+    assert after_first and all(torch.equal(found, watch.scales[per_epoch - 1]) for found in after_first)
     # every single batch norm moved in every one of its channels, so none was left out
     assert (watch.means[0] != watch.means[last_mean]).all()
 
 
-def test_one_epoch_has_all_phases(digits, monkeypatch):
+def test_one_epoch_has_all_phases(digits):
     tuning = mixed_tuning(digits, epochs=1)
-    watch = watched(monkeypatch, tuning, Phases())
+    watch = watched(tuning, Phases())
     assert not torch.equal(watch.scales[0], watch.scales[-1])
     assert torch.equal(watch.scales[-2], watch.scales[-1])
     assert torch.equal(watch.means[-2], watch.means[-1])
 
 
-def test_an_interruption_leaves_no_hook_behind(digits, monkeypatch):
+def test_an_interruption_leaves_no_hook_behind(digits):
     tuning = mixed_tuning(digits, epochs=2)
     with pytest.raises(Interrupted, match="nothing was written"):
-        watched(monkeypatch, tuning, Phases(), stop_at=3)
+        watched(tuning, Phases(), stop_at=3)
     assert not tuning.learner.model._forward_pre_hooks
     before = scales(tuning.learner.model).clone()
     tuning.learner.model(9 * torch.rand(4, 1, 8, 8))
@@ -218,7 +213,7 @@ def test_an_interruption_leaves_no_hook_behind(digits, monkeypatch):
 def test_training_starts_from_the_ranges_of_static_quantization(digits):
     network, batches = build_from_file(digits), calibration(digits)
     prepared = prepare_training(network, recipe_for(), settings_for(digits), batches=batches, emit=ignore)
-    static = quantize_static(network, recipe_for(mode="static"), batches, example=batches[0])
+    static, _ = static_of(network, batches)
     start = convert(prepared, recipe_for())
     names = [
         name
@@ -312,13 +307,13 @@ def outputs(network, inputs, backend="x86"):
         return network(inputs)
 
 
-def spoiled_static(network, recipe, batches):
-    """A static int8 network that knows nothing, so that training is better for certain."""
+def spoiled(network):
+    """A network that knows nothing, so that whatever it is compared with is better for certain."""
     torch.manual_seed(3)
-    spoiled, recipe = copy.deepcopy(network), replace(recipe, mode="static")
-    for parameter in spoiled.parameters():
+    network = copy.deepcopy(network)
+    for parameter in network.parameters():
         nn.init.normal_(parameter)
-    return quantize_static(spoiled, recipe, batches, example=batches[0]), recipe
+    return network
 
 
 @pytest.mark.parametrize(
@@ -343,8 +338,8 @@ def test_training_for_int8_on_digits(digits, tmp_path, backend):
     before = copy.deepcopy(network.state_dict())
     recipe = recipe_for(backend)
     converted, outcome = quantize_aware(
-        network, recipe, settings_for(digits, epochs=2), batches=batches, static=spoiled_static(network, recipe, batches),
-        emit=ignore,
+        network, recipe, settings_for(digits, epochs=2), batches=batches, emit=ignore,
+        static=static_of(spoiled(network), batches, backend),
     )  # fmt: skip
     found = outcome.comparison
     float_accuracy = digits.spec.provenance["value"]
@@ -365,22 +360,24 @@ def test_the_same_seed_trains_the_same_network(digits):
     found = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        converted, _ = quantize_aware(network, recipe_for(), settings_for(digits), batches=batches, emit=ignore)
+        converted, _ = quantize_aware(
+            network,
+            recipe_for(),
+            settings_for(digits),
+            batches=batches,
+            static=static_of(network, batches),
+            emit=ignore,
+        )
         found.append(outputs(converted, batches[0]))
     assert torch.equal(*found)
 
 
 def test_training_is_never_worse_than_static(digits):
     network, batches = build_from_file(digits), calibration(digits)
-    static_recipe = recipe_for(mode="static")
-    good = quantize_static(network, static_recipe, batches, example=batches[0])
-    torch.manual_seed(3)
-    spoiled = copy.deepcopy(network)
-    for parameter in spoiled.parameters():
-        nn.init.normal_(parameter)
+    good, static_recipe = static_of(network, batches)
     notes = []
     kept, outcome = quantize_aware(
-        spoiled, recipe_for(), settings_for(digits, epochs=0.1, lr=1e-8), batches=batches,
+        spoiled(network), recipe_for(), settings_for(digits, epochs=0.1, lr=1e-8), batches=batches,
         static=(good, static_recipe), emit=notes.append,
     )  # fmt: skip
     assert kept is good
@@ -391,9 +388,9 @@ def test_training_is_never_worse_than_static(digits):
 
 def test_without_validation_the_training_samples_decide(digits):
     loaded = load_mapping({**CONFIG, "data": {**CONFIG["data"], "val": "none", "limit": 200}})
-    notes = []
+    network, batches, notes = build_from_file(digits), calibration(digits), []
     _, outcome = quantize_aware(
-        build_from_file(digits), recipe_for(), settings_for(digits, loaded=loaded), batches=calibration(digits),
+        network, recipe_for(), settings_for(digits, loaded=loaded), batches=batches, static=static_of(network, batches),
         emit=notes.append,
     )  # fmt: skip
     assert outcome.comparison.split == "train"

@@ -17,10 +17,11 @@ from dlkit.errors import DlkitError, FileRefused
 from dlkit.quantize import (
     Recipe,
     check_reload,
+    convert,
     decode,
     encode,
+    observe_network,
     quantize_dynamic,
-    quantize_static,
     replay,
     rewrite_entry,
     save_quantized,
@@ -44,7 +45,7 @@ def make(network, recipe, example):
     with torch.no_grad():
         if recipe.mode == "dynamic":
             return quantize_dynamic(network, recipe, example=example)
-        return quantize_static(network, recipe, [example], example=example)
+        return convert(observe_network(network, recipe, [example]), recipe)
 
 
 def saved(folder, arch, recipe, example, network=None):

@@ -3,8 +3,16 @@ import torch
 from torch import nn
 
 from dlkit.events import Working
-from dlkit.quantize import Recipe, calibrate, compare_outputs, layer_statuses, observed_tensors, outputs_of, rank_layers
-from dlkit.quantize.fx import convert, prepare, quantized_engine
+from dlkit.quantize import (
+    Recipe,
+    compare_outputs,
+    layer_statuses,
+    observe_network,
+    observed_tensors,
+    outputs_of,
+    rank_layers,
+)
+from dlkit.quantize.fx import convert, quantized_engine
 
 
 def network_with_a_bad_layer():
@@ -27,9 +35,7 @@ def network_with_a_bad_layer():
 
 def calibrated(network, batches, **options):
     recipe = Recipe("static", "x86", "minmax", reduce="weights", **options)
-    prepared = prepare(network, recipe, batches[0])
-    calibrate(prepared, batches)
-    return prepared, recipe
+    return observe_network(network, recipe, batches), recipe
 
 
 @pytest.fixture

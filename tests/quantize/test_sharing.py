@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.quantize import Recipe, calibrate, copy_sharing_weights, without_observers
-from dlkit.quantize.fx import convert, prepare, quantized_engine
+from dlkit.quantize import Recipe, copy_sharing_weights, observe_network, without_observers
+from dlkit.quantize.fx import convert, quantized_engine
 
 RECIPE = Recipe("static", "x86", keep_float=("1",), reduce="weights")
 
@@ -38,8 +38,7 @@ def test_a_copy_has_modules_of_its_own_and_the_same_parameters():
 def test_graphs_share_weights_and_change_none():
     original, inputs = network(), torch.randn(4, 8)
     before = copy.deepcopy(original.state_dict())
-    prepared = prepare(original, RECIPE, inputs)
-    calibrate(prepared, [inputs])
+    prepared = observe_network(original, RECIPE, [inputs])
     own = {id(parameter) for parameter in original.parameters()}
     for graph in (prepared, without_observers(prepared)):  # all but the batch norm, which is folded
         assert len({id(parameter) for parameter in graph.parameters()} & own) >= 4
@@ -50,8 +49,7 @@ def test_graphs_share_weights_and_change_none():
 
 def test_nothing_keeps_a_network_when_all_is_done():
     original, inputs = network(), torch.randn(4, 8)
-    prepared = prepare(original, RECIPE, inputs)
-    calibrate(prepared, [inputs])
+    prepared = observe_network(original, RECIPE, [inputs])
     converted = convert(prepared, RECIPE)
     left = [weakref.ref(original[0].weight), weakref.ref(prepared), weakref.ref(converted)]
     del original, prepared, converted

@@ -5,14 +5,14 @@ from torch import nn
 from dlkit.quantize import (
     Recipe,
     Remedies,
-    calibrate,
     compare_outputs,
+    observe_network,
     outputs_of,
     quantize_accurately,
     smooth,
     smoothable_links,
 )
-from dlkit.quantize.fx import convert, prepare, quantized_engine
+from dlkit.quantize.fx import convert, quantized_engine
 
 RECIPE = Recipe("static", "x86", "minmax", reduce="weights")
 
@@ -60,8 +60,7 @@ def batches():
 
 
 def fidelity_of(network, origin, batches):
-    prepared = prepare(network, RECIPE, batches[0])
-    calibrate(prepared, batches)
+    prepared = observe_network(network, RECIPE, batches)
     with quantized_engine("x86"):
         return compare_outputs(outputs_of(origin, batches), outputs_of(convert(prepared, RECIPE), batches))
 

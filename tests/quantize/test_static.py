@@ -11,7 +11,15 @@ from torchvision.ops import SqueezeExcitation, StochasticDepth
 
 from dlkit.errors import DataError, UsageError
 from dlkit.events import Working
-from dlkit.quantize import Recipe, calibrate, count_int8_kernels, layer_statuses, quantize_dynamic, quantize_static
+from dlkit.quantize import (
+    Recipe,
+    calibrate,
+    clip_to_activations,
+    count_int8_kernels,
+    layer_statuses,
+    observe_network,
+    quantize_dynamic,
+)
 from dlkit.quantize.fx import convert, prepare, quantized_engine
 
 STATIC = Recipe("static", "x86", reduce="weights")
@@ -42,7 +50,7 @@ def warmed(network, inputs):
 
 def quantize(network, data, recipe=STATIC):
     with torch.no_grad():
-        return quantize_static(network, recipe, data, example=data[0])
+        return convert(observe_network(network, recipe, data), recipe)
 
 
 def compare(network, data, recipe=STATIC):
@@ -380,22 +388,18 @@ def test_python_flags_are_no_trouble():
     assert compare(nn.Sequential(nn.Conv2d(3, 4, 3), Flag(), nn.Conv2d(4, 2, 1)), batches(2, 3, 8, 8))[0] > 25
 
 
-def test_what_is_random_in_evaluation_is_refused():
-    network = Net(lambda self, x: F.dropout(self.c(x), 0.5), c=nn.Conv2d(3, 4, 3)).eval()
-    with pytest.raises(UsageError, match="what it computes in evaluation mode is random"):
-        quantize(network, batches(4, 3, 8, 8))
-
-
-def test_a_network_that_blows_up_every_difference_is_none_that_is_random():
-    """What observers cut off below -8 in front of SiLU becomes a fifth of the output of an untrained EfficientNet-B4."""
+def test_what_observers_cut_off_is_no_difference_between_graph_and_network():
+    """What they cut off below -8 in front of SiLU becomes a fifth of the output of an untrained EfficientNet-B4."""
 
     def forward(self, x):
         return (self.c2(self.act(self.c1(x))) * 3000).sin()
 
     network = Net(forward, c1=nn.Conv2d(3, 4, 3), act=nn.SiLU(), c2=nn.Conv2d(4, 4, 3)).eval()
     data = [batch * 20 for batch in batches(8, 3, 8, 8)]
+    prepared = prepare(network, STATIC, data[0])
+    clip_to_activations(prepared)
     with torch.no_grad():
-        found, expected = prepare(network, STATIC, data[0])(data[0]), network(data[0])
+        found, expected = prepared(data[0]), network(data[0])
     assert (found - expected).norm() > 0.1 * expected.norm()
     quantize(network, data)
 

@@ -15,10 +15,7 @@ RUN = """
 import sys, warnings, torch
 from torch import nn
 import torch.nn.functional as F
-from dlkit.quantize.dynamic import quantize_dynamic
-from dlkit.quantize.encoding import encode
-from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.static import quantize_static
+from dlkit.quantize import Recipe, convert, observe_network, quantize_dynamic
 torch.set_grad_enabled(False)
 before = list(warnings.filters)
 backend, kind = sys.argv[1:]
@@ -35,7 +32,8 @@ elif kind == "recurrent":
     network = quantize_dynamic(nn.LSTM(4, 3), Recipe("dynamic", backend), example=x)
 else:
     network = {"functional": Functional(), "static": nn.Sequential(nn.Linear(4, 3), nn.Hardswish(), nn.Linear(3, 2))}[kind]
-    network = quantize_static(network.eval(), Recipe("static", backend, reduce="weights"), [x], example=x)
+    recipe = Recipe("static", backend, reduce="weights")
+    network = convert(observe_network(network.eval(), recipe, [x]), recipe)
 network(x)
 assert warnings.filters == before, warnings.filters
 """

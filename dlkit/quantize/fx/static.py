@@ -13,7 +13,6 @@ from torch.fx import GraphModule
 from dlkit.config import did_you_mean
 from dlkit.core.release_memory import release_memory
 from dlkit.errors import UsageError
-from dlkit.quantize.clipping import clip_to_activations
 from dlkit.quantize.fx.clamps import fold_clamps
 from dlkit.quantize.fx.engine import bind_to_engine, forget_networks, no_deprecations, quantized_engine
 from dlkit.quantize.fx.folding import fold_norms
@@ -80,7 +79,6 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     prepared.meta[_FACTS] = facts
     if recipe.reduce != "activations":  # their 7 bits end where the clamp does, but kernels saturate at the end of 8
         fold_clamps(prepared)
-    clip_to_activations(prepared)
     return prepared
 
 
