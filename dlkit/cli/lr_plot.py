@@ -220,10 +220,11 @@ def _refuse_unknown(name: str) -> None:
     if ":" in name or name.lower().endswith(("lr", "restarts", "scheduler")):
         return
     from dlkit.config import did_you_mean
-    from dlkit.registry import SCHEDULES
+    from dlkit.registry import entries
 
-    spellings = [spelling for known, (_, also, _) in SCHEDULES.items() for spelling in (known, *also)]
-    raise UsageError(f"no schedule {name!r}.{did_you_mean(name, spellings)} There are {', '.join(SCHEDULES)}")
+    ours = [entry for entry in entries("schedules").values() if entry.is_ours]
+    hint = did_you_mean(name, [spelling for entry in ours for spelling in entry.spellings])
+    raise UsageError(f"no schedule {name!r}.{hint} There are {', '.join(entry.name for entry in ours)}")
 
 
 def pick_look(height: int, *, log: bool, ascii_only: bool) -> "Look":

@@ -17,7 +17,7 @@ from typing import Any
 
 from dlkit.config import did_you_mean
 from dlkit.errors import UsageError
-from dlkit.registry import entries, find_entry
+from dlkit.registry import find_entry, spellings
 
 Builder = Callable[..., Any]
 
@@ -41,10 +41,9 @@ def resolve(kind: str, name: str) -> Builder:
         return import_target(name)
     entry = find_entry(kind, name)
     if entry is None:
-        known = [spelling for entry in entries(kind).values() for spelling in (entry.name, *entry.also)]
         word = kind.replace("_", " ").removesuffix("es" if kind == "losses" else "s")
         raise ComponentError(
-            f"no {word} {name!r}.{did_you_mean(name, known)} See `dlkit list {kind}`; your own: package.module:attr"
+            f"no {word} {name!r}.{did_you_mean(name, spellings(kind))} See `dlkit list {kind}`; your own: package.module:attr"
         )
     return import_target(entry.target)
 

@@ -1,22 +1,21 @@
-"""Names that a config may use, what they stand for, and which options they take; all without importing torch.
+"""The names that a config may use, what they stand for, and which options they take; all without importing torch.
 
-`tables.py` holds our own names by hand. `names.json` is made from those and from torch's and torchvision's namespaces by
-`scripts/generate_registry`, so that checking a config, listing names and the JSON Schema need no torch. It is checked to be
-current by a test. Objects are resolved late, by `core/components.py`.
+`tables.py` holds our own names, written by hand. `scripts/generate_registry` makes `names.json` from those and from the
+namespaces of torch and torchvision, so that checking a config, listing names and the JSON Schema need no torch; a test
+keeps the file current. `core/components.py` imports what a name stands for.
 """
 
-from dlkit.registry.lookup import Entry, Option, entries, find_entry, is_current, kinds
-from dlkit.registry.tables import ACTIVATIONS, INJECTED, KINDS, SCHEDULES
+from dlkit.registry.lookup import Entry, Option, entries, find_entry, is_current, kinds, spellings
+from dlkit.registry.tables import INJECTED, ROWS
 
 __all__ = [
-    "ACTIVATIONS",
     "INJECTED",
-    "KINDS",
-    "SCHEDULES",
+    "ROWS",
     "Entry",
     "Option",
     "entries",
     "find_entry",
     "is_current",
     "kinds",
+    "spellings",
 ]

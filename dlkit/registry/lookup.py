@@ -1,4 +1,4 @@
-"""Look names up in the generated table."""
+"""Looking names up in `names.json`."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a component. `default` is JSON, or its repr where it is no plain value; `type` is words for people."""
+    """One option of a component. `default` is a plain value, or the text of any other; `type` is the annotation as text."""
 
     name: str
     required: bool
@@ -20,7 +20,10 @@ class Option:
 
 @dataclass(frozen=True)
 class Entry:
-    """One name. `options` is None where only building it can tell (keyword arguments passed through)."""
+    """One name: `target` is its import path, `also` are its other spellings.
+
+    `options` is None if the signature does not tell them, because it passes keyword arguments on.
+    """
 
     kind: str
     name: str
@@ -31,8 +34,18 @@ class Entry:
 
     @property
     def is_ours(self) -> bool:
-        """Whether dlkit defines the thing itself, so that its options do not depend on the installed torch."""
+        """Whether dlkit defines the component itself, so that its options do not depend on the installed torch."""
         return self.target.startswith("dlkit.")
+
+    @property
+    def title(self) -> str:
+        """The name of the class or function: `AdamW` for adamw."""
+        return self.target.rpartition(":")[2]
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """Every way to write the name, in lower case or not."""
+        return (self.name, *self.also)
 
 
 @cache
@@ -49,7 +62,7 @@ def kinds() -> tuple[str, ...]:
 
 @cache
 def entries(kind: str) -> Mapping[str, Entry]:
-    """All names of a kind, our own first. Raises KeyError for an unknown kind."""
+    """All entries of a kind by name, our own first. Raises KeyError for an unknown kind."""
     return {name: _entry(kind, name, row) for name, row in _table()["kinds"][kind].items()}
 
 
@@ -65,23 +78,27 @@ def _entry(kind: str, name: str, row: dict[str, Any]) -> Entry:
     )
 
 
+def spellings(kind: str) -> list[str]:
+    """Every way to write every name of a kind, for suggestions."""
+    return [spelling for entry in entries(kind).values() for spelling in entry.spellings]
+
+
 @cache
-def _spellings(kind: str) -> Mapping[str, Entry]:
-    found = {}
-    for entry in reversed(list(entries(kind).values())):
-        for name in (*entry.also, entry.name):
-            found[name.casefold()] = entry
+def _by_spelling(kind: str) -> Mapping[str, Entry]:
+    found: dict[str, Entry] = {}
+    for entry in reversed(list(entries(kind).values())):  # our own names win
+        found.update(dict.fromkeys(map(str.casefold, entry.spellings), entry))
     return found
 
 
 def find_entry(kind: str, name: str) -> Entry | None:
-    """The entry that a name stands for, in any case and by any of its spellings, or None."""
-    return _spellings(kind).get(name.casefold())
+    """The entry for any spelling of a name, in any case, or None."""
+    return _by_spelling(kind).get(name.casefold())
 
 
 @cache
 def is_current() -> bool:
-    """Whether the table was made from the torch and torchvision that are installed; only then are their options certain."""
+    """Whether the table was made from the installed torch and torchvision; only then are their options certain."""
     made_from: dict[str, str] = _table()["made_from"]
     return all(_installed_version(package) == version for package, version in made_from.items())
 

@@ -1,7 +1,7 @@
-"""Our own names: one line each. After a change here run `scripts/generate_registry`.
+"""Our own names, a row each. After a change here run `scripts/generate_registry`.
 
-A row is `name: (target, other spellings, summary)`; the target is resolved late. The order within a kind is the order in
-which lists show it.
+A row is `name: (target, other spellings, summary)`; the target is an import path, imported when it is used. Lists show the
+names of a kind in the order of its rows.
 """
 
 Rows = dict[str, tuple[str, tuple[str, ...], str]]
@@ -140,7 +140,7 @@ ACTIVATIONS: Rows = {
     "softplus": ("torch.nn:Softplus", (), "log(1 + exp(x)), a smooth ReLU."),
     "identity": ("torch.nn:Identity", (), "Nothing."),
 }
-KINDS: dict[str, Rows] = {
+ROWS: dict[str, Rows] = {
     "models": MODELS,
     "datasets": DATASETS,
     "losses": LOSSES,
@@ -151,7 +151,7 @@ KINDS: dict[str, Rows] = {
     "activations": ACTIVATIONS,
 }
 
-# Arguments that dlkit fills in itself, by kind: they are no options of a config.
+# Arguments that dlkit passes itself, by kind; they are not options of a config.
 INJECTED: dict[str, frozenset[str]] = {
     "models": frozenset({"num_classes", "in_channels", "input_size", "weights", "progress", "layers"}),
     "datasets": frozenset(

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from dlkit.errors import UsageError
-from dlkit.registry import SCHEDULES
+from dlkit.registry import entries, find_entry
 from dlkit.schedules.curves import Curve
 from dlkit.schedules.plateau import Plateau
 
@@ -31,15 +31,16 @@ EXAMPLES: dict[str, object] = {
 
 
 def find_curve(name: str) -> tuple[str, type[Curve | Plateau]]:
-    """The name dlkit uses and the class for any spelling of a built-in schedule (`multistep`, `MultiStepLR`).
+    """The name and the class of a built-in schedule, given any spelling (`multistep`, `MultiStepLR`).
 
-    Raises UsageError for a name that is none of them.
+    Raises UsageError for any other name.
     """
-    for known, (target, also, _) in SCHEDULES.items():
-        if name.casefold() in {spelling.casefold() for spelling in (known, *also)}:
-            module, attribute = target.split(":")
-            return known, getattr(import_module(module), attribute)
-    raise UsageError(f"no built-in schedule {name!r}; there are {', '.join(SCHEDULES)}")
+    entry = find_entry("schedules", name)
+    if entry is None or not entry.is_ours:
+        known = ", ".join(entry.name for entry in entries("schedules").values() if entry.is_ours)
+        raise UsageError(f"no built-in schedule {name!r}; there are {known}")
+    module, attribute = entry.target.split(":")
+    return entry.name, getattr(import_module(module), attribute)
 
 
 def build_curve(kind: type[Curve | Plateau], options: Mapping[str, Any]) -> Curve | Plateau:

@@ -1,89 +1,89 @@
-"""Shape arithmetic without torch."""
+"""Shape arithmetic without torch: sizes, costs and receptive fields of layers and chains, forwards and backwards."""
 
-from dlkit.shapes.build import KINDS, POINTWISE, build_layer
-from dlkit.shapes.chain import ChainError, Field, Row, find_mends, run_chain, total
-from dlkit.shapes.chain_text import ChainStep, is_layer, parse_chain, parse_step, spell
+from dlkit.shapes.chain import AxisFields, ChainError, ChainRow, chain_totals, find_fixes, run_chain
+from dlkit.shapes.chain_parser import ChainStep, is_layer, layer_kind, parse_chain, parse_step
 from dlkit.shapes.conv import Conv, ConvTranspose
 from dlkit.shapes.dense import Flatten, Linear, Norm, Pointwise, Unflatten
 from dlkit.shapes.drawing import draw_fields, draw_windows
 from dlkit.shapes.explain import Explained, explain_transposed, explanation_lines
 from dlkit.shapes.fold import Fold, Unfold
-from dlkit.shapes.inverse import SOLVABLE, Asked, Geometry, LayerSolution, SearchLimits, forward, inputs_for, solve
+from dlkit.shapes.inverse import LayerSolution, SearchLimits, SolveRequest, solve
 from dlkit.shapes.layer import Layer, Spatial
-from dlkit.shapes.passing import Passing, chain_sizes, find_passing
+from dlkit.shapes.layer_table import KINDS, build_layer
 from dlkit.shapes.pool import AdaptivePool, Pool, Unpool
-from dlkit.shapes.reach import IDENTITY, Reach, Taps, compose, shares, spread_windows, union, whole, windows
 from dlkit.shapes.resample import PixelShuffle, PixelUnshuffle, Upsample
-from dlkit.shapes.size import Shape, ShapeError, Size, count_text, parse_numbers, short_count, size_text, spread
-from dlkit.shapes.window import Window, conv_size, pool_size, transposed_size
+from dlkit.shapes.size import Shape, ShapeError, Size, count_text, parse_numbers, per_axis, short_count, size_text
+from dlkit.shapes.taps import (
+    IDENTITY,
+    ReceptiveField,
+    Taps,
+    adaptive_taps,
+    compose,
+    transposed_taps,
+    union,
+    window_taps,
+)
+from dlkit.shapes.valid_sizes import ValidSizes, find_valid_sizes, valid_chain_sizes
+from dlkit.shapes.window import Window
 
 __all__ = [
     "IDENTITY",
     "KINDS",
-    "POINTWISE",
-    "SOLVABLE",
     "AdaptivePool",
-    "Asked",
+    "AxisFields",
     "ChainError",
+    "ChainRow",
     "ChainStep",
     "Conv",
     "ConvTranspose",
     "Explained",
-    "Field",
     "Flatten",
     "Fold",
-    "Geometry",
     "Layer",
     "LayerSolution",
     "Linear",
     "Norm",
-    "Passing",
     "PixelShuffle",
     "PixelUnshuffle",
     "Pointwise",
     "Pool",
-    "Reach",
-    "Row",
+    "ReceptiveField",
     "SearchLimits",
     "Shape",
     "ShapeError",
     "Size",
+    "SolveRequest",
     "Spatial",
     "Taps",
     "Unflatten",
     "Unfold",
     "Unpool",
     "Upsample",
+    "ValidSizes",
     "Window",
+    "adaptive_taps",
     "build_layer",
-    "chain_sizes",
+    "chain_totals",
     "compose",
-    "conv_size",
     "count_text",
     "draw_fields",
     "draw_windows",
     "explain_transposed",
     "explanation_lines",
-    "find_mends",
-    "find_passing",
-    "forward",
-    "inputs_for",
+    "find_fixes",
+    "find_valid_sizes",
     "is_layer",
+    "layer_kind",
     "parse_chain",
     "parse_numbers",
     "parse_step",
-    "pool_size",
+    "per_axis",
     "run_chain",
-    "shares",
     "short_count",
     "size_text",
     "solve",
-    "spell",
-    "spread",
-    "spread_windows",
-    "total",
-    "transposed_size",
+    "transposed_taps",
     "union",
-    "whole",
-    "windows",
+    "valid_chain_sizes",
+    "window_taps",
 ]

@@ -1,28 +1,28 @@
-"""Chains of layers: shapes, costs and receptive fields row by row, with joins checked and mistakes explained."""
+"""Chains of layers: shape, cost and receptive field after every step, and what would fix a step that fails."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from dlkit.shapes.build import build_layer
-from dlkit.shapes.chain_text import ChainStep
+from dlkit.shapes.chain_parser import ChainStep
 from dlkit.shapes.layer import Layer
-from dlkit.shapes.reach import IDENTITY, Reach, compose, union
+from dlkit.shapes.layer_table import build_layer
 from dlkit.shapes.size import Shape, ShapeError, size_text
+from dlkit.shapes.taps import IDENTITY, ReceptiveField, compose, union
 
-Field = tuple[Reach, ...] | None  # per spatial axis; None where every output sees the whole image
+AxisFields = tuple[ReceptiveField, ...] | None  # per spatial axis; None where every output sees the whole image
 
 
 @dataclass(frozen=True)
-class Row:
-    """What one step makes. `activations` counts the numbers of its output; save and from have none of their own."""
+class ChainRow:
+    """The result of one step; `index` counts from 1. The steps save and from have no torch code."""
 
     index: int
     text: str
     shape: Shape
     num_parameters: int
     num_macs: int
-    field: Field
+    field: AxisFields
     torch_code: str
     notes: tuple[str, ...] = ()
 
@@ -33,25 +33,25 @@ class Row:
 
 
 class ChainError(ShapeError):
-    """A step that cannot take what comes: `index` is its number, `rows` those before it. The message has the fix."""
+    """A step that cannot take its input: `index` is its number, `rows` are those before it."""
 
     exit_code = 1
 
-    def __init__(self, message: str, *, index: int, text: str, rows: Sequence[Row]) -> None:
+    def __init__(self, message: str, *, index: int, text: str, rows: Sequence[ChainRow]) -> None:
         self.index, self.text, self.rows = index, text, tuple(rows)
         super().__init__(message)
 
 
 @dataclass
 class _State:
-    """Where a chain stands."""
+    """The output so far, and the saved ones by name."""
 
     shape: Shape
-    field: Field
-    kept: dict[str, tuple[Shape, Field]]
+    field: AxisFields
+    saved: dict[str, tuple[Shape, AxisFields]]
 
 
-def run_chain(steps: Sequence[ChainStep], shape: Shape) -> list[Row]:
+def run_chain(steps: Sequence[ChainStep], shape: Shape) -> list[ChainRow]:
     """One row per step for one sample of `shape` (channels first). Raises ChainError at the first that fails."""
     state, rows = _State(shape, (IDENTITY,) * (len(shape) - 1), {}), []
     for index, step in enumerate(steps, start=1):
@@ -62,11 +62,11 @@ def run_chain(steps: Sequence[ChainStep], shape: Shape) -> list[Row]:
     return rows
 
 
-def _run_step(step: ChainStep, state: _State, index: int) -> Row:
+def _run_step(step: ChainStep, state: _State, index: int) -> ChainRow:
     if step.names:
         return _join(step, state, index)
-    layer = layer_of(step, state.shape)
-    row = Row(
+    layer = _build(step, state.shape)
+    row = ChainRow(
         index,
         step.text,
         layer.out_shape(state.shape),
@@ -80,13 +80,13 @@ def _run_step(step: ChainStep, state: _State, index: int) -> Row:
     return row
 
 
-def layer_of(step: ChainStep, shape: Shape) -> Layer:
-    """The layer that a step builds on this input."""
+def _build(step: ChainStep, shape: Shape) -> Layer:
+    """The layer of a step, fitted to its input."""
     options = {**step.options, **({"groups": shape[0]} if step.is_depthwise else {})}
     return build_layer(step.word, options, dims=max(1, len(shape) - 1)).fit(shape)
 
 
-def _field_after(layer: Layer, state: _State) -> Field:
+def _field_after(layer: Layer, state: _State) -> AxisFields:
     taps = layer.taps_per_axis(state.shape)
     if taps is None or state.field is None:
         return None
@@ -94,7 +94,7 @@ def _field_after(layer: Layer, state: _State) -> Field:
 
 
 def _notes(layer: Layer, shape: Shape) -> Iterator[str]:
-    """Lost borders, and a linear layer on maps that nobody flattened."""
+    """Input positions that are never read, and a linear layer on an input that was not flattened."""
     if layer.torch_code().startswith("nn.Linear") and len(shape) > 1:
         yield f"acts on the last axis only ({shape[-1]}); flatten gives {size_text(shape)} = {prod(shape)} features"
     border = getattr(layer, "border", None)
@@ -105,15 +105,15 @@ def _notes(layer: Layer, shape: Shape) -> Iterator[str]:
             yield f"axis {axis + 1}: {count} of {shape[1 + axis]} input positions never read"
 
 
-def _join(step: ChainStep, state: _State, index: int) -> Row:
+def _join(step: ChainStep, state: _State, index: int) -> ChainRow:
     if step.word == "save":
         for name in step.names:
-            state.kept[name] = (state.shape, state.field)
-        return Row(index, step.text, state.shape, 0, 0, state.field, "")
-    branches = [_kept(name, state) for name in step.names]
+            state.saved[name] = (state.shape, state.field)
+        return ChainRow(index, step.text, state.shape, 0, 0, state.field, "")
+    branches = [_saved(name, state) for name in step.names]
     if step.word == "from":
         state.shape, state.field = branches[0]
-        return Row(index, step.text, state.shape, 0, 0, state.field, "")
+        return ChainRow(index, step.text, state.shape, 0, 0, state.field, "")
     names = ", ".join(["x", *step.names])
     code = f"torch.cat([{names}], dim=1)" if step.word == "cat" else " + ".join(["x", *step.names])
     shapes = [state.shape, *(shape for shape, _ in branches)]
@@ -121,18 +121,18 @@ def _join(step: ChainStep, state: _State, index: int) -> Row:
     channels = sum(shape[0] for shape in shapes) if step.word == "cat" else shapes[0][0]
     fields = [state.field, *(field for _, field in branches)]
     state.shape, state.field = (channels, *shapes[0][1:]), _union(fields, shapes[0][1:])
-    return Row(index, step.text, state.shape, 0, 0, state.field, code)
+    return ChainRow(index, step.text, state.shape, 0, 0, state.field, code)
 
 
-def _kept(name: str, state: _State) -> tuple[Shape, Field]:
-    if name not in state.kept:
-        known = f"saved so far: {', '.join(state.kept)}" if state.kept else "write `save " + name + "` before it"
+def _saved(name: str, state: _State) -> tuple[Shape, AxisFields]:
+    if name not in state.saved:
+        known = f"saved so far: {', '.join(state.saved)}" if state.saved else "write `save " + name + "` before it"
         raise ShapeError(f"nothing is saved as {name!r}; {known}")
-    return state.kept[name]
+    return state.saved[name]
 
 
 def _check_join(step: ChainStep, shapes: Sequence[Shape]) -> None:
-    """Raise ShapeError unless all axes agree; a sum may stretch an axis of 1, as torch broadcasts."""
+    """Raise ShapeError unless all axes agree; `cat` may differ in channels."""
     names = ["here", *step.names]
     for name, shape in zip(names[1:], shapes[1:], strict=True):
         pairs = list(zip(shapes[0], shape, strict=False))[1 if step.word == "cat" else 0 :]
@@ -143,7 +143,7 @@ def _check_join(step: ChainStep, shapes: Sequence[Shape]) -> None:
             )
 
 
-def _union(fields: Sequence[Field], sizes: Shape) -> Field:
+def _union(fields: Sequence[AxisFields], sizes: Shape) -> AxisFields:
     known = [axes for axes in fields if axes is not None]
     if len(known) < len(fields):
         return None
@@ -151,7 +151,7 @@ def _union(fields: Sequence[Field], sizes: Shape) -> Field:
 
 
 def passes(steps: Sequence[ChainStep], shape: Shape) -> bool:
-    """Whether every step takes what comes."""
+    """Whether every step takes its input."""
     try:
         run_chain(steps, shape)
     except ShapeError:
@@ -159,8 +159,8 @@ def passes(steps: Sequence[ChainStep], shape: Shape) -> bool:
     return True
 
 
-def find_mends(steps: Sequence[ChainStep], shape: Shape, error: ChainError, *, most: int = 3) -> list[str]:
-    """Single changes with which the whole chain passes, most local first: an option of one step, or the input size."""
+def find_fixes(steps: Sequence[ChainStep], shape: Shape, error: ChainError, *, most: int = 3) -> list[str]:
+    """Single changes that let the whole chain pass, nearest to the failing step first, then other input sizes."""
     found = [text for text, changed in _changes(steps, error) if passes(changed, shape)][: most - 1]
     near = _near_sizes(steps, shape)
     if near:
@@ -208,7 +208,7 @@ def _other_options(step: ChainStep) -> Iterator[tuple[str, dict[str, object]]]:
 
 
 def _near_sizes(steps: Sequence[ChainStep], shape: Shape) -> list[tuple[int, ...]]:
-    """The nearest input sizes below and above that pass, moved alike on all axes."""
+    """The nearest input sizes below and above that pass, changed by the same amount on all axes."""
     sizes, found = shape[1:], []
     for direction in (-1, 1):
         for distance in range(1, 129):
@@ -219,11 +219,10 @@ def _near_sizes(steps: Sequence[ChainStep], shape: Shape) -> list[tuple[int, ...
     return found
 
 
-def total(rows: Sequence[Row]) -> tuple[int, int, int]:
-    """Parameters, MACs and activations of all rows."""
-    made = [row for row in rows if row.torch_code]
+def chain_totals(rows: Sequence[ChainRow]) -> tuple[int, int, int]:
+    """Sums of parameters, MACs and activations over all rows; the steps save and from add no activations."""
     return (
         sum(row.num_parameters for row in rows),
         sum(row.num_macs for row in rows),
-        sum(row.activations for row in made),
+        sum(row.activations for row in rows if row.torch_code),
     )

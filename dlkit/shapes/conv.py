@@ -5,8 +5,8 @@ from math import prod
 from typing import Self
 
 from dlkit.shapes.layer import Border, Spatial, floor_text, linear_text, options_text
-from dlkit.shapes.reach import Taps, count_unread, spread_windows, windows
-from dlkit.shapes.size import Shape, ShapeError, Size, tuple_text
+from dlkit.shapes.size import Shape, ShapeError, Size, multiples_text, tuple_text
+from dlkit.shapes.taps import Taps, count_unread, transposed_taps, window_taps
 from dlkit.shapes.window import (
     Window,
     check_window,
@@ -22,7 +22,7 @@ PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 @dataclass(frozen=True)
 class _Channels(Spatial):
-    """What convolutions share: channels, groups and a kernel. Channels may be unknown."""
+    """What both convolutions share: channels, groups and a kernel. Channels may still be unknown."""
 
     kernel_size: Size
     stride: Size
@@ -41,7 +41,7 @@ class _Channels(Spatial):
             if channels is not None and channels % self.groups:
                 raise ShapeError(
                     f"{name} {channels} is not divisible by groups {self.groups}. What would work: "
-                    f"{_near(channels, self.groups)}"
+                    f"{_near_channels(channels, self.groups)}"
                 )
 
     @property
@@ -50,7 +50,7 @@ class _Channels(Spatial):
         return len(self.kernel_size)
 
     def fit(self, shape: Shape) -> Self:
-        """The layer with its input channels filled in; without out_channels it keeps their number."""
+        """Returns the layer with its input channels filled in; without out_channels, they stay as many."""
         if self.in_channels not in (None, shape[0]):
             raise ShapeError(
                 f"in_channels is {self.in_channels}, but the input has {shape[0]} channels; set in_channels={shape[0]}"
@@ -61,15 +61,15 @@ class _Channels(Spatial):
         """Channels after the layer."""
         return self.out_channels or channels
 
-    def _taps(self) -> int:
-        """Weights: each output channel times the input channels of its group times the kernel."""
+    def _num_weights(self) -> int:
+        """Number of weights: output channels times input channels of a group times kernel positions."""
         if self.in_channels is None or self.out_channels is None:
             raise ShapeError("parameters need the channels: give in_channels and out_channels")
         return self.in_channels * self.out_channels // self.groups * prod(self.kernel_size)
 
     def num_parameters(self) -> int:
         """Weights and biases."""
-        return self._taps() + (self.out_channels or 0) * self.bias
+        return self._num_weights() + (self.out_channels or 0) * self.bias
 
     def _code(self, name: str, **options: tuple[str, str]) -> str:
         channels = f"{self.in_channels or 'C_in'}, {self.out_channels or 'C_out'}"
@@ -83,10 +83,9 @@ class _Channels(Spatial):
         return f"nn.{name}{self.dims}d({channels}, {tuple_text(self.kernel_size)}{text})"
 
 
-def _near(channels: int, groups: int) -> str:
-    below, above = channels // groups * groups, -(-channels // groups) * groups
-    divisors = [count for count in range(groups, 0, -1) if channels % count == 0]
-    return f"{' or '.join(str(count) for count in (below, above) if count)} channels, or groups={divisors[0]}"
+def _near_channels(channels: int, groups: int) -> str:
+    divisor = next(count for count in range(groups, 0, -1) if channels % count == 0)
+    return f"{multiples_text(channels, groups)} channels, or groups={divisor}"
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ class Conv(_Channels):
         return conv_size(size, window)
 
     def _check_padding_mode(self, size: int, window: Window) -> None:
-        # F.pad copies real positions, so that there must be enough of them
+        # F.pad copies positions of the input, so there must be enough of them
         most = {"reflect": size - 1, "circular": size}.get(self.padding_mode)
         if most is not None and max(window.pad_left, window.pad_right) > most:
             raise ShapeError(
@@ -151,7 +150,7 @@ class Conv(_Channels):
     def taps(self, axis: int, size: int) -> Taps:
         """What each output position reads along one axis."""
         window = self.window(axis)
-        return windows(kernel=window.kernel, stride=window.stride, pad=window.pad_left, dilation=window.dilation)
+        return window_taps(kernel=window.kernel, stride=window.stride, pad=window.pad_left, dilation=window.dilation)
 
     def border(self, axis: int, size: int) -> Border:
         """Input positions never read, and the padding that reads them."""
@@ -170,7 +169,7 @@ class Conv(_Channels):
         return f"an input of {size + missing} gives {conv_size(size + missing, window)}"
 
     def notes(self, axis: int, size: int) -> list[str]:
-        """TensorFlow's SAME where a stride makes it differ from symmetric padding."""
+        """TensorFlow's SAME, if the stride makes it differ from symmetric padding."""
         window = self.window(axis)
         left, right = tensorflow_same(size, span=window.span, stride=window.stride)
         if window.stride == 1 or left == right or window.padding == 0:
@@ -182,7 +181,7 @@ class Conv(_Channels):
 
     def num_macs(self, shape: Shape) -> int:
         """Weights times output positions."""
-        return self._taps() * prod(self.out_shape(shape)[1:])
+        return self._num_weights() * prod(self.out_shape(shape)[1:])
 
     def torch_code(self) -> str:
         """The line that builds the layer in torch."""
@@ -222,10 +221,12 @@ class ConvTranspose(_Channels):
     def taps(self, axis: int, size: int) -> Taps:
         """What each output position reads along one axis; it depends on the position."""
         window = self.window(axis)
-        return spread_windows(kernel=window.kernel, stride=window.stride, pad=window.pad_left, dilation=window.dilation)
+        return transposed_taps(
+            kernel=window.kernel, stride=window.stride, pad=window.pad_left, dilation=window.dilation
+        )
 
     def notes(self, axis: int, size: int) -> list[str]:
-        """The range that output_size can ask for, uneven overlap, and outputs that only hold the bias."""
+        """The range of output_size, uneven overlap, and outputs that are only the bias."""
         window = self.window(axis)
         least = (size - 1) * window.stride - window.padding + window.span
         notes = (
@@ -243,9 +244,9 @@ class ConvTranspose(_Channels):
         return notes
 
     def num_macs(self, shape: Shape) -> int:
-        """Weights times input positions: each input meets every tap once, also those that padding crops."""
+        """Weights times input positions: every input position meets every tap once, even where padding crops the output."""
         self.out_shape(shape)
-        return self._taps() * prod(shape[1:])
+        return self._num_weights() * prod(shape[1:])
 
     def torch_code(self) -> str:
         """The line that builds the layer in torch."""

@@ -1,18 +1,18 @@
-"""Layers without a window: linear, flatten and its inverse, norms, and everything that acts number by number."""
+"""Layers without a window: linear, flatten and its inverse, norms, and elementwise layers."""
 
 from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar, Self
 
 from dlkit.shapes.layer import Layer, options_text
-from dlkit.shapes.reach import SAME_PLACE, Taps
 from dlkit.shapes.size import Shape, ShapeError, size_text
+from dlkit.shapes.taps import SAME_POSITION, Taps
 from dlkit.shapes.window import check_positive
 
 
 @dataclass(frozen=True)
 class Linear(Layer):
-    """nn.Linear: acts on the last axis, whatever stands before it."""
+    """nn.Linear: acts on the last axis, whatever axes are in front of it."""
 
     out_features: int
     in_features: int | None = None
@@ -22,7 +22,7 @@ class Linear(Layer):
         check_positive(out_features=self.out_features, in_features=1 if self.in_features is None else self.in_features)
 
     def fit(self, shape: Shape) -> Self:
-        """The layer with its input features filled in. Raises ShapeError where they disagree with the last axis."""
+        """Returns the layer with its input features filled in. Raises ShapeError if they disagree with the last axis."""
         if self.in_features not in (None, shape[-1]):
             raise ShapeError(self._mismatch(shape))
         return replace(self, in_features=shape[-1])
@@ -37,7 +37,7 @@ class Linear(Layer):
         return f"expects {self.in_features} features, gets {shape[-1]}{factors}; set in_features={shape[-1]}"
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The same axes with out_features in the last."""
+        """The input's shape with out_features as the last axis."""
         self.fit(shape)
         return (*shape[:-1], self.out_features)
 
@@ -48,11 +48,11 @@ class Linear(Layer):
         return (self.in_features + self.bias) * self.out_features
 
     def num_macs(self, shape: Shape) -> int:
-        """Weights times the positions before the last axis."""
+        """Weights times the positions in front of the last axis."""
         return prod(self.out_shape(shape)) * shape[-1]
 
     def taps_per_axis(self, shape: Shape) -> None:
-        """A linear layer mixes a whole axis."""
+        """None: every output reads a whole axis."""
         return
 
     def torch_code(self) -> str:
@@ -69,7 +69,7 @@ class Flatten(Layer):
     end_dim: int = -1
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape with its axes joined."""
+        """The shape with the axes joined."""
         axes = len(shape) + 1
         start, end = (dim + axes if dim < 0 else dim for dim in (self.start_dim, self.end_dim))
         if not 0 <= start < axes or not 0 <= end < axes:
@@ -81,7 +81,7 @@ class Flatten(Layer):
         return (*shape[: start - 1], prod(shape[start - 1 : end]), *shape[end:]) if end else shape
 
     def taps_per_axis(self, shape: Shape) -> None:
-        """No spatial axes are left."""
+        """None: no spatial axes are left."""
         return
 
     def torch_code(self) -> str:
@@ -97,7 +97,7 @@ class Unflatten(Layer):
     shape: Shape
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape asked for. Raises ShapeError unless it holds as many numbers."""
+        """The given shape. Raises ShapeError unless it holds as many numbers as the input."""
         if len(shape) != 1:
             raise ShapeError(f"Unflatten takes one axis of features, got {size_text(shape)}; put nn.Flatten() in front")
         if prod(self.shape) != shape[0]:
@@ -105,7 +105,7 @@ class Unflatten(Layer):
         return self.shape
 
     def taps_per_axis(self, shape: Shape) -> None:
-        """Features see everything."""
+        """None: every feature may depend on the whole image."""
         return
 
     def torch_code(self) -> str:
@@ -115,7 +115,7 @@ class Unflatten(Layer):
 
 @dataclass(frozen=True)
 class Norm(Layer):
-    """A norm: `sort` is batch, layer, group, instance, rms or local_response. Sizes not given come from the input."""
+    """A norm: `sort` is batch, layer, group, instance, rms or local_response. Missing sizes come from the input."""
 
     sort: str
     num_features: int | None = None
@@ -136,7 +136,7 @@ class Norm(Layer):
         return self.affine if self.affine is not None else self.sort not in ("instance", "local_response")
 
     def fit(self, shape: Shape) -> Self:
-        """The layer with its features filled in. Raises ShapeError where they disagree with the input."""
+        """Returns the layer with its features filled in. Raises ShapeError if they disagree with the input."""
         if self.sort in ("layer", "rms"):
             return replace(self, normalized_shape=self._fit_normalized_shape(shape))
         if self.num_features not in (None, shape[0]):
@@ -174,15 +174,15 @@ class Norm(Layer):
         return shape
 
     def num_parameters(self) -> int:
-        """A weight per feature, and a bias (rms has none)."""
+        """A weight and a bias per feature; rms has no bias."""
         features = prod(self.normalized_shape) if self.normalized_shape else self.num_features
         if features is None:
             raise ShapeError("parameters need the number of features")
         return features * (1 if self.sort == "rms" else 2) * self._is_affine
 
     def taps_per_axis(self, shape: Shape) -> tuple[Taps, ...] | None:
-        """Batch norm in evaluation acts number by number; the others take statistics over all positions."""
-        return (SAME_PLACE,) * (len(shape) - 1) if self.sort in ("batch", "local_response") else None
+        """Batch norm in evaluation and local response norm act position by position; the others read all positions."""
+        return (SAME_POSITION,) * (len(shape) - 1) if self.sort in ("batch", "local_response") else None
 
     def torch_code(self) -> str:
         """The line that builds the layer in torch."""

@@ -1,8 +1,8 @@
-"""Pictures of windows and receptive fields in plain characters."""
+"""Drawings of windows and receptive fields in plain characters."""
 
 from collections.abc import Mapping, Sequence
 
-from dlkit.shapes.reach import Taps
+from dlkit.shapes.taps import Taps
 
 WIDTH = 64
 
@@ -23,7 +23,7 @@ def draw_windows(taps: Taps, *, size: int, out: int, padding: tuple[int, int]) -
 
 
 def _columns(first: int, last: int) -> list[int | None]:
-    """The positions to draw; None stands for those left out."""
+    """The positions to draw; None stands for the positions that are left out."""
     if last - first <= WIDTH:
         return list(range(first, last))
     side = (WIDTH - 3) // 2
@@ -35,9 +35,9 @@ def _row(columns: Sequence[int | None], marks: Mapping[int, str], other: str = "
 
 
 def draw_fields(fields: Sequence[tuple[str, int | None]], *, size: int) -> list[str]:
-    """One centred bar per layer, as long as its receptive field against the image; None is the whole image.
+    """One centred bar per layer, as long as its receptive field in an image of `size`; None is the whole image.
 
-    A field larger than the image ends in arrows.
+    The bar of a field larger than the image ends in arrows.
     """
     width = 40
     lines = []

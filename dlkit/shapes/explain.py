@@ -1,4 +1,4 @@
-"""A transposed convolution taken apart: insert zeros, pad, and convolve with the flipped kernel, on a small grid."""
+"""A transposed convolution step by step on a small grid: insert zeros, pad, convolve with the flipped kernel."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ Grid = list[list[int]]
 
 @dataclass(frozen=True)
 class Explained:
-    """The grids of one small example. `padding` is what each side gets; below 0 it crops."""
+    """The grids of one small example. `padding` is that of each side; below 0 it crops."""
 
     image: Grid
     kernel: Grid
@@ -27,7 +27,7 @@ class Explained:
 
 
 def explain_transposed(rows: Window, columns: Window, *, sizes: tuple[int, int], extra: tuple[int, int]) -> Explained:
-    """The steps for an image 1, 2, 3, ... of `sizes` and a kernel 1, 2, 3, ...; `extra` is the output_padding."""
+    """Compute the steps for an image 1, 2, 3, ... of `sizes` and a kernel 1, 2, 3, ...; `extra` is the output_padding."""
     image, kernel = _counting(*sizes), _counting(rows.kernel, columns.kernel)
     spread = _with_zeros(image, rows.stride, columns.stride)
     padding = (rows.span - 1 - rows.pad_left, columns.span - 1 - columns.pad_left)
@@ -65,7 +65,7 @@ def _at(grid: Grid, kernel: Grid, y: int, x: int) -> int:
 
 
 def grid_lines(grid: Grid, *, width: int = 74) -> list[str]:
-    """A grid as text, zeros as dots; what does not fit `width` is left out."""
+    """A grid as text, with zeros as dots; columns beyond `width` are left out."""
     cell = max(len(str(number)) for row in grid for number in row)
     fitting = len(grid[0]) if len(grid[0]) * (cell + 1) <= width else (width - 3) // (cell + 1)
     cut = "" if fitting == len(grid[0]) else " .."
@@ -73,7 +73,7 @@ def grid_lines(grid: Grid, *, width: int = 74) -> list[str]:
 
 
 def explanation_lines(explained: Explained, rows: Window, columns: Window, *, extra: tuple[int, int]) -> list[str]:
-    """The steps as text that fits 80 columns; a single row (one dimension) is told by its columns alone."""
+    """The steps as text that fits 80 columns; for one dimension only its columns are described."""
     axes = [(columns, explained.padding[1], extra[1])]
     if not explained.is_row:
         axes.insert(0, (rows, explained.padding[0], extra[0]))

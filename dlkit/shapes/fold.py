@@ -1,4 +1,4 @@
-"""Unfold and fold: an image as columns of its blocks, and back."""
+"""Unfold and fold: from an image to its blocks as columns, and back."""
 
 from dataclasses import dataclass
 from math import prod
@@ -10,7 +10,7 @@ from dlkit.shapes.window import Window, check_window, conv_size
 
 @dataclass(frozen=True)
 class Unfold(Layer):
-    """nn.Unfold: every block of an image as one column; (C, H, W) becomes (C*kernel, blocks)."""
+    """nn.Unfold: every block of an image becomes a column; (C, H, W) becomes (C*kernel positions, blocks)."""
 
     kernel_size: Size
     stride: Size
@@ -36,7 +36,7 @@ class Unfold(Layer):
         return shape[0] * prod(self.kernel_size), prod(self.blocks(shape[1:]))
 
     def taps_per_axis(self, shape: Shape) -> None:
-        """No spatial axes are left."""
+        """None: no spatial axes are left."""
         return
 
     def torch_code(self) -> str:
@@ -46,7 +46,7 @@ class Unfold(Layer):
 
 @dataclass(frozen=True)
 class Fold(Layer):
-    """nn.Fold: columns summed back into an image of `output_size`; (C*kernel, blocks) becomes (C, H, W)."""
+    """nn.Fold: sums columns into an image of `output_size`; (C*kernel positions, blocks) becomes (C, H, W)."""
 
     output_size: Size
     kernel_size: Size
@@ -55,7 +55,7 @@ class Fold(Layer):
     dilation: Size
 
     def unfolding(self) -> Unfold:
-        """The unfolding that this undoes."""
+        """The unfold layer that this one inverts."""
         return Unfold(self.kernel_size, self.stride, self.padding, self.dilation)
 
     def out_shape(self, shape: Shape) -> Shape:
@@ -75,7 +75,7 @@ class Fold(Layer):
         return (shape[0] // taps, *self.output_size)
 
     def taps_per_axis(self, shape: Shape) -> None:
-        """The axis of blocks is no spatial axis."""
+        """None: the axis of blocks is not a spatial axis."""
         return
 
     def torch_code(self) -> str:

@@ -1,4 +1,4 @@
-"""Geometry solved backwards: which kernel, stride, padding or input gives the output that is wanted."""
+"""Layers solved backwards: which kernel, stride, padding and input give an output size."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ SOLVABLE = ("conv", "tconv", "maxpool", "avgpool", "lppool")
 
 @dataclass(frozen=True)
 class Geometry:
-    """One way to set a layer, the same on every axis."""
+    """The options of one layer, the same on every axis."""
 
     kernel_size: int
     stride: int
@@ -32,8 +32,8 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is known. None is unknown, for the options and for the input; `outs` and `ins` have one size per axis."""
+class SolveRequest:
+    """What is known; options and input that are None are searched. `outs` and `ins` have one size per axis."""
 
     kind: str
     outs: Size
@@ -48,7 +48,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class SearchLimits:
-    """How far unknown options are searched. Padding never exceeds the kernel's span - 1 (pools: half the kernel)."""
+    """How far unknown options are searched. Padding goes up to the kernel's span - 1 (pools: half the kernel)."""
 
     kernel_size: int = 11
     stride: int = 8
@@ -57,7 +57,7 @@ class SearchLimits:
 
 @dataclass(frozen=True)
 class LayerSolution:
-    """A geometry that gives the output, the inputs that give the same per axis, and what it is known for."""
+    """A geometry that gives the output, per axis all inputs that do, and a note on what the geometry is known for."""
 
     geometry: Geometry
     inputs: tuple[range, ...]
@@ -66,7 +66,7 @@ class LayerSolution:
     rank: tuple[int, ...]
 
 
-def forward(kind: str, size: int, geometry: Geometry) -> int:
+def output_size(kind: str, size: int, geometry: Geometry) -> int:
     """Size of one axis after the layer. Raises ShapeError where torch refuses."""
     window = geometry.window()
     if kind == "conv":
@@ -77,7 +77,7 @@ def forward(kind: str, size: int, geometry: Geometry) -> int:
 
 
 def inputs_for(kind: str, out: int, geometry: Geometry) -> range:
-    """All input sizes that give `out`; they follow one another without a gap."""
+    """All input sizes that give `out`; there are no gaps between them."""
     candidates = _candidate_inputs(kind, out, geometry)
     fitting = [size for size in candidates if _gives(kind, size, geometry, out)]
     return range(fitting[0], fitting[-1] + 1) if fitting else range(0)
@@ -89,76 +89,73 @@ def _candidate_inputs(kind: str, out: int, geometry: Geometry) -> range:
         size = (out - geometry.span - geometry.output_padding + padding) // stride + 1
         return range(max(1, size), max(1, size) + 1)
     first = (out - 1) * stride - padding + geometry.span
-    # ceil_mode gives `out` up to one stride earlier; its rule of the last window can hold `out` up to a span longer
+    # with ceil_mode `out` begins up to a stride earlier, and the rule of the last window can keep it up to a span longer
     early, late = (stride, geometry.span + stride) if geometry.ceil_mode else (0, 0)
     return range(max(1, first - early), first + stride + late)
 
 
 def _gives(kind: str, size: int, geometry: Geometry, out: int) -> bool:
     try:
-        return forward(kind, size, geometry) == out
+        return output_size(kind, size, geometry) == out
     except ShapeError:
         return False
 
 
-def solve(asked: Asked, limits: SearchLimits | None = None) -> list[LayerSolution]:
-    """Every geometry within the limits that gives the output exactly, usual ones first. Raises ShapeError."""
-    _check(asked)
-    found = (_solution(asked, geometry) for geometry in _geometries(asked, limits or SearchLimits()))
+def solve(request: SolveRequest, limits: SearchLimits | None = None) -> list[LayerSolution]:
+    """Every geometry within the limits that gives the output exactly, common ones first.
+
+    Raises ShapeError for a kind that cannot be solved, or sizes that are no sizes.
+    """
+    _check(request)
+    found = (_solution(request, geometry) for geometry in _geometries(request, limits or SearchLimits()))
     return sorted(filter(None, found), key=lambda solution: solution.rank)
 
 
-def _check(asked: Asked) -> None:
-    if asked.kind not in SOLVABLE:
-        raise ShapeError(f"cannot solve {asked.kind!r} backwards; there are {', '.join(SOLVABLE)}")
-    if asked.ins and len(asked.ins) != len(asked.outs):
-        raise ShapeError(f"--in has {len(asked.ins)} axes and --out {len(asked.outs)}; give both the same number")
-    if min(*asked.outs, *(asked.ins or ()), 1) < 1:
+def _check(request: SolveRequest) -> None:
+    if request.kind not in SOLVABLE:
+        raise ShapeError(f"cannot solve {request.kind!r} backwards; there are {', '.join(SOLVABLE)}")
+    if request.ins and len(request.ins) != len(request.outs):
+        raise ShapeError(f"--in has {len(request.ins)} axes and --out {len(request.outs)}; give both the same number")
+    if min(*request.outs, *(request.ins or ()), 1) < 1:
         raise ShapeError("sizes must be at least 1")
 
 
-def _solution(asked: Asked, geometry: Geometry) -> LayerSolution | None:
-    inputs = tuple(inputs_for(asked.kind, out, geometry) for out in asked.outs)
-    if not all(inputs) or (asked.ins and not all(size in span for size, span in zip(asked.ins, inputs, strict=True))):
+def _solution(request: SolveRequest, geometry: Geometry) -> LayerSolution | None:
+    inputs = tuple(inputs_for(request.kind, out, geometry) for out in request.outs)
+    if not all(inputs) or (
+        request.ins and not all(size in span for size, span in zip(request.ins, inputs, strict=True))
+    ):
         return None
     rest = None
-    if asked.ins and asked.kind != "tconv" and not asked.ceil_mode:
-        rest = leftover(asked.ins[0], geometry.window())
-    order, place, note = _judge(asked.kind, geometry)
-    rank = (
-        order,
-        place,
-        geometry.dilation,
-        geometry.kernel_size,
-        geometry.stride,
-        geometry.padding,
-        geometry.output_padding,
-    )
-    return LayerSolution(geometry, inputs, rest, note, rank)
+    if request.ins and request.kind != "tconv" and not request.ceil_mode:
+        rest = leftover(request.ins[0], geometry.window())
+    *rank, note = _rank(request.kind, geometry)
+    options = (geometry.dilation, geometry.kernel_size, geometry.stride, geometry.padding, geometry.output_padding)
+    return LayerSolution(geometry, inputs, rest, note, (*rank, *options))
 
 
-def _geometries(asked: Asked, limits: SearchLimits) -> Iterator[Geometry]:
-    kernels = _values(asked.kernel_size, {*range(1, limits.kernel_size + 1), *_ratios(asked)})
-    dilations = _values(asked.dilation, range(1, limits.dilation + 1))
+def _geometries(request: SolveRequest, limits: SearchLimits) -> Iterator[Geometry]:
+    kernels = _values(request.kernel_size, {*range(1, limits.kernel_size + 1), *_ratios(request)})
+    dilations = _values(request.dilation, range(1, limits.dilation + 1))
     for kernel, dilation in product(kernels, dilations):
-        if kernel == 1 and dilation > 1 and asked.dilation is None:
+        if kernel == 1 and dilation > 1 and request.dilation is None:
             continue  # the same layer as with dilation 1
-        start = Geometry(kernel, 1, 0, dilation, ceil_mode=asked.ceil_mode)
-        for padding in _values(asked.padding, _paddings(asked.kind, start)):
+        start = Geometry(kernel, 1, 0, dilation, ceil_mode=request.ceil_mode)
+        for padding in _values(request.padding, _paddings(request.kind, start)):
             padded = replace(start, padding=padding)
-            for stride in _values(asked.stride, _strides(asked, padded, limits)):
-                yield from _with_output_padding(asked, replace(padded, stride=stride))
+            for stride in _values(request.stride, _strides(request, padded, limits)):
+                yield from _with_output_padding(request, replace(padded, stride=stride))
 
 
 def _values(known: int | None, unknown: Iterable[int]) -> Iterable[int]:
     return sorted(unknown) if known is None else (known,)
 
 
-def _ratios(asked: Asked) -> set[int]:
-    """The kernel of a patch embedding, or of its inverse: input over output, however large."""
-    if not asked.ins:
+def _ratios(request: SolveRequest) -> set[int]:
+    """The kernel of a patch embedding or its inverse: input divided by output, however large."""
+    if not request.ins:
         return set()
-    small, large = sorted((asked.ins[0], asked.outs[0]))
+    small, large = sorted((request.ins[0], request.outs[0]))
     return {large // small}
 
 
@@ -168,17 +165,17 @@ def _paddings(kind: str, geometry: Geometry) -> range:
     return range(geometry.kernel_size // 2 + 1) if kind.endswith("pool") else range(geometry.span)
 
 
-def _strides(asked: Asked, geometry: Geometry, limits: SearchLimits) -> Iterable[int]:
-    """Strides that can give the output on the first axis; where any large stride does, only those up to the limit."""
-    if not asked.ins:
+def _strides(request: SolveRequest, geometry: Geometry, limits: SearchLimits) -> Iterable[int]:
+    """Strides that can give the output on the first axis; if any large stride does, those up to the limit."""
+    if not request.ins:
         return range(1, limits.stride + 1)
-    size, out = asked.ins[0], asked.outs[0]
-    if asked.kind == "tconv":
+    size, out = request.ins[0], request.outs[0]
+    if request.kind == "tconv":
         return _transposed_strides(size, out, geometry, limits)
     room = size + 2 * geometry.padding - geometry.span
     if out == 1:
         return range(1, limits.stride + 1)
-    if asked.ceil_mode:
+    if request.ceil_mode:
         # one window more than floor gives, unless it starts in the right padding; the last must start before that
         return range(max(1, room // out), (size + geometry.padding - 1) // (out - 1) + 1)
     return range(room // out + 1, room // (out - 1) + 1)
@@ -192,13 +189,13 @@ def _transposed_strides(size: int, out: int, geometry: Geometry, limits: SearchL
     return range(max(1, (rest - geometry.dilation) // size), rest // (size - 1) + 1)
 
 
-def _with_output_padding(asked: Asked, geometry: Geometry) -> Iterator[Geometry]:
-    unknown = range(max(geometry.stride, geometry.dilation)) if asked.kind == "tconv" else (0,)
-    for output_padding in _values(asked.output_padding, unknown):
+def _with_output_padding(request: SolveRequest, geometry: Geometry) -> Iterator[Geometry]:
+    unknown = range(max(geometry.stride, geometry.dilation)) if request.kind == "tconv" else (0,)
+    for output_padding in _values(request.output_padding, unknown):
         yield replace(geometry, output_padding=output_padding)
 
 
-# what people use, the most usual first within a kind: (kind, kernel, stride, padding, output_padding)
+# well-known layers, the most common first within a kind: (kind, kernel, stride, padding, output_padding)
 _KNOWN = {
     ("conv", 3, 2, 1, 0): "usual",
     ("conv", 3, 1, 1, 0): "usual, keeps the size",
@@ -216,8 +213,8 @@ _KNOWN = {
 }
 
 
-def _judge(kind: str, geometry: Geometry) -> tuple[int, int, str]:
-    """How usual a geometry is (0, 0 is most), and what it is known for."""
+def _rank(kind: str, geometry: Geometry) -> tuple[int, int, str]:
+    """The rank of a geometry, (0, 0) for the most common, and what it is known for."""
     kernel, stride, padding, extra = geometry.kernel_size, geometry.stride, geometry.padding, geometry.output_padding
     note = _KNOWN.get((kind, kernel, stride, padding, extra), "") if geometry.dilation == 1 else ""
     if note:

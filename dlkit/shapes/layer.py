@@ -1,37 +1,36 @@
-"""What every kind of layer answers: the shape it makes, what it costs, what it sees, and its line of torch."""
+"""What every layer can tell: its output shape, its cost, the inputs it reads, and the line of torch that builds it."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from math import prod
 from typing import Self
 
-from dlkit.shapes.reach import SAME_PLACE, Taps
 from dlkit.shapes.size import Shape, ShapeError, Size, size_text
+from dlkit.shapes.taps import SAME_POSITION, Taps
 
 
 @dataclass(frozen=True)
 class Layer(ABC):
-    """One layer. Shapes are of one sample, channels first. Options that depend on the input stay None until `fit`."""
+    """One layer. Shapes are those of one sample, channels first. Options that depend on the input are None until `fit`."""
 
     def fit(self, shape: Shape) -> Self:
-        """The layer with everything filled in that follows from its input. Raises ShapeError where the two disagree."""
+        """Returns the layer with the options that follow from its input. Raises ShapeError if options and input disagree."""
         return self
 
     @abstractmethod
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape made from this input. Raises ShapeError where torch raises."""
+        """Shape of the output for this input. Raises ShapeError where torch raises."""
 
     def num_parameters(self) -> int:
         """Learnable numbers of a fitted layer."""
         return 0
 
     def num_macs(self, shape: Shape) -> int:
-        """Multiply-accumulates for one sample of this shape; a bias is none. FLOPs are twice as many."""
+        """Multiply-accumulates for one sample of this shape, biases not counted. FLOPs are twice as many."""
         return 0
 
     def taps_per_axis(self, shape: Shape) -> tuple[Taps, ...] | None:
         """What each output position reads, per spatial axis; None where outputs read everything."""
-        return (SAME_PLACE,) * (len(shape) - 1)
+        return (SAME_POSITION,) * (len(shape) - 1)
 
     @abstractmethod
     def torch_code(self) -> str:
@@ -40,7 +39,7 @@ class Layer(ABC):
 
 @dataclass(frozen=True)
 class Border:
-    """What the end of an axis costs: input positions never read, and the hint that mends it."""
+    """Input positions of an axis that no window reads, and the hint that says how to read them."""
 
     unread_right: int
     unread_between: int
@@ -77,11 +76,11 @@ class Spatial(Layer):
         return channels
 
     def border(self, axis: int, size: int) -> Border | None:
-        """What is lost at the end of an axis, where windows can lose something."""
+        """Input positions that no window reads; None for layers that read every position."""
         return None
 
     def notes(self, axis: int, size: int) -> list[str]:
-        """What else a person should know about this size."""
+        """Remarks about this size for people."""
         return []
 
     def out_sizes(self, sizes: Size) -> Size:
@@ -89,7 +88,7 @@ class Spatial(Layer):
         return tuple(self.out_size(axis, size) for axis, size in enumerate(sizes))
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape made from this input. Raises ShapeError where torch raises."""
+        """Shape of the output for this input. Raises ShapeError where torch raises."""
         check_dims(shape, self.dims, what=type(self).__name__)
         return (self.out_channels_for(shape[0]), *self.out_sizes(shape[1:]))
 
@@ -106,7 +105,7 @@ def check_dims(shape: Shape, dims: int, *, what: str) -> None:
 
 
 def linear_text(scale: int, offset: int) -> str:
-    """`scale*in + offset`, without what is 0 or 1.
+    """`scale*in + offset`, without a scale of 1 or an offset of 0.
 
     >>> linear_text(2, -1), linear_text(1, 0)
     ('2*in - 1', 'in')
@@ -129,8 +128,3 @@ def floor_text(numerator: str, divisor: int) -> str:
 def options_text(**options: tuple[str, str]) -> str:
     """`, name=value` for each option whose text (first) is not the default (second)."""
     return "".join(f", {name}={text}" for name, (text, default) in options.items() if text != default)
-
-
-def positions(sizes: Size) -> int:
-    """Number of positions of spatial axes."""
-    return prod(sizes)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from dlkit.shapes.layer import Border, Spatial, floor_text, linear_text, options_text
-from dlkit.shapes.reach import Taps, count_unread, shares, spread_windows, windows
 from dlkit.shapes.size import ShapeError, Size, tuple_text
+from dlkit.shapes.taps import Taps, adaptive_taps, count_unread, transposed_taps, window_taps
 from dlkit.shapes.window import Window, check_window, leftover, pool_size
 
 _TORCH_NAMES = {"max": "MaxPool", "avg": "AvgPool", "lp": "LPPool"}
@@ -12,7 +12,7 @@ _TORCH_NAMES = {"max": "MaxPool", "avg": "AvgPool", "lp": "LPPool"}
 
 @dataclass(frozen=True)
 class Pool(Spatial):
-    """nn.MaxPool, AvgPool or LPPool in 1d, 2d, 3d; `operation` is max, avg or lp. Only max dilates; lp never pads."""
+    """nn.MaxPool, AvgPool or LPPool in 1d, 2d, 3d; `operation` is max, avg or lp. Only max has dilation; lp has no padding."""
 
     operation: str
     kernel_size: Size
@@ -20,7 +20,7 @@ class Pool(Spatial):
     padding: Size
     dilation: Size
     ceil_mode: bool = False
-    norm_type: float = 2.0  # lp only; the next two are for avg, and change values alone
+    norm_type: float = 2.0  # lp only; the next two are for avg; all three change values, never sizes
     count_include_pad: bool = True
     divisor_override: int | None = None
 
@@ -49,7 +49,7 @@ class Pool(Spatial):
         return Window(self.kernel_size[axis], self.stride[axis], padding, padding, self.dilation[axis])
 
     def out_size(self, axis: int, size: int) -> int:
-        """floor or ceil of (in + 2*padding - span) / stride, plus 1, but no window starts in the right padding."""
+        """floor or ceil of (in + 2*padding - span) / stride, plus 1; no window starts in the right padding."""
         kernel = self.kernel_size[axis]
         if self.operation != "max" and self.dims == 3 and size < kernel:
             raise ShapeError(
@@ -73,7 +73,7 @@ class Pool(Spatial):
         )
 
     def simplified(self, axis: int) -> str:
-        """The formula of one axis in the unknown `in`; with ceil_mode before the rule of the last window."""
+        """The formula of one axis in the unknown `in`; with ceil_mode the rule of the last window is said in words."""
         window = self.window(axis)
         text = floor_text(linear_text(1, window.padding - window.span + window.stride), window.stride)
         return (
@@ -86,7 +86,7 @@ class Pool(Spatial):
     def taps(self, axis: int, size: int) -> Taps:
         """What each output position reads along one axis."""
         window = self.window(axis)
-        return windows(kernel=window.kernel, stride=window.stride, pad=window.pad_left, dilation=window.dilation)
+        return window_taps(kernel=window.kernel, stride=window.stride, pad=window.pad_left, dilation=window.dilation)
 
     def border(self, axis: int, size: int) -> Border:
         """Input positions never read, and the option that reads them."""
@@ -103,7 +103,7 @@ class Pool(Spatial):
         return f"an input of {size + missing} gives {pool_size(size + missing, window)}"
 
     def notes(self, axis: int, size: int) -> list[str]:
-        """The rule of the last window, where it applies."""
+        """Says when ceil_mode drops the last window."""
         if self._drops_last(axis, size):
             return ["ceil_mode drops the last window: it would start in the right padding (torch's rule)"]
         return []
@@ -124,7 +124,7 @@ class Pool(Spatial):
 
 @dataclass(frozen=True)
 class AdaptivePool(Spatial):
-    """nn.AdaptiveAvgPool or AdaptiveMaxPool: the sizes that come out are given; None keeps an axis."""
+    """nn.AdaptiveAvgPool or AdaptiveMaxPool: the output sizes are given; None keeps an axis."""
 
     sizes: tuple[int | None, ...]
     operation: str = "avg"
@@ -132,7 +132,6 @@ class AdaptivePool(Spatial):
     def __post_init__(self) -> None:
         if min(size for size in (*self.sizes, 0) if size is not None) < 0:
             raise ShapeError(f"output size {self.sizes} has a negative number; it must be at least 1")
-
         if self.sizes == (None,):
             raise ShapeError("one-dimensional adaptive pooling needs a number for the size")
 
@@ -142,21 +141,21 @@ class AdaptivePool(Spatial):
         return len(self.sizes)
 
     def out_size(self, axis: int, size: int) -> int:
-        """The size asked for."""
+        """The given output size."""
         if size < 1:
             raise ShapeError(f"input size is {size}; it must be at least 1")
         wanted = self.sizes[axis]
         return size if wanted is None else wanted
 
     def formula(self, axis: int, size: int) -> str:
-        """Where the windows begin and end."""
+        """The output size, and where each window begins and ends."""
         out = self.out_size(axis, size)
         if out == 0 or self.sizes[axis] is None:
             return f"{out}   (kept)" if out else "0"
         return f"{out}   window i: [floor(i*{size}/{out}), ceil((i+1)*{size}/{out}))"
 
     def simplified(self, axis: int) -> str:
-        """The size asked for."""
+        """The given output size, or `in`."""
         wanted = self.sizes[axis]
         return "in" if wanted is None else str(wanted)
 
@@ -167,10 +166,10 @@ class AdaptivePool(Spatial):
 
     def taps(self, axis: int, size: int) -> Taps:
         """What each output position reads along one axis."""
-        return shares(size, self.out_size(axis, size))
+        return adaptive_taps(size, self.out_size(axis, size))
 
     def notes(self, axis: int, size: int) -> list[str]:
-        """The equal pooling, or what follows from windows that differ."""
+        """The equivalent plain pooling, or what follows from windows of different lengths."""
         out = self.out_size(axis, size)
         if out == 0:
             return ["an output of size 0 holds nothing"]
@@ -189,7 +188,7 @@ class AdaptivePool(Spatial):
 
 @dataclass(frozen=True)
 class Unpool(Spatial):
-    """nn.MaxUnpool1d, 2d, 3d: each value goes back where max pooling found it; `output_size` says what was lost."""
+    """nn.MaxUnpool1d, 2d, 3d: each value goes back where max pooling found it; `output_size` restores the exact size."""
 
     kernel_size: Size
     stride: Size
@@ -205,7 +204,7 @@ class Unpool(Spatial):
         return (size - 1) * self.stride[axis] + self.kernel_size[axis] - 2 * self.padding[axis]
 
     def out_size(self, axis: int, size: int) -> int:
-        """(in - 1)*stride + kernel_size - 2*padding, or output_size where that is less than one stride away."""
+        """(in - 1)*stride + kernel_size - 2*padding, or output_size, which must be less than one stride away."""
         default, stride = self._default(axis, size), self.stride[axis]
         if self.output_size is None:
             if default < 0:
@@ -223,7 +222,7 @@ class Unpool(Spatial):
         return wanted
 
     def formula(self, axis: int, size: int) -> str:
-        """The formula of one axis with its numbers filled in, and what was asked for instead of its result."""
+        """The formula of one axis with its numbers filled in, and the difference that output_size makes."""
         text = f"({size}-1)*{self.stride[axis]} + {self.kernel_size[axis]} - 2*{self.padding[axis]}"
         asked = self.out_size(axis, size) - self._default(axis, size)
         return f"{text} {'+' if asked > 0 else '-'} {abs(asked)} by output_size" if asked else text
@@ -234,10 +233,10 @@ class Unpool(Spatial):
 
     def taps(self, axis: int, size: int) -> Taps:
         """What each output position can read along one axis."""
-        return spread_windows(kernel=self.kernel_size[axis], stride=self.stride[axis], pad=self.padding[axis])
+        return transposed_taps(kernel=self.kernel_size[axis], stride=self.stride[axis], pad=self.padding[axis])
 
     def notes(self, axis: int, size: int) -> list[str]:
-        """The range that output_size can ask for."""
+        """The range of output_size."""
         default, stride = self._default(axis, size), self.stride[axis]
         return (
             [f"forward(output_size=) can ask for {max(0, default - stride + 1)} to {default + stride - 1}"]

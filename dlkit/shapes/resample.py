@@ -1,12 +1,12 @@
-"""Layers that move numbers between positions and channels: interpolation and pixel shuffling."""
+"""Layers that resample an image: interpolation and pixel shuffling."""
 
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 
 from dlkit.shapes.layer import Spatial, options_text
-from dlkit.shapes.reach import Taps, shares, spread_windows, windows
-from dlkit.shapes.size import ShapeError, Size, tuple_text
+from dlkit.shapes.size import ShapeError, Size, multiples_text, tuple_text
+from dlkit.shapes.taps import Taps, adaptive_taps, transposed_taps, window_taps
 from dlkit.shapes.window import check_positive
 
 # each mode of F.interpolate: the numbers of spatial axes it takes, and how far it reaches from the source position
@@ -87,7 +87,7 @@ class Upsample(Spatial):
         """What each output position reads along one axis; rounding at the border is left out."""
         out = self.out_size(axis, size)
         if self.mode == "area" or out == 0:
-            return shares(size, out)
+            return adaptive_taps(size, out)
         ratio = self._ratio(axis, size, out)
         support = MODES[self.mode][1] * (max(ratio, Fraction(1)) if self.antialias else 1)
         if self.align_corners and out > 1:
@@ -105,7 +105,7 @@ class Upsample(Spatial):
         return 1 / scale if scale else Fraction(size, out)
 
     def notes(self, axis: int, size: int) -> list[str]:
-        """Rounding that surprises."""
+        """Surprising rounding of a scale."""
         if not self.scale or (exact := float(size) * self.scale[axis]) == floor(exact):
             return []
         out = floor(exact)
@@ -132,8 +132,7 @@ def _taps(centres: list[Fraction], support: int | Fraction, *, advance: int) -> 
 
 
 def _scale_text(scale: tuple[float, ...]) -> str:
-    texts = [f"{number:g}" if number == int(number) else repr(number) for number in scale]
-    return texts[0] if len(set(texts)) == 1 else f"({', '.join(texts)})"
+    return tuple_text([f"{number:g}" if number == int(number) else repr(number) for number in scale])
 
 
 @dataclass(frozen=True)
@@ -158,12 +157,9 @@ class PixelShuffle(Spatial):
         """Channels divided by the squared factor."""
         square = self.factor**2
         if channels % square:
-            near = " or ".join(
-                str(count) for count in (channels // square * square, (channels // square + 1) * square) if count
-            )
             raise ShapeError(
-                f"{channels} channels are not divisible by upscale_factor^2 = {square}. What would work: {near} "
-                "channels"
+                f"{channels} channels are not divisible by upscale_factor^2 = {square}. What would work: "
+                f"{multiples_text(channels, square)} channels"
             )
         return channels // square
 
@@ -177,7 +173,7 @@ class PixelShuffle(Spatial):
 
     def taps(self, axis: int, size: int) -> Taps:
         """What each output position reads along one axis."""
-        return spread_windows(kernel=self.factor, stride=self.factor, pad=0)
+        return transposed_taps(kernel=self.factor, stride=self.factor, pad=0)
 
     def torch_code(self) -> str:
         """The line that builds the layer in torch."""
@@ -201,13 +197,9 @@ class PixelUnshuffle(Spatial):
     def out_size(self, axis: int, size: int) -> int:
         """in / factor, which must be whole."""
         if size % self.factor:
-            near = " or ".join(
-                str(count)
-                for count in (size // self.factor * self.factor, (size // self.factor + 1) * self.factor)
-                if count
-            )
             raise ShapeError(
-                f"size {size} is not divisible by downscale_factor {self.factor}. What would work: an input of {near}"
+                f"size {size} is not divisible by downscale_factor {self.factor}. What would work: an input of "
+                f"{multiples_text(size, self.factor)}"
             )
         return size // self.factor
 
@@ -225,7 +217,7 @@ class PixelUnshuffle(Spatial):
 
     def taps(self, axis: int, size: int) -> Taps:
         """What each output position reads along one axis."""
-        return windows(kernel=self.factor, stride=self.factor, pad=0)
+        return window_taps(kernel=self.factor, stride=self.factor, pad=0)
 
     def torch_code(self) -> str:
         """The line that builds the layer in torch."""

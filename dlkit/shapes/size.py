@@ -1,10 +1,12 @@
-"""Sizes and shapes as plain tuples, how they are read and written, and the error of geometry that cannot be."""
+"""Sizes and shapes as plain tuples: read, written, and the error for those that are impossible."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from dlkit.errors import UsageError
 
-Size = tuple[int, ...]  # extents of the spatial axes: (224, 320)
+Number = TypeVar("Number", int, float)
+Size = tuple[int, ...]  # lengths of the spatial axes: (224, 320)
 Shape = tuple[int, ...]  # one sample without the batch, channels first: (3, 224, 320)
 
 
@@ -27,10 +29,10 @@ def parse_numbers(text: str, *, what: str) -> tuple[int, ...]:
         ) from None
 
 
-def spread(numbers: Sequence[int], dims: int, *, what: str) -> Size:
-    """One number for all axes, or one for each.
+def per_axis(numbers: Sequence[Number], dims: int, *, what: str) -> tuple[Number, ...]:
+    """One number per spatial axis, from one for all axes or one for each. Raises ShapeError for any other count.
 
-    >>> spread((3,), 2, what="kernel_size")
+    >>> per_axis((3,), 2, what="kernel_size")
     (3, 3)
     """
     if len(numbers) == 1:
@@ -41,7 +43,7 @@ def spread(numbers: Sequence[int], dims: int, *, what: str) -> Size:
 
 
 def size_text(size: Sequence[int]) -> str:
-    """Extents as people write them.
+    """A size or shape as people write it.
 
     >>> size_text((64, 112, 112))
     '64x112x112'
@@ -49,8 +51,8 @@ def size_text(size: Sequence[int]) -> str:
     return "x".join(map(str, size)) if size else "-"
 
 
-def tuple_text(numbers: Sequence[int]) -> str:
-    """A torch argument: one number when all axes agree, else a tuple.
+def tuple_text(numbers: Sequence[int | str]) -> str:
+    """An argument of torch: one number when all axes agree, else a tuple.
 
     >>> tuple_text((3, 3)), tuple_text((3, 5))
     ('3', '(3, 5)')
@@ -58,8 +60,18 @@ def tuple_text(numbers: Sequence[int]) -> str:
     return str(numbers[0]) if len(set(numbers)) == 1 else f"({', '.join(map(str, numbers))})"
 
 
+def multiples_text(number: int, divisor: int) -> str:
+    """The nearest multiples of a divisor below and above a number, for messages.
+
+    >>> multiples_text(10, 3), multiples_text(2, 3)
+    ('9 or 12', '3')
+    """
+    below = number // divisor * divisor
+    return " or ".join(str(multiple) for multiple in (below, below + divisor) if multiple)
+
+
 def count_text(number: int | float) -> str:
-    """A count with thousands separators, and its short form when it is long.
+    """A count with thousands separators, and a short form behind it from a million on.
 
     >>> count_text(4089184256)
     '4,089,184,256 (4.09 G)'

@@ -1,4 +1,4 @@
-"""Sliding windows along one axis: sizes as torch computes them, what the border loses, why a geometry cannot be."""
+"""Sliding windows along one axis: output sizes as torch computes them, padding, and refusals that say what would work."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ def check_positive(**numbers: int) -> None:
 
 
 def check_window(window: Window) -> None:
-    """Raise ShapeError for options that no input can make right."""
+    """Raise ShapeError for options that are wrong for any input."""
     check_positive(kernel_size=window.kernel, stride=window.stride, dilation=window.dilation)
     if min(window.pad_left, window.pad_right) < 0:
         raise ShapeError(
@@ -44,7 +44,7 @@ def check_window(window: Window) -> None:
 
 
 def conv_size(size: int, window: Window) -> int:
-    """floor((size + padding - span) / stride) + 1. Raises ShapeError where the kernel does not fit the padded input."""
+    """floor((size + padding - span) / stride) + 1. Raises ShapeError if the kernel does not fit the padded input."""
     check_window(window)
     _check_input(size)
     room = size + window.padding - window.span
@@ -74,7 +74,7 @@ def _too_large(size: int, window: Window, *, is_pool: bool) -> str:
 def transposed_size(size: int, window: Window, output_padding: int = 0) -> int:
     """(size - 1)*stride - padding + span + output_padding.
 
-    Raises ShapeError where nothing is left, and where output_padding is at least both the stride and the dilation.
+    Raises ShapeError if nothing is left, or if output_padding is not below the stride or the dilation.
     """
     check_window(window)
     _check_input(size)
@@ -105,8 +105,8 @@ def _output_padding_too_large(window: Window, output_padding: int) -> str:
 def pool_size(size: int, window: Window, *, ceil_mode: bool = False) -> int:
     """Size after pooling; with ceil_mode the last window must start inside the input or its left padding.
 
-    Raises ShapeError where the padding is more than half the undilated kernel and where no window fits.
-    Source of the rule: `pooling_output_shape` in torch's Pool.h.
+    Raises ShapeError if the padding is more than half the undilated kernel, or if no window fits.
+    The rule is that of `pooling_output_shape` in torch's Pool.h.
     """
     check_window(window)
     _check_input(size)
@@ -131,7 +131,7 @@ def _pool_windows(size: int, window: Window, *, ceil_mode: bool) -> int:
 
 
 def same_padding(span: int) -> tuple[int, int]:
-    """Left and right padding of padding='same'; an odd position goes to the right, as in torch.
+    """Left and right padding of padding='same'; if the sum is odd, the right gets one more, as in torch.
 
     >>> same_padding(4)
     (1, 2)
@@ -150,5 +150,5 @@ def tensorflow_same(size: int, *, span: int, stride: int) -> tuple[int, int]:
 
 
 def leftover(size: int, window: Window) -> int:
-    """Padded positions on the right that no window reaches, because the floor drops a part of a stride."""
+    """Padded positions on the right that no window reaches, because the size is rounded down."""
     return (size + window.padding - window.span) % window.stride

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler as torch_schedulers
 
 from dlkit.errors import UsageError
-from dlkit.registry import SCHEDULES
+from dlkit.registry import entries
 from dlkit.schedules import LearningRate, build_schedule, find_curve
 
+OURS = {name: entry for name, entry in entries("schedules").items() if entry.is_ours}
 NEEDED = {
     "step": {"step_size": 2},
     "multistep": {"milestones": [2, 3]},
@@ -33,7 +34,7 @@ def build(name, options=None, **frame):
     return build_schedule(name, options if options is not None else NEEDED.get(name, {}), **frame)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", OURS)
 def test_every_registered_schedule_builds_and_stays_finite_and_positive(name):
     schedule = build(name, warmup_steps=4)
     assert schedule.name == name
@@ -41,17 +42,17 @@ def test_every_registered_schedule_builds_and_stays_finite_and_positive(name):
     assert name in schedule.describe()
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", OURS)
 def test_every_spelling_is_the_same_schedule(name):
-    for spelling in (name, name.upper(), *SCHEDULES[name][1]):
+    for spelling in (name.upper(), *OURS[name].spellings):
         assert find_curve(spelling) == find_curve(name)
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, (_, also, _) in SCHEDULES.items() if any(hasattr(torch_schedulers, a) for a in also)]
+    "name", [name for name, entry in OURS.items() if any(hasattr(torch_schedulers, also) for also in entry.also)]
 )
 def test_options_and_defaults_are_those_of_torch(name):
-    torch_class = next(getattr(torch_schedulers, a) for a in SCHEDULES[name][1] if hasattr(torch_schedulers, a))
+    torch_class = next(getattr(torch_schedulers, a) for a in OURS[name].also if hasattr(torch_schedulers, a))
     theirs = inspect.signature(torch_class).parameters
     for option in inspect.signature(find_curve(name)[1]).parameters.values():
         assert option.name in theirs

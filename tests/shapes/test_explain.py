@@ -11,8 +11,7 @@ from dlkit.shapes import (
     draw_windows,
     explain_transposed,
     explanation_lines,
-    transposed_size,
-    windows,
+    window_taps,
 )
 
 AXIS = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2), st.integers(1, 2), st.integers(0, 1))
@@ -35,7 +34,6 @@ def test_the_steps_give_what_torch_gives(
     options = {"stride": (sh, sw), "padding": (ph, pw), "output_padding": (eh, ew), "dilation": (dh, dw)}
     expected = F.conv_transpose2d(image, kernel, **options)
     assert explained.output == expected[0, 0].long().tolist()
-    assert len(explained.output) == transposed_size(sizes[0], rows, eh)
 
 
 def test_the_text_names_every_step_and_fits_80_columns() -> None:
@@ -49,7 +47,7 @@ def test_the_text_names_every_step_and_fits_80_columns() -> None:
 
 
 def test_windows_are_drawn_with_their_padding_and_what_they_miss() -> None:
-    lines = draw_windows(windows(kernel=3, stride=2, pad=0), size=8, out=3, padding=(0, 0))
+    lines = draw_windows(window_taps(kernel=3, stride=2, pad=0), size=8, out=3, padding=(0, 0))
     assert lines == [
         "    input  ........",
         "    out 0  ###",
@@ -60,10 +58,10 @@ def test_windows_are_drawn_with_their_padding_and_what_they_miss() -> None:
 
 
 def test_a_long_axis_is_cut_in_the_middle() -> None:
-    lines = draw_windows(windows(kernel=7, stride=2, pad=3), size=224, out=112, padding=(3, 3))
+    lines = draw_windows(window_taps(kernel=7, stride=2, pad=3), size=224, out=112, padding=(3, 3))
     assert max(map(len, lines)) <= 80
     assert " ~ " in lines[0]
-    assert lines[1].split() == ["out", "0", "#######", "~"] or "#######" in lines[1]
+    assert "#######" in lines[1]
     assert lines[-1].split()[1] == "111"
 
 

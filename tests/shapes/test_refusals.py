@@ -14,11 +14,8 @@ from dlkit.shapes import (
     PixelUnshuffle,
     Pool,
     ShapeError,
+    Spatial,
     Upsample,
-    Window,
-    conv_size,
-    pool_size,
-    transposed_size,
 )
 
 GRID = random.Random(3).sample(
@@ -52,13 +49,16 @@ def test_what_the_message_proposes_works(kind: str) -> None:
 
 
 def run(kind: str, numbers: dict[str, int], dilation: int) -> int:
-    pads = numbers["padding"]
-    window = Window(numbers["kernel_size"], numbers["stride"], pads, pads, dilation)
+    kernel, stride, padding = ((numbers[name],) for name in ("kernel_size", "stride", "padding"))
+    layer: Spatial
     if kind == "conv":
-        return conv_size(numbers["input"], window)
-    if kind == "pool":
-        return pool_size(numbers["input"], window)
-    return transposed_size(numbers["input"], window, numbers["output_padding"])
+        layer = Conv(kernel, stride, (dilation,), padding=padding)
+    elif kind == "pool":
+        layer = Pool("max", kernel, stride, padding, (dilation,))
+    else:
+        output_padding = (numbers["output_padding"],)
+        layer = ConvTranspose(kernel, stride, (dilation,), padding=padding, output_padding=output_padding)
+    return layer.out_size(0, numbers["input"])
 
 
 def check(kind: str, numbers: dict[str, int], dilation: int, message: str) -> None:

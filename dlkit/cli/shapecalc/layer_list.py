@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from dlkit.shapes import KINDS, ChainStep, ShapeError, parse_step, spell
+from dlkit.shapes import KINDS, ChainStep, ShapeError, layer_kind, parse_step
 
 # other kinds have options that change neither shapes nor costs, such as eps or inplace; those are left out
 _STRICT = ("conv", "tconv", "linear")
@@ -57,7 +57,7 @@ def _layer(word: str, options: Any, num_classes: int | None) -> Iterator[str]:
     if word == "globalavgpool":
         yield from ("adaptive 1", "flatten")
         return
-    kind = spell(word)
+    kind = layer_kind(word)
     if not isinstance(options, Mapping):
         main = KINDS[kind].positional if kind in KINDS else None
         options = {main: options} if main and options is not None else {}

@@ -10,21 +10,21 @@ import typer
 from dlkit.cli.shapecalc.options import Json, parse_shape
 from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table, shortened
 from dlkit.shapes import (
+    AxisFields,
     ChainError,
+    ChainRow,
     ChainStep,
-    Field,
-    Row,
     Shape,
     ShapeError,
+    chain_totals,
     count_text,
     draw_fields,
-    find_mends,
+    find_fixes,
     parse_chain,
     parse_numbers,
     run_chain,
     short_count,
     size_text,
-    total,
 )
 
 Text = Annotated[
@@ -56,7 +56,7 @@ def chain(
     try:
         rows = run_chain(steps, shape)
     except ChainError as error:
-        mends = find_mends(steps, shape, error)
+        mends = find_fixes(steps, shape, error)
         raise _shown_mismatch(error, mends, shape, as_json=as_json) from None
     if as_json:
         print_json("chain", _facts(rows, shape))
@@ -109,7 +109,7 @@ def _shown_mismatch(error: ChainError, mends: Sequence[str], shape: Shape, *, as
     )
 
 
-def _field_text(field: Field, shape: Shape, *, what: str) -> str:
+def _field_text(field: AxisFields, shape: Shape, *, what: str) -> str:
     """Receptive field or jump of all axes; one number where they agree."""
     if field is None:
         return "all" if what == "size" else "-"
@@ -119,14 +119,14 @@ def _field_text(field: Field, shape: Shape, *, what: str) -> str:
     return values[0] if len(set(values)) == 1 else ",".join(values)
 
 
-def _print_rows(rows: Sequence[Row], shape: Shape) -> None:
+def _print_rows(rows: Sequence[ChainRow], shape: Shape) -> None:
     table = []
     for row in rows:
         sees = _field_text(row.field, shape, what="size"), _field_text(row.field, shape, what="jump")
         costs = (short_count(row.num_parameters), short_count(row.num_macs)) if row.torch_code else ("", "")
         table.append([str(row.index), shortened(row.text, 24), size_text(row.shape), *costs, *sees])
     print_table(["#", "layer", "out", "params", "MACs", "sees", "jump"], table, left=frozenset({1, 2}))
-    parameters, macs, activations = total(rows)
+    parameters, macs, activations = chain_totals(rows)
     print_pairs(
         [
             ("params", count_text(parameters)),
@@ -137,7 +137,7 @@ def _print_rows(rows: Sequence[Row], shape: Shape) -> None:
     )
 
 
-def _print_code(rows: Sequence[Row]) -> None:
+def _print_code(rows: Sequence[ChainRow]) -> None:
     """A Sequential for a plain chain; with joins, one line per step for a forward() of one's own."""
     plain = all(row.torch_code.startswith("nn.") for row in rows)
     typer.echo("nn.Sequential(" if plain else "# layers and joins, in order")
@@ -147,7 +147,7 @@ def _print_code(rows: Sequence[Row]) -> None:
         typer.echo(")")
 
 
-def _print_fields(rows: Sequence[Row], shape: Shape) -> None:
+def _print_fields(rows: Sequence[ChainRow], shape: Shape) -> None:
     made = [row for row in rows if row.torch_code and shape[1:]]
     typer.echo()
     fields = [(f"{row.index} {row.text}", row.field[-1].size if row.field else None) for row in made]
@@ -155,13 +155,13 @@ def _print_fields(rows: Sequence[Row], shape: Shape) -> None:
         typer.echo("  " + line)
 
 
-def _facts(rows: Sequence[Row], shape: Shape) -> dict[str, Any]:
-    parameters, macs, activations = total(rows)
+def _facts(rows: Sequence[ChainRow], shape: Shape) -> dict[str, Any]:
+    parameters, macs, activations = chain_totals(rows)
     sums = {"parameters": parameters, "macs": macs, "flops": 2 * macs, "activations": activations}
     return {"in_shape": list(shape), "layers": [_row_facts(row) for row in rows], "total": sums}
 
 
-def _row_facts(row: Row) -> dict[str, Any]:
+def _row_facts(row: ChainRow) -> dict[str, Any]:
     field = row.field and [
         {"size": reach.size, "size_min": reach.smallest, "jump": float(reach.jump), "start": float(reach.start)}
         for reach in row.field
@@ -179,10 +179,10 @@ def _row_facts(row: Row) -> dict[str, Any]:
     }
 
 
-def _check(demand: str, rows: Sequence[Row]) -> None:
+def _check(demand: str, rows: Sequence[ChainRow]) -> None:
     """Hold one demand against the result. Raises CheckError."""
     name, operator, wanted = _demand(demand)
-    parameters, macs, _ = total(rows)
+    parameters, macs, _ = chain_totals(rows)
     if name == "out":
         shape, expected = rows[-1].shape, parse_numbers(wanted, what="out")
         has_axes = len(expected) == 1 and len(shape) > 1

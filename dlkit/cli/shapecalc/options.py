@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dlkit.shapes import ShapeError, Size, parse_numbers, spread
+from dlkit.shapes import ShapeError, Size, parse_numbers, per_axis
 
 Kernel = Annotated[str, typer.Option("--k", "--kernel-size", help="Kernel size: 3, or 3,5 per axis.")]
 Stride = Annotated[str | None, typer.Option("--s", "--stride", help="Stride (pooling: the kernel size if not given).")]
@@ -61,7 +61,7 @@ def parse_input(text: str | None, *, dims: int | None, options: dict[str, Any]) 
         axes = dims or (len(numbers) if len(numbers) > 1 else longest if longest > 1 else 2)
         if axes > 3:
             raise ShapeError(f"--in {text!r} has {axes} sizes; torch's layers have at most 3 spatial axes")
-        return None, spread(numbers, axes, what="--in"), axes
+        return None, per_axis(numbers, axes, what="--in"), axes
     return _channels_first(numbers, dims, text)
 
 

@@ -9,7 +9,7 @@ import typer
 from dlkit.cli.shapecalc.networks import CheckError, NumClasses, read_chain
 from dlkit.cli.shapecalc.options import Json
 from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table
-from dlkit.shapes import Passing, ShapeError, chain_sizes, find_passing, is_layer, size_text
+from dlkit.shapes import ShapeError, ValidSizes, find_valid_sizes, is_layer, size_text, valid_chain_sizes
 
 if TYPE_CHECKING:
     from dlkit.core.profile import InputSpec, ProfiledModel
@@ -39,7 +39,7 @@ def sizes(
         found = _sizes_of_model(text, (channels, *(224,) * dims), tried, num_classes=num_classes or 1000)
     else:
         tried = parse_range(span or "1..512")
-        found = chain_sizes(read_chain(text, num_classes=num_classes), channels, tried, dims=dims)
+        found = valid_chain_sizes(read_chain(text, num_classes=num_classes), channels, tried, dims=dims)
     print_passing(found, as_json=as_json)
 
 
@@ -55,14 +55,14 @@ def _is_model(text: str) -> bool:
     return not path.suffix and "/" not in text and not is_layer(text)
 
 
-def _sizes_of_model(text: str, shape: tuple[int, ...], tried: range, *, num_classes: int) -> Passing:
+def _sizes_of_model(text: str, shape: tuple[int, ...], tried: range, *, num_classes: int) -> ValidSizes:
     from dlkit.core.profile import InputSpec, model_from
 
     source = model_from(text, given={"input_size": shape, "in_channels": shape[0], "num_classes": num_classes})
     return model_sizes(source, source.inputs[0] if source.inputs else InputSpec(shape), tried)
 
 
-def model_sizes(source: "ProfiledModel", spec: "InputSpec", tried: range) -> Passing:
+def model_sizes(source: "ProfiledModel", spec: "InputSpec", tried: range) -> ValidSizes:
     """Which square images (cubes in 3-d) with the channels of `spec` pass the model."""
     from dlkit.core.profile import output_shape
 
@@ -74,7 +74,7 @@ def model_sizes(source: "ProfiledModel", spec: "InputSpec", tried: range) -> Pas
         shape = output_shape(source.model, (channels, *(size,) * dims))
         return None if shape is None else size_text(shape[1:])
 
-    return find_passing(run, tried)
+    return find_valid_sizes(run, tried)
 
 
 def parse_range(text: str) -> range:
@@ -89,7 +89,7 @@ def parse_range(text: str) -> range:
     return numbers
 
 
-def print_passing(found: Passing, *, as_json: bool) -> None:
+def print_passing(found: ValidSizes, *, as_json: bool) -> None:
     """The rule, and the first sizes with their outputs. Raises CheckError if nothing passes."""
     if as_json:
         pairs = [{"in": size, "out": out} for size, out in zip(found.sizes, found.outs, strict=True)]

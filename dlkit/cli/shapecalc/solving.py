@@ -7,7 +7,7 @@ import typer
 
 from dlkit.cli.shapecalc.options import SHORT_NAMES, CeilMode, Json
 from dlkit.cli.shapecalc.show import print_json, print_table
-from dlkit.shapes import Asked, LayerSolution, SearchLimits, ShapeError, Size, parse_numbers, size_text, solve
+from dlkit.shapes import LayerSolution, SearchLimits, ShapeError, Size, SolveRequest, parse_numbers, size_text, solve
 
 _SHOWN = 12
 
@@ -32,20 +32,20 @@ def solve_command(
     ins = None if input_text in (None, "?") else _sizes(input_text or "", "--in")
     if ins is None:
         known |= _defaults(kind, known, texts)
-    asked = Asked(kind, _sizes(out, "--out"), ins, ceil_mode=ceil, **known)
-    solutions = solve(asked, SearchLimits(kernel_size=max_k))
+    request = SolveRequest(kind, _sizes(out, "--out"), ins, ceil_mode=ceil, **known)
+    solutions = solve(request, SearchLimits(kernel_size=max_k))
     if as_json:
         content = {
             "kind": kind,
             "in": ins,
-            "out": asked.outs,
+            "out": request.outs,
             "solutions": [_facts(solution) for solution in solutions],
         }
         print_json("solve", content)
     elif not solutions:
-        raise ShapeError(_nothing(asked, max_k))
+        raise ShapeError(_nothing(request, max_k))
     else:
-        _print_solutions(asked, solutions if show_all else solutions[:_SHOWN], len(solutions))
+        _print_solutions(request, solutions if show_all else solutions[:_SHOWN], len(solutions))
 
 
 def _number(name: str, text: str | None) -> int | None:
@@ -86,9 +86,9 @@ def _facts(solution: LayerSolution) -> dict[str, Any]:
     }
 
 
-def _print_solutions(asked: Asked, solutions: list[LayerSolution], number: int) -> None:
-    is_transposed = asked.kind == "tconv"
-    out = size_text(asked.outs)
+def _print_solutions(request: SolveRequest, solutions: list[LayerSolution], number: int) -> None:
+    is_transposed = request.kind == "tconv"
+    out = size_text(request.outs)
     header = ["k", "s", "p", "d", *(["op"] if is_transposed else ["leftover"]), f"inputs giving {out}", "note"]
     rows = []
     for solution in solutions:
@@ -112,12 +112,12 @@ def _span(span: range) -> str:
     return str(span[0]) if len(span) == 1 else f"{span[0]}..{span[-1]}"
 
 
-def _nothing(asked: Asked, max_k: int) -> str:
-    start = size_text(asked.ins) if asked.ins else "any input"
+def _nothing(request: SolveRequest, max_k: int) -> str:
+    start = size_text(request.ins) if request.ins else "any input"
     hints = "leave an option open (--p ?, --s ?, --d ?)" + (
-        "" if asked.kernel_size else f", or try --max-k {2 * max_k}"
+        "" if request.kernel_size else f", or try --max-k {2 * max_k}"
     )
-    return f"no {asked.kind} with these options turns {start} into {size_text(asked.outs)}; {hints}"
+    return f"no {request.kind} with these options turns {start} into {size_text(request.outs)}; {hints}"
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"solve": solve_command}

@@ -11,7 +11,7 @@ from torch.nn.modules import activation as torch_activations
 
 from dlkit.config import did_you_mean
 from dlkit.core.components import Builder, ComponentError, check_options, resolve
-from dlkit.registry import INJECTED, entries, find_entry
+from dlkit.registry import INJECTED, find_entry, spellings
 
 _NOT_ELEMENTWISE = {"MultiheadAttention"}
 
@@ -48,8 +48,10 @@ def is_activation(name: str) -> bool:
 
 def known_activations() -> list[str]:
     """All names, ours first."""
-    ours = [spelling for entry in entries("activations").values() for spelling in (entry.name, *entry.also)]
-    return [*ours, *(name for name in torch_activation_names().values() if find_entry("activations", name) is None)]
+    return [
+        *spellings("activations"),
+        *(name for name in torch_activation_names().values() if find_entry("activations", name) is None),
+    ]
 
 
 def build_activation(spec: str | Mapping[str, Any]) -> nn.Module:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from dlkit.shapes import Reach, Taps, compose, union
+from dlkit.shapes import ReceptiveField, Taps, compose, union
 
-View = tuple[int, Reach] | None
+View = tuple[int, ReceptiveField] | None
 Atom = tuple[int, View]
 Atoms = tuple[Atom, ...]
 
@@ -29,7 +29,7 @@ class Seen:
         """Sizes of the tensor's axes."""
         return tuple(prod(size for size, _ in atoms) for atoms in self.axes)
 
-    def reaches(self) -> dict[int, Reach]:
+    def reaches(self) -> dict[int, ReceptiveField]:
         """What positions see, per image axis."""
         views = [view for atoms in self.axes for _, view in atoms if view is not None]
         return dict(sorted(views))
@@ -134,6 +134,6 @@ def without_axis(seen: Seen, axis: int) -> Seen:
     return replace(seen, axes=seen.axes[:axis] + seen.axes[axis + 1 :])
 
 
-def at_every(span: Reach, start: int, step: int) -> Reach:
+def at_every(span: ReceptiveField, start: int, step: int) -> ReceptiveField:
     """Every `step`-th position from `start` on."""
     return compose(Taps(((start,),), step), span)

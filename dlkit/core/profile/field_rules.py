@@ -17,7 +17,7 @@ from dlkit.core.profile.field_axes import (
     through_taps,
     without_axis,
 )
-from dlkit.shapes import Taps, Upsample, shares, spread_windows, windows
+from dlkit.shapes import Taps, Upsample, adaptive_taps, transposed_taps, window_taps
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _convolution(call: Call) -> Seen:
     if call.seen_args[0] is None:
         return lost(call.out.shape, call.name)
     dims = x.dim() - 2
-    build = spread_windows if is_transposed else windows
+    build = transposed_taps if is_transposed else window_taps
     taps = [
         build(
             kernel=int(weight.shape[2 + axis]),
@@ -80,7 +80,7 @@ def _pool(call: Call) -> Seen:
     kernel, stride, padding, dilation = (*call.args[1:5], *defaults[len(call.args[1:5]) - 1 :])
     has_dilation = call.name.startswith("max")  # average pooling has ceil_mode in that place
     taps = [
-        windows(
+        window_taps(
             kernel=_pair(kernel, axis, dims),
             stride=_pair(stride, axis, dims, default=_pair(kernel, axis, dims)),
             pad=_pair(padding, axis, dims),
@@ -94,7 +94,7 @@ def _pool(call: Call) -> Seen:
 def _adaptive(call: Call) -> Seen:
     dims = 3 if "3d" in call.name else 2 if "2d" in call.name else 1
     pairs = zip(call.args[0].shape[-dims:], call.out.shape[-dims:], strict=True)
-    taps = [shares(int(size), int(wanted)) for size, wanted in pairs]
+    taps = [adaptive_taps(int(size), int(wanted)) for size, wanted in pairs]
     return through_taps(call.parts[0], taps, call.out.shape, call.name)
 
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from dlkit.core.components import ComponentError
 from dlkit.core.models import Swish, build_activation, known_activations
+from dlkit.registry import entries
 
 X = torch.tensor([-6.5, -3.0, -1.2, -0.4, 0.3, 0.9, 2.5, 3.5, 7.0], dtype=torch.float64)
 REQUIRED = {"Threshold": {"threshold": 0.1, "value": 20.0}}
@@ -49,9 +50,7 @@ def test_values_and_gradients_follow_the_formula(name):
 
 
 def test_every_registered_activation_has_a_formula_here():
-    from dlkit.registry import ACTIVATIONS
-
-    assert set(ACTIVATIONS) <= set(FORMULAS)
+    assert set(entries("activations")) <= set(FORMULAS)
 
 
 @pytest.mark.parametrize("name", known_activations())

@@ -4,15 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dlkit.shapes.chain import run_chain
-from dlkit.shapes.chain_text import ChainStep
+from dlkit.shapes.chain_parser import ChainStep
 from dlkit.shapes.size import Shape, ShapeError, size_text
 
 
 @dataclass(frozen=True)
-class Passing:
-    """Square input sizes that pass, and the rule that tells them apart within the range tried.
+class ValidSizes:
+    """Square input sizes that pass through a network, each with its output, and the rule behind them.
 
-    Rule: `size % divisor in remainders` from the first passing size on; None where no divisor up to the limit fits.
+    The rule is `size % divisor in remainders`, from the first size on; `divisor` is None if no divisor fits.
     """
 
     tried: range
@@ -37,16 +37,16 @@ class Passing:
         return f"sizes that leave {remainders} when divided by {self.divisor}, from {first} on"
 
 
-def find_passing(run: Callable[[int], str | None], tried: range) -> Passing:
-    """Try every size: `run` gives the output as text, or None where the network refuses."""
+def find_valid_sizes(run: Callable[[int], str | None], tried: range) -> ValidSizes:
+    """Try every size: `run` returns the output as text, or None if the network refuses the size."""
     outs = {size: out for size in tried if (out := run(size)) is not None}
     sizes = tuple(outs)
     divisor, remainders = _rule(sizes, tried)
-    return Passing(tried, sizes, divisor, remainders, tuple(outs.values()))
+    return ValidSizes(tried, sizes, divisor, remainders, tuple(outs.values()))
 
 
 def _rule(sizes: Sequence[int], tried: range) -> tuple[int | None, tuple[int, ...]]:
-    """The smallest divisor whose remainders tell passing sizes from the others, seen over at least two periods."""
+    """The smallest divisor whose remainders separate the sizes that pass; at least two periods must have been tried."""
     if not sizes:
         return None, ()
     candidates = [size for size in tried if size >= sizes[0]]
@@ -58,8 +58,8 @@ def _rule(sizes: Sequence[int], tried: range) -> tuple[int | None, tuple[int, ..
     return None, ()
 
 
-def chain_sizes(steps: Sequence[ChainStep], channels: int, tried: range, *, dims: int = 2) -> Passing:
-    """Which square inputs (cubes in 3-d) of these channels pass a chain."""
+def valid_chain_sizes(steps: Sequence[ChainStep], channels: int, tried: range, *, dims: int = 2) -> ValidSizes:
+    """Find the square inputs (cubes in 3-d) with these channels that pass through a chain."""
 
     def run(size: int) -> str | None:
         shape: Shape = (channels, *(size,) * dims)
@@ -68,4 +68,4 @@ def chain_sizes(steps: Sequence[ChainStep], channels: int, tried: range, *, dims
         except ShapeError:
             return None
 
-    return find_passing(run, tried)
+    return find_valid_sizes(run, tried)

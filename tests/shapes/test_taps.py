@@ -17,11 +17,10 @@ from dlkit.shapes import (
     Layer,
     PixelShuffle,
     Pool,
-    Reach,
+    ReceptiveField,
     Upsample,
     compose,
     union,
-    whole,
 )
 
 
@@ -121,7 +120,7 @@ def test_branches_join_to_their_hull() -> None:
 
 
 def test_branches_of_different_jump_drift_apart() -> None:
-    fast, slow = Reach(((0, 0),), 2), Reach(((0, 0),), 1)
+    fast, slow = ReceptiveField(((0, 0),), 2), ReceptiveField(((0, 0),), 1)
     both = union([fast, slow], size=8)
     assert both.at(0) == (0, 0)
     assert both.at(7) == (7, 14)
@@ -133,11 +132,11 @@ def test_a_pixel_shuffle_sees_one_position() -> None:
 
 
 def test_a_global_pool_sees_all() -> None:
-    field = compose(whole(8), compose(Conv((3,), (2,), (1,), padding=(1,)).taps(0, 16), IDENTITY))
-    assert (field.spans, field.jump) == (((-1, 15),), 0)
+    field = compose(AdaptivePool((1,)).taps(0, 8), compose(Conv((3,), (2,), (1,), padding=(1,)).taps(0, 16), IDENTITY))
+    assert (field.spans, field.jump) == (((-1, 15),), 16)
 
 
-def conv_field(*layers: tuple[int, int]) -> Reach:
+def conv_field(*layers: tuple[int, int]) -> ReceptiveField:
     """Receptive field of (kernel, stride) layers with half padding."""
     steps = [Conv((kernel,), (stride,), (1,), padding=(kernel // 2,)).taps(0, 224) for kernel, stride in layers]
     return reduce(lambda field, step: compose(step, field), steps, IDENTITY)

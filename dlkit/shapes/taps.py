@@ -1,8 +1,8 @@
-"""Which positions of the image an output position sees, exact for every kind of layer and across branches.
+"""Taps (the input positions that an output reads) and receptive fields, exact for every layer and across branches.
 
 Along one axis every layer is periodic: output `i + period` reads what output `i` reads, `advance` positions further on.
-For a convolution the period is 1 and the advance its stride; upsampling and transposed convolution have a longer one,
-so that their receptive field depends on the position. Composition and union stay in this form.
+A convolution has period 1 and advances by its stride. Upsampling and transposed convolution have a longer period, so
+their receptive field depends on the position. Composition and union of such patterns are periodic again.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from fractions import Fraction
 from functools import reduce
 from math import gcd, lcm
 
-Span = tuple[int, int]  # first and last position; nothing is seen where the first comes after the last
+Span = tuple[int, int]  # first and last position; empty if the first comes after the last
 
 
 @dataclass(frozen=True)
 class Taps:
-    """The input positions that a layer reads, for each output of one period; below 0 means padding."""
+    """The input positions that a layer reads, for each output of one period; positions below 0 are padding."""
 
     offsets: tuple[tuple[int, ...], ...]
     advance: int
@@ -27,15 +27,15 @@ class Taps:
         return tuple(offset + turns * self.advance for offset in self.offsets[phase])
 
 
-SAME_PLACE = Taps(((0,),), 1)
+SAME_POSITION = Taps(((0,),), 1)
 
 
-def windows(*, kernel: int, stride: int, pad: int, dilation: int = 1) -> Taps:
-    """Taps of a convolution or pooling."""
+def window_taps(*, kernel: int, stride: int, pad: int, dilation: int = 1) -> Taps:
+    """Taps of a convolution or a pooling layer."""
     return Taps((tuple(tap * dilation - pad for tap in range(kernel)),), stride)
 
 
-def spread_windows(*, kernel: int, stride: int, pad: int, dilation: int = 1) -> Taps:
+def transposed_taps(*, kernel: int, stride: int, pad: int, dilation: int = 1) -> Taps:
     """Taps of a transposed convolution: output i reads input j where i = j*stride - pad + t*dilation for a tap t."""
     offsets = []
     for phase in range(stride):
@@ -44,23 +44,18 @@ def spread_windows(*, kernel: int, stride: int, pad: int, dilation: int = 1) -> 
     return Taps(tuple(offsets), 1)
 
 
-def shares(size: int, out: int) -> Taps:
+def adaptive_taps(size: int, out: int) -> Taps:
     """Taps of adaptive pooling: window i is [floor(i*size/out), ceil((i+1)*size/out)) (AdaptivePooling.h)."""
     if out == 0:
-        return SAME_PLACE
+        return SAME_POSITION
     divisor = gcd(size, out)
     edges = ((index * size // out, -(-(index + 1) * size // out)) for index in range(out // divisor))
     return Taps(tuple(tuple(range(*edge)) for edge in edges), size // divisor)
 
 
-def whole(size: int) -> Taps:
-    """Taps of an operation whose outputs all read the whole axis."""
-    return Taps((tuple(range(size)),), 0)
-
-
 @dataclass(frozen=True)
-class Reach:
-    """The receptive field along one axis: the span of the image that each output of one period sees, unclipped."""
+class ReceptiveField:
+    """The receptive field along one axis: the span of the image that each output of one period sees, not clipped."""
 
     spans: tuple[Span, ...]
     advance: int
@@ -97,15 +92,15 @@ class Reach:
         return low + turns * self.advance, high + turns * self.advance
 
 
-IDENTITY = Reach(((0, 0),), 1)
+IDENTITY = ReceptiveField(((0, 0),), 1)
 
 
-def compose(taps: Taps, field: Reach) -> Reach:
-    """What a layer's outputs see of the image, given what its inputs see."""
+def compose(taps: Taps, field: ReceptiveField) -> ReceptiveField:
+    """The receptive field behind a layer, given that in front of it."""
     times = field.period // gcd(taps.advance, field.period) if taps.advance else 1
     outputs = range(len(taps.offsets) * times)
     spans = tuple(_hull([field.at(place) for place in taps.at(index)]) for index in outputs)
-    return _reduced(Reach(spans, taps.advance * times // field.period * field.advance))
+    return _reduced(ReceptiveField(spans, taps.advance * times // field.period * field.advance))
 
 
 def _hull(spans: Sequence[Span]) -> Span:
@@ -113,12 +108,12 @@ def _hull(spans: Sequence[Span]) -> Span:
     return (min(low for low, _ in seen), max(high for _, high in seen)) if seen else (1, 0)
 
 
-def _reduced(reach: Reach) -> Reach:
+def _reduced(reach: ReceptiveField) -> ReceptiveField:
     """The same pattern with its shortest period."""
     for period in range(1, reach.period):
         if reach.period % period or reach.advance * period % reach.period:
             continue
-        short = Reach(reach.spans[:period], reach.advance * period // reach.period)
+        short = ReceptiveField(reach.spans[:period], reach.advance * period // reach.period)
         if all(_same(short.at(index), span) for index, span in enumerate(reach.spans)):
             return short
     return reach
@@ -128,30 +123,30 @@ def _same(one: Span, other: Span) -> bool:
     return one == other or (one[0] > one[1] and other[0] > other[1])
 
 
-def union(fields: Sequence[Reach], *, size: int) -> Reach:
-    """What a concatenation or a sum sees along an axis of `size` outputs.
+def union(fields: Sequence[ReceptiveField], *, size: int) -> ReceptiveField:
+    """The receptive field of a concatenation or a sum along an axis of `size` outputs.
 
-    Branches with different jumps drift apart; their union has no shorter period than the axis itself.
+    Branches with different jumps drift apart, so their union repeats only after the whole axis.
     """
     return _reduced(reduce(lambda one, other: _union_of_two(one, other, size), fields))
 
 
-def _union_of_two(one: Reach, other: Reach, size: int) -> Reach:
+def _union_of_two(one: ReceptiveField, other: ReceptiveField, size: int) -> ReceptiveField:
     period = lcm(one.period, other.period) if one.jump == other.jump else max(size, 1)
     spans = tuple(_hull([one.at(index), other.at(index)]) for index in range(period))
-    return Reach(spans, int(max(one.jump, other.jump) * period))
+    return ReceptiveField(spans, int(max(one.jump, other.jump) * period))
 
 
 @dataclass(frozen=True)
 class Unread:
-    """Input positions that no window reads: beyond the last window, and skipped between windows and taps."""
+    """How many input positions no window reads: behind the last window, and between windows or taps."""
 
     right: int
     between: int
 
 
 def count_unread(taps: Taps, *, size: int, out: int) -> Unread:
-    """Input positions that none of `out` outputs reads."""
+    """Count the input positions that none of `out` outputs reads."""
     read = {place for index in range(out) for place in taps.at(index)}
     last = max((place for place in read if place < size), default=-1)
     return Unread(size - 1 - last, sum(place not in read for place in range(last + 1)))

@@ -1,4 +1,4 @@
-"""From a layer's name and options, as a command line or a chain writes them, to the layer."""
+"""The kinds of layers by name: the options of each, and how it is built from them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dlkit.shapes.fold import Fold, Unfold
 from dlkit.shapes.layer import Layer
 from dlkit.shapes.pool import AdaptivePool, Pool, Unpool
 from dlkit.shapes.resample import PixelShuffle, PixelUnshuffle, Upsample
-from dlkit.shapes.size import ShapeError, spread
+from dlkit.shapes.size import ShapeError, per_axis
 
 Options = Mapping[str, Any]  # torch's names; numbers per axis are tuples
 
@@ -29,16 +29,18 @@ class LayerKind:
 
 def build_layer(kind: str, options: Options, *, dims: int) -> Layer:
     """The layer of a kind for this number of spatial axes. Raises ShapeError for an unknown kind or option."""
-    if kind in POINTWISE:
-        found = LayerKind(lambda options, dims: POINTWISE[kind], ())
-    elif kind in KINDS:
-        found = KINDS[kind]
-    else:
-        raise ShapeError(f"no layer {kind!r}.{did_you_mean(kind, [*KINDS, *POINTWISE])} {layer_names()}")
+    if kind not in KINDS:
+        raise ShapeError(f"no layer {kind!r}.{did_you_mean(kind, [*KINDS])} {layer_names()}")
     for option in options:
-        if option not in found.options:
-            raise ShapeError(f"{kind} takes no {option}; it takes {', '.join(found.options) or 'nothing'}")
-    return found.build(options, dims)
+        check_option(kind, option)
+    return KINDS[kind].build(options, dims)
+
+
+def check_option(kind: str, option: str) -> None:
+    """Raise ShapeError unless the kind of layer has the option."""
+    known = KINDS[kind].options
+    if option not in known:
+        raise ShapeError(f"{kind} takes no {option}; it takes {', '.join(known) or 'nothing'}")
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
@@ -51,14 +53,14 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 
 def layer_names() -> str:
     """The names of all layers, in a sentence."""
-    return f"Layers: {', '.join(KINDS)}, and activations such as relu"
+    return f"Layers: {', '.join(_WITH_OPTIONS)}, and activations such as relu"
 
 
 def _axes(options: Options, name: str, dims: int, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
     numbers = options.get(name, default)
     if numbers is None:
         raise ShapeError(f"{name} is missing")
-    return spread(numbers, dims, what=name)
+    return per_axis(numbers, dims, what=name)
 
 
 def _conv(options: Options, dims: int) -> Conv:
@@ -67,17 +69,14 @@ def _conv(options: Options, dims: int) -> Conv:
         kernel_size=_axes(options, "kernel_size", dims),
         stride=_axes(options, "stride", dims, (1,)),
         dilation=_axes(options, "dilation", dims, (1,)),
-        padding=padding if isinstance(padding, str) else spread(padding, dims, what="padding"),
+        padding=padding if isinstance(padding, str) else per_axis(padding, dims, what="padding"),
         padding_mode=options.get("padding_mode", "zeros"),
         **_channels(options),
     )
 
 
 def _channels(options: Options) -> dict[str, Any]:
-    channels = {name: options[name] for name in ("in_channels", "out_channels", "groups", "bias") if name in options}
-    if "groups" in channels and channels["groups"] == "depthwise":
-        raise ShapeError("depthwise needs the input channels; write g64 for 64 channels")
-    return channels
+    return {name: options[name] for name in ("in_channels", "out_channels", "groups", "bias") if name in options}
 
 
 def _tconv(options: Options, dims: int) -> ConvTranspose:
@@ -103,11 +102,7 @@ def _pool(operation: str) -> Callable[[Options, int], Pool]:
             padding=_axes(options, "padding", dims, (0,)),
             dilation=_axes(options, "dilation", dims, (1,)),
             ceil_mode=options.get("ceil_mode", False),
-            **{
-                name: options[name]
-                for name in ("norm_type", "count_include_pad", "divisor_override")
-                if name in options
-            },
+            **{name: options[name] for name in _POOL_VALUES if name in options},
         )
 
     return build
@@ -120,7 +115,7 @@ def _unpool(options: Options, dims: int) -> Unpool:
         kernel_size=kernel,
         stride=_axes(options, "stride", dims, kernel),
         padding=_axes(options, "padding", dims, (0,)),
-        output_size=spread(size, dims, what="output_size") if size else None,
+        output_size=per_axis(size, dims, what="output_size") if size else None,
     )
 
 
@@ -132,8 +127,8 @@ def _upsample(options: Options, dims: int) -> Upsample:
     size, scale = options.get("size"), options.get("scale_factor")
     return Upsample(
         dims,
-        spread(size, dims, what="size") if size else None,
-        None if scale is None else tuple(scale) * dims if len(scale) == 1 else tuple(scale),
+        per_axis(size, dims, what="size") if size else None,
+        per_axis(scale, dims, what="scale_factor") if scale else None,
         options.get("mode", "nearest"),
         align_corners=options.get("align_corners", False),
         antialias=options.get("antialias", False),
@@ -159,10 +154,15 @@ def _linear(options: Options, dims: int) -> Linear:
     return Linear(_required(options, "out_features"), options.get("in_features"), options.get("bias", True))
 
 
+def _without_options(layer: Layer) -> LayerKind:
+    return LayerKind(lambda options, dims: layer, ())
+
+
 _GEOMETRY = ("kernel_size", "stride", "padding", "dilation")
 _CONV = (*_GEOMETRY, "groups", "in_channels", "out_channels", "bias")
 _POOL = ("kernel_size", "stride", "padding", "ceil_mode")
-KINDS: dict[str, LayerKind] = {
+_POOL_VALUES = ("norm_type", "count_include_pad", "divisor_override")
+_WITH_OPTIONS: dict[str, LayerKind] = {
     "conv": LayerKind(_conv, (*_CONV, "padding_mode"), "out_channels"),
     "tconv": LayerKind(_tconv, (*_CONV, "output_padding"), "out_channels"),
     "maxpool": LayerKind(_pool("max"), (*_POOL, "dilation"), "kernel_size"),
@@ -197,12 +197,15 @@ _ACTIVATIONS = (
     *("ReLU", "ReLU6", "LeakyReLU", "ELU", "SELU", "CELU", "GELU", "SiLU", "Mish", "Hardswish", "Hardsigmoid"),
     *("Hardtanh", "Sigmoid", "Tanh", "Softplus", "Softsign", "LogSigmoid", "Identity"),
 )
-POINTWISE: dict[str, Pointwise] = {
+_WITHOUT_OPTIONS: dict[str, Pointwise] = {
     **{name.lower(): Pointwise(f"nn.{name}()") for name in _ACTIVATIONS},
     "swish": Pointwise("nn.SiLU()"),
     "softmax": Pointwise("nn.Softmax(dim=1)"),
     "prelu": Pointwise("nn.PReLU()", 1),
     "learnable_swish": Pointwise("dlkit.core.models.activations.Swish(learnable=True)", 1),
+}
+KINDS: dict[str, LayerKind] = _WITH_OPTIONS | {
+    name: _without_options(layer) for name, layer in _WITHOUT_OPTIONS.items()
 }
 SPELLINGS = {
     "fc": "linear",

@@ -1,9 +1,9 @@
 """The language of chains: `conv 64 k7 s2 p3; bn; relu; save a; maxpool k3 s2 p1 ceil; up x2; cat a`.
 
-Steps are separated by `;` or line ends, `#` begins a comment. A step is a layer's name, a bare number for its main
+Steps are separated by `;` or line ends; `#` begins a comment. A step is a layer's name, a bare number for its main
 option (output channels, features, size), short options (k3, s2, p1, d2, g32, op1) or long ones (stride=2), and words
-(ceil, same, nobias). `save NAME` keeps the current output, `cat NAME...` and `add NAME...` join kept ones with it,
-`from NAME` goes on from a kept one. `( ... ) x3` repeats.
+(ceil, same, nobias). `save NAME` saves the current output, `cat NAME...` and `add NAME...` join it with saved ones,
+`from NAME` continues from a saved one. `( ... ) x3` repeats.
 """
 
 import re
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlkit.shapes.build import KINDS, POINTWISE, SPELLINGS, did_you_mean, layer_names
 from dlkit.shapes.conv import PADDING_MODES
+from dlkit.shapes.layer_table import KINDS, SPELLINGS, check_option, did_you_mean, layer_names
 from dlkit.shapes.resample import MODES
 from dlkit.shapes.size import ShapeError, parse_numbers
 
@@ -21,7 +21,7 @@ JOINS = ("save", "cat", "add", "from")
 
 @dataclass(frozen=True)
 class ChainStep:
-    """One step of a chain as written: a kind of layer with options, or a join with the names it uses."""
+    """One step of a chain as written: a kind of layer (`word`) with its options, or a join with the names it uses."""
 
     text: str
     word: str
@@ -31,21 +31,21 @@ class ChainStep:
 
 
 def parse_chain(text: str) -> list[ChainStep]:
-    """The steps of a chain, repeats unrolled. Raises ShapeError naming the step that cannot be read."""
+    """Parse a chain, with repeats unrolled. Raises ShapeError that names the step at fault."""
     lines = text.splitlines()
     steps = []
     for part in _unrolled(";".join(line.split("#")[0] for line in lines)):
         try:
             steps.append(parse_step(part))
         except ShapeError as error:
-            raise ShapeError(f"{_place(part, lines)}: {error}") from None
+            raise ShapeError(f"{_location(part, lines)}: {error}") from None
     if not steps:
         raise ShapeError('the chain is empty; write for example "conv 64 k7 s2 p3; bn; relu"')
     return steps
 
 
-def _place(part: str, lines: list[str]) -> str:
-    """Where a step stands: line and column, of a chain on one line the column alone."""
+def _location(part: str, lines: list[str]) -> str:
+    """The location of a step: line and column, or the column alone in a chain of one line."""
     for number, line in enumerate(lines, start=1):
         found = re.search(rf"(?<![^\s;(]){re.escape(part)}(?=\s*(?:[;)#]|$))", line.split("#")[0])
         if found:
@@ -80,7 +80,7 @@ def _split(text: str) -> list[str]:
 
 
 def parse_step(text: str) -> ChainStep:
-    """One step, such as `conv 64 k3 s2 p1` or `cat a b`. Raises ShapeError."""
+    """Parse one step, such as `conv 64 k3 s2 p1` or `cat a b`. Raises ShapeError if it cannot be read."""
     word, *arguments = re.sub(r"\s*=\s*", "=", text).split()
     word = word.lower().removeprefix("nn.")
     if word in JOINS:
@@ -88,7 +88,7 @@ def parse_step(text: str) -> ChainStep:
             raise ShapeError(f"{text!r}: {word} needs a name")
         return ChainStep(text, word, names=tuple(arguments))
     is_depthwise = word in ("dwconv", "depthwise")
-    kind = spell("conv" if is_depthwise else word)
+    kind = layer_kind("conv" if is_depthwise else word)
     try:
         options = _read_options(kind, arguments)
     except ShapeError as error:
@@ -98,9 +98,9 @@ def parse_step(text: str) -> ChainStep:
 
 
 def is_layer(word: str) -> bool:
-    """Whether a chain knows this word."""
+    """Whether a step of a chain may begin with this word."""
     try:
-        return word in JOINS or bool(spell(word.lower().removeprefix("nn.")))
+        return word in JOINS or bool(layer_kind(word.lower().removeprefix("nn.")))
     except ShapeError:
         return word in ("dwconv", "depthwise")
 
@@ -115,12 +115,12 @@ def _read_options(kind: str, arguments: list[str]) -> dict[str, Any]:
     return options
 
 
-def spell(word: str) -> str:
-    """The kind of layer that a word stands for. Raises ShapeError for an unknown one."""
+def layer_kind(word: str) -> str:
+    """The key in `KINDS` for any spelling of a layer. Raises ShapeError for an unknown one."""
     word = re.sub(r"[123]d$", "", word.replace("-", ""))
     kind = SPELLINGS.get(word, word)
-    if kind not in KINDS and kind not in POINTWISE:
-        known = [*KINDS, *SPELLINGS, *POINTWISE, *JOINS]
+    if kind not in KINDS:
+        known = [*KINDS, *SPELLINGS, *JOINS]
         raise ShapeError(f"no layer {word!r}.{did_you_mean(word, known)} {layer_names()}; joins: {', '.join(JOINS)}")
     return kind
 
@@ -137,7 +137,6 @@ _SHORT = {
     "g": "groups",
     "op": "output_padding",
     "x": "scale_factor",
-    "size": "size",
     "scale": "scale_factor",
     "out": "output_size",
     "c": "out_channels",
@@ -165,26 +164,21 @@ _COUNTS: tuple[str, ...] = (
 def _read_option(kind: str, text: str) -> tuple[str, Any]:
     if text in _WORDS:
         return _WORDS[text]
-    short = re.fullmatch(r"(-?\d[\d.,x]*)|([a-z]+?)(-?\d[\d.,x]*|same|valid)|([a-z_]+)=(\S+)", text)
-    if not short:
+    match = re.fullmatch(r"(-?\d[\d.,x]*)|([a-z]+?)(-?\d[\d.,x]*|same|valid)|([a-z_]+)=(\S+)", text)
+    if not match:
         raise ShapeError(f"cannot read {text!r}; options look like k3, s2, p1, k3,5 or stride=2")
-    if short[1]:
-        name = KINDS[kind].positional if kind in KINDS else None
+    if match[1]:
+        name = KINDS[kind].positional
         if name is None:
             raise ShapeError(f"{kind} takes no number")
     else:
-        name = short[2] or short[4]
-        name = name if kind in KINDS and name in KINDS[kind].options else _SHORT.get(name, name)
-    return _long_name(kind, name), _value(_long_name(kind, name), short[1] or short[3] or short[5])
-
-
-def _long_name(kind: str, name: str) -> str:
-    known = KINDS[kind].options if kind in KINDS else ()
-    if name == "size" and "output_size" in known:
-        name = "output_size"
-    if name not in known:
-        raise ShapeError(f"{kind} takes no {name}; it takes {', '.join(known) or 'nothing'}")
-    return name
+        name = match[2] or match[4]
+        known = KINDS[kind].options
+        name = name if name in known else _SHORT.get(name, name)
+        if name == "size" and "output_size" in known:
+            name = "output_size"
+        check_option(kind, name)
+    return name, _value(name, match[1] or match[3] or match[5])
 
 
 def _value(name: str, text: str) -> Any:
@@ -192,15 +186,15 @@ def _value(name: str, text: str) -> Any:
         return text
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
-    try:
-        if name in ("scale_factor", "p", "norm_type"):
-            numbers = tuple(float(part) for part in text.split(","))
-            return numbers if name == "scale_factor" else numbers[0]
-        numbers_int = parse_numbers(text, what=name)
-    except ValueError:
-        raise ShapeError(f"{name} {text!r} is not a number") from None
+    if name in ("scale_factor", "p", "norm_type"):
+        try:
+            fractions = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            raise ShapeError(f"{name} {text!r} is not a number") from None
+        return fractions if name == "scale_factor" else fractions[0]
+    numbers = parse_numbers(text, what=name)
     if name not in _COUNTS:
-        return numbers_int
-    if len(numbers_int) > 1:
+        return numbers
+    if len(numbers) > 1:
         raise ShapeError(f"{name} is one number, got {text!r}")
-    return numbers_int[0]
+    return numbers[0]
