@@ -11,6 +11,7 @@ from torch import nn
 
 from dlkit.core.data import Split
 from dlkit.core.evaluation import REFRESH_S, evaluate
+from dlkit.core.models import eval_mode
 from dlkit.core.scoring import Scoring
 from dlkit.core.training import build_fine_tuning, fine_tune, pick_lr
 from dlkit.events import Emit, Working
@@ -46,9 +47,9 @@ def recalibrate_norms(network: nn.Module, task_data: TaskData, *, num_batches: i
     """Measure the statistics of batch norm again over training batches, and keep them if the loss gets no worse.
 
     They are plain means over the batches, as momentum=None gives them; parameters, dropout and other layers stay as in
-    evaluation. None when the network has no batch norm. The network comes back in evaluation mode.
+    evaluation. None when the network has no batch norm.
     """
-    norms = find_norms(network.eval())
+    norms = find_norms(network)
     if not norms:
         return None
     before = _judge(network, task_data.judging, task_data.scoring)
@@ -72,12 +73,12 @@ def _measure_statistics(
 ) -> None:
     momenta = [norm.momentum for norm in norms]
     total = min(num_batches, train.num_batches)
-    try:
+    with eval_mode(network), torch.no_grad():
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None
             norm.train()
-        with torch.no_grad():
+        try:
             reported = time.monotonic()
             for index, batch in enumerate(islice(train.batches(), total)):
                 if len(batch.inputs) > 1:  # one value has no variance
@@ -85,10 +86,9 @@ def _measure_statistics(
                 if time.monotonic() - reported >= REFRESH_S:
                     reported = time.monotonic()
                     emit(Working("measuring batch norm", index + 1, total))
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        network.eval()
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
 
 
 @dataclass(frozen=True)

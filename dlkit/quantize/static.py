@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from dlkit.core.models import evaluation_mode
+from dlkit.core.models import eval_mode
 from dlkit.errors import DataError, UsageError
 from dlkit.events import Emit, Working, ignore
 from dlkit.quantize.fx import convert, no_deprecations, prepare
@@ -45,7 +45,7 @@ def quantize_static(
 
 
 def calibrate(prepared: GraphModule, batches: Batches, emit: Emit = ignore) -> None:
-    """Let the observers of a prepared network see the batches: in evaluation mode, without gradients.
+    """Let the observers of a prepared network see the batches: without gradients, in evaluation mode, in which it stays.
 
     Dropout is off, running statistics stay as they are, and nothing is random. Raises DataError when there is no batch and
     when inputs, weights or outputs are not finite, because no range would be right for them.
@@ -85,7 +85,7 @@ def _check_same(network: nn.Module, batch: Tensor, outputs: Tensor) -> None:
     """Raise UsageError when the prepared network does not compute what the float one does."""
     device = next((parameter.device for parameter in network.parameters()), batch.device)
     batch = batch.to(device)
-    with evaluation_mode(network):
+    with eval_mode(network):
         expected = network(batch)
         difference = _relative(outputs, expected)
         is_wrong = difference > MOST_DIFFERENCE and difference > _most_amplified(network, batch, expected)

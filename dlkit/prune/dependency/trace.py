@@ -8,7 +8,7 @@ own; operators that combine channels join their classes. What is not understood 
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models import evaluating, output_tensors
+from dlkit.core.models import eval_mode, output_tensors, unfused_attention
 from dlkit.prune.dependency.operators import follow
 from dlkit.prune.dependency.tracer import Findings, Tracer
 
@@ -18,7 +18,7 @@ def trace(network: nn.Module, example: Tensor) -> Findings:
 
     Raises whatever the network raises for this input.
     """
-    with evaluating(network), torch.no_grad():
+    with eval_mode(network), unfused_attention(), torch.no_grad():
         tracer = Tracer(network, follow)
         example = example.detach().clone()
         if example.is_floating_point():
