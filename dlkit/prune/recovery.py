@@ -19,7 +19,7 @@ from dlkit.config import load_mapping
 from dlkit.core.data import Split
 from dlkit.core.evaluation import REFRESH_S, evaluate
 from dlkit.core.modelfile import ModelFile
-from dlkit.core.models import build_model, build_user_model, load_initial_weights, read_state_dict
+from dlkit.core.models import build_model, build_user_model, eval_mode, load_initial_weights, read_state_dict
 from dlkit.core.random_state import seeded
 from dlkit.core.scoring import Scoring
 from dlkit.core.training import build_fine_tuning, fine_tune, pick_lr
@@ -90,7 +90,7 @@ def recalibrate_norms(network: nn.Module, task_data: TaskData, *, num_batches: i
     They are plain means over the batches, as with momentum=None; parameters, dropout and other layers stay as in evaluation.
     Returns None when the network has no batch norm. Leaves the network in evaluation mode.
     """
-    norms = find_norms(network.eval())
+    norms = find_norms(network)
     if not norms:
         return None
     before = _judge(network, task_data.judging, task_data.scoring)
@@ -114,12 +114,12 @@ def _measure_statistics(
 ) -> None:
     momenta = [norm.momentum for norm in norms]
     total = min(num_batches, train.num_batches)
-    try:
+    with eval_mode(network), torch.no_grad():
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None
             norm.train()
-        with torch.no_grad():
+        try:
             reported = time.monotonic()
             for index, batch in enumerate(islice(train.batches(), total)):
                 if len(batch.inputs) > 1:  # one value has no variance
@@ -127,10 +127,9 @@ def _measure_statistics(
                 if time.monotonic() - reported >= REFRESH_S:
                     reported = time.monotonic()
                     emit(Working("measuring batch norm", index + 1, total))
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        network.eval()
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
 
 
 def find_norms(network: nn.Module) -> list[Norm]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models import evaluation_mode
+from dlkit.core.models import eval_mode
 from dlkit.quantize.fx import check_names, is_below, is_int8, swap_dynamic
 from dlkit.quantize.recipe import Recipe
 
@@ -50,7 +50,7 @@ def called_modules(network: nn.Module, example: Tensor) -> set[str]:
         for name, module in network.named_modules(remove_duplicate=False)
     ]
     try:
-        with torch.no_grad(), evaluation_mode(network):
+        with torch.no_grad(), eval_mode(network):
             network(example.to(device))
     finally:
         for hook in hooks:

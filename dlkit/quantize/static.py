@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from dlkit.core.models import evaluation_mode
+from dlkit.core.models import eval_mode
 from dlkit.errors import DataError, UsageError
 from dlkit.events import Emit, Working, ignore
 from dlkit.quantize.clipping import clip_to_activations
@@ -71,7 +71,7 @@ def _check_weights(prepared: GraphModule) -> None:
 
 def _check_same(network: nn.Module, prepared: GraphModule, batch: Tensor) -> None:
     """Raise UsageError when a graph that is prepared but not clipped does not compute what its float network does, twice."""
-    with torch.no_grad(), no_deprecations(), evaluation_mode(network):
+    with torch.no_grad(), no_deprecations(), eval_mode(network):
         # observers would count these samples, and count them again in calibration
         found = without_observers(prepared)(batch.to(_device_of(prepared), copy=True))
         expected = [network(batch.to(_device_of(network), copy=True)) for _ in range(2)]

@@ -244,7 +244,6 @@ def _print_fields(source: "ProfiledModel", specs: "tuple[InputSpec, ...]", depth
 
     if len(specs) != 1 or len(specs[0].shape) < 2:
         raise ShapeError("--rf needs one input with spatial axes, such as 3x224x224")
-    source.model.eval()
     fields = trace_fields(source.model, specs[0].on_meta(1))
     if as_json:
         rows = [

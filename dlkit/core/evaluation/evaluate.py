@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import islice
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dlkit.core.data import Batch, Split
 from dlkit.core.distributed import ALONE, World
+from dlkit.core.models import eval_mode
 from dlkit.core.scoring import Scoring
 from dlkit.core.stopping import StopRequest
 from dlkit.events import Emit, Evaluating, ignore
@@ -30,10 +31,10 @@ def evaluate(
     """Means over the split (or its first `most_batches` batches), keyed as `Meter.read` does; None when a stop was asked for.
 
     Several processes take whole batches in turn, and their sums are added in the order of the batches: the result is the
-    same bits as that of one process. The model is put in evaluation mode, and back.
+    same bits as that of one process. The model is in evaluation mode meanwhile.
     """
     rows: list[Tensor] = []
-    with evaluating(model, world):
+    with eval_mode(model), without_gradients(world):
         for batch in announced(split, most_batches, world, emit):
             with scoring.precision.autocast():
                 outputs = model(scoring.arrange(batch.inputs))
@@ -53,17 +54,10 @@ def evaluate(
     return meter.read()
 
 
-@contextmanager
-def evaluating(model: nn.Module, world: World = ALONE) -> Iterator[None]:
-    """A model in evaluation mode without gradients, and back in the mode in which it was."""
-    was_training = model.training
-    model.eval()
-    try:
-        # weights that are gathered for a forward pass are kept and written to again, which inference mode forbids
-        with torch.no_grad() if world.lockstep else torch.inference_mode():
-            yield
-    finally:
-        model.train(was_training)
+def without_gradients(world: World) -> AbstractContextManager[None]:
+    """A context for forward passes that are not trained on."""
+    # weights that are gathered for a forward pass are kept and written to again, which inference mode forbids
+    return torch.no_grad() if world.lockstep else torch.inference_mode()
 
 
 def announced(split: Split, most_batches: int | None, world: World, emit: Emit) -> Iterator[Batch]:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from dlkit.core.data import Split
 from dlkit.core.distributed import ALONE, World
-from dlkit.core.evaluation.evaluate import announced, evaluating
+from dlkit.core.evaluation.evaluate import announced, without_gradients
+from dlkit.core.models import eval_mode
 from dlkit.core.scoring import Scoring
 from dlkit.events import Emit, ignore
 
@@ -36,7 +37,7 @@ def predict_split(
     With `use_tta` the mean of the softmax over the image and its mirror image, as logarithm.
     """
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    with evaluating(model, world):
+    with eval_mode(model), without_gradients(world):
         for batch in announced(split, None, world, emit):
             with scoring.precision.autocast():
                 inputs = scoring.arrange(batch.inputs)

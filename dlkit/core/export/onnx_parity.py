@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dlkit.core.export.onnx_graph import INPUT
 from dlkit.core.export.parity import Parity, compare_outputs
 from dlkit.core.export.tracing import quiet_exporter
+from dlkit.core.models import eval_mode
 
 
 def start_session(model: bytes | Path, *, threads: int | None = None, optimized_path: Path | None = None) -> Any:
@@ -25,7 +26,7 @@ def start_session(model: bytes | Path, *, threads: int | None = None, optimized_
 
 def check_onnx(model: bytes | Path, network: nn.Module, inputs: Tensor) -> Parity:
     """Run a file and the network that it was made from on the same inputs, normalized as the network takes them."""
-    with torch.no_grad(), quiet_exporter():  # what a network warns of, it warns of whenever it runs
+    with eval_mode(network), torch.no_grad(), quiet_exporter():  # what a network warns of, it warns of whenever it runs
         expected: Tensor = network(inputs)
     (found,) = start_session(model).run(None, {INPUT: inputs.numpy()})
     return compare_outputs(torch.from_numpy(found), expected)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dlkit.core.export.parity import Parity, compare_outputs, require_parity
 from dlkit.core.export.tracing import export_program, quiet_exporter, random_inputs
 from dlkit.core.files import write_bytes
+from dlkit.core.models import eval_mode
 
 
 def write_pt2(network: nn.Module, path: Path, example: Tensor) -> Parity:
@@ -24,7 +25,7 @@ def write_pt2(network: nn.Module, path: Path, example: Tensor) -> Parity:
         buffer.seek(0)
         loaded = torch.export.load(buffer).module()
     inputs = random_inputs(example)
-    with torch.no_grad():
+    with eval_mode(network), torch.no_grad():
         parity = require_parity(compare_outputs(loaded(inputs), network(inputs)))
     write_bytes(path, buffer.getbuffer())
     return parity

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from dlkit.core.models import eval_mode
 from dlkit.errors import UsageError
 
 BATCH = "batch"
@@ -22,8 +23,8 @@ def export_program(network: nn.Module, example: Tensor) -> ExportedProgram:
     # torch.export takes sizes of 0 and 1 as fixed, so that a free axis must be shown with at least 2
     two = torch.cat([example[:1], example[:1]])
     try:
-        with quiet_exporter():
-            return torch.export.export(network.eval(), (two,), dynamic_shapes=({0: Dim(BATCH)},), strict=False)
+        with quiet_exporter(), eval_mode(network):
+            return torch.export.export(network, (two,), dynamic_shapes=({0: Dim(BATCH)},), strict=False)
     except Exception as error:  # tracing runs the network's own code
         raise UsageError(f"torch.export cannot capture this network: {reason(error)}") from error
 

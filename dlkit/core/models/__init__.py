@@ -4,7 +4,7 @@ from dlkit.core.models.activations import Swish, build_activation, known_activat
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model, build_on_meta, build_user_model, plan_arch
 from dlkit.core.models.checkpointing import disable_checkpointing, enable_checkpointing
-from dlkit.core.models.eval_mode import evaluating, evaluation_mode
+from dlkit.core.models.eval_mode import eval_mode, kept_modes, unfused_attention
 from dlkit.core.models.guessing import guess_classifiers
 from dlkit.core.models.layer_kinds import KINDS
 from dlkit.core.models.layers import build_layers, running_shapes
@@ -51,12 +51,12 @@ __all__ = [
     "build_user_model",
     "disable_checkpointing",
     "enable_checkpointing",
-    "evaluating",
-    "evaluation_mode",
+    "eval_mode",
     "find_first_conv",
     "find_head",
     "fit_channels",
     "guess_classifiers",
+    "kept_modes",
     "known_activations",
     "load_initial_weights",
     "load_weights",
@@ -76,5 +76,6 @@ __all__ = [
     "small_cnn",
     "summarize",
     "torchvision_options",
+    "unfused_attention",
     "unwrap_state_dict",
 ]

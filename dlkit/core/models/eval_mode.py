@@ -8,26 +8,30 @@ from torch import nn
 
 
 @contextmanager
-def evaluation_mode(network: nn.Module) -> Iterator[nn.Module]:
-    """The network in evaluation mode; afterwards every module is in the mode that it was in, whatever happened."""
+def kept_modes(network: nn.Module) -> Iterator[None]:
+    """Afterwards every module is in the mode that it was in, whatever happened: batch norms that were frozen stay so."""
     modes = [(module, module.training) for module in network.modules()]
     try:
-        yield network.eval()
+        yield
     finally:
+        network.train(modes[0][1])  # a network's own `train` may do more than to set the flag
         for module, mode in modes:
             module.training = mode
 
 
 @contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode without the fused attention kernel, which hides its parts."""
-    modes = {module: module.training for module in network.modules()}
+def eval_mode(network: nn.Module) -> Iterator[nn.Module]:
+    """The network in evaluation mode, and afterwards every module in its own again. Gradients are the caller's affair."""
+    with kept_modes(network):
+        yield network.eval()
+
+
+@contextmanager
+def unfused_attention() -> Iterator[None]:
+    """Attention without torch's fused kernel, which hides its parts."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
-    network.eval()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-        for module, was_training in modes.items():
-            module.training = was_training

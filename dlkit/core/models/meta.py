@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from dlkit.core.models.eval_mode import eval_mode
+
 _ALLOCATING = frozenset(
     {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.empty_strided}
 )
@@ -49,11 +51,6 @@ def output_shape(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, .
 
     Raises whatever the model raises for a shape that it cannot take.
     """
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            output: torch.Tensor = model(torch.empty(2, *input_shape, device="meta"))
-    finally:
-        model.train(was_training)
+    with eval_mode(model), torch.no_grad():
+        output: torch.Tensor = model(torch.empty(2, *input_shape, device="meta"))
     return tuple(output.shape[1:])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dlkit.core.models import eval_mode, kept_modes
 from dlkit.core.profile.activation_memory import measure_peak_bytes, measure_saved_bytes
 from dlkit.core.profile.macs import count_macs
 from dlkit.errors import UsageError
@@ -94,7 +95,7 @@ def profile_model(
     """
     counter = _Counter(model)
     tensors = [spec.on_meta(batch) for spec in inputs]
-    with _in_mode(model, training=False), torch.no_grad(), counter.attached(), _explained(inputs), counter:
+    with eval_mode(model), torch.no_grad(), counter.attached(), _explained(inputs), counter:
         model(*tensors)
     notes: list[str] = []
     peak = saved = None
@@ -124,7 +125,7 @@ def profile_model(
 
 def output_shape(model: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """Shape of the first output with its batch of 2, for one sample of `shape`; None where the model refuses it."""
-    with _in_mode(model, training=False), torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         try:
             output = model(InputSpec(shape).on_meta(2))
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, ZeroDivisionError):
@@ -136,17 +137,6 @@ def output_shape(model: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | 
 def _unique(tensors: Iterator[Tensor]) -> list[Tensor]:
     """Each storage once: tied weights are one."""
     return list({tensor.untyped_storage()._cdata: tensor for tensor in tensors}.values())
-
-
-@contextmanager
-def _in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.train(training)
-    try:
-        yield
-    finally:
-        for module, was_training in modes.items():
-            module.training = was_training
 
 
 @contextmanager
@@ -167,14 +157,15 @@ def _try_measure(measure: Callable[[], int], what: str, notes: list[str]) -> int
 
 
 def _peak(model: nn.Module, tensors: Sequence[Tensor]) -> int:
-    with _in_mode(model, training=False):
+    with eval_mode(model):
         return measure_peak_bytes(model, tensors)
 
 
 def _saved(model: nn.Module, inputs: Sequence[InputSpec], batch: int) -> int:
     """Measured on two samples and halved for one, because batch norm refuses to train on a single value."""
     num_samples = max(batch, 2)
-    with _in_mode(model, training=True):
+    with kept_modes(model):
+        model.train()
         saved = measure_saved_bytes(model, [spec.on_meta(num_samples) for spec in inputs])
     return saved * batch // num_samples
 

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from dlkit.core.models import eval_mode
 from dlkit.core.profile.field_axes import Seen, everything, lost, plain_axes
 from dlkit.core.profile.field_rules import RULES, Call, number_by_number
 from dlkit.shapes import IDENTITY
@@ -34,7 +35,7 @@ def trace_fields(model: nn.Module, image: Tensor) -> list[ModuleField]:
     Batch norm counts as number by number; global pooling, attention and squeeze-and-excitation see the whole image.
     """
     tracer = _Tracer(image)
-    with torch.no_grad(), tracer.attached(model), tracer:
+    with eval_mode(model), torch.no_grad(), tracer.attached(model), tracer:
         model(image)
     return tracer.fields
 

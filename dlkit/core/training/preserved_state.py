@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dlkit.core.models import kept_modes
 from dlkit.core.random_state import capture_random_state, restore_random_state
 from dlkit.core.training.learner import Learner, Position
 
@@ -21,7 +22,7 @@ def preserved_state(learner: Learner) -> Iterator[None]:
     state and groups, the loss scaler, python's, numpy's and torch's random state, training mode, and all that the learner counts.
     """
     attributes = dict(vars(learner))
-    modules = [(module, module.training, dict(module._buffers)) for module in learner.model.modules()]
+    buffers = [(module, dict(module._buffers)) for module in learner.model.modules()]
     tensors = [(tensor, tensor.detach().clone()) for tensor in _tensors(learner.model)]
     gradients = [(parameter, parameter.grad) for parameter in learner.model.parameters()]
     optimizer = _copy_optimizer(learner.optimizer)
@@ -31,10 +32,11 @@ def preserved_state(learner: Learner) -> Iterator[None]:
             parameter.grad = None
         learner.meter, learner.position = learner.scoring.new_meter(), Position()
         learner.ema, learner.on_nan, learner.num_skipped = None, "stop", 0
-        yield
+        with kept_modes(learner.model):
+            yield
     finally:
         vars(learner).update(attributes)
-        _restore_model(modules, tensors)
+        _restore_model(buffers, tensors)
         for parameter, gradient in gradients:
             parameter.grad = gradient
         _restore_optimizer(learner.optimizer, optimizer)
@@ -49,12 +51,11 @@ def _tensors(model: nn.Module) -> list[Tensor]:
 
 
 def _restore_model(
-    modules: list[tuple[nn.Module, bool, dict[str, Tensor | None]]], tensors: list[tuple[Tensor, Tensor]]
+    buffers: list[tuple[nn.Module, dict[str, Tensor | None]]], tensors: list[tuple[Tensor, Tensor]]
 ) -> None:
-    for module, was_training, buffers in modules:
-        module.training = was_training
+    for module, own in buffers:
         module._buffers.clear()
-        module._buffers.update(buffers)
+        module._buffers.update(own)
     with torch.no_grad():
         for tensor, kept in tensors:
             tensor.copy_(kept)

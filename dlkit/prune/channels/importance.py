@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dlkit.core.models import evaluating
+from dlkit.core.models import eval_mode, unfused_attention
 from dlkit.prune.channels.cutting import count_parts
 from dlkit.prune.channels.group import Group, Member
 
@@ -84,7 +84,7 @@ def taylor_importance(
     names = sorted({member.tensor for members in readers.values() for member in members})
     totals = {group.id: torch.zeros(group.size, dtype=torch.float64) for group in groups if readers.get(group.id)}
     weights = [parameters[name] for name in names]
-    with evaluating(network), torch.enable_grad(), _requiring_grad(weights):
+    with eval_mode(network), unfused_attention(), torch.enable_grad(), _requiring_grad(weights):
         for batch in batches:
             found = torch.autograd.grad(loss_of(network, batch), weights, allow_unused=True)
             gains = {

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from dlkit.core.benchmark import measure_interleaved, speedup
-from dlkit.core.models import evaluating, meta_copy
+from dlkit.core.models import eval_mode, meta_copy, unfused_attention
 from dlkit.core.profile import InputSpec, profile_model
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Working, ignore
@@ -204,7 +204,7 @@ def _measures_beside(network: nn.Module, x: Tensor) -> Callable[[nn.Module], flo
     first: list[float] = []
 
     def measure(candidate: nn.Module) -> float:
-        with evaluating(network), evaluating(candidate):
+        with eval_mode(network), eval_mode(candidate), unfused_attention():
             calls = {"full": lambda: network(x), "candidate": lambda: candidate(x)}
             found = measure_interleaved(calls, batch=len(x), seconds=_SECONDS, device=x.device)
         first.append(found["full"].median_ms)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models import evaluating, meta_copy, output_tensors
+from dlkit.core.models import eval_mode, meta_copy, output_tensors, unfused_attention
 from dlkit.prune.channels.cutting import cut_network
 from dlkit.prune.channels.group import Group, Keep, kept_units
 
@@ -186,5 +186,5 @@ def random_inputs(example: Tensor) -> list[Tensor]:
 
 def output_shapes(network: nn.Module, x: Tensor) -> list[tuple[int, ...]]:
     """The shape of every tensor in the network's output, in evaluation mode."""
-    with evaluating(network), torch.no_grad():
+    with eval_mode(network), unfused_attention(), torch.no_grad():
         return [tuple(tensor.shape) for tensor in output_tensors(network(x))]

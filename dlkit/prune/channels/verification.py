@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dlkit.core.models import evaluating, output_tensors
+from dlkit.core.models import eval_mode, output_tensors, unfused_attention
 from dlkit.prune.channels.cutting import count_parameters, kept_places, predict_parameters, shrink, zero_channels
 from dlkit.prune.channels.group import Group, Keep, Kind, kept_units
 from dlkit.prune.channels.trial_cuts import (
@@ -166,7 +166,7 @@ class _Verifier:
         shrunk = shrink(network, self._groups, keep)
         zero_channels(network, self._groups, keep, reads=reads)
         delta = largest = spread = 0.0
-        with evaluating(network), evaluating(shrunk), torch.no_grad():
+        with eval_mode(network), eval_mode(shrunk), unfused_attention(), torch.no_grad():
             for full, small in zip(output_tensors(network(self._x)), output_tensors(shrunk(self._x)), strict=True):
                 full, small = full.double(), small.double()
                 delta = _larger(delta, full - small)
@@ -183,7 +183,7 @@ def _larger(value: float, tensor: Tensor) -> float:
 
 def _shows_inputs(network: nn.Module, x: Tensor) -> bool:
     """Whether every output differs visibly between the inputs of a batch."""
-    with evaluating(network), torch.no_grad():
+    with eval_mode(network), unfused_attention(), torch.no_grad():
         outputs = [output.double() for output in output_tensors(network(x)) if output.numel()]
     return all(float((out - out[:1]).abs().max()) > FAINT * float(out.abs().max()) for out in outputs)
 
@@ -201,7 +201,7 @@ def _draw_constants(network: nn.Module) -> None:
 def _measure_batch_norms(network: nn.Module, x: Tensor) -> None:
     """Set the running statistics of batch norms to those of x, in place."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    with evaluating(network), torch.no_grad():
+    with eval_mode(network), unfused_attention(), torch.no_grad():
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from dlkit.core.models import evaluating, output_tensors
+from dlkit.core.models import eval_mode, output_tensors, unfused_attention
 from dlkit.prune.dependency.matmuls import follow_attention, follow_convolution, follow_embedding, follow_product
 from dlkit.prune.dependency.norms_and_pools import (
     BATCH_NORMS,
@@ -55,7 +55,7 @@ def trace(network: nn.Module, example: Tensor) -> Findings:
 
     Raises whatever the network raises for this input.
     """
-    with evaluating(network), torch.no_grad():
+    with eval_mode(network), unfused_attention(), torch.no_grad():
         tracer = Tracer(network, _follow)
         example = example.detach().clone()
         if example.is_floating_point():

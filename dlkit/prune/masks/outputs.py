@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models import output_tensors
+from dlkit.core.models import eval_mode, output_tensors
 from dlkit.prune.masks.weights import PrunableWeight
 
 
@@ -15,13 +15,8 @@ def find_output_weights(network: nn.Module, example: Tensor, weights: list[Pruna
     Found by walking the autograd graph of one forward pass in evaluation mode back from the outputs to the first weights.
     """
     names = {id(weight.parameter): weight.name for weight in weights}
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.enable_grad():
-            outputs = output_tensors(network(example))
-    finally:
-        network.train(was_training)
+    with eval_mode(network), torch.enable_grad():
+        outputs = output_tensors(network(example))
     found: set[str] = set()
     pending, seen = [output.grad_fn for output in outputs], set()
     while pending:

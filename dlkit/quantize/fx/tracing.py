@@ -12,7 +12,7 @@ from torch import nn
 from torch.ao.quantization.fx.tracer import QuantizationTracer
 from torch.fx import GraphModule
 
-from dlkit.core.models import evaluation_mode
+from dlkit.core.models import eval_mode
 from dlkit.errors import UsageError
 
 _TORCH = str(Path(torch.__file__).parent)
@@ -27,7 +27,7 @@ def trace(network: nn.Module, leaves: Sequence[str]) -> GraphModule:
     """
     tracer = QuantizationTracer(list(leaves), [])
     try:
-        with warnings.catch_warnings(), evaluation_mode(network):
+        with warnings.catch_warnings(), eval_mode(network):
             warnings.simplefilter("ignore")  # what the network warns of in a trace, it warns of again when it runs
             graph = tracer.trace(network)
     except Exception as error:  # user code raises anything when it meets a proxy instead of a tensor
