@@ -1,6 +1,5 @@
 """How sensitive a network is to pruning, part by part: the loss when one layer or group alone is pruned, at several ratios."""
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ import torch
 from torch import nn
 
 from dlkit.core.evaluation import evaluate
-from dlkit.core.files import write_bytes
 from dlkit.events import Emit, Working
+from dlkit.files import save_figure
 from dlkit.prune.amounts import Amount
 from dlkit.prune.channels import ChannelLimits, best_units, nearest_size, prunable_groups, shrink
 from dlkit.prune.mask_rounds import MaskPlan
@@ -121,12 +120,10 @@ ROWS_OF_LEGEND = 24
 def save_scan_picture(path: Path, scan: Scan, title: str) -> None:
     """Write the picture; the ending of `path` picks png, svg or pdf. Lines run from the first part (dark) to the last."""
     from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes half a second to import
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # takes half a second to import
 
     columns = -(-len(scan.parts) // ROWS_OF_LEGEND)
     figure = Figure(figsize=(8 + 2.4 * columns, 5.5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     colours = colormaps["viridis"]
     ratios = [0.0, *scan.ratios]
@@ -140,6 +137,4 @@ def save_scan_picture(path: Path, scan: Scan, title: str) -> None:
     axes.set_title(title)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=7, ncols=columns)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix.removeprefix("."), dpi=150)
-    write_bytes(path, buffer.getvalue())
+    save_figure(path, figure)
