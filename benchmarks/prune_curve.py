@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from dlkit.core.evaluation import score_split
-from dlkit.core.files import write_bytes, write_text
 from dlkit.core.modelfile import read_model_file
 from dlkit.core.training import train
 from dlkit.events import ignore
+from dlkit.files import write_bytes, write_text
 from dlkit.prune import (
     Amount,
     OpenedModel,

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from dlkit.core.benchmark import describe_machine
-from dlkit.core.files import write_text
 from dlkit.core.modelfile import read_model_file
 from dlkit.core.trained_config import own_config
 from dlkit.events import Event, Note
+from dlkit.files import write_text
 from dlkit.prune import Amount, PruneRequest, open_for_pruning, plan_paths, prune_model
 
 WANTED_DROP, WANTED_SPEEDUP, BATCH = 0.5, 1.6, 16

@@ -88,7 +88,7 @@ def bench(
 def _run(request: "BenchRequest", *, as_json: bool) -> None:
     from dlkit.cli.display import open_display, prints_aside
     from dlkit.core.benchmark import run_bench
-    from dlkit.core.files import to_json
+    from dlkit.files import to_json
 
     with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
         result = run_bench(request, emit=display.emit)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dlkit.errors import OutputError, UsageError
+from dlkit.errors import UsageError
 
 Old = Annotated[Path, typer.Argument(help="Weights, or a pickled model.", metavar="OLD", show_default=False)]
 New = Annotated[
@@ -49,9 +49,9 @@ def convert(
 ) -> None:
     """Convert foreign weights, or with --trust-pickle a pickled model, to a safe file."""
     from dlkit.core.conversion import count_outputs, imagenet_info, read_any, write_model, write_weights
+    from dlkit.files import check_output
 
-    if new.exists() and not force:
-        raise OutputError(f"{new} is there already; give another name, or --force")
+    check_output(new, may_replace=force, advice="give another name, or --force")
     if arch is not None and new.suffix == ".safetensors":
         raise UsageError(f"{new}: a model file ends in .pt; leave --arch out to write weights alone")
     weights = read_any(old, trust_pickle=trust_pickle)

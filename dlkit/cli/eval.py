@@ -54,6 +54,8 @@ def evaluate(
     from dlkit.core.evaluation import run_evaluation
     from dlkit.core.opening import open_model
 
+    if picture is not None:
+        _check_picture(picture)
     loaded = load_data_option(data) if data else None
     with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
         file = open_model(model, arch=arch, num_classes=num_classes, image_size=image_size, data=loaded, model=network)
@@ -74,11 +76,16 @@ def evaluate(
         _show(result, model)
 
 
+def _check_picture(path: Path) -> None:
+    from dlkit.files import PICTURES, check_ending, check_output
+
+    check_ending(path, PICTURES)
+    check_output(path, may_replace=True)
+
+
 def _save_picture(path: Path, result: "EvalResult") -> None:
     from dlkit.core.evaluation import save_confusion_picture
 
-    if path.suffix not in {".png", ".svg", ".pdf"}:
-        raise UsageError(f"--confusion {path}: the name must end in .png, .svg or .pdf")
     if not result.confusion:
         raise UsageError("--confusion: a regression model has no confusion matrix")
     save_confusion_picture(path, result.confusion, result.classes)

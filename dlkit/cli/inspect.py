@@ -35,7 +35,7 @@ def inspect(
 
 
 def _facts(found: "Inspection") -> dict[str, Any]:
-    from dlkit.core.files import to_json
+    from dlkit.files import to_json
 
     spec = found.spec
     facts: dict[str, Any] = {

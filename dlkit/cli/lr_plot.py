@@ -91,6 +91,10 @@ def lr_plot(
 
     Step k, counted from 0, is the k-th optimizer.step(); the values are those that `dlkit train` uses.
     """
+    from dlkit.schedules import check_suffix
+
+    for path in output or ():
+        check_suffix(path)
     request = read_request(words)
     values = load_metrics(metrics, series)
     if request.config is not None:

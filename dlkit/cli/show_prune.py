@@ -17,7 +17,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def _echo(facts: dict[str, Any]) -> None:
-    from dlkit.core.files import to_json
+    from dlkit.files import to_json
 
     typer.echo(to_json(facts))
 

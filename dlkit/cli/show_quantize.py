@@ -45,7 +45,7 @@ class Given:
 def show_outcome(outcome: "Outcome", given: Given, *, as_json: bool) -> None:
     """The result on stdout: one JSON object, or tables and sentences."""
     if as_json:
-        from dlkit.core.files import to_json
+        from dlkit.files import to_json
         from dlkit.quantize import describe_outcome
 
         typer.echo(to_json(describe_outcome(outcome)))
@@ -74,7 +74,7 @@ def show_outcome(outcome: "Outcome", given: Given, *, as_json: bool) -> None:
 def show_ranking(ranking: "Ranking", given: Given, *, as_json: bool) -> None:
     """Layers by what int8 costs in each: one JSON object, or a table."""
     if as_json:
-        from dlkit.core.files import to_json
+        from dlkit.files import to_json
         from dlkit.quantize import describe_ranking
 
         typer.echo(to_json(describe_ranking(ranking)))

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from dlkit.config import Model
 from dlkit.core.components import ComponentError
 from dlkit.core.data import DataInfo
-from dlkit.core.files import write_bytes
 from dlkit.core.modelfile import ModelSpec, save_model_file
 from dlkit.core.models import build_model, load_weights, plan_arch, read_state_dict, unwrap_state_dict
 from dlkit.core.opening import IMAGENET_MEAN, IMAGENET_STD, count_torchvision_classes
 from dlkit.core.torchfile import save_torch_file
 from dlkit.errors import FileRefused, UsageError
+from dlkit.files import write_bytes
 
 
 def read_any(path: Path, *, trust_pickle: bool) -> dict[str, Tensor]:

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlkit.core.files import FULL
 from dlkit.errors import OutputError
+from dlkit.files import FULL
 
 
 @dataclass(frozen=True)

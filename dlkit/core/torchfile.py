@@ -15,8 +15,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from dlkit.core.files import write_bytes
 from dlkit.errors import FileRefused
+from dlkit.files import write_bytes
 
 MAX_PICKLE_BYTES = 64 * 2**20
 MAX_MEMBERS = 200_000

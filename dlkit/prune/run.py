@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation import Comparison
-from dlkit.core.files import write_json
 from dlkit.core.staging import staged
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Note, Saved, ignore
+from dlkit.files import write_json
 from dlkit.prune.channels import GroupRow, TargetSolution, describe_sizes, list_groups
 from dlkit.prune.comparison import compare, describe_original, with_sizes
 from dlkit.prune.mask_rounds import plan_masks, run_mask_rounds

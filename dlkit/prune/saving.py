@@ -1,6 +1,5 @@
 """The pruned model file: where it goes, what it says of itself, and the check that reading it back builds the same network."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +12,9 @@ from dlkit.core.environment import describe_environment, now
 from dlkit.core.evaluation import read_original
 from dlkit.core.modelfile import ModelSpec, build_from_file, read_model_file, save_model_file
 from dlkit.core.models import output_tensors
-from dlkit.errors import DlkitError, FileRefused, OutputError, UsageError
+from dlkit.errors import DlkitError, FileRefused
+from dlkit.files import PICTURES, check_ending, check_output, check_outputs
 
-PICTURES = (".png", ".svg", ".pdf")
 OF_TRAINING = ("metric", "value", "epoch", "test")  # the scores in a trained file, which pruning makes untrue
 
 
@@ -33,32 +32,17 @@ def plan_paths(model: Path, wanted: Path | None, *, may_replace: bool) -> PruneO
     Raises OutputError, before any work is done, for what could not be written there at the end.
     """
     path = wanted or _beside(model, "pruned.pt")
-    if path.suffix != ".pt":
-        raise UsageError(f"-o {path}: a model file ends in .pt")
-    if path.exists() and path.resolve() == model.resolve():
-        raise OutputError(f"{path} is the model that is pruned; give another name with -o")
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; give the name of a file with -o")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path.parent}: no such folder")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{path.parent}: cannot write here; give another place with -o")
+    check_ending(path, (".pt",), "a model file ends in")
     paths = PruneOutputs(path, path.with_suffix(".report.json"))
-    taken = [place for place in (paths.model, paths.report) if place.exists()]
-    if taken and not may_replace:
-        raise OutputError(f"{taken[0]} is there already; give another name with -o, or --force")
+    check_outputs((paths.model, paths.report), model, "the model that is pruned", may_replace=may_replace)
     return paths
 
 
 def plan_picture(model: Path, wanted: Path | None, *, may_replace: bool) -> Path:
     """Where the picture of a scan goes: `model.scan.png` beside model.pt unless `wanted` names another file."""
     path = wanted or _beside(model, "scan.png")
-    if path.suffix not in PICTURES:
-        raise UsageError(f"-o {path}: the picture of --scan ends in {', '.join(PICTURES)}")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path.parent}: no such folder")
-    if path.exists() and not may_replace:
-        raise OutputError(f"{path} is there already; give another name with -o, or --force")
+    check_ending(path, PICTURES, "the picture of --scan ends in")
+    check_output(path, may_replace=may_replace)
     return path
 
 

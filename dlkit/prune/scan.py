@@ -1,6 +1,5 @@
 """What `--scan` shows: the loss with one layer or group pruned at a time, at several ratios, as numbers and as a picture."""
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from torch import nn
 
 from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation import evaluate
-from dlkit.core.files import write_bytes
 from dlkit.events import Emit, Working, ignore
+from dlkit.files import save_figure
 from dlkit.prune.amounts import Amount
 from dlkit.prune.channels import ChannelLimits, best_units, nearest_size, prunable_groups, shrink
 from dlkit.prune.mask_rounds import plan_masks
@@ -130,12 +129,10 @@ def _scan_parts(
 def save_scan_picture(path: Path, scan: Scan, title: str) -> None:
     """Draw one line for each part, from the first (dark) to the last; the ending of `path` picks png, svg or pdf."""
     from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes half a second to import
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # takes half a second to import
 
     columns = -(-len(scan.parts) // ROWS_OF_LEGEND)
     figure = Figure(figsize=(8 + 2.4 * columns, 5.5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     colours = colormaps["viridis"]
     ratios = [0.0, *scan.ratios]
@@ -149,6 +146,4 @@ def save_scan_picture(path: Path, scan: Scan, title: str) -> None:
     axes.set_title(title)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=7, ncols=columns)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix.removeprefix("."), dpi=150)
-    write_bytes(path, buffer.getvalue())
+    save_figure(path, figure)

@@ -26,9 +26,9 @@ from dlkit.core.export import (
     require_onnx,
     require_parity,
 )
-from dlkit.core.files import write_bytes
 from dlkit.core.modelfile import ModelSpec
 from dlkit.errors import DlkitError
+from dlkit.files import write_bytes
 from dlkit.quantize.qdq_cleanup import clean_qdq
 from dlkit.quantize.qdq_dynamic import dynamic_network
 from dlkit.quantize.qdq_graph import qdq_graph

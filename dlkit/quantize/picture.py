@@ -1,12 +1,11 @@
 """Accuracy, size and latency before and after, as one picture."""
 
-import io
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dlkit.core.benchmark import Speeds
-from dlkit.core.files import write_bytes
+from dlkit.files import save_figure
 from dlkit.quantize.report import Outcome
 
 BEFORE, AFTER = "#8a8f98", "#1f77b4"
@@ -14,8 +13,7 @@ BEFORE, AFTER = "#8a8f98", "#1f77b4"
 
 def save_picture(path: Path, outcome: Outcome) -> None:
     """Write bars of accuracy, file size and latency of both networks as a PNG; what was not measured has no panel."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes half a second to import
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # takes half a second to import
 
     speeds = outcome.comparison.speeds
     draws = [partial(_draw_scores, outcome=outcome)] if _scores(outcome) else []
@@ -25,14 +23,11 @@ def save_picture(path: Path, outcome: Outcome) -> None:
         draws += [partial(_draw_speeds, speeds=speeds, batch=batch) for batch in batches]
     num_rows = -(-len(draws) // 2)
     figure = Figure(figsize=(11, 0.5 + 3.4 * num_rows), layout="constrained")
-    FigureCanvasAgg(figure)
     for number, draw in enumerate(draws):
         draw(figure.add_subplot(num_rows, 2, number + 1))
     num_layers = len(outcome.coverage.layers)
     figure.suptitle(f"{outcome.paths.model.name}: {outcome.coverage.num_int8} of {num_layers} layers in int8")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    write_bytes(path, buffer.getvalue())
+    save_figure(path, figure, dpi=130)
 
 
 def _scores(outcome: Outcome) -> tuple[str, float, float] | None:

@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from dlkit.core.devices import torch_settings
-from dlkit.core.files import write_json
 from dlkit.core.modelfile import ModelFile, build_from_file
 from dlkit.errors import UsageError
 from dlkit.events import Emit, ignore
+from dlkit.files import check_outputs, write_json
 from dlkit.quantize.accuracy import Remedies, quantize_accurately
 from dlkit.quantize.calibrated import note_unstable_ranges, rank
 from dlkit.quantize.calibration_data import open_model_data
 from dlkit.quantize.making import plan_recipe, require_data
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.report import describe_layers
-from dlkit.quantize.request import QuantizeRequest, check_paths, check_request
+from dlkit.quantize.request import NEVER_REPLACED, QuantizeRequest, check_request
 from dlkit.quantize.sensitivity import LayerSensitivity
 from dlkit.quantize.task import Task, check_weights
 
@@ -39,7 +39,7 @@ def run_ranking(file: ModelFile, request: QuantizeRequest, emit: Emit = ignore) 
     path = request.output or file.path.with_name(f"{file.path.stem}.sensitivity.json")
     if path.suffix != ".json":
         raise UsageError(f"-o {path}: a ranking is a .json file; for a model too, give --static with --sensitivity")
-    check_paths([path], file, request)
+    check_outputs([path], file.path, NEVER_REPLACED, may_replace=request.is_forced)
     with torch_settings():
         network = build_from_file(file, model=request.model)
         check_weights(file, network)

@@ -1,8 +1,6 @@
 """What a user asks of a quantization, in plain values, and the files that it will write."""
 
 import math
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +9,12 @@ from dlkit.core.data import SplitName
 from dlkit.core.export import require_onnx
 from dlkit.core.modelfile import ModelFile
 from dlkit.core.rewrites import is_quantized
-from dlkit.errors import OutputError, UsageError
+from dlkit.errors import UsageError
+from dlkit.files import check_ending, check_outputs
 from dlkit.quantize.recipe import Mode, Observer
 
 DEFAULT_CALIBRATION = 512
+NEVER_REPLACED = "the float model itself, which is never replaced"
 
 
 @dataclass(frozen=True)
@@ -70,28 +70,11 @@ class QuantizeOutputs:
 def plan_paths(file: ModelFile, request: QuantizeRequest) -> QuantizeOutputs:
     """`model.static-int8.pt` beside model.pt, and the others beside that. Raises OutputError for one that is there already."""
     model = request.output or file.path.with_name(f"{file.path.stem}.{request.mode}-int8.pt")
-    if model.suffix != ".pt":
-        raise UsageError(f"-o {model}: a model file ends in .pt")
+    check_ending(model, (".pt",), "a model file ends in")
     exported = model.with_suffix(".onnx") if "onnx" in request.exports else None
     paths = QuantizeOutputs(model, model.with_suffix(".report.json"), model.with_suffix(".png"), exported)
-    check_paths(paths.listed(), file, request)
+    check_outputs(paths.listed(), file.path, NEVER_REPLACED, may_replace=request.is_forced)
     return paths
-
-
-def check_paths(paths: Sequence[Path], file: ModelFile, request: QuantizeRequest) -> None:
-    """Raise OutputError, before any work is done, for files that cannot be written or must not be replaced."""
-    folder = paths[0].parent
-    if not folder.is_dir():
-        raise OutputError(f"{folder}: no such folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{folder}: cannot write here; give another place with -o")
-    for path in paths:
-        if path.exists() and path.samefile(file.path):
-            raise OutputError(f"{path} is the float model itself, which is never replaced; give another name with -o")
-        if path.is_dir():
-            raise OutputError(f"{path} is a folder; give another name with -o")
-        if path.exists() and not request.is_forced:
-            raise OutputError(f"{path} is there already; give another name with -o, or --force")
 
 
 def check_request(file: ModelFile, request: QuantizeRequest) -> None:

@@ -9,11 +9,11 @@ into place at once (core/staging.py).
 from dlkit.core.benchmark import describe_machine
 from dlkit.core.devices import torch_settings
 from dlkit.core.export import Parity, export_onnx
-from dlkit.core.files import write_json
 from dlkit.core.modelfile import ModelFile, ModelSpec, build_from_file
 from dlkit.core.release_memory import release_memory
 from dlkit.core.staging import Staging, staged
 from dlkit.events import Emit, Event, Note, Working, ignore
+from dlkit.files import write_json
 from dlkit.quantize.backends import cpu_notes
 from dlkit.quantize.calibration_data import CPU, open_model_data
 from dlkit.quantize.coverage import layer_statuses

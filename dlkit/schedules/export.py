@@ -1,22 +1,24 @@
 """Traces as files: CSV and JSON with every step, PNG, SVG or PDF through matplotlib."""
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from math import isfinite
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dlkit.errors import OutputError, UsageError
+from dlkit.files import PICTURES, check_ending, save_figure, without_nan, write_text
 from dlkit.schedules.audit import Finding
 from dlkit.schedules.schedule import shown_options
 from dlkit.schedules.trace import Trace, summarize
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 SCHEMA = "dlkit.lr-plot/1"
-FIGURES = (".png", ".svg", ".pdf")
-SUFFIXES = (".csv", ".json", *FIGURES)
+ENDINGS = (".csv", ".json", *PICTURES)
 
 
 def save_traces(path: Path, traces: Sequence[Trace], findings: Sequence[Iterable[Finding]], *, is_log: bool) -> None:
@@ -24,29 +26,32 @@ def save_traces(path: Path, traces: Sequence[Trace], findings: Sequence[Iterable
 
     Raises UsageError for a suffix that is none of ours, OutputError when the file cannot be written.
     """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UsageError(f"{path}: the file name must end in {', '.join(SUFFIXES)}")
-    try:
-        if suffix == ".csv":
-            save_csv(path, traces)
-        elif suffix == ".json":
-            path.write_text(json.dumps(as_plain(traces, findings), allow_nan=False) + "\n", encoding="utf-8")
-        else:
-            save_figure(path, traces, is_log=is_log)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+    check_ending(path, ENDINGS)
+    if path.suffix.lower() in PICTURES:
+        save_figure(path, _draw(traces, is_log=is_log))
+    elif path.suffix.lower() == ".json":
+        write_text(path, json.dumps(as_plain(traces, findings), allow_nan=False) + "\n")
+    else:
+        write_text(path, _as_csv(traces))
 
 
-def save_csv(path: Path, traces: Sequence[Trace]) -> None:
+def _as_csv(traces: Sequence[Trace]) -> str:
     """`step, epoch, lr` and `momentum` where it moves; several traces have their names in front of the columns."""
     columns = list(_columns(traces))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["step", "epoch", *(name for name, _ in columns)])
-        per_epoch = traces[0].schedule.steps_per_epoch
-        for step in range(traces[0].schedule.total_steps):
-            writer.writerow([step, step // per_epoch, *(repr(values[step]) for _, values in columns)])
+    per_epoch = traces[0].schedule.steps_per_epoch
+    heading = ["step", "epoch", *(name for name, _ in columns)]
+    rows = (
+        [step, step // per_epoch, *(repr(values[step]) for _, values in columns)]
+        for step in range(traces[0].schedule.total_steps)
+    )
+    return csv_text(heading, rows)
+
+
+def csv_text(heading: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as CSV."""
+    file = io.StringIO(newline="")
+    csv.writer(file, lineterminator="\n").writerows([heading, *rows])
+    return file.getvalue()
 
 
 def _columns(traces: Sequence[Trace]) -> Iterable[tuple[str, Sequence[float]]]:
@@ -76,16 +81,7 @@ def as_plain(traces: Sequence[Trace], findings: Sequence[Iterable[Finding]]) -> 
         "steps_per_epoch": schedule.steps_per_epoch,
         "schedules": [_plain_trace(trace, remarks) for trace, remarks in zip(traces, findings, strict=True)],
     }
-    return {key: _finite(value) for key, value in plain.items()}
-
-
-def _finite(value: Any) -> Any:
-    """The value with null where JSON has no number."""
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+    return {key: without_nan(value) for key, value in plain.items()}
 
 
 def _plain_trace(trace: Trace, findings: Iterable[Finding]) -> dict[str, Any]:
@@ -109,8 +105,8 @@ def _plain_trace(trace: Trace, findings: Iterable[Finding]) -> dict[str, Any]:
     return plain
 
 
-def save_figure(path: Path, traces: Sequence[Trace], *, is_log: bool) -> None:
-    """Draw the traces into a picture file; momentum, where it moves, in a second plot below."""
+def _draw(traces: Sequence[Trace], *, is_log: bool) -> "Figure":
+    """A picture of the traces; momentum, where it moves, in a second plot below."""
     from matplotlib.figure import Figure
 
     cycling = [trace for trace in traces if trace.momenta is not None]
@@ -132,7 +128,7 @@ def save_figure(path: Path, traces: Sequence[Trace], *, is_log: bool) -> None:
     axes[-1][0].set(xlabel="optimizer step")
     for row in axes:
         row[0].grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 def _title(traces: Sequence[Trace]) -> str:

@@ -1,26 +1,26 @@
 """Range tests as files: CSV and JSON with every loss, PNG, SVG or PDF through matplotlib."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dlkit.errors import OutputError, UsageError
-from dlkit.schedules.export import FIGURES, SUFFIXES
+from dlkit.files import PICTURES, check_ending, check_output, save_figure, write_text
+from dlkit.schedules.export import ENDINGS, csv_text
 from dlkit.schedules.range_picture import config_line
 from dlkit.schedules.rate_range import RangeTest, Suggestion
 from dlkit.schedules.sweep import Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SCHEMA = "dlkit.lr-find/1"
 
 
 def check_suffix(path: Path) -> None:
-    """Raise UsageError for a file that could not be written after a long test: a suffix that is none of ours, no folder."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path}: the file name must end in {', '.join(SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path} cannot be written: there is no folder {path.parent}")
+    """Raise for a file that could not be written after a long test: UsageError for its ending, else OutputError."""
+    check_ending(path, ENDINGS)
+    check_output(path, may_replace=True)
 
 
 def range_test_as_plain(test: RangeTest, facts: Mapping[str, Any], notes: Sequence[str]) -> dict[str, Any]:
@@ -67,31 +67,25 @@ def _plain_sweep(sweep: Sweep) -> dict[str, Any]:
 def save_range_test(path: Path, test: RangeTest, facts: Mapping[str, Any], notes: Sequence[str]) -> None:
     """Write a file of the kind its suffix names. Raises UsageError for another suffix, OutputError when it cannot be written."""
     check_suffix(path)
-    suffix = path.suffix.lower()
-    try:
-        if suffix == ".csv":
-            _save_csv(path, test)
-        elif suffix in FIGURES:
-            _save_figure(path, test, facts)
-        else:
-            path.write_text(
-                json.dumps(range_test_as_plain(test, facts, notes), allow_nan=False) + "\n", encoding="utf-8"
-            )
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+    if path.suffix.lower() in PICTURES:
+        save_figure(path, _draw(test, facts))
+    elif path.suffix.lower() == ".json":
+        write_text(path, json.dumps(range_test_as_plain(test, facts, notes), allow_nan=False) + "\n")
+    else:
+        write_text(path, _as_csv(test))
 
 
-def _save_csv(path: Path, test: RangeTest) -> None:
+def _as_csv(test: RangeTest) -> str:
     """A row per step and repeat, both counted from 0."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["repeat", "step", "lr", "loss", "smoothed"])
-        for repeat, sweep in enumerate(test.sweeps):
-            for step, values in enumerate(zip(sweep.lrs, sweep.losses, sweep.smoothed, strict=True)):
-                writer.writerow([repeat, step, *map(repr, values)])
+    rows = (
+        [repeat, step, *map(repr, values)]
+        for repeat, sweep in enumerate(test.sweeps)
+        for step, values in enumerate(zip(sweep.lrs, sweep.losses, sweep.smoothed, strict=True))
+    )
+    return csv_text(["repeat", "step", "lr", "loss", "smoothed"], rows)
 
 
-def _save_figure(path: Path, test: RangeTest, facts: Mapping[str, Any]) -> None:
+def _draw(test: RangeTest, facts: Mapping[str, Any]) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -113,7 +107,7 @@ def _save_figure(path: Path, test: RangeTest, facts: Mapping[str, Any]) -> None:
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
     axes.set_title(" · ".join(str(facts[key]) for key in ("model", "data", "optimizer") if key in facts), fontsize=9)
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 def _index_of_lowest(values: Sequence[float]) -> int:

@@ -1,9 +1,8 @@
 """The confusion matrix as a picture."""
 
-import io
 from pathlib import Path
 
-from dlkit.core.files import write_bytes
+from dlkit.files import save_figure
 
 MOST_LABELS = 40
 
@@ -13,14 +12,12 @@ def save_confusion_picture(path: Path, confusion: list[list[int]], classes: tupl
 
     The ending of `path` picks the format: png, svg, pdf.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes half a second to import
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # takes half a second to import
 
     size = len(classes)
     shares = [[count / max(sum(row), 1) for count in row] for row in confusion]
     side = min(3 + 0.45 * size, 20)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xlabel("predicted")
@@ -34,6 +31,4 @@ def save_confusion_picture(path: Path, confusion: list[list[int]], classes: tupl
                     colour = "white" if shares[row][column] > 0.5 else "black"
                     axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
     figure.colorbar(image, ax=axes, label="share of the true class")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix.removeprefix(".") or "png", dpi=150)
-    write_bytes(path, buffer.getvalue())
+    save_figure(path, figure)

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from dlkit.core.export.metadata import file_metadata, find_spec_of
 from dlkit.core.export.parity import Parity, require_parity
 from dlkit.core.export.tracing import random_inputs
-from dlkit.core.files import write_bytes
 from dlkit.core.modelfile import ModelSpec
 from dlkit.errors import UsageError
+from dlkit.files import write_bytes
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")  # the extra `onnx`; torch's exporter needs the first two
 INT8_EXPORTER = "dlkit.quantize.onnx_qdq"  # resolved late, as core imports no task

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from dlkit.core.export.parity import Parity, compare_outputs, require_parity
 from dlkit.core.export.tracing import export_program, quiet_exporter, random_inputs
-from dlkit.core.files import write_bytes
 from dlkit.core.models import eval_mode
+from dlkit.files import write_bytes
 
 
 def write_pt2(network: nn.Module, path: Path, example: Tensor) -> Parity:

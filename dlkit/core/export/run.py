@@ -15,7 +15,8 @@ from dlkit.core.export.timm import check_timm_has, write_timm_folder
 from dlkit.core.export.weights import write_safetensors, write_state_dict
 from dlkit.core.modelfile import ModelFile, ModelSpec, build_from_file
 from dlkit.core.rewrites import is_quantized
-from dlkit.errors import OutputError, UsageError
+from dlkit.errors import UsageError
+from dlkit.files import check_output
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Format:
     loading: Callable[[ModelSpec, Path], list[str]]
     check: Callable[[ModelSpec], None] = lambda spec: None
     takes_int8: bool = False
+    is_folder: bool = False
 
 
 def _write_onnx(network: nn.Module, spec: ModelSpec, path: Path) -> Parity:
@@ -64,7 +66,7 @@ FORMATS: Mapping[str, Format] = {
     "pt2": Format(_write_pt2, load_pt2),
     "state-dict": Format(_write_state_dict, load_state_dict),
     "safetensors": Format(_write_safetensors, load_safetensors),
-    "timm": Format(write_timm_folder, load_timm, check=check_timm_has),
+    "timm": Format(write_timm_folder, load_timm, check=check_timm_has, is_folder=True),
 }
 
 
@@ -76,10 +78,7 @@ def export_model(
     Raises OutputError for a path that is taken, unless `force`, and UsageError for a network that the format cannot hold.
     """
     chosen = FORMATS[format_name]
-    if path.exists() and not force:
-        raise OutputError(f"{path} is there already; give another name, or --force")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: there is no folder {path.parent}")
+    check_output(path, may_replace=force, advice="give another name, or --force", may_be_folder=chosen.is_folder)
     _check_precision(file, format_name)
     chosen.check(file.spec)
     network = build_from_file(file, model=model)

@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 
 from dlkit.core.export.weights import plain_weights, safetensors_bytes
-from dlkit.core.files import write_bytes, write_json
 from dlkit.core.modelfile import ModelSpec
 from dlkit.errors import OutputError, UsageError
+from dlkit.files import write_bytes, write_json
 
 # the same name in torchvision and in timm; width of the features before the classifier
 SAME_IN_TIMM = {

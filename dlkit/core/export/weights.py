@@ -9,8 +9,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from dlkit.core.export.metadata import file_metadata, find_spec_of
-from dlkit.core.files import write_bytes
 from dlkit.errors import DlkitError
+from dlkit.files import write_bytes
 
 
 def plain_weights(network: nn.Module) -> dict[str, Tensor]:

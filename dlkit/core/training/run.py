@@ -17,7 +17,6 @@ from dlkit.core.devices import pick_threads, torch_settings
 from dlkit.core.distributed import check_same_program, joined, load_whole
 from dlkit.core.environment import now
 from dlkit.core.evaluation import score_split
-from dlkit.core.files import write_json
 from dlkit.core.modelfile import save_model_file
 from dlkit.core.models import parameter_count
 from dlkit.core.out_of_memory import explain_out_of_memory
@@ -45,6 +44,7 @@ from dlkit.core.training.resolving import run_name
 from dlkit.core.training.setup import Job, build_job
 from dlkit.errors import Diverged, DlkitError, Interrupted
 from dlkit.events import Emit, Note, Saved, Tested, ignore
+from dlkit.files import write_json
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from dlkit.core.files import to_json
 from dlkit.core.training.folder.checkpoints import save_checkpoint
 from dlkit.core.training.folder.run_folder import RunFolder
 from dlkit.core.training.folder.tensorboard import Board
 from dlkit.core.training.learner import Learner, Row
 from dlkit.core.training.step import StepResult
 from dlkit.events import Emit, Saved
+from dlkit.files import to_json
 
 FLUSH_S = 2.0
 

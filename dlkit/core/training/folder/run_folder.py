@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dlkit.core.environment import now
-from dlkit.core.files import write_json, write_text
 from dlkit.errors import OutputError
+from dlkit.files import write_json, write_text
 
 # what a run writes and nobody wants replaced
 _KEPT = ("config.yaml", "config.resolved.yaml", "metrics.jsonl", "metrics.csv", "summary.json", "model.pt", "train.log")
