@@ -198,7 +198,7 @@ def test_out_of_memory(dlkit, write_config, monkeypatch):
     def no_memory(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    monkeypatch.setattr("dlkit.core.training.run.check_first_batch", no_memory)
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", no_memory)
     refused(dlkit("train", write_config(BASE)), 6, "data.batch_size=8 train.accumulate=2", "gradient_checkpointing")
 
 
@@ -206,13 +206,13 @@ def test_torchvision_that_does_not_match(dlkit, write_config, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("operator torchvision::nms does not exist")
 
-    monkeypatch.setattr("dlkit.core.training.run.build_job", broken)
+    monkeypatch.setattr(torch, "manual_seed", broken)
     outcome = dlkit("train", write_config(BASE))
     assert outcome.code == 1 and "Install a matching pair" in outcome.err
 
 
 def test_unexpected_errors_are_short_without_debug(dlkit, write_config, monkeypatch):
-    monkeypatch.setattr("dlkit.core.training.run.build_job", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(torch, "manual_seed", lambda *_: 1 / 0)
     outcome = dlkit("train", write_config(BASE))
     assert outcome.code == 1 and "unexpected ZeroDivisionError" in outcome.err and "--debug" in outcome.err
 

@@ -10,9 +10,7 @@ import torchvision.transforms.v2.functional as F
 from torch import Tensor
 
 from dlkit.core.data import Draws
-from dlkit.core.data.augment import DETERMINISTIC, RANDOM, batched_version
-from dlkit.core.data.augment.crops import take_windows
-from dlkit.core.data.augment.flips import AlternatingFlip, flip_where
+from dlkit.core.data.augment import DETERMINISTIC, RANDOM, AlternatingFlip, batched_version, flip_where, take_windows
 from dlkit.core.random_state import seeded_generators
 
 Same = Callable[[Tensor, Tensor], bool]

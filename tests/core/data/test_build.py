@@ -1,5 +1,6 @@
 """What a data section becomes: splits, description, notes, and errors at the key at fault."""
 
+import os
 import pickle
 from itertools import chain
 from pathlib import Path
@@ -142,7 +143,7 @@ def test_tensors_that_would_grow_too_large_are_transformed_batch_by_batch(
 ) -> None:
     section = {**FAKE, "shape": [1, 8, 8], "image_size": 32, "transforms": ["RandomHorizontalFlip", "RandomErasing"]}
     once = build(load, section)
-    monkeypatch.setattr("dlkit.core.data.caching.memory_budget", lambda: 10_000)
+    monkeypatch.setattr(os, "sysconf", lambda name: 200)  # a machine of 200 pages of 200 bytes; a quarter is the budget
     each = build(load, section)
     assert isinstance(once.train, MemorySplit) and isinstance(each.train, MemorySplit)
     assert once.train.inputs.shape[2:] == (32, 32) and each.train.inputs.shape[2:] == (8, 8)
@@ -154,7 +155,7 @@ def test_tensors_that_would_grow_too_large_are_transformed_batch_by_batch(
 def test_files_that_do_not_fit_in_memory_are_read_each_epoch(
     load: Any, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dlkit.core.data.caching.memory_budget", lambda: 10_000)
+    monkeypatch.setattr(os, "sysconf", lambda name: 200)  # a machine of 200 pages of 200 bytes; a quarter is the budget
     data = build(load, {"name": "imagefolder", "path": str(image_folder), "image_size": 32, "num_workers": 0})
     assert isinstance(data.train, LoaderSplit)
     assert any("samples are read anew each epoch: in memory they would take" in note for note in data.notes)

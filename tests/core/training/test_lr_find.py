@@ -165,9 +165,9 @@ def test_everything_is_restored_after_an_exception_and_after_ctrl_c(learner, at,
     assert state_hash(learner) == before
 
 
-def test_everything_is_restored_after_ctrl_c_between_backward_and_update(learner, monkeypatch):
+def test_everything_is_restored_after_ctrl_c_between_backward_and_update(learner):
     before = state_hash(learner)
-    monkeypatch.setattr("dlkit.core.training.step.clip_gradients", lambda *_: interrupt())
+    learner.optimizer.register_step_pre_hook(lambda *_: interrupt())
     with pytest.raises(KeyboardInterrupt):
         find_learning_rate(learner, as_data(ShuffledSplit()), PLAN)
     assert state_hash(learner) == before

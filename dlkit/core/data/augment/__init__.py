@@ -13,10 +13,18 @@ import torchvision.transforms.v2 as v2
 from torch import Tensor
 
 from dlkit.core.data.augment.affine import affine_images, rotate_images
-from dlkit.core.data.augment.crops import crop_images
+from dlkit.core.data.augment.crops import crop_images, take_windows
 from dlkit.core.data.augment.erasing import erase_images
-from dlkit.core.data.augment.flips import AlternatingFlip, flip_alternately, flip_horizontally, flip_vertically
+from dlkit.core.data.augment.flips import (
+    AlternatingFlip,
+    flip_alternately,
+    flip_horizontally,
+    flip_vertically,
+    flip_where,
+)
 from dlkit.core.data.counter_rng import Draws
+
+__all__ = ["DETERMINISTIC", "RANDOM", "AlternatingFlip", "Batched", "batched_version", "flip_where", "take_windows"]
 
 Function = Callable[[Any, Tensor, Draws], Tensor]
 
