@@ -1,7 +1,6 @@
 """Getting accuracy back after pruning: new statistics for batch norm, and training on through the one loop."""
 
 import copy
-import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -10,11 +9,11 @@ import torch
 from torch import nn
 
 from dlkit.core.data import Split
-from dlkit.core.evaluation import REFRESH_S, evaluate
+from dlkit.core.evaluation import evaluate
 from dlkit.core.models import eval_mode
 from dlkit.core.scoring import Scoring
 from dlkit.core.training import build_fine_tuning, fine_tune, pick_lr
-from dlkit.events import Emit, Working
+from dlkit.events import Emit, Throttle, Working
 from dlkit.prune.masks import MaskedRecords, Masks, masked_gradients
 from dlkit.prune.opened_model import TaskData
 
@@ -79,12 +78,11 @@ def _measure_statistics(
             norm.momentum = None
             norm.train()
         try:
-            reported = time.monotonic()
+            throttle = Throttle()
             for index, batch in enumerate(islice(train.batches(), total)):
                 if len(batch.inputs) > 1:  # one value has no variance
                     network(scoring.arrange(batch.inputs))
-                if time.monotonic() - reported >= REFRESH_S:
-                    reported = time.monotonic()
+                if throttle.is_due():
                     emit(Working("measuring batch norm", index + 1, total))
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):

@@ -1,6 +1,5 @@
 """Static quantization: watch the activations of a few batches, then convert."""
 
-import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -10,11 +9,10 @@ from torch.fx import GraphModule
 
 from dlkit.core.models import eval_mode
 from dlkit.errors import DataError, UsageError
-from dlkit.events import Emit, Working, ignore
+from dlkit.events import Emit, Throttle, Working, ignore
 from dlkit.quantize.fx import convert, no_deprecations, prepare
 from dlkit.quantize.recipe import Recipe
 
-REFRESH_S = 0.1
 # relative, between the float network and its graph, whose observers cut off what activations behind them let vanish (SiLU
 # below -8); deep networks blow that up to some per cent, dropout that is always on makes it half of the output or more
 MOST_DIFFERENCE = 0.1
@@ -55,7 +53,7 @@ def calibrate(prepared: GraphModule, batches: Batches, emit: Emit = ignore) -> N
 
 def _observe(prepared: GraphModule, batches: Batches, emit: Emit, *, check: nn.Module | None) -> None:
     prepared.eval()
-    total, reported = len(batches), time.monotonic()
+    total, throttle = len(batches), Throttle()
     if not total:
         raise DataError("calibration needs at least one batch of inputs")
     _check_weights(prepared)
@@ -70,8 +68,7 @@ def _observe(prepared: GraphModule, batches: Batches, emit: Emit, *, check: nn.M
                 raise DataError(f"the float network's outputs for batch {done} of calibration are not finite")
             if check is not None and done == 1 and isinstance(outputs, Tensor):
                 _check_same(check, batch, outputs)
-            if time.monotonic() - reported >= REFRESH_S or done == total:
-                reported = time.monotonic()
+            if throttle.is_due() or done == total:
                 emit(Working("calibrating", done, total))
 
 
