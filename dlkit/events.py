@@ -1,8 +1,11 @@
 """What tasks report while they run. The command line draws these, tests collect them, libraries ignore them."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+REFRESH_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -114,3 +117,22 @@ Emit = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """Tell nobody."""
+
+
+class Throttle:
+    """Lets something be done every `every_s` seconds and not each time it could, so that no work waits for screens and files."""
+
+    def __init__(self, every_s: float = REFRESH_S, *, clock: Callable[[], float] | None = None) -> None:
+        self._every_s, self._clock = every_s, clock or time.monotonic
+        self.restart()
+
+    def restart(self) -> None:
+        """Count the seconds from now."""
+        self._started = self._clock()
+
+    def is_due(self) -> bool:
+        """Whether the seconds are over; if so, they are counted from now."""
+        is_over = self._clock() - self._started >= self._every_s
+        if is_over:
+            self.restart()
+        return is_over

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, TypeVar
@@ -11,7 +10,7 @@ import typer
 
 from dlkit.cli.console import EpochTable, LiveBars, WorkBar, clean, quiet_pipe, stderr_console
 from dlkit.event_lines import metric_value, progress_line, start_lines
-from dlkit.events import EpochDone, Evaluating, Event, Note, Progress, RunStarted, Saved, Tested, Working
+from dlkit.events import EpochDone, Evaluating, Event, Note, Progress, RunStarted, Saved, Tested, Throttle, Working
 
 T = TypeVar("T")
 LINE_EVERY_S = 10.0
@@ -37,7 +36,7 @@ class Display:
         self._bars = LiveBars(self._console) if has_screen else None
         self._work = WorkBar(self._console) if has_screen else None
         self._table = EpochTable(self._console, LEAST_WANTED)
-        self._line_at = time.monotonic()
+        self._lines = Throttle(LINE_EVERY_S)
         self._notes: set[str] = set()
 
     def emit(self, event: Event) -> None:
@@ -83,8 +82,7 @@ class Display:
             if self._bars:
                 self._bars.stop()
             self._work.show(what, done, total)
-        elif time.monotonic() - self._line_at >= LINE_EVERY_S:
-            self._line_at = time.monotonic()
+        elif self._lines.is_due():
             self._console.print(clean(f"{what}: {done} of {total}"))
 
     def _start(self, event: RunStarted) -> None:
@@ -100,8 +98,7 @@ class Display:
             accuracy = f"acc {event.accuracy:.1%} " if event.accuracy is not None else ""
             metrics = f"loss {event.loss:.4f} {accuracy}lr {event.lr:.2g} {event.samples_per_s:,.0f}/s"
             self._bars.move(epoch=(event.step_in_epoch, event.steps_in_epoch), run=event.step, metrics=metrics)
-        elif time.monotonic() - self._line_at >= LINE_EVERY_S:
-            self._line_at = time.monotonic()
+        elif self._lines.is_due():
             self._console.print(clean(progress_line(event)))
 
     def close(self) -> None:

@@ -5,7 +5,6 @@ arXiv:1903.01611).
 """
 
 import copy
-import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,14 +16,14 @@ from torch import Tensor, nn
 
 from dlkit.config import load_mapping
 from dlkit.core.data import Split
-from dlkit.core.evaluation import REFRESH_S, evaluate
+from dlkit.core.evaluation import evaluate
 from dlkit.core.modelfile import ModelFile
 from dlkit.core.models import build_model, build_user_model, eval_mode, load_initial_weights, read_state_dict
 from dlkit.core.random_state import seeded
 from dlkit.core.scoring import Scoring
 from dlkit.core.training import build_fine_tuning, fine_tune, pick_lr
 from dlkit.errors import FileRefused, UsageError
-from dlkit.events import Emit, Working
+from dlkit.events import Emit, Throttle, Working
 from dlkit.prune.masks import MaskedRecords, Masks, masked_gradients
 from dlkit.prune.opened_model import TaskData
 
@@ -120,12 +119,11 @@ def _measure_statistics(
             norm.momentum = None
             norm.train()
         try:
-            reported = time.monotonic()
+            throttle = Throttle()
             for index, batch in enumerate(islice(train.batches(), total)):
                 if len(batch.inputs) > 1:  # one value has no variance
                     network(scoring.arrange(batch.inputs))
-                if time.monotonic() - reported >= REFRESH_S:
-                    reported = time.monotonic()
+                if throttle.is_due():
                     emit(Working("measuring batch norm", index + 1, total))
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):

@@ -34,8 +34,8 @@ class PruneReport:
     @property
     def sentences(self) -> list[str]:
         """What the numbers mean."""
-        told = pruning_sentences(self.comparison) if self.request.is_shrunk else self._mask_sentences()
-        return [*_target_sentences(self.request, self.solution), *told, *_norm_sentences(self.recalibration)]
+        measured = pruning_sentences(self.comparison) if self.request.is_shrunk else self._mask_sentences()
+        return [*_target_sentences(self.request, self.solution), *measured, *_norm_sentences(self.recalibration)]
 
     def _mask_sentences(self) -> list[str]:
         hint = "; --shrink removes whole channels for real" if self.request.is_structured else ""

@@ -76,10 +76,10 @@ def prune_model(opened: OpenedModel, request: PruneRequest, paths: PruneOutputs,
         with staged(paths.model) as staging:
             save_pruned(staging.path(paths.model), spec, network.cpu(), opened.example.cpu(), model=opened.model)
             sized = with_sizes(comparison, opened.file.path, staging.path(paths.model))
-            made = _report_of(opened, request, paths, pruned, sized)
-            write_json(staging.path(paths.report), made.to_dict())
+            report = _report_of(opened, request, paths, pruned, sized)
+            write_json(staging.path(paths.report), report.to_dict())
     emit(Saved(paths.model, "model"))
-    return made
+    return report
 
 
 def _rewound(opened: OpenedModel, request: PruneRequest) -> Mapping[str, Tensor] | None:

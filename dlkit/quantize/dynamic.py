@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models import eval_mode
+from dlkit.core.models import RunningModules, eval_mode
 from dlkit.quantize.fx import check_names, is_below, is_int8, swap_dynamic
 from dlkit.quantize.recipe import Recipe
 
@@ -43,19 +43,12 @@ def why_float(name: str, module: nn.Module, recipe: Recipe) -> str | None:
 
 def called_modules(network: nn.Module, example: Tensor) -> set[str]:
     """Names of the modules that a run over `example` calls, in evaluation mode."""
-    called: set[str] = set()
+    called: set[nn.Module] = set()
     device = next((parameter.device for parameter in network.parameters()), example.device)
-    hooks = [
-        module.register_forward_pre_hook(lambda _, __, name=name: called.add(name))
-        for name, module in network.named_modules(remove_duplicate=False)
-    ]
-    try:
-        with torch.no_grad(), eval_mode(network):
-            network(example.to(device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return called
+    running = RunningModules(lambda name, module, output: called.add(module))
+    with torch.no_grad(), eval_mode(network), running.followed(network):
+        network(example.to(device))
+    return {name for name, module in network.named_modules(remove_duplicate=False) if module in called}
 
 
 def int8_layers(network: nn.Module) -> list[str]:

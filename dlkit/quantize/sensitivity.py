@@ -5,7 +5,6 @@ codes that its int8 kernel would use, and everything else is left alone. So one 
 one pass over a few batches. What comes between layers (sums, products, pooling) counts with the layer that reads it.
 """
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from dlkit.events import Emit, Working, ignore
+from dlkit.events import Emit, Throttle, Working, ignore
 from dlkit.quantize.bias_correction import CORRECTED
 from dlkit.quantize.fidelity import Fidelity, compare_outputs, outputs_of
 from dlkit.quantize.fx import graph_facts, no_deprecations
 from dlkit.quantize.observed import called_module, is_observer, layer_of, without_observers
-from dlkit.quantize.static import REFRESH_S
 
 
 @dataclass(frozen=True)
@@ -52,13 +50,12 @@ def rank_layers(
     reference = outputs_of(plain, batches)
     groups = _rounded_layers(prepared)
     found: list[LayerSensitivity] = []
-    reported = time.monotonic()
+    throttle = Throttle()
     for name, layers in groups.items():
         with _rounded(plain, layers):
             outputs = outputs_of(plain, batches)
         found.append(LayerSensitivity(name, compare_outputs(reference, outputs, is_classification=is_classification)))
-        if time.monotonic() - reported >= REFRESH_S or len(found) == len(groups):
-            reported = time.monotonic()
+        if throttle.is_due() or len(found) == len(groups):
             emit(Working("ranking layers", len(found), len(groups)))
     return sorted(found, key=lambda layer: -layer.fidelity.error)
 

@@ -1,7 +1,6 @@
 """Static quantization: observers in a network's graph, and the batches that they watch."""
 
 import math
-import time
 from collections.abc import Sequence
 
 import torch
@@ -10,13 +9,12 @@ from torch.fx import GraphModule
 
 from dlkit.core.models import eval_mode
 from dlkit.errors import DataError, UsageError
-from dlkit.events import Emit, Working, ignore
+from dlkit.events import Emit, Throttle, Working, ignore
 from dlkit.quantize.clipping import clip_to_activations
 from dlkit.quantize.fx import no_deprecations, prepare
 from dlkit.quantize.observed import without_observers
 from dlkit.quantize.recipe import Recipe
 
-REFRESH_S = 0.1
 CHECKED = 4  # samples that the network and its graph are compared on
 MOST_DIFFERENCE = 0.01  # relative; rounding in another order makes a millionth of EfficientNet-B4's outputs
 
@@ -41,7 +39,7 @@ def calibrate(prepared: GraphModule, batches: Sequence[Tensor], emit: Emit = ign
     when inputs, weights or outputs are not finite, because no range would be right for them.
     """
     prepared.eval()
-    total, reported = len(batches), time.monotonic()
+    total, throttle = len(batches), Throttle()
     if not total:
         raise DataError("calibration needs at least one batch of inputs")
     _check_weights(prepared)
@@ -54,8 +52,7 @@ def calibrate(prepared: GraphModule, batches: Sequence[Tensor], emit: Emit = ign
             outputs = prepared(batch)
             if isinstance(outputs, Tensor) and not outputs.isfinite().all():
                 raise DataError(f"the float network's outputs for batch {done} of calibration are not finite")
-            if time.monotonic() - reported >= REFRESH_S or done == total:
-                reported = time.monotonic()
+            if throttle.is_due() or done == total:
                 emit(Working("calibrating", done, total))
 
 

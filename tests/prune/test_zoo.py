@@ -35,7 +35,7 @@ NETWORKS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_classifier_is_shrunk_and_proven(name):
+def test_a_classifier_is_shrunk_and_verified(name):
     build, num_cut, num_exact = NETWORKS[name]
     torch.manual_seed(0)
     network = build()

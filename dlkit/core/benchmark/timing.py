@@ -13,13 +13,12 @@ from typing import Any
 
 import torch
 
-from dlkit.events import Emit, Note, Working, ignore
+from dlkit.events import Emit, Note, Throttle, Working, ignore
 
 WARM_UPS = 3  # TorchScript profiles on its first call and optimizes on its second
 MIN_ROUNDS, MAX_ROUNDS = 10, 1000
 SETTLE_BELOW_S = 0.05
 NOISY = 1.5
-REFRESH_S = 0.1
 
 Call = Callable[[], object]
 Clock = Callable[[], float]
@@ -109,13 +108,11 @@ def measure_interleaved(
 
 def _rounds(planned: int, seconds: float, clock: Clock, emit: Emit) -> Iterator[int]:
     """Numbers of rounds; ends early, but not before the least number, when other work on the machine eats up the time."""
-    started = reported = clock()
+    started, throttle = clock(), Throttle(clock=clock)
     for number in range(planned):
-        now = clock()
-        if number >= MIN_ROUNDS and now - started > seconds:
+        if number >= MIN_ROUNDS and clock() - started > seconds:
             return
-        if now - reported >= REFRESH_S:
-            reported = now
+        if throttle.is_due():
             emit(Working("measuring latency", number, planned))
         yield number
 

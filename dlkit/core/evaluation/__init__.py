@@ -21,7 +21,7 @@ from dlkit.core.evaluation.comparison_text import (
     speed_rows,
 )
 from dlkit.core.evaluation.confusion_picture import save_confusion_picture
-from dlkit.core.evaluation.evaluate import REFRESH_S, evaluate
+from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.evaluation.file_size import CHUNK_BYTES, bytes_text, file_sizes
 from dlkit.core.evaluation.metrics import mean_loss, score_split, summarize
 from dlkit.core.evaluation.original import Original, read_original
@@ -31,7 +31,6 @@ from dlkit.core.evaluation.run import EvalResult, most_confused, run_evaluation,
 
 __all__ = [
     "CHUNK_BYTES",
-    "REFRESH_S",
     "SPEED_COLUMNS",
     "SPEED_LEGEND",
     "Agreement",

@@ -1,6 +1,5 @@
 """Loss and accuracy of a model over a split: every sample once, by however many processes."""
 
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -13,9 +12,7 @@ from dlkit.core.distributed import ALONE, World
 from dlkit.core.models import eval_mode
 from dlkit.core.scoring import Scoring
 from dlkit.core.stopping import StopRequest
-from dlkit.events import Emit, Evaluating, ignore
-
-REFRESH_S = 0.1
+from dlkit.events import Emit, Evaluating, Throttle, ignore
 
 
 def evaluate(
@@ -62,11 +59,10 @@ def without_gradients(world: World) -> AbstractContextManager[None]:
 
 def announced(split: Split, most_batches: int | None, world: World, emit: Emit) -> Iterator[Batch]:
     """The batches of a split that are this process's, reported on a timer."""
-    reported = time.monotonic()
+    throttle = Throttle()
     for index, batch in enumerate(islice(split.batches(), most_batches)):
         yield batch
-        if time.monotonic() - reported >= REFRESH_S:
-            reported = time.monotonic()
+        if throttle.is_due():
             emit(Evaluating(split.name, min((index + 1) * world.size, split.num_batches), split.num_batches))
 
 

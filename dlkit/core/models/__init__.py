@@ -12,6 +12,7 @@ from dlkit.core.models.meta import AllocateNothing, meta_copy, output_shape
 from dlkit.core.models.nets import mlp, small_cnn
 from dlkit.core.models.outputs import output_tensors
 from dlkit.core.models.resnet_small import resnet_small
+from dlkit.core.models.running import RunningModule, RunningModules
 from dlkit.core.models.sequence import lstm
 from dlkit.core.models.summary import SummaryRow, parameter_count, summarize
 from dlkit.core.models.torchvision import (
@@ -39,6 +40,8 @@ __all__ = [
     "KINDS",
     "AllocateNothing",
     "Arch",
+    "RunningModule",
+    "RunningModules",
     "StateDict",
     "SummaryRow",
     "Swish",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.models.meta import meta_copy
+from dlkit.core.models.running import RunningModules
 
 Shape = tuple[int, ...]
 
@@ -37,7 +38,7 @@ def summarize(model: nn.Module, input_size: Shape, *, depth: int = 2) -> list[Su
     A part with parts of its own that are shown too counts only what is directly in it, so that the rows add up to
     `parameter_count`. The model itself is not run and not changed, unless it cannot run on the meta device.
     """
-    shapes = _measure_shapes(model, input_size, depth)
+    shapes = _measure_shapes(model, input_size)
     shown = _shown(model, depth)
     rows = []
     seen: set[int] = set()
@@ -55,28 +56,23 @@ def _shown(model: nn.Module, depth: int) -> list[tuple[str, nn.Module]]:
     return [(name, module) for name, module in model.named_modules() if not name or name.count(".") < depth]
 
 
-def _measure_shapes(model: nn.Module, input_size: Shape, depth: int) -> dict[str, Shape]:
+def _measure_shapes(model: nn.Module, input_size: Shape) -> dict[str, Shape]:
     try:
-        return _run_with_hooks(meta_copy(model), input_size, depth, device="meta")
+        return _run(meta_copy(model), input_size, device="meta")
     except (RuntimeError, NotImplementedError, TypeError):
         # a model that reads values (indices, loops until convergence) needs real ones
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        return _run_with_hooks(copy.deepcopy(model), input_size, depth, device=device)
+        return _run(copy.deepcopy(model), input_size, device=device)
 
 
-def _run_with_hooks(model: nn.Module, input_size: Shape, depth: int, *, device: str | torch.device) -> dict[str, Shape]:
+def _run(model: nn.Module, input_size: Shape, *, device: str | torch.device) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
 
-    def remember(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            first = output[0] if isinstance(output, tuple) and output else output
-            if isinstance(first, Tensor):
-                shapes[name] = tuple(first.shape[1:])
+    def remember(name: str, module: nn.Module, output: Any) -> None:
+        first = output[0] if isinstance(output, tuple) and output else output
+        if isinstance(first, Tensor):
+            shapes[name] = tuple(first.shape[1:])
 
-        return hook
-
-    for name, module in _shown(model, depth):
-        module.register_forward_hook(remember(name))
-    with torch.no_grad():
-        model.eval()(torch.zeros(2, *input_size, device=device))
+    with torch.no_grad(), RunningModules(remember).followed(model.eval()):
+        model(torch.zeros(2, *input_size, device=device))
     return shapes

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dlkit.core.models import eval_mode, kept_modes
+from dlkit.core.models import RunningModules, eval_mode, kept_modes
 from dlkit.core.profile.activation_memory import measure_peak_bytes, measure_saved_bytes
 from dlkit.core.profile.macs import count_macs
 from dlkit.errors import UsageError
@@ -95,7 +95,7 @@ def profile_model(
     """
     counter = _Counter(model)
     tensors = [spec.on_meta(batch) for spec in inputs]
-    with eval_mode(model), torch.no_grad(), counter.attached(), _explained(inputs), counter:
+    with eval_mode(model), torch.no_grad(), counter.running.followed(model), _explained(inputs), counter:
         model(*tensors)
     notes: list[str] = []
     peak = saved = None
@@ -191,7 +191,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # the base 
 
     def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._running: list[str] = []
+        self.running = RunningModules(self._leave)
         self._weights = {p.untyped_storage()._cdata for p in self.model.parameters()}
         self.tallies = {path: _Tally() for path, _ in self.model.named_modules()}
 
@@ -203,40 +203,17 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # the base 
             self.uncounted[op.name()] += 1
         elif macs:
             has_weight = any(isinstance(a, Tensor) and a.untyped_storage()._cdata in self._weights for a in args)
-            for path in {*self._running, ""}:
+            for path in {*(entered.name for entered in self.running.stack), ""}:
                 self.tallies[path].macs += macs
                 self.tallies[path].attention_macs += 0 if has_weight else macs
         return out
 
-    @contextmanager
-    def attached(self) -> Iterator[None]:
-        """Follow which modules are running."""
-        handles = []
-        for path, module in self.model.named_modules():
-            handles.append(module.register_forward_pre_hook(self._enter(path)))
-            handles.append(module.register_forward_hook(self._leave(path)))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _enter(self, path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any) -> None:
-            self._running.append(path)
-
-        return hook
-
-    def _leave(self, path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            self._running.pop()
-            tally = self.tallies[path]
-            tally.calls += 1
-            tally.out = _first_tensor(output)
-            if not any(module.children()) and tally.out is not None:
-                self.activation_bytes += tally.out.nbytes
-
-        return hook
+    def _leave(self, path: str, module: nn.Module, output: Any) -> None:
+        tally = self.tallies[path]
+        tally.calls += 1
+        tally.out = _first_tensor(output)
+        if not any(module.children()) and tally.out is not None:
+            self.activation_bytes += tally.out.nbytes
 
     def rows(self) -> Iterator[LayerCost]:
         """One row per module, in the order in which the model holds them; the model itself is left out."""

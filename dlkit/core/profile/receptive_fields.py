@@ -1,7 +1,6 @@
 """Receptive fields of a whole model: what every module's output sees of the image, followed operator by operator."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from dlkit.core.models import eval_mode
+from dlkit.core.models import RunningModules, eval_mode
 from dlkit.core.profile.field_axes import Seen, everything, lost, plain_axes
 from dlkit.core.profile.field_rules import RULES, Call, number_by_number
 from dlkit.shapes import IDENTITY
@@ -35,7 +34,7 @@ def trace_fields(model: nn.Module, image: Tensor) -> list[ModuleField]:
     Batch norm counts as number by number; global pooling, attention and squeeze-and-excitation see the whole image.
     """
     tracer = _Tracer(image)
-    with eval_mode(model), torch.no_grad(), tracer.attached(model), tracer:
+    with eval_mode(model), torch.no_grad(), RunningModules(tracer.record).followed(model), tracer:
         model(image)
     return tracer.fields
 
@@ -74,24 +73,12 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # the base i
         with_parts = [self._seen.get(a) if isinstance(a, Tensor) else a for a in args]
         return rule(Call(name, args, with_parts, parts, out, position))
 
-    @contextmanager
-    def attached(self, model: nn.Module) -> Iterator[None]:
-        """Record what comes out of every module."""
-        handles = [module.register_forward_hook(self._record(path)) for path, module in model.named_modules() if path]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _record(self, path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            tensor = next((t for t in tree_leaves(output) if isinstance(t, Tensor)), None)
-            seen = None if tensor is None else self._seen.get(tensor)
-            if seen is not None:
-                self.fields.append(self._field(path, type(module).__name__, seen))
-
-        return hook
+    def record(self, path: str, module: nn.Module, output: Any) -> None:
+        """Take note of what comes out of a module."""
+        tensor = next((t for t in tree_leaves(output) if isinstance(t, Tensor)), None)
+        seen = None if tensor is None else self._seen.get(tensor)
+        if path and seen is not None:
+            self.fields.append(self._field(path, type(module).__name__, seen))
 
     def _field(self, path: str, kind: str, seen: Seen) -> ModuleField:
         reaches = seen.reaches()

@@ -12,9 +12,7 @@ from dlkit.core.evaluation import evaluate
 from dlkit.core.stopping import StopRequest
 from dlkit.core.training.learner import Learner, Row
 from dlkit.core.training.step import StepResult, train_step
-from dlkit.events import Emit, EpochDone, Progress
-
-REFRESH_S = 0.1
+from dlkit.events import Emit, EpochDone, Progress, Throttle
 
 
 @dataclass(frozen=True)
@@ -88,45 +86,32 @@ def _train_epoch(
     position = learner.position
     learner.set_training_mode()
     batches: Iterator[Batch] = data.train.batches(position.epoch, start=position.batch)
-    clock = _Clock(learner)
+    started, samples, throttle = time.monotonic(), position.samples, Throttle()
     while position.batch < data.train.num_batches and position.step < plan.total_steps and not stop.is_due:
         window_size = min(learner.accumulate, data.train.num_batches - position.batch)
         result = train_step(learner, islice(batches, window_size), stop)
         records.add_step(learner, result)
         if stop.take_save_request() or (plan.save_every_steps and position.step % plan.save_every_steps == 0):
             records.save(learner, "last")
-        if clock.is_due():
-            emit(clock.progress(learner, plan, result))
+        if throttle.is_due():
+            samples_per_s = (position.samples - samples) / max(time.monotonic() - started, 1e-9)
+            emit(_progress(learner, plan, result, samples_per_s))
 
 
-class _Clock:
-    """Reports on a timer, so that no step waits for the screen or the device."""
-
-    def __init__(self, learner: Learner) -> None:
-        self.started = self.reported = time.monotonic()
-        self.samples = learner.position.samples
-
-    def is_due(self) -> bool:
-        now = time.monotonic()
-        if now - self.reported < REFRESH_S:
-            return False
-        self.reported = now
-        return True
-
-    def progress(self, learner: Learner, plan: Plan, result: StepResult) -> Progress:
-        position, means = learner.position, learner.meter.read()
-        return Progress(
-            epoch=position.epoch + 1,
-            epochs=plan.epochs,
-            step=position.step,
-            total_steps=plan.total_steps,
-            step_in_epoch=-(-position.batch // learner.accumulate),
-            steps_in_epoch=plan.steps_per_epoch,
-            loss=means["loss"],
-            accuracy=means.get("accuracy"),
-            lr=result.lrs[0],
-            samples_per_s=(position.samples - self.samples) / max(time.monotonic() - self.started, 1e-9),
-        )
+def _progress(learner: Learner, plan: Plan, result: StepResult, samples_per_s: float) -> Progress:
+    position, means = learner.position, learner.meter.read()
+    return Progress(
+        epoch=position.epoch + 1,
+        epochs=plan.epochs,
+        step=position.step,
+        total_steps=plan.total_steps,
+        step_in_epoch=-(-position.batch // learner.accumulate),
+        steps_in_epoch=plan.steps_per_epoch,
+        loss=means["loss"],
+        accuracy=means.get("accuracy"),
+        lr=result.lrs[0],
+        samples_per_s=samples_per_s,
+    )
 
 
 def _judge(learner: Learner, data: DataSplits, plan: Plan, *, stop: StopRequest, emit: Emit) -> Row | None:

@@ -1,6 +1,5 @@
 """The learning-rate range test: train with a rate that rises from step to step, and look where the loss falls and breaks."""
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count, islice
@@ -21,10 +20,9 @@ from dlkit.core.training.preserved_state import preserved_state
 from dlkit.core.training.setup import Job, build_job
 from dlkit.core.training.step import StepResult, train_step
 from dlkit.errors import Diverged
-from dlkit.events import Emit, Sweeping, ignore
+from dlkit.events import Emit, Sweeping, Throttle, ignore
 from dlkit.schedules import DivergenceTest, Ended, RangeTest, Smoother, Sweep, SweepPlan
 
-REFRESH_S = 0.1
 MOST_SKIPS = 30  # more than a loss scaler takes to come down from its first value
 
 
@@ -151,8 +149,7 @@ def find_learning_rate(
             learner.rates = SweepRates(plan, shares)
             learner.set_training_mode()
             windows = iterate_windows(data.train, learner.accumulate, first_epoch=repeat * epochs_of_sweep)
-            clock = _Clock(repeat, plan, emit)
-            sweeps.append(_sweep(learner, plan, windows, stop=stop, clock=clock))
+            sweeps.append(_sweep(learner, plan, windows, repeat=repeat, stop=stop, emit=emit))
     return RangeTest(plan, tuple(sweeps))
 
 
@@ -171,8 +168,15 @@ def iterate_windows(split: Split, accumulate: int, *, first_epoch: int = 0) -> I
 
 
 def _sweep(
-    learner: Learner, plan: SweepPlan, windows: Iterator[Iterator[Batch]], *, stop: StopRequest | None, clock: "_Clock"
+    learner: Learner,
+    plan: SweepPlan,
+    windows: Iterator[Iterator[Batch]],
+    *,
+    repeat: int,
+    stop: StopRequest | None,
+    emit: Emit,
 ) -> Sweep:
+    throttle = Throttle()
     smoother, divergence = Smoother(plan.smoothing), DivergenceTest(plan.threshold)
     losses: list[float] = []
 
@@ -189,7 +193,9 @@ def _sweep(
         smoothed = smoother.add(losses[-1])
         if divergence.is_over(smoothed):
             return end("diverged")
-        clock.tell(len(losses), smoothed)
+        if throttle.is_due():
+            step = len(losses)
+            emit(Sweeping(repeat + 1, plan.repeats, step, plan.steps, plan.lrs[step - 1], smoothed))
     return end("finished")
 
 
@@ -203,19 +209,3 @@ def _try_step(learner: Learner, windows: Iterator[Iterator[Batch]]) -> StepResul
         if result.is_applied:
             return result
     return None
-
-
-class _Clock:
-    """Reports on a timer, so that no step waits for the screen."""
-
-    def __init__(self, repeat: int, plan: SweepPlan, emit: Emit) -> None:
-        self._repeat, self._plan, self._emit = repeat, plan, emit
-        self._reported = time.monotonic()
-
-    def tell(self, step: int, loss: float) -> None:
-        """Say where the sweep stands, if it is time."""
-        now = time.monotonic()
-        if now - self._reported >= REFRESH_S:
-            self._reported = now
-            lr = self._plan.lrs[step - 1]
-            self._emit(Sweeping(self._repeat + 1, self._plan.repeats, step, self._plan.steps, lr, loss))

@@ -1,7 +1,5 @@
 """One batch through the model and the loss before anything is written, so that misfits are told in words, not by a traceback."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,7 +7,7 @@ from torch import Tensor, nn
 
 from dlkit.config import LoadedConfig
 from dlkit.core.data import Batch, DataInfo, Split
-from dlkit.core.models import eval_mode
+from dlkit.core.models import RunningModule, RunningModules, eval_mode
 from dlkit.core.scoring import Scoring
 from dlkit.errors import ConfigError, DlkitError
 
@@ -26,7 +24,7 @@ def check_first_batch(model: nn.Module, split: Split, scoring: Scoring, info: Da
 
 
 def _forward(model: nn.Module, inputs: Tensor, loaded: LoadedConfig) -> Any:
-    with _deepest_module(model) as trail:
+    with RunningModules().followed(model) as running:
         try:
             return model(inputs)
         except DlkitError:
@@ -34,32 +32,12 @@ def _forward(model: nn.Module, inputs: Tensor, loaded: LoadedConfig) -> Any:
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
             if "allocate" in str(error) or isinstance(error, torch.OutOfMemoryError):
                 raise
-            raise _misfit(inputs, trail, error, loaded) from error
+            raise _misfit(inputs, running.innermost, error, loaded) from error
 
 
-@contextmanager
-def _deepest_module(model: nn.Module) -> Iterator[list[tuple[str, nn.Module, Any]]]:
-    """Follow a forward pass: afterwards, or when it fails, the list ends with the innermost module that was entered."""
-    trail: list[tuple[str, nn.Module, Any]] = []
-    handles = []
-    for name, module in model.named_modules():
-
-        def enter(module: nn.Module, inputs: Any, name: str = name) -> None:
-            trail.append((name, module, inputs[0] if inputs else None))
-
-        handles.append(module.register_forward_pre_hook(enter))
-        handles.append(module.register_forward_hook(lambda module, inputs, output: trail.pop() and None))
-    try:
-        yield trail
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _misfit(
-    inputs: Tensor, trail: list[tuple[str, nn.Module, Any]], error: Exception, loaded: LoadedConfig
-) -> ConfigError:
-    name, module, value = trail[-1] if trail else ("", None, inputs)
+def _misfit(inputs: Tensor, innermost: RunningModule | None, error: Exception, loaded: LoadedConfig) -> ConfigError:
+    name, module = (innermost.name, innermost.module) if innermost else ("", None)
+    value = inputs if innermost is None else next(iter(innermost.inputs), None)
     got = tuple(value.shape[1:]) if isinstance(value, Tensor) else None
     where = f"layer {name!r} ({type(module).__name__})" if name else "the network"
     sample = "x".join(map(str, inputs.shape[1:]))

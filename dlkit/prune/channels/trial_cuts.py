@@ -1,16 +1,14 @@
 """Trying cuts: whether a network's code still runs with fewer channels, and the largest part of a choice that passes."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import gcd
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models import eval_mode, meta_copy, output_tensors, unfused_attention
+from dlkit.core.models import RunningModules, eval_mode, meta_copy, output_tensors, unfused_attention
 from dlkit.prune.channels.cutting import cut_network
 from dlkit.prune.channels.group import Group, Keep, kept_units
 
@@ -121,56 +119,19 @@ def find_structure_problem(
 
     Every exception is caught, as what the network's own code raises is the answer. `shapes` are those of the outputs before.
     """
-    steps = _Steps()
+    running = RunningModules()
     try:
         cut_network(network, groups, keep)
-        with steps.watched(network):
+        with running.followed(network):
             found = [output_shapes(network, x) for x in inputs]
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return CutProblem(f"the network's code does not allow it: {lines[0]:.160}", steps.places())
+        places = (running.innermost.name if running.innermost else "", running.last)
+        return CutProblem(f"the network's code does not allow it: {lines[0]:.160}", places)
     if found != shapes:
         return CutProblem(f"the output's shape changes from {shapes[0]} to {found[0]}")
     empty = [name for name, tensor in network.named_parameters() if not tensor.numel()]
     return CutProblem(f"{empty[0]} would have no channel left") if empty else None
-
-
-@dataclass
-class _Steps:
-    """Which modules are running, and which has run last."""
-
-    running: list[str] = field(default_factory=list)
-    last: str = ""
-
-    @contextmanager
-    def watched(self, network: nn.Module) -> Iterator[None]:
-        """Follow the modules of a network while it runs."""
-        handles = []
-        for name, module in network.named_modules():
-            handles.append(module.register_forward_pre_hook(self._enter(name)))
-            handles.append(module.register_forward_hook(self._leave(name)))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def places(self) -> tuple[str, ...]:
-        """The innermost module that was running, then the one that had finished last."""
-        return (self.running[-1] if self.running else "", self.last)
-
-    def _enter(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any) -> None:
-            self.running.append(name)
-
-        return hook
-
-    def _leave(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            self.running.pop()
-            self.last = name
-
-        return hook
 
 
 def random_inputs(example: Tensor) -> list[Tensor]:

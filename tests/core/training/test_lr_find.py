@@ -300,12 +300,26 @@ def test_a_stop_request_ends_it_with_what_was_found(learner):
     assert state_hash(learner) == before
 
 
-def test_progress_is_reported_on_a_timer(learner, monkeypatch):
-    monkeypatch.setattr("dlkit.core.training.lr_find.REFRESH_S", 0.0)
-    events = []
-    find_learning_rate(learner, as_data(ShuffledSplit()), SweepPlan(1e-4, 1e-2, 10, 2), emit=events.append)
-    assert [(event.sweep, event.step) for event in events] == [(n, k) for n in (1, 2) for k in range(1, 11)]
-    assert all(isinstance(event, Sweeping) for event in events) and events[9].lr == 1e-2
+class TimedSplit(ShuffledSplit):
+    """Each batch takes this long by the clock of the test."""
+
+    def __init__(self, monkeypatch, seconds):
+        super().__init__()
+        self.seconds, self.now = seconds, 0.0
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+
+    def batches(self, epoch=0, start=0):
+        for batch in super().batches(epoch, start):
+            self.now += self.seconds
+            yield batch
+
+
+@pytest.mark.parametrize(("seconds", "every"), [(1.0, 1), (0.0625, 2), (0.03125, 4)])
+def test_progress_is_reported_ten_times_a_second(learner, monkeypatch, seconds, every):
+    events, plan = [], SweepPlan(1e-4, 1e-2, 10, 2)
+    find_learning_rate(learner, as_data(TimedSplit(monkeypatch, seconds)), plan, emit=events.append)
+    assert [(event.sweep, event.step) for event in events] == [(n, k) for n in (1, 2) for k in range(every, 11, every)]
+    assert all(isinstance(event, Sweeping) and event.lr == plan.lrs[event.step - 1] for event in events)
 
 
 class Quadratic(nn.Module):

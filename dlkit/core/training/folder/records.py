@@ -1,7 +1,6 @@
 """What a run leaves behind while it trains: metrics.jsonl, metrics.csv, TensorBoard files and checkpoints."""
 
 import csv
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from dlkit.core.training.folder.run_folder import RunFolder
 from dlkit.core.training.folder.tensorboard import Board
 from dlkit.core.training.learner import Learner, Row
 from dlkit.core.training.step import StepResult
-from dlkit.events import Emit, Saved
+from dlkit.events import Emit, Saved, Throttle
 from dlkit.files import to_json
 
 FLUSH_S = 2.0
@@ -42,7 +41,7 @@ class RunRecords:
         self.extra = extra
         self.emit = emit
         self._waiting: list[tuple[dict[str, Any], StepResult]] = []
-        self._flushed = time.monotonic()
+        self._throttle = Throttle(FLUSH_S)
 
     @property
     def _jsonl(self) -> Path:
@@ -58,7 +57,7 @@ class RunRecords:
         if step % self.log_every == 0:
             line = {"event": "step", "step": step, "epoch": learner.position.epoch + 1, "lr": result.lrs[0]}
             self._waiting.append((line, result))
-        if time.monotonic() - self._flushed >= FLUSH_S:
+        if self._throttle.is_due():
             self._flush()
 
     def add_epoch(self, learner: Learner, row: Row) -> None:
@@ -76,7 +75,7 @@ class RunRecords:
             self.board.add_epoch(row)
 
     def _flush(self) -> None:
-        self._flushed = time.monotonic()
+        self._throttle.restart()
         if not self._waiting:
             return
         losses = torch.stack([result.loss for _, result in self._waiting]).tolist()

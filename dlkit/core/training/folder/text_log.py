@@ -1,26 +1,22 @@
 """train.log: what people saw, as plain lines with the time."""
 
-import time
 from pathlib import Path
 
 from dlkit.core.environment import now
 from dlkit.event_lines import line_of
-from dlkit.events import Emit, Event, Progress
+from dlkit.events import Emit, Event, Progress, Throttle
 
 PROGRESS_EVERY_S = 30.0
 
 
 def log_to(path: Path, emit: Emit) -> Emit:
     """A report that also appends to a text file; progress at most every half minute."""
-    logged = time.monotonic()
+    throttle = Throttle(PROGRESS_EVERY_S)
 
     def report_and_log(event: Event) -> None:
-        nonlocal logged
         emit(event)
-        if isinstance(event, Progress):
-            if time.monotonic() - logged < PROGRESS_EVERY_S:
-                return
-            logged = time.monotonic()
+        if isinstance(event, Progress) and not throttle.is_due():
+            return
         if (line := line_of(event)) is not None:
             with path.open("a", encoding="utf-8") as file:
                 file.write(f"{now()} {line}\n")
