@@ -10,9 +10,9 @@ from dlkit.core.export import export_onnx
 from dlkit.core.models import eval_mode, output_shape
 from dlkit.core.profile import InputSpec, profile_model, trace_fields
 from dlkit.core.scoring import Scoring, WeightedLoss, pick_precision
-from dlkit.prune.channels import find_groups, verify
+from dlkit.prune.channels import find_groups, shrink_verified
 from dlkit.prune.masks import find_output_weights, find_weights
-from dlkit.quantize import Recipe, quantize_dynamic, quantize_static
+from dlkit.quantize import Recipe, observe_network, quantize_dynamic
 
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 SCORING = Scoring(WeightedLoss(nn.CrossEntropyLoss(), "test"), pick_precision("off", torch.device("cpu")), True)
@@ -44,7 +44,7 @@ def modes(network):
 
 def shrink(network):
     groups = find_groups(network, X)
-    verify(network, groups, {group.id: range(group.size // 2) for group in groups if not group.refusal}, X)
+    shrink_verified(network, groups, {group.id: range(group.size // 2) for group in groups if not group.refusal}, X)
 
 
 DOORS = {
@@ -56,7 +56,7 @@ DOORS = {
     "fields": lambda network, folder: trace_fields(network.to("meta"), X[:1].to("meta")),
     "prune outputs": lambda network, folder: find_output_weights(network, X, find_weights(network)),
     "prune channels": lambda network, folder: shrink(network),
-    "quantize": lambda network, folder: quantize_static(network, Recipe("static", "x86"), [X], example=X),
+    "quantize": lambda network, folder: observe_network(network, Recipe("static", "x86"), [X]),
     "quantize dynamic": lambda network, folder: quantize_dynamic(network, Recipe("dynamic", "x86"), example=X),
 }
 
