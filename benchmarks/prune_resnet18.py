@@ -23,7 +23,7 @@ from dlkit.core.modelfile import read_model_file
 from dlkit.core.trained_config import own_config
 from dlkit.events import Event, Note
 from dlkit.files import write_text
-from dlkit.prune import Amount, PruneRequest, open_for_pruning, plan_paths, prune_model
+from dlkit.prune import Amount, PruneRequest, open_for_pruning, parse_target, plan_paths, prune_model
 
 WANTED_DROP, WANTED_SPEEDUP, BATCH = 0.5, 1.6, 16
 
@@ -33,7 +33,7 @@ def requests(arguments: argparse.Namespace) -> dict[str, PruneRequest]:
     shared: dict[str, Any] = {"epochs": arguments.finetune, "lr": arguments.lr, "seconds": arguments.seconds}
     ways = {
         f"{arguments.target} left": PruneRequest(
-            target=arguments.target,
+            target=parse_target(arguments.target),
             method=arguments.method,
             scope=arguments.scope,
             is_structured=True,

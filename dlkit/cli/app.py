@@ -9,20 +9,26 @@ from typing import Annotated
 import typer
 
 from dlkit import __version__
-from dlkit.cli import config, listing, lr_find, lr_plot, quantize, shapecalc
-from dlkit.cli.bench import EPILOG as BENCH_EPILOG
-from dlkit.cli.bench import bench
-from dlkit.cli.convert import convert
-from dlkit.cli.doctor import doctor
-from dlkit.cli.eval import evaluate
-from dlkit.cli.export import export
-from dlkit.cli.failure_notes import note_failure
-from dlkit.cli.inspect import inspect
-from dlkit.cli.predict import predict
-from dlkit.cli.prune import EPILOG as PRUNE_EPILOG
-from dlkit.cli.prune import prune
-from dlkit.cli.train import train
+from dlkit.cli import (
+    bench,
+    config,
+    convert,
+    doctor,
+    eval,
+    export,
+    inspect,
+    listing,
+    lr_find,
+    lr_plot,
+    predict,
+    prune,
+    quantize,
+    shapecalc,
+    train,
+)
+from dlkit.cli.processes import note_failure
 from dlkit.errors import ConfigError, DlkitError, Interrupted, OutOfResource
+from dlkit.signals import heed_interrupts
 
 EXIT_CODES = """Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 data, 4 file refused, 5 diverged, 6 out of memory or disk,
 130/143/129 stopped by a signal after saving."""
@@ -59,15 +65,15 @@ def options(
     """Options of all commands."""
 
 
-app.command("train", no_args_is_help=True)(train)
-app.command("eval", no_args_is_help=True)(evaluate)
-app.command("predict", no_args_is_help=True)(predict)
-app.command("prune", epilog=PRUNE_EPILOG, no_args_is_help=True)(prune)
-app.command("bench", epilog=BENCH_EPILOG, no_args_is_help=True)(bench)
-app.command("inspect", no_args_is_help=True)(inspect)
+app.command("train", no_args_is_help=True)(train.train)
+app.command("eval", no_args_is_help=True)(eval.evaluate)
+app.command("predict", no_args_is_help=True)(predict.predict)
+app.command("prune", epilog=prune.EPILOG, no_args_is_help=True)(prune.prune)
+app.command("bench", epilog=bench.EPILOG, no_args_is_help=True)(bench.bench)
+app.command("inspect", no_args_is_help=True)(inspect.inspect)
 app.command("quantize", epilog=quantize.EPILOG, no_args_is_help=True)(quantize.quantize)
-app.command("convert", no_args_is_help=True)(convert)
-app.command("export", no_args_is_help=True)(export)
+app.command("convert", no_args_is_help=True)(convert.convert)
+app.command("export", no_args_is_help=True)(export.export)
 app.command("list")(listing.list_names)
 app.command("lr-plot", context_settings=lr_plot.CONTEXT_SETTINGS, epilog=lr_plot.EPILOG, no_args_is_help=True)(
     lr_plot.lr_plot
@@ -75,11 +81,12 @@ app.command("lr-plot", context_settings=lr_plot.CONTEXT_SETTINGS, epilog=lr_plot
 app.command("lr-find", epilog=lr_find.EPILOG, no_args_is_help=True)(lr_find.lr_find)
 app.add_typer(shapecalc.app, name="shapecalc")
 app.add_typer(config.app, name="config")
-app.command("doctor")(doctor)
+app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
     """Run the command line and exit."""
+    heed_interrupts()
     _open_closed_streams()
     arguments = _readable(sys.argv[1:])
     is_debug = "--debug" in arguments or bool(os.environ.get("DLKIT_DEBUG"))
@@ -155,10 +162,10 @@ def _text_of(error: Exception) -> str:
     if isinstance(error, DlkitError):
         return str(error)
     unexpected = f"unexpected {type(error).__name__}: {error}\nRun again with --debug for the traceback"
-    return explain_environment(error) or unexpected
+    return _explain_environment(error) or unexpected
 
 
-def explain_environment(error: Exception) -> str | None:
+def _explain_environment(error: Exception) -> str | None:
     """What is wrong with the installation when torch or torchvision cannot be imported, or None."""
     text = str(error)
     if "torchvision::nms" in text:

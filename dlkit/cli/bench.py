@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlkit.cli.options import ArchName, Device, ImageSize, Network, NumClasses
+from dlkit.cli.options import ArchName, AsJson, Device, ImageSize, Network, NumClasses, seconds_option
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ Batches = Annotated[str, typer.Option("--batch", help="Batch sizes, joined by co
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads; default is what torch takes.", show_default=False)
 ]
-Seconds = Annotated[float, typer.Option("--seconds", min=0.0, help="Time to measure, for each batch size.")]
+Seconds = Annotated[float, seconds_option(0.0)]
 InputSize = Annotated[
     str | None,
     typer.Option(
@@ -63,13 +63,14 @@ def bench(
     num_classes: NumClasses = None,
     image_size: ImageSize = None,
     network: Network = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure latency: every model by every engine, interleaved, with ratios to a baseline and their spread."""
     batches = parse_batches(batch)
     size = parse_input(input_size) if input_size is not None else None
 
-    from dlkit.core.benchmark import ENGINES, BenchRequest, Naming
+    from dlkit.core.benchmark import ENGINES, BenchRequest
+    from dlkit.core.opening import Naming
 
     request = BenchRequest(
         models=tuple(models),

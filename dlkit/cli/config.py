@@ -1,4 +1,4 @@
-"""`dlkit config`: write a starter file, check a config, show what it comes to, and give editors its schema."""
+"""`dlkit config`: write a starter file, check a config, show what it comes to, and print its schema for editors."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dlkit.cli.options import AsJson, Config, Force, Overlays, Overrides, output_option
 from dlkit.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
@@ -13,23 +14,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="config", help="Write, check and show config files.", no_args_is_help=True)
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CFG", help="The YAML file of the run.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Changes on top: train.epochs=20, optimizer=sgd, ~ema."),
-]
-Overlays = Annotated[
-    list[Path] | None, typer.Option("-c", "--config", metavar="FILE", help="Another YAML file on top; may be repeated.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-
 
 @app.command("init")
 def init(
     path: Annotated[Path, typer.Argument(metavar="[PATH]", help="File to write; - writes to stdout.")] = Path(
         "dlkit.yaml"
     ),
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    force: Force = False,
 ) -> None:
     """Write a commented config that runs as it is and shows every key."""
     from dlkit.config import starter_text
@@ -44,7 +35,7 @@ def init(
 
 
 @app.command("check")
-def check(cfg: ConfigPath, overrides: Overrides = None, config: Overlays = None, as_json: AsJson = False) -> None:
+def check(cfg: Config, overrides: Overrides = None, config: Overlays = None, as_json: AsJson = False) -> None:
     """Look for every mistake that can be found without importing torch or your code."""
     try:
         loaded = _load(cfg, overrides, config)
@@ -63,9 +54,7 @@ def check(cfg: ConfigPath, overrides: Overrides = None, config: Overlays = None,
 
 @app.command("schema")
 def schema(
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write instead of stdout.")
-    ] = None,
+    output: Annotated[Path | None, output_option("File to write instead of stdout.")] = None,
 ) -> None:
     """Give the JSON Schema of configs, for completion and checks in an editor."""
     from dlkit.config import config_schema
@@ -79,7 +68,7 @@ def schema(
 
 
 @app.command("show")
-def show(cfg: ConfigPath, overrides: Overrides = None, config: Overlays = None, as_json: AsJson = False) -> None:
+def show(cfg: Config, overrides: Overrides = None, config: Overlays = None, as_json: AsJson = False) -> None:
     """Show the whole config: files and overrides merged, defaults filled in."""
     from dlkit.config import dump_config
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from dlkit.cli.options import Force
 from dlkit.errors import UsageError
 
 Old = Annotated[Path, typer.Argument(help="Weights, or a pickled model.", metavar="OLD", show_default=False)]
@@ -35,7 +36,6 @@ NumClasses = Annotated[
 ImageSize = Annotated[
     int, typer.Option("--image-size", min=1, help="Height and width of the images that the model takes.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace NEW if it is there.")]
 
 
 def convert(

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
 
 import typer
+
+from dlkit.cli.options import AsJson
 
 FREE_GIB_WANTED = 5
 DEBIAN_DATA = Path("/usr/share/datasets/fashion-mnist")
@@ -26,7 +27,7 @@ class Diagnosis:
     fix: str = ""
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False) -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Check versions, CPU, GPU, disk and data; exit 1 if something is broken."""
     findings = [finding for check in CHECKS for finding in _run_check(check)]
     if as_json:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlkit.cli.options import ArchName, DataOption, Device, ImageSize, ModelFile, Network, NumClasses, SplitChoice
+from dlkit.choices import SplitName
+from dlkit.cli.options import ArchName, AsJson, DataOption, Device, ImageSize, ModelFile, Network, NumClasses
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ MOST_TABLE_CLASSES = 20
 
 
 SplitOption = Annotated[
-    SplitChoice | None,
+    SplitName | None,
     typer.Option(
         "--split", help="Which split to score; default is test, or all of a folder without splits.", show_default=False
     ),
@@ -32,7 +33,6 @@ Picture = Annotated[
         show_default=False,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
 def evaluate(
@@ -52,17 +52,17 @@ def evaluate(
     from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
     from dlkit.core.evaluation import run_evaluation
-    from dlkit.core.opening import open_model
+    from dlkit.core.opening import Naming, open_model
 
     if picture is not None:
         _check_picture(picture)
     loaded = load_data_option(data) if data else None
     with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
-        file = open_model(model, arch=arch, num_classes=num_classes, image_size=image_size, data=loaded, model=network)
+        file = open_model(model, Naming(arch, num_classes, image_size, network), data=loaded)
         result = run_evaluation(
             file,
             data=loaded,
-            split_name=split.value if split else None,
+            split_name=split,
             use_tta=tta,
             model=network,
             device=device,

@@ -2,30 +2,20 @@
 
 import json
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlkit.cli.options import ModelFile, Network
+from dlkit.choices import ExportFormat
+from dlkit.cli.options import AsJson, Force, ModelFile, Network
 
 if TYPE_CHECKING:
     from dlkit.core.export import Exported, Parity
 
 
-class FormatChoice(StrEnum):
-    """What can be written."""
-
-    onnx = "onnx"
-    pt2 = "pt2"
-    state_dict = "state-dict"
-    safetensors = "safetensors"
-    timm = "timm"
-
-
 FormatOption = Annotated[
-    FormatChoice,
+    ExportFormat,
     typer.Option(
         "--format", help="ONNX, torch.export's .pt2, weights alone, or a folder for timm.", show_default=False
     ),
@@ -33,8 +23,6 @@ FormatOption = Annotated[
 Output = Annotated[
     Path, typer.Option("-o", "--output", help="File to write; a folder for timm.", metavar="PATH", show_default=False)
 ]
-Force = Annotated[bool, typer.Option("--force", help="Write over PATH if it is there.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
 def export(
@@ -51,7 +39,7 @@ def export(
     from dlkit.core.modelfile import read_model_file
 
     with prints_aside():
-        exported = export_model(read_model_file(model), format_.value, output, model=network, force=force)
+        exported = export_model(read_model_file(model), format_, output, model=network, force=force)
     if as_json:
         values = asdict(exported) | {"path": str(exported.path)}
         typer.echo(json.dumps({"schema": "dlkit.export/1", "model": str(model), **values}))

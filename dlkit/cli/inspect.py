@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dlkit.cli.options import AsJson
+
 if TYPE_CHECKING:
     from dlkit.core.inspection import Inspection
     from dlkit.core.modelfile import ModelSpec
@@ -22,7 +24,7 @@ def inspect(
         Path, typer.Argument(help="A model file, a checkpoint or weights.", metavar="FILE", show_default=False)
     ],
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor with its shape and type.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a file is: its network, input, classes, changes, sizes and origin. Nothing in it is run."""
     from dlkit.core.inspection import inspect_file

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from dlkit.cli.options import AsJson
 from dlkit.errors import UsageError
 from dlkit.registry import Entry, entries, kinds
 
@@ -21,7 +22,7 @@ def list_names(
     match: Annotated[
         str | None, typer.Argument(help="Only names that contain this.", metavar="[TEXT]", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the names that a config may use, with their options. Without KIND, the kinds."""
     if kind is None:

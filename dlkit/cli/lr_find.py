@@ -1,6 +1,5 @@
 """`dlkit lr-find`: the learning-rate range test on a config's own model and data."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,22 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlkit.cli.options import Config, Overlays, RunDevice, Seed
+from dlkit.cli.options import Config, Overlays, Overrides, RunDevice, Seed
+from dlkit.cli.plotting import AsciiOnly, Height, ValuesAsJson, pick_look
 from dlkit.errors import Interrupted
+from dlkit.signals import stopped_by_signals
 
 if TYPE_CHECKING:
+    from dlkit.config import LoadedConfig
     from dlkit.core.training import FoundRate
     from dlkit.events import Emit, Event
-    from dlkit.schedules import Look
+    from dlkit.schedules import Look, SweepPlan
 
 EPILOG = """Writes nothing unless -o is given. Ctrl-C ends the test with what was found so far, and exit code 130."""
 
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="Changes: optimizer=sgd, data.batch_size=256, ~ema.", metavar="[KEY=VALUE]...", show_default=False
-    ),
-]
 Lo = Annotated[float, typer.Option("--lo", help="The first learning rate.")]
 Hi = Annotated[float, typer.Option("--hi", help="The last one, if the loss does not diverge before.")]
 Steps = Annotated[int, typer.Option("--steps", help="Optimizer steps of a sweep.")]
@@ -34,7 +30,6 @@ Outputs = Annotated[
         "-o", "--output", help="Write .csv, .json, .png, .svg or .pdf; may be given again.", show_default=False
     ),
 ]
-Height = Annotated[int, typer.Option("--height", min=3, max=60, help="Rows of the plot.")]
 
 
 def lr_find(
@@ -49,14 +44,13 @@ def lr_find(
     seed: Seed = None,
     output: Outputs = None,
     height: Height = 12,
-    ascii_only: Annotated[bool, typer.Option("--ascii", help="Plain characters only.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Every value as one JSON object on stdout.")] = False,
+    ascii_only: AsciiOnly = False,
+    as_json: ValuesAsJson = False,
 ) -> None:
     """Find a learning rate: sweep it from low to high on the config's model and data, and see where the loss falls.
 
     The config's schedule takes no part; what is found is the schedule's peak, optimizer.lr.
     """
-    from dlkit.cli.display import prints_aside
     from dlkit.config import load_config
     from dlkit.schedules import SweepPlan, check_suffix
 
@@ -66,19 +60,24 @@ def lr_find(
     given = {"runtime.device": device, "seed": seed}
     changes = [*(overrides or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
     loaded = load_config(cfg, overlays=overlays or (), overrides=changes)
-
-    from dlkit.core.training import run_range_test
-
-    with prints_aside(), open_line() as emit:
-        found = run_range_test(loaded, plan, emit=emit)
-    show(found, output or (), as_json=as_json, look=pick_look(height, ascii_only=ascii_only))
+    found = _test(loaded, plan)
+    show(found, output or (), as_json=as_json, look=pick_look(height, least_width=60, ascii_only=ascii_only))
     if found.signal_number is not None:
         done = sum(len(sweep.losses) for sweep in found.test.sweeps)
         raise Interrupted(found.signal_number, f"stopped after {done} steps of at most {repeats * steps}")
 
 
+@stopped_by_signals("nothing was written")
+def _test(loaded: "LoadedConfig", plan: "SweepPlan") -> "FoundRate":
+    from dlkit.cli.display import prints_aside
+    from dlkit.core.training import run_range_test
+
+    with prints_aside(), _open_line() as emit:
+        return run_range_test(loaded, plan, emit=emit)
+
+
 @contextmanager
-def open_line() -> "Iterator[Emit]":
+def _open_line() -> "Iterator[Emit]":
     """What to report to: notes once each, and on a terminal one line that says where the sweep stands."""
     from dlkit.cli.console import LiveLine, clean, quiet_pipe, stderr_console
     from dlkit.events import Note, Sweeping
@@ -101,20 +100,6 @@ def open_line() -> "Iterator[Emit]":
         yield emit
     finally:
         line.close()
-
-
-def pick_look(height: int, *, ascii_only: bool) -> "Look":
-    """How to draw on this terminal: its width up to 120, and ASCII where its encoding has no braille."""
-    import shutil
-
-    from dlkit.schedules import Look
-
-    width = min(max(shutil.get_terminal_size((80, 24)).columns, 60), 120)
-    try:
-        "⣿┤".encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        ascii_only = True
-    return Look(width, height, is_ascii=ascii_only)
 
 
 def show(found: "FoundRate", output: Sequence[Path], *, as_json: bool, look: "Look") -> None:

@@ -1,25 +1,26 @@
 """Options that several commands take, declared once."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-
-class SplitChoice(StrEnum):
-    """The splits that can be scored."""
-
-    test = "test"
-    val = "val"
-    train = "train"
-
+from typer.models import OptionInfo
 
 Config = Annotated[Path, typer.Argument(help="YAML file of the run.", metavar="CFG", show_default=False)]
 Overlays = Annotated[
     list[Path] | None,
     typer.Option(
-        "-c", "--config", help="Another YAML file laid over the first; may be given again.", show_default=False
+        "-c",
+        "--config",
+        help="Another YAML file laid over the first; may be given again.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Changes: optimizer=sgd, data.batch_size=256, ~ema.", metavar="[KEY=VALUE]...", show_default=False
     ),
 ]
 RunDevice = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps.", show_default=False)]
@@ -78,3 +79,18 @@ DataOption = Annotated[
         show_default=False,
     ),
 ]
+NoLatency = Annotated[bool, typer.Option("--no-latency", help="Measure no latency.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that are there.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def seconds_option(least: float) -> OptionInfo:
+    """`--seconds`, which every command bounds by itself."""
+    info: OptionInfo = typer.Option("--seconds", min=least, help="Time for measuring latency, for each batch size.")
+    return info
+
+
+def output_option(text: str) -> OptionInfo:
+    """`--output`: a file, and what it is."""
+    info: OptionInfo = typer.Option("-o", "--output", help=text, metavar="FILE", show_default=False)
+    return info

@@ -1,7 +1,7 @@
 """Opening what a person names: a dlkit model file, or weights from elsewhere beside the name of their network."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,41 +33,46 @@ PUBLISHED_SIZES = {"inception_v3": 299}  # of what was made for another size tha
 TORCHVISION = "torchvision:"
 
 
-def open_model(
-    path: str | Path,
-    *,
-    arch: str | None = None,
-    num_classes: int | None = None,
-    image_size: int | None = None,
-    data: LoadedConfig | None = None,
-    model: str | None = None,
-) -> ModelFile:
+@dataclass(frozen=True)
+class Naming:
+    """How a user names a network, each part as the option of that name gives it.
+
+    `arch` is the network of weights from elsewhere, of torchvision (`torchvision:resnet18`) or of dlkit; `num_classes` and
+    `image_size` are what such weights do not tell; `model` is the class of a network of the user's own.
+    """
+
+    arch: str | None = None
+    num_classes: int | None = None
+    image_size: int | None = None
+    model: str | None = None
+
+
+def open_model(path: str | Path, naming: Naming | None = None, *, data: LoadedConfig | None = None) -> ModelFile:
     """The model file at `path`; or weights from elsewhere as a model file in memory, when their network is named.
 
-    `arch` names a network of torchvision (`torchvision:resnet18`) or of dlkit, `model` a class of the user's own; `data`
-    are the images that it is used on. Classes and input channels are told by the weights. A torchvision network takes
-    images of `image_size`, else of the size that `data` asks for, else of the size it was published for, normalized as
-    `data` says, else as for ImageNet; other networks take what `data` holds.
+    `data` are the images that it is used on. Classes and input channels are told by the weights. A torchvision network
+    takes images of `naming.image_size`, else of the size that `data` asks for, else of the size it was published for,
+    normalized as `data` says, else as for ImageNet; other networks take what `data` holds.
     Raises FileRefused for a file that is damaged, runs code, or does not fit the network, with a table of what differs.
     """
-    path = Path(path)
+    path, naming = Path(path), naming or Naming()
     value = read_path(path)
     if is_dlkit_file(value):  # of any kind: what is no model file is refused by its own name
-        _refuse_second_description(path, arch=arch, num_classes=num_classes, image_size=image_size)
+        _refuse_second_description(path, naming)
         return parse_model_file(path, value)
     try:
         weights = unwrap_state_dict(value)
     except ValueError as error:
         raise FileRefused(path, str(error)) from error
-    if arch is None and model is None:
+    if naming.arch is None and naming.model is None:
         raise FileRefused(path, _ask_for_network(weights))
-    if arch is not None and model is not None:
+    if naming.arch is not None and naming.model is not None:
         raise UsageError(
             "--arch names a network of torchvision or dlkit, --model a class of your own; give one of them"
         )
-    if arch is not None:
-        check_arch(arch)
-    section, info = _describe(weights, arch or model or "", num_classes=num_classes, image_size=image_size, data=data)
+    if naming.arch is not None:
+        check_arch(naming.arch)
+    section, info = _describe(weights, naming.arch or naming.model or "", naming, data)
     return _put_into(path, weights, section, info=info, data=data)
 
 
@@ -85,9 +90,9 @@ def check_arch(arch: str) -> None:
     resolve("models", arch.removeprefix(TORCHVISION))
 
 
-def _refuse_second_description(path: Path, **given: Any) -> None:
-    for name, value in given.items():
-        if value is not None:
+def _refuse_second_description(path: Path, naming: Naming) -> None:
+    for name, value in asdict(naming).items():
+        if value is not None and name != "model":
             raise UsageError(
                 f"{path} is a dlkit model file and says itself what it is; leave --{name.replace('_', '-')} out"
             )
@@ -107,44 +112,30 @@ def _ask_for_network(weights: Mapping[str, Tensor]) -> str:
 
 
 def _describe(
-    weights: Mapping[str, Tensor],
-    name: str,
-    *,
-    num_classes: int | None,
-    image_size: int | None,
-    data: LoadedConfig | None,
+    weights: Mapping[str, Tensor], name: str, naming: Naming, data: LoadedConfig | None
 ) -> tuple[Model, DataInfo]:
     """The model section and the input of the network that `name` is for these weights."""
     plain = name.removeprefix(TORCHVISION)
     entry = None if is_import_path(plain) else find_entry("models", plain)
     if entry is not None and not entry.is_ours:
-        return Model(name=entry.name), _image_info(
-            entry.name, weights, num_classes=num_classes, image_size=image_size, data=data
-        )
-    if image_size is not None:
+        return Model(name=entry.name), _image_info(entry.name, weights, naming, data)
+    if naming.image_size is not None:
         raise UsageError(f"--image-size is for networks of torchvision; {plain} takes what --data holds")
     if data is None:
         raise UsageError(f"{plain} does not tell what it takes; name data that it was made for: --data CFG")
     info = build_data(data, device=torch.device("cpu"), seed=data.config.seed).info
-    if num_classes is not None:
-        info = replace(info, num_outputs=num_classes, classes=_names_of(info.classes, num_classes))
+    if naming.num_classes is not None:
+        info = replace(info, num_outputs=naming.num_classes, classes=_names_of(info.classes, naming.num_classes))
     section = data.config.model
     # the options of the network stand in the config where that names it
     is_named = section.name.rpartition(":")[2].casefold() == plain.rpartition(":")[2].casefold()
     return (section.model_copy(update={"name": plain, "weights": None}) if is_named else Model(name=plain)), info
 
 
-def _image_info(
-    name: str,
-    weights: Mapping[str, Tensor],
-    *,
-    num_classes: int | None,
-    image_size: int | None,
-    data: LoadedConfig | None,
-) -> DataInfo:
-    height, width = pick_size(name, image_size=image_size, data=data)
+def _image_info(name: str, weights: Mapping[str, Tensor], naming: Naming, data: LoadedConfig | None) -> DataInfo:
+    height, width = pick_size(name, image_size=naming.image_size, data=data)
     channels, outputs = _told_by(weights, name, (height, width))
-    outputs = num_classes or outputs
+    outputs = naming.num_classes or outputs
     classes = open_source(data, seed=data.config.seed).classes if data else None
     if classes is not None and len(classes) != outputs:
         raise DataError(

@@ -5,14 +5,12 @@ are added up once per step, and what somebody asked for holds for all.
 """
 
 import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from dlkit.signals import STOPPING, handled_signals
 
 
 @dataclass
@@ -58,12 +56,12 @@ class StopRequest:
     def votes(self) -> list[float]:
         """What this process wants: a 1 for each signal it got, for its time being up, and for a checkpoint."""
         asked_save, self._asked_save = self._asked_save, False
-        return [*(float(self._asked_signal == number) for number in _SIGNALS), float(self.is_late), float(asked_save)]
+        return [*(float(self._asked_signal == number) for number in STOPPING), float(self.is_late), float(asked_save)]
 
     def settle(self, counts: Sequence[float]) -> None:
         """Take in the sums of the votes of all processes."""
         *by_signal, late, save = counts
-        asked = [number for number, count in zip(_SIGNALS, by_signal, strict=True) if count]
+        asked = [number for number, count in zip(STOPPING, by_signal, strict=True) if count]
         self.signal_number = asked[0] if asked else self.signal_number
         self._is_settled_late = self._is_settled_late or late > 0
         self.save_now = self.save_now or save > 0
@@ -78,27 +76,7 @@ class StopRequest:
 def watch_signals(stop: StopRequest) -> Iterator[None]:
     """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop, and SIGUSR1 into one to save.
 
-    The second of the stopping signals does what it would have done without us. Handlers can be set in the main thread only;
-    elsewhere nothing is watched. What was set before is put back.
+    The second of the stopping signals does what it would have done without us.
     """
-
-    def on_stop(number: int, frame: FrameType | None) -> None:
-        stop.ask(number)
-        for other in watched:
-            signal.signal(other, before[other])
-
-    def on_save(number: int, frame: FrameType | None) -> None:
-        stop.ask(number)
-
-    if threading.current_thread() is not threading.main_thread():
+    with handled_signals(STOPPING, stop.ask, is_once=True), handled_signals([signal.SIGUSR1], stop.ask):
         yield
-        return
-    # an ignored signal stays ignored, as nohup and shells in the background want it
-    watched = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, on_stop) for number in watched}
-    before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, on_save)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,12 +1,14 @@
 """Pruning: masks that set weights to zero, and networks that really get smaller, with recovery and a report of both."""
 
-from dlkit.prune.amounts import Amount, parse_amount, parse_share, progress_of
+from dlkit.prune.amounts import Amount, parse_amount, parse_floor, parse_share, progress_of
 from dlkit.prune.channels import (
     ChannelLimits,
     GroupRow,
+    Target,
     choose,
     describe_sizes,
     find_groups,
+    parse_target,
     replay,
     shrink_verified,
     unit_importance,
@@ -35,6 +37,7 @@ __all__ = [
     "Recovery",
     "Scan",
     "ShrinkSizes",
+    "Target",
     "channel_masks",
     "check_request",
     "choose",
@@ -45,7 +48,9 @@ __all__ = [
     "open_for_pruning",
     "open_task_data",
     "parse_amount",
+    "parse_floor",
     "parse_share",
+    "parse_target",
     "pick_units",
     "plan_mask_rows",
     "plan_masks",

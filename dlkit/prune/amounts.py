@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Literal
 
+from dlkit.choices import PruneSchedule
 from dlkit.errors import UsageError
 
-Scope = Literal["layer", "global"]  # what a share is of: every layer, or all of them together
-ScheduleName = Literal["agp", "linear"]
 HINT = "write a share as 50% or 0.5, and a fixed number as --count 50"
 
 
@@ -63,6 +61,13 @@ def parse_share(text: str, option: str, hint: str = HINT) -> float:
     return share
 
 
+def parse_floor(text: str) -> float:
+    """The share of `--min-keep`, which may be 0 for no floor. Raises UsageError as `parse_share` does."""
+    if text.strip() in {"0", "0%", "0.0"}:
+        return 0.0
+    return parse_share(text, "--min-keep", hint="write a share as 10% or 0.1, and 0 for no floor")
+
+
 def _either(number: Decimal) -> str:
     if 0 < number < 100:
         return f"Write {number}% for a share, or --count {number} for a fixed number"
@@ -71,7 +76,7 @@ def _either(number: Decimal) -> str:
     return HINT[0].upper() + HINT[1:]
 
 
-def progress_of(schedule: ScheduleName, iterations: int) -> list[float]:
+def progress_of(schedule: PruneSchedule, iterations: int) -> list[float]:
     """The part of the whole amount that is removed after each round; it rises and ends at exactly 1.
 
     `agp` is the cubic of Zhu and Gupta (2017, arXiv:1710.01878, eq. 1) from nothing: 1 - (1 - t/T)^3, which removes most at

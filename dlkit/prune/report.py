@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dlkit.core.evaluation import Comparison, pruning_sentences
-from dlkit.prune.channels import GroupRow, TargetSolution, parse_target, show_cost
+from dlkit.prune.channels import GroupRow, TargetSolution, show_cost
 from dlkit.prune.masks import LayerSparsity, total_sparsity
 from dlkit.prune.recovery import Recalibration
 from dlkit.prune.request import PruneRequest
@@ -87,6 +87,8 @@ def plain_request(request: PruneRequest) -> dict[str, Any]:
     given = {key: value for key, value in asdict(request).items() if value is not None}
     if request.amount is not None:
         given["amount"] = str(request.amount)
+    if request.target is not None:
+        given["target"] = request.target.text
     return given | {"method": request.picked_method, "skip": list(request.skip)}
 
 
@@ -103,10 +105,11 @@ def _target_dict(solution: TargetSolution | None) -> dict[str, float] | None:
 def _target_sentences(request: PruneRequest, solution: TargetSolution | None) -> list[str]:
     if solution is None or request.target is None:
         return []
-    target = parse_target(request.target)
-    before, after = (show_cost(target.cost, cost) for cost in (solution.before, solution.after))
+    before, after = (show_cost(request.target.cost, cost) for cost in (solution.before, solution.after))
     where = "in all" if request.scope == "global" else "of each group"
-    return [f"target {target}: {before} became {after} with {solution.amount:.1%} of the channels {where} asked for"]
+    return [
+        f"target {request.target}: {before} became {after} with {solution.amount:.1%} of the channels {where} asked for"
+    ]
 
 
 def _norm_sentences(recalibration: Recalibration | None) -> list[str]:

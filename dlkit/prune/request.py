@@ -3,9 +3,10 @@
 import math
 from dataclasses import dataclass
 
+from dlkit.choices import PruneMethod, PruneSchedule, PruneScope
 from dlkit.errors import UsageError
-from dlkit.prune.amounts import Amount, ScheduleName, Scope
-from dlkit.prune.channels import Method, parse_target
+from dlkit.prune.amounts import Amount
+from dlkit.prune.channels import Target
 
 MASK_METHODS = ("l1", "l2", "random")
 FLOOR = 0.1  # of every layer that is shrunk, or whose channels compete with those of others (PruningBench, 2024)
@@ -17,14 +18,14 @@ RECAL_BATCHES = 50
 class PruneRequest:
     """Options of a pruning run; None where the default depends on the others.
 
-    `target` is as written, `macs=50%`. `dim` and `norm` are for masks of whole slices; `epochs` and `lr` for fine-tuning
+    `dim` and `norm` are for masks of whole slices; `epochs` and `lr` for fine-tuning
     after each iteration; `num_recal` counts batches. Without `seconds` no latency is measured.
     """
 
     amount: Amount | None = None
-    target: str | None = None
-    method: Method | None = None
-    scope: Scope = "layer"
+    target: Target | None = None
+    method: PruneMethod | None = None
+    scope: PruneScope = "layer"
     is_structured: bool = False
     is_shrunk: bool = False
     norm: float | None = None
@@ -32,7 +33,7 @@ class PruneRequest:
     round_to: int | None = None
     min_keep: float | None = None
     iterations: int = 1
-    schedule: ScheduleName = "agp"
+    schedule: PruneSchedule = "agp"
     epochs: float | None = None
     lr: float | None = None
     num_recal: int | None = None
@@ -42,7 +43,7 @@ class PruneRequest:
     seconds: float | None = 1.5
 
     @property
-    def picked_method(self) -> Method:
+    def picked_method(self) -> PruneMethod:
         """The method, by default l1 for single weights and l2 for whole slices."""
         return self.method or ("l2" if self.is_structured else "l1")
 
@@ -87,8 +88,6 @@ def check_request(request: PruneRequest, *, needs_amount: bool = True) -> None:
         raise UsageError("--target finds the amount itself; leave --amount and --count out")
     if needs_amount and request.amount is None and request.target is None:
         raise UsageError("say how much: either --amount 50% (or --count N), or --target macs=50%")
-    if request.target is not None:
-        parse_target(request.target)
     (_check_shrinking if request.is_shrunk else _check_masks)(request)
     if request.iterations < 1:
         raise UsageError(f"--iterations {request.iterations}: must be at least 1")
@@ -103,7 +102,7 @@ def check_request(request: PruneRequest, *, needs_amount: bool = True) -> None:
 
 def _check_masks(request: PruneRequest) -> None:
     if request.target is not None:
-        raise UsageError(f"--target {request.target}: masks leave the size as it is; add --shrink")
+        raise UsageError(f"--target {request.target.text}: masks leave the size as it is; add --shrink")
     if request.round_to is not None:
         raise UsageError("--round-to rounds numbers of channels that stay; add --shrink")
     if request.picked_method not in MASK_METHODS:
@@ -130,7 +129,7 @@ def describe_request(request: PruneRequest) -> str:
     else:
         method_words = method
     what = "channels removed" if request.is_shrunk else "channels masked" if request.is_structured else "weights masked"
-    amount = f"target {request.target}" if request.target else f"{request.amount or 'no amount yet'}"
+    amount = f"target {request.target.text}" if request.target else f"{request.amount or 'no amount yet'}"
     where = ", across all layers" if request.scope == "global" else " of each layer" if request.amount else ""
     rounds = f", in {request.iterations} iterations" if request.iterations > 1 else ""
     return f"{what} by {method_words}, {amount}{where}{rounds}"

@@ -27,7 +27,6 @@ from dlkit.prune.channels import (
     Verified,
     choose,
     find_groups,
-    parse_target,
     prunable_groups,
     shrink_verified,
     solve_target,
@@ -152,7 +151,7 @@ def pick_units(
             importance[group.id][gone] = -torch.inf
     if request.target is not None and shares is None:
         space = Space(plan.groups, importance, plan.limits, request.scope)
-        solution = solve_target(opened.network, space, parse_target(request.target), opened.example, emit=emit)
+        solution = solve_target(opened.network, space, request.target, opened.example, emit=emit)
         return Picked(solution.keep, solution)
     wanted = _shares(plan, request, None, 1.0) if shares is None else shares
     return Picked(choose(plan.groups, importance, wanted, limits=plan.limits, scope=request.scope))

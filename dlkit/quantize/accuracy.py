@@ -13,12 +13,13 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from dlkit.choices import Observer
 from dlkit.events import Emit, Working, ignore
 from dlkit.quantize.bias_correction import correct_bias
 from dlkit.quantize.equalization import equalize
 from dlkit.quantize.fidelity import Fidelity, compare_outputs, outputs_of
 from dlkit.quantize.fx import convert, quantized_engine
-from dlkit.quantize.recipe import Observer, Recipe
+from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.smoothing import ALPHAS, smooth, smoothable_links
 from dlkit.quantize.static import first_samples, observe_network
 

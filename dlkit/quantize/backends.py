@@ -5,8 +5,9 @@ import platform
 import torch
 from torch import nn
 
+from dlkit.choices import Backend, Reduce
 from dlkit.errors import UsageError
-from dlkit.quantize.recipe import Backend, Recipe, Reduce
+from dlkit.quantize.recipe import Recipe
 
 BACKENDS: tuple[Backend, ...] = ("x86", "fbgemm", "onednn", "qnnpack")
 

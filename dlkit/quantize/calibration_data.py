@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dlkit.choices import SplitName
 from dlkit.config import LoadedConfig
-from dlkit.core.data import DataInfo, NoSplit, Split, SplitName, build_eval_split, draw_calibration
+from dlkit.core.data import DataInfo, NoSplit, Split, build_eval_split, draw_calibration
 from dlkit.core.evaluation import scoring_for
 from dlkit.core.modelfile import ModelFile
 from dlkit.core.scoring import Scoring

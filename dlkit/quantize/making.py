@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from dlkit.choices import AskedReduce, Backend, Reduce
 from dlkit.core.devices import pick_device
 from dlkit.errors import UsageError
 from dlkit.quantize.backends import pick_backend, pick_reduce
@@ -17,7 +18,7 @@ from dlkit.quantize.dynamic import quantize_dynamic
 from dlkit.quantize.keeping import match_modules
 from dlkit.quantize.kernels import count_int8_kernels, require_int8
 from dlkit.quantize.qat import EPOCHS, QatSettings, quantize_aware
-from dlkit.quantize.recipe import Backend, Recipe, Reduce
+from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.request import QuantizeRequest
 from dlkit.quantize.task import Made, Task
 
@@ -35,9 +36,8 @@ def plan_recipe(network: nn.Module, request: QuantizeRequest) -> Recipe:
     )
 
 
-def _pick_reduce(asked: str, backend: Backend) -> Reduce:
-    known: dict[str, Reduce] = {"weights": "weights", "activations": "activations", "none": "none"}
-    return known.get(asked) or pick_reduce(backend)
+def _pick_reduce(asked: AskedReduce, backend: Backend) -> Reduce:
+    return pick_reduce(backend) if asked == "auto" else asked
 
 
 def make_int8(task: Task, recipe: Recipe) -> Made:

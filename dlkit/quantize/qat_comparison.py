@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from dlkit.choices import Backend
 from dlkit.core.data import Split, build_eval_split
 from dlkit.core.evaluation import Predictions, mean_loss, predict_split, summarize
 from dlkit.core.scoring import Scoring, build_loss, pick_precision
@@ -20,7 +21,6 @@ from dlkit.core.training import FineTuning, is_better
 from dlkit.event_lines import metric_value
 from dlkit.events import Emit, Note
 from dlkit.quantize.fx import quantized_engine
-from dlkit.quantize.recipe import Backend
 
 LEAST_AGREEMENT = 0.99
 

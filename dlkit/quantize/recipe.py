@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-Mode = Literal["dynamic", "static", "qat"]
-Backend = Literal["x86", "fbgemm", "onednn", "qnnpack"]
-Observer = Literal["histogram", "minmax", "percentile", "mse"]
-Reduce = Literal["weights", "activations", "none"]
+from dlkit.choices import Backend, Observer, QuantizeMode, Reduce
 
 
 @dataclass(frozen=True)
@@ -19,7 +16,7 @@ class Recipe:
     channel and lose far less by it (docs/concepts/quantization.md). Dynamic quantization leaves it to torch.
     """
 
-    mode: Mode
+    mode: QuantizeMode
     backend: Backend
     observer: Observer = "histogram"
     is_per_channel: bool = True
@@ -33,7 +30,7 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
         """Read what `to_dict` made. Raises ValueError for anything else."""
-        for key, kind in (("mode", Mode), ("backend", Backend), ("observer", Observer), ("reduce", Reduce)):
+        for key, kind in (("mode", QuantizeMode), ("backend", Backend), ("observer", Observer), ("reduce", Reduce)):
             if values.get(key) not in get_args(kind):
                 raise ValueError(f"{key} must be one of {', '.join(get_args(kind))}, got {values.get(key)!r}")
         is_per_channel, keep_float = values.get("is_per_channel"), values.get("keep_float")

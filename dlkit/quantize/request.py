@@ -4,14 +4,13 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlkit.choices import AskedBackend, AskedReduce, Int8Export, Observer, QuantizeMode, SplitName
 from dlkit.config import LoadedConfig
-from dlkit.core.data import SplitName
 from dlkit.core.export import require_onnx
 from dlkit.core.modelfile import ModelFile
 from dlkit.core.rewrites import is_quantized
 from dlkit.errors import UsageError
 from dlkit.files import check_ending, check_outputs
-from dlkit.quantize.recipe import Mode, Observer
 
 DEFAULT_CALIBRATION = 512
 NEVER_REPLACED = "the float model itself, which is never replaced"
@@ -25,15 +24,15 @@ class QuantizeRequest:
     the model was trained on. `epochs` and `lr` are for quantization-aware training.
     """
 
-    mode: Mode
+    mode: QuantizeMode
     output: Path | None = None
     data: LoadedConfig | None = None
     model: str | None = None
     num_calibration: int | None = None
-    backend: str = "auto"
+    backend: AskedBackend = "auto"
     observer: Observer = "histogram"
     is_per_channel: bool = True
-    reduce: str = "auto"
+    reduce: AskedReduce = "auto"
     use_bias_correction: bool = True
     keep_float: tuple[str, ...] = ()
     max_drop: float | None = None
@@ -41,7 +40,7 @@ class QuantizeRequest:
     writes_model: bool = True
     epochs: float | None = None
     lr: float | None = None
-    exports: tuple[str, ...] = ()
+    exports: tuple[Int8Export, ...] = ()
     split: SplitName | None = None
     seconds: float | None = 3.0
     is_forced: bool = False

@@ -7,10 +7,10 @@ import textwrap
 
 import pytest
 import typer
+from dlkit.cli.lr_plot_request import plan_run, read_count, read_request
 from typer.testing import CliRunner
 
 from dlkit.cli import lr_plot as command
-from dlkit.cli.lr_plot_request import plan_run, read_count, read_request
 from dlkit.errors import UsageError
 from dlkit.schedules import build_schedule
 

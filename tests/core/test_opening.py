@@ -11,7 +11,7 @@ from dlkit.config import load_data_option, load_mapping
 from dlkit.core.data import DataInfo
 from dlkit.core.modelfile import ModelSpec, build_from_file, save_model_file
 from dlkit.core.models import Arch, guess_classifiers, mlp
-from dlkit.core.opening import IMAGENET_MEAN, IMAGENET_STD, open_model
+from dlkit.core.opening import IMAGENET_MEAN, IMAGENET_STD, Naming, open_model
 from dlkit.errors import DataError, FileRefused, UsageError
 
 NET = """
@@ -49,7 +49,7 @@ def weights(tmp_path):
 
 def test_torchvision_weights_with_a_folder(weights, images):
     path, network = weights
-    file = open_model(path, arch="torchvision:resnet18", data=images)
+    file = open_model(path, Naming(arch="torchvision:resnet18"), data=images)
     info = file.spec.info
     assert (info.input_size, info.num_outputs, info.classes) == ((3, 224, 224), 3, ("cats", "dogs", "owls"))
     assert (info.mean, info.std) == (IMAGENET_MEAN, IMAGENET_STD)
@@ -63,7 +63,7 @@ def test_sorted_names_and_other_channels(tmp_path):
     network = mobilenet_v2(num_classes=7)
     network.features[0][0] = nn.Conv2d(1, 32, 3, stride=2, padding=1, bias=False)
     save_file(network.state_dict(), tmp_path / "w.safetensors")
-    info = open_model(tmp_path / "w.safetensors", arch="mobilenet_v2", image_size=96).spec.info
+    info = open_model(tmp_path / "w.safetensors", Naming(arch="mobilenet_v2", image_size=96)).spec.info
     assert (info.input_size, info.num_outputs, info.classes, info.mean) == ((1, 96, 96), 7, None, None)
 
 
@@ -71,7 +71,7 @@ def test_normalization_of_the_config_counts(weights, images, tmp_path):
     data = load_mapping({
         "data": {**images.values["data"], "image_size": 64, "normalize": {"mean": [0.5], "std": [0.25]}}, "model": "mlp"
     })  # fmt: skip
-    info = open_model(weights[0], arch="resnet18", data=data).spec.info
+    info = open_model(weights[0], Naming(arch="resnet18"), data=data).spec.info
     assert (info.input_size, info.mean, info.std) == ((3, 64, 64), (0.5,) * 3, (0.25,) * 3)
 
 
@@ -83,19 +83,19 @@ def test_a_class_of_ones_own(tmp_path):
     exec(NET, namespace)
     network = namespace["Net"](10, 1, 6).eval()
     torch.save(network.state_dict(), tmp_path / "w.pt")
-    file = open_model(tmp_path / "w.pt", model=target, data=data)
+    file = open_model(tmp_path / "w.pt", Naming(model=target), data=data)
     assert file.spec.info.input_size == (1, 8, 8) and file.spec.info.mean is not None
     inputs = torch.randn(2, 1, 8, 8)
     assert torch.equal(build_from_file(file, model=target)(inputs), network(inputs))
     with pytest.raises(UsageError, match="name data"):
-        open_model(tmp_path / "w.pt", model=target)
+        open_model(tmp_path / "w.pt", Naming(model=target))
     with pytest.raises(FileRefused, match=r"conv.weight +4x1x3x3 +6x1x3x3"):
-        open_model(tmp_path / "w.pt", model=target, data=load_mapping({"data": "digits", "model": "mlp"}))
+        open_model(tmp_path / "w.pt", Naming(model=target), data=load_mapping({"data": "digits", "model": "mlp"}))
 
 
 def test_another_network_is_told_in_a_table(weights):
     with pytest.raises(FileRefused, match="does not fit ResNet") as refused:
-        open_model(weights[0], arch="resnet50")
+        open_model(weights[0], Naming(arch="resnet50"))
     assert "missing" in str(refused.value) and "layer1.0.conv3.weight" in str(refused.value)
 
 
@@ -117,7 +117,7 @@ def test_a_model_file_needs_no_second_description(tmp_path):
     )
     assert open_model(tmp_path / "m.pt").spec.arch == arch
     with pytest.raises(UsageError, match="leave --num-classes out"):
-        open_model(tmp_path / "m.pt", num_classes=3)
+        open_model(tmp_path / "m.pt", Naming(num_classes=3))
 
 
 @pytest.mark.parametrize(
@@ -133,11 +133,11 @@ def test_a_model_file_needs_no_second_description(tmp_path):
 )
 def test_descriptions_that_do_not_fit(weights, options, error, words):
     with pytest.raises(error, match=words):
-        open_model(weights[0], **options)
+        open_model(weights[0], Naming(**options))
 
 
 def test_data_of_other_classes(weights, images, tmp_path):
     network = resnet18(num_classes=5)
     torch.save(network.state_dict(), tmp_path / "five.pth")
     with pytest.raises(DataError, match="tell 5 classes apart.*holds 3"):
-        open_model(tmp_path / "five.pth", arch="resnet18", data=images)
+        open_model(tmp_path / "five.pth", Naming(arch="resnet18"), data=images)

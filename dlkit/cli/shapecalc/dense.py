@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+from dlkit.cli.options import AsJson
 from dlkit.cli.shapecalc.layer_report import report_plain
-from dlkit.cli.shapecalc.options import Bias, Dilation, Json, Kernel, Padding, parse_options, parse_shape
+from dlkit.cli.shapecalc.options import Bias, Dilation, Kernel, Padding, parse_options, parse_shape
 from dlkit.cli.shapecalc.show import print_pairs
 from dlkit.shapes import Flatten, Linear, Norm, ShapeError, build_layer
 
@@ -21,7 +22,7 @@ def linear(
         int | None, typer.Option("--in-features", help="Checked against the input if given.")
     ] = None,
     bias: Bias = True,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Linear layer; it acts on the last axis."""
     shape = parse_shape(input_text)
@@ -35,7 +36,7 @@ def flatten(
     input_text: Shaped,
     start_dim: Annotated[int, typer.Option(help="First axis to join; the batch is 0.")] = 1,
     end_dim: Annotated[int, typer.Option(help="Last axis to join.")] = -1,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Flatten: the in_features of the linear layer behind it."""
     report_plain("flatten", Flatten(start_dim, end_dim), parse_shape(input_text), as_json=as_json)
@@ -47,7 +48,7 @@ def norm(
     groups: Annotated[int, typer.Option("--g", "--groups", "--num-groups", help="Groups of a group norm.")] = 32,
     shape: Annotated[str | None, typer.Option("--shape", "--normalized-shape", help="For layer and rms.")] = None,
     affine: Annotated[bool | None, typer.Option("--affine/--no-affine", help="With weight and bias.")] = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Norm layers: they keep the shape and cost parameters."""
     normalized = parse_shape(shape) if shape else None
@@ -56,7 +57,7 @@ def norm(
 
 
 def unfold(
-    k: Kernel, input_text: Shaped, s: FoldStride = "1", p: Padding = "0", d: Dilation = "1", as_json: Json = False
+    k: Kernel, input_text: Shaped, s: FoldStride = "1", p: Padding = "0", d: Dilation = "1", as_json: AsJson = False
 ) -> None:
     """Unfold: every block of an image as one column."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p, dilation=d)
@@ -81,7 +82,7 @@ def fold(
     s: FoldStride = "1",
     p: Padding = "0",
     d: Dilation = "1",
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fold: columns summed back into an image."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p, dilation=d, output_size=out)

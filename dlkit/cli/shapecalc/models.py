@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlkit.cli.shapecalc.options import Json
+from dlkit.cli.options import AsJson
 from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table, shortened
 from dlkit.cli.shapecalc.sizes import model_sizes, parse_range, print_passing
 from dlkit.shapes import ShapeError, count_text, parse_numbers, short_count, size_text
@@ -38,7 +38,7 @@ def model(
     optimizer: Annotated[str, typer.Option(help="For training memory: sgd, momentum, adam, adamw, rmsprop.")] = "adamw",
     span: Annotated[str | None, typer.Option("--range", help="Which sizes pass: 32..320 (square images).")] = None,
     num_classes: Annotated[int, typer.Option(min=1, help="For models that take it.")] = 1000,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """A network's layers, parameters, MACs and memory, without taking any memory."""
     from dlkit.core.profile import model_from, profile_model

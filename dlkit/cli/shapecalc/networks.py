@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dlkit.cli.shapecalc.options import Json, parse_shape
+from dlkit.cli.options import AsJson
+from dlkit.cli.shapecalc.options import parse_shape
 from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table, shortened
 from dlkit.shapes import (
     AxisFields,
@@ -49,7 +50,7 @@ def chain(
     rf: Annotated[bool, typer.Option("--rf", help="Draw how the receptive field grows.")] = False,
     num_classes: NumClasses = None,
     code: Annotated[bool, typer.Option("--code", help="Print the torch lines instead of the table.")] = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """A chain of layers: shapes, costs and receptive field per layer; joins are checked. Exit 1 on a mismatch."""
     shape, steps = parse_shape(shape_text), read_chain(text, num_classes=num_classes)

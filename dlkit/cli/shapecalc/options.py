@@ -24,7 +24,6 @@ Dims = Annotated[
     int | None,
     typer.Option("--dims", min=1, max=3, help="Spatial axes; otherwise seen from the input and the options, else 2."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Draw = Annotated[bool, typer.Option("--draw", help="Draw the windows over the input.")]
 
 SHORT_NAMES = {

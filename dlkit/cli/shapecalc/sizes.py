@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dlkit.cli.options import AsJson
 from dlkit.cli.shapecalc.networks import CheckError, NumClasses, read_chain
-from dlkit.cli.shapecalc.options import Json
 from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table
 from dlkit.shapes import ShapeError, ValidSizes, find_valid_sizes, is_layer, size_text, valid_chain_sizes
 
@@ -31,7 +31,7 @@ def sizes(
     ] = None,
     dims: Annotated[int, typer.Option("--dims", min=1, max=3, help="Spatial axes.")] = 2,
     num_classes: NumClasses = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Which input sizes pass through a chain or a model, and the divisor rule behind them. Exit 1 if none does."""
     if _is_model(text):

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dlkit.cli.shapecalc.options import SHORT_NAMES, CeilMode, Json
+from dlkit.cli.options import AsJson
+from dlkit.cli.shapecalc.options import SHORT_NAMES, CeilMode
 from dlkit.cli.shapecalc.show import print_json, print_table
 from dlkit.shapes import LayerSolution, SearchLimits, ShapeError, Size, SolveRequest, parse_numbers, size_text, solve
 
@@ -24,7 +25,7 @@ def solve_command(
     ceil: CeilMode = False,
     max_k: Annotated[int, typer.Option("--max-k", min=1, help="Largest kernel to try.")] = 11,
     show_all: Annotated[bool, typer.Option("--all", help="Every solution, not only the usual ones.")] = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Solve backwards: which kernel, stride, padding, dilation or input gives this output."""
     texts = {"kernel_size": k, "stride": s, "padding": p, "dilation": d, "output_padding": op}

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dlkit.cli.options import AsJson
 from dlkit.cli.shapecalc.layer_report import LayerRequest, report_layer
 from dlkit.cli.shapecalc.options import (
     Bias,
@@ -17,7 +18,6 @@ from dlkit.cli.shapecalc.options import (
     Draw,
     Groups,
     Input,
-    Json,
     Kernel,
     OutputPadding,
     Padding,
@@ -56,7 +56,7 @@ def conv(
     padding_mode: Annotated[str, typer.Option(help="zeros, reflect, replicate or circular.")] = "zeros",
     dims: Dims = None,
     draw: Draw = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Convolution in one, two or three dimensions."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p, dilation=d)
@@ -77,7 +77,7 @@ def tconv(
     bias: Bias = True,
     dims: Dims = None,
     explain: Explain = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Transposed convolution; --explain takes it apart on a small grid."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p, dilation=d, output_padding=op)
@@ -122,7 +122,7 @@ def maxpool(
     input_text: Input = None,
     dims: Dims = None,
     draw: Draw = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Max pooling."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p, dilation=d)
@@ -141,7 +141,7 @@ def avgpool(
     input_text: Input = None,
     dims: Dims = None,
     draw: Draw = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Average pooling; --count-include-pad and --divisor-override change values, never sizes."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p)
@@ -157,7 +157,7 @@ def lppool(
     input_text: Input = None,
     dims: Dims = None,
     draw: Draw = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Power-average pooling; it takes no padding."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s)
@@ -172,7 +172,7 @@ def unpool(
     output_size: Annotated[str | None, typer.Option("--out", "--output-size", help="Size asked of forward().")] = None,
     input_text: Input = None,
     dims: Dims = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Max unpooling, the partial inverse of max pooling."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p, output_size=output_size)
@@ -186,7 +186,7 @@ def adaptive(
     input_text: Input = None,
     use_max: Annotated[bool, typer.Option("--max", help="Max pooling instead of average.")] = False,
     dims: Dims = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Adaptive pooling, with the window of every output listed."""
     kind = "adaptivemax" if use_max else "adaptive"
@@ -229,7 +229,7 @@ def upsample(
     antialias: Annotated[bool, typer.Option("--antialias", help="As in F.interpolate.")] = False,
     input_text: Input = None,
     dims: Dims = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Upsampling and F.interpolate, up or down."""
     options: dict[str, Any] = parse_options(size=size)
@@ -251,7 +251,7 @@ def pixelshuffle(
     factor: Annotated[int, typer.Option("--r", "--factor", "--upscale-factor", help="Upscale factor.")],
     down: Annotated[bool, typer.Option("--down", help="PixelUnshuffle: positions become channels.")] = False,
     input_text: Input = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Pixel shuffle: channels become positions; --down is the inverse."""
     kind = "pixelunshuffle" if down else "pixelshuffle"

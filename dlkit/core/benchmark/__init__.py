@@ -3,7 +3,7 @@
 from dlkit.core.benchmark.engines import ENGINES, STARTERS, compare_outputs, runs_int8, start_engine
 from dlkit.core.benchmark.machine import Machine, describe_machine
 from dlkit.core.benchmark.onnx_engine import EngineUnavailable, start_onnx_file
-from dlkit.core.benchmark.run import BenchRequest, BenchResult, Naming, run_bench
+from dlkit.core.benchmark.run import BenchRequest, BenchResult, run_bench
 from dlkit.core.benchmark.speed import SpeedPlan, SpeedRow, Speeds, TimedModel, measure_speeds, random_inputs
 from dlkit.core.benchmark.timing import MIN_ROUNDS, WARM_UPS, Latency, Ratio, measure_interleaved, speedup
 
@@ -17,7 +17,6 @@ __all__ = [
     "EngineUnavailable",
     "Latency",
     "Machine",
-    "Naming",
     "Ratio",
     "SpeedPlan",
     "SpeedRow",

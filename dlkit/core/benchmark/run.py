@@ -15,22 +15,12 @@ from dlkit.core.benchmark.onnx_engine import read_onnx_file
 from dlkit.core.benchmark.speed import SpeedPlan, Speeds, TimedModel, measure_speeds
 from dlkit.core.devices import pick_device, torch_settings
 from dlkit.core.modelfile import ModelFile, build_from_file, is_model_file, parse_model_file
-from dlkit.core.opening import open_model, read_path
+from dlkit.core.opening import Naming, open_model, read_path
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Event, Note, ignore
 from dlkit.shapes import size_text
 
 DATA = "standard normal numbers, seed 0"
-
-
-@dataclass(frozen=True)
-class Naming:
-    """How weights from elsewhere, and networks of the user's own class, are named; see `open_model`."""
-
-    arch: str | None = None
-    num_classes: int | None = None
-    image_size: int | None = None
-    model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -152,9 +142,7 @@ def _open_model_file(path: Path, naming: Naming) -> ModelFile:
     value = read_path(path)
     if is_model_file(value):
         return parse_model_file(path, value)
-    return open_model(
-        path, arch=naming.arch, num_classes=naming.num_classes, image_size=naming.image_size, model=naming.model
-    )
+    return open_model(path, naming)
 
 
 def _common_input_size(opened: Sequence[_Opened]) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from dlkit.core.data.batching import BatchPlan, Finish
 from dlkit.core.data.build import NoSplit, build_data, build_eval_split, build_eval_transform
 from dlkit.core.data.caching import StoredSamples
 from dlkit.core.data.calibration import draw_calibration
-from dlkit.core.data.contract import Batch, DataInfo, DataSplits, Split, SplitName
+from dlkit.core.data.contract import Batch, DataInfo, DataSplits, Split
 from dlkit.core.data.counter_rng import Draws, Stream, hash_indices, hash_key, integers, permutation
 from dlkit.core.data.holding_out import hold_out, pick_limit
 from dlkit.core.data.images import (
@@ -48,7 +48,6 @@ __all__ = [
     "SharedBatches",
     "SharedTurns",
     "Split",
-    "SplitName",
     "StoredSamples",
     "Stream",
     "TensorSamples",

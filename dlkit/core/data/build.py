@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dlkit.choices import SplitName
 from dlkit.config import Config, LoadedConfig, Model
 from dlkit.config import Data as DataSection
 from dlkit.core.components import is_import_path
 from dlkit.core.data.caching import StoredSamples, load_subset, no_draws, pick_memory, run_fixed
-from dlkit.core.data.contract import DataInfo, DataSplits, Split, SplitName, Task
+from dlkit.core.data.contract import DataInfo, DataSplits, Split, Task
 from dlkit.core.data.describing import describe_data, measured_positions, pick_statistics, pick_task
 from dlkit.core.data.opening import open_source
 from dlkit.core.data.preflight import check_features, check_targets

@@ -8,11 +8,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
+from dlkit.choices import SplitName
 from dlkit.errors import DataError
 
 Task = Literal["classification", "regression"]
 Kind = Literal["image", "features", "sequence"]
-SplitName = Literal["train", "val", "test"]
 
 
 class Batch(NamedTuple):

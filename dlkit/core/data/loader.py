@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from dlkit.choices import SplitName
 from dlkit.core.data.batching import BatchPlan, Finish
-from dlkit.core.data.contract import Batch, SplitName
+from dlkit.core.data.contract import Batch
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key
 from dlkit.core.data.preflight import check_label
 from dlkit.core.data.samples import Samples

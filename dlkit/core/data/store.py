@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from dlkit.choices import SplitName
 from dlkit.core.data.batching import BatchPlan, Finish
-from dlkit.core.data.contract import Batch, SplitName
+from dlkit.core.data.contract import Batch
 from dlkit.core.data.counter_rng import Draws, Stream
 from dlkit.core.data.transforms import Pipeline
 

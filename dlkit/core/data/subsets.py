@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dlkit.choices import SplitName
 from dlkit.config import LoadedConfig
-from dlkit.core.data.contract import SplitName, Task
+from dlkit.core.data.contract import Task
 from dlkit.core.data.counter_rng import Stream
 from dlkit.core.data.holding_out import hold_out, pick_limit
 from dlkit.core.data.samples import Samples, Source

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from dlkit.choices import SplitName
 from dlkit.config import LoadedConfig
 from dlkit.core.components import is_import_path
-from dlkit.core.data import DataInfo, NoSplit, Split, SplitName, build_eval_split
+from dlkit.core.data import DataInfo, NoSplit, Split, build_eval_split
 from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation.metrics import (
     ClassMetrics,

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from dlkit.choices import ExportFormat
 from dlkit.core.export.loading_code import load_onnx, load_pt2, load_safetensors, load_state_dict, load_timm
 from dlkit.core.export.onnx import export_onnx, require_onnx
 from dlkit.core.export.parity import Parity
@@ -61,7 +62,7 @@ def _write_safetensors(network: nn.Module, spec: ModelSpec, path: Path) -> None:
     write_safetensors(network, path)
 
 
-FORMATS: Mapping[str, Format] = {
+FORMATS: Mapping[ExportFormat, Format] = {
     "onnx": Format(_write_onnx, load_onnx, check=lambda spec: require_onnx(), takes_int8=True),
     "pt2": Format(_write_pt2, load_pt2),
     "state-dict": Format(_write_state_dict, load_state_dict),
@@ -71,7 +72,7 @@ FORMATS: Mapping[str, Format] = {
 
 
 def export_model(
-    file: ModelFile, format_name: str, path: Path, *, model: str | None = None, force: bool = False
+    file: ModelFile, format_name: ExportFormat, path: Path, *, model: str | None = None, force: bool = False
 ) -> Exported:
     """Write the network of a model file in another format. `model` names the class of a user's own network again.
 
@@ -87,7 +88,7 @@ def export_model(
     return Exported(path, format_name, size_of(path), parity, loading, tuple(_notes(file.spec, format_name)))
 
 
-def _check_precision(file: ModelFile, format_name: str) -> None:
+def _check_precision(file: ModelFile, format_name: ExportFormat) -> None:
     if is_quantized(file.spec.transforms) and not FORMATS[format_name].takes_int8:
         raise UsageError(
             f"{file.path} is int8, and {format_name} has no form for int8 networks that others can load: use --format onnx. "
@@ -95,7 +96,7 @@ def _check_precision(file: ModelFile, format_name: str) -> None:
         )
 
 
-def _notes(spec: ModelSpec, format_name: str) -> list[str]:
+def _notes(spec: ModelSpec, format_name: ExportFormat) -> list[str]:
     notes = []
     if format_name == "pt2":
         notes.append("torch.export.load has no safe mode: load only .pt2 files whose maker you trust")

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from dlkit.choices import PruneScope
 from dlkit.errors import UsageError
-from dlkit.prune.amounts import Scope
 from dlkit.prune.channels.group import Group, Keep
 from dlkit.prune.channels.importance import Importance
 from dlkit.prune.skipping import check_globs, is_skipped
@@ -52,7 +52,7 @@ def choose(
     amount: Shares,
     *,
     limits: ChannelLimits,
-    scope: Scope = "layer",
+    scope: PruneScope = "layer",
 ) -> Keep:
     """The units that stay, in order, of each group that may lose some.
 

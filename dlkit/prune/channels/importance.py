@@ -6,22 +6,24 @@ dominate when groups are compared: within every group it has mean 1.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dlkit.choices import PruneMethod
 from dlkit.core.models import eval_mode, unfused_attention
 from dlkit.prune.channels.cutting import count_parts
 from dlkit.prune.channels.group import Group, Member
 
-Method = Literal["l1", "l2", "random", "bn", "fpgm", "taylor"]
 Importance = Mapping[str, Tensor]  # of every unit, of shape (size,), in float64, by the group's id
 LossOf = Callable[[nn.Module, Any], Tensor]
 
 
-def unit_importance(network: nn.Module, groups: Sequence[Group], method: Method, *, seed: int = 0) -> dict[str, Tensor]:
+def unit_importance(
+    network: nn.Module, groups: Sequence[Group], method: PruneMethod, *, seed: int = 0
+) -> dict[str, Tensor]:
     """The `Importance` of the groups that the method can rank; the others are left out.
 
     - l1, l2: mean size of all kernels and matrices that make, read or filter a channel (Li et al., 2017; Fang et al., 2023)
@@ -41,7 +43,7 @@ def unit_importance(network: nn.Module, groups: Sequence[Group], method: Method,
     return importance
 
 
-def _ranking(network: nn.Module, group: Group, method: Method) -> list[Member]:
+def _ranking(network: nn.Module, group: Group, method: PruneMethod) -> list[Member]:
     """The members by which a method ranks the units."""
     if method == "fpgm":
         return [member for member in group.members if member.part == "makes"]
@@ -56,7 +58,7 @@ def _is_norm_weight(network: nn.Module, member: Member) -> bool:
     return is_weight and isinstance(network.get_submodule(member.module), _BatchNorm)
 
 
-def _member_importance(network: nn.Module, member: Member, method: Method) -> Tensor:
+def _member_importance(network: nn.Module, member: Member, method: PruneMethod) -> Tensor:
     """The importance of each unit by one member, of mean 1; NaN where a unit has no place in it."""
     weight = network.get_parameter(member.tensor).detach().double().cpu()
     if method == "fpgm":

@@ -7,12 +7,12 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from dlkit.choices import PruneScope
 from dlkit.core.benchmark import measure_interleaved, speedup
 from dlkit.core.models import eval_mode, meta_copy, unfused_attention
 from dlkit.core.profile import InputSpec, profile_model
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Working, ignore
-from dlkit.prune.amounts import Scope
 from dlkit.prune.channels.choice import ChannelLimits, best_units, choose
 from dlkit.prune.channels.cutting import predict_parameters, shrink
 from dlkit.prune.channels.group import Group, Keep
@@ -27,8 +27,12 @@ _SECONDS = 1.0  # of measuring for each candidate
 
 @dataclass(frozen=True)
 class Target:
-    """The most that the pruned network may cost: a share of the original, or a number of MACs, parameters or milliseconds."""
+    """The most that the pruned network may cost: a share of the original, or a number of MACs, parameters or milliseconds.
 
+    `text` is as it was written, `params=2M`.
+    """
+
+    text: str
     cost: Cost
     share: float | None = None
     value: float | None = None
@@ -50,7 +54,7 @@ class Space:
     groups: Sequence[Group]
     importance: Importance
     limits: ChannelLimits
-    scope: Scope = "layer"
+    scope: PruneScope = "layer"
 
     def choose(self, amount: float) -> Keep:
         """The units that stay when the share `amount` of the channels goes."""
@@ -81,7 +85,7 @@ def parse_target(text: str) -> Target:
     if unit == "%":
         if not 0 < number < 100:
             raise UsageError(f"--target {text!r}: a share must be more than 0% and less than 100%")
-        return Target(cost, share=number / 100)
+        return Target(text, cost, share=number / 100)
     if (unit in ("ms", "s")) != (cost == "latency"):
         raise UsageError(f"--target {text!r}: {'a latency needs ms or %' if cost == 'latency' else _FORMS}")
     value = number * (1e3 if unit == "s" else 1.0 if unit == "ms" else _UNITS[unit])
@@ -89,7 +93,7 @@ def parse_target(text: str) -> Target:
         raise UsageError(f"--target {text!r}: is that a share? {_FORMS}")
     if not value > 0:
         raise UsageError(f"--target {text!r}: must be greater than 0")
-    return Target(cost, value=value)
+    return Target(text, cost, value=value)
 
 
 def show_cost(cost: Cost, value: float) -> str:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
+from dlkit.choices import PruneScope
 from dlkit.errors import UsageError
-from dlkit.prune.amounts import Amount, Scope
+from dlkit.prune.amounts import Amount
 from dlkit.prune.masks.weights import PrunableWeight
 
 Masks = Mapping[str, Tensor]
@@ -28,7 +29,7 @@ class MaskRule:
     """
 
     amount: Amount
-    scope: Scope = "layer"
+    scope: PruneScope = "layer"
     is_random: bool = False
     dim: int | None = None
     norm: float = 1.0

@@ -12,7 +12,7 @@ from torch import nn
 from torch.ao.nn.quantized import ReLU6
 from torch.fx import GraphModule, Node
 
-from dlkit.quantize.recipe import Backend
+from dlkit.choices import Backend
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)

@@ -11,18 +11,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import BinaryIO
 
-from dlkit.cli.failure_notes import ERROR_FILE, FailureNote, read_failure
-from dlkit.cli.processes import LIFELINE, STORE, is_one_of_several, is_started_by_us
+from dlkit.cli.processes.environment import LIFELINE, STORE, is_one_of_several, is_started_by_us
+from dlkit.cli.processes.failure_notes import ERROR_FILE, FailureNote, read_failure
 from dlkit.errors import UsageError
+from dlkit.signals import STOPPING, handled_signals
 
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_PASSED_ON = (*STOPPING, signal.SIGUSR1)
 GRACE_S = (
     15.0  # for the others to end by themselves once one has failed; a collective fails at once when a partner is gone
 )
@@ -71,7 +71,7 @@ def launch(nproc: int, arguments: Sequence[str]) -> None:
         lifeline, kept = os.pipe()
         workers = [_start(rank, nproc, arguments, Path(folder), lifeline, stack) for rank in range(nproc)]
         os.close(lifeline)
-        with _passing_signals(workers):
+        with handled_signals(_PASSED_ON, lambda number: _signal(workers, number)):
             _wait(workers)
         os.close(kept)
         sys.exit(_tell(workers))
@@ -107,21 +107,6 @@ def _variables(rank: int, size: int, folder: Path) -> dict[str, str]:
         # a machine whose own name leads nowhere would make gloo fail; all processes are on this one
         variables["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
     return variables
-
-
-@contextmanager
-def _passing_signals(workers: Sequence[Worker]) -> Iterator[None]:
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        _signal(workers, number)
-
-    # an ignored signal stays ignored, as nohup and shells in the background want it
-    watched = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, pass_on) for number in watched}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _signal(workers: Sequence[Worker], number: int) -> None:

@@ -6,19 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlkit.cli.options import Config, Overlays, RunDevice, Seed
-from dlkit.cli.processes import count_processes, hold_lifeline, is_main_process
+from dlkit.cli.options import Config, Overlays, Overrides, RunDevice, Seed
+from dlkit.cli.processes import count_processes, has_to_launch, hold_lifeline, is_main_process, launch
 
 if TYPE_CHECKING:
     from dlkit.cli.display import Display
     from dlkit.config import LoadedConfig
 
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="Changes: optimizer.lr=0.1, ~ema, model=resnet18.", metavar="[KEY=VALUE]...", show_default=False
-    ),
-]
 Out = Annotated[
     Path | None,
     typer.Option("--out", help="The run folder itself; default is the next free runs/NAME-NNN.", show_default=False),
@@ -83,7 +77,6 @@ def train(
     Progress goes to stderr, the result to stdout. Ctrl-C saves and exits with 130; a second one stops at once.
     """
     from dlkit.cli.display import open_display
-    from dlkit.cli.launch import has_to_launch, launch
 
     changes = [*(overrides or ()), *_changes(name=name, device=device, seed=seed, max_steps=max_steps)]
     loaded = _load(cfg, overlays or [], changes, overfit, nproc or count_processes())
@@ -134,7 +127,7 @@ def _print_config(loaded: "LoadedConfig", display: "Display") -> None:
 
 def _run_dry(loaded: "LoadedConfig", out: Path | None, display: "Display", *, as_json: bool) -> None:
     from dlkit.cli.display import prints_aside
-    from dlkit.cli.show_training import show_dry_run
+    from dlkit.cli.train.show import show_dry_run
     from dlkit.core.training import run_dry
 
     with prints_aside():
@@ -145,7 +138,7 @@ def _run_dry(loaded: "LoadedConfig", out: Path | None, display: "Display", *, as
 
 def _run(loaded: "LoadedConfig", out: Path | None, resume: Path | None, *, display: "Display", as_json: bool) -> None:
     from dlkit.cli.display import prints_aside
-    from dlkit.cli.show_training import show_result
+    from dlkit.cli.train.show import show_result
     from dlkit.core.training import run_training
 
     with prints_aside():

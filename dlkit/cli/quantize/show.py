@@ -1,9 +1,9 @@
 """A quantization on the screen: what was done, before and after, what is int8 and what not, latency, files, what comes next."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,6 +11,7 @@ from dlkit.cli.console import show_lines, show_table
 
 if TYPE_CHECKING:
     from dlkit.core.benchmark import Speeds
+    from dlkit.core.opening import Naming
     from dlkit.quantize import Coverage, LayerSensitivity, Outcome, Ranking
 
 MOST_NAMES = 5
@@ -20,29 +21,13 @@ LITTLE_SMALLER = 0.6  # of the float file: most weights are in layers that dynam
 COLUMNS = ("", "float32", "int8", "change")
 
 
-@dataclass(frozen=True)
-class Given:
-    """Options that the next commands need again, as words for a shell, each with a space before it.
-
-    `network` names the class of a network of one's own, `naming` the network of weights from elsewhere, `data` the data.
-    """
-
-    network: str
-    naming: str
-    data: str
-
-    @classmethod
-    def of(cls, weights: Mapping[str, Any], data: str | None) -> Self:
-        """The options as they were given; those that are None are left out."""
-        words = {
-            name: f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
-            for name, value in weights.items()
-            if value is not None
-        }
-        return cls(words.get("model", ""), "".join(words.values()), f" --data {shlex.quote(data)}" if data else "")
+def shell_options(**given: object) -> str:
+    """Options as words for a shell, each with a space before it; those that are None are left out."""
+    named = {name.replace("_", "-"): value for name, value in given.items() if value is not None}
+    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in named.items())
 
 
-def show_outcome(outcome: "Outcome", given: Given, *, as_json: bool) -> None:
+def show_outcome(outcome: "Outcome", naming: "Naming", data: str | None, *, as_json: bool) -> None:
     """The result on stdout: one JSON object, or tables and sentences."""
     if as_json:
         from dlkit.files import to_json
@@ -66,12 +51,11 @@ def show_outcome(outcome: "Outcome", given: Given, *, as_json: bool) -> None:
         show_lines(
             ["", f"{outcome.paths.exported}: same class as here for {same:.0%} of {samples} samples in ONNX Runtime"]
         )
-    show_lines(
-        ["", "files", *(f"  {path}" for path in outcome.paths.listed()), "", "Next:", *next_steps(outcome, given)]
-    )
+    show_lines(["", "files", *(f"  {path}" for path in outcome.paths.listed())])
+    show_lines(["", "Next:", *next_steps(outcome, naming, data)])
 
 
-def show_ranking(ranking: "Ranking", given: Given, *, as_json: bool) -> None:
+def show_ranking(ranking: "Ranking", naming: "Naming", data: str | None, *, as_json: bool) -> None:
     """Layers by what int8 costs in each: one JSON object, or a table."""
     if as_json:
         from dlkit.files import to_json
@@ -81,7 +65,8 @@ def show_ranking(ranking: "Ranking", given: Given, *, as_json: bool) -> None:
         return
     show_lines([f"{ranking.model}: what int8 costs in each layer alone, {len(ranking.layers)} layers", ""])
     _show_layers(ranking.layers)
-    start = f"  dlkit quantize {shlex.quote(str(ranking.model))}{given.naming}{given.data} --static"
+    model, named = shlex.quote(str(ranking.model)), shell_options(**asdict(naming), data=data or None)
+    start = f"  dlkit quantize {model}{named} --static"
     lines = ["", f"file {ranking.path}", "", "Next:", f"{start} --max-drop 0.5"]
     show_lines([*lines, f"{start} --keep-float {shlex.quote(ranking.layers[0].name)}"])
 
@@ -165,11 +150,12 @@ def _cells(speeds: "Speeds", pair: tuple[str, str], batch: int) -> tuple[str, st
     return f"{latency.median_ms:.2f}", f"{latency.p10_ms:.2f}-{latency.p90_ms:.2f}", gain
 
 
-def next_steps(outcome: "Outcome", given: Given) -> list[str]:
+def next_steps(outcome: "Outcome", naming: "Naming", data: str | None) -> list[str]:
     """Commands that fit, ready to be pasted into a shell."""
     before, after = (shlex.quote(str(path)) for path in (outcome.task.file.path, outcome.paths.model))
-    lines = [f"  dlkit eval {after}{given.network}", f"  dlkit bench {before} {after}{given.naming}"]
-    again = f"  dlkit quantize {before}{given.naming}{given.data}"
+    named = shell_options(**asdict(naming))
+    lines = [f"  dlkit eval {after}{shell_options(model=naming.model)}", f"  dlkit bench {before} {after}{named}"]
+    again = f"  dlkit quantize {before}{named}{shell_options(data=data or None)}"
     if outcome.made.recipe.mode == "static" and (outcome.drop or 0) > 1:
         lines.append(f"{again} --static --sensitivity      which layers cost most")
         lines.append(f"{again} --static --max-drop 0.5     keep those in float")

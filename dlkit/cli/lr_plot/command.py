@@ -1,13 +1,13 @@
 """`dlkit lr-plot`: see a learning-rate schedule, and what is odd about it, before training with it."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlkit.cli.lr_plot_request import Frame, LrPlotRequest, config_changes, load_metrics, plan_run, read_request
+from dlkit.cli.lr_plot.request import Frame, LrPlotRequest, config_changes, load_metrics, plan_run, read_request
+from dlkit.cli.plotting import AsciiOnly, Height, ValuesAsJson, pick_look
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ Outputs = Annotated[
         "-o", "--output", help="Also write .csv, .json, .png, .svg or .pdf; may be given again.", show_default=False
     ),
 ]
-Height = Annotated[int, typer.Option("--height", min=3, max=60, help="Rows of the plot.")]
 
 
 def lr_plot(
@@ -83,9 +82,9 @@ def lr_plot(
     compare: Annotated[bool, typer.Option("--compare", help="The table of figures, also for one schedule.")] = False,
     code: Annotated[bool, typer.Option("--code", help="Print the torch code that gives the same values.")] = False,
     log: Annotated[bool, typer.Option("--log", "--logy", help="Logarithmic axis.")] = False,
-    ascii_only: Annotated[bool, typer.Option("--ascii", help="Plain characters only.")] = False,
+    ascii_only: AsciiOnly = False,
     height: Height = 12,
-    as_json: Annotated[bool, typer.Option("--json", help="Every value as one JSON object on stdout.")] = False,
+    as_json: ValuesAsJson = False,
 ) -> None:
     """Plot a learning-rate schedule in the terminal and say what is odd about it.
 
@@ -106,7 +105,7 @@ def lr_plot(
         traces = trace_all(request, frame, lr=DEFAULT_LR if lr is None else lr, metrics=values)
     if values is not None:
         check_metric_is_followed(traces)
-    look = pick_look(height, log=log, ascii_only=ascii_only)
+    look = pick_look(height, least_width=50, ascii_only=ascii_only, is_log=log)
     show(traces, output or (), as_json=as_json, code=code, compare=compare, look=look)
 
 
@@ -229,20 +228,6 @@ def _refuse_unknown(name: str) -> None:
     ours = [entry for entry in entries("schedules").values() if entry.is_ours]
     hint = did_you_mean(name, [spelling for entry in ours for spelling in entry.spellings])
     raise UsageError(f"no schedule {name!r}.{hint} There are {', '.join(entry.name for entry in ours)}")
-
-
-def pick_look(height: int, *, log: bool, ascii_only: bool) -> "Look":
-    """How to draw on this terminal: its width up to 120, and ASCII where its encoding has no braille."""
-    import shutil
-
-    from dlkit.schedules import Look
-
-    width = min(max(shutil.get_terminal_size((80, 24)).columns, 50), 120)
-    try:
-        "⣿┤".encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        ascii_only = True
-    return Look(width, height, is_ascii=ascii_only, is_log=log)
 
 
 def show(

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dlkit.cli.processes import is_main_process
+from dlkit.cli.processes.environment import is_main_process
 from dlkit.errors import DlkitError, Interrupted, LostProcess, UsageError
 
 ERROR_FILE = "DLKIT_ERROR_FILE"
