@@ -1,9 +1,9 @@
 """The error tree. Library code raises these; only `cli/app.py` turns them into a message and an exit code.
 
-DlkitError                1  something unexpected that we can still put in words
+DlkitError                1  a failure with no better class
 +-- UsageError            2  a wrong option or argument
-|   +-- ConfigError       2  one or more problems in a config file, each with its place
-|   +-- OutputError       2  the output folder cannot be used
+|   +-- ConfigError       2  one or more problems in a config file, each with its location
+|   +-- OutputError       2  an output file or folder that cannot be used
 +-- DataError             3  data that is missing, broken or does not fit the model
 +-- FileRefused           4  a model or checkpoint file that is corrupt or unsafe to load
 +-- Diverged              5  a loss that is not finite
@@ -18,7 +18,7 @@ from pathlib import Path
 
 
 class DlkitError(Exception):
-    """Base of every error that a user can mend: the message says what is wrong, where, and what would be right."""
+    """Base of all errors that users can fix: the message says what is wrong, where, and what would be right."""
 
     exit_code = 1
 
@@ -31,7 +31,10 @@ class UsageError(DlkitError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a config: where it stands (`source:line:column`), the dotted key, and what would be right."""
+    """One mistake in a config: its location, the dotted key, and what would be right.
+
+    Line 0 means that the source has no lines; an empty key means the whole source.
+    """
 
     source: str
     line: int
@@ -40,20 +43,30 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        place = f"{self.source}:{self.line}:{self.column}" if self.line else self.source
-        return f"{place}  {self.key}: {self.message}" if self.key else f"{place}  {self.message}"
+        location = f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+        return f"{location}  {self.key}: {self.message}" if self.key else f"{location}  {self.message}"
 
 
 class ConfigError(UsageError):
-    """Problems found in a config, all of them, in the order in which they stand in the file."""
+    """All problems found in a config, sorted by location."""
+
+    MOST_SHOWN = 50
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = sorted(problems, key=lambda problem: (problem.source, problem.line, problem.column))
         super().__init__("\n".join(map(str, self.problems)))
 
+    def report(self) -> str:
+        """A line per problem, up to a limit, and a closing line with their number."""
+        lines = [str(problem) for problem in self.problems[: self.MOST_SHOWN]]
+        if len(self.problems) > self.MOST_SHOWN:
+            lines.append(f"... and {len(self.problems) - self.MOST_SHOWN} more")
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        return "\n".join([*lines, f"{count}; nothing was started. Full key list: dlkit config schema"])
+
 
 class OutputError(UsageError):
-    """The output folder cannot be created, written to, or is in use."""
+    """An output file or folder that cannot be written, or is in use."""
 
 
 class DataError(DlkitError):
@@ -73,7 +86,7 @@ class FileRefused(DlkitError):
 
 
 class Diverged(DlkitError):
-    """The loss or a gradient stopped being finite."""
+    """The loss or a gradient became NaN or infinite."""
 
     exit_code = 5
 
@@ -85,11 +98,11 @@ class OutOfResource(DlkitError):
 
 
 class LostProcess(DlkitError):
-    """Another process of the same run ended or does not answer; the cause is to be found there."""
+    """Another process of the same run ended or does not answer; its own output has the cause."""
 
 
 class Interrupted(DlkitError):
-    """Stopped by a signal, after saving."""
+    """The run was stopped by a signal, after saving."""
 
     def __init__(self, signal_number: int, message: str) -> None:
         self.exit_code = 128 + signal_number

@@ -156,9 +156,7 @@ def _show_error(error: Exception) -> None:
 
 def _text_of(error: Exception) -> str:
     if isinstance(error, ConfigError):
-        from dlkit.config import problem_report
-
-        return problem_report(error)
+        return error.report()
     if isinstance(error, DlkitError):
         return str(error)
     unexpected = f"unexpected {type(error).__name__}: {error}\nRun again with --debug for the traceback"

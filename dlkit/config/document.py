@@ -1,8 +1,8 @@
-"""One YAML text as a tree with places.
+"""Reading one YAML text into a tree of nodes.
 
-Read from PyYAML's events and not from its nodes: so the limits hold before memory is spent, and aliases, anchors, tags,
-merge keys, repeated keys and keys that are no strings are all found in one pass, each with its place. None of those is
-used in configs: aliases make bombs, merge keys hide where a value comes from, and tags name Python objects.
+It reads PyYAML's events instead of its nodes, so that limits hold before memory is spent, and that aliases, anchors, tags,
+merge keys, repeated keys and keys that are no strings are all found in one pass, each with its location. Configs allow
+none of these: aliases can grow without bound, merge keys hide where a value comes from, and tags name Python objects.
 """
 
 from collections.abc import Iterator
@@ -10,24 +10,23 @@ from typing import Any
 
 import yaml
 
-from dlkit.config.places import KeyPath, Place, dotted, printable
+from dlkit.config.nodes import MOST_DEPTH, Child, MappingNode, Node, ScalarNode, SequenceNode
 from dlkit.config.scalars import Plain, resolve_scalar
-from dlkit.config.syntax import ALIASES, ANCHORS, TAGS, explain_syntax
-from dlkit.config.tree import Child, Items, Keys, Node, Scalar
+from dlkit.config.source_locations import KeyPath, Location, dotted, printable
+from dlkit.config.syntax import ALIASES, ANCHORS, MERGE_KEYS, TAGS, explain_syntax
 from dlkit.errors import Problem
 
 MOST_CHARACTERS = 512 * 1024
-MOST_DEPTH = 32
 MOST_NODES = 10_000
 
 
-def parse_document(text: str, place: Place, problems: list[Problem], *, path: KeyPath = ()) -> Node | None:
-    """The tree of a text, or None where nothing can be made of it; every mistake is added to `problems`.
+def parse_document(text: str, location: Location, problems: list[Problem], *, path: KeyPath = ()) -> Node | None:
+    """The tree of a text, or None if it is empty or cannot be read; every mistake is added to `problems`.
 
-    A `place` with line 0 stands for the whole text (an override of the key at `path`). A value at fault becomes
-    null, so that reading goes on.
+    A `location` with line 0 is that of every node (for an override of the key at `path`). A wrong value becomes null, so
+    that reading can continue.
     """
-    reader = _DocumentReader(text, place, problems, path)
+    reader = _DocumentReader(text, location, problems, path)
     try:
         return reader.read()
     except _EndOfReadingError:
@@ -35,13 +34,13 @@ def parse_document(text: str, place: Place, problems: list[Problem], *, path: Ke
 
 
 class _EndOfReadingError(Exception):
-    """Reading cannot go on; the reason is among the problems."""
+    """Reading cannot continue; the reason is among the problems."""
 
 
 class _DocumentReader:
-    def __init__(self, text: str, place: Place, problems: list[Problem], path: KeyPath) -> None:
+    def __init__(self, text: str, location: Location, problems: list[Problem], path: KeyPath) -> None:
         self.text = text
-        self.place = place
+        self.location = location
         self.problems = problems
         self.path = path
         self.num_nodes = 0
@@ -66,32 +65,28 @@ class _DocumentReader:
             yield from yaml.parse(self.text, Loader=yaml.SafeLoader)
         except yaml.YAMLError as error:
             found = explain_syntax(error, self.text)
-            at = Place(self.place.source, found.line, found.column) if self.place.line else self.place
+            at = Location(self.location.source, found.line, found.column) if self.location.line else self.location
             self.problems.append(at.problem(dotted(self.path), found.message))
             raise _EndOfReadingError from None
-        except (
-            ValueError,
-            OverflowError,
-            IndexError,
-        ):  # PyYAML lets these through: "\U00110000", %YAML with huge numbers
+        except (ValueError, OverflowError, IndexError):  # from PyYAML itself: "\U00110000", %YAML with huge numbers
             self._report(None, self.path, "this is not YAML: an escape or a directive holds an impossible number")
             raise _EndOfReadingError from None
 
     def _read_node(self, event: Any, path: KeyPath) -> Node:
         self._check_limits(event, path)
-        place = self._place(event)
+        location = self._location(event)
         if isinstance(event, yaml.AliasEvent):
             self._report(event, path, ALIASES)
-            return Scalar(None, place)
+            return ScalarNode(None, location)
         if event.anchor is not None:
             self._report(event, path, ANCHORS)
         if event.tag is not None:
             self._report(event, path, TAGS)
         if isinstance(event, yaml.ScalarEvent):
-            return Scalar(self._scalar_value(event, path), place)
+            return ScalarNode(self._scalar_value(event, path), location)
         if isinstance(event, yaml.SequenceStartEvent):
-            return Items(tuple(self._read_items(path)), place)
-        return Keys(self._read_children(path), place)
+            return SequenceNode(tuple(self._read_items(path)), location)
+        return MappingNode(self._read_children(path), location)
 
     def _check_limits(self, event: Any, path: KeyPath) -> None:
         self.num_nodes += 1
@@ -130,47 +125,41 @@ class _DocumentReader:
             if key is None:
                 continue
             if key in children:
-                self._report(event, (*path, key), f"given twice; first in {_place_words(children[key].place)}")
+                self._report(event, (*path, key), f"given twice; first in {_location_text(children[key].key_location)}")
                 continue
-            children[key] = Child(self._place(event), value)
+            children[key] = Child(self._location(event), value)
         return children
 
     def _read_key(self, event: Any, path: KeyPath) -> str | None:
-        """The key, or None with a problem reported. A key that is no scalar is read to its end."""
+        """The key, or None after reporting a problem. A key that is no scalar is read to its end."""
         if not isinstance(event, yaml.ScalarEvent):
             node = self._read_node(event, (*path, "?"))
             if not isinstance(event, yaml.AliasEvent):
-                self._report(
-                    event, path, f"a key must be a string, got a {'list' if isinstance(node, Items) else 'mapping'}"
-                )
+                what = "list" if isinstance(node, SequenceNode) else "mapping"
+                self._report(event, path, f"a key must be a string, got a {what}")
             return None
         if event.value == "<<" and event.style is None:
-            self._report(
-                event,
-                path,
-                "merge keys ('<<') are not used in configs; put what is shared into a file of its own and use extends",
-            )
+            self._report(event, path, MERGE_KEYS)
             return None
         num_before = len(self.problems)
         key = self._read_node(event, path)
-        assert isinstance(key, Scalar)
+        assert isinstance(key, ScalarNode)
         if isinstance(key.value, str) and key.value:
             return key.value
         if len(self.problems) == num_before:
-            self._report(
-                event, path, f"a key must be a string, got {printable(event.value) or 'nothing'}; put quotes around it"
-            )
+            written = printable(event.value) or "nothing"
+            self._report(event, path, f"a key must be a string, got {written}; put quotes around it")
         return None
 
-    def _place(self, event: Any) -> Place:
-        if not self.place.line:
-            return self.place
-        return Place(self.place.source, event.start_mark.line + 1, event.start_mark.column + 1)
+    def _location(self, event: Any) -> Location:
+        if not self.location.line:
+            return self.location
+        return Location(self.location.source, event.start_mark.line + 1, event.start_mark.column + 1)
 
     def _report(self, event: Any, path: KeyPath, message: str) -> None:
-        place = self.place if event is None else self._place(event)
-        self.problems.append(place.problem(dotted(path), message))
+        location = self.location if event is None else self._location(event)
+        self.problems.append(location.problem(dotted(path), message))
 
 
-def _place_words(place: Place) -> str:
-    return f"line {place.line}" if place.line else place.source
+def _location_text(location: Location) -> str:
+    return f"line {location.line}" if location.line else location.source

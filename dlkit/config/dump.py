@@ -9,7 +9,7 @@ from dlkit.config.schema import Config
 
 
 def dump_config(config: Config) -> str:
-    """YAML text of a config with every key and default written out, sections in the order of the schema."""
+    """YAML text of a config with all defaults written out, sections in the order of the schema."""
     blocks = [dump_values({key: value}) for key, value in config.model_dump().items()]
     plain = [block for block in blocks if block.count("\n") == 1]
     return "".join(plain) + "".join(f"\n{block}" for block in blocks if block not in plain)
@@ -21,7 +21,7 @@ def dump_values(values: Any) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Block style, lists of plain values on one line, quotes wherever YAML 1.1 or our loader would read no string."""
+    """Block style, with lists of plain values on one line, and quotes if YAML 1.1 or our loader would not read a string."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -29,7 +29,7 @@ class _Dumper(yaml.SafeDumper):
     def represent_text(self, text: str) -> yaml.ScalarNode:
         node = self.represent_str(text)
         if not text.isprintable():
-            node.style = '"'  # with escapes: line breaks of Unicode would come back as other ones
+            node.style = '"'  # with escapes, because Unicode line breaks would come back as others
         elif not _reads_as_string(text):
             node.style = "'"
         return node

@@ -1,4 +1,4 @@
-"""The schema as questions: what may stand at a path, which keys a section has, and which component kind it names."""
+"""Questions to the schema: what may be written at a path, which keys a section has, and which components it names."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -8,34 +8,41 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from dlkit.config.places import KeyPath
 from dlkit.config.schema import Config
 from dlkit.config.section import Component, Section
+from dlkit.config.source_locations import KeyPath
 
-_KINDS = {"data": "datasets", "model": "models", "loss": "losses", "optimizer": "optimizers", "schedule": "schedules"}
-_LIST_KINDS = {"transforms": "transforms", "eval_transforms": "transforms", "batch_transforms": "batch_transforms"}
+# the registry kind of each section that is a component, and of each list of components in the section data
+KIND_OF_SECTION = {
+    "data": "datasets",
+    "model": "models",
+    "loss": "losses",
+    "optimizer": "optimizers",
+    "schedule": "schedules",
+}
+KIND_OF_LIST = {"transforms": "transforms", "eval_transforms": "transforms", "batch_transforms": "batch_transforms"}
 
 
 def kind_at(path: KeyPath) -> str | None:
-    """The registry kind of the component at a path, or None where no component stands.
+    """The registry kind of the component at a path, or None if there is no component.
 
     >>> kind_at(("data", "eval_transforms", 0))
     'transforms'
     """
     if len(path) == 1:
-        return _KINDS.get(str(path[0]))
+        return KIND_OF_SECTION.get(str(path[0]))
     if len(path) == 3 and path[0] == "data" and isinstance(path[2], int):
-        return _LIST_KINDS.get(str(path[1]))
+        return KIND_OF_LIST.get(str(path[1]))
     return None
 
 
 def component_paths(values: dict[str, Any]) -> Iterator[KeyPath]:
-    """The paths at which the values hold a component, whatever is written there."""
-    for section in _KINDS:
+    """The paths of all components in the values, whether or not they are written correctly."""
+    for section in KIND_OF_SECTION:
         if section in values:
             yield (section,)
     data = values.get("data")
-    lists = {key: data.get(key) for key in _LIST_KINDS} if isinstance(data, dict) else {}
+    lists = {key: data.get(key) for key in KIND_OF_LIST} if isinstance(data, dict) else {}
     for key, items in lists.items():
         yield from (("data", key, index) for index in range(len(items) if isinstance(items, list) else 0))
 
@@ -45,18 +52,23 @@ def annotation_of(field: FieldInfo) -> Any:
     return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
 
 
-def arms(annotation: Any) -> tuple[Any, ...]:
-    """The alternatives of a union, or the one type; constraints stay attached to their alternative."""
+def alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, each with its constraints, or the one type."""
     if get_origin(annotation) in (Union, UnionType):
-        return tuple(arm for member in get_args(annotation) for arm in arms(member))
-    inner, constraints = split(annotation)
-    if constraints and get_origin(inner) in (Union, UnionType):
-        return tuple(Annotated[arm, *constraints] for arm in get_args(inner))
+        return tuple(inner for member in get_args(annotation) for inner in alternatives(member))
+    union, constraints = split_constraints(annotation)
+    if constraints and get_origin(union) in (Union, UnionType):
+        return tuple(Annotated[member, *constraints] for member in get_args(union))
     return (annotation,)
 
 
-def split(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
-    """A type without its constraints, and those."""
+def plain_types(annotation: Any) -> list[Any]:
+    """The members of a union, or the one type, without their constraints."""
+    return [split_constraints(alternative)[0] for alternative in alternatives(annotation)]
+
+
+def split_constraints(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A type without its constraints, and the constraints."""
     if get_origin(annotation) is not Annotated:
         return annotation, ()
     inner, *metadata = get_args(annotation)
@@ -65,27 +77,26 @@ def split(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def is_section(annotation: Any) -> bool:
-    """Whether a type is a mapping with keys of its own."""
+    """Whether a type is a mapping with known keys."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def is_component(annotation: Any) -> bool:
-    """Whether a type is built by name."""
+    """Whether a type is a component, which is built by its name."""
     return isinstance(annotation, type) and issubclass(annotation, Component)
 
 
 def annotation_at(path: KeyPath) -> Any:
-    """What may stand at a path, or None where the schema has nothing to say (a component's own option)."""
+    """The type at a path, or None if the schema does not know the path (a component's own option)."""
     annotation: Any = Config
     for part in path:
-        annotation = next(filter(None, (_child(arm, part) for arm in arms(annotation))), None)
+        annotation = next(filter(None, (_child(inner, part) for inner in plain_types(annotation))), None)
         if annotation is None:
             return None
     return annotation
 
 
-def _child(annotation: Any, part: str | int) -> Any:
-    inner, _ = split(annotation)
+def _child(inner: Any, part: str | int) -> Any:
     if is_section(inner) and part in inner.model_fields:
         return annotation_of(inner.model_fields[part])
     if get_origin(inner) is list and isinstance(part, int):
@@ -94,16 +105,14 @@ def _child(annotation: Any, part: str | int) -> Any:
 
 
 def section_at(path: KeyPath) -> type[Section] | None:
-    """The section whose keys stand below a path, or None."""
+    """The section at a path, or None."""
     annotation = annotation_at(path)
-    if annotation is None:
-        return None
-    return next((arm for arm in (split(arm)[0] for arm in arms(annotation)) if is_section(arm)), None)
+    return None if annotation is None else next(filter(is_section, plain_types(annotation)), None)
 
 
 def takes_null(annotation: Any) -> bool:
-    """Whether null may be written."""
-    return any(split(arm)[0] in (None, NoneType, Any) for arm in arms(annotation))
+    """Whether null is a valid value."""
+    return any(inner in (None, NoneType, Any) for inner in plain_types(annotation))
 
 
 def is_required(path: KeyPath) -> bool:
@@ -113,23 +122,20 @@ def is_required(path: KeyPath) -> bool:
 
 
 def item_type(annotation: Any) -> Any:
-    """The type of a list's items, or None where there is no list."""
-    return next(
-        (get_args(arm)[0] for arm in (split(arm)[0] for arm in arms(annotation)) if get_origin(arm) is list), None
-    )
+    """The type of a list's items, or None if there is no list."""
+    return next((get_args(inner)[0] for inner in plain_types(annotation) if get_origin(inner) is list), None)
 
 
 @cache
 def sections() -> dict[KeyPath, type[Section]]:
-    """Every section by its path, in the order of the schema; the top is at the empty path. Lists show as their key."""
+    """Every section by its path, in the order of the schema; the empty path is the top. A list has the path of its key."""
     found: dict[KeyPath, type[Section]] = {}
 
     def collect(path: KeyPath, section: type[Section]) -> None:
         found[path] = section
         for key, field in section.model_fields.items():
             annotation = annotation_of(field)
-            for arm in (*arms(annotation), item_type(annotation)):
-                inner = split(arm)[0]
+            for inner in (*plain_types(annotation), *plain_types(item_type(annotation))):
                 if is_section(inner) and inner is not Component:
                     collect((*path, key), inner)
 
@@ -138,8 +144,8 @@ def sections() -> dict[KeyPath, type[Section]]:
 
 
 @cache
-def homes() -> dict[str, tuple[KeyPath, ...]]:
-    """For each key of the schema the sections that have it; a component's `name` is left out."""
+def sections_by_key() -> dict[str, tuple[KeyPath, ...]]:
+    """The sections that have each key of the schema; a component's `name` is left out."""
     found: dict[str, tuple[KeyPath, ...]] = {}
     for path, section in sections().items():
         for key in section.model_fields:

@@ -1,28 +1,46 @@
-"""The door: from a file, or a mapping from Python, to a checked config. All mistakes are found in one go."""
+"""From a file, or a mapping from Python, to a checked config. All mistakes are found at once."""
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlkit.config.check import check_schema, value_at
-from dlkit.config.components import check_components
-from dlkit.config.consistency import check_consistency, find_warnings
-from dlkit.config.files import ConfigFiles, absolute_paths
-from dlkit.config.loaded import LoadedConfig
-from dlkit.config.mapping import tree_of_mapping
-from dlkit.config.merge import merge, without_nulls
+from dlkit.config.component_check import check_components
+from dlkit.config.config_files import ConfigFiles, absolute_paths
+from dlkit.config.consistency_check import check_consistency, find_warnings
+from dlkit.config.merge import merge_mappings, without_nulls
+from dlkit.config.nodes import Child, MappingNode, ScalarNode, from_mapping, to_locations, to_values, value_at
 from dlkit.config.overrides import apply_overrides
-from dlkit.config.places import KeyPath, Place, Places, dotted, printable
 from dlkit.config.schema import Config
-from dlkit.config.tree import Child, Keys, Scalar, to_places, to_values
+from dlkit.config.schema_check import check_schema
+from dlkit.config.source_locations import KeyPath, Location, Locations, dotted, printable
 from dlkit.errors import ConfigError, Problem
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A config that has passed every check that needs no torch.
+
+    `values` are the plain values it was made from, `text` is that of the main file, and `warnings` are about settings that
+    are allowed but probably not wanted.
+    """
+
+    config: Config
+    values: Mapping[str, Any]
+    locations: Locations = field(default_factory=Locations)
+    text: str | None = None
+    warnings: tuple[Problem, ...] = ()
+
+    def error(self, path: KeyPath, message: str, *, at: str = "value") -> ConfigError:
+        """Returns a config error at one key, for the checks that come after loading."""
+        return ConfigError([self.locations.problem(path, message, at=at)])
 
 
 def load_config(
     path: str | Path, *, overlays: Sequence[str | Path] = (), overrides: Sequence[str] = ()
 ) -> LoadedConfig:
-    """A checked config from a YAML file, overlay files on top of it in order, and `a.b=value` overrides on top of all.
+    """Load a YAML file, then the overlay files on top of it in order, then the overrides `a.b=value`, and check the result.
 
     Raises ConfigError with every problem found, each with its file, line and column.
     """
@@ -32,30 +50,31 @@ def load_config(
     trees = [tree for tree in map(files.load_or_report, paths) if tree is not None]
     if len(trees) < len(paths):
         raise ConfigError(problems)
-    root = merge_all(trees)
+    root = _merge_all(trees)
     root = apply_overrides(root, overrides, problems)
     return _check(root, problems, files.texts[Path(os.path.realpath(path))])
 
 
 def load_mapping(values: Mapping[str, Any]) -> LoadedConfig:
-    """A checked config from plain Python values. Paths with `./` count from the current folder; nothing is extended.
+    """Check plain values from Python. Paths with `./` are relative to the current folder; `extends` is not allowed.
 
     Raises ConfigError with every problem found.
     """
     problems: list[Problem] = []
-    root = absolute_paths(tree_of_mapping(values, problems), Path.cwd())
-    assert isinstance(root, Keys)
+    root = absolute_paths(from_mapping(values, problems), Path.cwd())
+    assert isinstance(root, MappingNode)
     return _check(root, problems, None)
 
 
 def load_data_option(text: str) -> LoadedConfig:
-    """The config meant by `--data`: a YAML file, of which only the data count so that it needs no model, or
-    `imagefolder:PATH`. Raises ConfigError like the others.
+    """Load what `--data` names: a YAML file, which needs no model because only its data are used, or `imagefolder:PATH`.
+
+    Raises ConfigError with every problem found.
     """
     problems: list[Problem] = []
     name, colon, path = text.partition(":")
-    place = Place(f"--data {printable(text)}")
-    model = Keys({"model": Child(place, Scalar("mlp", place))}, place)
+    location = Location(f"--data {printable(text)}")
+    model = MappingNode({"model": Child(location, ScalarNode("mlp", location))}, location)
     if colon and name.casefold() == "imagefolder":
         return load_mapping({"data": {"name": name, "path": os.path.abspath(path), "val": "none"}, "model": "mlp"})  # noqa: PTH100
     if Path(text).is_dir():
@@ -64,36 +83,34 @@ def load_data_option(text: str) -> LoadedConfig:
     tree = ConfigFiles(problems).load_or_report(Path(text))
     if tree is None:
         raise ConfigError(problems)
-    return _check(tree if "model" in tree.children else merge_all([tree, model]), problems, None)
+    return _check(tree if "model" in tree.children else _merge_all([tree, model]), problems, None)
 
 
-def merge_all(trees: Sequence[Keys]) -> Keys:
-    """The trees on top of each other, the last one uppermost; places of the whole are those of the first."""
+def _merge_all(trees: Sequence[MappingNode]) -> MappingNode:
+    """Merge trees, later ones over earlier ones; the location of the whole is that of the first."""
     root = trees[0]
     for tree in trees[1:]:
-        merged = merge(root, tree)
-        assert isinstance(merged, Keys)
-        root = Keys(merged.children, root.place)
+        root = MappingNode(merge_mappings(root, tree).children, root.location)
     return root
 
 
-def _check(root: Keys, problems: list[Problem], text: str | None) -> LoadedConfig:
+def _check(root: MappingNode, problems: list[Problem], text: str | None) -> LoadedConfig:
     root = without_nulls(root)
-    values, places = to_values(root), to_places(root)
-    config, found = check_schema(values, places)
+    values, locations = to_values(root), to_locations(root)
+    config, found = check_schema(values, locations)
     checkable = config or _without_mistakes(values, found)
-    found = {**check_components(values, places), **found}
+    found = {**check_components(values, locations), **found}
     if checkable is not None:
-        together = check_consistency(checkable, places)
-        found = {**{path: problem for path, problem in together.items() if not _touches(path, found)}, **found}
-    problems = [*problems, *_not_yet_told(found, problems)]
+        together = check_consistency(checkable, locations)
+        found = {**{path: problem for path, problem in together.items() if not _overlaps(path, found)}, **found}
+    problems = [*problems, *_not_yet_reported(found, problems)]
     if problems or config is None:
         raise ConfigError(problems)
-    return LoadedConfig(config, values, places, text, find_warnings(config, places))
+    return LoadedConfig(config, values, locations, text, find_warnings(config, locations))
 
 
 def _without_mistakes(values: dict[str, Any], found: Mapping[KeyPath, Problem]) -> Config | None:
-    """The config without its wrong keys, so that the others can still be checked together; None where that fails."""
+    """The config without its wrong keys, so that the others can still be checked together; None if that fails."""
     anything = {"data": {"name": "?"}, "model": {"name": "?"}}
     kept = anything | {key: dict(item) if isinstance(item, dict) else item for key, item in values.items()}
     for path in found:
@@ -102,19 +119,19 @@ def _without_mistakes(values: dict[str, Any], found: Mapping[KeyPath, Problem]) 
             if length <= 2 and isinstance(parent, dict):
                 parent.pop(path[length - 1], None)
                 break
-    config, again = check_schema(kept, Places())
+    config, again = check_schema(kept, Locations())
     return config if not again else None
 
 
-def _touches(path: KeyPath, found: Mapping[KeyPath, Problem]) -> bool:
+def _overlaps(path: KeyPath, found: Mapping[KeyPath, Problem]) -> bool:
     return any(path[: len(other)] == other or other[: len(path)] == path for other in found)
 
 
-def _not_yet_told(found: Mapping[KeyPath, Problem], problems: Sequence[Problem]) -> list[Problem]:
-    """Problems with keys that reading has not complained about already."""
-    told = [problem.key for problem in problems if problem.key]
+def _not_yet_reported(found: Mapping[KeyPath, Problem], problems: Sequence[Problem]) -> list[Problem]:
+    """The problems of keys for which reading has not reported one already."""
+    reported = [problem.key for problem in problems if problem.key]
     return [
         problem
         for path, problem in found.items()
-        if not any(dotted(path) == key or dotted(path).startswith(f"{key}.") for key in told)
+        if not any(dotted(path) == key or dotted(path).startswith(f"{key}.") for key in reported)
     ]

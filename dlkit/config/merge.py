@@ -1,53 +1,56 @@
-"""One config on top of another: mappings merge, all else is replaced, a component under a new name starts anew."""
+"""Merging configs: mappings merge, everything else is replaced, and a component with a new name drops its old options."""
 
 from dlkit.config.fields import annotation_at, is_required, item_type, kind_at, section_at, takes_null
-from dlkit.config.places import KeyPath
-from dlkit.config.tree import Child, Items, Keys, Node, Scalar
+from dlkit.config.nodes import Child, MappingNode, Node, ScalarNode
+from dlkit.config.source_locations import KeyPath
 from dlkit.registry import find_entry
 
 
 def merge(base: Node | None, over: Node, path: KeyPath = ()) -> Node:
-    """`over` on top of `base`, both standing at `path`; neither is changed.
+    """Merge `over` over `base`, the nodes of two configs at the same `path`; neither is changed.
 
-    A bare name on top of a mapping, or under one, counts as `{name: ...}`. Where the name changes, the old component's
-    options go; the keys that its section declares (`data.batch_size`, `optimizer.lr`) stay.
+    If one is a mapping and the other a bare name, the name counts as `{name: ...}`. If the name of a component changes, its
+    old options are dropped; the keys that its section declares (`data.batch_size`, `optimizer.lr`) are kept.
     """
     if base is None:
         return over
-    kind = kind_at(path)
-    if kind and isinstance(base, Keys) != isinstance(over, Keys):
-        base, over = spelled_out(base), spelled_out(over)
-    if not (isinstance(base, Keys) and isinstance(over, Keys)):
+    if kind_at(path) and isinstance(base, MappingNode) != isinstance(over, MappingNode):
+        base, over = name_as_mapping(base), name_as_mapping(over)
+    if not (isinstance(base, MappingNode) and isinstance(over, MappingNode)):
         return over
+    return merge_mappings(base, over, path)
+
+
+def merge_mappings(base: MappingNode, over: MappingNode, path: KeyPath = ()) -> MappingNode:
+    """As `merge`, for two mappings."""
+    kind = kind_at(path)
     if kind and _has_new_name(kind, path, base, over):
         base = _declared_only(base, path)
     children = dict(base.children)
     for key, child in over.children.items():
         below = children[key].node if key in children else None
-        children[key] = Child(child.place, merge(below, child.node, (*path, key)))
-    return Keys(children, over.place)
+        children[key] = Child(child.key_location, merge(below, child.node, (*path, key)))
+    return MappingNode(children, over.location)
 
 
-def spelled_out(node: Node) -> Node:
-    """A bare name as `{name: ...}`; anything else as it is."""
-    if isinstance(node, Scalar) and isinstance(node.value, str):
-        return Keys({"name": Child(node.place, node)}, node.place)
+def name_as_mapping(node: Node) -> Node:
+    """A bare name as `{name: ...}`; any other node unchanged."""
+    if isinstance(node, ScalarNode) and isinstance(node.value, str):
+        return MappingNode({"name": Child(node.location, node)}, node.location)
     return node
 
 
-def _has_new_name(kind: str, path: KeyPath, base: Keys, over: Keys) -> bool:
+def _has_new_name(kind: str, path: KeyPath, base: MappingNode, over: MappingNode) -> bool:
     old, new = _name(base) or _default_name(path), _name(over)
-    if new is None or old is None:
-        return False
-    if old == new:
+    if new is None or old is None or old == new:
         return False
     entry = find_entry(kind, old)
     return entry is None or entry != find_entry(kind, new)
 
 
-def _name(node: Keys) -> str | None:
+def _name(node: MappingNode) -> str | None:
     child = node.children.get("name")
-    value = child.node.value if child and isinstance(child.node, Scalar) else None
+    value = child.node.value if child and isinstance(child.node, ScalarNode) else None
     return value if isinstance(value, str) else None
 
 
@@ -57,39 +60,34 @@ def _default_name(path: KeyPath) -> str | None:
     return field.default if field and isinstance(field.default, str) else None
 
 
-def _declared_only(base: Keys, path: KeyPath) -> Keys:
+def _declared_only(base: MappingNode, path: KeyPath) -> MappingNode:
     section = section_at(path)
     declared = set(section.model_fields if section else ()) - {"layers"}  # the list belongs to the model named layers
-    return Keys({key: child for key, child in base.children.items() if key in declared}, base.place)
+    return MappingNode({key: child for key, child in base.children.items() if key in declared}, base.location)
 
 
-def without_nulls(root: Keys) -> Keys:
-    """The tree without sections and lists that were set to null: that means their defaults, or nothing."""
+def without_nulls(root: MappingNode) -> MappingNode:
+    """The tree without the sections and lists that are null, which means their defaults."""
     children = {
-        key: Child(child.place, _lists_dropped(child.node, key))
+        key: Child(child.key_location, _without_null_lists(child.node, key))
         for key, child in root.children.items()
         if not _is_unset(child.node, (key,))
     }
-    return Keys(children, root.place)
+    return MappingNode(children, root.location)
 
 
-def _lists_dropped(node: Node, section: str) -> Node:
-    if not isinstance(node, Keys):
+def _without_null_lists(node: Node, section: str) -> Node:
+    if not isinstance(node, MappingNode):
         return node
-    return Keys(
-        {key: child for key, child in node.children.items() if not _is_unset(child.node, (section, key))}, node.place
+    return MappingNode(
+        {key: child for key, child in node.children.items() if not _is_unset(child.node, (section, key))}, node.location
     )
 
 
 def _is_unset(node: Node, path: KeyPath) -> bool:
-    if not isinstance(node, Scalar) or node.value is not None:
+    if not isinstance(node, ScalarNode) or node.value is not None:
         return False
     annotation = annotation_at(path)
     if annotation is None or takes_null(annotation) or is_required(path):
         return False
     return section_at(path) is not None or item_type(annotation) is not None
-
-
-def replace_item(items: Items, index: int, item: Node) -> Items:
-    """The list with another item at an index."""
-    return Items((*items.items[:index], item, *items.items[index + 1 :]), items.place)

@@ -1,4 +1,4 @@
-"""What a plain (unquoted) YAML scalar means: YAML 1.2's core schema, with two deliberate differences.
+"""The meaning of plain (unquoted) YAML scalars: YAML 1.2's core schema, with two deliberate differences.
 
 PyYAML follows YAML 1.1, where `1e-3` is a string, `no` is false, `12:30` is 750 and `010` is 8. Here `1e-3` is a number
 and the others stay strings. Unlike in YAML 1.2, numbers with leading zeros stay strings too (1.1 reads `010` as 8 and
@@ -23,7 +23,7 @@ _MOST_DIGITS = 40
 
 
 def resolve_scalar(text: str) -> Plain:
-    """The value of a plain scalar. Raises ValueError for numbers that are not finite or are absurdly long.
+    """The value of a plain scalar. Raises ValueError for a number that is not finite or absurdly long.
 
     >>> [resolve_scalar(text) for text in ("1e-3", ".5", "0x1F", "010", "no", "12:30", "~")]
     [0.001, 0.5, 31, '010', 'no', '12:30', None]

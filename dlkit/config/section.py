@@ -1,4 +1,4 @@
-"""What every part of a config is: a mapping of known keys, or a component named with its options beside the name."""
+"""The base classes of the schema: a section is a mapping with known keys, a component has a name and options beside it."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,7 +11,7 @@ Size = PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length
 
 
 class Section(BaseModel):
-    """A mapping with known keys; anything else is an error."""
+    """A mapping with known keys; any other key is an error."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 

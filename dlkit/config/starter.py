@@ -1,13 +1,13 @@
-"""The commented file that `dlkit config init` writes, made from the schema so that it shows every key there is."""
+"""The commented file that `dlkit config init` writes; made from the schema, so it shows every key."""
 
 from typing import Any
 
 from dlkit.config.dump import dump_values
-from dlkit.config.fields import sections
+from dlkit.config.fields import KIND_OF_SECTION, sections
 from dlkit.config.schema import Config
 from dlkit.config.section import Section
 
-# What the file really sets; everything else stands there as a comment with its default.
+# what the file sets; every other key is a comment with its default
 _SET: dict[str, dict[str, Any]] = {
     "data": {"name": "digits", "batch_size": 64},
     "model": {"name": "small_cnn"},
@@ -15,7 +15,7 @@ _SET: dict[str, dict[str, Any]] = {
     "schedule": {"name": "cosine", "warmup": "5%"},
     "train": {"epochs": 10},
 }
-# Lines that say more than a default can.
+# examples that are more use than the default
 _EXAMPLES: dict[tuple[str, ...], str] = {
     ("data", "transforms"): "[{name: RandomCrop, size: 8, padding: 1}]",
     ("data", "batch_transforms"): "[{name: mixup, alpha: 0.2}]",
@@ -32,7 +32,6 @@ _HEAD = """\
 """
 _COMPONENT_LINE = "  # ... and the options of the {section} you name (dlkit list {kind})"
 _WIDTH = 34  # where comments begin
-_KIND = {"data": "datasets", "model": "models", "loss": "losses", "optimizer": "optimizers", "schedule": "schedules"}
 
 
 def starter_text(path: str = "dlkit.yaml") -> str:
@@ -57,8 +56,8 @@ def _section_lines(key: str, section: type[Section], description: str) -> list[s
         start = "" if name in given else "# "
         shown = _yaml(given[name]) if name in given else _shown((key, name), field.default)
         lines.append(_line(f"  {start}{name}: {shown}", field.description))
-    if key in _KIND:
-        lines.append(_COMPONENT_LINE.format(section=key, kind=_KIND[key]))
+    if key in KIND_OF_SECTION:
+        lines.append(_COMPONENT_LINE.format(section=key, kind=KIND_OF_SECTION[key]))
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Did you mean."""
+"""Suggestions for misspelled names: did you mean ...?"""
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher
@@ -7,10 +7,10 @@ _LONGEST = 64
 
 
 def closest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
-    """Known names that look like `name`, best first; case, `-` and `_` do not count.
+    """Known names that look like `name`, best first; case, `-` and `_` are ignored.
 
-    Names count as alike when about a third of the letters, at most, were typed wrong; when none is, those that contain
-    the name (or are contained in it) are given.
+    A name is alike if at most about a third of the letters must be edited. If none is alike, those that contain the name,
+    or are contained in it, are returned.
 
     >>> closest("weight_deacy", ["lr", "weight_decay", "momentum"])
     ['weight_decay']
@@ -35,9 +35,9 @@ def closest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
 
 
 def edit_distance(left: str, right: str, limit: int) -> int:
-    """Insertions, deletions, substitutions and swaps of neighbours between two texts, at most `limit + 1`.
+    """Insertions, deletions, substitutions and swaps of neighbours between two texts; stops at `limit + 1`.
 
-    The optimal string alignment distance: no part is edited twice.
+    This is the optimal string alignment distance: no part is edited twice.
 
     >>> edit_distance("shcedule", "schedule", 3)
     1
@@ -61,7 +61,7 @@ def _key(name: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?`, or an empty text when nothing is close.
+    """` Did you mean 'x'?`, or an empty text if no known name is close.
 
     >>> did_you_mean("cosin", ["cosine", "step"])
     " Did you mean 'cosine'?"

@@ -1,4 +1,4 @@
-"""YAML syntax errors in words for people: PyYAML's own speak of tokens, block ends and simple keys."""
+"""YAML syntax errors in words for people; PyYAML's own speak of tokens, block ends and simple keys."""
 
 import re
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ _QUOTE = "{0} are not used in configs; put quotes around a string that begins wi
 ALIASES = _QUOTE.format("aliases", "*")
 ANCHORS = _QUOTE.format("anchors", "&")
 TAGS = _QUOTE.format("tags (!name)", "!")
+MERGE_KEYS = "merge keys ('<<') are not used in configs; put what is shared into a file of its own and use extends"
 _COLON = re.compile(r":\s")
 _NO_COLON = "expected 'key: value' here; ':' followed by a space is missing"
 _CONTEXTS = {"while scanning an alias": ALIASES, "while scanning an anchor": ANCHORS, "while scanning a tag": TAGS}
@@ -38,7 +39,7 @@ _TEXTS = (
 
 @dataclass(frozen=True)
 class SyntaxMistake:
-    """What is wrong and where; line and column count from 1, and line 0 means unknown."""
+    """What is wrong, and where: line and column count from 1; line 0 means unknown."""
 
     line: int
     column: int
@@ -46,7 +47,7 @@ class SyntaxMistake:
 
 
 def explain_syntax(error: yaml.YAMLError, text: str) -> SyntaxMistake:
-    """A syntax error of PyYAML's reader, scanner or parser in one sentence."""
+    """Explain an error of PyYAML's reader, scanner or parser in one sentence."""
     if isinstance(error, yaml.reader.ReaderError):
         return _explain_character(error, text)
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
@@ -84,7 +85,7 @@ def _explain_character(error: yaml.reader.ReaderError, text: str) -> SyntaxMista
 
 
 def _explain_colon(text: str, mark: yaml.Mark) -> SyntaxMistake:
-    """A ':' that comes too late: the second on its line, or the first after a line that only looked like a key."""
+    """An unexpected ':': the second on its line, or the first after a line that lacks one."""
     lines = text[: mark.index].split("\n")
     if _COLON.search(lines[-1]):
         return _at(mark, "a second ': ' on this line; put quotes around a string that holds one")

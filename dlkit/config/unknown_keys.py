@@ -1,13 +1,13 @@
-"""Unknown keys and what was probably meant: a typing slip, another framework's word, or a key of another section."""
+"""Unknown keys and what was probably meant: a typo, another framework's name, or a key of another section."""
 
 from collections.abc import Collection
 
-from dlkit.config.fields import homes, is_component, section_at
-from dlkit.config.places import KeyPath, dotted
-from dlkit.config.suggest import closest
+from dlkit.config.fields import is_component, section_at, sections_by_key
+from dlkit.config.source_locations import KeyPath, dotted
+from dlkit.config.suggest import closest, did_you_mean
 
-# What other frameworks, and people, call our keys.
-_OTHER_WORDS = {
+# what other frameworks, and people, call our keys
+_OTHER_NAMES = {
     "schedule": "scheduler lr_scheduler lr_schedule learning_rate_scheduler sched",
     "data": "dataset datasets dataloader train_data dataset_name",
     "model": "net network arch architecture backbone",
@@ -68,82 +68,83 @@ _OTHER_WORDS = {
     "runtime.deterministic": "cudnn_deterministic",
     "runtime.out": "output output_dir out_dir outdir save_dir log_dir logdir project work_dir",
 }
-# Settings of a component that people look for elsewhere, with their component's section.
+# options of components that people look for elsewhere, by the section of the component
 _COMPONENT_OPTIONS = {
     "optimizer": ("weight_decay", "momentum", "betas", "nesterov"),
     "schedule": ("step_size", "gamma", "milestones", "eta_min"),
     "loss": ("label_smoothing",),
 }
-MOST_LISTED = 16
-NAME_WORDS = {"type", "class", "class_path", "_target_", "_component_", "cls", "kind", "target"}
-_NESTING_WORDS = {"args", "kwargs", "init_args", "params", "options", "dict_kwargs"}
+_MOST_LISTED = 16
+OTHER_NAMES_OF_NAME = {"type", "class", "class_path", "_target_", "_component_", "cls", "kind", "target"}
+_NESTING_KEYS = {"args", "kwargs", "init_args", "params", "options", "dict_kwargs"}
 
 
-def _by_word() -> dict[str, list[KeyPath]]:
+def _keys_by_other_name() -> dict[str, list[KeyPath]]:
     found: dict[str, list[KeyPath]] = {}
-    for target, words in _OTHER_WORDS.items():
-        for word in words.split():
-            found.setdefault(word, []).append(tuple(target.split(".")))
+    for key, names in _OTHER_NAMES.items():
+        for name in names.split():
+            found.setdefault(name, []).append(tuple(key.split(".")))
     for section, options in _COMPONENT_OPTIONS.items():
         for option in options:
             found.setdefault(option, []).append((section, option))
     return found
 
 
-_MEANT = _by_word()
+_BY_OTHER_NAME = _keys_by_other_name()
 
 
 def explain_unknown_key(path: KeyPath, options: Collection[str] = (), *, owner: str = "") -> str:
-    """What to say about an unknown key at a path.
+    """The message about an unknown key at a path, with what was probably meant.
 
-    `options` are a component's own options, known beside the section's keys; `owner` is its name for people.
+    `options` are the own options of a component, which are known beside the section's keys; `owner` is its title.
     """
     section = section_at(path[:-1])
-    component = section is not None and is_component(section)
-    known = [*options, *(key for key in (section.model_fields if section else ()) if not component or key != "name")]
+    in_component = section is not None and is_component(section)
+    keys = section.model_fields if section else ()
+    known = [*options, *(key for key in keys if not in_component or key != "name")]
     start = f"unknown key for {owner}" if owner else "unknown key"
-    return start + _hint(path, known, component=component)
+    return start + _hint(path, known, in_component=in_component)
 
 
-def _hint(path: KeyPath, known: Collection[str], *, component: bool) -> str:
+def _hint(path: KeyPath, known: Collection[str], *, in_component: bool) -> str:
     parent, key = path[:-1], str(path[-1])
     word = key.casefold().replace("-", "_")
     if word == "extends":
         return "; files are extended at the top of a config file, and nowhere else"
-    if component and word in NAME_WORDS:
+    if in_component and word in OTHER_NAMES_OF_NAME:
         return ". Did you mean 'name'?"
-    if component and word in _NESTING_WORDS:
+    if in_component and word in _NESTING_KEYS:
         return "; options stand beside the name: {name: ..., option: value}"
-    meant = [target for target in _MEANT.get(word, ()) if target != path]
+    meant = [target for target in _BY_OTHER_NAME.get(word, ()) if target != path]
     if here := [target[-1] for target in meant if target[:-1] == parent]:
         return f". Did you mean {here[0]!r}?"
     near = closest(key, known)
     elsewhere = _elsewhere(word, meant)
     if elsewhere:
         also = f" Or did you mean {near[0]!r}?" if near else ""
-        return f". {_belongs(elsewhere)}{also}"
+        return f". {_belongs_text(elsewhere)}{also}"
     if near:
-        return ". Did you mean " + " or ".join(map(repr, near)) + "?"
-    if not parent and (far := closest(key, homes(), most=1)):
-        return f". Did you mean {_written((*homes()[far[0]][0], far[0]))}?"
-    return f"; known here: {', '.join([*known][:MOST_LISTED])}" + (", ..." if len(known) > MOST_LISTED else "")
+        return f".{did_you_mean(key, known)}"
+    if not parent and (far := closest(key, sections_by_key(), most=1)):
+        return f". Did you mean {_quoted((*sections_by_key()[far[0]][0], far[0]))}?"
+    return f"; known here: {', '.join([*known][:_MOST_LISTED])}" + (", ..." if len(known) > _MOST_LISTED else "")
 
 
 def _elsewhere(word: str, meant: list[KeyPath]) -> list[KeyPath]:
-    """Where a key of this name, or what it stands for, is known; parameter groups count only if nothing else does."""
-    same = [(*home, word) for home in homes().get(word, ())]
+    """The paths of this key, or of the keys it is another name for; parameter groups count only if nothing else does."""
+    same = [(*section, word) for section in sections_by_key().get(word, ())]
     found = list(dict.fromkeys(same + meant))
     return [path for path in found if path[:2] != ("optimizer", "groups")][:3] or found
 
 
-def _belongs(targets: Collection[KeyPath]) -> str:
+def _belongs_text(targets: Collection[KeyPath]) -> str:
     first = next(iter(targets))
     if len(targets) > 1:
-        return "It belongs elsewhere: " + " or ".join(map(_written, targets))
+        return "It belongs elsewhere: " + " or ".join(map(_quoted, targets))
     if len(first) == 1:
-        return f"It belongs to the top of the config: {_written(first)}"
-    return f"It belongs to {dotted(first[:-1])}: {_written(first)}"
+        return f"It belongs to the top of the config: {_quoted(first)}"
+    return f"It belongs to {dotted(first[:-1])}: {_quoted(first)}"
 
 
-def _written(path: KeyPath) -> str:
+def _quoted(path: KeyPath) -> str:
     return f"`{dotted(path)}`"

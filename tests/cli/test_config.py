@@ -135,8 +135,7 @@ app.add_typer(config_app, name="config")
 try:
     app(["config", *sys.argv[1:]], standalone_mode=False)
 except DlkitError as error:
-    from dlkit.config import problem_report
-    print(problem_report(error), file=sys.stderr)
+    print(error.report(), file=sys.stderr)
     code = error.exit_code
 else:
     code = 0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dlkit.config import load_config, load_mapping, problem_report
+from dlkit.config import load_config, load_mapping
 from dlkit.errors import ConfigError
 
 GOOD = "data: digits\nmodel: mlp\n"
@@ -88,7 +88,7 @@ def check_quickly(path: Path, expected: str) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
         load_config(path)
     assert time.process_time() - start < 1
-    text = problem_report(caught.value)
+    text = caught.value.report()
     assert expected in text
     assert all(character.isprintable() for character in text.replace("\n", ""))
     assert max(map(len, text.splitlines())) < 1000
@@ -160,7 +160,7 @@ def test_any_text_loads_or_is_a_config_error(tmp_path, text):
     try:
         load_config(path)
     except ConfigError as error:
-        problem_report(error).encode("utf-8")
+        error.report().encode("utf-8")
 
 
 JSON_LIKE = st.recursive(
@@ -186,7 +186,7 @@ def test_any_value_from_python_loads_or_is_a_config_error(values):
     try:
         load_mapping(values)
     except ConfigError as error:
-        problem_report(error).encode("utf-8", "backslashreplace")
+        error.report().encode("utf-8", "backslashreplace")
 
 
 @settings(max_examples=300, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -208,7 +208,7 @@ def test_any_override_works_or_is_a_config_error(tmp_path, overrides):
     try:
         load_config(path, overrides=overrides)
     except ConfigError as error:
-        problem_report(error).encode("utf-8")
+        error.report().encode("utf-8")
 
 
 def test_values_from_python_that_no_file_could_hold():

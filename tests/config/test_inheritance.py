@@ -105,7 +105,7 @@ def test_overlays_come_on_top_in_order_and_overrides_last(write):
         "train": {"epochs": 9, "accumulate": 2},
         "optimizer": {"name": "adamw"},
     }
-    assert loaded.places.source == "cfg.yaml"
+    assert loaded.locations.source == "cfg.yaml"
 
 
 def test_problems_stand_in_the_file_that_has_them(write):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dlkit.config import load_config, load_mapping, problem_report
+from dlkit.config import load_config, load_mapping
 from dlkit.errors import ConfigError
 from dlkit.registry import is_current
 
@@ -37,12 +37,12 @@ SIX_LINES = [
 CLOSING = "6 problems; nothing was started. Full key list: dlkit config schema"
 PROGRAM = """
 import sys
-from dlkit.config import load_config, problem_report
+from dlkit.config import load_config
 from dlkit.errors import ConfigError
 try:
     load_config("cfg.yaml")
 except ConfigError as error:
-    print(problem_report(error))
+    print(error.report())
     print([name for name in ("torch", "torchvision", "rich", "numpy") if name in sys.modules])
     sys.exit(error.exit_code)
 """
@@ -375,6 +375,6 @@ def test_a_mapping_from_python_goes_through_the_same_checks(tmp_path, monkeypatc
 def test_the_report_counts_and_is_cut(write):
     with pytest.raises(ConfigError) as caught:
         load_config(write(GOOD + "".join(f"k{index}: 1\n" for index in range(60))))
-    lines = problem_report(caught.value).splitlines()
+    lines = caught.value.report().splitlines()
     assert len(lines) == 52
     assert lines[-2:] == ["... and 10 more", "60 problems; nothing was started. Full key list: dlkit config schema"]

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from dlkit.config import Place, config_schema, load_mapping, parse_document, sections, starter_text, to_values
+from dlkit.config import config_schema, load_config, load_mapping, sections, starter_text
 from dlkit.errors import ConfigError
 from dlkit.registry import entries
 
@@ -81,12 +81,6 @@ def _holds_for_mapping(value, keyword, argument, schema) -> bool:
         return all(is_valid(value[key], option) for key, option in argument.items() if key in value)
     assert keyword == "additionalProperties", f"a keyword that this validator does not know: {keyword}"
     return argument is not False or set(value) <= set(schema["properties"])
-
-
-def values_of(text: str):
-    node = parse_document(text, Place("text", 1, 1), [])
-    assert node is not None
-    return to_values(node)
 
 
 GOOD = {"data": {"name": "digits"}, "model": {"name": "mlp"}}
@@ -181,5 +175,5 @@ def test_every_registry_name_is_offered():
         assert all(f'"{name}"' in text for name in entries(kind))
 
 
-def test_the_starter_file_is_valid():
-    assert is_valid(values_of(starter_text()), SCHEMA)
+def test_the_starter_file_is_valid(write):
+    assert is_valid(load_config(write(starter_text())).values, SCHEMA)

@@ -6,7 +6,7 @@ import string
 
 import pytest
 
-from dlkit.config import closest, is_component, load_mapping, sections
+from dlkit.config import Component, closest, load_mapping, sections
 from dlkit.errors import ConfigError
 
 PER_KEY = 12
@@ -39,7 +39,7 @@ def typos() -> list[tuple[tuple[str, ...], str, str]]:
     found = []
     for path, section in sections().items():
         for key in section.model_fields:
-            if key == "name" and is_component(section):
+            if key == "name" and issubclass(section, Component):
                 continue
             wrong = {one_edit(key, draw) for _ in range(PER_KEY)}
             found += [(path, key, typo) for typo in sorted(wrong) if typo and typo not in section.model_fields]

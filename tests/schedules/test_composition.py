@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler as torch_schedulers
 
-from dlkit.config import parse_length
 from dlkit.errors import UsageError
+from dlkit.quantities import parse_length
 from dlkit.schedules import Sequence, build_schedule, length_in_steps, parse_pieces
 
 

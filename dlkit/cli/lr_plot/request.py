@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlkit.config import parse_length
 from dlkit.errors import UsageError
+from dlkit.quantities import parse_warmup
 
 DEFAULT_EPOCHS = 100
 MOST_STEPS = 5_000_000
@@ -102,10 +102,11 @@ class Frame:
     def warmup_steps(self) -> int:
         """The warm-up in steps, at most the run."""
         try:
-            length = parse_length(int(self.warmup) if self.warmup.isdecimal() else self.warmup)
+            length = parse_warmup(int(self.warmup) if self.warmup.isdecimal() else self.warmup)
         except ValueError as error:
             raise UsageError(f"--warmup: {error}") from None
-        return length.to_steps(total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch)
+        steps = length.to_steps(total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch)
+        return min(steps, self.total_steps)
 
 
 def plan_run(

@@ -13,11 +13,12 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from dlkit.config import Runtime, parse_duration_s
+from dlkit.config import Runtime
 from dlkit.core.distributed.failures import explain_lost_processes
 from dlkit.core.distributed.meeting import NobodyCame, agree_on_store
 from dlkit.core.distributed.world import ALONE, World
 from dlkit.errors import UsageError
+from dlkit.quantities import parse_duration_s
 
 STORE = "DLKIT_STORE"  # the file where processes meet that `dlkit train --nproc` started
 # gloo's threads let go of the tensors of the last collective a little after it, and need Python for that: where it ends under

@@ -50,7 +50,7 @@ def run_name(loaded: LoadedConfig) -> str:
     config = loaded.config
     if config.name != "auto":
         return config.name
-    source = Path(loaded.places.source)
+    source = Path(loaded.locations.source)
     return re.sub(r"[^\w.-]+", "-", source.stem) if source.suffix in {".yaml", ".yml"} else "run"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dlkit.config import LoadedConfig, dump_config, load_config, load_mapping, parse_duration_s
+from dlkit.config import LoadedConfig, dump_config, load_config, load_mapping
 from dlkit.core.devices import pick_threads, torch_settings
 from dlkit.core.distributed import check_same_program, joined, load_whole
 from dlkit.core.environment import now
@@ -45,6 +45,7 @@ from dlkit.core.training.setup import Job, build_job
 from dlkit.errors import Diverged, DlkitError, Interrupted
 from dlkit.events import Emit, Note, Saved, Tested, ignore
 from dlkit.files import write_json
+from dlkit.quantities import parse_duration_s
 
 
 @dataclass(frozen=True)

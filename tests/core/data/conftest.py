@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dlkit.config import Config, LoadedConfig, Place, Places
+from dlkit.config import Config, LoadedConfig
 
 Load = Callable[..., LoadedConfig]
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ def load() -> Load:
 
     def make(data: str | Mapping[str, Any], **sections: Any) -> LoadedConfig:
         values = {"data": data, "model": "small_cnn", **sections}
-        return LoadedConfig(Config.model_validate(values), values, Places({(): Place("cfg.yaml")}, {}, "cfg.yaml"))
+        return LoadedConfig(Config.model_validate(values), values)
 
     return make
 

@@ -182,7 +182,7 @@ def test_the_task_can_be_stated(load: Any) -> None:
         assert torch.equal(data.train.sample_targets()[batch.indices], batch.targets)
     data = build(load, f"{__file__}:floats", task="regression")
     assert data.info.task == "regression"
-    with pytest.raises(ConfigError, match=r"^cfg\.yaml.*task: the targets of this data set are floats"):
+    with pytest.raises(ConfigError, match="^config  task: the targets of this data set are floats"):
         build(load, f"{__file__}:floats", task="classification")
 
 

@@ -7,8 +7,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from dlkit.config import Schedule as ScheduleSection
-from dlkit.config import parse_length
 from dlkit.core.components import ComponentError, check_options, is_import_path, resolve
+from dlkit.quantities import parse_length
 from dlkit.registry import find_entry
 from dlkit.schedules import LearningRate, LrSchedule, build_schedule
 
@@ -135,7 +135,8 @@ def curve_schedule(section: ScheduleSection, *, total_steps: int, steps_per_epoc
 
     Raises UsageError for options that the curve does not take, and for a warm-up in front of a class.
     """
-    warmup_steps = parse_length(section.warmup).to_steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    warmup = parse_length(section.warmup).to_steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    warmup_steps = min(warmup, total_steps)
     entry = None if is_import_path(section.name) else find_entry("schedules", section.name)
     if entry is not None and entry.is_ours:
         return build_schedule(

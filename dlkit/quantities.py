@@ -1,4 +1,4 @@
-"""Quantities that a config writes with their unit: warm-up lengths and durations."""
+"""Quantities with a unit, as configs and command lines write them: lengths of training and durations."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ _LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(%|st|ep)")
 
 
 def parse_duration_s(text: str | int | float) -> float:
-    """Seconds of a duration such as `90s`, `45m` or `1h30m`; a bare number is seconds.
+    """Seconds of a duration such as `90s`, `45m` or `1h30m`; a bare number is seconds. Raises ValueError.
 
     >>> parse_duration_s("1h30m")
     5400.0
@@ -28,29 +28,31 @@ def parse_duration_s(text: str | int | float) -> float:
 
 @dataclass(frozen=True)
 class Length:
-    """A stretch of training: a share of all steps (`5%`), steps (`500st` or a bare integer), or epochs (`2ep`)."""
+    """A stretch of training: a share of all steps (`5%`), steps (`500st`) or epochs (`2ep`)."""
 
     amount: float
     unit: str
 
     def to_steps(self, *, total_steps: int, steps_per_epoch: int) -> int:
-        """The stretch in optimizer steps, rounded to the nearest, never more than the whole run."""
-        scale = {"%": total_steps / 100, "st": 1, "ep": steps_per_epoch}[self.unit]
-        return min(round(self.amount * scale), total_steps)
+        """The stretch in optimizer steps, rounded to the nearest; it may be longer than the run."""
+        return round(self.amount * {"%": total_steps / 100, "st": 1, "ep": steps_per_epoch}[self.unit])
 
 
 def parse_length(text: str | int) -> Length:
-    """Read `5%`, `500st`, `2ep` or a bare number of steps.
+    """Read `5%`, `500st`, `2ep` or a bare number of steps. Raises ValueError.
 
     >>> parse_length("5%").to_steps(total_steps=1000, steps_per_epoch=100)
     50
     """
-    if isinstance(text, int):
-        text = f"{text}st"
-    match = _LENGTH.fullmatch(text.strip())
+    match = _LENGTH.fullmatch(f"{text}st" if isinstance(text, int) else text.strip())
     if not match:
         raise ValueError(f"expected a share (5%), steps (500st) or epochs (2ep), got {text!r}")
-    length = Length(float(match[1]), match[2])
+    return Length(float(match[1]), match[2])
+
+
+def parse_warmup(text: str | int) -> Length:
+    """Read the length of a warm-up. Raises ValueError if it is no length, or more than the whole run."""
+    length = parse_length(text)
     if length.unit == "%" and length.amount > 100:
         raise ValueError(f"expected at most 100%, got {text!r}")
     return length

@@ -1,10 +1,10 @@
-"""Types, constraints and values in words for people."""
+"""Types and values in words for people, and what is wrong with a value."""
 
 from collections.abc import Sequence
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
-from dlkit.config.fields import arms, is_component, is_section, item_type, split
+from dlkit.config.fields import alternatives, is_component, is_section, item_type, plain_types, split_constraints
 from dlkit.config.scalars import resolve_scalar
 from dlkit.config.suggest import closest
 
@@ -12,16 +12,21 @@ _LONGEST = 40
 _TRUTH = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 
 
-def refusal(annotation: Any, value: Any) -> str:
+def mismatch_text(annotation: Any, value: Any) -> str:
     """`expected an integer of at least 1, got '1_000' (a string). Write 1000`."""
-    return f"expected {expected(annotation)}, got {got(value)}.{mend(value, annotation)}".removesuffix(".")
+    return f"expected {type_text(annotation)}, got {value_text(value)}.{_fix_text(value, annotation)}".removesuffix(".")
 
 
-def expected(annotation: Any) -> str:
-    """What may be written, for example `an integer of at least 1 or 'auto'`."""
-    ordered = sorted(arms(annotation), key=lambda arm: get_origin(split(arm)[0]) is list or is_section(split(arm)[0]))
-    words = [word for arm in ordered for word in _arm_words(arm)]
-    return join_or(list(dict.fromkeys(words)))
+def type_text(annotation: Any) -> str:
+    """The values that a type allows, for example `an integer of at least 1 or 'auto'`."""
+    plain_first = sorted(alternatives(annotation), key=_is_nested)
+    texts = [text for alternative in plain_first for text in _alternative_texts(alternative)]
+    return join_or(list(dict.fromkeys(texts)))
+
+
+def _is_nested(alternative: Any) -> bool:
+    inner, _ = split_constraints(alternative)
+    return get_origin(inner) is list or is_section(inner)
 
 
 def join_or(words: Sequence[str]) -> str:
@@ -29,15 +34,15 @@ def join_or(words: Sequence[str]) -> str:
     return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
-def _arm_words(arm: Any) -> list[str]:
-    inner, constraints = split(arm)
+def _alternative_texts(alternative: Any) -> list[str]:
+    inner, constraints = split_constraints(alternative)
     bounds = {type(item).__name__: item for item in constraints}
     if get_origin(inner) is Literal:
         return [repr(choice) for choice in get_args(inner)]
     if inner in (int, float):
-        return [("an integer" if inner is int else "a number") + _range_words(bounds)]
+        return [("an integer" if inner is int else "a number") + _range_text(bounds)]
     if get_origin(inner) is list:
-        return [_list_words(get_args(inner)[0], bounds)]
+        return [_list_text(get_args(inner)[0], bounds)]
     if is_component(inner):
         return ["a name", "a mapping with 'name'"]
     if is_section(inner):
@@ -48,29 +53,29 @@ def _arm_words(arm: Any) -> list[str]:
     return [{bool: "true or false", str: "a string", NoneType: "null", None: "null", Any: "anything"}[inner]]
 
 
-def _range_words(bounds: dict[str, Any]) -> str:
+def _range_text(bounds: dict[str, Any]) -> str:
     low, above = getattr(bounds.get("Ge"), "ge", None), getattr(bounds.get("Gt"), "gt", None)
     high, below = getattr(bounds.get("Le"), "le", None), getattr(bounds.get("Lt"), "lt", None)
     if low is not None and high is not None:
         return f" from {low} to {high}"
     start = f"of at least {low}" if low is not None else f"above {above}" if above is not None else ""
-    end = f"at most {high}" if high is not None else f"below {_bound(below)}" if below is not None else ""
+    end = f"at most {high}" if high is not None else f"below {_bound_text(below)}" if below is not None else ""
     return "".join(f" {part}" for part in (start, "and" if start and end else "", end) if part)
 
 
-def _bound(number: float) -> str:
+def _bound_text(number: float) -> str:
     return "2**63" if number == 2**63 else str(number)
 
 
-def _list_words(item: Any, bounds: dict[str, Any]) -> str:
+def _list_text(item: Any, bounds: dict[str, Any]) -> str:
     least = getattr(bounds.get("MinLen"), "min_length", 0)
     most = getattr(bounds.get("MaxLen"), "max_length", None)
     count = f" of {least} items" if least and least == most else ""
-    return f"a list{count}" if item is Any else f"a list{count}, each {expected(item)}"
+    return f"a list{count}" if item is Any else f"a list{count}, each {type_text(item)}"
 
 
-def got(value: Any) -> str:
-    """A value as a message shows it: shortened, with its type where that is not plain."""
+def value_text(value: Any) -> str:
+    """A value as a message shows it: shortened, with its type if that is not obvious."""
     if isinstance(value, str):
         shown = value if len(value) <= _LONGEST else value[: _LONGEST - 3] + "..."
         return f"{shown!r} (a string)"
@@ -85,19 +90,19 @@ def got(value: Any) -> str:
     return repr(value)
 
 
-def mend(value: Any, annotation: Any) -> str:
-    """How to mend a wrong value: ` Write 1000`, ` Did you mean 'bf16'?`, or nothing."""
-    inner = [split(arm)[0] for arm in arms(annotation)]
-    choices = [choice for arm in inner if get_origin(arm) is Literal for choice in get_args(arm)]
-    wants_number = int in inner or float in inner
+def _fix_text(value: Any, annotation: Any) -> str:
+    """How to fix a wrong value: ` Write 1000`, ` Did you mean 'bf16'?`, or an empty text."""
+    types = plain_types(annotation)
+    choices = [choice for inner in types if get_origin(inner) is Literal for choice in get_args(inner)]
+    wants_number = int in types or float in types
     if isinstance(value, bool | NoneType):
-        return _mend_switch(value, inner, choices)
-    if isinstance(value, float) and int in inner and value.is_integer():
+        return _switch_fix(value, types, choices)
+    if isinstance(value, float) and int in types and value.is_integer():
         return f" Write {int(value)}"
-    if isinstance(value, int | float) and str in inner:
+    if isinstance(value, int | float) and str in types:
         return f" Put it in quotes: '{value}'"
     if isinstance(value, str):
-        if bool in inner and value.casefold() in _TRUTH:
+        if bool in types and value.casefold() in _TRUTH:
             return f" Write {_TRUTH[value.casefold()]}"
         if wants_number and (number := _number_in(value)) is not None:
             return f" Write {number} without quotes" if str(number) == value else f" Write {number}"
@@ -106,15 +111,16 @@ def mend(value: Any, annotation: Any) -> str:
     return " Put it in a list: [...]" if item_type(annotation) is not None and not isinstance(value, list) else ""
 
 
-def _mend_switch(value: bool | None, inner: Sequence[Any], choices: Sequence[str]) -> str:
+def _switch_fix(value: bool | None, types: Sequence[Any], choices: Sequence[str]) -> str:
     if value:
         has_defaults = any(
-            is_section(arm) and not any(field.is_required() for field in arm.model_fields.values()) for arm in inner
+            is_section(inner) and not any(field.is_required() for field in inner.model_fields.values())
+            for inner in types
         )
         return " Write {} for its defaults" if has_defaults else ""
     if word := next((word for word in ("off", "none") if word in choices), ""):
         return f" Did you mean {word!r}?"
-    return " Write null for none" if value is False and NoneType in inner else ""
+    return " Write null for none" if value is False and NoneType in types else ""
 
 
 def _number_in(text: str) -> int | float | None:

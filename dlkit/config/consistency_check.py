@@ -1,18 +1,18 @@
-"""Settings that are right one by one and wrong together, as far as that is certain without torch and data."""
+"""Settings that are right one by one and wrong together, as far as this is certain without torch and data."""
 
 import re
 from collections.abc import Iterator
 
-from dlkit.config.places import KeyPath, Places
 from dlkit.config.schema import Config
+from dlkit.config.source_locations import KeyPath, Locations
 from dlkit.config.suggest import closest, did_you_mean
-from dlkit.config.words import join_or
+from dlkit.config.type_mismatch import join_or
 from dlkit.errors import Problem
 from dlkit.registry import find_entry
 
-# The columns of metrics.csv, as core/training/records.py writes them. Others are doubted only when they look like one
-# of these or like no column at all.
-COMMON_METRICS = tuple(
+# the usual columns of metrics.csv, as core/training/folder/records.py writes them; another name is refused only if it is
+# close to one of these, or does not look like a column at all
+_COMMON_METRICS = tuple(
     f"{split}_{name}" for split in ("train", "val", "val_ema") for name in ("loss", "accuracy", "mae")
 )
 _COLUMN = re.compile(r"(train|val)_\w+")
@@ -20,25 +20,25 @@ _TAKES_CLASS_WEIGHTS = ("cross_entropy", "NLLLoss")
 _COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 
-Found = Iterator[tuple[KeyPath, str]]
+_Found = Iterator[tuple[KeyPath, str]]
 
 
-def check_consistency(config: Config, places: Places) -> dict[KeyPath, Problem]:
-    """Problems between settings, placed at the one that is easiest to change."""
+def check_consistency(config: Config, locations: Locations) -> dict[KeyPath, Problem]:
+    """Problems between settings, by the path of the one that is easiest to change."""
     checks = (_splits, _loaders, _model, _loss, _metrics, _machine)
-    return {path: places.problem(path, message, at="value") for check in checks for path, message in check(config)}
+    return {path: locations.problem(path, message, at="value") for check in checks for path, message in check(config)}
 
 
-def find_warnings(config: Config, places: Places) -> tuple[Problem, ...]:
-    """Settings that are allowed and probably not wanted."""
-    found: list[tuple[KeyPath, str]] = []
-    if config.data.val == "test":
-        why = "the best epoch is picked on the test split, so test metrics come out too good"
-        found.append((("data", "val"), f"{why}; a fraction such as 0.1 holds out training samples instead"))
-    return tuple(places.problem(path, message, at="value") for path, message in found)
+def find_warnings(config: Config, locations: Locations) -> tuple[Problem, ...]:
+    """Warnings about settings that are allowed but probably not wanted."""
+    if config.data.val != "test":
+        return ()
+    why = "the best epoch is picked on the test split, so test metrics come out too good"
+    message = f"{why}; a fraction such as 0.1 holds out training samples instead"
+    return (locations.problem(("data", "val"), message, at="value"),)
 
 
-def _splits(config: Config) -> Found:
+def _splits(config: Config) -> _Found:
     val, test = config.data.val, config.data.test
     if isinstance(val, float) and isinstance(test, float) and val + test >= 1:
         yield (
@@ -49,7 +49,7 @@ def _splits(config: Config) -> Found:
         yield ("data", "val"), "validates on the test split, but data.test is none"
 
 
-def _loaders(config: Config) -> Found:
+def _loaders(config: Config) -> _Found:
     if config.data.num_workers != 0:
         return
     if config.data.persistent_workers is True:
@@ -58,34 +58,36 @@ def _loaders(config: Config) -> Found:
         yield ("data", "prefetch_factor"), "there are no loader processes to fetch ahead: data.num_workers is 0"
 
 
-def _model(config: Config) -> Found:
-    is_list = _means("models", config.model.name, "layers")
+def _model(config: Config) -> _Found:
+    is_list = _is_spelling_of("models", config.model.name, "layers")
     if is_list and config.model.layers is None:
         yield ("model", "layers"), "missing; the model named layers is written as a list here, see docs/models.md"
     if config.model.layers is not None and not is_list:
         yield ("model", "layers"), f"a list of layers needs `name: layers`; {config.model.name} has its own"
 
 
-def _loss(config: Config) -> Found:
+def _loss(config: Config) -> _Found:
     name = config.loss.name
-    if config.task == "regression" and _means("losses", name, "cross_entropy"):
+    if config.task == "regression" and _is_spelling_of("losses", name, "cross_entropy"):
         yield ("loss", "name"), "cross-entropy needs classes, but task is regression; use mse"
     if config.loss.class_weights is None:
         return
     if config.task == "regression":
         yield ("loss", "class_weights"), "there are no classes to weight: task is regression"
-    elif find_entry("losses", name) and not any(_means("losses", name, taker) for taker in _TAKES_CLASS_WEIGHTS):
+    elif find_entry("losses", name) and not any(
+        _is_spelling_of("losses", name, taker) for taker in _TAKES_CLASS_WEIGHTS
+    ):
         yield ("loss", "class_weights"), f"weights per class are for cross_entropy; the loss is {name}"
 
 
-def _metrics(config: Config) -> Found:
+def _metrics(config: Config) -> _Found:
     watched: list[tuple[KeyPath, str]] = [(("checkpoint", "metric"), config.checkpoint.metric)]
     if config.train.early_stop:
         watched.append((("train", "early_stop", "metric"), config.train.early_stop.metric))
     for path, metric in watched:
         if message := _metric_mistake(metric, config):
             yield path, message
-    if _means("schedules", config.schedule.name, "plateau"):
+    if _is_spelling_of("schedules", config.schedule.name, "plateau"):
         if config.data.val == "none":
             yield ("schedule", "name"), "plateau follows a validation metric, but data.val is none"
         if config.schedule.options.get("mode") == "max":
@@ -96,8 +98,8 @@ def _metric_mistake(metric: str, config: Config) -> str | None:
     name = metric.replace("/", "_")
     if name == "auto":
         return None
-    if name not in COMMON_METRICS and (not _COLUMN.fullmatch(name) or closest(name, COMMON_METRICS)):
-        hint = did_you_mean(name, COMMON_METRICS)
+    if name not in _COMMON_METRICS and (not _COLUMN.fullmatch(name) or closest(name, _COMMON_METRICS)):
+        hint = did_you_mean(name, _COMMON_METRICS)
         return f"no column {metric!r} in metrics.csv.{hint or ' Columns are named like val_loss and val_accuracy'}"
     if name.startswith("val_") and config.data.val == "none":
         return f"{metric} is never measured: data.val is none"
@@ -108,7 +110,7 @@ def _metric_mistake(metric: str, config: Config) -> str | None:
     return None
 
 
-def _machine(config: Config) -> Found:
+def _machine(config: Config) -> _Found:
     mode, device = config.train.compile, config.runtime.device
     if isinstance(mode, str) and mode not in _COMPILE_MODES:
         known = join_or(["true", "false", *_COMPILE_MODES])
@@ -119,7 +121,7 @@ def _machine(config: Config) -> Found:
         yield ("runtime", "device"), f"expected auto, cpu, cuda, cuda:1 or mps, got {device!r}.{hint}"
 
 
-def _means(kind: str, name: str, ours: str) -> bool:
-    """Whether a name is a spelling of one of our own."""
+def _is_spelling_of(kind: str, name: str, ours: str) -> bool:
+    """Whether a name is a spelling of one of our own names."""
     entry = find_entry(kind, name)
     return entry is not None and entry.name == ours

@@ -1,9 +1,9 @@
-"""Plain type mistakes in a component's own options, judged by its signature and only where there can be no doubt."""
+"""The plain types of a component's own options, as far as its signature is certain about them."""
 
 import re
 from typing import Any, Literal
 
-from dlkit.config.words import refusal
+from dlkit.config.type_mismatch import mismatch_text
 from dlkit.registry import Option
 
 _PLAIN = {"int", "float", "bool", "str", "None", "NoneType", "Tensor"}
@@ -11,15 +11,15 @@ _LITERAL = re.compile(r"Literal\[((?:'[^',\]]+'(?:, )?)+)\]")
 _TYPES: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "None": None, "NoneType": None}
 
 
-def mismatch(option: Option, value: Any) -> str | None:
-    """What is wrong with the value of an option, or None where it fits or cannot be judged.
+def option_mismatch(option: Option, value: Any) -> str | None:
+    """What is wrong with the value of an option, or None if it fits or its type is not plain.
 
-    >>> mismatch(Option("gamma", False, 0.1, "float"), "big")
+    >>> option_mismatch(Option("gamma", False, 0.1, "float"), "big")
     "expected a number, got 'big' (a string)"
     """
     if literal := _LITERAL.fullmatch(option.type):
         choices = tuple(re.findall(r"'([^']+)'", literal[1]))
-        return None if value in choices or value == option.default else refusal(Literal[choices], value)
+        return None if value in choices or value == option.default else mismatch_text(Literal[choices], value)
     atoms = _atoms(option)
     if not atoms or any(_fits(value, atom) for atom in atoms):
         return None
@@ -27,11 +27,11 @@ def mismatch(option: Option, value: Any) -> str | None:
     annotation: Any = None
     for atom in sorted(atoms & _TYPES.keys()):
         annotation = _TYPES[atom] if annotation is None else annotation | _TYPES[atom]
-    return refusal(annotation, value)
+    return mismatch_text(annotation, value)
 
 
 def _atoms(option: Option) -> set[str]:
-    """The plain types that an option takes; empty when its type is not made of plain ones."""
+    """The names of the plain types that an option takes; empty if it takes other ones too."""
     text = option.type
     if match := re.fullmatch(r"(Optional|Union)\[(.*)\]", text):
         text = match[2].replace(",", "|") + ("|None" if match[1] == "Optional" else "")
@@ -57,8 +57,8 @@ def _fits(value: Any, atom: str) -> bool:
     return isinstance(value, kinds.get(atom, ()))
 
 
-def json_type(option: Option) -> dict[str, Any]:
-    """An option as JSON Schema: its type where that is plain, its type in words, and its default."""
+def option_schema(option: Option) -> dict[str, Any]:
+    """An option as JSON Schema: its type if that is plain, its annotation as the description, and its default."""
     names = {
         "int": "integer",
         "float": "number",
