@@ -1,6 +1,8 @@
 """`dlkit quantize`: what it writes and says, that the numbers are right, and that bad input leaves nothing behind."""
 
 import json
+import os
+import re
 import shlex
 import shutil
 import signal
@@ -14,11 +16,9 @@ from torch import nn
 from torchvision.models import mobilenet_v2
 
 import dlkit as package
-from dlkit.core import modelfile
 from dlkit.core.evaluation import run_evaluation
 from dlkit.core.modelfile import read_model_file, save_model_file
 from dlkit.core.trained_config import own_config
-from dlkit.quantize.fx import is_int8
 
 QUIET = {"log": {"tensorboard": False}}
 CNN = {
@@ -38,13 +38,6 @@ def trained(tmp_path_factory):
     return {
         name: package.train(config, out=folder / name).model_path for name, config in (("cnn", CNN), ("lstm", LSTM))
     }
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Without the fresh process, for what has nothing to do with it: importing torch there takes seconds."""
-    monkeypatch.setattr("dlkit.quantize.run.check_reload", lambda *_, **__: None)
-    monkeypatch.setattr("dlkit.quantize.run.save_picture", lambda path, _: path.touch())
 
 
 @pytest.fixture
@@ -139,35 +132,6 @@ def test_a_ranking_alone_writes_no_model(dlkit, cnn, tmp_path):
     assert facts["layers"][0]["name"] in shown and "signal to noise" in shown and "--max-drop" in shown
 
 
-@pytest.fixture
-def first_layer_decides(monkeypatch):
-    """Accuracies of which the first layer alone decides: 80 % where it is int8, 90 % where it is not."""
-
-    def accuracy(network, *_):
-        return 0.8 if is_int8(network.get_submodule("features.0.conv")) else 0.9
-
-    monkeypatch.setattr("dlkit.quantize.calibrated._accuracy", accuracy)
-
-
-def test_layers_that_cost_too_much_stay_in_float(dlkit, cnn, quick, first_layer_decides, tmp_path):
-    done = dlkit("quantize", cnn, "--static", "--calib", 64, "--no-latency", "--max-drop", 1, "--json")
-    assert done.code == 0, done.err
-    facts = json.loads(done.out)
-    assert facts["fallback"]["kept"] == ["features.0.conv"] and facts["fallback"]["drop_points"] == 0
-    assert facts["layers"]["reasons"] == {"kept in float by the accuracy search": 1}
-    assert facts["recipe"]["keep_float"] == ["features.0.conv"]
-    assert package.load_model(tmp_path / "model.static-int8.pt")(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
-
-
-def test_a_drop_that_cannot_be_met(dlkit, cnn, quick, monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "dlkit.quantize.calibrated._accuracy", lambda network, *_: 0.9 if "SmallCNN" in type(network).__name__ else 0.5
-    )
-    done = dlkit("quantize", cnn, "--static", "--calib", 64, "--no-latency", "--max-drop", 1)
-    assert done.code == 2 and "least drop that was found on the val split is 40.00 points" in done.err
-    assert not written(tmp_path)
-
-
 def test_training_for_int8(dlkit, cnn, quick, tmp_path):
     done = dlkit("quantize", cnn, "--qat", "--epochs", 1, "--no-latency", "--json")
     assert done.code == 0, done.err
@@ -224,6 +188,8 @@ def test_a_class_of_ones_own(dlkit, tmp_path):
 
 BAD = {
     "no mode": ((), 2, "give one of --dynamic, --static and --qat; got none of them"),
+    "learning rate without training": (("--static", "--lr", 0.1), 2, "--lr belongs to --qat"),
+    "a ranking of training": (("--qat", "--sensitivity"), 2, "--sensitivity belongs to --static"),
     "two modes": (("--static", "--dynamic"), 2, "got --dynamic and --static"),
     "epochs without training": (("--static", "--epochs", 2), 2, "--epochs belongs to --qat"),
     "max-drop without static": (("--dynamic", "--max-drop", 1), 2, "--max-drop belongs to --static"),
@@ -299,6 +265,13 @@ def test_files_that_are_there_stay(dlkit, cnn, quick, tmp_path):
     assert dlkit("quantize", cnn, "--static", "--no-latency", "--force").code == 0 and report.read_text() != "mine"
 
 
+@pytest.mark.parametrize("ending", ["pt", "report.json", "png", "onnx"])
+def test_all_that_training_would_write_is_looked_for_first(dlkit, cnn, tmp_path, ending):
+    (tmp_path / f"model.qat-int8.{ending}").touch()
+    done = dlkit("quantize", cnn, "--qat", "--export", "onnx", "--no-latency")
+    assert done.code == 2 and f"model.qat-int8.{ending} is there already" in done.err, done.err
+
+
 def test_the_float_model_is_never_replaced(dlkit, cnn, quick, tmp_path):
     before = cnn.read_bytes()
     (tmp_path / "link.pt").symlink_to(cnn)
@@ -332,6 +305,18 @@ class Product(nn.Module):
 def net(num_classes):
     print("hello")
     return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
+
+def hidden(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, num_classes))
+
+class Summed(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.layers = hidden(num_classes)
+
+    def forward(self, x):
+        far = 1000 * x.flatten(1).sum(1, keepdim=True)
+        return self.layers(x) + far - far
 """
 
 
@@ -349,60 +334,75 @@ def own(tmp_path):
     return train
 
 
-STRANGE = """
+LAYERED = """
+import os
+import signal
+from pathlib import Path
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-class Linear(nn.Module):
+FOLDER, LAYER = Path(__file__).parent, "layer"
+
+class Layered(nn.Module):
     calls, is_training = 0, True
 
     def __init__(self, num_classes):
         super().__init__()
-        self.layer = nn.Linear(64, num_classes)
+        self.add_module(LAYER, nn.Linear(64, num_classes))
 
     def forward(self, x):
-        return self.after(self.layer(x.flatten(1)))
+        return self.after(getattr(self, LAYER)(x.flatten(1)))
 
-class Dropping(Linear):
+class Net(Layered):
     def after(self, x):
-        return F.dropout(x, 0.5, self.is_training)
-
-class Noisy(Linear):
-    def after(self, x):
-        return x + torch.randn_like(x)
-
-class Counting(Linear):
-    def after(self, x):
-        self.calls += 1
-        return x * self.calls
-
-class Growing(Linear):
-    def after(self, x):
-        self.calls += 1
-        return torch.cat([x] * self.calls, 1)
-
-class Branching(Linear):
-    def after(self, x):
-        return x if x.sum() > 0 else -x
 """
-OTHER_OUTPUTS = "the network's graph gives other outputs than the network"
 
 
-@pytest.mark.parametrize(("name", "options", "words"), [
-    *((name, ("--static",), OTHER_OUTPUTS) for name in ("Dropping", "Noisy", "Counting", "Growing")),
-    *(("Counting", options, OTHER_OUTPUTS) for options in (("--qat",), ("--sensitivity",), ("--static", "--max-drop", 1))),
-    ("Branching", ("--static",), "torch.fx cannot follow `return x if x.sum() > 0 else -x`"),
-])  # fmt: skip
-def test_a_graph_that_computes_something_else_than_its_network(dlkit, tmp_path, name, options, words):
-    (tmp_path / "net.py").write_text(STRANGE)
-    (tmp_path / "cfg.yaml").write_text("data: digits\n")
-    torch.save(nn.ModuleDict({"layer": nn.Linear(64, 10)}).state_dict(), tmp_path / "w.pt")
-    before = written(tmp_path)
-    named = ("--model", f"{tmp_path / 'net.py'}:{name}", "--data", tmp_path / "cfg.yaml")
-    done = dlkit("quantize", tmp_path / "w.pt", *named, "--no-latency", *options)
-    assert (done.code, done.out) == (2, "") and words in done.err, done.err
-    assert "Traceback" not in done.err and "in float" in done.err and written(tmp_path) == before
+@pytest.fixture
+def quantize_own(dlkit, tmp_path):
+    """Quantizes `Net` of `LAYERED`: the lines are what it does behind its layer."""
+
+    def quantize(lines, *options, layer="layer"):
+        body = "".join(f"        {line}\n" for line in lines.splitlines())
+        (tmp_path / "net.py").write_text(LAYERED.replace('"layer"', repr(layer)) + body)
+        (tmp_path / "cfg.yaml").write_text("data: digits\n")
+        torch.save(nn.ModuleDict({layer: nn.Linear(64, 10)}).state_dict(), tmp_path / "w.pt")
+        named = ("--model", f"{tmp_path / 'net.py'}:Net", "--data", tmp_path / "cfg.yaml")
+        done = dlkit("quantize", tmp_path / "w.pt", *named, "--no-latency", *(options or ("--static",)))
+        assert "Traceback" not in done.err and (done.code == 0 or not done.out), done.err
+        if done.code:
+            assert written(tmp_path) - {"__pycache__"} == {"net.py", "cfg.yaml", "w.pt"}
+        return done
+
+    return quantize
+
+
+COUNTING = "self.calls += 1\nreturn x * self.calls"
+STRANGE = {
+    "dropout that is always on": "return F.dropout(x, 0.5, self.is_training)",
+    "noise": "return x + torch.randn_like(x)",
+    "a number that counts calls": COUNTING,
+    "a size that counts calls": "self.calls += 1\nreturn torch.cat([x] * self.calls, 1)",
+}
+
+
+@pytest.mark.parametrize("lines", STRANGE.values(), ids=STRANGE)
+def test_a_graph_that_computes_something_else_than_its_network(quantize_own, lines):
+    done = quantize_own(lines)
+    assert done.code == 2 and "the network's graph gives other outputs than the network (they differ by" in done.err
+    assert "is random, or depends on more than its input" in done.err and "--keep-float" in done.err
+
+
+@pytest.mark.parametrize("options", [("--qat",), ("--sensitivity",), ("--static", "--max-drop", "1")], ids="".join)
+def test_every_mode_with_a_graph_compares_it_with_the_network(quantize_own, options):
+    done = quantize_own(COUNTING, *options)
+    assert done.code == 2 and "the network's graph gives other outputs than the network" in done.err
+
+
+def test_a_graph_that_would_depend_on_values(quantize_own):
+    done = quantize_own("return x if x.sum() > 0 else -x")
+    assert done.code == 2 and "torch.fx cannot follow `return x if x.sum() > 0 else -x`" in done.err
 
 
 @pytest.mark.parametrize("options", [("--static",), ("--dynamic",), ("--qat",), ("--sensitivity",)], ids="".join)
@@ -413,6 +413,46 @@ def test_a_network_without_a_layer_for_int8(dlkit, own, options):
     done = dlkit("quantize", model, "--no-latency", *named, *options)
     assert done.code == 2 and ("still float" in done.err or "nothing to rank" in done.err), done.err
     assert "fine-tuning" not in done.err and written(model.parent) == before
+
+
+def test_layers_that_cost_too_much_stay_in_float(dlkit, own, quick):
+    """A weight as large as this leaves no codes for the others of its layer, and reads a pixel that is always the same."""
+    named, model = own("hidden")
+    file = read_model_file(model)
+    corner = -file.spec.info.mean[0] / file.spec.info.std[0]
+    file.state_dict["1.weight"][:, 0] += 300
+    file.state_dict["1.bias"].sub_(300 * corner)
+    save_model_file(model, file.spec, file.state_dict)
+    done = dlkit("quantize", model, *named, "--static", "--calib", 64, "--no-latency", "--max-drop", 1, "--json")
+    assert done.code == 0, done.err
+    facts = json.loads(done.out)
+    assert facts["fallback"]["kept"] == ["1"] and facts["fallback"]["drop_points"] <= 1
+    assert facts["fallback"]["attempts"][0]["drop_points"] > 30
+    assert facts["layers"]["reasons"] == {"kept in float by the accuracy search": 1}
+    assert facts["recipe"]["keep_float"] == ["1"]
+    network = package.load_model(model.with_name("model.static-int8.pt"), model=named[1])
+    assert network(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+
+
+def test_a_drop_that_cannot_be_met(dlkit, own, quick):
+    """It lies in a sum of small and large values, and in none of the layers that can be kept in float."""
+    named, model = own("Summed")
+    before = written(model.parent)
+    done = dlkit("quantize", model, *named, "--static", "--calib", 64, "--no-latency", "--max-drop", 1)
+    assert done.code == 2 and re.search(
+        r"--max-drop 1: the least drop .* on the val split is [3-9]\d\.\d\d points", done.err
+    )
+    assert written(model.parent) == before
+
+
+@pytest.mark.parametrize(
+    ("globs", "kept"), [(["first"], ["1"]), (["last"], ["3"]), (["2", "[12]", "1"], ["2", "1"])], ids=str
+)
+def test_globs_over_modules(dlkit, own, globs, kept):
+    named, model = own("hidden")
+    options = [word for glob in globs for word in ("--keep-float", glob)]
+    done = dlkit("quantize", model, *named, "--sensitivity", "--calib", 32, "--json", *options)
+    assert json.loads(done.out)["recipe"]["keep_float"] == kept
 
 
 def test_the_next_commands_can_be_pasted(dlkit, own, quick, tmp_path):
@@ -445,28 +485,49 @@ def test_dynamic_says_what_would_do_more_for_convolutions(dlkit, cnn, quick):
     assert f"dlkit quantize {cnn} --static " in shown.partition("Next:")[2]
 
 
+WHILE_WRITING = """
+if isinstance(x, torch.Tensor) and list(FOLDER.glob("*/w.static-int8.pt")):
+    {}
+return x
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_nothing(dlkit, cnn, tmp_path, monkeypatch, number):
+def test_a_signal_leaves_nothing(quantize_own, quick, number):
     """In the middle of writing, when files of unknown names are beside the model."""
     handler = signal.getsignal(number)
-
-    def interrupted(path, *_, **__):
-        assert path.exists() and path.parent.parent == tmp_path
-        signal.raise_signal(number)
-
-    monkeypatch.setattr("dlkit.quantize.run.check_reload", interrupted)
-    done = dlkit("quantize", cnn, "--static", "--no-latency")
-    assert (done.code, done.out) == (128 + number, "")
+    done = quantize_own(WHILE_WRITING.format(f"signal.raise_signal({number:d})"))
+    assert done.code == 128 + number
     assert f"stopped by {number.name}; nothing was written" in done.err and "error" not in done.err
-    assert not written(tmp_path) and signal.getsignal(number) is handler
+    assert signal.getsignal(number) is handler
 
 
-def test_a_file_that_does_not_load_again_is_an_error(dlkit, cnn, tmp_path, monkeypatch):
-    """Broken on purpose after it was written: nothing stays, and the exit code is not 0."""
+def test_a_failure_in_the_comparison_leaves_nothing(quantize_own, quick):
+    done = quantize_own(WHILE_WRITING.format("raise RuntimeError('on purpose')"))
+    assert done.code == 1 and "on purpose" in done.err
 
-    def save_other(path, spec, state):
-        modelfile.save_model_file(path, spec, {name: tensor + 1 for name, tensor in state.items()})
 
-    monkeypatch.setattr("dlkit.quantize.saving.save_model_file", save_other)
-    done = dlkit("quantize", cnn, "--static", "--no-latency")
-    assert done.code == 1 and "gives other outputs" in done.err and not written(tmp_path), done.err
+def test_a_state_that_cannot_be_stored_leaves_nothing(quantize_own, quick):
+    done = quantize_own("return x", layer="layer@")
+    assert done.code == 1 and "names with @ cannot be stored" in done.err
+
+
+@pytest.mark.parametrize("step", ["matplotlib.figure.Figure.savefig", "json.dumps"])
+def test_a_failure_in_the_report_leaves_nothing(dlkit, cnn, quick, tmp_path, monkeypatch, step):
+    def fail(*_, **__):
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(step, fail)
+    done = dlkit("quantize", cnn, "--static", "--calib", 32, "--no-latency")
+    assert done.code == 1 and "on purpose" in done.err and not written(tmp_path)
+
+
+def test_a_file_that_gives_other_outputs_in_a_fresh_process_is_an_error(quantize_own):
+    done = quantize_own("return x * (1 + os.getpid() / 1000)")
+    assert done.code == 1 and "the reloaded network gives other outputs, off by up to" in done.err, done.err
+
+
+@pytest.mark.slow
+def test_a_file_that_does_not_load_in_a_fresh_process_is_an_error(quantize_own):
+    done = quantize_own(f"assert os.getpid() == {os.getpid()}, 'on purpose'\nreturn x")
+    assert done.code == 1 and "it cannot be loaded in a fresh process: " in done.err and "on purpose" in done.err
