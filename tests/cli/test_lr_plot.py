@@ -4,10 +4,10 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import typer
-from dlkit.cli.lr_plot_request import plan_run, read_count, read_request
 from typer.testing import CliRunner
 
 from dlkit.cli import lr_plot as command
@@ -115,23 +115,21 @@ def test_units():
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("words", "expected"),
     [
-        ((None, None, None), (100, 1)),
-        ((90, None, 391), (35190, 391)),
-        ((90, None, None), (90, 1)),
-        ((None, "10k", None), (10_000, 1)),
-        ((None, "10k", 100), (10_000, 100)),
-        ((3, "100", None), (100, 34)),
-        ((4, "100", 25), (100, 25)),
+        ("", (100, 1)),
+        ("--epochs 90 --steps-per-epoch 391", (35190, 391)),
+        ("--epochs 90", (90, 1)),
+        ("--steps 5000", (5000, 1)),
+        ("--steps 10k", (10_000, 1)),
+        ("--steps 0.02M --steps-per-epoch 100", (20_000, 100)),
+        ("--epochs 3 --steps 100", (100, 34)),
+        ("--epochs 4 --steps 100 --steps-per-epoch 25", (100, 25)),
     ],
 )
-def test_the_length_of_the_run(given, expected):
-    assert plan_run(*given) == expected
-
-
-def test_counts():
-    assert [read_count(text) for text in ("5000", "10k", "1.5M")] == [5000, 10_000, 1_500_000]
+def test_the_length_of_the_run(words, expected):
+    found = values("constant", *words.split())
+    assert (found["total_steps"], found["steps_per_epoch"]) == expected
 
 
 @pytest.mark.parametrize(
@@ -167,8 +165,9 @@ def test_mistakes_are_usage_errors(words, says):
 
 
 def test_options_after_a_config_are_overrides():
-    request = read_request(["run.yaml", "optimizer.lr=0.3", "~ema"])
-    assert (str(request.config), request.overrides) == ("run.yaml", ("optimizer.lr=0.3", "~ema"))
+    config = str(Path(__file__).resolve().parents[2] / "examples" / "digits.yaml")
+    (schedule,) = values(config, "optimizer.lr=0.3", "schedule=constant", "~optimizer.weight_decay")["schedules"]
+    assert set(schedule["lr"]) == {0.3}
 
 
 def test_a_real_torch_class():

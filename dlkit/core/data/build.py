@@ -63,29 +63,23 @@ def build_data(
     """
     source, task = _open(loaded, known, seed=seed)
     subsets = pick_subsets(loaded, source, task=task, seed=seed)
-    check_parts(
-        subsets.listed(), num_classes=_most_classes(loaded, source, known) if task == "classification" else None
-    )
+    num_classes = _most_classes(loaded, source, known) if task == "classification" else None
+    check_parts(subsets.listed(), num_classes=num_classes)
     pipelines = build_pipelines(loaded, source, known)
     shown = try_pipelines(loaded, pipelines, run_fixed(subsets.train, Pipeline(()), 0))
     evaluation, num_holders = pipelines.evaluation, world.local_size
     in_memory, why = pick_memory(loaded, subsets, train=pipelines.train, evaluation=evaluation, num_holders=num_holders)
     announce_decoding(subsets, emit)
     stored = load_parts(subsets, pipelines, device=device) if in_memory else {}
-    info = known or describe_data(
-        loaded,
-        source,
-        task=task,
-        sample=shown,
-        statistics=pick_statistics(loaded, subsets.train, evaluation, kind=source.kind, stored=stored.get("train")),
-    )
+    info = known
+    if info is None:
+        found = pick_statistics(loaded, subsets.train, evaluation, kind=source.kind, stored=stored.get("train"))
+        info = describe_data(loaded, source, task=task, sample=shown, statistics=found)
     check_fits(shown, info)
     if not in_memory:
         scan_parts(loaded.config.data, subsets)
     builder = SplitBuilder(loaded.config.data, info, device, seed, build_mixers(loaded, info), world)
-    splits = {
-        subset.name: builder.build(subset, pipelines.of(subset), stored.get(subset.name)) for subset in subsets.listed()
-    }
+    splits = {one.name: builder.build(one, pipelines.of(one), stored.get(one.name)) for one in subsets.listed()}
     check_has_batches(loaded, splits["train"], world)
     notes = (*source.notes, *subsets.notes, *why, *idle_options(loaded.config.data, in_memory=in_memory))
     return DataSplits(splits["train"], splits.get("val"), splits.get("test"), info, _announced(notes, emit))
