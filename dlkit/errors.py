@@ -107,3 +107,9 @@ class Interrupted(DlkitError):
     def __init__(self, signal_number: int, message: str) -> None:
         self.exit_code = 128 + signal_number
         super().__init__(message)
+
+
+def first_line(error: BaseException, most: int | None = None) -> str:
+    """The first line of what an error says, up to `most` characters; the name of its class where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:most] if lines else type(error).__name__

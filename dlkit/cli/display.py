@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ import typer
 from dlkit.cli.console import EpochTable, LiveBars, WorkBar, clean, quiet_pipe, stderr_console
 from dlkit.event_lines import metric_value, progress_line, start_lines
 from dlkit.events import EpochDone, Evaluating, Event, Note, Progress, RunStarted, Saved, Tested, Throttle, Working
+from dlkit.files import without_nan
 
 T = TypeVar("T")
 LINE_EVERY_S = 10.0
@@ -147,8 +148,3 @@ def _json_event(event: EpochDone | Tested) -> dict[str, Any]:
     if isinstance(event, EpochDone):
         return {"schema": "dlkit.train/1", "event": "epoch", "best": event.best, **without_nan(event.row)}
     return {"schema": "dlkit.train/1", "event": "test", "split": event.split, "metrics": without_nan(event.metrics)}
-
-
-def without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by name, None in place of NaN, which JSON does not have."""
-    return {name: value if value == value else None for name, value in values.items()}

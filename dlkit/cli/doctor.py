@@ -12,6 +12,7 @@ from pathlib import Path
 import typer
 
 from dlkit.cli.options import AsJson
+from dlkit.errors import first_line
 
 FREE_GIB_WANTED = 5
 DEBIAN_DATA = Path("/usr/share/datasets/fashion-mnist")
@@ -47,7 +48,7 @@ def _run_check(check: Callable[[], list[Diagnosis]]) -> list[Diagnosis]:
             Diagnosis(
                 check.__name__.removeprefix("check_"),
                 "bad",
-                f"{type(error).__name__}: {str(error).splitlines()[0][:160]}",
+                f"{type(error).__name__}: {first_line(error, 160)}",
             )
         ]
 
@@ -102,7 +103,7 @@ def check_torch() -> list[Diagnosis]:
             Diagnosis(
                 "torch import",
                 "bad",
-                str(error).splitlines()[0][:160],
+                first_line(error, 160),
                 "pip install --upgrade --force-reinstall torch torchvision",
             )
         ]
@@ -111,7 +112,7 @@ def check_torch() -> list[Diagnosis]:
 
         torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
     except Exception as error:
-        return [Diagnosis("torchvision match", "bad", str(error).splitlines()[0][:160], fix)]
+        return [Diagnosis("torchvision match", "bad", first_line(error, 160), fix)]
     return [Diagnosis("torchvision match", "ok", "its operators load with this torch")]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlkit.cli.options import AsJson
+from dlkit.shapes import size_text
 
 if TYPE_CHECKING:
     from dlkit.core.inspection import Inspection
@@ -71,7 +72,9 @@ def _show(found: "Inspection", *, with_tensors: bool) -> None:
     show_lines([f"{name:10}{text}" for name, text in rows])
     shown = found.tensors if with_tensors else found.tensors[:MOST_TENSORS] if found.kind == "weights" else ()
     if shown:
-        table = [(tensor.name, "x".join(map(str, tensor.shape)) or "one number", tensor.dtype) for tensor in shown]
+        table = [
+            (tensor.name, size_text(tensor.shape) if tensor.shape else "one number", tensor.dtype) for tensor in shown
+        ]
         show_lines([""])
         show_table(("tensor", "shape", "type"), table, left=3)
     if found.kind == "weights" and len(found.tensors) > len(shown):
@@ -87,7 +90,7 @@ def _network_rows(spec: "ModelSpec") -> Iterator[tuple[str, str]]:
     yield "network", f"{arch.name} ({origin}): {options}"
     for change in spec.transforms:
         yield "changed", change_words(change)
-    yield "input", f"{info.kind} {'x'.join(map(str, info.input_size))}, {_normalization(spec)}"
+    yield "input", f"{info.kind} {size_text(info.input_size)}, {_normalization(spec)}"
     if info.task == "regression":
         yield "outputs", f"{info.num_outputs} numbers"
     else:

@@ -47,7 +47,7 @@ def list_names(
 
 
 def _entries(kind: str) -> list[Entry]:
-    from dlkit.config import did_you_mean
+    from dlkit.suggestions import did_you_mean
 
     wanted = kind.replace("-", "_")
     if wanted not in kinds():

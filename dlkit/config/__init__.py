@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from dlkit.config.section import Component as Component
     from dlkit.config.source_locations import KeyPath as KeyPath
     from dlkit.config.starter import starter_text as starter_text
-    from dlkit.config.suggest import closest as closest
-    from dlkit.config.suggest import did_you_mean as did_you_mean
     from dlkit.config.type_mismatch import type_text as type_text
 
 _MODULES = {
@@ -50,7 +48,6 @@ _MODULES = {
     "section": ("Component",),
     "source_locations": ("KeyPath",),
     "starter": ("starter_text",),
-    "suggest": ("closest", "did_you_mean"),
     "type_mismatch": ("type_text",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

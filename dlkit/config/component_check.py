@@ -11,10 +11,10 @@ from dlkit.config.fields import KIND_OF_SECTION, component_paths, kind_at, secti
 from dlkit.config.nodes import value_at
 from dlkit.config.option_types import option_mismatch
 from dlkit.config.source_locations import KeyPath, Locations
-from dlkit.config.suggest import did_you_mean
 from dlkit.config.unknown_keys import explain_unknown_key
 from dlkit.errors import Problem
 from dlkit.registry import Entry, find_entry, is_current, kinds, spellings
+from dlkit.suggestions import did_you_mean
 
 _TITLES = {
     "models": "model",

@@ -7,8 +7,8 @@ from dlkit.config.document import MOST_CHARACTERS, parse_document
 from dlkit.config.merge import merge_mappings
 from dlkit.config.nodes import Child, MappingNode, Node, ScalarNode, SequenceNode
 from dlkit.config.source_locations import Location, printable
-from dlkit.config.suggest import did_you_mean
 from dlkit.errors import ConfigError, Problem
+from dlkit.suggestions import did_you_mean
 
 MOST_FILES = 32
 

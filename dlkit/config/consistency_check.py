@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 from dlkit.config.schema import Config
 from dlkit.config.source_locations import KeyPath, Locations
-from dlkit.config.suggest import closest, did_you_mean
 from dlkit.config.type_mismatch import join_or
 from dlkit.errors import Problem
 from dlkit.registry import find_entry
+from dlkit.suggestions import closest, did_you_mean
 
 # the usual columns of metrics.csv, as core/training/folder/records.py writes them; another name is refused only if it is
 # close to one of these, or does not look like a column at all

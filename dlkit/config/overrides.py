@@ -10,10 +10,10 @@ from dlkit.config.fields import annotation_at, kind_at, section_at
 from dlkit.config.merge import merge, merge_mappings, name_as_mapping
 from dlkit.config.nodes import Child, MappingNode, Node, ScalarNode, SequenceNode
 from dlkit.config.source_locations import KeyPath, Location, dotted, printable
-from dlkit.config.suggest import did_you_mean
 from dlkit.config.type_mismatch import value_text
 from dlkit.config.unknown_keys import explain_unknown_key
 from dlkit.errors import Problem
+from dlkit.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from dlkit.config.fields import annotation_at, is_component, section_at
 from dlkit.config.nodes import MISSING, value_at
 from dlkit.config.schema import Config
 from dlkit.config.source_locations import KeyPath, Locations
-from dlkit.config.suggest import closest
 from dlkit.config.type_mismatch import mismatch_text, type_text
 from dlkit.config.unknown_keys import OTHER_NAMES_OF_NAME, explain_unknown_key
 from dlkit.errors import Problem
+from dlkit.suggestions import closest
 
 MOST_UNKNOWN_KEYS = 100  # these get hints; a file with more unknown keys is not a config
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from dlkit.config.fields import alternatives, is_component, is_section, item_type, plain_types, split_constraints
 from dlkit.config.scalars import resolve_scalar
-from dlkit.config.suggest import closest
+from dlkit.suggestions import closest
 
 _LONGEST = 40
 _TRUTH = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}

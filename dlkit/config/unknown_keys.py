@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from dlkit.config.fields import is_component, section_at, sections_by_key
 from dlkit.config.source_locations import KeyPath, dotted
-from dlkit.config.suggest import closest, did_you_mean
+from dlkit.suggestions import closest, did_you_mean
 
 # what other frameworks, and people, call our keys
 _OTHER_NAMES = {

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dlkit.config import did_you_mean
 from dlkit.errors import UsageError
 from dlkit.registry import find_entry, spellings
+from dlkit.suggestions import did_you_mean
 
 Builder = Callable[..., Any]
 

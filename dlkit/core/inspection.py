@@ -11,6 +11,7 @@ from dlkit.core.modelfile import ModelSpec, is_model_file, parse_model_file
 from dlkit.core.models import StateDict, guess_classifiers, unwrap_state_dict
 from dlkit.core.opening import read_path
 from dlkit.errors import DataError, FileRefused
+from dlkit.shapes import size_text
 
 CHECKPOINT = "dlkit.train"
 MOST_SIZES = 5
@@ -106,7 +107,7 @@ def _setting(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"{words} {'yes' if value else 'no'}"
     if isinstance(value, list) and value and len(value) <= MOST_SIZES and all(type(item) is int for item in value):
-        return f"{words} {'x'.join(map(str, value))}"
+        return f"{words} {size_text(value)}"
     if isinstance(value, list | tuple | Mapping):
         return f"{words} {len(value) or 'none'}"
     return f"{words} {value}"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from dlkit.config import Config
-from dlkit.errors import OutOfResource
+from dlkit.errors import OutOfResource, first_line
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def explain_out_of_memory(config: Config) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfResource(f"out of memory: {str(error).strip().splitlines()[0]}\n{_advice(config)}") from error
+        raise OutOfResource(f"out of memory: {first_line(error)}\n{_advice(config)}") from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from dlkit.errors import FileRefused
+from dlkit.errors import FileRefused, first_line
 from dlkit.files import write_bytes
 
 MAX_PICKLE_BYTES = 64 * 2**20
@@ -42,7 +42,7 @@ def read_torch_file(path: str | Path, *, allow_legacy: bool = False) -> Any:
     except pickle.UnpicklingError:
         raise FileRefused(path, _pickle_reason(path)) from None
     except Exception as error:  # hostile bytes surface as many kinds of error
-        raise FileRefused(path, f"cannot be read: {type(error).__name__}: {_first_line(error)}") from None
+        raise FileRefused(path, f"cannot be read: {type(error).__name__}: {first_line(error, 200)}") from None
     _check_plain(path, value)
     return value
 
@@ -68,7 +68,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             _check_members(path, archive)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise FileRefused(path, f"the archive is damaged: {_first_line(error)}") from None
+        raise FileRefused(path, f"the archive is damaged: {first_line(error, 200)}") from None
 
 
 def _not_an_archive(path: Path) -> str:
@@ -141,10 +141,6 @@ def _check_tensor(path: Path, tensor: Tensor) -> None:
     # a stride of 0 would let a few bytes claim to be a huge tensor
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise FileRefused(path, "holds a tensor that is larger than the bytes stored for it")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200]
 
 
 def save_torch_file(path: Path, value: Any) -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from dlkit.config import closest
 from dlkit.errors import UsageError
+from dlkit.suggestions import closest
 
 
 def is_skipped(skip: Sequence[str], *names: str) -> bool:

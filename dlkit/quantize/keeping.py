@@ -5,8 +5,8 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from dlkit.config import did_you_mean
 from dlkit.errors import UsageError
+from dlkit.suggestions import did_you_mean
 
 WITH_WEIGHTS = (
     nn.Linear,

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlkit.shapes.conv import PADDING_MODES
-from dlkit.shapes.layer_table import KINDS, SPELLINGS, check_option, did_you_mean, layer_names
+from dlkit.shapes.layer_table import KINDS, SPELLINGS, check_option, layer_names
 from dlkit.shapes.resample import MODES
 from dlkit.shapes.size import ShapeError, parse_numbers
+from dlkit.suggestions import did_you_mean
 
 JOINS = ("save", "cat", "add", "from")
 

@@ -1,6 +1,6 @@
 """The kinds of layers by name: the options of each, and how it is built from them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from dlkit.shapes.layer import Layer
 from dlkit.shapes.pool import AdaptivePool, Pool, Unpool
 from dlkit.shapes.resample import PixelShuffle, PixelUnshuffle, Upsample
 from dlkit.shapes.size import ShapeError, per_axis
+from dlkit.suggestions import did_you_mean
 
 Options = Mapping[str, Any]  # torch's names; numbers per axis are tuples
 
@@ -41,14 +42,6 @@ def check_option(kind: str, option: str) -> None:
     known = KINDS[kind].options
     if option not in known:
         raise ShapeError(f"{kind} takes no {option}; it takes {', '.join(known) or 'nothing'}")
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """` Did you mean 'x'?`, or nothing when no known name is close."""
-    from difflib import get_close_matches  # only on the way to an error
-
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def layer_names() -> str:

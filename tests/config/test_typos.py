@@ -6,8 +6,9 @@ import string
 
 import pytest
 
-from dlkit.config import Component, closest, load_mapping, sections
+from dlkit.config import Component, load_mapping, sections
 from dlkit.errors import ConfigError
+from dlkit.suggestions import closest
 
 PER_KEY = 12
 REQUIRED = {

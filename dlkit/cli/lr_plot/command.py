@@ -222,8 +222,8 @@ def _refuse_unknown(name: str) -> None:
     """Raise UsageError for what is neither an import path nor named like a torch class, before torch is imported."""
     if ":" in name or name.lower().endswith(("lr", "restarts", "scheduler")):
         return
-    from dlkit.config import did_you_mean
     from dlkit.registry import entries
+    from dlkit.suggestions import did_you_mean
 
     ours = [entry for entry in entries("schedules").values() if entry.is_ours]
     hint = did_you_mean(name, [spelling for entry in ours for spelling in entry.spellings])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from dlkit.cli.console import show_lines, show_table
+from dlkit.shapes import size_text
 
 if TYPE_CHECKING:
     from dlkit.prune import GroupRow, LayerSparsity, PlannedLayer, PruneReport, PruneRequest, Scan, ShrinkSizes
@@ -61,7 +62,7 @@ def _show_layers(layers: Sequence["LayerSparsity"]) -> None:
         (
             layer.name,
             layer.kind,
-            "x".join(map(str, layer.shape)),
+            size_text(layer.shape),
             f"{layer.num_zero:,} of {layer.num_weights:,}",
             f"{layer.share:.1%}",
             f"{layer.num_zero_channels} of {layer.shape[0]}",
@@ -119,7 +120,7 @@ def show_mask_plan(rows: Sequence["PlannedLayer"], request: "PruneRequest", mode
         (
             row.name,
             row.kind,
-            "x".join(map(str, row.shape)),
+            size_text(row.shape),
             f"{row.num_weights:,}",
             row.note or f"{row.num_removed:,}",
             "" if row.note else f"{row.num_removed / row.num_weights:.1%}",

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from dlkit.cli.console import show_lines, show_table
-from dlkit.cli.display import without_nan
 from dlkit.event_lines import metric_value
+from dlkit.files import without_nan
+from dlkit.shapes import size_text
 
 if TYPE_CHECKING:
     from dlkit.core.training import DryRun, TrainResult
@@ -69,7 +70,7 @@ def show_dry_run(dry: "DryRun", *, as_json: bool) -> None:
         typer.echo(json.dumps({"schema": "dlkit.train/1", "event": "dry-run", **asdict(dry)}))
         return
     rows = [
-        (row.name, row.type, "x".join(map(str, row.output_shape or ())), f"{row.num_parameters:,}")
+        (row.name, row.type, size_text(row.output_shape) if row.output_shape else "", f"{row.num_parameters:,}")
         for row in dry.layers
     ]
     show_table(("layer", "type", "output", "parameters"), rows, title=dry.model, left=3)

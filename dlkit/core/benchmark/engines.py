@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dlkit.config import did_you_mean
 from dlkit.core.benchmark.onnx_engine import EngineUnavailable, start_network_in_onnxruntime
 from dlkit.core.out_of_memory import is_out_of_memory
-from dlkit.errors import OutOfResource, UsageError
+from dlkit.errors import OutOfResource, UsageError, first_line
+from dlkit.shapes import size_text
+from dlkit.suggestions import did_you_mean
 
 ENGINES = ("eager", "channels_last", "compile", "frozen", "onnx")
 FLOAT_TOLERANCE = 1e-3  # of the largest output: other convolution algorithms round differently
@@ -77,7 +78,7 @@ def start_engine(
         except EngineUnavailable:
             raise
         except Exception as error:  # exporters and compilers fail with many kinds of error; the reason is shown
-            raise EngineUnavailable(name, f"{type(error).__name__}: {first_line(error)}") from error
+            raise EngineUnavailable(name, f"{type(error).__name__}: {first_line(error, 200)}") from error
     is_int8 = runs_int8(network)
     differences = [compare_outputs(*pair) for pair in zip(wanted, found, strict=True)]
     for difference in differences:
@@ -96,13 +97,13 @@ def run_eagerly(network: nn.Module, inputs: Tensor) -> Tensor:
     """The network's own outputs. Raises UsageError when it does not take the inputs or gives something else than a tensor,
     and OutOfResource when they are too many.
     """
-    shape = "x".join(map(str, inputs.shape))
+    shape = size_text(inputs.shape)
     try:
         outputs = network(inputs)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, MemoryError) as error:
         if is_out_of_memory(error):
             raise OutOfResource(f"out of memory on inputs of {shape}; take smaller batches") from error
-        raise UsageError(f"the network does not run on inputs of {shape}: {first_line(error)}") from error
+        raise UsageError(f"the network does not run on inputs of {shape}: {first_line(error, 200)}") from error
     if not isinstance(outputs, Tensor):
         raise UsageError(f"the network gives a {type(outputs).__name__}; only networks with one output can be compared")
     return outputs
@@ -134,11 +135,6 @@ def require_agreement(name: str, difference: Difference, *, is_int8: bool) -> No
         f"its outputs are not eager's: they differ by {difference.relative:.1%} of the largest output "
         f"(at most {tolerance:.1%} is taken), {difference.same_top1:.0%} of the samples get the same class",
     )
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says first, cut to a length for one line."""
-    return str(error).strip().partition("\n")[0][:200]
 
 
 @contextmanager

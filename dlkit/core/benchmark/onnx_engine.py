@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.export import export_onnx
-from dlkit.errors import DlkitError, FileRefused, UsageError
+from dlkit.errors import DlkitError, FileRefused, UsageError, first_line
 
 INT8_OPERATORS = {
     "QuantizeLinear",
@@ -96,7 +96,7 @@ def _open_session(path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors share no base but Exception
-        raise FileRefused(path, f"ONNX Runtime cannot load it: {str(error).strip().splitlines()[0][:200]}") from None
+        raise FileRefused(path, f"ONNX Runtime cannot load it: {first_line(error, 200)}") from None
 
 
 def _holds_int8(path: Path) -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from dlkit.config import did_you_mean
 from dlkit.core.benchmark.engines import ENGINES, check_engines, runs_int8
 from dlkit.core.benchmark.machine import Machine, describe_machine
 from dlkit.core.benchmark.onnx_engine import read_onnx_file
@@ -19,6 +18,7 @@ from dlkit.core.opening import Naming, open_model, read_path
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Event, Note, ignore
 from dlkit.shapes import size_text
+from dlkit.suggestions import did_you_mean
 
 DATA = "standard normal numbers, seed 0"
 

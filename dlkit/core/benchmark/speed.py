@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.benchmark.engines import ENGINES, Difference, first_line, start_engine
+from dlkit.core.benchmark.engines import ENGINES, Difference, start_engine
 from dlkit.core.benchmark.onnx_engine import EngineUnavailable, start_onnx_file
 from dlkit.core.benchmark.timing import Latency, Ratio, measure_interleaved, speedup
-from dlkit.errors import UsageError
+from dlkit.errors import UsageError, first_line
 from dlkit.events import Emit, Working, ignore
+from dlkit.shapes import size_text
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,10 @@ def _start(model: TimedModel, engine: str, inputs: Sequence[Tensor]) -> _Started
         try:
             run(tensor)
         except Exception as error:  # ONNX Runtime's errors share no base but Exception
-            shape = "x".join(map(str, tensor.shape))
-            raise EngineUnavailable("onnx", f"it does not run on inputs of {shape}: {first_line(error)}") from error
+            shape = size_text(tensor.shape)
+            raise EngineUnavailable(
+                "onnx", f"it does not run on inputs of {shape}: {first_line(error, 200)}"
+            ) from error
     return _Started(model, engine, run, None)
 
 

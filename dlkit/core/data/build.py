@@ -26,6 +26,7 @@ from dlkit.core.data.transforms import Pipeline, build_pipeline, try_pipeline
 from dlkit.core.distributed import ALONE, World
 from dlkit.errors import DataError, UsageError
 from dlkit.events import Emit, Note, ignore
+from dlkit.shapes import size_text
 
 WORTH_A_NOTE = 2000
 
@@ -142,7 +143,7 @@ def try_pipelines(loaded: LoadedConfig, pipelines: Pipelines, sample: Tensor) ->
     train = try_pipeline(loaded, "transforms", pipelines.train, sample=sample)
     shown = try_pipeline(loaded, "eval_transforms", pipelines.evaluation, sample=sample)
     if train.ndim != shown.ndim or (train.ndim == 3 and train.shape[0] != shown.shape[0]):
-        made, other = ("x".join(map(str, value.shape)) for value in (train, shown))
+        made, other = (size_text(value.shape) for value in (train, shown))
         raise loaded.error(("data", "transforms"), f"training samples become {made}, but evaluation samples {other}")
     return shown
 

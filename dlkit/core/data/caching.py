@@ -15,6 +15,7 @@ from dlkit.core.data.subsets import Subset, Subsets
 from dlkit.core.data.transforms import Pipeline, TransformStep
 from dlkit.core.random_state import seeded_generators
 from dlkit.errors import DataError
+from dlkit.shapes import size_text
 
 GIB = 1 << 30
 _CHUNK = 1024
@@ -150,7 +151,7 @@ def _decode_subset(subset: Subset, fixed: Pipeline) -> Tensor:
 
 
 def _size(value: Tensor) -> str:
-    return f"{'x'.join(map(str, value.shape))} {str(value.dtype).removeprefix('torch.')}"
+    return f"{size_text(value.shape)} {str(value.dtype).removeprefix('torch.')}"
 
 
 def input_chunks(inputs: Tensor, rows: Tensor, pipeline: Pipeline, *, first: int) -> Iterator[Tensor]:

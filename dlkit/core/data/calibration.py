@@ -17,6 +17,7 @@ from dlkit.core.data.counter_rng import Stream, hash_key, permutation
 from dlkit.core.data.opening import open_source
 from dlkit.core.data.subsets import pick_subsets
 from dlkit.errors import DataError, UsageError
+from dlkit.shapes import size_text
 
 
 def draw_calibration(
@@ -36,7 +37,7 @@ def draw_calibration(
     cpu = torch.device("cpu")
     split = build_ordered_split(loaded, source, drawn, info=info, device=cpu, batch_size=batch_size)
     batches = [batch.inputs for batch in split.batches()]
-    _check_size(batches[0], info)
+    _checksize_text(batches[0], info)
     return batches
 
 
@@ -49,14 +50,10 @@ def _check_memory(info: DataInfo, count: int) -> None:
         )
 
 
-def _check_size(inputs: Tensor, info: DataInfo) -> None:
+def _checksize_text(inputs: Tensor, info: DataInfo) -> None:
     given, wanted = tuple(inputs.shape[1:]), tuple(info.input_size)
     if info.kind == "image" and given != wanted:
         raise DataError(
-            f"the model takes images of {_size(wanted)}, these samples are {_size(given)}; "
+            f"the model takes images of {size_text(wanted)}, these samples are {size_text(given)}; "
             f"set data.image_size: [{wanted[1]}, {wanted[2]}] in the config of --data"
         )
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

@@ -18,6 +18,7 @@ from torch import Tensor
 from dlkit.core.data.contract import DataInfo
 from dlkit.core.data.statistics import normalize_inputs
 from dlkit.errors import DataError
+from dlkit.shapes import size_text
 
 Mode = Literal["rgb", "grey"]
 
@@ -105,8 +106,7 @@ def mode_for(info: DataInfo) -> Mode:
     """How images are read for a model. Raises DataError for a model that takes no images of one or three channels."""
     if info.kind != "image" or info.input_size[0] not in (1, 3):
         raise DataError(
-            f"this model takes {info.kind} input of size {'x'.join(map(str, info.input_size))}; "
-            "image files have 1 or 3 channels"
+            f"this model takes {info.kind} input of size {size_text(info.input_size)}; image files have 1 or 3 channels"
         )
     return "grey" if info.input_size[0] == 1 else "rgb"
 

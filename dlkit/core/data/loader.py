@@ -24,6 +24,7 @@ from dlkit.core.data.samples import Samples
 from dlkit.core.data.transforms import Pipeline
 from dlkit.core.random_state import seeded_generators
 from dlkit.errors import DataError, DlkitError
+from dlkit.shapes import size_text
 
 Item = tuple[Tensor, Tensor]
 
@@ -82,7 +83,7 @@ def collate_items(items: list[Item | Failure]) -> tuple[Tensor, Tensor] | Failur
         read.append(item)
     shapes = {tuple(value.shape) for value, _ in read}
     if len(shapes) > 1:
-        listed = ", ".join("x".join(map(str, shape)) for shape in sorted(shapes)[:3])
+        listed = ", ".join(size_text(shape) for shape in sorted(shapes)[:3])
         return Failure(
             f"samples differ in size ({listed}): set data.image_size, or crop or resize them by data.transforms"
         )

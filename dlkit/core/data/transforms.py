@@ -18,7 +18,8 @@ from dlkit.core.data.contract import Kind
 from dlkit.core.data.counter_rng import Draws
 from dlkit.core.data.images import fit_image
 from dlkit.core.random_state import seeded_generators
-from dlkit.errors import DataError
+from dlkit.errors import DataError, first_line
+from dlkit.shapes import size_text
 
 # These bring any image to a size of their own, so that an image size in front of them would only lose pixels.
 SIZING = (v2.Resize, v2.RandomResizedCrop, v2.ScaleJitter, v2.RandomShortestSize, v2.RandomResize)
@@ -155,8 +156,8 @@ def try_pipeline(loaded: LoadedConfig, key: str, pipeline: Pipeline, *, sample: 
                 sample = Pipeline((step,)).run_sample(sample, draws)
         except Exception as error:
             place = ("data", key) if step.place is None else ("data", key, step.place)
-            shape = "x".join(map(str, sample.shape))
+            shape = size_text(sample.shape)
             raise loaded.error(
-                place, f"{step.name} fails on the first sample ({shape}): {str(error).strip().splitlines()[0]}"
+                place, f"{step.name} fails on the first sample ({shape}): {first_line(error)}"
             ) from error
     return sample

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch.distributed as dist
 
 from dlkit.core.distributed.world import World
-from dlkit.errors import DlkitError, LostProcess
+from dlkit.errors import DlkitError, LostProcess, first_line
 
 # what gloo and nccl say of a partner that closed its connection or does not answer
 _SIGNS = (
@@ -23,10 +23,10 @@ def explain_lost_processes(world: World, timeout_s: float) -> Iterator[None]:
     except DlkitError:
         raise
     except (RuntimeError, dist.DistError) as error:
-        reason = str(error).strip()
-        if not isinstance(error, dist.DistError) and not any(sign in reason.lower() for sign in _SIGNS):
+        reason = str(error).lower()
+        if not isinstance(error, dist.DistError) and not any(sign in reason for sign in _SIGNS):
             raise
         raise LostProcess(
             f"process {world.rank} of {world.size}: another process ended or did not answer within {timeout_s:g} s "
-            f"({reason.splitlines()[0][:200]}). What was saved is intact; --resume goes on from there"
+            f"({first_line(error, 200)}). What was saved is intact; --resume goes on from there"
         ) from error

@@ -17,7 +17,7 @@ from dlkit.config import Runtime
 from dlkit.core.distributed.failures import explain_lost_processes
 from dlkit.core.distributed.meeting import NobodyCame, agree_on_store
 from dlkit.core.distributed.world import ALONE, World
-from dlkit.errors import UsageError
+from dlkit.errors import UsageError, first_line
 from dlkit.quantities import parse_duration_s
 
 STORE = "DLKIT_STORE"  # the file where processes meet that `dlkit train --nproc` started
@@ -138,16 +138,16 @@ def _meet(world: World, meeting: Meeting, device_name: str, timeout_s: float) ->
     except NobodyCame as error:
         raise UsageError(_explain_waiting(world, meeting, timeout_s, f"rank {error}")) from error
     except (dist.DistError, RuntimeError, ValueError) as error:
-        raise UsageError(_explain_meeting(world, meeting, str(error), timeout_s)) from error
+        raise UsageError(_explain_meeting(world, meeting, error, timeout_s)) from error
 
 
-def _explain_meeting(world: World, meeting: Meeting, reason: str, timeout_s: float) -> str:
-    who = f"process {world.rank} of {world.size}"
+def _explain_meeting(world: World, meeting: Meeting, error: Exception, timeout_s: float) -> str:
+    who, reason = f"process {world.rank} of {world.size}", str(error)
     if "EADDRINUSE" in reason or "address already in use" in reason.lower():
         return f"{meeting.words} is in use by another program; choose another MASTER_PORT (torchrun: --master-port)"
     if "timeout" in reason.lower() or "timed out" in reason.lower():
         return _explain_waiting(world, meeting, timeout_s, "the others")
-    return f"{who} cannot join the others at {meeting.words}: {reason.strip().splitlines()[0]}"
+    return f"{who} cannot join the others at {meeting.words}: {first_line(error)}"
 
 
 def _explain_waiting(world: World, meeting: Meeting, timeout_s: float, whom: str) -> str:

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules import activation as torch_activations
 
-from dlkit.config import did_you_mean
 from dlkit.core.components import Builder, ComponentError, check_options, resolve
 from dlkit.registry import INJECTED, find_entry, spellings
+from dlkit.suggestions import did_you_mean
 
 _NOT_ELEMENTWISE = {"MultiheadAttention"}
 

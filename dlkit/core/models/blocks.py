@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dlkit.config import did_you_mean
 from dlkit.core.components import ComponentError
 from dlkit.core.models.activations import build_activation
+from dlkit.suggestions import did_you_mean
 
 Activation = str | Mapping[str, Any]
 NORMS = ("batch", "group", "layer", "none")

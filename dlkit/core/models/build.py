@@ -25,6 +25,7 @@ from dlkit.core.models.torchvision import (
     plan_torchvision_size,
 )
 from dlkit.registry import INJECTED, Entry, find_entry
+from dlkit.shapes import size_text
 
 _GIVEN_TO_USERS = frozenset({"num_classes", "in_channels", "input_size"})
 
@@ -76,7 +77,7 @@ def _plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
 def _need_images(name: str, input_size: tuple[int, ...]) -> None:
     if len(input_size) != 3:
         what = "a vector" if len(input_size) == 1 else "a sequence"
-        sizes = "x".join(map(str, input_size))
+        sizes = size_text(input_size)
         raise ComponentError(
             f"{name} needs images, the data gives {what} of {sizes}; mlp and lstm take those", option="name"
         )

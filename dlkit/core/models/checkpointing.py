@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dlkit.config import Segments, did_you_mean
+from dlkit.config import Segments
 from dlkit.core.components import ComponentError
+from dlkit.suggestions import did_you_mean
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 Buffers = list[tuple[nn.Module, str, Tensor]]

@@ -12,12 +12,13 @@ from typing import Any
 
 from torch import nn
 
-from dlkit.core.models.layer_options import LayerError, LayerOptions, Shape, by_x, is_count
+from dlkit.core.models.layer_options import LayerError, LayerOptions, Shape, is_count
+from dlkit.shapes import size_text
 
 
 def _num_dims(shape: Shape) -> int:
     if not 2 <= len(shape) <= 4:
-        raise LayerError(f"needs channels and 1 to 3 dimensions, gets {by_x(shape)}")
+        raise LayerError(f"needs channels and 1 to 3 dimensions, gets {size_text(shape)}")
     return len(shape) - 1
 
 
@@ -29,7 +30,7 @@ def _of_dims(name: str, dims: int) -> Callable[..., nn.Module]:
 def _check_input(options: LayerOptions, shape: Shape) -> int:
     stated = options.take_count("in", also="in_channels")
     if stated is not None and stated != shape[0]:
-        raise LayerError(f"expects {stated} channels, gets {shape[0]} ({by_x(shape)})", option="in")
+        raise LayerError(f"expects {stated} channels, gets {shape[0]} ({size_text(shape)})", option="in")
     return shape[0]
 
 
@@ -38,11 +39,11 @@ def _check_window(shape: Shape, kernel: Shape, padding: Shape, dilation: Shape) 
     reach = tuple(step * (size - 1) + 1 for size, step in zip(kernel, dilation, strict=True))
     if any(have < need for have, need in zip(padded, reach, strict=True)):
         word = _sizes(kernel) if reach == kernel else f"{_sizes(kernel)} (dilated to {_sizes(reach)})"
-        raise LayerError(f"kernel {word} is larger than the padded input {by_x(padded)}", option="kernel")
+        raise LayerError(f"kernel {word} is larger than the padded input {size_text(padded)}", option="kernel")
 
 
 def _sizes(sizes: Shape) -> str:
-    return str(sizes[0]) if len(set(sizes)) == 1 else by_x(sizes)
+    return str(sizes[0]) if len(set(sizes)) == 1 else size_text(sizes)
 
 
 def build_conv(options: LayerOptions, shape: Shape) -> nn.Module:
@@ -161,7 +162,7 @@ def build_linear(options: LayerOptions, shape: Shape) -> nn.Module:
     if not is_count(out):
         raise LayerError(f"out must be a whole number above 0 or auto, got {out!r}", option="out")
     if len(shape) > 2:
-        raise LayerError(f"gets an image of {by_x(shape)}; put flatten or globalavgpool in front")
+        raise LayerError(f"gets an image of {size_text(shape)}; put flatten or globalavgpool in front")
     if stated is not None and stated != shape[-1]:
         raise LayerError(f"expects {stated} features, gets {shape[-1]}", option="in")
     return nn.Linear(shape[-1], out, **rest)
@@ -205,7 +206,7 @@ def build_layernorm(options: LayerOptions, shape: Shape) -> nn.Module:
     rest = options.take_rest("eps", "elementwise_affine", "bias")
     options.finish()
     if not isinstance(wanted, list) or not 1 <= len(wanted) <= len(shape) or tuple(wanted) != shape[-len(wanted) :]:
-        raise LayerError(f"expects the last dimensions to be {wanted!r}, gets {by_x(shape)}", option="shape")
+        raise LayerError(f"expects the last dimensions to be {wanted!r}, gets {size_text(shape)}", option="shape")
     return nn.LayerNorm(wanted, **rest)
 
 
@@ -251,7 +252,9 @@ def build_pixelshuffle(options: LayerOptions, shape: Shape) -> nn.Module:
     factor = options.take_count("factor", also="upscale_factor", required=True)
     options.finish()
     if len(shape) != 3 or shape[0] % factor**2:
-        raise LayerError(f"needs an image whose channels divide by {factor**2}, gets {by_x(shape)}", option="factor")
+        raise LayerError(
+            f"needs an image whose channels divide by {factor**2}, gets {size_text(shape)}", option="factor"
+        )
     return nn.PixelShuffle(factor)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlkit.config import did_you_mean
+from dlkit.suggestions import did_you_mean
 
 Shape = tuple[int, ...]
 _LARGEST = 2**31 - 1
@@ -75,8 +75,3 @@ class LayerOptions:
 def is_count(value: object) -> bool:
     """Whether a value is a whole number above 0."""
     return type(value) is int and 0 < value <= _LARGEST
-
-
-def by_x(shape: Shape) -> str:
-    """A shape as people write it: 32x3x3."""
-    return "x".join(map(str, shape))

@@ -20,12 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.config import did_you_mean
 from dlkit.core.components import ComponentError
 from dlkit.core.models.activations import build_activation, is_activation, known_activations
 from dlkit.core.models.layer_kinds import KINDS, find_kind
-from dlkit.core.models.layer_options import LayerError, LayerOptions, Shape, by_x, is_count
+from dlkit.core.models.layer_options import LayerError, LayerOptions, Shape, is_count
 from dlkit.core.models.meta import meta_copy, output_shape
+from dlkit.errors import first_line
+from dlkit.shapes import size_text
+from dlkit.suggestions import did_you_mean
 
 _MOST_LAYERS = 2000
 _DEEPEST = 12
@@ -59,7 +61,7 @@ def build_layers(layers: Sequence[Any], input_size: Sequence[int], num_classes: 
         place = f"layer {len(layers)}" if layers else "the list"
         fix = "end with {linear: auto}" if len(walk.shape) == 1 else "end with flatten and {linear: auto}"
         raise ComponentError(
-            f"{place} gives {by_x(walk.shape)}, the model must give {num_classes}: {fix}", option="layers"
+            f"{place} gives {size_text(walk.shape)}, the model must give {num_classes}: {fix}", option="layers"
         )
     return nn.Sequential(*modules)
 
@@ -118,7 +120,7 @@ class _Walk:
         after = self.shape
         if before == after:
             return Residual(body, nn.Identity())
-        what = f"layer {number} (residual): its layers turn {by_x(before)} into {by_x(after)}"
+        what = f"layer {number} (residual): its layers turn {size_text(before)} into {size_text(after)}"
         if project is not True:
             raise ComponentError(f"{what}; without projection the two must be equal", option=f"{path}.project")
         shortcut = _build_projection(before, after)
@@ -133,7 +135,7 @@ class _Walk:
             module = self.build_module(name, value)
             shape = output_shape(meta_copy(module), self.shape)
             if 0 in shape:
-                raise LayerError(f"gives {by_x(shape)}, nothing is left of {by_x(self.shape)}")
+                raise LayerError(f"gives {size_text(shape)}, nothing is left of {size_text(self.shape)}")
         except LayerError as mistake:
             option = f"{path}.{name}.{mistake.option}" if mistake.option else path
             raise ComponentError(
@@ -143,9 +145,8 @@ class _Walk:
             option = f"{path}.{name}.{error.option}" if error.option else path
             raise ComponentError(f"layer {number} ({name}): {error}", option=option) from error
         except (TypeError, ValueError, RuntimeError, IndexError, NotImplementedError) as error:
-            first_line = str(error).split("\n")[0]
             raise ComponentError(
-                f"layer {number} ({name}): does not take {by_x(self.shape)}: {first_line}", option=path
+                f"layer {number} ({name}): does not take {size_text(self.shape)}: {first_line(error)}", option=path
             ) from error
         if name.lower() == "flatten" and len(self.shape) > 1:
             self.unflattened = self.shape
@@ -157,7 +158,7 @@ class _Walk:
     def origin(self, mistake: LayerError) -> str:
         flat = self.unflattened
         is_size = mistake.option == "in" and flat is not None and self.shape == (math.prod(flat),)
-        return f" ({by_x(flat)})" if is_size and flat else ""
+        return f" ({size_text(flat)})" if is_size and flat else ""
 
     def build_module(self, name: str, value: Any) -> nn.Module:
         kind = find_kind(name)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from dlkit.config import did_you_mean
 from dlkit.core.components import ComponentError
 from dlkit.core.models.activations import build_activation
 from dlkit.core.models.blocks import Activation, ConvBlock, check_number, initialize_convolutions
+from dlkit.suggestions import did_you_mean
 
 _WIDEST = 65536
 _LARGEST_FULL_SIDE = 40  # larger images are halved by the first convolution

@@ -14,9 +14,10 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import MNASNet
 
-from dlkit.config import did_you_mean
 from dlkit.core.components import ComponentError
+from dlkit.errors import first_line
 from dlkit.registry import find_entry
+from dlkit.suggestions import did_you_mean
 
 # arguments that dlkit decides itself: no download while building, and no second output
 _DECIDED = {"weights", "progress", "aux_logits", "init_weights"}
@@ -71,9 +72,7 @@ def _call(builder: Any, name: str, keywords: Mapping[str, Any]) -> nn.Module:
         try:
             model: nn.Module = builder(weights=None, progress=False, **keywords)
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, ArithmeticError) as error:
-            raise ComponentError(
-                f"{name} cannot be built with {dict(keywords)}: {str(error).splitlines()[0]}"
-            ) from error
+            raise ComponentError(f"{name} cannot be built with {dict(keywords)}: {first_line(error)}") from error
     return model
 
 

@@ -15,6 +15,7 @@ from dlkit.core.models.arch import Arch
 from dlkit.core.models.torchvision import find_first_conv, fit_channels, is_published_name, pretrained_state_dict
 from dlkit.core.torchfile import read_torch_file
 from dlkit.errors import FileRefused
+from dlkit.shapes import size_text
 
 StateDict = dict[str, Tensor]
 
@@ -214,7 +215,7 @@ def _compare(
 
 
 def _words(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "a number"
+    return size_text(tensor.shape) if tensor.ndim else "a number"
 
 
 def _mistake_table(model_name: str, rows: list[tuple[str, str, str]], *, most: int = 8) -> str:

@@ -14,6 +14,7 @@ from dlkit.core.models import RunningModules, eval_mode, kept_modes
 from dlkit.core.profile.activation_memory import measure_peak_bytes, measure_saved_bytes
 from dlkit.core.profile.macs import count_macs
 from dlkit.errors import UsageError
+from dlkit.shapes import size_text
 
 
 class ProfileError(UsageError):
@@ -144,7 +145,7 @@ def _explained(inputs: Sequence[InputSpec]) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError) as error:
-        shapes = ", ".join("x".join(map(str, spec.shape)) for spec in inputs)
+        shapes = ", ".join(size_text(spec.shape) for spec in inputs)
         raise ProfileError(f"the model does not run on meta tensors of {shapes}: {error}") from error
 
 

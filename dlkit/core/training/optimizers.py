@@ -11,8 +11,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from dlkit.config import Optimizer as OptimizerSection
-from dlkit.config import ParameterGroup, closest
+from dlkit.config import ParameterGroup
 from dlkit.core.components import Builder, ComponentError, check_options, resolve
+from dlkit.suggestions import closest
 
 SGD_LR = 0.05
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)

@@ -9,7 +9,8 @@ from dlkit.config import LoadedConfig
 from dlkit.core.data import Batch, DataInfo, Split
 from dlkit.core.models import RunningModule, RunningModules, eval_mode
 from dlkit.core.scoring import Scoring
-from dlkit.errors import ConfigError, DlkitError
+from dlkit.errors import ConfigError, DlkitError, first_line
+from dlkit.shapes import size_text
 
 _CHANNELS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm)
 
@@ -40,9 +41,9 @@ def _misfit(inputs: Tensor, innermost: RunningModule | None, error: Exception, l
     value = inputs if innermost is None else next(iter(innermost.inputs), None)
     got = tuple(value.shape[1:]) if isinstance(value, Tensor) else None
     where = f"layer {name!r} ({type(module).__name__})" if name else "the network"
-    sample = "x".join(map(str, inputs.shape[1:]))
-    reason = _channel_reason(module, value) or str(error).strip().splitlines()[0]
-    shape = f" of shape {'x'.join(map(str, got))}" if got else ""
+    sample = size_text(inputs.shape[1:])
+    reason = _channel_reason(module, value) or first_line(error)
+    shape = f" of shape {size_text(got)}" if got else ""
     return loaded.error(("model",), f"a sample of {sample} does not fit: {where} got an input{shape}: {reason}")
 
 
@@ -78,9 +79,7 @@ def _loss(scoring: Scoring, outputs: Tensor, batch: Batch, loaded: LoadedConfig)
     try:
         loss, _ = scoring.loss(outputs, batch.targets)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise loaded.error(
-            ("loss",), f"{scoring.loss.name} cannot take these targets: {str(error).strip().splitlines()[0]}"
-        ) from error
+        raise loaded.error(("loss",), f"{scoring.loss.name} cannot take these targets: {first_line(error)}") from error
     if not isinstance(loss, Tensor) or loss.ndim != 0:
         got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise loaded.error(

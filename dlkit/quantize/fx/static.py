@@ -10,9 +10,8 @@ from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qat_fx
 from torch.fx import GraphModule
 
-from dlkit.config import did_you_mean
 from dlkit.core.release_memory import release_memory
-from dlkit.errors import UsageError
+from dlkit.errors import UsageError, first_line
 from dlkit.quantize.fx.clamps import fold_clamps
 from dlkit.quantize.fx.engine import bind_to_engine, forget_networks, no_deprecations, quantized_engine
 from dlkit.quantize.fx.folding import fold_norms
@@ -31,6 +30,7 @@ from dlkit.quantize.fx.relus import unify_relus
 from dlkit.quantize.fx.tracing import trace
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.sharing import Network, copy_sharing_weights
+from dlkit.suggestions import did_you_mean
 
 _FACTS = "dlkit_facts"
 
@@ -124,10 +124,9 @@ def _in_words(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # asserts, missing attributes and keys, whatever comes
-        reason = str(error).strip().partition("\n")[0][:200]
         raise UsageError(
-            f"torch.ao cannot {what} this network for int8: {type(error).__name__}: {reason}. Keep the part in float that is "
-            "out of the ordinary: --keep-float NAME; or quantize dynamically: --dynamic"
+            f"torch.ao cannot {what} this network for int8: {type(error).__name__}: {first_line(error, 200)}. Keep the part in "
+            "float that is out of the ordinary: --keep-float NAME; or quantize dynamically: --dynamic"
         ) from error
 
 

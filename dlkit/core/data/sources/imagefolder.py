@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dlkit.config import did_you_mean
 from dlkit.core.components import ComponentError
 from dlkit.core.data.images import EXTENSIONS, Mode, load_image, printable
 from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.errors import DataError
+from dlkit.suggestions import did_you_mean
 
 DEFAULT_SIZE = (224, 224)
 SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}

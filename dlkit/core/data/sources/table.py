@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dlkit.config import did_you_mean
 from dlkit.core.components import ComponentError
 from dlkit.core.data.contract import Task
 from dlkit.core.data.samples import Source, SourceRequest, TensorSamples
 from dlkit.errors import DataError
+from dlkit.suggestions import did_you_mean
 
 MOST_CLASSES = 20
 

@@ -14,7 +14,7 @@ from dlkit.core.components import ComponentError
 from dlkit.core.data.samples import Samples, Source, SourceRequest, TensorSamples
 from dlkit.core.data.sources.idx import read_idx
 from dlkit.core.data.sources.items import ItemSamples, kind_of
-from dlkit.errors import DataError
+from dlkit.errors import DataError, first_line
 
 DEFAULT_ROOT = "data"
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -155,7 +155,7 @@ def _open(builder: Callable[..., Any], options: Mapping[str, Any], request: Sour
     except Exception as error:
         way_out = "check the network, or fetch it by hand" if request.download else _way_out(download)
         raise DataError(
-            f"{builder.__name__} could not be read from {root}: {_first_line(error)}. To mend it: {way_out}"
+            f"{builder.__name__} could not be read from {root}: {first_line(error).rstrip('.')}. To mend it: {way_out}"
         ) from error
 
 
@@ -165,11 +165,6 @@ def _way_out(download: Mapping[str, Any]) -> str:
         if download
         else "put it there by hand and set data.root"
     )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0].rstrip(".") if text else type(error).__name__
 
 
 def source_of_datasets(train: Any, val: Any, test: Any, *, title: str) -> Source:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dlkit.core.models import disable_checkpointing
 from dlkit.core.training.learner import Row
+from dlkit.errors import first_line
 from dlkit.events import Emit, Note
 
 
@@ -45,7 +46,7 @@ class Board:
                 disable_checkpointing(traced)
                 self._writer.add_graph(traced, inputs[:1].cpu())
         except Exception as error:  # tracing fails in many ways, and no run should end for its picture
-            emit(Note(f"no model graph for TensorBoard: {str(error).splitlines()[0][:150]}"))
+            emit(Note(f"no model graph for TensorBoard: {first_line(error, 150)}"))
 
     def add_images(self, inputs: Tensor) -> None:
         """Training images as the model sees them, each stretched to 0..1."""

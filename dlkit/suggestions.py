@@ -1,7 +1,6 @@
 """Suggestions for misspelled names: did you mean ...?"""
 
 from collections.abc import Iterable
-from difflib import SequenceMatcher
 
 _LONGEST = 64
 
@@ -21,6 +20,8 @@ def closest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
         return []
     wanted = _key(name)
     by_key = {_key(candidate): candidate for candidate in known}
+    from difflib import SequenceMatcher  # only on the way to an error
+
     limit = max(1, (len(wanted) + 1) // 3)
     distances = {key: edit_distance(wanted, key, limit) for key in by_key if abs(len(key) - len(wanted)) <= limit}
     if found := [key for key, distance in distances.items() if distance <= limit]:
