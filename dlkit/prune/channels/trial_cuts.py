@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.models import RunningModules, eval_mode, meta_copy, output_tensors, unfused_attention
+from dlkit.errors import first_line
 from dlkit.prune.channels.cutting import cut_network
 from dlkit.prune.channels.group import Group, Keep, kept_units
 
@@ -125,9 +126,8 @@ def find_structure_problem(
         with running.followed(network):
             found = [output_shapes(network, x) for x in inputs]
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         places = (running.innermost.name if running.innermost else "", running.last)
-        return CutProblem(f"the network's code does not allow it: {lines[0]:.160}", places)
+        return CutProblem(f"the network's code does not allow it: {first_line(error, 160)}", places)
     if found != shapes:
         return CutProblem(f"the output's shape changes from {shapes[0]} to {found[0]}")
     empty = [name for name, tensor in network.named_parameters() if not tensor.numel()]
