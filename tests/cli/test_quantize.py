@@ -1,9 +1,12 @@
 """`dlkit quantize`: what it writes and says, that the numbers are right, and that bad input leaves nothing behind."""
 
 import json
+import runpy
 import shlex
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +17,9 @@ from torch import nn
 from torchvision.models import mobilenet_v2
 
 import dlkit as package
-from dlkit.core import modelfile
 from dlkit.core.evaluation import run_evaluation
 from dlkit.core.modelfile import read_model_file, save_model_file
 from dlkit.core.trained_config import own_config
-from dlkit.quantize.fx import is_int8
 
 QUIET = {"log": {"tensorboard": False}}
 CNN = {
@@ -41,10 +42,30 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    """Without the fresh process, for what has nothing to do with it: importing torch there takes seconds."""
-    monkeypatch.setattr("dlkit.quantize.run.check_reload", lambda *_, **__: None)
-    monkeypatch.setattr("dlkit.quantize.run.save_picture", lambda path, _: path.touch())
+def fresh_process(monkeypatch):
+    """`fresh_process(act)` calls `act(command, run)` where a saved file would be loaded in a fresh process."""
+    run = subprocess.run
+
+    def replace_by(act):
+        def run_or_act(command, **options):
+            is_ours = command[:2] == [sys.executable, "-m"]
+            return act(command, lambda: run(command, **options)) if is_ours else run(command, **options)
+
+        monkeypatch.setattr("subprocess.run", run_or_act)
+
+    return replace_by
+
+
+@pytest.fixture
+def quick(fresh_process, monkeypatch):
+    """Loads saved files in this process, for what has nothing to do with that: importing torch again takes seconds."""
+
+    def run_here(command, _):
+        monkeypatch.setattr("sys.argv", command[2:])
+        runpy.run_module(command[2], run_name="__main__")
+        return subprocess.CompletedProcess(command, 0)
+
+    fresh_process(run_here)
 
 
 @pytest.fixture
@@ -61,8 +82,9 @@ def written(folder):
     return {path.name for path in folder.iterdir()} - {"model.pt"}
 
 
-def accuracy_of(path):
-    return run_evaluation(read_model_file(path), data=None, split_name=None, use_tta=False).metrics["accuracy"]
+def accuracy_of(path, model=None):
+    file = read_model_file(path)
+    return run_evaluation(file, data=None, split_name=None, use_tta=False, model=model).metrics["accuracy"]
 
 
 def test_static_just_works(dlkit, cnn, tmp_path):
@@ -137,35 +159,6 @@ def test_a_ranking_alone_writes_no_model(dlkit, cnn, tmp_path):
     assert dlkit("quantize", cnn, "--sensitivity").code == 2
     shown = dlkit("quantize", cnn, "--sensitivity", "--calib", 64, "--force").out
     assert facts["layers"][0]["name"] in shown and "signal to noise" in shown and "--max-drop" in shown
-
-
-@pytest.fixture
-def first_layer_decides(monkeypatch):
-    """Accuracies of which the first layer alone decides: 80 % where it is int8, 90 % where it is not."""
-
-    def accuracy(network, *_):
-        return 0.8 if is_int8(network.get_submodule("features.0.conv")) else 0.9
-
-    monkeypatch.setattr("dlkit.quantize.calibrated._accuracy", accuracy)
-
-
-def test_layers_that_cost_too_much_stay_in_float(dlkit, cnn, quick, first_layer_decides, tmp_path):
-    done = dlkit("quantize", cnn, "--static", "--calib", 64, "--no-latency", "--max-drop", 1, "--json")
-    assert done.code == 0, done.err
-    facts = json.loads(done.out)
-    assert facts["fallback"]["kept"] == ["features.0.conv"] and facts["fallback"]["drop_points"] == 0
-    assert facts["layers"]["reasons"] == {"kept in float by the accuracy search": 1}
-    assert facts["recipe"]["keep_float"] == ["features.0.conv"]
-    assert package.load_model(tmp_path / "model.static-int8.pt")(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
-
-
-def test_a_drop_that_cannot_be_met(dlkit, cnn, quick, monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "dlkit.quantize.calibrated._accuracy", lambda network, *_: 0.9 if "SmallCNN" in type(network).__name__ else 0.5
-    )
-    done = dlkit("quantize", cnn, "--static", "--calib", 64, "--no-latency", "--max-drop", 1)
-    assert done.code == 2 and "least drop that was found on the val split is 40.00 points" in done.err
-    assert not written(tmp_path)
 
 
 def test_training_for_int8(dlkit, cnn, quick, tmp_path):
@@ -320,6 +313,7 @@ def test_weights_that_are_not_finite(dlkit, cnn, tmp_path, options):
 
 NETS = """
 from torch import nn, randn
+from torch.nn import functional
 
 class Product(nn.Module):
     def __init__(self, num_classes):
@@ -328,6 +322,20 @@ class Product(nn.Module):
 
     def forward(self, x):
         return x.flatten(1) @ self.weight
+
+class Lopsided(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.first, self.second = nn.Linear(64, num_classes + 1), nn.Linear(num_classes, num_classes)
+        self.first.weight.data[-1] *= 1e5  # an output that nobody reads is so large that int8 has no steps for the others
+
+    def forward(self, x):
+        return self.second(self.first(x.flatten(1))[:, :-1].tanh())
+
+class LopsidedFunction(Lopsided):
+    def forward(self, x):
+        first = functional.linear(x.flatten(1), self.first.weight, self.first.bias)
+        return self.second(first[:, :-1].tanh())
 
 def net(num_classes):
     print("hello")
@@ -405,6 +413,29 @@ def test_a_graph_that_computes_something_else_than_its_network(dlkit, tmp_path, 
     assert "Traceback" not in done.err and "in float" in done.err and written(tmp_path) == before
 
 
+def test_layers_that_cost_too_much_stay_in_float(dlkit, own, quick):
+    named, model = own("Lopsided")
+    done = dlkit("quantize", model, *named, "--static", "--calib", 64, "--no-latency", "--max-drop", 1, "--json")
+    assert done.code == 0, done.err
+    facts = json.loads(done.out)
+    assert facts["fallback"]["kept"] == ["first"] and abs(facts["fallback"]["drop_points"]) <= 1
+    assert facts["layers"]["reasons"] == {"kept in float by the accuracy search": 1}
+    assert facts["recipe"]["keep_float"] == ["first"]
+    before, after = (accuracy_of(model.with_name(name), named[1]) for name in ("model.pt", "model.static-int8.pt"))
+    assert after == pytest.approx(before, abs=0.02) and before > 0.6
+
+
+def test_a_drop_that_cannot_be_met(dlkit, own, quick):
+    """What int8 breaks is a function, which no choice of layers keeps in float."""
+    named, model = own("LopsidedFunction")
+    before = written(model.parent)
+    options = ("--static", "--per-tensor", "--calib", 64, "--no-latency", "--max-drop", 1)
+    done = dlkit("quantize", model, *named, *options)
+    assert done.code == 2, done.err
+    assert "least drop that was found on the val split is " in done.err, done.err
+    assert written(model.parent) == before
+
+
 @pytest.mark.parametrize("options", [("--static",), ("--dynamic",), ("--qat",), ("--sensitivity",)], ids="".join)
 def test_a_network_without_a_layer_for_int8(dlkit, own, options):
     """Said before anything is trained, and no empty ranking either."""
@@ -446,27 +477,30 @@ def test_dynamic_says_what_would_do_more_for_convolutions(dlkit, cnn, quick):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_nothing(dlkit, cnn, tmp_path, monkeypatch, number):
+def test_a_signal_leaves_nothing(dlkit, cnn, tmp_path, fresh_process, number):
     """In the middle of writing, when files of unknown names are beside the model."""
     handler = signal.getsignal(number)
 
-    def interrupted(path, *_, **__):
-        assert path.exists() and path.parent.parent == tmp_path
+    def interrupt(command, _):
+        saved = Path(command[3])
+        assert saved.exists() and saved.parent.parent == tmp_path
         signal.raise_signal(number)
 
-    monkeypatch.setattr("dlkit.quantize.run.check_reload", interrupted)
+    fresh_process(interrupt)
     done = dlkit("quantize", cnn, "--static", "--no-latency")
     assert (done.code, done.out) == (128 + number, "")
     assert f"stopped by {number.name}; nothing was written" in done.err and "error" not in done.err
     assert not written(tmp_path) and signal.getsignal(number) is handler
 
 
-def test_a_file_that_does_not_load_again_is_an_error(dlkit, cnn, tmp_path, monkeypatch):
+def test_a_file_that_does_not_load_again_is_an_error(dlkit, cnn, tmp_path, fresh_process):
     """Broken on purpose after it was written: nothing stays, and the exit code is not 0."""
 
-    def save_other(path, spec, state):
-        modelfile.save_model_file(path, spec, {name: tensor + 1 for name, tensor in state.items()})
+    def break_first(command, run):
+        file = read_model_file(command[3])
+        save_model_file(file.path, file.spec, {name: tensor + 1 for name, tensor in file.state_dict.items()})
+        return run()
 
-    monkeypatch.setattr("dlkit.quantize.saving.save_model_file", save_other)
+    fresh_process(break_first)
     done = dlkit("quantize", cnn, "--static", "--no-latency")
     assert done.code == 1 and "gives other outputs" in done.err and not written(tmp_path), done.err
