@@ -28,7 +28,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
 from dlkit.core.data import build_eval_split
-from dlkit.core.export import compare_outputs, export_onnx, start_session
+from dlkit.core.export import export_onnx, parity_of, start_session
 from dlkit.core.modelfile import build_from_file, read_model_file
 from dlkit.core.models import build_torchvision, plan_torchvision_size
 from dlkit.core.trained_config import own_config
@@ -207,7 +207,7 @@ def show_accuracy(paths: list[Path]) -> None:
         }
         outputs = {kind: predict(run, splits["test"]) for kind, run in runs.items()}
         targets = splits["test"].sample_targets()
-        whole = compare_outputs(outputs["file"], outputs["int8"])
+        whole = parity_of(outputs["file"], outputs["int8"])
         scores = ", ".join(
             f"{kind} {(found.argmax(1) == targets).float().mean():.2%}" for kind, found in outputs.items()
         )

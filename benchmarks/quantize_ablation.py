@@ -30,9 +30,9 @@ from dlkit.quantize import (
     Recipe,
     Remedies,
     calibrate,
-    compare_outputs,
     convert,
     equalize,
+    fidelity_of,
     find_links,
     first_samples,
     observe_network,
@@ -152,7 +152,7 @@ def measure(case: Case, what: str, build: Callable[[], GraphModule], recipe: Rec
     seconds = time.perf_counter() - start
     with quantized_engine(recipe.backend):
         outputs = outputs_of(network, case.inputs)
-    fidelity = compare_outputs(case.reference, outputs)
+    fidelity = fidelity_of(case.reference, outputs)
     drop = case.accuracy - accuracy(outputs, case.targets)
     return Row(what, drop, fidelity.sqnr_db, 100 * fidelity.agreement, seconds)
 

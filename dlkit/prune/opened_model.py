@@ -10,6 +10,7 @@ from dlkit.config import LoadedConfig
 from dlkit.core.data import DataInfo, DataSplits, Split, build_data
 from dlkit.core.devices import pick_device
 from dlkit.core.modelfile import ModelFile, build_from_file
+from dlkit.core.models import random_inputs
 from dlkit.core.rewrites import is_quantized
 from dlkit.core.scoring import Scoring, pick_precision
 from dlkit.core.training import build_scoring, pick_tuning_config
@@ -119,5 +120,4 @@ def _example(file: ModelFile, task_data: TaskData | None, device: torch.device) 
     """A batch of real inputs where there are data, otherwise of normally distributed numbers."""
     if task_data is not None:
         return next(iter(task_data.judging.batches())).inputs[:NUM_EXAMPLES]
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(NUM_EXAMPLES, *file.spec.info.input_size, generator=generator).to(device)
+    return random_inputs(file.spec.info.input_size, NUM_EXAMPLES, device)

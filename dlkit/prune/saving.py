@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dlkit.core.environment import describe_environment, now
 from dlkit.core.evaluation import read_original
 from dlkit.core.modelfile import ModelSpec, build_from_file, read_model_file, save_model_file
-from dlkit.core.models import output_tensors
+from dlkit.core.models import tensors_in
 from dlkit.errors import DlkitError, FileRefused
 from dlkit.files import PICTURES, check_ending, check_output, check_outputs
 
@@ -87,6 +87,6 @@ def _check_same(rebuilt: nn.Module, network: nn.Module, example: Tensor) -> None
         if not torch.equal(theirs[name], tensor):
             raise DlkitError(f"the file does not give back {name}; nothing was written")
     with torch.no_grad():
-        pairs = zip(output_tensors(rebuilt(example)), output_tensors(network(example)), strict=True)
+        pairs = zip(tensors_in(rebuilt(example)), tensors_in(network(example)), strict=True)
         if not all(torch.equal(first, second) for first, second in pairs):
             raise DlkitError("the network that the file gives back has other outputs; nothing was written")

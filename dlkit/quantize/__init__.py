@@ -13,7 +13,7 @@ from dlkit.quantize.dynamic import quantize_dynamic
 from dlkit.quantize.encoding import encode
 from dlkit.quantize.equalization import equalize
 from dlkit.quantize.fallback import keep_sensitive_layers
-from dlkit.quantize.fidelity import compare_outputs, outputs_of
+from dlkit.quantize.fidelity import fidelity_of, outputs_of
 from dlkit.quantize.fx import convert, prepare, quantized_engine
 from dlkit.quantize.histogram import HALF, Histogram
 from dlkit.quantize.keeping import match_modules
@@ -63,7 +63,6 @@ __all__ = [
     "clean_qdq",
     "clip_to_activations",
     "columns_range",
-    "compare_outputs",
     "convert",
     "copy_sharing_weights",
     "correct_bias",
@@ -74,6 +73,7 @@ __all__ = [
     "describe_ranking",
     "encode",
     "equalize",
+    "fidelity_of",
     "find_links",
     "first_samples",
     "has_depthwise",

@@ -17,7 +17,7 @@ from dlkit.choices import Observer
 from dlkit.events import Emit, Working, ignore
 from dlkit.quantize.bias_correction import correct_bias
 from dlkit.quantize.equalization import equalize
-from dlkit.quantize.fidelity import Fidelity, compare_outputs, outputs_of
+from dlkit.quantize.fidelity import Fidelity, fidelity_of, outputs_of
 from dlkit.quantize.fx import convert, quantized_engine
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.smoothing import ALPHAS, smooth, smoothable_links
@@ -155,7 +155,7 @@ class _AccuracySearch:
         converted = convert(prepared, recipe)
         with quantized_engine(recipe.backend):
             outputs = outputs_of(converted, self._checked)
-        fidelity = compare_outputs(self._reference, outputs, is_classification=self._is_classification)
+        fidelity = fidelity_of(self._reference, outputs, is_classification=self._is_classification)
         return Int8(converted, prepared, network, recipe, ()), fidelity
 
     def _note(self, what: str, fidelity: Fidelity, *, is_kept: bool) -> Int8:

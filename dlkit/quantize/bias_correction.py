@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
 from dlkit.quantize.clipping import activation_of
-from dlkit.quantize.fidelity import Fidelity, compare_outputs, outputs_of
+from dlkit.quantize.fidelity import Fidelity, fidelity_of, outputs_of
 from dlkit.quantize.fx import no_deprecations
 from dlkit.quantize.observed import Watched, called_module, layer_of, without_observers
 from dlkit.quantize.static import first_samples
@@ -57,9 +57,9 @@ def correct_bias(
     `prepared` is the float network that was calibrated and converted; it stays as it is. Runs within `quantized_engine`.
     """
     reference = outputs_of(without_observers(prepared), batches)
-    before = compare_outputs(reference, outputs_of(converted, batches), is_classification=is_classification)
+    before = fidelity_of(reference, outputs_of(converted, batches), is_classification=is_classification)
     old = shift_biases(prepared, converted, first_samples(batches, _num_fitting(batches[0])))
-    after = compare_outputs(reference, outputs_of(converted, batches), is_classification=is_classification)
+    after = fidelity_of(reference, outputs_of(converted, batches), is_classification=is_classification)
     is_kept = after.error < before.error
     if not is_kept:
         for name, (weight, bias) in old.items():

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.fx import GraphModule, Node
 
+from dlkit.core.models import is_int8_layer
 from dlkit.quantize.dynamic import DYNAMIC_TYPES, why_float
-from dlkit.quantize.fx import FloatOperation, GraphFacts, graph_facts, is_below, is_int8
+from dlkit.quantize.fx import FloatOperation, GraphFacts, graph_facts, is_below
 from dlkit.quantize.recipe import Recipe
 
 # run in int8 where their input is, fold into their neighbours, or do nothing at all
@@ -95,7 +96,7 @@ def _with_kept_reason(row: LayerStatus, recipe: Recipe, kept: Mapping[str, str])
 
 def _describe_dynamic(name: str, module: nn.Module, quantized: nn.Module, recipe: Recipe) -> LayerStatus:
     kind = type(module).__name__
-    if is_int8(quantized.get_submodule(name)):
+    if is_int8_layer(quantized.get_submodule(name)):
         return LayerStatus(name, kind, True)
     if type(module) in DYNAMIC_TYPES:
         return LayerStatus(name, kind, False, why_float(name, module, recipe) or _WEIGHT_READ)
@@ -126,7 +127,7 @@ def _describe_static(
     except AttributeError:
         return LayerStatus(name, kind, True, "folded into the layer before it")
     calls = len(facts.shared.get(name, ())) + 1
-    if is_int8(found) or is_reached:
+    if is_int8_layer(found) or is_reached:
         return LayerStatus(name, kind, True, f"called {calls} times, with a scale for each" if calls > 1 else "")
     return LayerStatus(name, kind, False, special or _NO_KERNEL)
 
@@ -171,7 +172,7 @@ def int8_nodes(quantized: GraphModule) -> set[Node]:
 
 def _makes_int8(quantized: GraphModule, node: Node) -> bool:
     if node.op == "call_module":
-        return is_int8(quantized.get_submodule(str(node.target)))
+        return is_int8_layer(quantized.get_submodule(str(node.target)))
     if node.op == "call_function":
         return node.target is torch.quantize_per_tensor or str(node.target).startswith("quantized.")
     return False

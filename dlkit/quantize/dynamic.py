@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models import RunningModules, eval_mode
-from dlkit.quantize.fx import check_names, is_below, is_int8, swap_dynamic
+from dlkit.core.models import RunningModules, eval_mode, is_int8_layer
+from dlkit.quantize.fx import check_names, is_below, swap_dynamic
 from dlkit.quantize.recipe import Recipe
 
 # exact types: torch swaps no subclasses, and attention uses the weight of its output projection directly
@@ -53,7 +53,7 @@ def called_modules(network: nn.Module, example: Tensor) -> set[str]:
 
 def int8_layers(network: nn.Module) -> list[str]:
     """Names of the int8 layers of a dynamically quantized network; "" is the network itself."""
-    return [name for name, module in network.named_modules() if is_int8(module)]
+    return [name for name, module in network.named_modules() if is_int8_layer(module)]
 
 
 def requantize(network: nn.Module, recipe: Recipe, names: Sequence[str]) -> nn.Module:

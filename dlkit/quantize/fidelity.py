@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dlkit.core.models import top1_matches
 from dlkit.quantize.fx import no_deprecations
 
 
@@ -35,7 +36,7 @@ def outputs_of(network: nn.Module, batches: Iterable[Tensor]) -> Tensor:
         return torch.cat([network(batch).float() for batch in batches])
 
 
-def compare_outputs(reference: Tensor, changed: Tensor, *, is_classification: bool = True) -> Fidelity:
+def fidelity_of(reference: Tensor, changed: Tensor, *, is_classification: bool = True) -> Fidelity:
     """How close `changed` is to `reference`; both (N, num_outputs), logits if it is classification."""
     power = (changed.double() - reference.double()).square().sum().item()
     ratio = reference.double().square().sum().item() / power if power else math.inf
@@ -43,5 +44,5 @@ def compare_outputs(reference: Tensor, changed: Tensor, *, is_classification: bo
         shift = 0.5 * (reference.softmax(1) - changed.softmax(1)).abs().sum(1).mean().item()
     else:
         shift = 1 / math.sqrt(ratio) if ratio else math.inf
-    agreement = (reference.flatten(1).argmax(1) == changed.flatten(1).argmax(1)).float().mean().item()
+    agreement = top1_matches(reference, changed).float().mean().item()
     return Fidelity(10 * math.log10(ratio) if ratio else -math.inf, shift, agreement)

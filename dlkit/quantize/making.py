@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from dlkit.choices import AskedReduce, Backend, Reduce
 from dlkit.core.devices import pick_device
+from dlkit.core.models import random_inputs
 from dlkit.errors import UsageError
 from dlkit.quantize.backends import pick_backend, pick_reduce
 from dlkit.quantize.calibrated import make_calibrated
@@ -43,7 +43,7 @@ def _pick_reduce(asked: AskedReduce, backend: Backend) -> Reduce:
 def make_int8(task: Task, recipe: Recipe) -> Made:
     """The int8 network; the task's own is left as it was. Raises UsageError for a network that cannot be followed."""
     if recipe.mode == "dynamic":
-        inputs = torch.randn(8, *task.file.spec.info.input_size, generator=torch.Generator().manual_seed(0))
+        inputs = random_inputs(task.file.spec.info.input_size, 8)
         return Made(quantize_dynamic(task.network, recipe, example=inputs), recipe, inputs)
     data = require_data(task)
     batches = data.draw(task.request.num_samples, task.request.seed)

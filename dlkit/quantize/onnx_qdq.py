@@ -7,8 +7,8 @@ Where a recipe takes a bit from activations, they are calibrated to integers of 
 255, as QuantizeLinear does: the file needs no clipping, and what lies beyond the calibrated range comes out the same.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from onnx import ModelProto
 from torch import Tensor, nn
@@ -18,17 +18,11 @@ from dlkit.core.export import (
     Parity,
     build_onnx,
     check_onnx,
-    file_metadata,
-    find_spec_of,
     finish_onnx,
     quiet_exporter,
-    random_inputs,
-    require_onnx,
     require_parity,
 )
-from dlkit.core.modelfile import ModelSpec
 from dlkit.errors import DlkitError
-from dlkit.files import write_bytes
 from dlkit.quantize.qdq_cleanup import clean_qdq
 from dlkit.quantize.qdq_dynamic import dynamic_network
 from dlkit.quantize.qdq_graph import qdq_graph
@@ -38,33 +32,21 @@ MOST_STEPS = 2  # torch's kernels and ONNX Runtime's each round once, perhaps in
 DYNAMIC_TOLERANCE = 0.1  # of the largest output: 8 bits against torch's 7, input by input
 
 
-def export_onnx(
-    network: nn.Module,
-    path: Path,
-    example: Tensor,
-    *,
-    inputs: Tensor | None = None,
-    spec: ModelSpec | None = None,
-) -> Parity:
-    """Write an int8 network as an ONNX file with float `input` (N, ...) and `logits`, N free, and say how near it is.
+def make_onnx(
+    network: nn.Module, example: Tensor, *, inputs: Tensor, metadata: Mapping[str, str]
+) -> tuple[bytes, Parity]:
+    """An int8 network as the bytes of an ONNX file, and how near that is on `inputs`; `example` is one batch of such.
 
-    `example` is one batch of normalized inputs; `inputs`, by default random ones, are what the file is checked on. Raises
-    UsageError for a layer that ONNX has no counterpart for, and DlkitError when a layer of the file computes something else
-    than torch's; nothing is written then.
+    Raises UsageError for a layer that ONNX has no counterpart for, and DlkitError when a layer of the file computes something
+    else than torch's.
     """
-    require_onnx()
-    inputs = random_inputs(example) if inputs is None else inputs
-    metadata = file_metadata(spec or find_spec_of(network))
     with quiet_exporter():
         if isinstance(network, GraphModule):
             model = build_static(network, example)
             data = finish_onnx(model, metadata)
-            parity = _require_layers(model, data, network, inputs=inputs)
-        else:
-            data = finish_onnx(build_onnx(dynamic_network(network), example), metadata)
-            parity = require_parity(check_onnx(data, network, inputs), tolerance=DYNAMIC_TOLERANCE)
-    write_bytes(path, data)
-    return parity
+            return data, _require_layers(model, data, network, inputs=inputs)
+        data = finish_onnx(build_onnx(dynamic_network(network), example), metadata)
+        return data, require_parity(check_onnx(data, network, inputs), tolerance=DYNAMIC_TOLERANCE)
 
 
 def build_static(converted: GraphModule, example: Tensor) -> ModelProto:

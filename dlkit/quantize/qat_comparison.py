@@ -16,6 +16,7 @@ from torch import nn
 from dlkit.choices import Backend
 from dlkit.core.data import Split, build_eval_split
 from dlkit.core.evaluation import Predictions, mean_loss, predict_split, summarize
+from dlkit.core.models import top1_matches
 from dlkit.core.scoring import Scoring, build_loss, pick_precision
 from dlkit.core.training import FineTuning, is_better
 from dlkit.event_lines import metric_value
@@ -113,7 +114,7 @@ def is_chance(trained: Predictions, static: Predictions) -> bool:
 
 
 def _agreement(one: Predictions, other: Predictions) -> float:
-    return (one.outputs.argmax(1) == other.outputs.argmax(1)).float().mean().item()
+    return top1_matches(one.outputs, other.outputs).float().mean().item()
 
 
 def _report(comparison: QatComparison, emit: Emit) -> None:

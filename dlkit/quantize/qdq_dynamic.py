@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.onnx.ops import symbolic, symbolic_multi_out
 
+from dlkit.core.models import is_int8_layer
 from dlkit.errors import UsageError
-from dlkit.quantize.fx import DYNAMIC_INT8, is_int8
+from dlkit.quantize.fx import DYNAMIC_INT8
 from dlkit.quantize.qdq_layers import weight_parts
 
 GATES = (0, 3, 1, 2)  # torch stores input, forget, cell, output; ONNX wants input, output, forget, cell
@@ -122,7 +123,7 @@ def dynamic_network(network: nn.Module) -> nn.Module:
     for name, module in network.named_modules():
         if type(module) in COUNTERPARTS:
             memo[id(module)] = COUNTERPARTS[type(module)](module)
-        elif is_int8(module) and not _is_packed_weight(module):
+        elif is_int8_layer(module) and not _is_packed_weight(module):
             raise UsageError(
                 f"{name} ({type(module).__name__}) has no dynamic int8 counterpart in ONNX, which has Linear and LSTM; "
                 f"keep it in float: --keep-float {name}"

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 
+from dlkit.core.models import is_int8_layer
 from dlkit.errors import UsageError
-from dlkit.quantize.fx import FUSED_INT8, INT8, is_int8
+from dlkit.quantize.fx import FUSED_INT8, INT8
 from dlkit.quantize.qdq_layers import AsFloat, Grid, QdqConv, QdqLinear, Requantize
 
 CONVOLUTIONS = (INT8.Conv1d, INT8.Conv2d, INT8.Conv3d)
@@ -141,7 +142,7 @@ class _Writer:
             return self._value(node.all_input_nodes[0]), False
         inputs = [map_arg(argument, self._value) for argument in node.args]
         has_relu = isinstance(layer, FUSED_RELU)
-        if is_int8(layer):
+        if is_int8_layer(layer):
             layer = self._float_layer(node, layer)
         options = {key: map_arg(value, self._value) for key, value in node.kwargs.items()}
         return self._module(node.name, layer, *inputs, **options), has_relu

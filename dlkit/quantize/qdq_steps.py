@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from dlkit.core.export import INPUT, OUTPUT, Parity, compare_outputs, start_session
+from dlkit.core.export import INPUT, OUTPUT, Parity, parity_of, start_session
 from dlkit.quantize.qdq_graph import GRID, run_nodes
 
 KINDS = {torch.uint8: TensorProto.UINT8, torch.int8: TensorProto.INT8}
@@ -44,7 +44,7 @@ def compare_layers(model: ModelProto, converted: GraphModule, inputs: Tensor) ->
         node: int((torch.from_numpy(found).int() - integers[node].int()).abs().max())
         for node, found in zip(tensors, made, strict=True)
     }
-    return LayerComparison(steps, compare_outputs(torch.from_numpy(logits), _output(converted, values)))
+    return LayerComparison(steps, parity_of(torch.from_numpy(logits), _output(converted, values)))
 
 
 def cut_at_grids(model: ModelProto, integers: dict[str, Tensor]) -> tuple[ModelProto, dict[str, str]]:

@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 
 from dlkit.events import Emit, Throttle, Working, ignore
 from dlkit.quantize.bias_correction import CORRECTED
-from dlkit.quantize.fidelity import Fidelity, compare_outputs, outputs_of
+from dlkit.quantize.fidelity import Fidelity, fidelity_of, outputs_of
 from dlkit.quantize.fx import graph_facts, no_deprecations
 from dlkit.quantize.observed import called_module, is_observer, layer_of, without_observers
 
@@ -54,7 +54,7 @@ def rank_layers(
     for name, layers in groups.items():
         with _rounded(plain, layers):
             outputs = outputs_of(plain, batches)
-        found.append(LayerSensitivity(name, compare_outputs(reference, outputs, is_classification=is_classification)))
+        found.append(LayerSensitivity(name, fidelity_of(reference, outputs, is_classification=is_classification)))
         if throttle.is_due() or len(found) == len(groups):
             emit(Working("ranking layers", len(found), len(groups)))
     return sorted(found, key=lambda layer: -layer.fidelity.error)

@@ -6,7 +6,7 @@ from torchvision.ops import SqueezeExcitation
 from dlkit.quantize import (
     Recipe,
     Remedies,
-    compare_outputs,
+    fidelity_of,
     first_samples,
     observe_network,
     outputs_of,
@@ -68,7 +68,7 @@ def test_squeeze_and_excitation(batches):
     prepared = observe_network(network, recipe_of(), batches)
     with quantized_engine("x86"):
         outputs = outputs_of(convert(prepared, recipe_of()), batches)
-    assert compare_outputs(outputs_of(network, batches), outputs, is_classification=False).sqnr_db > 30
+    assert fidelity_of(outputs_of(network, batches), outputs, is_classification=False).sqnr_db > 30
 
 
 def test_every_trial_is_told_and_the_best_is_kept(batches):
@@ -84,7 +84,7 @@ def test_every_trial_is_told_and_the_best_is_kept(batches):
         best = min(best, trial.fidelity.error)
     with quantized_engine("x86"):
         outputs = outputs_of(found.network, batches)
-    assert compare_outputs(outputs_of(network, batches), outputs).sqnr_db == pytest.approx(found.fidelity.sqnr_db)
+    assert fidelity_of(outputs_of(network, batches), outputs).sqnr_db == pytest.approx(found.fidelity.sqnr_db)
     kept = [trial.what for trial in found.trials if trial.is_kept and trial.what.startswith("observer")]
     assert found.recipe.observer == kept[-1].removeprefix("observer ")
 

@@ -4,10 +4,10 @@ from torch import nn
 
 from dlkit.quantize import (
     Recipe,
-    compare_outputs,
     correct_bias,
     decode,
     encode,
+    fidelity_of,
     observe_network,
     observed_tensors,
     outputs_of,
@@ -69,9 +69,9 @@ def test_outputs_come_closer_on_new_inputs(activation, batches):
     network = deep_network(activation)
     prepared, converted = quantized(network, batches)
     new = list(torch.randn(4, 16, 3, 14, 14, generator=torch.Generator().manual_seed(8)))
-    before = compare_outputs(outputs_of(network, new), outputs_of(converted, new))
+    before = fidelity_of(outputs_of(network, new), outputs_of(converted, new))
     found = correct_bias(prepared, converted, batches)
-    after = compare_outputs(outputs_of(network, new), outputs_of(converted, new))
+    after = fidelity_of(outputs_of(network, new), outputs_of(converted, new))
     assert found.is_kept
     assert found.num_layers == 10
     assert found.after.error < found.before.error

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from dlkit.core.models import is_int8_layer
 from dlkit.errors import UsageError
 from dlkit.quantize import (
     LayerStatus,
@@ -86,7 +87,5 @@ def test_float_networks_count_no_kernels_and_are_refused():
 def test_what_torch_only_simulates_is_not_int8():
     """A layer in torch.ao's reference form rounds its weights and computes in float."""
     reference = __import__("torch.ao.nn.quantized.reference", fromlist=["Conv2d"])
-    from dlkit.quantize.fx import is_int8
-
     layer = reference.Conv2d(3, 4, 1)
-    assert not is_int8(layer) and not is_int8(nn.Conv2d(3, 4, 1))
+    assert not is_int8_layer(layer) and not is_int8_layer(nn.Conv2d(3, 4, 1))

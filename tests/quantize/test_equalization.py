@@ -9,8 +9,8 @@ from dlkit.quantize import (
     Link,
     Recipe,
     columns_range,
-    compare_outputs,
     equalize,
+    fidelity_of,
     find_links,
     observe_network,
     outputs_of,
@@ -182,6 +182,6 @@ def test_it_mends_networks_with_channels_of_unlike_range(is_per_channel):
         prepared = observe_network(each, recipe, batches)
         with quantized_engine("x86"):
             outputs = outputs_of(convert(prepared, recipe), batches)
-        fidelity[name] = compare_outputs(outputs_of(network, batches), outputs)
+        fidelity[name] = fidelity_of(outputs_of(network, batches), outputs)
     assert fidelity["equalized"].sqnr_db > fidelity["hard"].sqnr_db + 10
     assert fidelity["equalized"].sqnr_db > 20

@@ -5,7 +5,7 @@ from torch import nn
 from dlkit.events import Working
 from dlkit.quantize import (
     Recipe,
-    compare_outputs,
+    fidelity_of,
     layer_statuses,
     observe_network,
     observed_tensors,
@@ -63,7 +63,7 @@ def test_it_predicts_what_the_int8_kernel_does(name, batches):
     assert layer.name == name
     with quantized_engine("x86"):
         outputs = outputs_of(convert(prepared, recipe), batches)
-    real = compare_outputs(outputs_of(network, batches), outputs)
+    real = fidelity_of(outputs_of(network, batches), outputs)
     assert layer.fidelity.sqnr_db == pytest.approx(real.sqnr_db, abs=1.5)
 
 

@@ -5,7 +5,7 @@ from torch import nn
 from dlkit.quantize import (
     Recipe,
     Remedies,
-    compare_outputs,
+    fidelity_of,
     observe_network,
     outputs_of,
     quantize_accurately,
@@ -59,10 +59,10 @@ def batches():
     return list(torch.randn(4, 16, 9, 32, generator=torch.Generator().manual_seed(3)))
 
 
-def fidelity_of(network, origin, batches):
+def fidelity_in_int8(network, origin, batches):
     prepared = observe_network(network, RECIPE, batches)
     with quantized_engine("x86"):
-        return compare_outputs(outputs_of(origin, batches), outputs_of(convert(prepared, RECIPE), batches))
+        return fidelity_of(outputs_of(origin, batches), outputs_of(convert(prepared, RECIPE), batches))
 
 
 def test_norms_and_what_they_feed_are_found():
@@ -86,8 +86,8 @@ def test_the_network_computes_the_same(alpha, batches):
 def test_smoothed_beats_plain_where_a_channel_is_far_larger(batches):
     """Trap 4.21."""
     network = with_outliers()
-    plain = fidelity_of(network, network, batches)
-    smoothed = fidelity_of(smooth(network, batches, alpha=0.5).network, network, batches)
+    plain = fidelity_in_int8(network, network, batches)
+    smoothed = fidelity_in_int8(smooth(network, batches, alpha=0.5).network, network, batches)
     assert smoothed.sqnr_db > plain.sqnr_db + 10
     assert smoothed.agreement >= plain.agreement
 

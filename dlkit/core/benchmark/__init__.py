@@ -1,10 +1,10 @@
 """How fast networks run: engines that run them, and interleaved timing with ratios and their spread."""
 
-from dlkit.core.benchmark.engines import ENGINES, STARTERS, compare_outputs, runs_int8, start_engine
+from dlkit.core.benchmark.engines import ENGINES, STARTERS, difference_of, start_engine
 from dlkit.core.benchmark.machine import Machine, describe_machine
 from dlkit.core.benchmark.onnx_engine import EngineUnavailable, start_onnx_file
 from dlkit.core.benchmark.run import BenchRequest, BenchResult, run_bench
-from dlkit.core.benchmark.speed import SpeedPlan, SpeedRow, Speeds, TimedModel, measure_speeds, random_inputs
+from dlkit.core.benchmark.speed import SpeedPlan, SpeedRow, Speeds, TimedModel, measure_speeds
 from dlkit.core.benchmark.timing import MIN_ROUNDS, WARM_UPS, Latency, Ratio, measure_interleaved, speedup
 
 __all__ = [
@@ -22,13 +22,11 @@ __all__ = [
     "SpeedRow",
     "Speeds",
     "TimedModel",
-    "compare_outputs",
     "describe_machine",
+    "difference_of",
     "measure_interleaved",
     "measure_speeds",
-    "random_inputs",
     "run_bench",
-    "runs_int8",
     "speedup",
     "start_engine",
     "start_onnx_file",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.benchmark.onnx_engine import EngineUnavailable, start_network_in_onnxruntime
+from dlkit.core.models import has_int8_layers, top1_matches
 from dlkit.core.out_of_memory import is_out_of_memory
 from dlkit.errors import OutOfResource, UsageError, first_line
 from dlkit.shapes import size_text
@@ -24,7 +25,6 @@ FLOAT_TOLERANCE = 1e-3  # of the largest output: other convolution algorithms ro
 INT8_TOLERANCE = (
     0.05  # ONNX Runtime rounds halves the other way at some places, one step of 1/127 and a few layers deep
 )
-INT8_PACKAGES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
 
 Run = Callable[[Tensor], Tensor]
 
@@ -79,8 +79,8 @@ def start_engine(
             raise
         except Exception as error:  # exporters and compilers fail with many kinds of error; the reason is shown
             raise EngineUnavailable(name, f"{type(error).__name__}: {first_line(error, 200)}") from error
-    is_int8 = runs_int8(network)
-    differences = [compare_outputs(*pair) for pair in zip(wanted, found, strict=True)]
+    is_int8 = has_int8_layers(network)
+    differences = [difference_of(*pair) for pair in zip(wanted, found, strict=True)]
     for difference in differences:
         require_agreement(name, difference, is_int8=is_int8)
     return StartedEngine(name, run, max(differences, key=lambda difference: difference.relative))
@@ -109,19 +109,14 @@ def run_eagerly(network: nn.Module, inputs: Tensor) -> Tensor:
     return outputs
 
 
-def runs_int8(network: nn.Module) -> bool:
-    """Whether layers of the network are torch's int8 ones."""
-    return any(type(module).__module__.startswith(INT8_PACKAGES) for module in network.modules())
-
-
-def compare_outputs(wanted: Tensor, found: Tensor) -> Difference:
+def difference_of(wanted: Tensor, found: Tensor) -> Difference:
     """How far outputs (N, ...) are from those that are wanted."""
     wanted, found = wanted.detach().float().cpu(), found.detach().float().cpu()
     if wanted.shape != found.shape:
         return Difference(float("inf"), float("inf"), 0.0)
     largest = (wanted - found).abs().max().item()
     scale = wanted.abs().max().item()
-    same = (wanted.flatten(1).argmax(1) == found.flatten(1).argmax(1)).double().mean().item()
+    same = top1_matches(wanted, found).double().mean().item()
     return Difference(largest, largest / scale if scale else float(largest > 0), same)
 
 
@@ -151,7 +146,7 @@ def _quiet_torch() -> Iterator[None]:
 
 
 def _start_eager(network: nn.Module, examples: Sequence[Tensor]) -> Run:
-    return _one_per_shape(network) if runs_int8(network) else network
+    return _one_per_shape(network) if has_int8_layers(network) else network
 
 
 def _one_per_shape(network: nn.Module) -> Run:
@@ -176,7 +171,7 @@ def _start_channels_last(network: nn.Module, examples: Sequence[Tensor]) -> Run:
         raise EngineUnavailable(
             "channels_last", f"it needs images (N, C, H, W), not inputs of {examples[0].ndim} dimensions"
         )
-    if runs_int8(network):
+    if has_int8_layers(network):
         run = _one_per_shape(network)
     else:
         run = copy.deepcopy(network).to(memory_format=torch.channels_last)
@@ -185,7 +180,7 @@ def _start_channels_last(network: nn.Module, examples: Sequence[Tensor]) -> Run:
 
 def _start_compile(network: nn.Module, examples: Sequence[Tensor]) -> Run:
     """torch.compile with weights frozen into the graph, one program per shape. Options are for this call, not global."""
-    if runs_int8(network):
+    if has_int8_layers(network):
         raise EngineUnavailable("compile", "torch.compile cannot trace torch's int8 layers and would run them eagerly")
     if examples[0].device.type == "cpu" and not _has_compiler():
         raise EngineUnavailable("compile", "torch.compile needs a C++ compiler; none of g++, clang++, CXX is here")
@@ -210,7 +205,7 @@ def _start_frozen(network: nn.Module, examples: Sequence[Tensor]) -> Run:
     """TorchScript: traced, weights frozen. Deprecated, but it leaves Python out and fuses int8's dequantize and quantize."""
     traced = torch.jit.trace(network, examples[0], check_trace=False)  # type: ignore[no-untyped-call]
     frozen: Run = torch.jit.freeze(traced)
-    return frozen if runs_int8(network) else torch.jit.optimize_for_inference(traced)
+    return frozen if has_int8_layers(network) else torch.jit.optimize_for_inference(traced)
 
 
 def _start_onnx(network: nn.Module, examples: Sequence[Tensor]) -> Run:

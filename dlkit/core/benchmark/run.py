@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from dlkit.core.benchmark.engines import ENGINES, check_engines, runs_int8
+from dlkit.core.benchmark.engines import ENGINES, check_engines
 from dlkit.core.benchmark.machine import Machine, describe_machine
 from dlkit.core.benchmark.onnx_engine import read_onnx_file
 from dlkit.core.benchmark.speed import SpeedPlan, Speeds, TimedModel, measure_speeds
 from dlkit.core.devices import pick_device, torch_settings
 from dlkit.core.modelfile import ModelFile, build_from_file, is_model_file, parse_model_file
+from dlkit.core.models import has_int8_layers
 from dlkit.core.opening import Naming, open_model, read_path
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Event, Note, ignore
@@ -130,7 +131,7 @@ def _open(path: Path, naming: Naming) -> _Opened:
     model_file = _open_model_file(path, naming)
     network = build_from_file(model_file, model=naming.model)
     size = model_file.spec.info.input_size
-    return _Opened(TimedModel(str(path), network, runs_int8(network)), path.stat().st_size, size)
+    return _Opened(TimedModel(str(path), network, has_int8_layers(network)), path.stat().st_size, size)
 
 
 def _is_onnx(path: Path) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dlkit.core.benchmark.engines import ENGINES, Difference, start_engine
 from dlkit.core.benchmark.onnx_engine import EngineUnavailable, start_onnx_file
 from dlkit.core.benchmark.timing import Latency, Ratio, measure_interleaved, speedup
+from dlkit.core.models import random_inputs
 from dlkit.errors import UsageError, first_line
 from dlkit.events import Emit, Working, ignore
 from dlkit.shapes import size_text
@@ -140,11 +141,6 @@ def measure_speeds(models: Sequence[TimedModel], plan: SpeedPlan, *, emit: Emit 
             fastest_float[batch] = quickest.engine
         rows += [_row(one, found, baseline, quickest) for one in started]
     return Speeds(tuple(rows), tuple(skipped), (baseline.model.name, baseline.engine), fastest_float)
-
-
-def random_inputs(input_size: tuple[int, ...], batch: int, device: torch.device) -> Tensor:
-    """Standard normal numbers of shape (batch, *input_size), always the same; normalized data looks like that."""
-    return torch.randn(batch, *input_size, generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def _start_all(

@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from dlkit.core.benchmark import SpeedPlan, Speeds, TimedModel, measure_speeds, runs_int8
+from dlkit.core.benchmark import SpeedPlan, Speeds, TimedModel, measure_speeds
 from dlkit.core.data import Split
 from dlkit.core.evaluation.file_size import FileSizes, file_sizes
 from dlkit.core.evaluation.metrics import mean_loss, summarize
 from dlkit.core.evaluation.predictions import Predictions, predict_split
+from dlkit.core.models import has_int8_layers, parameter_count, top1_matches
 from dlkit.core.profile import InputSpec, ProfileError, profile_model
 from dlkit.core.scoring import Scoring
 from dlkit.events import Emit, ignore
@@ -107,7 +108,7 @@ def compare_networks(
     ]
     speeds = None
     if speed_plan is not None:
-        models = [TimedModel(side.name, side.network, runs_int8(side.network)) for side in (before, after)]
+        models = [TimedModel(side.name, side.network, has_int8_layers(side.network)) for side in (before, after)]
         speeds = measure_speeds(models, speed_plan, emit=emit)
     return Comparison(
         sides[0], sides[1], compare_predictions(*predictions, is_classification=scoring.is_classification), speeds
@@ -125,20 +126,16 @@ def compare_predictions(before: Predictions, after: Predictions, *, is_classific
     if not before.indices.equal(after.indices):
         raise ValueError("the predictions are of different samples")
     if is_classification:
-        return Agreement(_share(before.outputs.argmax(1) == after.outputs.argmax(1)), None)
+        return Agreement(top1_matches(before.outputs, after.outputs).double().mean().item(), None)
     return Agreement(None, (before.outputs.double() - after.outputs.double()).abs().mean().item())
-
-
-def _share(truths: Tensor) -> float:
-    return truths.double().mean().item()
 
 
 def weigh_network(network: nn.Module, input_size: tuple[int, ...], path: Path | None) -> Costs:
     """What a network costs on one sample. int8 layers hold their weights packed, and have no MAC formula."""
     sizes = None if path is None else file_sizes(path)
-    if runs_int8(network):
+    if has_int8_layers(network):
         return Costs(None, None, sizes, ("parameters and MACs are not counted in int8 layers",))
-    num_parameters = sum(parameter.numel() for parameter in network.parameters())
+    num_parameters, _ = parameter_count(network)
     try:
         profile = profile_model(copy.deepcopy(network).to("meta"), [InputSpec(input_size)], with_memory=False)
     except (ProfileError, NotImplementedError, RuntimeError) as error:

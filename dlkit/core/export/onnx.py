@@ -1,5 +1,6 @@
 """ONNX files of float networks, and of int8 ones by the exporter that the quantize task has for them."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,14 +9,14 @@ from torch import Tensor, nn
 
 from dlkit.core.export.metadata import file_metadata, find_spec_of
 from dlkit.core.export.parity import Parity, require_parity
-from dlkit.core.export.tracing import random_inputs
+from dlkit.core.export.tracing import CHECKED_SAMPLES
 from dlkit.core.modelfile import ModelSpec
+from dlkit.core.models import has_int8_layers, random_inputs
 from dlkit.errors import UsageError
 from dlkit.files import write_bytes
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")  # the extra `onnx`; torch's exporter needs the first two
 INT8_EXPORTER = "dlkit.quantize.onnx_qdq"  # resolved late, as core imports no task
-INT8_LAYERS = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
 
 
 def export_onnx(
@@ -34,36 +35,26 @@ def export_onnx(
     something else than the network.
     """
     require_onnx()
-    write = import_module(INT8_EXPORTER).export_onnx if has_int8_layers(network) else export_float_onnx
-    parity: Parity = write(network, path, example, inputs=inputs, spec=spec)
-    return parity
+    if inputs is None:
+        inputs = random_inputs(example.shape[1:], CHECKED_SAMPLES)
+    make = import_module(INT8_EXPORTER).make_onnx if has_int8_layers(network) else _make_float
+    data, parity = make(network, example, inputs=inputs, metadata=file_metadata(spec or find_spec_of(network)))
+    write_bytes(path, data)
+    found: Parity = parity
+    return found
 
 
-def export_float_onnx(
-    network: nn.Module,
-    path: Path,
-    example: Tensor,
-    *,
-    inputs: Tensor | None = None,
-    spec: ModelSpec | None = None,
-) -> Parity:
-    """`export_onnx` of a float network."""
-    require_onnx()
+def _make_float(
+    network: nn.Module, example: Tensor, *, inputs: Tensor, metadata: Mapping[str, str]
+) -> tuple[bytes, Parity]:
     from dlkit.core.export.onnx_graph import build_onnx, finish_onnx
     from dlkit.core.export.onnx_parity import check_onnx
 
-    model = finish_onnx(build_onnx(network, example), file_metadata(spec or find_spec_of(network)))
-    parity = require_parity(check_onnx(model, network, random_inputs(example) if inputs is None else inputs))
-    write_bytes(path, model)
-    return parity
+    data = finish_onnx(build_onnx(network, example), metadata)
+    return data, require_parity(check_onnx(data, network, inputs))
 
 
 def require_onnx() -> None:
     """Raise UsageError, with the line that installs it, when the extra `onnx` is not there."""
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise UsageError(f"ONNX needs {', '.join(missing)}, not installed here: pip install 'dlkit[onnx]'")
-
-
-def has_int8_layers(network: nn.Module) -> bool:
-    """Whether a network has layers that torch runs in int8."""
-    return any(type(module).__module__.startswith(INT8_LAYERS) for module in network.modules())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.export.onnx_graph import INPUT
-from dlkit.core.export.parity import Parity, compare_outputs
+from dlkit.core.export.parity import Parity, parity_of
 from dlkit.core.export.tracing import quiet_exporter
 from dlkit.core.models import eval_mode
 
@@ -29,4 +29,4 @@ def check_onnx(model: bytes | Path, network: nn.Module, inputs: Tensor) -> Parit
     with eval_mode(network), torch.no_grad(), quiet_exporter():  # what a network warns of, it warns of whenever it runs
         expected: Tensor = network(inputs)
     (found,) = start_session(model).run(None, {INPUT: inputs.numpy()})
-    return compare_outputs(torch.from_numpy(found), expected)
+    return parity_of(torch.from_numpy(found), expected)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from dlkit.core.models import top1_matches
 from dlkit.errors import DlkitError
 
 FLOAT_TOLERANCE = 1e-3  # of the largest output; sums in another order differ by some 1e-6 of it
@@ -23,11 +24,11 @@ class Parity:
     layer_steps: int | None = None
 
 
-def compare_outputs(found: Tensor, expected: Tensor) -> Parity:
+def parity_of(found: Tensor, expected: Tensor) -> Parity:
     """The measures of two outputs of shape (N, ...). Raises DlkitError when the shapes differ."""
     if found.shape != expected.shape:
         raise DlkitError(f"the file gives {tuple(found.shape)} where the network gives {tuple(expected.shape)}")
-    same = (found.flatten(1).argmax(1) == expected.flatten(1).argmax(1)).float().mean()
+    same = top1_matches(found, expected).float().mean()
     return Parity(len(found), float((found - expected).abs().max()), float(expected.abs().max()), float(same))
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.export.parity import Parity, compare_outputs, require_parity
-from dlkit.core.export.tracing import export_program, quiet_exporter, random_inputs
-from dlkit.core.models import eval_mode
+from dlkit.core.export.parity import Parity, parity_of, require_parity
+from dlkit.core.export.tracing import CHECKED_SAMPLES, export_program, quiet_exporter
+from dlkit.core.models import eval_mode, random_inputs
 from dlkit.files import write_bytes
 
 
@@ -24,8 +24,8 @@ def write_pt2(network: nn.Module, path: Path, example: Tensor) -> Parity:
         torch.export.save(program, buffer)
         buffer.seek(0)
         loaded = torch.export.load(buffer).module()
-    inputs = random_inputs(example)
+    inputs = random_inputs(example.shape[1:], CHECKED_SAMPLES)
     with eval_mode(network), torch.no_grad():
-        parity = require_parity(compare_outputs(loaded(inputs), network(inputs)))
+        parity = require_parity(parity_of(loaded(inputs), network(inputs)))
     write_bytes(path, buffer.getbuffer())
     return parity

@@ -51,8 +51,3 @@ def quiet_exporter() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-
-def random_inputs(example: Tensor) -> Tensor:
-    """Normal numbers, always the same, in a batch of another size than any that a graph is traced with."""
-    return torch.randn(CHECKED_SAMPLES, *example.shape[1:], generator=torch.Generator().manual_seed(0))

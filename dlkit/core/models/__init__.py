@@ -6,15 +6,16 @@ from dlkit.core.models.build import build_model, build_on_meta, build_user_model
 from dlkit.core.models.checkpointing import disable_checkpointing, enable_checkpointing
 from dlkit.core.models.eval_mode import eval_mode, kept_modes, unfused_attention
 from dlkit.core.models.guessing import guess_classifiers
+from dlkit.core.models.int8_layers import has_int8_layers, is_int8_layer
 from dlkit.core.models.layer_kinds import KINDS
 from dlkit.core.models.layers import build_layers, running_shapes
 from dlkit.core.models.meta import AllocateNothing, meta_copy, output_shape
 from dlkit.core.models.nets import mlp, small_cnn
-from dlkit.core.models.outputs import output_tensors
 from dlkit.core.models.resnet_small import resnet_small
 from dlkit.core.models.running import RunningModule, RunningModules
 from dlkit.core.models.sequence import lstm
 from dlkit.core.models.summary import SummaryRow, parameter_count, summarize
+from dlkit.core.models.tensors import first_tensor, random_inputs, tensors_in, top1_matches
 from dlkit.core.models.torchvision import (
     HAS_AUX_HEADS,
     build_torchvision,
@@ -57,8 +58,11 @@ __all__ = [
     "eval_mode",
     "find_first_conv",
     "find_head",
+    "first_tensor",
     "fit_channels",
     "guess_classifiers",
+    "has_int8_layers",
+    "is_int8_layer",
     "kept_modes",
     "known_activations",
     "load_initial_weights",
@@ -67,17 +71,19 @@ __all__ = [
     "meta_copy",
     "mlp",
     "output_shape",
-    "output_tensors",
     "parameter_count",
     "plan_arch",
     "plan_torchvision_size",
     "pretrained_state_dict",
+    "random_inputs",
     "read_state_dict",
     "read_tensors",
     "resnet_small",
     "running_shapes",
     "small_cnn",
     "summarize",
+    "tensors_in",
+    "top1_matches",
     "torchvision_options",
     "unfused_attention",
     "unwrap_state_dict",

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dlkit.core.models.meta import meta_copy
 from dlkit.core.models.running import RunningModules
+from dlkit.core.models.tensors import first_tensor
 
 Shape = tuple[int, ...]
 
@@ -69,8 +70,8 @@ def _run(model: nn.Module, input_size: Shape, *, device: str | torch.device) -> 
     shapes: dict[str, Shape] = {}
 
     def remember(name: str, module: nn.Module, output: Any) -> None:
-        first = output[0] if isinstance(output, tuple) and output else output
-        if isinstance(first, Tensor):
+        first = first_tensor(output)
+        if first is not None:
             shapes[name] = tuple(first.shape[1:])
 
     with torch.no_grad(), RunningModules(remember).followed(model.eval()):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from dlkit.core.models import tensors_in
 
 
 def measure_saved_bytes(model: nn.Module, tensors: Sequence[Tensor]) -> int:
@@ -51,9 +52,8 @@ class _Liveness(TorchDispatchMode):  # type: ignore[no-untyped-call]  # the base
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator and take note of new storages."""
         out = op(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
-                self._take(tensor)
+        for tensor in tensors_in(out):
+            self._take(tensor)
         return out
 
     def _take(self, tensor: Tensor) -> None:

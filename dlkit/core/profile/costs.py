@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dlkit.core.models import RunningModules, eval_mode, kept_modes
+from dlkit.core.models import RunningModules, eval_mode, first_tensor, kept_modes
 from dlkit.core.profile.activation_memory import measure_peak_bytes, measure_saved_bytes
 from dlkit.core.profile.macs import count_macs
 from dlkit.errors import UsageError
@@ -131,7 +131,7 @@ def output_shape(model: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | 
             output = model(InputSpec(shape).on_meta(2))
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, ZeroDivisionError):
             return None
-    tensor = _first_tensor(output)
+    tensor = first_tensor(output)
     return None if tensor is None else tuple(tensor.shape)
 
 
@@ -212,7 +212,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # the base 
     def _leave(self, path: str, module: nn.Module, output: Any) -> None:
         tally = self.tallies[path]
         tally.calls += 1
-        tally.out = _first_tensor(output)
+        tally.out = first_tensor(output)
         if not any(module.children()) and tally.out is not None:
             self.activation_bytes += tally.out.nbytes
 
@@ -232,12 +232,3 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # the base 
                     macs=tally.macs,
                     attention_macs=tally.attention_macs,
                 )
-
-
-def _first_tensor(output: Any) -> Tensor | None:
-    if isinstance(output, Tensor):
-        return output
-    values = (
-        list(output.values()) if isinstance(output, Mapping) else output if isinstance(output, list | tuple) else []
-    )
-    return next((found for value in values if (found := _first_tensor(value)) is not None), None)

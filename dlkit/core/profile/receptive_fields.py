@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from dlkit.core.models import RunningModules, eval_mode
+from dlkit.core.models import RunningModules, eval_mode, first_tensor, tensors_in
 from dlkit.core.profile.field_axes import Seen, everything, lost, plain_axes
 from dlkit.core.profile.field_rules import RULES, Call, number_by_number
 from dlkit.shapes import IDENTITY
@@ -52,9 +51,9 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # the base i
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = op(*args, **(kwargs or {}))
-        parts = [self._seen[a] for a in tree_leaves(args) if isinstance(a, Tensor) and a in self._seen]
+        parts = [self._seen[a] for a in tensors_in(args) if a in self._seen]
         if parts:
-            for position, tensor in enumerate(t for t in tree_leaves(out) if isinstance(t, Tensor)):
+            for position, tensor in enumerate(tensors_in(out)):
                 self._seen[tensor] = self._follow(op, args, parts, tensor, position)
         return out
 
@@ -75,7 +74,7 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # the base i
 
     def record(self, path: str, module: nn.Module, output: Any) -> None:
         """Take note of what comes out of a module."""
-        tensor = next((t for t in tree_leaves(output) if isinstance(t, Tensor)), None)
+        tensor = first_tensor(output)
         seen = None if tensor is None else self._seen.get(tensor)
         if path and seen is not None:
             self.fields.append(self._field(path, type(module).__name__, seen))

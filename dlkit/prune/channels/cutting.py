@@ -101,13 +101,8 @@ def _zero(parameter: nn.Parameter, member: Member, removed: set[int], *, num_par
             parameter.index_fill_(member.dim, places.to(parameter.device), 0.0)
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Numbers in all parameters, tied ones once."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 def predict_parameters(network: nn.Module, groups: Sequence[Group], keep: Keep) -> int:
-    """Return what `count_parameters` must be after shrinking, from the groups alone."""
+    """Return what `parameter_count` must be after shrinking, from the groups alone."""
     sizes = {name: list(parameter.shape) for name, parameter in network.named_parameters()}
     for (name, dim), places in _removed_places(groups, keep).items():
         if name in sizes:

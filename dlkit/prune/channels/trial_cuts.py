@@ -8,7 +8,7 @@ from math import gcd
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models import RunningModules, eval_mode, meta_copy, output_tensors, unfused_attention
+from dlkit.core.models import RunningModules, eval_mode, meta_copy, random_inputs, tensors_in, unfused_attention
 from dlkit.errors import first_line
 from dlkit.prune.channels.cutting import cut_network
 from dlkit.prune.channels.group import Group, Keep, kept_units
@@ -34,7 +34,7 @@ def refuse_untouchable(network: nn.Module, groups: Sequence[Group], example: Ten
     tried.
     """
     refused = {group.id: "has a single channel" for group in groups if group.size == 1}
-    inputs = random_inputs(example)[:1]
+    inputs = example_inputs(example)[:1]
     base = _on_meta(network, inputs) or network
     if base is not network:
         inputs = [x.to("meta") for x in inputs]
@@ -134,13 +134,13 @@ def find_structure_problem(
     return CutProblem(f"{empty[0]} would have no channel left") if empty else None
 
 
-def random_inputs(example: Tensor) -> list[Tensor]:
+def example_inputs(example: Tensor) -> list[Tensor]:
     """Inputs like the example in shape, at two batch sizes; of whole numbers, the example's own."""
     generator = torch.Generator().manual_seed(0)
     if not example.is_floating_point():
         return [example[:1].repeat(batch, *[1] * (example.dim() - 1)) for batch in BATCH_SIZES]
     return [
-        torch.randn(batch, *example.shape[1:], generator=generator).to(example.device, example.dtype)
+        random_inputs(example.shape[1:], batch, example.device, generator=generator).to(example.dtype)
         for batch in BATCH_SIZES
     ]
 
@@ -148,4 +148,4 @@ def random_inputs(example: Tensor) -> list[Tensor]:
 def output_shapes(network: nn.Module, x: Tensor) -> list[tuple[int, ...]]:
     """The shape of every tensor in the network's output, in evaluation mode."""
     with eval_mode(network), unfused_attention(), torch.no_grad():
-        return [tuple(tensor.shape) for tensor in output_tensors(network(x))]
+        return [tuple(tensor.shape) for tensor in tensors_in(network(x))]

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dlkit.core.models import eval_mode, output_tensors, unfused_attention
-from dlkit.prune.channels.cutting import count_parameters, kept_places, predict_parameters, shrink, zero_channels
+from dlkit.core.models import eval_mode, parameter_count, tensors_in, unfused_attention
+from dlkit.prune.channels.cutting import kept_places, predict_parameters, shrink, zero_channels
 from dlkit.prune.channels.group import Group, Keep, Kind, kept_units
 from dlkit.prune.channels.trial_cuts import (
     CutProblem,
+    example_inputs,
     find_structure_problem,
     largest_passing,
     output_shapes,
-    random_inputs,
 )
 from dlkit.prune.dependency import find_misplaced, trace
 
@@ -69,7 +69,7 @@ def shrink_verified(network: nn.Module, groups: Sequence[Group], keep: Keep, exa
         rolled_back=rolled_back,
         max_delta=compared.delta,
         max_output=compared.largest,
-        num_parameters=count_parameters(shrunk),
+        num_parameters=parameter_count(shrunk)[0],
     )
 
 
@@ -93,7 +93,7 @@ class _Verifier:
     def __init__(self, network: nn.Module, groups: Sequence[Group], example: Tensor) -> None:
         self._network = network
         self._groups = groups
-        self._inputs = random_inputs(example)
+        self._inputs = example_inputs(example)
         self._shapes = [output_shapes(network, x) for x in self._inputs]
         self._findings = trace(network, example)
         last = self._inputs[-1]
@@ -121,7 +121,7 @@ class _Verifier:
         problem = find_structure_problem(shrunk, self._groups, keep, inputs=self._inputs, shapes=self._shapes)
         if problem is not None:
             return problem
-        if count_parameters(shrunk) != predict_parameters(self._network, self._groups, keep):
+        if parameter_count(shrunk)[0] != predict_parameters(self._network, self._groups, keep):
             return CutProblem("the number of parameters is not the predicted one")
         places = kept_places(self._network, self._groups, keep)
         misplaced = find_misplaced(self._findings, trace(shrunk, self._inputs[0]), places)
@@ -167,7 +167,7 @@ class _Verifier:
         zero_channels(network, self._groups, keep, reads=reads)
         delta = largest = spread = 0.0
         with eval_mode(network), eval_mode(shrunk), unfused_attention(), torch.no_grad():
-            for full, small in zip(output_tensors(network(self._x)), output_tensors(shrunk(self._x)), strict=True):
+            for full, small in zip(tensors_in(network(self._x)), tensors_in(shrunk(self._x)), strict=True):
                 full, small = full.double(), small.double()
                 delta = _larger(delta, full - small)
                 largest = _larger(largest, full)
@@ -184,7 +184,7 @@ def _larger(value: float, tensor: Tensor) -> float:
 def _shows_inputs(network: nn.Module, x: Tensor) -> bool:
     """Whether every output differs visibly between the inputs of a batch."""
     with eval_mode(network), unfused_attention(), torch.no_grad():
-        outputs = [output.double() for output in output_tensors(network(x)) if output.numel()]
+        outputs = [output.double() for output in tensors_in(network(x)) if output.numel()]
     return all(float((out - out[:1]).abs().max()) > FAINT * float(out.abs().max()) for out in outputs)
 
 

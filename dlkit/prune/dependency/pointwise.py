@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
+from dlkit.core.models import tensors_in
 from dlkit.prune.dependency.tracer import Tracer
 from dlkit.prune.dependency.union_find import FREE, compact, without_repeats
 
@@ -32,7 +33,7 @@ def is_pointwise(name: str, op: Any) -> bool:
 def follow_pointwise(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Join the channels of all operands, place by place."""
     result = out[0] if isinstance(out, list | tuple) else out
-    operands = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
+    operands = tensors_in((args, kwargs))
     merged = _merged_labels(tracer, operands, result)
     known = [tracer.channels(tensor) for tensor in operands]
     vanishes = any(part.vanishes for part in known) and _gives_zero(tracer, op, args, kwargs)

@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
-from dlkit.core.models import eval_mode, output_tensors, unfused_attention
+from dlkit.core.models import eval_mode, tensors_in, unfused_attention
 from dlkit.prune.dependency.matmuls import follow_attention, follow_convolution, follow_embedding, follow_product
 from dlkit.prune.dependency.norms_and_pools import (
     BATCH_NORMS,
@@ -62,7 +61,7 @@ def trace(network: nn.Module, example: Tensor) -> Findings:
             tracer.add_input(example)
         with tracer:
             output = network(example)
-        for tensor in output_tensors(output):
+        for tensor in tensors_in(output):
             tracer.fix_tensor(tensor, "reaches the model's output")
     return tracer.findings
 
@@ -97,6 +96,5 @@ def _follow_write(tracer: Tracer, args: Any, kwargs: Any) -> None:
 
 
 def _give_up(tracer: Tracer, what: str, args: Any, kwargs: Any) -> None:
-    for tensor in tree_leaves((args, kwargs)):
-        if isinstance(tensor, Tensor):
-            tracer.fix_tensor(tensor, f"goes through {what}, which is not followed")
+    for tensor in tensors_in((args, kwargs)):
+        tracer.fix_tensor(tensor, f"goes through {what}, which is not followed")

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from dlkit.core.models import tensors_in
 from dlkit.prune.dependency.union_find import FREE, UnionFind, compact, varying_dims, without_repeats
 
 INPUT = "the input"
@@ -90,7 +90,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run one operator, and follow its channels where an operand has some."""
         kwargs = kwargs or {}
         out = op(*args, **kwargs)
-        if any(self.get(tensor) is not None for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)):
+        if any(self.get(tensor) is not None for tensor in tensors_in((args, kwargs))):
             self._follow(self, op, args, kwargs, out)
         return out
 

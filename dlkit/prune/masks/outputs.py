@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models import eval_mode, output_tensors
+from dlkit.core.models import eval_mode, tensors_in
 from dlkit.prune.masks.weights import PrunableWeight
 
 
@@ -16,7 +16,7 @@ def find_output_weights(network: nn.Module, example: Tensor, weights: list[Pruna
     """
     names = {id(weight.parameter): weight.name for weight in weights}
     with eval_mode(network), torch.enable_grad():
-        outputs = output_tensors(network(example))
+        outputs = tensors_in(network(example))
     found: set[str] = set()
     pending, seen = [output.grad_fn for output in outputs], set()
     while pending:

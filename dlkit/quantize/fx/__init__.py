@@ -16,7 +16,6 @@ from dlkit.quantize.fx.fake_quant import (
 )
 from dlkit.quantize.fx.graph_edits import FloatOperation
 from dlkit.quantize.fx.int8_layers import DYNAMIC_INT8, FUSED_INT8, INT8
-from dlkit.quantize.fx.kinds import is_int8
 from dlkit.quantize.fx.qconfigs import ACTIVATION_OBSERVERS, qconfig_mapping
 from dlkit.quantize.fx.range_observer import RangeObserver
 from dlkit.quantize.fx.static import GraphFacts, check_names, convert, graph_facts, is_below, prepare
@@ -36,7 +35,6 @@ __all__ = [
     "freeze_norms",
     "graph_facts",
     "is_below",
-    "is_int8",
     "no_deprecations",
     "prepare",
     "qconfig_mapping",

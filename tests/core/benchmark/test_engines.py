@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.core.benchmark import ENGINES, STARTERS, EngineUnavailable, compare_outputs, runs_int8, start_engine
+from dlkit.core.benchmark import ENGINES, STARTERS, EngineUnavailable, difference_of, start_engine
+from dlkit.core.models import has_int8_layers
 from dlkit.errors import UsageError
 
 X = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(2))
@@ -32,7 +33,7 @@ def test_unknown_engines(float_network):
 
 
 def test_networks_tell_what_they_are(float_network, int8_network):
-    assert not runs_int8(float_network) and runs_int8(int8_network)
+    assert not has_int8_layers(float_network) and has_int8_layers(int8_network)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -55,7 +56,7 @@ def test_int8_engines_agree_exactly(int8_network, name):
 
 def test_int8_in_onnxruntime_agrees(int8_network):
     started = start_engine("onnx", int8_network, X, more_examples=[torch.randn(5, 1, 8, 8)])
-    assert compare_outputs(outputs(int8_network, X), started(X)).relative < 0.05
+    assert difference_of(outputs(int8_network, X), started(X)).relative < 0.05
 
 
 @pytest.mark.slow
@@ -151,7 +152,7 @@ def test_settings_are_put_back_after_an_exception(float_network, monkeypatch):
 
 def test_differences():
     wanted = torch.tensor([[1.0, 4.0], [3.0, 2.0]])
-    found = compare_outputs(wanted, wanted + torch.tensor([[0.5, 0.0], [0.0, 2.0]]))
+    found = difference_of(wanted, wanted + torch.tensor([[0.5, 0.0], [0.0, 2.0]]))
     assert (found.largest, found.relative, found.same_top1) == (2.0, 0.5, 0.5)
-    assert compare_outputs(wanted, wanted[:1]).relative == float("inf")
-    assert compare_outputs(torch.zeros(2, 3), torch.zeros(2, 3)).relative == 0.0
+    assert difference_of(wanted, wanted[:1]).relative == float("inf")
+    assert difference_of(torch.zeros(2, 3), torch.zeros(2, 3)).relative == 0.0

@@ -14,7 +14,6 @@ from dlkit.core.benchmark import (
     Speeds,
     TimedModel,
     measure_speeds,
-    random_inputs,
     speedup,
 )
 from dlkit.core.evaluation import (
@@ -90,13 +89,6 @@ def test_a_baseline_that_did_not_run(models):
 def test_nothing_to_run(models):
     with pytest.raises(UsageError, match="nothing could be run:\n  int8 by compile: torch.compile cannot"):
         measure_speeds(models[1:], replace(PLAN, engines=("compile",)))
-
-
-def test_inputs_are_always_the_same():
-    torch.manual_seed(5)
-    first = random_inputs((3, 4), 2, CPU)
-    torch.manual_seed(6)
-    assert torch.equal(first, random_inputs((3, 4), 2, CPU)) and first.shape == (2, 3, 4)
 
 
 # handmade measurements

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dlkit.core.models import output_tensors
+from dlkit.core.models import tensors_in
 from dlkit.prune.channels import (
     ChannelLimits,
     choose,
@@ -345,10 +345,10 @@ def test_a_file_can_build_it_again_and_all_of_it_trains(build):
     resize(rebuilt, entry["sizes"], entry["parameters"])
     rebuilt.load_state_dict(verified.network.state_dict())
     with torch.no_grad():
-        pairs = zip(output_tensors(rebuilt(x)), output_tensors(verified.network(x)), strict=True)
+        pairs = zip(tensors_in(rebuilt(x)), tensors_in(verified.network(x)), strict=True)
         assert all(torch.equal(first, second) for first, second in pairs)
     small = verified.network.train()
-    sum(tensor.square().mean() for tensor in output_tensors(small(x))).backward()
+    sum(tensor.square().mean() for tensor in tensors_in(small(x))).backward()
     forgotten = {"forgotten.weight", "forgotten.bias"}
     assert all(parameter.grad is not None for name, parameter in small.named_parameters() if name not in forgotten)
     assert all(parameter.numel() for parameter in small.parameters())
