@@ -52,11 +52,11 @@ def lr_find(
     The config's schedule takes no part; what is found is the schedule's peak, optimizer.lr.
     """
     from dlkit.config import load_config
-    from dlkit.schedules import SweepPlan, check_suffix
+    from dlkit.schedules import SweepPlan, check_result_file
 
     plan = SweepPlan(lo, hi, steps, repeats)
     for path in output or ():
-        check_suffix(path)
+        check_result_file(path)
     given = {"runtime.device": device, "seed": seed}
     changes = [*(overrides or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
     loaded = load_config(cfg, overlays=overlays or (), overrides=changes)
@@ -108,9 +108,9 @@ def show(found: "FoundRate", output: Sequence[Path], *, as_json: bool, look: "Lo
     if as_json:
         import json
 
-        from dlkit.schedules import range_test_as_plain
+        from dlkit.schedules import range_test_as_json
 
-        typer.echo(json.dumps(range_test_as_plain(found.test, facts, found.notes), allow_nan=False))
+        typer.echo(json.dumps(range_test_as_json(found.test, facts, found.notes), allow_nan=False))
     else:
         from dlkit.schedules import draw_range_test
 

@@ -1,13 +1,12 @@
-"""Learning-rate curves without torch: pure functions of the step.
+"""Learning-rate schedules without torch, as pure functions of the step; their plots, audits and files; range tests.
 
-`lr[k]` is the value that the k-th `optimizer.step()` uses, k from 0. `build_schedule` makes a `Schedule` from a name
-and its options; `LearningRate` is what a training loop holds: one value per parameter group, and a plateau's state.
+`lr[k]` is the value that the k-th `optimizer.step()` uses, k from 0. `build_schedule` makes a `LrSchedule` from a name and
+its options; `LearningRate` is what a training loop holds.
 """
 
 from dlkit.schedules.audit import Finding, audit
-from dlkit.schedules.build import build_schedule
-from dlkit.schedules.canvas import Canvas, Scale, fit_scale
-from dlkit.schedules.composition import Sequence, length_in_steps, parse_pieces
+from dlkit.schedules.composition import Sequence
+from dlkit.schedules.curve_options import find_curve, read_plain, stand_ins
 from dlkit.schedules.curves import (
     Constant,
     ConstantFactor,
@@ -18,35 +17,25 @@ from dlkit.schedules.curves import (
     MultiStep,
     Polynomial,
     Step,
+    Tabulated,
     WarmupStableDecay,
 )
 from dlkit.schedules.cycles import CosineRestarts, Cyclic, OneCycle
-from dlkit.schedules.export import as_plain, save_traces
-from dlkit.schedules.learning_rate import LearningRate
-from dlkit.schedules.metrics import load_column, read_series
-from dlkit.schedules.options import find_curve, read_plain, stand_ins
-from dlkit.schedules.picture import Look, draw_comparison, draw_trace
+from dlkit.schedules.lr_schedule import LearningRate, LrSchedule, build_schedule
+from dlkit.schedules.metric_series import load_column, read_series
 from dlkit.schedules.plateau import Plateau
-from dlkit.schedules.range_export import check_suffix, range_test_as_plain, save_range_test
-from dlkit.schedules.range_picture import draw_range_test
+from dlkit.schedules.plot_axes import Look
+from dlkit.schedules.range_files import range_test_as_json, save_range_test
+from dlkit.schedules.range_plot import draw_range_test
 from dlkit.schedules.rate_range import RangeTest
-from dlkit.schedules.schedule import LrSchedule
-from dlkit.schedules.sweep import (
-    DivergenceTest,
-    Ended,
-    Smoother,
-    Sweep,
-    SweepPlan,
-    find_rise,
-    log_slopes,
-    longest_descent,
-)
-from dlkit.schedules.tabulated import Tabulated
+from dlkit.schedules.result_files import check_result_file
+from dlkit.schedules.schedule_files import save_traces, traces_as_json
+from dlkit.schedules.schedule_plot import draw_comparison, draw_trace
+from dlkit.schedules.schedule_trace import Trace, follow
+from dlkit.schedules.sweep import DivergenceTest, Ended, Smoother, Sweep, SweepPlan
 from dlkit.schedules.torch_code import write_torch_code
-from dlkit.schedules.trace import Trace, find_markers, follow, summarize
 
 __all__ = [
-    "Canvas",
     "Constant",
     "ConstantFactor",
     "Cosine",
@@ -66,7 +55,6 @@ __all__ = [
     "Plateau",
     "Polynomial",
     "RangeTest",
-    "Scale",
     "Sequence",
     "Smoother",
     "Step",
@@ -75,29 +63,21 @@ __all__ = [
     "Tabulated",
     "Trace",
     "WarmupStableDecay",
-    "as_plain",
     "audit",
     "build_schedule",
-    "check_suffix",
+    "check_result_file",
     "draw_comparison",
     "draw_range_test",
     "draw_trace",
     "find_curve",
-    "find_markers",
-    "find_rise",
-    "fit_scale",
     "follow",
-    "length_in_steps",
     "load_column",
-    "log_slopes",
-    "longest_descent",
-    "parse_pieces",
-    "range_test_as_plain",
+    "range_test_as_json",
     "read_plain",
     "read_series",
     "save_range_test",
     "save_traces",
     "stand_ins",
-    "summarize",
+    "traces_as_json",
     "write_torch_code",
 ]

@@ -1,4 +1,4 @@
-"""What is probably not meant in a schedule, in words, before anything is trained."""
+"""Findings about a schedule: what is probably not intended, said before anything is trained."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,24 +8,23 @@ from dlkit.schedules.composition import Sequence
 from dlkit.schedules.curves import Cosine, Linear, MultiStep, Polynomial, Step, WarmupStableDecay
 from dlkit.schedules.cycles import CosineRestarts, Cyclic, OneCycle
 from dlkit.schedules.plateau import Plateau
-from dlkit.schedules.trace import Trace
+from dlkit.schedules.schedule_trace import Trace
 
-# a difference that shows: a thousandth of the peak
-VISIBLE = 1e-3
-# the options of a curve that are lengths or moments in its own unit
-TIMES = ("T_max", "total_iters", "total_steps", "step_size", "T_0", "step_size_up", "timescale")
+_VISIBLE = 1e-3  # share of the peak from which on a difference shows
+# the options of curves that are lengths or moments in the unit of the curve
+_TIMES = ("T_max", "total_iters", "total_steps", "step_size", "T_0", "step_size_up", "timescale")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One remark: a short code for programs, and the sentence for people."""
+    """One finding: a short code for programs, and a sentence for people."""
 
     code: str
     message: str
 
 
 def audit(trace: Trace) -> list[Finding]:
-    """Everything that looks unintended, the most serious first."""
+    """Find everything that looks unintended, the most serious first."""
     checks: tuple[Callable[[Trace], Iterator[Finding]], ...] = (
         _find_zeros,
         _find_mixed_units,
@@ -52,7 +51,7 @@ def _find_zeros(trace: Trace) -> Iterator[Finding]:
 
 
 def _find_mixed_units(trace: Trace) -> Iterator[Finding]:
-    """Lengths written in steps but counted in epochs, or the other way round."""
+    """Lengths that are written in steps and counted in epochs, or the other way round."""
     schedule = trace.schedule
     epochs = math.ceil(schedule.total_steps / schedule.steps_per_epoch)
     if schedule.steps_per_epoch == 1:
@@ -74,7 +73,7 @@ def _find_mixed_units(trace: Trace) -> Iterator[Finding]:
 
 def _times(trace: Trace) -> Iterator[tuple[str, int]]:
     curve = trace.schedule.curve
-    for option in TIMES:
+    for option in _TIMES:
         if isinstance(value := getattr(curve, option, None), int):
             yield option, value
     if isinstance(curve, MultiStep) and curve.milestones:
@@ -96,7 +95,7 @@ def _find_late_moments(trace: Trace) -> Iterator[Finding]:
 
 
 def _find_wrong_length(trace: Trace) -> Iterator[Finding]:
-    """A curve that ends before the run, or after it."""
+    """A curve that ends before the run or after it."""
     schedule, curve = trace.schedule, trace.schedule.curve
     if isinstance(curve, Sequence):
         yield from _find_wrong_sum(curve)
@@ -105,7 +104,7 @@ def _find_wrong_length(trace: Trace) -> Iterator[Finding]:
         return
     option = {Cosine: "T_max", Linear: "total_iters", Polynomial: "total_iters"}.get(type(curve), "total_steps")
     length, left = getattr(curve, option), schedule.length
-    last = _say(trace.lrs[-1])
+    last = _short(trace.lrs[-1])
     if length > left:
         yield Finding(
             "cut",
@@ -135,22 +134,22 @@ def _find_wrong_sum(curve: Sequence) -> Iterator[Finding]:
 def _find_unreached_floor(trace: Trace) -> Iterator[Finding]:
     curve, last = trace.schedule.curve, trace.lrs[-1]
     peak = max(trace.lrs)
-    if isinstance(curve, Cosine) and last - curve.eta_min > VISIBLE * peak and curve.T_max == trace.schedule.length:
+    if isinstance(curve, Cosine) and last - curve.eta_min > _VISIBLE * peak and curve.T_max == trace.schedule.length:
         advice = f"T_max={curve.T_max - 1:,} reaches it" if curve.T_max > 1 else "the curve has a single step"
         yield Finding(
-            "eta-min", f"eta_min {_say(curve.eta_min)} is never used, the last step has {_say(last)}: {advice}"
+            "eta-min", f"eta_min {_short(curve.eta_min)} is never used, the last step has {_short(last)}: {advice}"
         )
     if isinstance(curve, CosineRestarts) and curve.eta_min > 0:
         yield Finding(
-            "eta-min", f"eta_min {_say(curve.eta_min)} is never used: a restart comes before each cycle reaches it"
+            "eta-min", f"eta_min {_short(curve.eta_min)} is never used: a restart comes before each cycle reaches it"
         )
     floor = getattr(curve, "eta_min", 0.0)
     if floor > trace.base_lr:
-        yield Finding("floor", f"eta_min {_say(floor)} is above the LR {_say(trace.base_lr)}, so the curve climbs")
+        yield Finding("floor", f"eta_min {_short(floor)} is above the LR {_short(trace.base_lr)}, so the curve climbs")
 
 
 def _find_open_cycle(trace: Trace) -> Iterator[Finding]:
-    """Restarts and triangles that the run leaves half-way up."""
+    """A cycle that the end of the run cuts off."""
     schedule, curve = trace.schedule, trace.schedule.curve
     if not isinstance(curve, CosineRestarts | Cyclic):
         return
@@ -209,5 +208,5 @@ def _find_plateau_traps(trace: Trace) -> Iterator[Finding]:
         yield Finding("plateau-nan", "NaN in the metric counts as a bad value")
 
 
-def _say(value: float) -> str:
+def _short(value: float) -> str:
     return f"{value:.3g}"

@@ -1,8 +1,7 @@
-"""Curves drawn with characters: braille dots, two by four to a cell, or plain ASCII. Strings only.
+"""Curves drawn with characters: braille cells of two by four dots, or plain ASCII.
 
-Each column of dots shows everything between the least and the greatest value that falls into it, so a spike of a single
-step is as visible in a million steps as in a hundred. With fewer values than columns each value is held, as a learning
-rate is.
+Each column of dots spans all the values that fall into it, from the least to the greatest, so a spike of a single step is
+as visible in a million steps as in a hundred. With fewer values than columns each value is held, as a learning rate is.
 """
 
 import math
@@ -15,14 +14,14 @@ _BRAILLE = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 
 @dataclass(frozen=True)
 class Scale:
-    """Values from `low` to `high`, on a logarithmic axis if `is_log`. Values outside are put on the border."""
+    """The axis of values from `low` to `high`, logarithmic if `is_log`. Values outside are drawn on the border."""
 
     low: float
     high: float
     is_log: bool = False
 
     def share(self, value: float) -> float:
-        """Where a value stands between low (0) and high (1)."""
+        """The position of a value between low (0) and high (1)."""
         if self.is_log:
             value = math.log(max(value, self.low))
             low, high = math.log(self.low), math.log(self.high)
@@ -31,14 +30,14 @@ class Scale:
         return min(max((value - low) / (high - low), 0.0), 1.0)
 
     def value(self, share: float) -> float:
-        """The value at a share of the way up."""
+        """The value at a position between low (0) and high (1)."""
         if self.is_log:
             return math.exp(math.log(self.low) * (1 - share) + math.log(self.high) * share)
         return self.low + (self.high - self.low) * share
 
 
 def fit_scale(series: Sequence[Sequence[float]], *, is_log: bool = False, from_zero: bool = True) -> Scale:
-    """A scale that holds all finite values; a linear one begins at 0 when `from_zero` and nothing is negative."""
+    """A scale for all finite values; with `from_zero` a linear one begins at 0 unless a value is negative."""
     values = [value for values in series for value in (min(values), max(values)) if math.isfinite(value)]
     if is_log:
         positive = [value for values in series for value in values if 0 < value < math.inf]
@@ -54,7 +53,7 @@ def fit_scale(series: Sequence[Sequence[float]], *, is_log: bool = False, from_z
 
 @dataclass
 class Canvas:
-    """`width` by `height` characters; `is_ascii` has one dot to a character instead of eight."""
+    """`width` by `height` characters, each of eight braille dots or, with `is_ascii`, one ASCII mark."""
 
     width: int
     height: int
@@ -116,7 +115,7 @@ class Canvas:
 
 
 def _joined(low: int, high: int, before: tuple[int, int] | None) -> tuple[int, int]:
-    """The rows of a column, reaching to the column before so that the line has no gap."""
+    """The rows of a column, extended to those of the column before it, so that the line has no gap."""
     if before is None:
         return low, high
     if low > before[1]:

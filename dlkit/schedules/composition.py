@@ -8,26 +8,24 @@ Pieces are separated by `;`. A piece is a schedule's name, its length, then word
 - `at F`: the same as `from F`, for `constant 1000 at 0.1`;
 - `option=value`: the curve's own options, such as `T_0=200`.
 
-Every piece counts steps from its own start, as the children of torch's `SequentialLR` do, and reaches its end value
-where the next one begins. After the last piece its end value is held.
+Every piece counts steps from its own start, as the children of torch's `SequentialLR` do, and has its end value where the
+next one begins. The end value of the last piece is held.
 """
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
+from dlkit.quantities import parse_length
+from dlkit.schedules.curve_options import build_curve, find_curve, fit_length, read_plain
 from dlkit.schedules.curves import Constant, Curve, Linear
-from dlkit.schedules.limits import check_number, check_whole
-from dlkit.schedules.options import build_curve, find_curve, fit_length, read_plain
+from dlkit.schedules.option_checks import check_number, check_whole
 from dlkit.schedules.plateau import Plateau
-
-_LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(st|ep|%)?")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One stretch: the curve runs between `floor` and `peak` times the base rate over `steps` steps."""
+    """One part of a composition: `steps` steps of a curve between `floor` and `peak` times the base rate."""
 
     curve: Curve
     steps: int
@@ -42,7 +40,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Sequence(Curve):
-    """Pieces one after another, written as one line of text; it counts in optimizer steps."""
+    """Pieces one after another, written as one line of text; they count optimizer steps."""
 
     pieces: str
     total_steps: int | None = None
@@ -69,13 +67,13 @@ class Sequence(Curve):
         return (0, *accumulate(piece.steps for piece in self.parts))[:-1]
 
     def lr(self, step: int, base_lr: float) -> float:
-        """The rate of the piece that holds the step."""
+        """The rate of the piece that the step belongs to."""
         index = max(index for index, start in enumerate(self.starts) if start <= step)
         return self.parts[index].lr(step - self.starts[index], base_lr)
 
 
 def parse_pieces(text: str, *, total_steps: int, steps_per_epoch: int) -> tuple[Piece, ...]:
-    """The pieces of a composition, their lengths in steps. Raises ValueError that names the piece at fault."""
+    """Parse the pieces of a composition. Raises ValueError that names the piece at fault."""
     written = [piece.split() for piece in text.split(";") if piece.strip()]
     if not written:
         raise ValueError("no pieces; write for example 'linear 500 from 0.01; cosine rest'")
@@ -97,7 +95,8 @@ def _lengths_in_steps(written: list[list[str]], *, total_steps: int, steps_per_e
             lengths.append(None)
             continue
         try:
-            lengths.append(length_in_steps(length, total_steps=total_steps, steps_per_epoch=steps_per_epoch))
+            parsed = parse_length(f"{length}st" if length[-1:].isdigit() else length)
+            lengths.append(parsed.to_steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch))
         except ValueError:
             raise ValueError(
                 f"in the piece {' '.join(words)!r}: a length must follow the name: 500, 5%, 2ep or rest"
@@ -110,19 +109,6 @@ def _lengths_in_steps(written: list[list[str]], *, total_steps: int, steps_per_e
             f"the other pieces take {total_steps - left:,} of {total_steps:,} steps; none is left for `rest`"
         )
     return [left if length is None else length for length in lengths]
-
-
-def length_in_steps(text: str, *, total_steps: int, steps_per_epoch: int) -> int:
-    """Steps of a length such as `500`, `500st`, `5%` or `2ep`, rounded to the nearest.
-
-    >>> length_in_steps("5%", total_steps=1000, steps_per_epoch=100)
-    50
-    """
-    match = _LENGTH.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"expected steps (500), a share (5%) or epochs (2ep), got {text!r}")
-    scale = {None: 1.0, "st": 1.0, "ep": float(steps_per_epoch), "%": total_steps / 100}[match[2]]
-    return round(float(match[1]) * scale)
 
 
 def _parse_piece(name: str, words: list[str], steps: int) -> Piece:

@@ -1,32 +1,32 @@
-"""Curves that start at their height and fall (or rise) once: closed forms of torch's schedulers and a few more.
+"""Curves without cycles: closed forms of torch's schedulers, and a few more.
 
 Option names and defaults are torch's, with one exception: a length (`T_max`, `total_iters`, `total_steps`) defaults to
-None, which `build_schedule` replaces by what the run has left. Values equal torch's classes at every step; they do not
-drift, because nothing is computed from the step before. Where torch's class is wrong, ours is right:
+None, which `build_schedule` replaces by what the run has left. Values equal those of torch's classes at every step, but do
+not drift, because none is computed from the one before. Differences, all where torch's class is wrong or surprising:
 
 - `ConstantLR` and `LinearLR` with `total_iters=0` stay at the first factor for ever; here that is refused.
-- `LinearLR` refuses to start at 0, which its step-by-step form would divide by; here that works.
+- `LinearLR` cannot start at 0, by which its step-by-step form would divide; here it can.
 - `ConstantLR(factor=0)` divides by zero when it ends; here the rate returns to its base.
-- `PolynomialLR`'s docstring is off by one; its code, and ours, gives the base rate at step 0.
-- `CosineAnnealingLR` rises again after `T_max`, as ours does; with the automatic `T_max` a run never gets there.
+- `PolynomialLR`'s docstring is off by one; its code, like ours, starts at the base rate.
+- `CosineAnnealingLR` rises again after `T_max`, and so does ours; with the automatic `T_max` a run ends before that.
 """
 
 import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-from dlkit.schedules.limits import check_choice, check_number, check_whole
+from dlkit.schedules.option_checks import check_choice, check_number, check_whole
 
 
 @dataclass(frozen=True)
 class Curve(ABC):
     """A learning rate as a pure function of the step, counted in the curve's own unit (steps or epochs)."""
 
-    # Whether its options name moments of the run (milestones), so that it counts from the run's start even under a
-    # warm-up, and in epochs unless told otherwise. Other curves begin when the warm-up ends.
+    # whether its options are moments of the run (milestones), so that it counts from the start of the run even with a
+    # warm-up, and by default in epochs; other curves begin when the warm-up ends
     is_dated: ClassVar[bool] = False
 
     @abstractmethod
@@ -35,14 +35,14 @@ class Curve(ABC):
 
 
 def known_length(option: str, length: int | None) -> int:
-    """A length that must have been filled in. Raises ValueError while it is still automatic."""
+    """The length, which must be known by now. Raises ValueError if it is still automatic."""
     if length is None:
         raise ValueError(f"{option} is still automatic: give it, or make the curve with build_schedule")
     return length
 
 
 def power(base: float, exponent: float) -> float:
-    """`base ** exponent`, infinite where Python would raise OverflowError."""
+    """`base ** exponent`, or infinity instead of an OverflowError."""
     try:
         return float(base**exponent)
     except OverflowError:
@@ -94,7 +94,7 @@ class Step(Curve):
 
 @dataclass(frozen=True)
 class MultiStep(Curve):
-    """torch's MultiStepLR: multiply by `gamma` at each milestone, twice where one is given twice."""
+    """torch's MultiStepLR: multiply by `gamma` at each milestone, twice if it is given twice."""
 
     is_dated: ClassVar[bool] = True
 
@@ -210,7 +210,7 @@ class WarmupStableDecay(Curve):
         check_number("eta_min", self.eta_min, least=0)
 
     def lr(self, step: int, base_lr: float) -> float:
-        """Base until `total_steps * (1 - decay_share)`, then down; `eta_min` would be reached at `total_steps`."""
+        """The base rate until `total_steps * (1 - decay_share)`, then the decay, which would reach `eta_min` at `total_steps`."""
         length = known_length("total_steps", self.total_steps)
         falling = length * self.decay_share
         done = step - (length - falling)
@@ -225,8 +225,8 @@ class WarmupStableDecay(Curve):
 class InverseSqrt(Curve):
     """Fall with the inverse square root of the step: half of the base rate after three times `timescale`.
 
-    `timescale` is filled in with the length of the warm-up, or 10,000 without one; then warm-up and curve together are
-    the schedule of Vaswani et al., 2017, with a base rate of its own.
+    `timescale` defaults to the length of the warm-up, or 10,000 without one. Warm-up and curve together are the schedule of
+    Vaswani et al., 2017, with a base rate of its own.
     """
 
     timescale: int | None = None
@@ -239,3 +239,24 @@ class InverseSqrt(Curve):
         """`base * sqrt(timescale / (step + timescale))`."""
         timescale = known_length("timescale", self.timescale)
         return base_lr * math.sqrt(timescale / (step + timescale))
+
+
+@dataclass(frozen=True)
+class Tabulated(Curve):
+    """The rates of another scheduler by base rate and step, and its momentum by step if it changes; the last value is held.
+
+    So a scheduler from elsewhere becomes a pure function of the step. `options` are its own.
+    """
+
+    rates: Mapping[float, Sequence[float]] = field(repr=False)
+    momenta: Sequence[float] | None = field(default=None, repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def lr(self, step: int, base_lr: float) -> float:
+        """The rate from the table. Raises KeyError for another base rate."""
+        rates = self.rates[base_lr]
+        return rates[min(step, len(rates) - 1)]
+
+    def momentum(self, step: int) -> float | None:
+        """Momentum (Adam: beta1) at a step; None if the scheduler does not change it."""
+        return None if self.momenta is None else self.momenta[min(step, len(self.momenta) - 1)]

@@ -1,12 +1,12 @@
-"""Curves that come back up: restarts, the one-cycle policy and cyclic rates, the last two with a momentum.
+"""Curves with cycles: restarts, the one-cycle policy and cyclic rates; the last two change the momentum too.
 
-Where torch's classes err, these do not:
+Differences, all where torch's class is wrong:
 
-- `OneCycleLR` allows one step more than it has values for: the cosine rebounds there and the linear form goes below
-  zero. Here the curve holds its last value.
-- `OneCycleLR` divides by zero when `pct_start * total_steps` is 1. Here the rise then has no length and step 0 has the
-  peak, which is also the limit from below.
-- `CosineAnnealingWarmRestarts` started at a given epoch takes a logarithm and can land one cycle off; here cycles are
+- `OneCycleLR` allows one step too many: there its cosine form rises again and its linear form falls below zero. Here the
+  curve holds its last value.
+- `OneCycleLR` divides by zero if `pct_start * total_steps` is 1. Here the rise has no length then and step 0 has the peak,
+  which is also the limit from below.
+- `CosineAnnealingWarmRestarts` started at a given epoch takes a logarithm and can be off by a cycle; here cycles are
   counted in integers.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dlkit.schedules.curves import Curve, known_length, power
-from dlkit.schedules.limits import check_choice, check_flag, check_number, check_whole
+from dlkit.schedules.option_checks import check_choice, check_flag, check_number, check_whole
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class CosineRestarts(Curve):
         check_number("eta_min", self.eta_min, least=0)
 
     def lr(self, step: int, base_lr: float) -> float:
-        """The cosine of Loshchilov and Hutter, 2017, equation 5, within the present cycle."""
+        """The cosine of Loshchilov and Hutter, 2017, equation 5, within the current cycle."""
         done, length = self.cycle(step)
         return self.eta_min + (base_lr - self.eta_min) * (1 + math.cos(math.pi * done / length)) / 2
 
     def cycle(self, step: int) -> tuple[int, int]:
-        """Steps done in the present cycle, and the cycle's length."""
+        """The steps done in the current cycle, and the length of the cycle."""
         if self.T_mult == 1:
             return step % self.T_0, self.T_0
         length = self.T_0
@@ -49,7 +49,7 @@ class CosineRestarts(Curve):
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of one cycle: where it starts and ends (in steps, fractions allowed), and the levels it joins."""
+    """A part of one cycle: its start and end in steps, which may be fractions, and the levels there."""
 
     start: float
     end: float
@@ -62,7 +62,7 @@ class OneCycle(Curve):
     """torch's OneCycleLR; the base rate is its `max_lr`.
 
     From `max_lr / div_factor` up to `max_lr`, then down to `max_lr / div_factor / final_div_factor` at the last step,
-    `total_steps - 1`. Momentum moves the other way round unless `cycle_momentum` is off. After Smith and Topin, 2018;
+    `total_steps - 1`. The momentum moves the other way unless `cycle_momentum` is off. After Smith and Topin, 2018;
     two phases as in fastai, three as in the paper.
     """
 
@@ -95,7 +95,7 @@ class OneCycle(Curve):
         return self._level(step, levels)
 
     def momentum(self, step: int) -> float | None:
-        """Momentum (or Adam's beta1) at a step; None when it is not cycled."""
+        """Momentum (Adam: beta1) at a step; None if it is not cycled."""
         if not self.cycle_momentum:
             return None
         levels = {"low": self.max_momentum, "peak": self.base_momentum, "end": self.max_momentum}
@@ -144,7 +144,7 @@ class Cyclic(Curve):
     """torch's CyclicLR between `base_lr` (the foot, the same for all groups) and the optimizer's rate (its `max_lr`).
 
     After Smith, 2017. `triangular2` halves the height at each cycle, `exp_range` multiplies it by `gamma` at each step.
-    Momentum moves the other way round unless `cycle_momentum` is off.
+    The momentum moves the other way unless `cycle_momentum` is off.
     """
 
     base_lr: float
@@ -172,7 +172,7 @@ class Cyclic(Curve):
         return self.base_lr + (base_lr - self.base_lr) * self._height(step)
 
     def momentum(self, step: int) -> float | None:
-        """Momentum (or Adam's beta1) at a step; None when it is not cycled."""
+        """Momentum (Adam: beta1) at a step; None if it is not cycled."""
         if not self.cycle_momentum:
             return None
         return self.max_momentum - (self.max_momentum - self.base_momentum) * self._height(step)

@@ -1,23 +1,25 @@
 """Lower the rate when a metric stops improving: torch's ReduceLROnPlateau without an optimizer.
 
-Its rules, which surprise people, are kept exactly: the rate falls on bad value number `patience + 1`; a value equal to
-the best, and NaN, are bad; during the cooldown bad values do not count but the best still moves; a reduction smaller
-than `eps` is dropped, so with the defaults the rate never falls below about 1.1e-8; `min_lr` never raises a rate. With
-`threshold_mode: rel` a negative metric counts as improved when it is a little worse (best * (1 - threshold) is above
-best), so metrics that can be negative want `threshold_mode: abs`.
+Its rules are kept exactly, though they surprise people: the rate falls on bad value number `patience + 1`; a value equal
+to the best is bad, and so is NaN; during the cooldown bad values do not count, but the best still changes; a reduction
+smaller than `eps` is dropped, so with the defaults the rate never falls below about 1.1e-8; `min_lr` never raises a rate.
+With `threshold_mode: rel` a negative metric counts as improved when it is a little worse (best * (1 - threshold) is above
+best), so metrics that can be negative need `threshold_mode: abs`.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from dlkit.schedules.limits import check_choice, check_number, check_whole
+from dlkit.schedules.option_checks import check_choice, check_number, check_whole
 
 
 @dataclass(frozen=True)
 class Plateau:
-    """The options of torch's ReduceLROnPlateau. `start` gives the state that follows a run."""
+    """The options of torch's ReduceLROnPlateau. `start` returns the state that follows a run."""
+
+    is_dated: ClassVar[bool] = True  # see Curve
 
     mode: str = "min"
     factor: float = 0.1
@@ -48,7 +50,7 @@ class Plateau:
     def start(self, lrs: Sequence[float]) -> "PlateauState":
         """The state before the first metric, for groups with these rates.
 
-        Raises ValueError when `min_lr` is a list of another length.
+        Raises ValueError if `min_lr` is a list of another length.
         """
         return PlateauState(self, lrs)
 
@@ -62,7 +64,7 @@ class Plateau:
 
 
 class PlateauState:
-    """What a plateau remembers: the rate of each group, the best metric, bad values so far, cooldown left."""
+    """The state of a plateau: the rate of each group, the best metric, bad values so far, cooldown left."""
 
     def __init__(self, plateau: Plateau, lrs: Sequence[float]) -> None:
         self.plateau = plateau
@@ -76,7 +78,7 @@ class PlateauState:
             raise ValueError(f"min_lr has {len(self._floors)} values for {len(self.lrs)} parameter groups")
 
     def step(self, metric: float) -> bool:
-        """Take the next value of the metric. True when it made the rates fall."""
+        """Take the next value of the metric. Returns whether the rates fell."""
         metric = float(metric)
         if self.plateau.is_better(metric, self.best):
             self.best, self.num_bad = metric, 0
@@ -103,7 +105,7 @@ class PlateauState:
         return {"lrs": list(self.lrs), "best": self.best, "num_bad": self.num_bad, "cooldown_left": self.cooldown_left}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state. Raises ValueError when it has another number of parameter groups."""
+        """Continue from a saved state. Raises ValueError if it has another number of parameter groups."""
         if len(state["lrs"]) != len(self.lrs):
             raise ValueError(f"saved for {len(state['lrs'])} parameter groups, but there are {len(self.lrs)}")
         self.lrs = [float(lr) for lr in state["lrs"]]

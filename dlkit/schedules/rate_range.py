@@ -1,4 +1,4 @@
-"""What the sweeps of a learning-rate range test say together: which rate to take, and whether to believe it."""
+"""What the sweeps of a learning-rate range test say together: which rate to take, and whether it is reliable."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from statistics import fmean, geometric_mean
 
 from dlkit.schedules.sweep import RULES, Sweep, SweepPlan
 
-SPREAD_LIMIT = 3.0  # suggestions of repeats further apart than this are called unreliable
+_SPREAD_LIMIT = 3.0  # a suggestion is unreliable if its repeats are further apart than this factor
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What one rule says: the median of the sweeps' rates in log(lr), and the rate of each sweep that has one."""
+    """The suggestion of one rule: the median rate of the sweeps in log(lr), and the rate of each sweep that has one."""
 
     name: str
     lr: float
@@ -21,37 +21,37 @@ class Suggestion:
 
     @property
     def spread(self) -> float:
-        """How many times the least of the repeats the greatest is."""
+        """The greatest of the repeats divided by the least."""
         return max(self.repeats) / min(self.repeats)
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """What a range test found. `sweeps` has those that were begun."""
+    """The result of a range test. `sweeps` has all that were begun."""
 
     plan: SweepPlan
     sweeps: tuple[Sweep, ...]
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether it was stopped before its end."""
+        """Whether the test was stopped before its end."""
         return any(sweep.ended == "interrupted" for sweep in self.sweeps) or len(self.sweeps) < self.plan.repeats
 
     @cached_property
     def judged(self) -> tuple[Sweep, ...]:
-        """The sweeps that count: the whole ones, or the one that was begun if there is none."""
+        """The sweeps that count: the whole ones, or if there are none the one that was begun."""
         whole = tuple(sweep for sweep in self.sweeps if sweep.ended != "interrupted")
         return whole or tuple(sweep for sweep in self.sweeps if sweep.losses)
 
     @cached_property
     def suggestions(self) -> tuple[Suggestion, ...]:
-        """One for each rule that found a rate, in the order in which they are preferred."""
+        """A suggestion for each rule that found a rate, in order of preference."""
         found = [(name, [sweep.suggest(name) for sweep in self.judged]) for name in RULES]
         return tuple(self._pool(name, rates) for name, rates in found if any(rate is not None for rate in rates))
 
     def _pool(self, name: str, rates: Sequence[float | None]) -> Suggestion:
         repeats = tuple(rate for rate in rates if rate is not None)
-        is_together = max(repeats) <= SPREAD_LIMIT * min(repeats) and len(repeats) == len(rates)
+        is_together = max(repeats) <= _SPREAD_LIMIT * min(repeats) and len(repeats) == len(rates)
         is_whole = any(sweep.ended != "interrupted" for sweep in self.judged)  # else the end is where it was stopped
         return Suggestion(name, _log_median(repeats), repeats, is_together and self.is_falling and is_whole)
 
@@ -62,19 +62,19 @@ class RangeTest:
 
     @property
     def recommended(self) -> Suggestion | None:
-        """The first reliable suggestion in order of preference, or the first if none is."""
+        """The first reliable suggestion in order of preference, or the first if none is reliable."""
         reliable = (suggestion for suggestion in self.suggestions if suggestion.is_reliable)
         return next(reliable, self.suggestions[0] if self.suggestions else None)
 
     @property
     def rises_from(self) -> float | None:
-        """The rate from which the loss rises for good: the median of the sweeps that diverged, None without one."""
+        """The rate from which on the loss rises for good: the median of the sweeps that diverged, or None."""
         rates = [rate for sweep in self.judged if (rate := sweep.rises_from) is not None]
         return _log_median(rates) if rates else None
 
     @cached_property
     def band(self) -> tuple[tuple[float, float, float], ...]:
-        """Least, mean and greatest smoothed loss at every rate; a sweep that ended counts with its last value."""
+        """Least, mean and greatest smoothed loss at every rate; a sweep that has ended counts with its last value."""
         curves = [sweep.smoothed for sweep in self.judged if sweep.smoothed]
         length = max(map(len, curves), default=0)
         rows = [[curve[min(index, len(curve) - 1)] for curve in curves] for index in range(length)]
@@ -82,7 +82,7 @@ class RangeTest:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """What one should know before believing the suggestions."""
+        """What one should know before using the suggestions."""
         return tuple(_notes(self))
 
 
@@ -110,7 +110,7 @@ def _notes(test: RangeTest) -> list[str]:
             "unreliable: the loss fell no more than it varies from batch to batch; try a larger batch or --steps"
         )
     for suggestion in test.suggestions:
-        if suggestion.spread > SPREAD_LIMIT:
+        if suggestion.spread > _SPREAD_LIMIT:
             notes.append(
                 f"{suggestion.name} is unreliable: its repeats differ {suggestion.spread:.1f}-fold; more --steps help"
             )

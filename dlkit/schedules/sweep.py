@@ -1,6 +1,6 @@
-"""One sweep of a learning-rate range test: the rates to try, when to stop, and what each rule makes of the losses.
+"""One sweep of a learning-rate range test: the rates to try, when to stop, and the rules that suggest a rate.
 
-Rates are spaced evenly in log(lr), so an index is a place on that axis and slopes are taken along it.
+Rates are spaced evenly in log(lr), so an index is a position on that axis, and slopes are taken along it.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Literal
 
 from dlkit.errors import UsageError
 
-FALL_SHARE = 0.1  # of what the loss has fallen; stands in for |best| where that is smaller, as near a loss of 0
+_FALL_SHARE = 0.1  # of what the loss has fallen; used instead of |best| if that is smaller, as near a loss of 0
 MOST_STEPS = 100_000
 
 Ended = Literal["finished", "diverged", "not_finite", "interrupted"]
@@ -21,8 +21,9 @@ Ended = Literal["finished", "diverged", "not_finite", "interrupted"]
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """Which rates to try, how often, and how to judge: weight of the past in the smoothing, and how many times the best
-    smoothed loss counts as divergence. Raises UsageError for values that make no sweep.
+    """Which rates to try, how often, and how to judge the losses. Raises UsageError for values that make no sweep.
+
+    `smoothing` is the weight of the past, `threshold` the multiple of the best smoothed loss that counts as divergence.
     """
 
     lo: float = 1e-6
@@ -48,7 +49,7 @@ class SweepPlan:
 
     @property
     def log_spacing(self) -> float:
-        """The distance of two rates in ln(lr)."""
+        """The distance between neighbouring rates in ln(lr)."""
         return math.log(self.hi / self.lo) / (self.steps - 1)
 
 
@@ -59,7 +60,7 @@ class Smoother:
         self._smoothing, self._sum, self._weight = smoothing, 0.0, 0.0
 
     def add(self, value: float) -> float:
-        """Take a value in; the average."""
+        """Take a value and return the average."""
         share = 1 - self._smoothing
         self._sum = self._smoothing * self._sum + share * value
         self._weight = self._smoothing * self._weight + share
@@ -67,10 +68,10 @@ class Smoother:
 
 
 class DivergenceTest:
-    """Whether smoothed losses have left the best one behind for good.
+    """Decides whether smoothed losses have diverged from the best one.
 
-    The limit is best + (threshold - 1) * |best|, so that it lies above the best for negative losses too; where |best| is less
-    than a tenth of what the loss has fallen, that tenth is taken instead, or noise around 0 would end a sweep.
+    The limit is best + (threshold - 1) * |best|, so it is above the best for negative losses too. If |best| is less than a
+    tenth of what the loss has fallen, that tenth is used instead, because otherwise noise around 0 would end a sweep.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -79,11 +80,11 @@ class DivergenceTest:
     @property
     def limit(self) -> float:
         """The loss above which a sweep ends."""
-        scale = max(abs(self._best), FALL_SHARE * (self._first - self._best))
+        scale = max(abs(self._best), _FALL_SHARE * (self._first - self._best))
         return self._best + (self._threshold - 1) * scale
 
     def is_over(self, smoothed: float) -> bool:
-        """Take a smoothed loss in; whether it is above the limit."""
+        """Take a smoothed loss and return whether it is above the limit."""
         if self._best == math.inf:
             self._first = smoothed
         self._best = min(self._best, smoothed)
@@ -103,7 +104,7 @@ class Sweep:
 
     @property
     def lrs(self) -> tuple[float, ...]:
-        """The rates that were tried and gave a loss."""
+        """The rates that were tried and have a loss."""
         return self.plan.lrs[: len(self.losses)]
 
     @cached_property
@@ -114,12 +115,12 @@ class Sweep:
 
     @property
     def ended_at(self) -> float:
-        """The rate at which the sweep ended; of a loss that was not finite, the one after which it was seen."""
+        """The rate at which the sweep ended: the last one that has a finite loss."""
         return self.lrs[-1] if self.losses else self.plan.lo
 
     @property
     def rises_from(self) -> float | None:
-        """The rate from which the loss rose for good, or None when it did not diverge."""
+        """The rate from which on the loss rose for good, or None if it did not diverge."""
         if self.ended not in ("diverged", "not_finite") or not self.losses:
             return None
         return self.lrs[find_rise(self.losses)]
@@ -131,7 +132,7 @@ class Sweep:
 
     @property
     def noise(self) -> float:
-        """The usual difference between one loss and the next, after smoothing, if nothing changed but the batch."""
+        """The usual difference between neighbouring losses, after smoothing, if only the batch changed."""
         if len(self.losses) < 2:
             return 0.0
         steps = [abs(after - before) for before, after in zip(self.losses, self.losses[1:], strict=False)]
@@ -139,13 +140,13 @@ class Sweep:
         return median(steps) * math.sqrt((1 - past) / (1 + past))
 
     def suggest(self, name: str) -> float | None:
-        """The rate that a rule finds on this sweep, or None where the loss never fell."""
+        """The rate that a rule finds on this sweep, or None if the loss never fell."""
         index = RULES[name](self)
         return None if index is None else self.plan.lrs[index] / (10 if name == "minimum/10" else 1)
 
 
 def find_rise(losses: Sequence[float], window: int = 5) -> int:
-    """The index from which losses rise for good: the last one that is not above the median of the `window` before it."""
+    """The index from which on losses rise for good: the last one not above the median of the `window` before it."""
     for index in range(len(losses) - 1, 0, -1):
         if losses[index] <= median(losses[max(index - window, 0) : index]):
             return index
@@ -153,19 +154,19 @@ def find_rise(losses: Sequence[float], window: int = 5) -> int:
 
 
 def _num_skipped(plan: SweepPlan, smoothed: Sequence[float]) -> int:
-    """Smoothed losses at the beginning that are means of too few to be trusted."""
+    """The number of smoothed losses at the beginning that are means of too few losses."""
     return min(round(1 / (1 - plan.smoothing)), len(smoothed) // 10)
 
 
 def _lowest(sweep: Sweep) -> int | None:
-    """Where the smoothed loss is lowest, if it fell at all."""
+    """The index of the lowest smoothed loss, if it fell at all."""
     start = _num_skipped(sweep.plan, sweep.smoothed)
     index = min(range(start, len(sweep.smoothed)), key=sweep.smoothed.__getitem__, default=start)
     return index if index > start else None
 
 
 def _steepest(sweep: Sweep) -> int | None:
-    """Where the smoothed loss falls fastest along ln(lr), up to its minimum."""
+    """The index where the smoothed loss falls fastest along ln(lr), up to its minimum."""
     lowest, values = _lowest(sweep), sweep.smoothed
     if lowest is None:
         return None
@@ -183,9 +184,9 @@ def log_slopes(values: Sequence[float], spacing: float) -> list[float]:
 
 
 def _valley(sweep: Sweep) -> int | None:
-    """The middle of the longest descent: half its number of losses before its end.
+    """The middle of the longest descent: half its length before its end.
 
-    Counted back from the end, since the first members of a longest descent may be chance finds on the plateau before it.
+    It is counted back from the end, because the first losses of the descent may be chance finds on the plateau before it.
     """
     start = _num_skipped(sweep.plan, sweep.smoothed)
     end, length = longest_descent(sweep.smoothed[start:])
@@ -193,7 +194,7 @@ def _valley(sweep: Sweep) -> int | None:
 
 
 def longest_descent(values: Sequence[float]) -> tuple[int, int]:
-    """The index where the longest strictly falling subsequence ends (the earliest such), and its length."""
+    """The index where the longest strictly falling subsequence ends (the earliest one), and its length."""
     tails: list[float] = []  # for each length the largest value, negated, with which a descent of that length can end
     best = (0, 0)
     for index, value in enumerate(values):
@@ -204,5 +205,5 @@ def longest_descent(values: Sequence[float]) -> tuple[int, int]:
     return best
 
 
-# in the order in which they are preferred, after benchmarks/lr_find_rules.py
+# in order of preference, as measured by benchmarks/lr_find_rules.py
 RULES: dict[str, Callable[[Sweep], int | None]] = {"minimum/10": _lowest, "steepest": _steepest, "valley": _valley}

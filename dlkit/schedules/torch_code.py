@@ -1,4 +1,4 @@
-"""The torch code that gives a schedule's values: a scheduler class where one is right, else `LambdaLR`."""
+"""The torch code that gives the values of a schedule: a scheduler class if one is right, else `LambdaLR`."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -16,14 +16,14 @@ from dlkit.schedules.curves import (
     MultiStep,
     Polynomial,
     Step,
+    Tabulated,
     WarmupStableDecay,
 )
 from dlkit.schedules.cycles import CosineRestarts, Cyclic, OneCycle
+from dlkit.schedules.lr_schedule import LrSchedule
 from dlkit.schedules.plateau import Plateau
-from dlkit.schedules.schedule import LrSchedule
-from dlkit.schedules.tabulated import Tabulated
 
-CLASSES: dict[type[Curve | Plateau], str] = {
+_CLASSES: dict[type[Curve | Plateau], str] = {
     ConstantFactor: "ConstantLR",
     Step: "StepLR",
     MultiStep: "MultiStepLR",
@@ -36,7 +36,7 @@ CLASSES: dict[type[Curve | Plateau], str] = {
     Cyclic: "CyclicLR",
     Plateau: "ReduceLROnPlateau",
 }
-CYCLE = """
+_CYCLE = """
 def cycle(t, length, times):
     while t >= length:
         t, length = t - length, length * times
@@ -45,9 +45,9 @@ def cycle(t, length, times):
 
 
 def write_torch_code(schedule: LrSchedule, base_lr: float) -> str:
-    """Python that makes `scheduler` for an `optimizer` whose learning rate is `base_lr`, and says when to step it.
+    """Write the Python that makes `scheduler` for an `optimizer` with the learning rate `base_lr`, and says when to step it.
 
-    Raises UsageError for what no torch scheduler can do.
+    Raises UsageError if no torch scheduler can do it.
     """
     if isinstance(schedule.curve, Tabulated):
         raise UsageError(f"--code: {schedule.name} is a torch scheduler already")
@@ -65,7 +65,7 @@ def write_torch_code(schedule: LrSchedule, base_lr: float) -> str:
 
 
 def _has_class(schedule: LrSchedule) -> bool:
-    """Whether torch's class gives the same values for as long as the run lasts."""
+    """Whether torch's class gives the same values in the whole run."""
     curve = schedule.curve
     if isinstance(curve, OneCycle):
         if schedule.length > (curve.total_steps or 0) or curve.pct_start * (curve.total_steps or 0) == 1:
@@ -74,11 +74,11 @@ def _has_class(schedule: LrSchedule) -> bool:
     starts_at_zero = (isinstance(curve, Linear) and curve.start_factor == 0) or (
         isinstance(curve, ConstantFactor) and curve.factor == 0
     )
-    return type(curve) in CLASSES and not starts_at_zero
+    return type(curve) in _CLASSES and not starts_at_zero
 
 
 def _is_sequential(schedule: LrSchedule) -> bool:
-    """Whether SequentialLR of LinearLR and the class gives the values: the curve begins where the warm-up ends."""
+    """Whether SequentialLR of LinearLR and the class gives the same values."""
     curve = schedule.curve
     begins_at_base = isinstance(curve, Cosine | Polynomial | CosineRestarts | OneCycle)
     return schedule.warmup_from > 0 and schedule.unit == "step" and begins_at_base and _has_class(schedule)
@@ -93,7 +93,7 @@ def _class_call(curve: Curve | Plateau, base_lr: float) -> str:
     words = ", ".join(
         f"{name}={list(value) if isinstance(value, tuple) else value!r}" for name, value in options.items()
     )
-    return f"lr_scheduler.{CLASSES[type(curve)]}(optimizer, {words})"
+    return f"lr_scheduler.{_CLASSES[type(curve)]}(optimizer, {words})"
 
 
 def _when_to_step(schedule: LrSchedule) -> str:
@@ -115,7 +115,7 @@ def _sequential(schedule: LrSchedule, base_lr: float) -> list[str]:
 
 def _lambda(schedule: LrSchedule, base_lr: float) -> list[str]:
     factor = _factor(schedule.curve, base_lr)
-    helper = [*CYCLE.strip().splitlines(), "", ""] if "cycle(" in factor else []
+    helper = [*_CYCLE.strip().splitlines(), "", ""] if "cycle(" in factor else []
     lines = [*helper, "def factor(step):"]
     place = f"step // {schedule.steps_per_unit}" if schedule.steps_per_unit > 1 else "step"
     lines.append(f"    t = max({place} - {schedule.start}, 0)" if schedule.start else f"    t = {place}")
@@ -128,7 +128,7 @@ def _lambda(schedule: LrSchedule, base_lr: float) -> list[str]:
 
 
 def _factor(curve: Curve | Plateau, base_lr: float, t: str = "t") -> str:
-    """An expression of the step `t` for what multiplies the base rate."""
+    """An expression of the step `t` for the factor of the base rate."""
     writer = _WRITERS.get(type(curve))
     if writer is None:
         raise UsageError(

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler as torch_schedulers
 
 from dlkit.errors import UsageError
-from dlkit.quantities import parse_length
-from dlkit.schedules import Sequence, build_schedule, length_in_steps, parse_pieces
+from dlkit.schedules import Sequence, build_schedule
 
 
 def values(pieces, total, base=0.1, **frame):
@@ -53,17 +52,18 @@ def test_levels_join_and_the_last_value_is_held():
     assert values("cosine 10 to 0.2", 15, base=1.0)[10:] == pytest.approx([0.2] * 5)
 
 
+def lengths(pieces, total_steps=1000, steps_per_epoch=64):
+    """Steps of every piece."""
+    curve = build_schedule(
+        "sequence", {"pieces": pieces}, total_steps=total_steps, steps_per_epoch=steps_per_epoch
+    ).curve
+    return [piece.steps for piece in curve.parts]
+
+
 def test_lengths_in_every_unit():
-    pieces = parse_pieces(
-        "constant 5%; constant 2ep; constant 30st; constant rest", total_steps=1000, steps_per_epoch=100
-    )
-    assert [piece.steps for piece in pieces] == [50, 200, 30, 720]
-
-
-@pytest.mark.parametrize("text", ["0", "500", "500st", "5%", "2.5%", "2ep", "1.5ep"])
-def test_lengths_are_read_as_in_a_config(text):
-    expected = parse_length(int(text) if text.isdecimal() else text).to_steps(total_steps=1000, steps_per_epoch=64)
-    assert length_in_steps(text, total_steps=1000, steps_per_epoch=64) == expected
+    pieces = "constant 5%; constant 2.5%; constant 2ep; constant 1.5ep; constant 30; constant 30st; constant rest"
+    assert lengths(pieces) == [50, 25, 128, 96, 30, 30, 641]
+    assert lengths("constant 0; constant 200%") == [0, 2000]  # the audit says that this is longer than the run
 
 
 def test_it_follows_a_warmup_and_ends_with_the_run():

@@ -18,16 +18,14 @@ from dlkit.schedules import (
     Smoother,
     Sweep,
     SweepPlan,
-    check_suffix,
+    check_result_file,
     draw_range_test,
-    find_rise,
-    log_slopes,
-    longest_descent,
-    range_test_as_plain,
+    range_test_as_json,
     save_range_test,
 )
 
 PLAN = SweepPlan(1e-6, 1.0, 121, 3)  # 20 steps to a decade
+RAW = SweepPlan(1e-6, 1.0, 10, 1, smoothing=0.0)
 
 
 def sweep_of(loss_at, *, plan=PLAN, ended="finished", until=math.inf):
@@ -95,24 +93,32 @@ def test_noise_around_zero_does_not_end_a_sweep():
     assert ends_at([1.0, -0.001, 0.2, 0.29, 0.5]) == 4
 
 
-@given(st.lists(st.integers(0, 8), max_size=10))
-def test_longest_descent_against_brute_force(values):
-    end, length = longest_descent(values)
+@given(st.lists(st.integers(0, 8), max_size=9))
+def test_the_valley_is_the_middle_of_the_longest_descent_by_brute_force(values):
     descents = [
         picked
-        for size in range(1, len(values) + 1)
+        for size in range(3, len(values) + 1)
         for picked in combinations(range(len(values)), size)
         if all(values[a] > values[b] for a, b in pairwise(picked))
     ]
-    longest = max(map(len, descents), default=0)
-    assert length == longest
-    if values:
-        assert end == min(picked[-1] for picked in descents if len(picked) == longest)
+    suggested = Sweep(RAW, tuple(map(float, values)), "finished").suggest("valley")
+    if not descents:
+        assert suggested is None
+        return
+    length = max(map(len, descents))
+    end = min(picked[-1] for picked in descents if len(picked) == length)
+    assert suggested == RAW.lrs[end - length // 2]
 
 
-@given(st.lists(st.floats(-10, 10), min_size=2, max_size=20), st.floats(0.01, 1))
-def test_slopes_are_numpys_gradient(values, spacing):
-    assert log_slopes(values, spacing) == pytest.approx(list(np.gradient(values, spacing)), abs=1e-9)
+@given(st.lists(st.integers(-1000, 1000), min_size=2, max_size=9, unique=True))
+def test_the_steepest_place_is_that_of_numpys_gradient(values):
+    lowest = values.index(min(values))
+    suggested = Sweep(RAW, tuple(map(float, values)), "finished").suggest("steepest")
+    if lowest == 0:
+        assert suggested is None
+        return
+    slopes = np.gradient(values[: lowest + 1])
+    assert suggested == RAW.lrs[int(np.argmin(slopes))]
 
 
 def test_slopes_are_taken_along_the_logarithm():
@@ -184,13 +190,18 @@ def test_the_band_holds_the_least_the_mean_and_the_greatest_and_ended_sweeps_kee
     assert test.band == ((2.0, 2.5, 3.0), (1.0, 1.5, 2.0), (1.0, 5.0, 9.0), (0.5, 4.75, 9.0))
 
 
+def rise_of(losses):
+    """The index from which on the losses of a diverged sweep rise for good."""
+    return PLAN.lrs.index(Sweep(PLAN, tuple(losses), "diverged").rises_from)
+
+
 def test_where_losses_rise_for_good():
-    assert find_rise([5, 4, 3, 2, 1, 2, 4, 8, 16, 32]) in (4, 5)
-    assert find_rise([1, 2, 3]) == 0
-    assert find_rise([3, 2, 1]) == 2
+    assert rise_of([5, 4, 3, 2, 1, 2, 4, 8, 16, 32]) in (4, 5)
+    assert rise_of([1, 2, 3]) == 0
+    assert rise_of([3, 2, 1]) == 2
     generator = random.Random(1)
     losses = [1 + generator.gauss(0, 0.05) for _ in range(80)] + [1.2 * 1.3**k for k in range(12)]
-    assert 72 <= find_rise(losses) <= 80
+    assert 72 <= rise_of(losses) <= 80
     assert sweep_of(well).rises_from is None
 
 
@@ -207,7 +218,7 @@ def test_what_is_known_after_an_interruption():
         nothing = RangeTest(PLAN, sweeps)
         assert nothing.recommended is None and nothing.band == ()
         assert draw_range_test(nothing, "title", nothing.notes, Look())
-        json.dumps(range_test_as_plain(nothing, {}, nothing.notes), allow_nan=False)
+        json.dumps(range_test_as_json(nothing, {}, nothing.notes), allow_nan=False)
 
 
 def a_test():
@@ -249,7 +260,7 @@ def test_files(tmp_path, suffix):
         assert len(rows) == 1 + sum(len(sweep.losses) for sweep in test.sweeps)
         assert rows[2].split(",")[:2] == ["0", "1"] and float(rows[2].split(",")[3]) == test.sweeps[0].losses[1]
     elif suffix == "json":
-        assert json.loads(content) == json.loads(json.dumps(range_test_as_plain(test, {"model": "net"}, test.notes)))
+        assert json.loads(content) == json.loads(json.dumps(range_test_as_json(test, {"model": "net"}, test.notes)))
     else:
         start = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix]
         assert content.startswith(start)
@@ -257,6 +268,6 @@ def test_files(tmp_path, suffix):
 
 def test_files_that_cannot_be_written_are_refused_before_the_test(tmp_path):
     with pytest.raises(UsageError, match=r"must end in \.csv"):
-        check_suffix(tmp_path / "lr.gif")
+        check_result_file(tmp_path / "lr.gif")
     with pytest.raises(OutputError, match="no folder"):
-        check_suffix(tmp_path / "missing" / "lr.png")
+        check_result_file(tmp_path / "missing" / "lr.png")

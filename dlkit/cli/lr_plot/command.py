@@ -90,10 +90,10 @@ def lr_plot(
 
     Step k, counted from 0, is the k-th optimizer.step(); the values are those that `dlkit train` uses.
     """
-    from dlkit.schedules import check_suffix
+    from dlkit.schedules import check_result_file
 
     for path in output or ():
-        check_suffix(path)
+        check_result_file(path)
     request = read_request(words)
     values = load_metrics(metrics, series)
     if request.config is not None:
@@ -242,9 +242,9 @@ def show(
     elif as_json:
         import json
 
-        from dlkit.schedules import as_plain
+        from dlkit.schedules import traces_as_json
 
-        typer.echo(json.dumps(as_plain(traces, findings), allow_nan=False))
+        typer.echo(json.dumps(traces_as_json(traces, findings), allow_nan=False))
     else:
         from dlkit.schedules import draw_comparison, draw_trace
 

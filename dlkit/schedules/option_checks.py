@@ -1,4 +1,4 @@
-"""Checks of a curve's options: ValueError says which option, what would work and what came."""
+"""Checks of a curve's options. ValueError says which option is wrong, what would work and what was given."""
 
 from collections.abc import Collection
 from math import isfinite

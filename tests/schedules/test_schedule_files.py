@@ -6,7 +6,7 @@ import json
 import pytest
 
 from dlkit.errors import DataError, OutputError, UsageError
-from dlkit.schedules import as_plain, audit, build_schedule, follow, load_column, read_series, save_traces
+from dlkit.schedules import audit, build_schedule, follow, load_column, read_series, save_traces, traces_as_json
 
 
 def make(name, options=None, metrics=None):
@@ -47,7 +47,7 @@ def test_json_holds_everything(tmp_path):
 
 def test_json_is_strict_even_where_a_rate_overflows():
     trace = make("exponential", {"gamma": 1e300})
-    assert json.loads(json.dumps(as_plain([trace], [[]]), allow_nan=False))["schedules"][0]["lr"][-1] is None
+    assert json.loads(json.dumps(traces_as_json([trace], [[]]), allow_nan=False))["schedules"][0]["lr"][-1] is None
 
 
 @pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
@@ -69,7 +69,7 @@ def test_an_unknown_suffix_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["missing/lr.csv", "missing/lr.png", "missing/lr.json"])
 def test_a_folder_that_is_not_there(name, tmp_path):
-    with pytest.raises(OutputError, match="cannot be written: No such file"):
+    with pytest.raises(OutputError, match="cannot be written: there is no folder"):
         save(tmp_path / name, make("cosine"))
 
 

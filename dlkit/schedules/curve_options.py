@@ -1,4 +1,4 @@
-"""A curve from its name and plain options: what a config, a command line and a composition have in common."""
+"""Curves from names and plain options, for configs, command lines and compositions alike."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, replace
@@ -10,8 +10,8 @@ from dlkit.registry import entries, find_entry
 from dlkit.schedules.curves import Curve
 from dlkit.schedules.plateau import Plateau
 
-# torch's arguments that a config says elsewhere
-ELSEWHERE = {
+# torch's arguments that a config sets elsewhere
+_ELSEWHERE = {
     "max_lr": "the peak is optimizer.lr",
     "optimizer": "it is the one of the section optimizer",
     "last_epoch": "a resumed run continues by itself",
@@ -20,7 +20,7 @@ ELSEWHERE = {
     "steps_per_epoch": "it follows from the data and the batch size",
     "total": "the length of the run is known",
 }
-EXAMPLES: dict[str, object] = {
+_EXAMPLES: dict[str, object] = {
     "milestones": [30, 60],
     "gamma": 0.95,
     "step_size": 30,
@@ -44,23 +44,25 @@ def find_curve(name: str) -> tuple[str, type[Curve | Plateau]]:
 
 
 def build_curve(kind: type[Curve | Plateau], options: Mapping[str, Any]) -> Curve | Plateau:
-    """A curve from plain options, its automatic lengths still open. Raises ValueError that says what would work."""
+    """Build a curve from plain options; its automatic lengths stay None. Raises ValueError that says what would work."""
     known = {field.name: field for field in fields(kind)}
     for option in options:
         if option not in known:
-            why = f": {ELSEWHERE[option]}" if option in ELSEWHERE else f"; it takes {', '.join(known) or 'none'}"
+            why = f": {_ELSEWHERE[option]}" if option in _ELSEWHERE else f"; it takes {', '.join(known) or 'none'}"
             raise ValueError(f"no option {option!r}{why}")
     given = {
-        option: value for option, value in options.items() if not (is_open(value) and known[option].default is None)
+        option: value
+        for option, value in options.items()
+        if not (_is_automatic(value) and known[option].default is None)
     }
     for option, field in known.items():
         if option not in given and _is_required(field):
-            raise ValueError(f"{option} is needed, for example {option}: {EXAMPLES.get(option, 10)}")
+            raise ValueError(f"{option} is needed, for example {option}: {_EXAMPLES.get(option, 10)}")
     return kind(**given)
 
 
-def is_open(value: object) -> bool:
-    """Whether a value leaves the choice to dlkit."""
+def _is_automatic(value: object) -> bool:
+    """Whether a value leaves the length to dlkit."""
     return value is None or value == "auto"
 
 
@@ -71,7 +73,7 @@ def _is_required(field: "Field[Any]") -> bool:
 def fit_length(
     curve: Curve | Plateau, *, left: int, warmup: int, steps_per_epoch: int | None = None
 ) -> Curve | Plateau:
-    """The curve with its automatic lengths filled in: `left` is what the run has for it, in the curve's unit."""
+    """Fill in the automatic lengths of a curve: `left` is its share of the run, in its own unit."""
     lengths = {
         "T_max": left,
         "total_iters": left,
@@ -79,14 +81,14 @@ def fit_length(
         "timescale": warmup or 10_000,
         "steps_per_epoch": steps_per_epoch,
     }
-    open_ones: dict[str, Any] = {
+    automatic: dict[str, Any] = {
         option: length for option, length in lengths.items() if getattr(curve, option, 0) is None
     }
-    return replace(curve, **open_ones) if open_ones else curve
+    return replace(curve, **automatic) if automatic else curve
 
 
 def read_plain(text: str) -> Any:
-    """A value as YAML would read it, without YAML: numbers, true, false, null, lists with or without brackets.
+    """Read a value from a command line: numbers, true, false, null, lists with or without brackets, else text.
 
     >>> read_plain("30,60"), read_plain("1e-3"), read_plain("cos")
     ([30, 60], 0.001, 'cos')
@@ -103,7 +105,7 @@ def read_plain(text: str) -> Any:
 
 
 def stand_ins(name: str, given: Mapping[str, Any], *, length: int, base_lr: float) -> dict[str, Any]:
-    """Values for a plot in place of needed options that were not given; `length` is the run's in the curve's unit."""
+    """Values for required options that were not given, for a plot; `length` is that of the run in the curve's unit."""
     values: dict[str, Any] = {
         "step_size": max(length // 3, 1),
         "milestones": [length // 2, 3 * length // 4],

@@ -1,4 +1,4 @@
-"""A schedule followed step by step, and what there is to say about the values."""
+"""The values of a schedule at every step of a run, their summary, and the steps worth marking."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,15 +6,14 @@ from math import fsum
 
 from dlkit.schedules.composition import Sequence as Composition
 from dlkit.schedules.curves import MultiStep
-from dlkit.schedules.learning_rate import LearningRate
-from dlkit.schedules.schedule import LrSchedule
+from dlkit.schedules.lr_schedule import LearningRate, LrSchedule
 
 
 @dataclass(frozen=True)
 class Trace:
-    """The values of a whole run. `lrs[k]` is used by the k-th `optimizer.step()`; `momenta` likewise, if it is moved.
+    """The values of a whole run. `lrs[k]` is used by the k-th `optimizer.step()`, and `momenta[k]` if momentum is cycled.
 
-    `metrics` are what a plateau saw, one per epoch; `falls` the steps from which on it had lowered the rate.
+    `metrics` are those that a plateau saw, one per epoch; `falls` are the first steps with a lowered rate.
     """
 
     schedule: LrSchedule
@@ -32,7 +31,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures of a trace. `area` is the sum over all steps; `tiny_share` the share of steps under 1 % of the peak."""
+    """The figures of a trace. `area` is the sum over all steps, `tiny_share` the share of steps under 1 % of the peak."""
 
     peak: float
     peak_step: int
@@ -44,7 +43,7 @@ class Summary:
 
 
 def follow(schedule: LrSchedule, base_lr: float, metrics: Sequence[float] | None = None) -> Trace:
-    """The values of a run. A plateau needs the metrics, one per epoch, and sees each at the end of its epoch."""
+    """Compute the values of a run. A plateau needs the metrics, one per epoch, and sees each at the end of its epoch."""
     if schedule.is_plateau:
         return _follow_plateau(schedule, base_lr, metrics or ())
     steps = range(schedule.total_steps)
@@ -64,7 +63,7 @@ def _follow_plateau(schedule: LrSchedule, base_lr: float, metrics: Sequence[floa
 
 
 def summarize(trace: Trace) -> Summary:
-    """Figures of the whole run."""
+    """Compute the figures of a trace."""
     peak = max(trace.lrs)
     area = fsum(trace.lrs)
     tiny = sum(lr < 0.01 * peak for lr in trace.lrs)
@@ -81,14 +80,14 @@ def summarize(trace: Trace) -> Summary:
 
 @dataclass(frozen=True)
 class Marker:
-    """A step worth pointing at, and why."""
+    """A step worth marking, and why."""
 
     step: int
     label: str
 
 
 def find_markers(trace: Trace) -> list[Marker]:
-    """The end of the warm-up, milestones, joints of a composition and the falls of a plateau, within the run."""
+    """Find the end of the warm-up, milestones, joints of a composition and falls of a plateau, within the run."""
     schedule, curve = trace.schedule, trace.schedule.curve
     scale = schedule.steps_per_unit
     markers = [Marker(schedule.warmup_steps, "warm-up ends")] if schedule.warmup_steps else []

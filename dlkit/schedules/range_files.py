@@ -1,33 +1,41 @@
-"""Range tests as files: CSV and JSON with every loss, PNG, SVG or PDF through matplotlib."""
+"""Range tests as files and JSON values: every loss in CSV and JSON, a picture by matplotlib."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlkit.files import PICTURES, check_ending, check_output, save_figure, write_text
-from dlkit.schedules.export import ENDINGS, csv_text
-from dlkit.schedules.range_picture import config_line
+from dlkit.schedules.range_plot import override_text
 from dlkit.schedules.rate_range import RangeTest, Suggestion
+from dlkit.schedules.result_files import save_result
 from dlkit.schedules.sweep import Sweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SCHEMA = "dlkit.lr-find/1"
+
+def save_range_test(path: Path, test: RangeTest, facts: Mapping[str, Any], notes: Sequence[str]) -> None:
+    """Write a range test to a file. Raises UsageError for an unknown ending, OutputError if it cannot be written."""
+    save_result(
+        path,
+        table=lambda: _table(test),
+        content=lambda: range_test_as_json(test, facts, notes),
+        figure=lambda: _draw(test, facts),
+    )
 
 
-def check_suffix(path: Path) -> None:
-    """Raise for a file that could not be written after a long test: UsageError for its ending, else OutputError."""
-    check_ending(path, ENDINGS)
-    check_output(path, may_replace=True)
+def _table(test: RangeTest) -> Iterator[Sequence[object]]:
+    """A row per step and repeat, both counted from 0."""
+    yield ["repeat", "step", "lr", "loss", "smoothed"]
+    for repeat, sweep in enumerate(test.sweeps):
+        for step, values in enumerate(zip(sweep.lrs, sweep.losses, sweep.smoothed, strict=True)):
+            yield [repeat, step, *map(repr, values)]
 
 
-def range_test_as_plain(test: RangeTest, facts: Mapping[str, Any], notes: Sequence[str]) -> dict[str, Any]:
+def range_test_as_json(test: RangeTest, facts: Mapping[str, Any], notes: Sequence[str]) -> dict[str, Any]:
     """Everything about a test as JSON values, after `facts` about what was tested."""
     plan, best = test.plan, test.recommended
     return {
-        "schema": SCHEMA,
+        "schema": "dlkit.lr-find/1",
         **facts,
         "lo": plan.lo,
         "hi": plan.hi,
@@ -36,15 +44,15 @@ def range_test_as_plain(test: RangeTest, facts: Mapping[str, Any], notes: Sequen
         "smoothing": plan.smoothing,
         "threshold": plan.threshold,
         "interrupted": test.is_interrupted,
-        "recommended": best and {**_plain_suggestion(best), "override": config_line(best)},
-        "suggestions": [_plain_suggestion(suggestion) for suggestion in test.suggestions],
+        "recommended": best and {**_suggestion_as_json(best), "override": override_text(best)},
+        "suggestions": [_suggestion_as_json(suggestion) for suggestion in test.suggestions],
         "rises_from": test.rises_from,
         "notes": list(notes),
-        "sweeps": [_plain_sweep(sweep) for sweep in test.sweeps],
+        "sweeps": [_sweep_as_json(sweep) for sweep in test.sweeps],
     }
 
 
-def _plain_suggestion(suggestion: Suggestion) -> dict[str, Any]:
+def _suggestion_as_json(suggestion: Suggestion) -> dict[str, Any]:
     return {
         "name": suggestion.name,
         "lr": suggestion.lr,
@@ -54,7 +62,7 @@ def _plain_suggestion(suggestion: Suggestion) -> dict[str, Any]:
     }
 
 
-def _plain_sweep(sweep: Sweep) -> dict[str, Any]:
+def _sweep_as_json(sweep: Sweep) -> dict[str, Any]:
     return {
         "ended": sweep.ended,
         "rises_from": sweep.rises_from,
@@ -62,27 +70,6 @@ def _plain_sweep(sweep: Sweep) -> dict[str, Any]:
         "loss": list(sweep.losses),
         "smoothed": list(sweep.smoothed),
     }
-
-
-def save_range_test(path: Path, test: RangeTest, facts: Mapping[str, Any], notes: Sequence[str]) -> None:
-    """Write a file of the kind its suffix names. Raises UsageError for another suffix, OutputError when it cannot be written."""
-    check_suffix(path)
-    if path.suffix.lower() in PICTURES:
-        save_figure(path, _draw(test, facts))
-    elif path.suffix.lower() == ".json":
-        write_text(path, json.dumps(range_test_as_plain(test, facts, notes), allow_nan=False) + "\n")
-    else:
-        write_text(path, _as_csv(test))
-
-
-def _as_csv(test: RangeTest) -> str:
-    """A row per step and repeat, both counted from 0."""
-    rows = (
-        [repeat, step, *map(repr, values)]
-        for repeat, sweep in enumerate(test.sweeps)
-        for step, values in enumerate(zip(sweep.lrs, sweep.losses, sweep.smoothed, strict=True))
-    )
-    return csv_text(["repeat", "step", "lr", "loss", "smoothed"], rows)
 
 
 def _draw(test: RangeTest, facts: Mapping[str, Any]) -> "Figure":

@@ -1,60 +1,41 @@
-"""Traces as files: CSV and JSON with every step, PNG, SVG or PDF through matplotlib."""
+"""Traces as files and JSON values: every step in CSV and JSON, a picture by matplotlib."""
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from dlkit.files import PICTURES, check_ending, save_figure, without_nan, write_text
+from dlkit.files import without_nan
 from dlkit.schedules.audit import Finding
-from dlkit.schedules.schedule import shown_options
-from dlkit.schedules.trace import Trace, summarize
+from dlkit.schedules.lr_schedule import shown_options
+from dlkit.schedules.result_files import save_result
+from dlkit.schedules.schedule_trace import Trace, summarize
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SCHEMA = "dlkit.lr-plot/1"
-ENDINGS = (".csv", ".json", *PICTURES)
-
 
 def save_traces(path: Path, traces: Sequence[Trace], findings: Sequence[Iterable[Finding]], *, is_log: bool) -> None:
-    """Write a file of the kind its suffix names.
-
-    Raises UsageError for a suffix that is none of ours, OutputError when the file cannot be written.
-    """
-    check_ending(path, ENDINGS)
-    if path.suffix.lower() in PICTURES:
-        save_figure(path, _draw(traces, is_log=is_log))
-    elif path.suffix.lower() == ".json":
-        write_text(path, json.dumps(as_plain(traces, findings), allow_nan=False) + "\n")
-    else:
-        write_text(path, _as_csv(traces))
-
-
-def _as_csv(traces: Sequence[Trace]) -> str:
-    """`step, epoch, lr` and `momentum` where it moves; several traces have their names in front of the columns."""
-    columns = list(_columns(traces))
-    per_epoch = traces[0].schedule.steps_per_epoch
-    heading = ["step", "epoch", *(name for name, _ in columns)]
-    rows = (
-        [step, step // per_epoch, *(repr(values[step]) for _, values in columns)]
-        for step in range(traces[0].schedule.total_steps)
+    """Write traces to a file. Raises UsageError for an unknown ending, OutputError if it cannot be written."""
+    save_result(
+        path,
+        table=lambda: _table(traces),
+        content=lambda: traces_as_json(traces, findings),
+        figure=lambda: _draw(traces, is_log=is_log),
     )
-    return csv_text(heading, rows)
 
 
-def csv_text(heading: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table as CSV."""
-    file = io.StringIO(newline="")
-    csv.writer(file, lineterminator="\n").writerows([heading, *rows])
-    return file.getvalue()
+def _table(traces: Sequence[Trace]) -> Iterator[Sequence[object]]:
+    """`step, epoch, lr`, and `momentum` if it is cycled; with several traces the columns have their names in front."""
+    columns = list(_columns(traces))
+    schedule = traces[0].schedule
+    yield ["step", "epoch", *(name for name, _ in columns)]
+    for step in range(schedule.total_steps):
+        yield [step, step // schedule.steps_per_epoch, *(repr(values[step]) for _, values in columns)]
 
 
-def _columns(traces: Sequence[Trace]) -> Iterable[tuple[str, Sequence[float]]]:
+def _columns(traces: Sequence[Trace]) -> Iterator[tuple[str, Sequence[float]]]:
     for name, trace in zip(unique_names(traces), traces, strict=True):
         prefix = f"{name}." if len(traces) > 1 else ""
         yield f"{prefix}lr", trace.lrs
@@ -63,7 +44,7 @@ def _columns(traces: Sequence[Trace]) -> Iterable[tuple[str, Sequence[float]]]:
 
 
 def unique_names(traces: Sequence[Trace]) -> list[str]:
-    """A name for each trace, numbered where two schedules have the same."""
+    """A name for each trace, numbered if two schedules have the same."""
     names = [trace.name for trace in traces]
     return [
         name if names.count(name) == 1 else f"{name}_{names[: index + 1].count(name)}"
@@ -71,22 +52,23 @@ def unique_names(traces: Sequence[Trace]) -> list[str]:
     ]
 
 
-def as_plain(traces: Sequence[Trace], findings: Sequence[Iterable[Finding]]) -> dict[str, Any]:
-    """Everything about the traces as JSON values."""
+def traces_as_json(traces: Sequence[Trace], findings: Sequence[Iterable[Finding]]) -> dict[str, Any]:
+    """Everything about the traces as JSON values; numbers that are not finite become null."""
     schedule = traces[0].schedule
-    plain = {
-        "schema": SCHEMA,
+    content = {
+        "schema": "dlkit.lr-plot/1",
         "convention": "lr[k] is the value used by the k-th optimizer.step(), k from 0",
         "total_steps": schedule.total_steps,
         "steps_per_epoch": schedule.steps_per_epoch,
-        "schedules": [_plain_trace(trace, remarks) for trace, remarks in zip(traces, findings, strict=True)],
+        "schedules": [_trace_as_json(trace, remarks) for trace, remarks in zip(traces, findings, strict=True)],
     }
-    return {key: without_nan(value) for key, value in plain.items()}
+    finite: dict[str, Any] = without_nan(content)
+    return finite
 
 
-def _plain_trace(trace: Trace, findings: Iterable[Finding]) -> dict[str, Any]:
+def _trace_as_json(trace: Trace, findings: Iterable[Finding]) -> dict[str, Any]:
     schedule = trace.schedule
-    plain: dict[str, Any] = {
+    content: dict[str, Any] = {
         "name": trace.name,
         "options": shown_options(schedule.curve),
         "unit": schedule.unit,
@@ -98,15 +80,15 @@ def _plain_trace(trace: Trace, findings: Iterable[Finding]) -> dict[str, Any]:
         "lr": list(trace.lrs),
     }
     if trace.momenta is not None:
-        plain["momentum"] = list(trace.momenta)
+        content["momentum"] = list(trace.momenta)
     if trace.metrics is not None:
-        plain["metrics"] = list(trace.metrics)
-        plain["falls"] = list(trace.falls)
-    return plain
+        content["metrics"] = list(trace.metrics)
+        content["falls"] = list(trace.falls)
+    return content
 
 
 def _draw(traces: Sequence[Trace], *, is_log: bool) -> "Figure":
-    """A picture of the traces; momentum, where it moves, in a second plot below."""
+    """A picture of the traces; a cycled momentum has a second plot below."""
     from matplotlib.figure import Figure
 
     cycling = [trace for trace in traces if trace.momenta is not None]

@@ -1,4 +1,4 @@
-"""The metric that a plateau is to see: a column of a metrics file, or a series written by hand."""
+"""The metrics that a plateau follows in a plot: a column of a metrics file, or a series written by hand."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from dlkit.errors import DataError, UsageError
 
 
 def load_column(path: Path, column: str) -> list[float]:
-    """The numbers of a column of a `.csv` or `.jsonl` file, in order; rows without a value are skipped.
+    """Read a column of a `.csv` or `.jsonl` file, in order; rows without a value are skipped.
 
     Raises UsageError for a missing file or column, DataError for a value that is no number or a column without any.
     """
@@ -57,7 +57,7 @@ def _read_number(value: Any, place: str) -> float:
 
 
 def read_series(text: str) -> list[float]:
-    """Values written by hand, `x*n` for n times x.
+    """Read values written by hand, `x*n` for n times x.
 
     >>> read_series("1 0.8 0.7*3 nan")
     [1.0, 0.8, 0.7, 0.7, 0.7, nan]
