@@ -281,6 +281,19 @@ def test_the_float_model_is_never_replaced(dlkit, cnn, quick, tmp_path):
     assert cnn.read_bytes() == before and written(tmp_path) == {"link.pt"}
 
 
+@pytest.mark.parametrize("section", ["loss", "optimizer"])
+def test_a_file_never_names_code_to_train_with(dlkit, cnn, quick, tmp_path, section):
+    file = read_model_file(cnn)
+    config = {**file.spec.config, section: {"name": "evil.module:Thing"}}
+    save_model_file(cnn, replace(file.spec, config=config), file.state_dict)
+    train = ("quantize", cnn, "--qat", "--epochs", 0.05, "--calib", 32, "--no-latency")
+    done = dlkit(*train)
+    assert done.code == 2 and "evil.module:Thing, which is your own code" in done.err and not written(tmp_path)
+    (tmp_path / "cfg.yaml").write_text("data: digits\nmodel: small_cnn\nloss: cross_entropy\noptimizer: adamw\n")
+    named = dlkit(*train, "--data", tmp_path / "cfg.yaml")
+    assert named.code == 0, named.err
+
+
 @pytest.mark.parametrize("options", [("--static",), ("--dynamic",), ("--qat",), ("--sensitivity",)], ids="".join)
 def test_weights_that_are_not_finite(dlkit, cnn, tmp_path, options):
     file = read_model_file(cnn)
@@ -525,6 +538,12 @@ def test_a_failure_in_the_report_leaves_nothing(dlkit, cnn, quick, tmp_path, mon
 def test_a_file_that_gives_other_outputs_in_a_fresh_process_is_an_error(quantize_own):
     done = quantize_own("return x * (1 + os.getpid() / 1000)")
     assert done.code == 1 and "the reloaded network gives other outputs, off by up to" in done.err, done.err
+
+
+@pytest.mark.slow
+def test_a_fresh_process_gives_the_same_with_another_engine(dlkit, lstm, tmp_path):
+    done = dlkit("quantize", lstm, "--dynamic", "--backend", "qnnpack", "--no-latency")
+    assert done.code == 0 and (tmp_path / "model.dynamic-int8.pt").exists(), done.err
 
 
 @pytest.mark.slow

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from dlkit.errors import UsageError
-from dlkit.quantize import Recipe, cpu_notes, has_depthwise, pick_backend, pick_reduce
+from dlkit.quantize import Recipe, cpu_notes, pick_backend, pick_reduce
 
 DEPTHWISE = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8))
 PLAIN = nn.Sequential(nn.Conv2d(8, 8, 3))
+ONE_CHANNEL = nn.Conv2d(1, 4, 3)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,7 @@ def test_who_gives_up_a_bit(monkeypatch, backend, vnni, expected):
     ("x86", "weights", DEPTHWISE, True, []),
     ("x86", "none", DEPTHWISE, True, ["depthwise kernels.*overflow"]),
     ("x86", "none", PLAIN, True, []),
+    ("x86", "none", ONE_CHANNEL, True, []),
     ("x86", "none", PLAIN, False, ["Without VNNI", "gains less speed"]),
     ("fbgemm", "none", PLAIN, True, ["Without VNNI"]),
     ("onednn", "none", PLAIN, True, ["CPUs without it"]),
@@ -57,7 +59,3 @@ def test_notes_about_the_cpu(monkeypatch, backend, reduce, network, vnni, words)
     assert len(notes) == len(words)
     for note, pattern in zip(notes, words, strict=True):
         assert re.search(pattern, note)
-
-
-def test_depthwise():
-    assert has_depthwise(DEPTHWISE) and not has_depthwise(PLAIN) and not has_depthwise(nn.Conv2d(1, 4, 3))

@@ -1,20 +1,24 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
 
+from dlkit.core.data import DataInfo
+from dlkit.core.modelfile import ModelSpec, load_model
+from dlkit.core.models import Arch
 from dlkit.quantize import (
     Recipe,
     correct_bias,
-    decode,
-    encode,
     fidelity_of,
     observe_network,
     observed_tensors,
     outputs_of,
+    save_quantized,
     shift_biases,
     without_observers,
 )
-from dlkit.quantize.fx import convert, prepare, quantized_engine
+from dlkit.quantize.fx import convert, quantized_engine
 
 COARSE = Recipe("static", "x86", is_per_channel=False, reduce="weights")
 
@@ -129,14 +133,15 @@ def test_the_prepared_network_stays_as_it_is(batches):
     assert all(torch.equal(tensor, state[name]) for name, tensor in prepared.state_dict().items())
 
 
-def test_layers_without_a_bias_get_one_that_can_be_stored():
+def test_layers_without_a_bias_get_one_that_can_be_stored(tmp_path):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3, bias=False))
     batches = [torch.rand(64, 3, 8, 8) + 1]
     prepared, converted = quantized(network.eval(), batches)
     assert correct_bias(prepared, converted, batches).is_kept
-    rebuilt = convert(prepare(network, COARSE, batches[0]), COARSE)
-    rebuilt.load_state_dict(decode(encode(converted.state_dict()), rebuilt))
+    spec = ModelSpec(Arch("user", "tests:net", {}), DataInfo("classification", "image", (3, 8, 8), 3, None, None, None))
+    save_quantized(tmp_path / "net.pt", spec, converted, recipe=COARSE, example=batches[0])
+    rebuilt = load_model(tmp_path / "net.pt", model=lambda: copy.deepcopy(network))
     assert torch.equal(rebuilt(batches[0]), converted(batches[0]))
 
 

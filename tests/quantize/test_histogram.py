@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dlkit.quantize import HALF, Histogram
+from dlkit.quantize import Histogram
 
 
 def filled(*batches):
@@ -24,10 +24,11 @@ def test_order_and_batching_make_no_difference():
 
 def test_every_value_lies_in_its_bin():
     values = torch.tensor([-1.0, -1e-9, 0.0, 1e-9, 0.25, 0.999999])
-    centers, counts = filled(values).bins()
+    histogram = filled(values)
+    centers, counts = histogram.bins()
     assert counts.sum() == len(values)
     for value in values.tolist():
-        assert (centers - value).abs().min() <= 1.0 / HALF  # R is 2 for a magnitude of 1
+        assert (centers - value).abs().min() <= histogram.bin_width / 2
 
 
 @pytest.mark.parametrize("fraction", [0.0001, 0.01, 0.5, 0.99, 0.9999])

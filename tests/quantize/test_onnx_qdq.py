@@ -1,5 +1,6 @@
 """Int8 ONNX files: that every layer computes what torch's does, in int8 kernels, from int8 weights, at any batch size."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -7,12 +8,12 @@ import onnx
 import pytest
 import torch
 import torchvision
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 from torch import nn
 
 from dlkit.core.export import check_onnx, export_onnx, start_session
 from dlkit.errors import DlkitError, UsageError
-from dlkit.quantize import Recipe, clean_qdq, observe_network, quantize_dynamic
+from dlkit.quantize import Recipe, observe_network, quantize_dynamic
 from dlkit.quantize.fx import INT8 as INT8_LAYERS
 from dlkit.quantize.fx import convert, prepare
 
@@ -128,37 +129,49 @@ def test_onnx_runtime_runs_it_in_int8_kernels(exported, tmp_path):
     assert kernels["QLinearGlobalAveragePool"] == 2
 
 
-@pytest.mark.parametrize("zero_point", [0, 17, 128])
-@pytest.mark.parametrize("scale", [0.003, 0.0431, 6 / 255])
-@pytest.mark.parametrize("bounds", [None, (0.0, 6.0), (-1.0, 1.0)], ids=["relu", "relu6", "hardtanh"])
-def test_clipping_on_a_grid_is_clipping_of_integers(scale, zero_point, bounds):
-    """All 256 integers through DequantizeLinear, Relu or Clip and QuantizeLinear, before and after cleaning."""
-    limits = {} if bounds is None else {"low": np.float32(bounds[0]), "high": np.float32(bounds[1])}
-    held = {"scale": np.float32(scale), "zero": np.uint8(zero_point), **limits}
-    grid = ["scale", "zero"]
-    nodes = [
-        helper.make_node("DequantizeLinear", ["x", *grid], ["real"]),
-        helper.make_node("Clip" if limits else "Relu", ["real", *limits], ["clipped"]),
-        helper.make_node("QuantizeLinear", ["clipped", *grid], ["y"]),
-        helper.make_node("DequantizeLinear", ["y", *grid], ["out"]),
-    ]
-    ends = [
-        helper.make_tensor_value_info(name, kind, [256])
-        for name, kind in (("x", TensorProto.UINT8), ("out", TensorProto.FLOAT))
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "clipping",
-        ends[:1],
-        ends[1:],
-        [numpy_helper.from_array(np.array(value), name) for name, value in held.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    feed = {"x": np.arange(256, dtype=np.uint8)}
-    before = start_session(model.SerializeToString()).run(None, feed)[0]
-    clean_qdq(model)
-    assert not {"Relu", "QuantizeLinear"} & {node.op_type for node in model.graph.node}
-    np.testing.assert_array_equal(start_session(model.SerializeToString()).run(None, feed)[0], before)
+CASES = list(itertools.product((0.003, 0.0431, 6 / 255), (0, 17, 128), (nn.ReLU, nn.ReLU6, nn.Hardtanh)))
+EVERY_PAIR = [case for place, case in enumerate(CASES) if (place // 9 + place // 3 + place) % 3 == 0]
+INPUT_SCALE = 0.02
+
+
+class Clamped(nn.Module):
+    """A branch for every case: a convolution, and a clamp that is not fused with it."""
+
+    def __init__(self, cases):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(1, 1, 1) for _ in cases)
+        self.pool = nn.MaxPool2d(1)
+        self.clamps = nn.ModuleList(kind() for *_, kind in cases)
+        for layer, (scale, *_) in zip(self.layers, cases, strict=True):
+            nn.init.constant_(layer.weight, scale / INPUT_SCALE)
+
+    def forward(self, x):
+        return torch.stack(
+            [clamp(self.pool(layer(x))) for layer, clamp in zip(self.layers, self.clamps, strict=True)], 1
+        )
+
+
+@pytest.mark.parametrize("cases", [EVERY_PAIR, pytest.param(CASES, marks=pytest.mark.slow)], ids=["pairs", "all"])
+def test_clipping_on_a_grid_is_clipping_of_integers(tmp_path, cases):
+    """All 256 integers through Relu and Clip; each layer makes of an integer of the input the same one of its own grid."""
+    codes = torch.arange(256).reshape(256, 1, 1, 1)
+    recipe, x, expected = Recipe("static", "x86", reduce="activations"), INPUT_SCALE * codes, []
+    network = convert(observe_network(Clamped(cases), recipe, [x]), recipe)
+    network.layers_0_input_scale_0.fill_(INPUT_SCALE)
+    network.layers_0_input_zero_point_0.zero_()
+    for number, (_, zero_point, kind) in enumerate(cases):
+        layer = network.get_submodule(f"layers.{number}")
+        layer.scale, layer.zero_point = float(layer.weight().dequantize()) * INPUT_SCALE, zero_point
+        layer.set_weight_bias(layer.weight(), torch.tensor([-layer.scale * zero_point]))
+        values = kind()(layer.scale * (codes - zero_point))
+        expected.append(torch.quantize_per_tensor(values, layer.scale, zero_point, torch.quint8).dequantize())
+    export_onnx(network, tmp_path / "net.onnx", x, inputs=x)
+    found = start_session(tmp_path / "net.onnx").run(None, {"input": x.numpy()})[0]
+    np.testing.assert_allclose(found, torch.stack(expected, 1), rtol=1e-5)
+    model = onnx.load(tmp_path / "net.onnx")
+    kinds, held = Counter(node.op_type for node in model.graph.node), constants(model)
+    assert "Relu" not in kinds and kinds["QuantizeLinear"] <= 1 + 2 * len(cases)
+    assert {held[node.input[1]].dtype for node in model.graph.node if node.op_type == "Clip"} == {np.dtype(np.uint8)}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import copy
 import signal
-from dataclasses import replace
 
 import pytest
 import torch
@@ -13,18 +12,16 @@ from dlkit.config import load_mapping
 from dlkit.core.evaluation import Predictions
 from dlkit.core.modelfile import build_from_file, load_model, read_model_file
 from dlkit.core.training import pick_tuning_config
-from dlkit.errors import Interrupted, UsageError
+from dlkit.errors import Interrupted
 from dlkit.events import Note, ignore
 from dlkit.quantize import (
     Phases,
     QatSettings,
-    QuantizeRequest,
     Recipe,
     build_qat,
     calibrate,
     is_chance,
     observe_network,
-    open_model_data,
     pick_reduce,
     prepare_training,
     quantize_aware,
@@ -397,13 +394,3 @@ def test_without_validation_the_training_samples_decide(digits):
     assert outcome.comparison.num_samples == 200
     assert outcome.comparison.metric in ("accuracy", "loss")
     assert sum("no validation split" in note.text for note in notes if isinstance(note, Note)) == 2
-
-
-@pytest.mark.parametrize("section", ["loss", "optimizer"])
-def test_a_file_never_names_code_to_train_with(digits, section):
-    config = {**digits.spec.config, section: {"name": "evil.module:Thing"}}
-    file = replace(digits, spec=replace(digits.spec, config=config))
-    with pytest.raises(UsageError, match=r"evil\.module:Thing, which is your own code"):
-        open_model_data(file, QuantizeRequest("qat"))
-    named = load_mapping({**CONFIG, "loss": "cross_entropy"})
-    assert open_model_data(file, QuantizeRequest("qat", data=named)) is not None

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.quantize import Recipe, copy_sharing_weights, observe_network, without_observers
-from dlkit.quantize.fx import convert, quantized_engine
+from dlkit.quantize import Recipe, observe_network, without_observers
+from dlkit.quantize.fx import convert, prepare, quantized_engine
 
 RECIPE = Recipe("static", "x86", keep_float=("1",), reduce="weights")
 
@@ -22,17 +22,16 @@ def network():
     return nn.Sequential(nn.Linear(8, 8), shared, nn.BatchNorm1d(8), nn.ReLU(), shared, nn.Linear(8, 2)).eval()
 
 
-def test_a_copy_has_modules_of_its_own_and_the_same_parameters():
-    original = network()
-    copied = copy_sharing_weights(original)
-    assert [id(parameter) for parameter in copied.parameters()] == [
+def test_a_graph_has_modules_of_its_own_and_the_same_parameters():
+    original = nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 2)).eval()
+    prepared = prepare(original, Recipe("static", "x86"), torch.randn(4, 8))
+    assert [id(parameter) for parameter in prepared.parameters()] == [
         id(parameter) for parameter in original.parameters()
     ]
-    assert copied[1] is copied[4] and copied[1] is not original[1]
-    copied[2].running_mean += 1
-    copied.train()
-    assert not original[2].running_mean.any() and not original[0].training
-    assert copy.deepcopy(original)[0].weight is not original[0].weight  # an ordinary copy is one again
+    prepared.train()(torch.randn(4, 8))
+    assert prepared.get_submodule("0").running_mean.any() and not original[0].running_mean.any()
+    assert not original[0].training
+    assert copy.deepcopy(original)[1].weight is not original[1].weight  # an ordinary copy is one again
 
 
 def test_graphs_share_weights_and_change_none():
@@ -61,8 +60,7 @@ PEAK = """
 import sys, torch
 from torch import nn
 from pathlib import Path
-from dlkit.quantize.accuracy import Remedies, quantize_accurately
-from dlkit.quantize.recipe import Recipe
+from dlkit.quantize import Recipe, Remedies, quantize_accurately
 
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024

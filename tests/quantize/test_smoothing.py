@@ -10,7 +10,6 @@ from dlkit.quantize import (
     outputs_of,
     quantize_accurately,
     smooth,
-    smoothable_links,
 )
 from dlkit.quantize.fx import convert, quantized_engine
 
@@ -65,8 +64,8 @@ def fidelity_in_int8(network, origin, batches):
         return fidelity_of(outputs_of(origin, batches), outputs_of(convert(prepared, RECIPE), batches))
 
 
-def test_norms_and_what_they_feed_are_found():
-    found = [(link.source, link.readers) for link in smoothable_links(with_outliers())]
+def test_norms_and_what_they_feed_are_found(batches):
+    found = [(link.source, link.readers) for link in smooth(with_outliers(), batches, alpha=0.5).links]
     assert found == [
         ("blocks.0.norm1", ("blocks.0.attention",)),
         ("blocks.0.norm2", ("blocks.0.mlp.0",)),
@@ -101,9 +100,11 @@ def test_outliers_are_gone_from_what_linear_layers_read(batches):
 def test_a_perceptron_is_smoothed_through_relu(batches):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(32, 16), nn.ReLU(), nn.Dropout(), nn.Linear(16, 3)).eval()
-    assert [link.source for link in smoothable_links(network)] == ["0"]
-    smoothed = smooth(network, batches, alpha=0.5).network
-    torch.testing.assert_close(outputs_of(smoothed, batches), outputs_of(network, batches), rtol=1e-5, atol=1e-5)
+    smoothed = smooth(network, batches, alpha=0.5)
+    assert [link.source for link in smoothed.links] == ["0"]
+    torch.testing.assert_close(
+        outputs_of(smoothed.network, batches), outputs_of(network, batches), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_it_is_kept_only_where_it_measures_better(batches):
