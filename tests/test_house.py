@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
@@ -23,6 +24,7 @@ FLOORS = {"dlkit", "dlkit.core", "dlkit.cli"}  # folders that hold rooms and hav
 TWICE = {"Linear"}  # a layer in shapes, a schedule in schedules: the field's term for both
 
 
+@cache
 def tree_of(path):
     return ast.parse(path.read_text(encoding="utf-8"))
 
