@@ -198,5 +198,11 @@ def test_these_never_import_torch(arguments):
     assert heavy_modules_after(command + "try:\n    main()\nexcept SystemExit:\n    pass") == "[]"
 
 
+def test_every_door_opens_without_the_extras():
+    hidden = "import sys\nfor name in ('onnx', 'onnxruntime', 'onnxscript'):\n    sys.modules[name] = None\n"
+    code = hidden + "".join(f"import {wing}\n" for wing in sorted(WINGS))
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_importing_dlkit_costs_nothing():
     assert heavy_modules_after("import dlkit") == "[]"

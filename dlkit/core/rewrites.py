@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-REPLAYS = {"prune": "dlkit.prune", "quantize": "dlkit.quantize.replay"}
+REPLAYS = {"prune": "dlkit.prune", "quantize": "dlkit.quantize"}
 
 Replay = Callable[[nn.Module, Mapping[str, Any], Mapping[str, Tensor]], tuple[nn.Module, dict[str, Any]]]
 Loading = Callable[[Mapping[str, Any]], AbstractContextManager[None]]

@@ -21,6 +21,7 @@ from dlkit.quantize.qat_comparison import is_chance
 from dlkit.quantize.qat_phases import Phases
 from dlkit.quantize.ranking import Ranking, describe_ranking, run_ranking
 from dlkit.quantize.recipe import Recipe
+from dlkit.quantize.replay import loading, replay
 from dlkit.quantize.report import Coverage, Outcome, describe_outcome
 from dlkit.quantize.request import QuantizeRequest
 from dlkit.quantize.run import run_quantization
@@ -61,6 +62,7 @@ __all__ = [
     "is_chance",
     "keep_sensitive_layers",
     "layer_statuses",
+    "loading",
     "observe_network",
     "observed_tensors",
     "outputs_of",
@@ -73,6 +75,7 @@ __all__ = [
     "quantize_dynamic",
     "quantized_engine",
     "rank_layers",
+    "replay",
     "require_int8",
     "run_quantization",
     "run_ranking",

@@ -2,19 +2,22 @@
 
 import ast
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
-from onnx import ModelProto, NodeProto, checker
 from torch import Tensor, nn
 
 from dlkit.core.export.tracing import BATCH, export_program, quiet_exporter, reason
 from dlkit.errors import OutOfResource, UsageError
 
+if TYPE_CHECKING:  # onnx is an extra
+    from onnx import ModelProto, NodeProto
+
 INPUT, OUTPUT = "input", "logits"
 MOST_BYTES = 2**31 - 1  # what one protobuf message can hold
 
 
-def build_onnx(network: nn.Module, example: Tensor) -> ModelProto:
+def build_onnx(network: nn.Module, example: Tensor) -> "ModelProto":
     """The network as an ONNX model with float32 `input` of example's size and `logits`, both with a free first axis `batch`.
 
     Raises UsageError, with torch's own reason, for a network that cannot be exported with a free batch axis.
@@ -33,7 +36,7 @@ def build_onnx(network: nn.Module, example: Tensor) -> ModelProto:
     return model
 
 
-def tidy(model: ModelProto) -> None:
+def tidy(model: "ModelProto") -> None:
     """Name nodes for their modules and the free axis for what it is, and take out the exporter's notes, stack traces above all."""
     graph = model.graph
     for node in graph.node:
@@ -49,7 +52,7 @@ def tidy(model: ModelProto) -> None:
                 dim.dim_param = dim.dim_param.replace(symbol, BATCH)
 
 
-def _node_name(node: NodeProto) -> str:
+def _node_name(node: "NodeProto") -> str:
     """`layer1.0.conv1/conv2d_3`: the module, and the first output, which makes it unique."""
     notes = {entry.key: entry.value for entry in node.metadata_props}
     scopes = ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "[]"))
@@ -57,8 +60,10 @@ def _node_name(node: NodeProto) -> str:
     return f"{module}/{node.output[0]}" if module else node.output[0]
 
 
-def finish_onnx(model: ModelProto, metadata: Mapping[str, str]) -> bytes:
+def finish_onnx(model: "ModelProto", metadata: Mapping[str, str]) -> bytes:
     """The file's bytes, after onnx.checker agreed. Raises OutOfResource for what is too large for one ONNX file."""
+    from onnx import checker
+
     model.producer_name, model.producer_version = "dlkit", metadata.get("dlkit", "")
     for key, value in metadata.items():
         entry = model.metadata_props.add()

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +14,8 @@ from dlkit.core.models import eval_mode
 
 def start_session(model: bytes | Path, *, threads: int | None = None, optimized_path: Path | None = None) -> Any:
     """An ONNX Runtime session on the CPU with as many threads as torch has; `optimized_path` gets the graph that it runs."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
     options.log_severity_level = 3
