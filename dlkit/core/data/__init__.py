@@ -21,7 +21,6 @@ from dlkit.core.data.images import (
 from dlkit.core.data.loader import LoaderSplit
 from dlkit.core.data.mixing import CutMix, MixUp
 from dlkit.core.data.opening import open_source
-from dlkit.core.data.preflight import draw_first_batch
 from dlkit.core.data.process_batches import SharedBatches, SharedTurns
 from dlkit.core.data.samples import TensorSamples
 from dlkit.core.data.scan import run_on_all, scan_images
@@ -58,7 +57,6 @@ __all__ = [
     "build_eval_transform",
     "check_image_header",
     "draw_calibration",
-    "draw_first_batch",
     "fit_image",
     "hash_indices",
     "hash_key",

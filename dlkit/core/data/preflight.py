@@ -1,9 +1,7 @@
 """Checks of the data before the first epoch: each failure is one sentence that names the sample."""
 
-import torch
 from torch import Tensor
 
-from dlkit.core.data.contract import Batch, Split
 from dlkit.core.data.samples import TensorSamples
 from dlkit.core.data.subsets import Subset
 from dlkit.errors import DataError
@@ -52,14 +50,3 @@ def check_features(part: Subset) -> None:
     wrong = (~part.samples.inputs[part.rows].flatten(1).isfinite().all(1)).nonzero()
     if len(wrong):
         raise DataError(f"inputs must be finite; {_name(part, wrong)} holds NaN or infinity")
-
-
-def draw_first_batch(split: Split) -> Batch:
-    """The first batch of a split. Raises DataError when there is none, or when it holds numbers that are not finite."""
-    for batch in split.batches():
-        if not torch.isfinite(batch.inputs).all():
-            raise DataError(f"the first {split.name} batch holds NaN or infinity")
-        return batch
-    raise DataError(
-        f"the {split.name} split makes no batch: fewer samples than data.batch_size, and data.drop_last drops the rest"
-    )

@@ -8,7 +8,7 @@ from dlkit.core.models.eval_mode import eval_mode, kept_modes, unfused_attention
 from dlkit.core.models.guessing import guess_classifiers
 from dlkit.core.models.int8_layers import has_int8_layers, is_int8_layer
 from dlkit.core.models.layer_kinds import KINDS
-from dlkit.core.models.layers import build_layers, running_shapes
+from dlkit.core.models.layers import build_layers
 from dlkit.core.models.meta import AllocateNothing, meta_copy, output_shape
 from dlkit.core.models.nets import mlp, small_cnn
 from dlkit.core.models.resnet_small import resnet_small
@@ -79,7 +79,6 @@ __all__ = [
     "read_state_dict",
     "read_tensors",
     "resnet_small",
-    "running_shapes",
     "small_cnn",
     "summarize",
     "tensors_in",

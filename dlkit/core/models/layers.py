@@ -17,7 +17,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from dlkit.core.components import ComponentError
@@ -212,14 +211,3 @@ def _build_projection(before: Shape, after: Shape) -> nn.Module | None:
         return None
     kind: Callable[..., nn.Module] = getattr(nn, f"Conv{len(before) - 1}d")
     return kind(before[0], after[0], 1, strides)
-
-
-def running_shapes(model: nn.Sequential, input_size: Sequence[int]) -> list[Shape]:
-    """The shape after each layer of a sequential model, without the batch; nothing is computed."""
-    shapes: list[Shape] = []
-    x = torch.empty(2, *input_size, device="meta")
-    with torch.no_grad():
-        for module in meta_copy(model).eval().children():
-            x = module(x)
-            shapes.append(tuple(x.shape[1:]))
-    return shapes

@@ -20,14 +20,15 @@ def random_inputs(
 
 def tensors_in(value: Any) -> list[Tensor]:
     """Every tensor in a network's output or an operator's arguments, however they are nested, in their order."""
-    # `tree_leaves` takes a library's own kind of mapping for a leaf
-    leaves = tree_leaves(dict(value) if isinstance(value, Mapping) else value)
-    return [
-        tensor
-        for leaf in leaves
-        if isinstance(leaf, Tensor | Mapping)
-        for tensor in ([leaf] if isinstance(leaf, Tensor) else tensors_in(leaf))
-    ]
+    if isinstance(value, Mapping):
+        value = dict(value)  # `tree_leaves` takes a library's own kind of mapping for a leaf
+    found = []
+    for leaf in tree_leaves(value):
+        if isinstance(leaf, Mapping):
+            found += tensors_in(leaf)
+        elif isinstance(leaf, Tensor):
+            found.append(leaf)
+    return found
 
 
 def first_tensor(value: Any) -> Tensor | None:

@@ -19,7 +19,6 @@ from dlkit.core.data import (
     build_data,
     build_eval_split,
     build_eval_transform,
-    draw_first_batch,
 )
 from dlkit.errors import ConfigError, DataError, UsageError
 from dlkit.events import Event, Note
@@ -381,17 +380,6 @@ def test_labels_are_matched_by_class_name(load: Any, image_folder: Path) -> None
         split = build_eval_split(load({**section, "cache": cache}), more, split="train", device=CPU, batch_size=20)
         assert split.sample_targets().tolist() == [2] * 6 + [0] * 6
         assert torch.cat([batch.targets for batch in split.batches()]).tolist() == [2] * 6 + [0] * 6
-
-
-# --- the first batch
-
-
-def test_the_first_batch_is_drawn_and_checked(load: Any) -> None:
-    data = build(load, {**FAKE, "batch_size": 8})
-    assert len(draw_first_batch(data.train).indices) == 8
-    values = {"normalize": {"mean": [0.0], "std": [1e-45]}}
-    with pytest.raises(DataError, match="the first train batch holds NaN or infinity"):
-        draw_first_batch(build(load, {**FAKE, **values}).train)
 
 
 def test_splits_travel_to_other_processes(load: Any) -> None:

@@ -44,7 +44,8 @@ def modes(network):
 
 def shrink(network):
     groups = find_groups(network, X)
-    shrink_verified(network, groups, {group.id: range(group.size // 2) for group in groups if not group.refusal}, X)
+    half = {group.id: tuple(range(group.size // 2)) for group in groups if not group.refusal}
+    assert half and shrink_verified(network, groups, half, X).keep == half
 
 
 DOORS = {

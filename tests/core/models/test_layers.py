@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from dlkit.core.components import ComponentError
-from dlkit.core.models import KINDS, build_layers, running_shapes
+from dlkit.core.models import KINDS, build_layers, meta_copy, output_shape
 
 
 def build(*layers, size=(3, 16, 16), classes=10):
@@ -13,7 +13,7 @@ def build(*layers, size=(3, 16, 16), classes=10):
 def after(layer, size):
     """The module of one layer and the shape behind it, with a head that makes the whole valid."""
     model = build(layer, "flatten", {"linear": "auto"}, size=size)
-    return model[0], running_shapes(model, size)[0]
+    return model[0], output_shape(meta_copy(model[0]), size)
 
 
 CASES = [
