@@ -106,9 +106,7 @@ def compare_networks(
     scores, agreement = [NO_SCORES, NO_SCORES], Agreement(None, None)
     if split is not None and scoring is not None:
         predictions = [predict_split(side.network, split, scoring, emit=emit) for side in both]
-        scores = [
-            Scores(split.name, len(found.targets), score_predictions(found, scoring)) for found in predictions
-        ]
+        scores = [Scores(split.name, len(found.targets), score_predictions(found, scoring)) for found in predictions]
         agreement = compare_predictions(*predictions, is_classification=scoring.is_classification)
     sides = [
         Side(side.name, found, weigh_network(side.network, input_size, side.path))
