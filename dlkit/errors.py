@@ -109,6 +109,11 @@ class Interrupted(DlkitError):
         super().__init__(message)
 
 
+def exit_code_of(error: BaseException) -> int:
+    """The exit code that a command ends with after this error."""
+    return error.exit_code if isinstance(error, DlkitError) else 1
+
+
 def first_line(error: BaseException, most: int | None = None) -> str:
     """The first line of what an error says, up to `most` characters; the name of its class where it says nothing."""
     lines = str(error).strip().splitlines()

@@ -1,10 +1,21 @@
-"""Quantities with a unit, as configs and command lines write them: lengths of training and durations."""
+"""Quantities with a unit, as configs and command lines write them: counts, lengths of training and durations."""
 
 import re
 from dataclasses import dataclass
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+COUNT_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(%|st|ep)")
+
+
+def parse_count(text: str) -> float:
+    """Read `5000`, `10k`, `1.5M`, `2G` or `1T`. Raises ValueError.
+
+    >>> parse_count("1.5M")
+    1500000.0
+    """
+    unit = text[-1:].lower() if text[-1:].lower() in COUNT_UNITS else ""
+    return float(text.removesuffix(text[-1:]) if unit else text) * COUNT_UNITS[unit]
 
 
 def parse_duration_s(text: str | int | float) -> float:

@@ -27,7 +27,7 @@ from dlkit.cli import (
     train,
 )
 from dlkit.cli.processes import note_failure
-from dlkit.errors import ConfigError, DlkitError, Interrupted, OutOfResource
+from dlkit.errors import ConfigError, DlkitError, Interrupted, OutOfResource, exit_code_of
 from dlkit.signals import heed_interrupts
 
 EXIT_CODES = """Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 data, 4 file refused, 5 diverged, 6 out of memory or disk,
@@ -102,7 +102,7 @@ def main() -> None:
             raise
         error = _worded(error)
         _show_error(error)
-        sys.exit(error.exit_code if isinstance(error, DlkitError) else 1)
+        sys.exit(exit_code_of(error))
     finally:
         _let_go_of_stdout()
 

@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -65,6 +66,21 @@ def pick_threads(threads: int | str, world: World) -> int | None:
 def num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_cpu_facts() -> dict[str, str]:
+    """What Linux tells of the CPU, by the names of /proc/cpuinfo; elsewhere nothing."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def cpu_flags() -> set[str]:
+    """The CPU's feature flags, as far as they are told: `avx512_vnni`, on ARM `bf16`."""
+    facts = read_cpu_facts()
+    return set((facts.get("flags") or facts.get("Features") or "").split())
 
 
 def describe_device(device: torch.device) -> str:

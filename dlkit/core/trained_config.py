@@ -1,5 +1,6 @@
-"""TODO."""
+"""The config that a model file was trained with, without code of the user's own: a file never causes an import of it."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from dlkit.config import LoadedConfig, load_mapping
@@ -18,11 +19,16 @@ def own_config(file: ModelFile) -> LoadedConfig:
     loaded = _without_download(load_mapping(dict(file.spec.config)))
     data = loaded.config.data
     names = [data.name, *(transform.name for transform in (*data.transforms, *data.eval_transforms))]
-    if own_code := next(filter(is_import_path, names), None):
-        raise UsageError(
-            f"{file.path} was trained with {own_code}, which is your own code; name its config again: --data CFG"
-        )
+    refuse_own_code(file, names)
     return loaded
+
+
+def refuse_own_code(
+    file: ModelFile, names: Iterable[str], *, what: str = "", way_out: str = "name its config again: --data CFG"
+) -> None:
+    """Raise UsageError where one of the names of components is code of the user's own; `what` says of which kind they are."""
+    if own_code := next(filter(is_import_path, names), None):
+        raise UsageError(f"{file.path} was trained with {what}{own_code}, which is your own code; {way_out}")
 
 
 def _without_download(loaded: LoadedConfig) -> LoadedConfig:

@@ -5,18 +5,8 @@ from pathlib import Path
 
 from torch import nn
 
-from dlkit.core.benchmark import SpeedPlan, TimedModel, measure_speeds
-from dlkit.core.evaluation import (
-    Agreement,
-    Comparison,
-    NamedNetwork,
-    Original,
-    Scores,
-    Side,
-    compare_networks,
-    file_sizes,
-    weigh_network,
-)
+from dlkit.core.benchmark import SpeedPlan
+from dlkit.core.evaluation import Comparison, NamedNetwork, Original, Side, compare_networks, file_sizes
 from dlkit.events import Emit
 from dlkit.prune.opened_model import OpenedModel
 
@@ -28,26 +18,16 @@ def compare(
     original: nn.Module, pruned: nn.Module, opened: OpenedModel, *, seconds: float | None, emit: Emit
 ) -> Comparison:
     """Measure scores on the reporting split, costs, and latencies at batch 1 and 16; `with_sizes` adds the sizes of files."""
-    info, task_data = opened.file.spec.info, opened.task_data
-    plan = SpeedPlan(info.input_size, opened.device, engines=ENGINES, seconds=seconds) if seconds else None
-    if task_data is not None:
-        return compare_networks(
-            NamedNetwork(BEFORE, original),
-            NamedNetwork(AFTER, pruned),
-            task_data.reporting,
-            scoring=task_data.scoring,
-            speed_plan=plan,
-            input_size=info.input_size,
-            emit=emit,
-        )
-    nothing = Scores("", 0, {})
-    sides = [
-        Side(name, nothing, weigh_network(network, info.input_size, None))
-        for name, network in ((BEFORE, original), (AFTER, pruned))
-    ]
-    timed = [TimedModel(BEFORE, original, is_int8=False), TimedModel(AFTER, pruned, is_int8=False)]
-    speeds = measure_speeds(timed, plan, emit=emit) if plan else None
-    return Comparison(sides[0], sides[1], Agreement(None, None), speeds)
+    size, task_data = opened.file.spec.info.input_size, opened.task_data
+    return compare_networks(
+        NamedNetwork(BEFORE, original),
+        NamedNetwork(AFTER, pruned),
+        task_data.reporting if task_data else None,
+        scoring=task_data.scoring if task_data else None,
+        speed_plan=SpeedPlan(size, opened.device, engines=ENGINES, seconds=seconds) if seconds else None,
+        input_size=size,
+        emit=emit,
+    )
 
 
 def with_sizes(comparison: Comparison, before: Path, after: Path) -> Comparison:

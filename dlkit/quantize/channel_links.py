@@ -19,6 +19,7 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from dlkit.quantize.fx import trace
+from dlkit.quantize.observed import called_module
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _LAYERS = (*_CONVOLUTIONS, nn.Linear)
@@ -71,7 +72,7 @@ def _link_from(graph: GraphModule, node: Node) -> Link | None:
     """The link that begins at a node, if its readers are all layers and its outputs can be scaled."""
     module = graph.get_submodule(str(node.target))
     if isinstance(module, _LAYERS):
-        if any(isinstance(_module(graph, user), _BATCH_NORMS) for user in node.users):
+        if any(isinstance(called_module(graph, user), _BATCH_NORMS) for user in node.users):
             return None  # the norm is the source
         layer: str | None = str(node.target)
     elif isinstance(module, _BATCH_NORMS) and module.affine:
@@ -90,7 +91,7 @@ def _link_from(graph: GraphModule, node: Node) -> Link | None:
 
 def _layer_before(graph: GraphModule, norm: Node) -> str | None:
     before = norm.all_input_nodes[0]
-    is_layer = isinstance(_module(graph, before), _LAYERS) and len(before.users) == 1
+    is_layer = isinstance(called_module(graph, before), _LAYERS) and len(before.users) == 1
     return str(before.target) if is_layer else None
 
 
@@ -99,7 +100,7 @@ def _follow(graph: GraphModule, node: Node, *, has_maps: bool) -> Iterator[str |
     if not node.users:
         yield None
     for user in node.users:
-        module = _module(graph, user)
+        module = called_module(graph, user)
         if isinstance(module, _LAYERS) or _is_self_attention(module, user):
             yield str(user.target)
         elif _is_one_of(graph, user, _CAPPED):
@@ -113,12 +114,8 @@ def _follow(graph: GraphModule, node: Node, *, has_maps: bool) -> Iterator[str |
             yield None
 
 
-def _module(graph: GraphModule, node: Node) -> nn.Module | None:
-    return graph.get_submodule(str(node.target)) if node.op == "call_module" else None
-
-
 def _is_one_of(graph: GraphModule, node: Node, kinds: tuple[Any, ...]) -> bool:
-    module = _module(graph, node)
+    module = called_module(graph, node)
     if module is not None:
         return isinstance(module, tuple(kind for kind in kinds if isinstance(kind, type)))
     return node.op == "call_function" and node.target in kinds
@@ -126,7 +123,7 @@ def _is_one_of(graph: GraphModule, node: Node, kinds: tuple[Any, ...]) -> bool:
 
 def _keeps_rows(graph: GraphModule, node: Node) -> bool:
     """Whether a flatten keeps the samples apart, so that each channel becomes a run of features."""
-    module = _module(graph, node)
+    module = called_module(graph, node)
     if isinstance(module, nn.Flatten):
         return (module.start_dim, module.end_dim) == (1, -1)
     return node.target is not torch.flatten or (list(node.args[1:]) == [1] and not node.kwargs)

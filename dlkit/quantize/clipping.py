@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from dlkit.quantize.fx import Bounds, clamp_inputs
 from dlkit.quantize.observed import Observed, called_module, observed_tensors
-
-Bounds = tuple[float, float]
 
 # below and above which an activation is constant, or moves by less than half a step of 8 bits (sigmoid, tanh, SiLU, GELU)
 _BOUNDS: dict[Any, Bounds] = {
@@ -51,15 +50,11 @@ def clip_to_activations(prepared: GraphModule) -> list[str]:
     """
     clipped = []
     for observed in observed_tensors(prepared):
-        low, high = _let_through(prepared, observed)
-        if low > -math.inf or high < math.inf:
-            observed.observer.register_forward_pre_hook(partial(_clamp, low=low, high=high))
+        bounds = _let_through(prepared, observed)
+        if bounds != (-math.inf, math.inf):
+            clamp_inputs(observed.observer, bounds)
             clipped.append(observed.name)
     return clipped
-
-
-def _clamp(module: nn.Module, inputs: tuple[Tensor, ...], *, low: float, high: float) -> tuple[Tensor, ...]:
-    return (inputs[0].clamp(low, high), *inputs[1:])
 
 
 def _let_through(prepared: GraphModule, observed: Observed) -> Bounds:

@@ -19,7 +19,7 @@ def save_picture(path: Path, outcome: Outcome) -> None:
     draws = [partial(_draw_scores, outcome=outcome)] if _scores(outcome) else []
     draws.append(partial(_draw_sizes, outcome=outcome))
     if speeds is not None:
-        batches = sorted({row.latency.batch for row in speeds.rows})
+        batches = speeds.batches
         draws += [partial(_draw_speeds, speeds=speeds, batch=batch) for batch in batches]
     num_rows = -(-len(draws) // 2)
     figure = Figure(figsize=(11, 0.5 + 3.4 * num_rows), layout="constrained")

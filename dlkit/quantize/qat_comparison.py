@@ -15,7 +15,7 @@ from torch import nn
 
 from dlkit.choices import Backend
 from dlkit.core.data import Split, build_eval_split
-from dlkit.core.evaluation import Predictions, mean_loss, predict_split, summarize
+from dlkit.core.evaluation import Predictions, predict_split, score_predictions
 from dlkit.core.models import top1_matches
 from dlkit.core.scoring import Scoring, build_loss, pick_precision
 from dlkit.core.training import FineTuning, is_better
@@ -59,7 +59,7 @@ def compare_candidates(
             "fake_quant": predict_split(trained, split, scoring, emit=emit),
             "int8": predict_split(converted, split, scoring, emit=emit),
         }
-    metrics = {name: _metrics(predictions, scoring) for name, predictions in found.items()}
+    metrics = {name: score_predictions(predictions, scoring) for name, predictions in found.items()}
     metric, mode = _deciding(tuning)
     if metric == "accuracy" and is_chance(found["int8"], found["static"]):
         metric, mode = "loss", "min"
@@ -92,10 +92,6 @@ def _on_cpu(tuning: FineTuning) -> Scoring:
     targets = tuning.data.train.sample_targets
     loss = build_loss(tuning.loaded.config.loss, tuning.data.info, targets=targets, device=device)
     return replace(scoring, loss=loss, precision=pick_precision("off", device))
-
-
-def _metrics(predictions: Predictions, scoring: Scoring) -> dict[str, float]:
-    return {"loss": mean_loss(predictions, scoring), **summarize(predictions, scoring)}
 
 
 def _deciding(tuning: FineTuning) -> tuple[str, str]:

@@ -44,7 +44,7 @@ class Total:
             before, after = self.accuracies
             yield f"accuracy {before:.2%} became {after:.2%}, {100 * (after - before):+.2f} points"
         yield f"the file has {self.size_ratio:.1%} of the bytes"
-        for batch in sorted({row.latency.batch for row in self.speeds.rows}) if self.speeds else ():
+        for batch in self.speeds.batches if self.speeds else ():
             best = self.speeds.fastest(INT8, batch) if self.speeds else None
             if best is not None and best.to_fastest_float is not None and self.speeds is not None:
                 engines = f"{best.engine} against {self.speeds.fastest_float[batch]}"

@@ -1,7 +1,6 @@
 """The torch code that gives the values of a schedule: a scheduler class if one is right, else `LambdaLR`."""
 
 from collections.abc import Callable
-from dataclasses import fields
 
 from dlkit.errors import UsageError
 from dlkit.schedules.composition import Sequence
@@ -20,7 +19,7 @@ from dlkit.schedules.curves import (
     WarmupStableDecay,
 )
 from dlkit.schedules.cycles import CosineRestarts, Cyclic, OneCycle
-from dlkit.schedules.lr_schedule import LrSchedule
+from dlkit.schedules.lr_schedule import LrSchedule, shown_options
 from dlkit.schedules.plateau import Plateau
 
 _CLASSES: dict[type[Curve | Plateau], str] = {
@@ -85,7 +84,7 @@ def _is_sequential(schedule: LrSchedule) -> bool:
 
 
 def _class_call(curve: Curve | Plateau, base_lr: float) -> str:
-    options = {field.name: getattr(curve, field.name) for field in fields(curve)}
+    options = shown_options(curve)
     if isinstance(curve, OneCycle | Cyclic):
         options = {"max_lr": base_lr} | options
     if isinstance(curve, OneCycle):

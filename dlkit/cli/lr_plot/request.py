@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dlkit.errors import UsageError
-from dlkit.quantities import parse_warmup
+from dlkit.quantities import parse_count, parse_warmup
 
 DEFAULT_EPOCHS = 100
 MOST_STEPS = 5_000_000
@@ -129,9 +129,8 @@ def plan_run(
 
 def read_count(text: str) -> int:
     """A number of steps: `5000`, `10k`, `1.5M`."""
-    scale = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower(), 1)
     try:
-        count = round(float(text[:-1] if scale > 1 else text) * scale)
+        count = round(parse_count(text))
     except (ValueError, OverflowError):
         count = 0
     if count < 1:

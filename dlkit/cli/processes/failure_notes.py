@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dlkit.cli.processes.environment import is_main_process
-from dlkit.errors import DlkitError, Interrupted, LostProcess, UsageError
+from dlkit.errors import Interrupted, LostProcess, UsageError, exit_code_of
 
 ERROR_FILE = "DLKIT_ERROR_FILE"
 _TORCHRUN_FILE = "TORCHELASTIC_ERROR_FILE"
@@ -25,8 +25,7 @@ class FailureNote:
 
 def note_failure(error: Exception, text: str) -> bool:
     """Pass a failure on where somebody else is to show it; whether this process keeps silent about it."""
-    code = error.exit_code if isinstance(error, DlkitError) else 1
-    note = FailureNote(text, code, isinstance(error, LostProcess), isinstance(error, Interrupted))
+    note = FailureNote(text, exit_code_of(error), isinstance(error, LostProcess), isinstance(error, Interrupted))
     if path := os.environ.get(ERROR_FILE):
         with suppress(OSError):
             Path(path).write_text(json.dumps(asdict(note)), encoding="utf-8")

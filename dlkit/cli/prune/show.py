@@ -101,7 +101,7 @@ def _layers_word(layers: Sequence[str]) -> str:
 def _speed_rows(made: "PruneReport") -> list[tuple[str, str, str, str]]:
     speeds = made.comparison.speeds
     rows = []
-    for batch in sorted({row.latency.batch for row in speeds.rows}) if speeds else ():
+    for batch in speeds.batches if speeds else ():
         before, after = (speeds.row(name, "eager", batch) for name in ("before", "after")) if speeds else (None, None)
         if before and after:
             old, new = (f"{row.latency.median_ms:.2f} ms" for row in (before, after))

@@ -125,7 +125,7 @@ def _show_speeds(outcome: "Outcome") -> None:
     speeds = outcome.comparison.speeds
     if speeds is None:
         return
-    batches = sorted({row.latency.batch for row in speeds.rows})
+    batches = speeds.batches
     columns = [word for batch in batches for word in (f"batch {batch}", "p10-p90", "gain")]
     show_lines([""])
     show_table(("ms", "engine", *columns), latency_rows(speeds, batches), left=2)

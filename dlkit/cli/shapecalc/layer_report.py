@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from dlkit.cli.shapecalc.options import parse_input
-from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table
+from dlkit.cli.shapecalc.show import macs_text, print_json, print_pairs, print_table
 from dlkit.shapes import (
     IDENTITY,
     AdaptivePool,
@@ -156,7 +156,7 @@ def _cost_pairs(costs: Mapping[str, int | None], layer: Layer) -> list[tuple[str
         return [("cost", "parameters and MACs need channels: --in 3x224x224 --c-out 64")] if has_weights else []
     pairs = [("params", count_text(costs["parameters"]))]
     macs = costs["macs"] or 0
-    return [*pairs, ("MACs", f"{count_text(macs)}; FLOPs = 2 MACs = {count_text(2 * macs)}")] if macs else pairs
+    return [*pairs, ("MACs", macs_text(macs))] if macs else pairs
 
 
 def _print_drawing(layer: Spatial, sizes: Size, outs: Size) -> None:

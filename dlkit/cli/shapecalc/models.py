@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlkit.cli.options import AsJson
-from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table, shortened
+from dlkit.cli.shapecalc.show import macs_text, print_json, print_pairs, print_table, shortened
 from dlkit.cli.shapecalc.sizes import model_sizes, parse_range, print_passing
 from dlkit.shapes import ShapeError, count_text, parse_numbers, short_count, size_text
 
@@ -107,7 +107,7 @@ def _print_profile(name: str, profile: "ModelProfile", depth: int, optimizer: st
 
 
 def _total_pairs(profile: "ModelProfile", optimizer: str) -> list[tuple[str, str]]:
-    macs = f"{count_text(profile.macs)}; FLOPs = 2 MACs = {count_text(2 * profile.macs)}"
+    macs = macs_text(profile.macs)
     frozen = profile.num_parameters - profile.num_trainable
     pairs = [
         ("params", count_text(profile.num_parameters) + (f", {frozen:,} frozen" if frozen else "")),

@@ -9,7 +9,8 @@ import typer
 
 from dlkit.cli.options import AsJson
 from dlkit.cli.shapecalc.options import parse_shape
-from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table, shortened
+from dlkit.cli.shapecalc.show import macs_text, print_json, print_pairs, print_table, shortened
+from dlkit.quantities import parse_count
 from dlkit.shapes import (
     AxisFields,
     ChainError,
@@ -131,7 +132,7 @@ def _print_rows(rows: Sequence[ChainRow], shape: Shape) -> None:
     print_pairs(
         [
             ("params", count_text(parameters)),
-            ("MACs", f"{count_text(macs)}; FLOPs = 2 MACs = {count_text(2 * macs)}"),
+            ("MACs", macs_text(macs)),
             ("outputs", f"{count_text(activations)} numbers, {activations * 4 / 2**20:.1f} MiB in float32, one sample"),
             *((f"note {row.index}", note) for row in rows for note in row.notes),
         ]
@@ -206,10 +207,8 @@ def _demand(text: str) -> tuple[str, str, str]:
 
 
 def _count(text: str) -> float:
-    scales = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-    scale = scales.get(text[-1], 1.0)
     try:
-        return float(text[:-1] if scale > 1 else text) * scale
+        return parse_count(text)
     except ValueError:
         raise ShapeError(f"{text!r} is not a count; write 2000000 or 2M") from None
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import typer
 
+from dlkit.shapes import count_text
+
 SCHEMA = "dlkit.shapecalc/1"
 
 
@@ -23,6 +25,11 @@ def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
         typer.echo(f"  {name:<{width}}  {lines[0]}")
         for line in lines[1:]:
             typer.echo(f"  {'':<{width}}  {line}")
+
+
+def macs_text(macs: int) -> str:
+    """MACs, and the FLOPs that they make."""
+    return f"{count_text(macs)}; FLOPs = 2 MACs = {count_text(2 * macs)}"
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: frozenset[int] = frozenset({0})) -> None:

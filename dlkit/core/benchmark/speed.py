@@ -74,6 +74,11 @@ class Speeds:
     baseline: tuple[str, str]
     fastest_float: Mapping[int, str]
 
+    @property
+    def batches(self) -> list[int]:
+        """The batch sizes, rising."""
+        return sorted({row.latency.batch for row in self.rows})
+
     def row(self, model: str, engine: str, batch: int) -> SpeedRow | None:
         """The row of a network, an engine and a batch size, or None when it was not measured."""
         keys = ((row.model, row.engine, row.latency.batch) for row in self.rows)

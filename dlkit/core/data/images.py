@@ -6,7 +6,8 @@ limit on the number of pixels stands.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -34,27 +35,25 @@ def printable(path: str | Path) -> str:
 
 def load_image(path: str | Path, *, mode: Mode = "rgb") -> Tensor:
     """The picture in a file: uint8 (C, H, W). Raises DataError, naming the file, when it cannot be read."""
-    # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error and more for broken files
-    try:
-        with Image.open(path) as image:
-            return image_to_tensor(ImageOps.exif_transpose(image), mode=mode)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{printable(path)}: refused, it has too many pixels ({error})") from None
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise DataError(
-            f"{printable(path)}: not a readable image ({_reason(error, path)}); replace or remove it"
-        ) from None
+    with _explained(path), Image.open(path) as image:
+        return image_to_tensor(ImageOps.exif_transpose(image), mode=mode)
 
 
 def check_image_header(path: str | Path) -> None:
     """Read a file's header and check what can be checked without decoding. Raises DataError, naming the file."""
+    with _explained(path), Image.open(path) as image:
+        image.verify()
+
+
+@contextmanager
+def _explained(path: str | Path) -> Iterator[None]:
+    # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error and more for broken files
     try:
-        with Image.open(path) as image:
-            image.verify()
+        yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{printable(path)}: refused, it has too many pixels ({error})") from None
+    except MemoryError:
+        raise
     except Exception as error:
         raise DataError(
             f"{printable(path)}: not a readable image ({_reason(error, path)}); replace or remove it"

@@ -74,11 +74,6 @@ class Replicated:
         """The forward pass that prepares the exchange of gradients."""
         return self._ddp
 
-    @property
-    def ddp(self) -> DistributedDataParallel:
-        """torch's wrapper."""
-        return self._ddp
-
     @contextmanager
     def micro_batch(self, *, is_last: bool) -> Iterator[None]:
         """Without exchange, unless it is the last."""

@@ -23,7 +23,7 @@ from dlkit.core.evaluation.comparison_text import (
 from dlkit.core.evaluation.confusion_picture import save_confusion_picture
 from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.evaluation.file_size import CHUNK_BYTES, bytes_text, file_sizes
-from dlkit.core.evaluation.metrics import mean_loss, score_split, summarize
+from dlkit.core.evaluation.metrics import score_predictions, score_split
 from dlkit.core.evaluation.original import Original, read_original
 from dlkit.core.evaluation.predict_images import ImagePrediction, predict_images
 from dlkit.core.evaluation.predictions import Predictions, predict_split
@@ -50,7 +50,6 @@ __all__ = [
     "evaluate",
     "file_sizes",
     "int8_sentences",
-    "mean_loss",
     "most_confused",
     "predict_images",
     "predict_split",
@@ -59,9 +58,9 @@ __all__ = [
     "read_original",
     "run_evaluation",
     "save_confusion_picture",
+    "score_predictions",
     "score_split",
     "scoring_for",
     "speed_rows",
-    "summarize",
     "weigh_network",
 ]

@@ -11,7 +11,7 @@ from torch import nn
 from dlkit.core.benchmark import SpeedPlan, Speeds, TimedModel, measure_speeds
 from dlkit.core.data import Split
 from dlkit.core.evaluation.file_size import FileSizes, file_sizes
-from dlkit.core.evaluation.metrics import mean_loss, summarize
+from dlkit.core.evaluation.metrics import score_predictions
 from dlkit.core.evaluation.predictions import Predictions, predict_split
 from dlkit.core.models import has_int8_layers, parameter_count, top1_matches
 from dlkit.core.profile import InputSpec, ProfileError, profile_model
@@ -36,6 +36,9 @@ class Scores:
     split: str
     num_samples: int
     metrics: Mapping[str, float]
+
+
+NO_SCORES = Scores("", 0, {})
 
 
 @dataclass(frozen=True)
@@ -88,37 +91,32 @@ class NamedNetwork:
 def compare_networks(
     before: NamedNetwork,
     after: NamedNetwork,
-    split: Split,
+    split: Split | None,
     *,
-    scoring: Scoring,
+    scoring: Scoring | None,
     speed_plan: SpeedPlan | None,
     input_size: tuple[int, ...],
     emit: Emit = ignore,
 ) -> Comparison:
     """Score both networks on a split, one pass each, weigh them, and time them interleaved unless `speed_plan` is None.
 
-    Both networks lie on the device of `split`; they are left as they were.
+    Without a split there are no scores. Both networks lie on the device of `split`; they are left as they were.
     """
-    predictions = [predict_split(side.network, split, scoring, emit=emit) for side in (before, after)]
+    both = (before, after)
+    scores, agreement = [NO_SCORES, NO_SCORES], Agreement(None, None)
+    if split is not None and scoring is not None:
+        predictions = [predict_split(side.network, split, scoring, emit=emit) for side in both]
+        scores = [Scores(split.name, len(found.targets), score_predictions(found, scoring)) for found in predictions]
+        agreement = compare_predictions(*predictions, is_classification=scoring.is_classification)
     sides = [
-        Side(
-            side.name, score_predictions(found, scoring, split.name), weigh_network(side.network, input_size, side.path)
-        )
-        for side, found in zip((before, after), predictions, strict=True)
+        Side(side.name, found, weigh_network(side.network, input_size, side.path))
+        for side, found in zip(both, scores, strict=True)
     ]
     speeds = None
     if speed_plan is not None:
-        models = [TimedModel(side.name, side.network, has_int8_layers(side.network)) for side in (before, after)]
+        models = [TimedModel(side.name, side.network, has_int8_layers(side.network)) for side in both]
         speeds = measure_speeds(models, speed_plan, emit=emit)
-    return Comparison(
-        sides[0], sides[1], compare_predictions(*predictions, is_classification=scoring.is_classification), speeds
-    )
-
-
-def score_predictions(predictions: Predictions, scoring: Scoring, split_name: str) -> Scores:
-    """Loss and metrics of predictions that are there already."""
-    metrics = {"loss": mean_loss(predictions, scoring), **summarize(predictions, scoring)}
-    return Scores(split_name, len(predictions.targets), metrics)
+    return Comparison(sides[0], sides[1], agreement, speeds)
 
 
 def compare_predictions(before: Predictions, after: Predictions, *, is_classification: bool) -> Agreement:

@@ -138,7 +138,7 @@ def _against(rival: str, ratio: Ratio) -> str:
 
 
 def _batches(speeds: Speeds) -> Sequence[int]:
-    return sorted({row.latency.batch for row in speeds.rows})
+    return speeds.batches
 
 
 def _times(ratio: Ratio) -> str:

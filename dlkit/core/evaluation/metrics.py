@@ -91,20 +91,20 @@ def score_split(
 ) -> dict[str, float]:
     """Loss and the task's metrics; with `use_tta` also those of the mean over mirrored images, as `accuracy_tta`."""
     predictions = predict_split(model, split, scoring, world=world, emit=emit)
-    metrics = {"loss": mean_loss(predictions, scoring), **summarize(predictions, scoring)}
+    metrics = score_predictions(predictions, scoring)
     if use_tta and scoring.is_classification:
         mirrored = predict_split(model, split, scoring, use_tta=True, world=world, emit=emit)
         metrics["accuracy_tta"] = summarize(mirrored, scoring)["accuracy"]
     return metrics
 
 
+def score_predictions(predictions: Predictions, scoring: Scoring) -> dict[str, float]:
+    """The loss, over all predictions as one batch, and the task's metrics."""
+    device = scoring.precision.device
+    loss, _ = scoring.loss(predictions.outputs.to(device), predictions.targets.to(device))
+    return {"loss": loss.item(), **summarize(predictions, scoring)}
+
+
 def summarize(predictions: Predictions, scoring: Scoring) -> dict[str, float]:
     """The task's metrics without the loss."""
     return summarize_classification(predictions) if scoring.is_classification else summarize_regression(predictions)
-
-
-def mean_loss(predictions: Predictions, scoring: Scoring) -> float:
-    """The loss over all predictions as one batch."""
-    device = scoring.precision.device
-    loss, _ = scoring.loss(predictions.outputs.to(device), predictions.targets.to(device))
-    return loss.item()

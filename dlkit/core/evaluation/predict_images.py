@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.config import load_mapping
-from dlkit.core.components import is_import_path
 from dlkit.core.data import EXTENSIONS, Mode, build_eval_transform, load_image, mode_for, prepare_image
 from dlkit.core.devices import torch_settings
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
+from dlkit.core.trained_config import refuse_own_code
 from dlkit.errors import DataError, UsageError
 
 
@@ -85,10 +85,7 @@ def _eval_transform(file: ModelFile) -> Callable[[Tensor], Tensor] | None:
         return None
     loaded = load_mapping(dict(file.spec.config))
     names = [transform.name for transform in loaded.config.data.eval_transforms]
-    if own_code := next(filter(is_import_path, names), None):
-        raise UsageError(
-            f"{file.path} was trained with the transform {own_code}, which is your own code; use dlkit.load_model"
-        )
+    refuse_own_code(file, names, what="the transform ", way_out="use dlkit.load_model")
     return build_eval_transform(loaded, file.spec.info)
 
 

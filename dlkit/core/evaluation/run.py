@@ -15,8 +15,8 @@ from dlkit.core.evaluation.metrics import (
     ClassMetrics,
     confusion_matrix,
     macro_average,
-    mean_loss,
     metrics_per_class,
+    score_predictions,
     summarize,
 )
 from dlkit.core.evaluation.predictions import predict_split
@@ -84,7 +84,7 @@ def _judge(
     network: nn.Module, split: Split, scoring: Scoring, info: DataInfo, *, use_tta: bool, emit: Emit
 ) -> EvalResult:
     predictions = predict_split(network, split, scoring, emit=emit)
-    metrics = {"loss": mean_loss(predictions, scoring), **summarize(predictions, scoring)}
+    metrics = score_predictions(predictions, scoring)
     result = EvalResult(split.name, split.num_samples, metrics, (), [], [])
     if not scoring.is_classification:
         return result

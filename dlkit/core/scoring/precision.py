@@ -2,10 +2,10 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from dlkit.core.devices import cpu_flags
 from dlkit.errors import UsageError
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -59,8 +59,4 @@ def _pick(amp: str, device: torch.device) -> tuple[str, str | None]:
 
 def has_native_bf16() -> bool:
     """Whether this CPU multiplies bf16 in hardware (AVX512-BF16, AMX or ARM's BF16), as the kernel tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return False
-    return any("bf16" in line for line in lines if line.startswith(("flags", "Features")))
+    return any("bf16" in flag for flag in cpu_flags())

@@ -5,10 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from dlkit.config import Checkpoint, Config, Eval, LoadedConfig, Schedule, load_mapping
-from dlkit.core.components import is_import_path
 from dlkit.core.modelfile import ModelFile
-from dlkit.core.trained_config import own_config
-from dlkit.errors import UsageError
+from dlkit.core.trained_config import own_config, refuse_own_code
 
 WARMUP = "5%"
 SETTINGS = ("loss", "optimizer", "train", "seed")
@@ -22,29 +20,25 @@ def pick_tuning_config(file: ModelFile, data: LoadedConfig | None) -> LoadedConf
     """
     if data is None:
         own = own_config(file)
-        _refuse_own_code(file, own.config, ("loss", "optimizer", "batch_transforms"))
+        _check_sections(file, own.config, ("loss", "optimizer", "batch_transforms"))
         return own
     if not file.spec.config:
         return data
     own = load_mapping(dict(file.spec.config))
     unsaid = [name for name in SETTINGS if name not in data.values]
-    _refuse_own_code(file, own.config, unsaid)
+    _check_sections(file, own.config, unsaid)
     taken = {name: getattr(own.config, name) for name in unsaid}
     return replace(data, config=data.config.model_copy(update=taken))
 
 
-def _refuse_own_code(file: ModelFile, config: Config, sections: Any) -> None:
-    """Raise UsageError where these sections name code of the user's: a file never causes an import of it."""
+def _check_sections(file: ModelFile, config: Config, sections: Any) -> None:
+    """Raise UsageError where these sections name code of the user's."""
     named = {
         "loss": [config.loss.name],
         "optimizer": [config.optimizer.name],
         "batch_transforms": [component.name for component in config.data.batch_transforms],
     }
-    names = [name for section in sections for name in named.get(section, ())]
-    if own_code := next(filter(is_import_path, names), None):
-        raise UsageError(
-            f"{file.path} was trained with {own_code}, which is your own code; name its config again: --data CFG"
-        )
+    refuse_own_code(file, [name for section in sections for name in named.get(section, ())])
 
 
 def derive_tuning_config(config: Config, *, epochs: float, lr: float, num_batches: int) -> Config:

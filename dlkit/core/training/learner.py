@@ -124,13 +124,16 @@ class Learner:
                     buffer.copy_(value)
         return state
 
+    @property
+    def _models(self) -> list[nn.Module]:
+        return [self.model] + ([self.ema.model] if self.ema else [])
+
     def _own_state(self) -> dict[str, Any]:
         """What differs between processes."""
-        models = [self.model] + ([self.ema.model] if self.ema else [])
         return {
             "random": capture_random_state(),
             "meter": self.meter.state_dict(),
-            "statistics": [[buffer.cpu().clone() for buffer in model.buffers()] for model in models],
+            "statistics": [[buffer.cpu().clone() for buffer in model.buffers()] for model in self._models],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -160,8 +163,7 @@ class Learner:
         mine = own[self.world.rank]
         self.meter.load_state_dict(mine["meter"])
         restore_random_state(mine["random"])
-        models = [self.model] + ([self.ema.model] if self.ema else [])
-        for model, values in zip(models, mine.get("statistics", ()), strict=False):
+        for model, values in zip(self._models, mine.get("statistics", ()), strict=False):
             for buffer, value in zip(model.buffers(), values, strict=True):
                 buffer.copy_(value)
 

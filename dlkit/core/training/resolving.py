@@ -17,7 +17,7 @@ from dlkit.core.training.optimizers import pick_lr
 MOST_STEP_LINES = 10_000
 
 
-def resolve_config(loaded: LoadedConfig, data: DataSplits, arch: Arch, learner: Learner, plan: Plan) -> Config:
+def replace_autos(loaded: LoadedConfig, data: DataSplits, arch: Arch, learner: Learner, plan: Plan) -> Config:
     """The config with every `auto` replaced that stands for a value; training from it repeats the run.
 
     `data.root`, `data.image_size` and `data.drop_last` stay: there `auto` is a rule that depends on the data set.

@@ -21,7 +21,7 @@ from dlkit.core.training.improvement import BestSoFar, EarlyStopping, pick_mode
 from dlkit.core.training.learner import Learner, metric_columns
 from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching
 from dlkit.core.training.rates import build_learning_rates
-from dlkit.core.training.resolving import resolve_config
+from dlkit.core.training.resolving import replace_autos
 from dlkit.core.training.several_processes import check_sharing, note_lr, spread_random_state, sync_norms
 from dlkit.errors import ConfigError, UsageError
 from dlkit.events import Emit, Note
@@ -87,7 +87,7 @@ def build_job(loaded: LoadedConfig, *, world: World = ALONE, emit: Emit) -> Job:
     learner = build_learner(loaded, model, scoring, plan, columns, world=world)
     note_lr(config, world, emit)
     spread_random_state(config.seed, world)
-    resolved = resolve_config(loaded, data, arch, learner, plan)
+    resolved = replace_autos(loaded, data, arch, learner, plan)
     return Job(replace(loaded, config=resolved), device, data, arch, learner, plan, tuple(columns))
 
 

@@ -17,10 +17,11 @@ from dlkit.prune.channels.choice import ChannelLimits, best_units, choose
 from dlkit.prune.channels.cutting import predict_parameters, shrink
 from dlkit.prune.channels.group import Group, Keep
 from dlkit.prune.channels.importance import Importance
+from dlkit.quantities import COUNT_UNITS
+from dlkit.shapes import short_count
 
 Cost = Literal["macs", "params", "latency"]
 _STEPS = {"macs": 12, "params": 16, "latency": 7}  # halvings of the amount; measuring time is slow and rough
-_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 _FORMS = "write macs=50%, macs=1.2G, params=2M, latency=60% or latency=5ms"
 _SECONDS = 1.0  # of measuring for each candidate
 
@@ -88,7 +89,7 @@ def parse_target(text: str) -> Target:
         return Target(text, cost, share=number / 100)
     if (unit in ("ms", "s")) != (cost == "latency"):
         raise UsageError(f"--target {text!r}: {'a latency needs ms or %' if cost == 'latency' else _FORMS}")
-    value = number * (1e3 if unit == "s" else 1.0 if unit == "ms" else _UNITS[unit])
+    value = number * (1e3 if unit == "s" else 1.0 if unit == "ms" else COUNT_UNITS[unit])
     if cost != "latency" and value < 1000:
         raise UsageError(f"--target {text!r}: is that a share? {_FORMS}")
     if not value > 0:
@@ -98,12 +99,7 @@ def parse_target(text: str) -> Target:
 
 def show_cost(cost: Cost, value: float) -> str:
     """A cost as a person reads it: 1.82 G, 11.7 M, 5.31 ms."""
-    if cost == "latency":
-        return f"{value:.3g} ms"
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:g}"
+    return f"{value:.3g} ms" if cost == "latency" else short_count(value)
 
 
 def solve_target(

@@ -4,6 +4,7 @@ torch.ao is deprecated but is the only torch-native path with int8 kernels for c
 (docs: "Quantization API reference"). What it leaves behind globally (engine, warnings) is put back here.
 """
 
+from dlkit.quantize.fx.clamps import Bounds, clamp_inputs
 from dlkit.quantize.fx.dynamic import swap_dynamic
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
 from dlkit.quantize.fx.fake_quant import (
@@ -26,10 +27,12 @@ __all__ = [
     "DYNAMIC_INT8",
     "FUSED_INT8",
     "INT8",
+    "Bounds",
     "FloatOperation",
     "GraphFacts",
     "RangeObserver",
     "check_names",
+    "clamp_inputs",
     "convert",
     "fake_quants",
     "freeze_norms",

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from dlkit.quantize.observed import is_observer
+
 Bounds = tuple[float, float]
 _FUNCTIONS = frozenset({torch.clamp, torch.clip, F.hardtanh, F.relu6, "clamp", "clamp_", "clip"})
 
@@ -29,7 +31,7 @@ def fold_clamps(prepared: GraphModule) -> list[str]:
         bounds = clamp_bounds(modules, node)
         before = node.args[0] if bounds else None
         if bounds and isinstance(before, Node) and _is_foldable(modules, before):
-            modules[str(before.target)].register_forward_pre_hook(partial(_clamp, low=bounds[0], high=bounds[1]))
+            clamp_inputs(modules[str(before.target)], bounds)
             for after in list(node.users):
                 if _observer(modules, after) is _observer(modules, before):
                     after.replace_all_uses_with(before)
@@ -39,6 +41,11 @@ def fold_clamps(prepared: GraphModule) -> list[str]:
             folded.append(node.name)
     prepared.recompile()
     return folded
+
+
+def clamp_inputs(observer: nn.Module, bounds: Bounds) -> None:
+    """Let an observer see, and hand on, only what lies within the bounds."""
+    observer.register_forward_pre_hook(partial(_clamp, low=bounds[0], high=bounds[1]))
 
 
 def clamp_bounds(modules: Mapping[str, nn.Module], node: Node) -> Bounds | None:
@@ -78,7 +85,7 @@ def _comes_from(call: Node, calls: list[Node]) -> bool:
 
 def _observer(modules: Mapping[str, nn.Module], node: Node) -> nn.Module | None:
     module = modules.get(str(node.target)) if node.op == "call_module" else None
-    return module if hasattr(module, "calculate_qparams") else None
+    return module if module is not None and is_observer(module) else None
 
 
 def _clamp(module: nn.Module, inputs: tuple[Tensor, ...], *, low: float, high: float) -> tuple[Tensor, ...]:

@@ -23,7 +23,7 @@ def run(config: dict, world: World) -> dict:
     job.learner.scoring.loss.function.double()  # class weights are float32 otherwise
     calls = []
     if isinstance(job.learner.replica, Replicated):
-        job.learner.replica.ddp.register_comm_hook(calls, count_and_reduce)
+        job.learner.replica.forward.register_comm_hook(calls, count_and_reduce)
     stop = StopRequest(is_shared=not world.is_alone)
     status = fit(job.learner, job.data, job.plan, NoRecords(), stop=stop, emit=ignore)
     learner = job.learner
