@@ -17,7 +17,7 @@ from typing import Any
 
 from dlkit.config import did_you_mean
 from dlkit.errors import UsageError
-from dlkit.registry import entries, find_entry
+from dlkit.registry import Entry, entries, find_entry
 
 Builder = Callable[..., Any]
 
@@ -36,17 +36,19 @@ def is_import_path(name: str) -> bool:
 
 
 def resolve(kind: str, name: str) -> Builder:
-    """What a name of this kind stands for. Raises ComponentError with the names that come close."""
-    if is_import_path(name):
-        return import_target(name)
-    entry = find_entry(kind, name)
-    if entry is None:
-        known = [spelling for entry in entries(kind).values() for spelling in (entry.name, *entry.also)]
-        word = kind.replace("_", " ").removesuffix("es" if kind == "losses" else "s")
-        raise ComponentError(
-            f"no {word} {name!r}.{did_you_mean(name, known)} See `dlkit list {kind}`; your own: package.module:attr"
-        )
-    return import_target(entry.target)
+    """Return what a name of this kind stands for. Raises ComponentError with the names that come close."""
+    return import_target(name if is_import_path(name) else known_entry(kind, name).target)
+
+
+def known_entry(kind: str, name: str) -> Entry:
+    """Return the registry's entry of this name. Raises ComponentError with the names that come close."""
+    if entry := find_entry(kind, name):
+        return entry
+    known = [spelling for entry in entries(kind).values() for spelling in (entry.name, *entry.also)]
+    word = kind.replace("_", " ").removesuffix("es" if kind == "losses" else "s")
+    raise ComponentError(
+        f"no {word} {name!r}.{did_you_mean(name, known)} See `dlkit list {kind}`; your own: package.module:attr"
+    )
 
 
 def import_target(target: str) -> Builder:

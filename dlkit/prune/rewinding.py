@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dlkit.config import load_mapping
 from dlkit.core.modelfile import ModelFile
-from dlkit.core.models import build_model, build_user_model, load_initial_weights, read_state_dict
+from dlkit.core.models import build_model, load_initial_weights, read_state_dict, resolve_arch
 from dlkit.core.random_state import seeded
 from dlkit.errors import FileRefused, UsageError
 
@@ -39,7 +39,7 @@ def _initial_weights(file: ModelFile, model: str | None) -> Mapping[str, Tensor]
         )
     config = load_mapping(dict(file.spec.config)).config
     with seeded(config.seed):
-        network = build_user_model(model, arch) if arch.registry == "user" and model else build_model(arch)
+        network = build_model(resolve_arch(arch, model))
         if config.model.weights is not None:
             load_initial_weights(network, arch, config.model.weights)
     return network.state_dict()
