@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from dlkit.core.data import build_eval_split
 from dlkit.core.export import export_onnx, parity_of, start_session
 from dlkit.core.modelfile import build_from_file, read_model_file
-from dlkit.core.models import build_torchvision, plan_torchvision_size
+from dlkit.core.models import Arch, build_model, plan_torchvision_size
 from dlkit.core.trained_config import own_config
 from dlkit.errors import DlkitError
 from dlkit.quantize import Recipe, convert, observe_network, pick_backend, pick_reduce
@@ -57,7 +57,7 @@ CALIBRATION, ROUNDS, REPEATS = 4, 30, 3
 def build(name: str, size: int, num_classes: int) -> nn.Module:
     """A classifier in evaluation mode whose norms have seen random images and whose vectors are no constants."""
     options = plan_torchvision_size(name, (3, size, size)) | {"num_classes": num_classes}
-    network = build_torchvision(name, options).train()
+    network = build_model(Arch("torchvision", name, options)).train()
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.ndim < 2:

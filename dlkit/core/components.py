@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from dlkit.errors import UsageError
-from dlkit.registry import find_entry, spellings
+from dlkit.registry import Entry, find_entry, spellings
 from dlkit.suggestions import did_you_mean
 
 Builder = Callable[..., Any]
@@ -36,16 +36,18 @@ def is_import_path(name: str) -> bool:
 
 
 def resolve(kind: str, name: str) -> Builder:
-    """What a name of this kind stands for. Raises ComponentError with the names that come close."""
-    if is_import_path(name):
-        return import_target(name)
-    entry = find_entry(kind, name)
-    if entry is None:
-        word = kind.replace("_", " ").removesuffix("es" if kind == "losses" else "s")
-        raise ComponentError(
-            f"no {word} {name!r}.{did_you_mean(name, spellings(kind))} See `dlkit list {kind}`; your own: package.module:attr"
-        )
-    return import_target(entry.target)
+    """Return what a name of this kind stands for. Raises ComponentError with the names that come close."""
+    return import_target(name if is_import_path(name) else known_entry(kind, name).target)
+
+
+def known_entry(kind: str, name: str) -> Entry:
+    """Return the registry's entry of this name. Raises ComponentError with the names that come close."""
+    if entry := find_entry(kind, name):
+        return entry
+    word = kind.replace("_", " ").removesuffix("es" if kind == "losses" else "s")
+    raise ComponentError(
+        f"no {word} {name!r}.{did_you_mean(name, spellings(kind))} See `dlkit list {kind}`; your own: package.module:attr"
+    )
 
 
 def import_target(target: str) -> Builder:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dlkit.core.components import ComponentError
 from dlkit.core.data import DataInfo
 from dlkit.core.devices import pick_device
-from dlkit.core.models import Arch, build_model, build_on_meta, build_user_model
+from dlkit.core.models import Arch, build_model, build_on_meta, resolve_arch
 from dlkit.core.release_memory import release_memory
 from dlkit.core.rewrites import is_quantized, load_rewritten
 from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file
@@ -178,8 +178,9 @@ def _build(file: ModelFile, model: str | Callable[..., nn.Module] | None) -> nn.
                 file.path,
                 f"made with the class {arch.name}, which is not part of dlkit; name it again: --model {arch.name}",
             )
-        return build_user_model(model, arch)
+        return build_model(resolve_arch(arch, model))
     try:
+        arch = resolve_arch(arch)
         planned = build_on_meta(arch)  # before memory is taken for whatever sizes the file asks for
         if not file.spec.transforms:
             _compare_shapes(file, planned)

@@ -214,7 +214,7 @@ def _put_into(
     """A model file in memory of a network with these weights, which must be exactly its own."""
     try:
         arch = plan_arch(section, input_size=info.input_size, num_outputs=info.num_outputs)
-        network = build_model(arch, allow_user=True)
+        network = build_model(arch)
     except ComponentError as error:
         raise UsageError(f"{section.name}: {error}") from error
     loaded = load_weights(network, weights, source=path, strict_head=True)

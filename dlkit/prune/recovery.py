@@ -18,7 +18,7 @@ from dlkit.config import load_mapping
 from dlkit.core.data import Split
 from dlkit.core.evaluation import evaluate
 from dlkit.core.modelfile import ModelFile
-from dlkit.core.models import build_model, build_user_model, eval_mode, load_initial_weights, read_state_dict
+from dlkit.core.models import build_model, eval_mode, load_initial_weights, read_state_dict, resolve_arch
 from dlkit.core.random_state import seeded
 from dlkit.core.scoring import Scoring
 from dlkit.core.training import build_fine_tuning, fine_tune, pick_lr
@@ -160,7 +160,7 @@ def _initial_weights(file: ModelFile, model: str | None) -> Mapping[str, Tensor]
         )
     config = load_mapping(dict(file.spec.config)).config
     with seeded(config.seed):
-        network = build_user_model(model, arch) if arch.registry == "user" and model else build_model(arch)
+        network = build_model(resolve_arch(arch, model))
         if config.model.weights is not None:
             load_initial_weights(network, arch, config.model.weights)
     return network.state_dict()

@@ -2,7 +2,7 @@
 
 from dlkit.core.models.activations import Swish, build_activation, known_activations
 from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model, build_on_meta, build_user_model, plan_arch
+from dlkit.core.models.build import build_model, build_on_meta, plan_arch, resolve_arch
 from dlkit.core.models.checkpointing import disable_checkpointing, enable_checkpointing
 from dlkit.core.models.eval_mode import eval_mode, kept_modes, unfused_attention
 from dlkit.core.models.guessing import guess_classifiers
@@ -18,7 +18,6 @@ from dlkit.core.models.summary import SummaryRow, parameter_count, summarize
 from dlkit.core.models.tensors import first_tensor, random_inputs, tensors_in, top1_matches
 from dlkit.core.models.torchvision import (
     HAS_AUX_HEADS,
-    build_torchvision,
     find_first_conv,
     fit_channels,
     plan_torchvision_size,
@@ -51,8 +50,6 @@ __all__ = [
     "build_layers",
     "build_model",
     "build_on_meta",
-    "build_torchvision",
-    "build_user_model",
     "disable_checkpointing",
     "enable_checkpointing",
     "eval_mode",
@@ -79,6 +76,7 @@ __all__ = [
     "read_state_dict",
     "read_tensors",
     "resnet_small",
+    "resolve_arch",
     "small_cnn",
     "summarize",
     "tensors_in",

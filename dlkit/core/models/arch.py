@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from dlkit.core.components import Builder
 
 REGISTRIES = ("dlkit", "torchvision", "user")
 _DEEPEST = 32  # levels of lists and mappings; a hostile file must not exhaust the stack
@@ -14,12 +16,14 @@ class Arch:
     """A builder's name and every argument that it needs, `num_classes` and `in_channels` included.
 
     `registry` is `dlkit`, `torchvision` or `user`. For `user`, `name` is the import path that the network was made
-    from; it is information only, and is never imported because a file says so.
+    from; it is information only, and is never imported because a file says so. `builder` is what the name stands for,
+    once that was looked up and the options were checked against it; see `plan_arch` and `resolve_arch`.
     """
 
     registry: str
     name: str
     options: Mapping[str, Any]
+    builder: Builder | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a model file; lists and mappings are copied."""

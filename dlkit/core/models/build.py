@@ -1,6 +1,7 @@
 """From a config's model section to an architecture, and from an architecture to a network."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -13,7 +14,7 @@ from dlkit.core.components import (
     check_options,
     import_target,
     is_import_path,
-    resolve,
+    known_entry,
 )
 from dlkit.core.models.arch import Arch, plain
 from dlkit.core.models.meta import AllocateNothing
@@ -31,11 +32,10 @@ _GIVEN_TO_USERS = frozenset({"num_classes", "in_channels", "input_size"})
 
 
 def plan_arch(model: ModelSection, *, input_size: tuple[int, ...], num_outputs: int) -> Arch:
-    """The architecture that a config means, for samples of `input_size` ((C, H, W), (T, F) or (F,)), with every auto
-    filled.
+    """Return the architecture that a config means, for samples of `input_size` ((C, H, W), (T, F) or (F,)).
 
-    A user's own class is imported for its signature. Raises ComponentError for unknown names and options, and for a
-    model that does not suit the samples.
+    Every auto is filled, and the builder is found and the options checked against it: nothing is looked up again to
+    build the network. Raises ComponentError for unknown names and options, and for a model that does not suit the samples.
     """
     num_classes = num_outputs if model.num_classes == "auto" else model.num_classes
     if num_classes < num_outputs:
@@ -51,12 +51,8 @@ def plan_arch(model: ModelSection, *, input_size: tuple[int, ...], num_outputs: 
     options = _plain_options(model.options)
     if is_import_path(model.name):
         return _plan_user(model, options, given)
-    resolve("models", model.name)
-    entry = find_entry("models", model.name)
-    assert entry is not None
-    if entry.is_ours:
-        return _plan_ours(model, entry, options, given)
-    return _plan_torchvision(model, entry.name, options, given)
+    entry = known_entry("models", model.name)
+    return (_plan_ours if entry.is_ours else _plan_torchvision)(model, entry, options, given)
 
 
 def _count_channels(input_size: tuple[int, ...]) -> int:
@@ -84,96 +80,101 @@ def _need_images(name: str, input_size: tuple[int, ...]) -> None:
 
 
 def _plan_ours(model: ModelSection, entry: Entry, options: dict[str, Any], given: dict[str, Any]) -> Arch:
-    builder = resolve("models", entry.name)
+    builder = import_target(entry.target)
     check_options(builder, options, injected=INJECTED["models"], also_known=ModelSection.model_fields)
     takes_layers = bool(accepted(builder, {"layers": None}))
-    if takes_layers != (model.layers is not None):
-        message = (
-            "needs a list of layers"
-            if takes_layers
-            else f"layers belong to the model named layers, not to {entry.name}"
-        )
-        raise ComponentError(message, option="layers")
+    if takes_layers and model.layers is None:
+        raise ComponentError("needs a list of layers", option="layers")
+    layers = _layers_of(model, entry.name, is_taken=takes_layers)
     if accepted(builder, {"in_channels": None}):
         _need_images(entry.name, tuple(given["input_size"]))
-    layers = {"layers": _plain_options({"layers": model.layers})["layers"]} if takes_layers else {}
-    return Arch("dlkit", entry.name, {**layers, **options, **accepted(builder, given)})
+    return Arch("dlkit", entry.name, {**layers, **options, **accepted(builder, given)}, builder)
 
 
-def _plan_torchvision(model: ModelSection, name: str, options: dict[str, Any], given: dict[str, Any]) -> Arch:
-    if model.layers is not None:
+def _layers_of(model: ModelSection, name: str, *, is_taken: bool) -> dict[str, Any]:
+    """Return the section's list of layers as an option. Raises ComponentError where the model takes none."""
+    if model.layers is None:
+        return {}
+    if not is_taken:
         raise ComponentError(f"layers belong to the model named layers, not to {name}", option="layers")
-    input_size = tuple(given["input_size"])
+    return _plain_options({"layers": model.layers})
+
+
+def _plan_torchvision(model: ModelSection, entry: Entry, options: dict[str, Any], given: dict[str, Any]) -> Arch:
+    name, input_size = entry.name, tuple(given["input_size"])
+    _layers_of(model, name, is_taken=False)
     _need_images(name, input_size)
     check_torchvision_options(name, options)
     bound = {} if {"image_size", "input_size"} & set(options) else plan_torchvision_size(name, input_size)
     if model.weights and is_published_name(model.weights) and given["in_channels"] == 3:
         bound |= PRETRAINED_OPTIONS.get(name, {})
     kept = {key: given[key] for key in ("num_classes", "in_channels")}
-    return Arch("torchvision", name, {**bound, **options, **kept})
+    return Arch("torchvision", name, {**bound, **options, **kept}, import_target(entry.target))
 
 
 def _plan_user(model: ModelSection, options: dict[str, Any], given: dict[str, Any]) -> Arch:
     builder = import_target(model.name)
-    if model.layers is not None and not accepted(builder, {"layers": None}):
-        raise ComponentError(f"layers belong to the model named layers, not to {model.name}", option="layers")
-    if model.layers is not None:
-        options["layers"] = _plain_options({"layers": model.layers})["layers"]
+    options |= _layers_of(model, model.name, is_taken=bool(accepted(builder, {"layers": None})))
     check_options(builder, options, injected=_GIVEN_TO_USERS, also_known=ModelSection.model_fields)
-    return Arch("user", model.name, {**options, **accepted(builder, given)})
+    return Arch("user", model.name, {**options, **accepted(builder, given)}, builder)
 
 
-def build_model(arch: Arch, *, allow_user: bool = False) -> nn.Module:
-    """The network of an architecture, randomly initialized. Touches no network and, unless `allow_user`, no foreign
-    code.
+def resolve_arch(arch: Arch, user_class: str | Builder | None = None) -> Arch:
+    """Return an architecture from a file with its builder, the options checked against it.
 
-    Raises ComponentError when it cannot be built.
+    For a network of the user's own, `user_class` is that class or its import path: a file alone never causes an
+    import. Raises ComponentError for a name that is not in the registry and for options that the builder does not take.
     """
     if arch.registry == "user":
-        return _build_user(arch, allow_user=allow_user)
-    if arch.registry == "torchvision":
-        return build_torchvision(arch.name, arch.options)
+        return replace(arch, builder=_named_again(arch, user_class))
     entry = find_entry("models", arch.name)
-    if entry is None or not entry.is_ours:
-        raise ComponentError(f"no model {arch.name!r} in dlkit. See `dlkit list models`")
-    builder = resolve("models", entry.name)
-    check_options(builder, arch.options)
-    return _call(builder, entry.name, arch.options)
+    if entry is None or entry.is_ours != (arch.registry == "dlkit"):
+        what = f"model {arch.name!r} in dlkit" if arch.registry == "dlkit" else f"torchvision classifier {arch.name!r}"
+        raise ComponentError(f"no {what}. See `dlkit list models`")
+    builder = import_target(entry.target)
+    if entry.is_ours:
+        check_options(builder, arch.options)
+    else:
+        check_torchvision_options(entry.name, arch.options)
+    return replace(arch, name=entry.name, builder=builder)
 
 
-def _build_user(arch: Arch, *, allow_user: bool) -> nn.Module:
-    if not allow_user:
+def _named_again(arch: Arch, user_class: str | Builder | None) -> Builder:
+    if user_class is None:
         raise ComponentError(
             f"the model is the user's own class {arch.name}; a file never imports code, "
             f"so name it on the command line: --model {arch.name}"
         )
-    return build_user_model(arch.name, arch)
-
-
-def build_user_model(model: str | Builder, arch: Arch) -> nn.Module:
-    """A network of the user's own class, or import path of one, with the options of an architecture."""
-    builder = import_target(model) if isinstance(model, str) else model
+    builder = import_target(user_class) if isinstance(user_class, str) else user_class
     check_options(builder, arch.options)
+    return builder
+
+
+def build_model(arch: Arch) -> nn.Module:
+    """Return the network of an architecture, randomly initialized. Downloads nothing and runs no code that a file names.
+
+    Raises ComponentError when it cannot be built.
+    """
+    if arch.builder is None:
+        arch = resolve_arch(arch)
+    assert arch.builder is not None
+    if arch.registry == "torchvision":
+        return build_torchvision(arch.name, arch.builder, arch.options)
     options = dict(arch.options)
-    if isinstance(options.get("input_size"), list):
+    if arch.registry == "user" and isinstance(options.get("input_size"), list):
         options["input_size"] = tuple(options["input_size"])
-    network = _call(builder, arch.name, options)
+    try:
+        network = arch.builder(**options)
+    except ComponentError:
+        raise
+    except Exception as error:
+        raise ComponentError(f"{arch.name} cannot be built: {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise ComponentError(f"{arch.name} gives a {type(network).__name__}; a torch.nn.Module is needed")
     return network
 
 
-def _call(builder: Builder, name: str, options: Mapping[str, Any]) -> nn.Module:
-    try:
-        model: nn.Module = builder(**options)
-    except ComponentError:
-        raise
-    except Exception as error:
-        raise ComponentError(f"{name} cannot be built: {type(error).__name__}: {error}") from error
-    return model
-
-
-def build_on_meta(arch: Arch, *, allow_user: bool = False) -> nn.Module:
-    """The network with shapes and without data, on the meta device: costs no memory, whatever sizes a file asks for."""
+def build_on_meta(arch: Arch) -> nn.Module:
+    """Return the network on the meta device, with shapes and without data: costs no memory, whatever sizes a file asks for."""
     with AllocateNothing():
-        return build_model(arch, allow_user=allow_user).to("meta")
+        return build_model(arch).to("meta")

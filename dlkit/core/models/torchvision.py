@@ -14,9 +14,8 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import MNASNet
 
-from dlkit.core.components import ComponentError
+from dlkit.core.components import Builder, ComponentError
 from dlkit.errors import first_line
-from dlkit.registry import find_entry
 from dlkit.suggestions import did_you_mean
 
 # arguments that dlkit decides itself: no download while building, and no second output
@@ -29,25 +28,20 @@ PRETRAINED_OPTIONS = {"googlenet": {"transform_input": True}, "inception_v3": {"
 _MAXVIT_MULTIPLE = 224  # 5 halvings, then windows of 7
 
 
-def build_torchvision(name: str, options: Mapping[str, Any]) -> nn.Module:
-    """The named classifier, randomly initialized. `options` are its class's own, plus `in_channels`.
+def build_torchvision(name: str, builder: Builder, options: Mapping[str, Any]) -> nn.Module:
+    """Return the named classifier, randomly initialized. `options` are its class's own, plus `in_channels`.
 
-    Raises ComponentError for unknown options and for values that the class refuses.
+    Raises ComponentError for values that the class refuses.
     """
-    entry = find_entry("models", name)
-    if entry is None or not entry.target.startswith("torchvision.models:"):
-        raise ComponentError(f"no torchvision classifier {name!r}. See `dlkit list models`")
-    builder = getattr(torchvision.models, entry.target.split(":")[1])
     keywords = dict(options)
     in_channels = keywords.pop("in_channels", 3)
-    check_torchvision_options(entry.name, keywords)
     if isinstance(keywords.get("input_size"), list):
         keywords["input_size"] = tuple(keywords["input_size"])
-    if entry.name in HAS_AUX_HEADS:
+    if name in HAS_AUX_HEADS:
         keywords |= {"aux_logits": False, "init_weights": True}
     if keywords.get("transform_input") and in_channels != 3:
         raise ComponentError(f"transform_input needs 3 channels, the data has {in_channels}", option="transform_input")
-    model = _call(builder, entry.name, keywords)
+    model = _call(builder, name, keywords)
     if type(model) is MNASNet:
         model.__class__ = CurrentMNASNet
     return fit_first_conv(model, in_channels)
@@ -65,7 +59,7 @@ class CurrentMNASNet(MNASNet):  # type: ignore[misc]  # torchvision has no types
         super()._load_from_state_dict(state_dict, prefix, {"version": self._version, **local_metadata}, *others)
 
 
-def _call(builder: Any, name: str, keywords: Mapping[str, Any]) -> nn.Module:
+def _call(builder: Builder, name: str, keywords: Mapping[str, Any]) -> nn.Module:
     with warnings.catch_warnings():
         # inception and googlenet warn that their initialization is slow
         warnings.filterwarnings("ignore", category=FutureWarning, module="torchvision")

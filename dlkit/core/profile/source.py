@@ -56,7 +56,7 @@ def _from_config(path: Path) -> ProfiledModel:
     loaded = load_config(path)
     info = build_data(loaded, device=torch.device("cpu"), seed=loaded.config.seed).info
     arch = plan_arch(loaded.config.model, input_size=info.input_size, num_outputs=info.num_outputs)
-    return ProfiledModel(str(path), build_on_meta(arch, allow_user=True), (InputSpec(tuple(info.input_size)),))
+    return ProfiledModel(str(path), build_on_meta(arch), (InputSpec(tuple(info.input_size)),))
 
 
 def _from_file(path: Path) -> ProfiledModel:

@@ -110,7 +110,7 @@ def _build_model(
     section = loaded.config.model
     with at_section(loaded, "model"):
         arch = plan_arch(section, input_size=info.input_size, num_outputs=info.num_outputs)
-        model = build_model(arch, allow_user=True)
+        model = build_model(arch)
         if section.weights is not None:
             with world.first_on_machine():
                 weights = load_initial_weights(model, arch, section.weights)

@@ -139,8 +139,8 @@ def test_a_users_class_gets_what_its_signature_takes(user_file):
     arch = plan(f"{user_file}:Net", (5,), hidden=4)
     assert arch.registry == "user"
     assert arch.options == {"hidden": 4, "num_classes": 7, "in_channels": 5}
-    assert build_model(arch, allow_user=True).fc.weight.shape == (7, 5)
-    assert isinstance(build_model(plan(f"{user_file}:make", (5,), 3), allow_user=True), nn.Linear)
+    assert build_model(arch).fc.weight.shape == (7, 5)
+    assert isinstance(build_model(plan(f"{user_file}:make", (5,), 3)), nn.Linear)
 
 
 def test_a_users_class_is_never_built_unasked(user_file):
@@ -161,4 +161,4 @@ def test_a_users_class_is_never_built_unasked(user_file):
 )
 def test_mistakes_in_users_classes(user_file, attribute, options, words):
     with pytest.raises(ComponentError, match=words):
-        build_model(plan(f"{user_file}:{attribute}", (5,), **options), allow_user=True)
+        build_model(plan(f"{user_file}:{attribute}", (5,), **options))
