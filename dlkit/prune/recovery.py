@@ -87,7 +87,7 @@ def recalibrate_norms(network: nn.Module, task_data: TaskData, *, num_batches: i
     """Measure the statistics of batch norm again over training batches, and keep them if the loss gets no worse.
 
     They are plain means over the batches, as with momentum=None; parameters, dropout and other layers stay as in evaluation.
-    Returns None when the network has no batch norm. Leaves the network in evaluation mode.
+    Returns None when the network has no batch norm. The network's mode does not change.
     """
     norms = find_norms(network)
     if not norms:

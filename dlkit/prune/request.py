@@ -1,4 +1,4 @@
-"""What is asked of pruning, checked as a whole before anything is opened."""
+"""The request: what is asked of pruning, checked as a whole before anything is opened."""
 
 import math
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ RECAL_BATCHES = 50
 class PruneRequest:
     """Options of a pruning run; None where the default depends on the others.
 
-    `dim` and `norm` are for masks of whole slices; `epochs` and `lr` for fine-tuning
-    after each iteration; `num_recal` counts batches. Without `seconds` no latency is measured.
+    `dim` and `norm` are for masks of whole slices; `epochs` and `lr` for fine-tuning after each iteration; `num_recal`
+    counts batches. Without `seconds` no latency is measured.
     """
 
     amount: Amount | None = None

@@ -507,7 +507,7 @@ def test_a_report_that_cannot_be_written_leaves_no_model(dlkit, digits_model, tm
     """The model's name is as long as a name may be while it is written, and so the report's is too long."""
     name = "m" * 235 + ".pt"
     outcome = dlkit("prune", digits_model, "--amount", "50%", "--no-latency", "-o", tmp_path / name)
-    assert outcome.code == 2 and ".report.json: cannot write: File name too long" in outcome.err
+    assert outcome.code == 2 and ".report.json cannot be written: File name too long" in outcome.err
     assert not list(tmp_path.iterdir())
 
 
