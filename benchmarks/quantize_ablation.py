@@ -113,7 +113,7 @@ def make(
     if has_clipping:
         prepared = observe_network(network, recipe, case.calibration)
     else:  # as torch does, with all of the range in front of an activation
-        with patch("dlkit.quantize.fx.static.fold_clamps"):
+        with patch("dlkit.quantize.fx.conversion.fold_clamps"):
             prepared = prepare(network, recipe, case.calibration[0][:1])
         calibrate(prepared, case.calibration)
     converted = convert(prepared, recipe)

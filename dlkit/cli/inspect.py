@@ -82,14 +82,14 @@ def _show(found: "Inspection", *, with_tensors: bool) -> None:
 
 
 def _network_rows(spec: "ModelSpec") -> Iterator[tuple[str, str]]:
-    from dlkit.core.inspection import change_words
+    from dlkit.core.inspection import rewrite_words
 
     arch, info = spec.arch, spec.info
     options = ", ".join(f"{name} {_words(value)}" for name, value in arch.options.items())
     origin = "a class of your own" if arch.registry == "user" else arch.registry
     yield "network", f"{arch.name} ({origin}): {options}"
-    for change in spec.transforms:
-        yield "changed", change_words(change)
+    for rewrite in spec.transforms:
+        yield "changed", rewrite_words(rewrite)
     yield "input", f"{info.kind} {size_text(info.input_size)}, {_normalization(spec)}"
     if info.task == "regression":
         yield "outputs", f"{info.num_outputs} numbers"

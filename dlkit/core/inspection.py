@@ -94,12 +94,12 @@ def _count(shape: tuple[int, ...]) -> int:
     return total
 
 
-def change_words(change: Mapping[str, Any]) -> str:
-    """A change of the network that a file lists, in words: its kind, then its settings; long lists as their length."""
-    if change.get("op") == "prune":
-        return f"prune: {len(change.get('sizes') or ()) + len(change.get('parameters') or ())} layers are smaller"
-    settings = [_setting(name, value) for name, value in change.items() if name != "op"]
-    return f"{change.get('op')}: {', '.join(settings)}" if settings else str(change.get("op"))
+def rewrite_words(rewrite: Mapping[str, Any]) -> str:
+    """A rewrite of the network that a file lists, in words: its kind, then its settings; long lists as their length."""
+    if rewrite.get("op") == "prune":
+        return f"prune: {len(rewrite.get('sizes') or ()) + len(rewrite.get('parameters') or ())} layers are smaller"
+    settings = [_setting(name, value) for name, value in rewrite.items() if name != "op"]
+    return f"{rewrite.get('op')}: {', '.join(settings)}" if settings else str(rewrite.get("op"))
 
 
 def _setting(name: str, value: Any) -> str:

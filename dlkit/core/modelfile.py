@@ -33,7 +33,7 @@ MOST_SHRINKING = 1000  # how many times smaller than its architecture a compress
 class ModelSpec:
     """What a model file says of itself; plain values only.
 
-    `transforms` are replayed after building (pruning, quantization); `data` is the data section that it was trained on;
+    `transforms` are the rewrites to replay after building (pruning, quantization); `data` is the data section that it was trained on;
     `config` the whole resolved config; `provenance` versions, time and metrics.
     """
 
@@ -157,7 +157,7 @@ def build_from_file(file: ModelFile, *, model: str | Callable[..., nn.Module] | 
     network = _build(file, model)
     if file.spec.transforms:
         network = _replay(file, network)
-        release_memory(file.state_dict.values())  # the network before its changes
+        release_memory(file.state_dict.values())  # those before its rewrites
     else:
         _compare_shapes(file, network)
         network.load_state_dict(dict(file.state_dict), strict=True)
@@ -166,7 +166,7 @@ def build_from_file(file: ModelFile, *, model: str | Callable[..., nn.Module] | 
 
 
 def build_unchanged(file: ModelFile, *, model: str | Callable[..., nn.Module] | None = None) -> nn.Module:
-    """The network of a file before any of its changes, with new weights: good for what it costs, not for what it answers."""
+    """The network of a file before any of its rewrites, with new weights: good for what it costs, not for what it answers."""
     return _build(file, model).eval()
 
 

@@ -1,8 +1,8 @@
-"""Changes that a model file lists and that are made again after its network is built: pruning, then quantization.
+"""Rewrites of a network that a model file lists and that are made again after it is built: pruning, then quantization.
 
 Each kind names the function that replays it, resolved late, as core imports no task. It is called as
-`replay(network, rewrite, state)` with the network so far, its own entry of the file and the file's tensors, and gives the
-changed network and the tensors in the form that its `load_state_dict` takes. It raises ValueError for a broken entry.
+`replay(network, rewrite, state)` with the network so far, its own entry of the file and the file's tensors, and returns the
+rewritten network and the tensors in the form that its `load_state_dict` takes. It raises ValueError for a broken entry.
 Where loading needs something besides, such as the engine that packs int8 weights, the same module has `loading(rewrite)`,
 a context manager that stays open until all is loaded.
 """

@@ -74,7 +74,7 @@ def quantize_accurately(
     is_classification: bool = True,
     emit: Emit = ignore,
 ) -> Int8:
-    """The int8 network that is closest to `network` on the calibration inputs, of all that the remedies give.
+    """The int8 network that is closest to `network` on the calibration inputs, of all that the remedies make.
 
     `network` stays as it is. Raises what `observe_network` raises.
     """
@@ -105,7 +105,7 @@ class _AccuracySearch:
         return self._note(f"observer {recipe.observer}", fidelity, is_kept=True)
 
     def consider(self, what: str, network: nn.Module, recipe: Recipe, choice: Choice) -> Int8:
-        """Quantize this network instead, and keep it if it is closer or must be. Gives the best."""
+        """Quantize this network instead, and keep it if it is closer or must be. Returns the best."""
         candidate, fidelity = self._quantize(network, recipe)
         is_kept = choice == "on" or fidelity.error < self._best.fidelity.error
         if is_kept:

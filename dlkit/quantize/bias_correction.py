@@ -74,7 +74,7 @@ def _num_fitting(batch: Tensor) -> int:
 
 
 def shift_biases(prepared: GraphModule, converted: GraphModule, batches: Sequence[Tensor]) -> dict[str, Any]:
-    """Correct every int8 layer in place. Gives the old weights and biases by the layer's name in the graph."""
+    """Correct every int8 layer in place. Returns the old weights and biases by the layer's name in the graph."""
     plain = without_observers(prepared)
     in_float = _run_node_by_node(plain, batches)
     old: dict[str, Any] = {}
@@ -98,7 +98,7 @@ def shift_biases(prepared: GraphModule, converted: GraphModule, batches: Sequenc
 def _paired_outputs(
     layer: nn.Module, float_inputs: Sequence[Tensor], rounded: nn.Module, inputs: Sequence[Tensor]
 ) -> list[tuple[Tensor, Tensor]]:
-    """What the layer gives in float and with rounded weights and inputs, for each batch, both of shape (C, n)."""
+    """Outputs of the layer in float and with rounded weights and inputs, for each batch, both of shape (C, n)."""
     axis = -1 if isinstance(layer, nn.Linear) else 1
     with torch.no_grad():
         return [
@@ -157,7 +157,7 @@ def _num_channels(layer: Any) -> int:
 
 
 def _run_node_by_node(network: GraphModule, batches: Sequence[Tensor]) -> Iterator[tuple[Node, list[Any]]]:
-    """Run each node for all batches before the next. Gives every node, and its first input for each batch, before it runs."""
+    """Run each node for all batches before the next. Yields every node, and its first input for each batch, before it runs."""
     runs = [Interpreter(network) for _ in batches]
     for run, batch in zip(runs, batches, strict=True):
         run.args_iter = iter((batch,))

@@ -43,7 +43,7 @@ _FUNCTIONS: dict[Any, type[nn.Module]] = {
 
 
 def clip_to_activations(prepared: GraphModule) -> list[str]:
-    """Let observers see only what the activations behind them let through. Gives the names of the tensors that were clipped.
+    """Let observers see only what the activations behind them let through. Returns the names of the tensors that were clipped.
 
     Changes `prepared`: its observers clamp what they are shown and hand the clamped values on, which makes no difference to
     what comes after them.

@@ -61,7 +61,7 @@ def layer_statuses(
 ) -> list[LayerStatus]:
     """One row for every layer with parameters, activation, and sum or product of tensors of a float network.
 
-    `quantized` was made from it with the recipe. `kept` tells why modules are in the recipe's keep_float where it was not the
+    `quantized` was made from it with the recipe. `kept` says why modules are in the recipe's keep_float where it was not the
     user who named them, such as "kept in float by the accuracy search".
     """
     layers = [(name, module) for name, module in network.named_modules() if _is_layer(network, name, module)]

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.quantize.channel_links import CAP, Link, find_links
-from dlkit.quantize.channel_ranges import channel_maxima
-from dlkit.quantize.channel_scaling import columns_range, rows_range, scale_link
+from dlkit.quantize.channel_scaling import channel_maxima, columns_range, rows_range, scale_link
 
 _MOST_ROUNDS = 20
 _MOST = 1e4  # of a factor in one round, so that a dead channel does not blow up its neighbour

@@ -44,7 +44,7 @@ def keep_sensitive_layers(
     """Find few layers to keep in float such that accuracy drops by at most `max_drop` points.
 
     `ranking` names modules, the most sensitive first. `build` makes the int8 network that keeps some in float, and may raise
-    nothing; it is called with the names in the order of the ranking. `score` gives an accuracy, 0..1, as is `float_score`.
+    nothing; it is called with the names in the order of the ranking. `score` returns an accuracy, 0..1, as is `float_score`.
     """
     search = _FallbackSearch(tuple(ranking), build, score, float_score, max_drop, emit)
     num_kept = search.fewest_from_the_top()

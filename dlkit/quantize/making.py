@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 from torch.fx import GraphModule
@@ -15,12 +16,26 @@ from dlkit.quantize.calibrated import make_calibrated
 from dlkit.quantize.calibration_data import ModelData
 from dlkit.quantize.coverage import layer_statuses
 from dlkit.quantize.dynamic import quantize_dynamic
-from dlkit.quantize.keeping import match_modules
 from dlkit.quantize.kernels import count_int8_kernels, require_int8
 from dlkit.quantize.qat import EPOCHS, QatSettings, quantize_aware
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.request import QuantizeRequest
 from dlkit.quantize.task import Made, Task
+from dlkit.suggestions import did_you_mean
+
+WITH_WEIGHTS = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.LSTM,
+    nn.GRU,
+    nn.LSTMCell,
+    nn.GRUCell,
+)
 
 
 def plan_recipe(network: nn.Module, request: QuantizeRequest) -> Recipe:
@@ -31,13 +46,38 @@ def plan_recipe(network: nn.Module, request: QuantizeRequest) -> Recipe:
         backend=backend,
         observer=request.observer,
         is_per_channel=request.is_per_channel,
-        keep_float=match_modules(network, request.keep_float),
+        keep_float=_match_modules(network, request.keep_float),
         reduce=_pick_reduce(request.reduce, backend),
     )
 
 
 def _pick_reduce(asked: AskedReduce, backend: Backend) -> Reduce:
     return pick_reduce(backend) if asked == "auto" else asked
+
+
+def _match_modules(network: nn.Module, patterns: Sequence[str]) -> tuple[str, ...]:
+    """Names of the modules that the globs match; `first` and `last` are the outermost layers with weights.
+
+    Layers count in the order in which the network lists them. Raises UsageError for a glob that matches nothing.
+    """
+    names = [name for name, _ in network.named_modules() if name]
+    kept: dict[str, None] = {}
+    for pattern in patterns:
+        found = _ends(network, pattern) or [name for name in names if fnmatchcase(name, pattern)]
+        if not found:
+            raise UsageError(
+                f"--keep-float {pattern}: no part of the network has this name.{did_you_mean(pattern, names)} "
+                f"It has: {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}"
+            )
+        kept |= dict.fromkeys(found)
+    return tuple(kept)
+
+
+def _ends(network: nn.Module, pattern: str) -> list[str]:
+    layers = [name for name, module in network.named_modules() if isinstance(module, WITH_WEIGHTS)]
+    if pattern not in ("first", "last") or not layers:
+        return []
+    return [layers[0 if pattern == "first" else -1]]
 
 
 def make_int8(task: Task, recipe: Recipe) -> Made:

@@ -190,6 +190,6 @@ class AsFloat(nn.Module):
         self.layer, self.float_class = layer, float_class
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the float layer gives."""
+        """Run the float layer."""
         result: Tensor = self.float_class.forward(self.layer, x)
         return result

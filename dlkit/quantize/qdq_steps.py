@@ -48,7 +48,7 @@ def compare_layers(model: ModelProto, converted: GraphModule, inputs: Tensor) ->
 
 
 def cut_at_grids(model: ModelProto, integers: dict[str, Tensor]) -> tuple[ModelProto, dict[str, str]]:
-    """A copy of the model that takes every quantized tensor as an input and gives what it makes of it; tensors' names by node."""
+    """A copy of the model that takes every quantized tensor as an input and outputs what it makes of it; tensors' names by node."""
     cut = ModelProto()
     cut.CopyFrom(model)
     graph = cut.graph

@@ -24,7 +24,7 @@ SCHEMA = "dlkit.quantize.sensitivity/1"
 
 @dataclass(frozen=True)
 class Ranking:
-    """Layers by what int8 costs in each, the most expensive first, and the file that tells it."""
+    """Layers by what int8 costs in each, the most expensive first, and the file that lists them."""
 
     model: Path
     path: Path

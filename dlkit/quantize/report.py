@@ -8,12 +8,12 @@ from typing import Any
 from dlkit.core.benchmark import Machine
 from dlkit.core.evaluation import Comparison, quantization_sentences
 from dlkit.core.export import Parity
+from dlkit.quantize.comparison import Total
 from dlkit.quantize.coverage import LayerStatus
 from dlkit.quantize.fallback import Fallback
 from dlkit.quantize.request import QuantizeOutputs
 from dlkit.quantize.sensitivity import LayerSensitivity
 from dlkit.quantize.task import Made, Task
-from dlkit.quantize.total import Total
 
 SCHEMA = "dlkit.quantize/1"
 

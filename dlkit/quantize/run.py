@@ -2,8 +2,8 @@
 
 check the request (request.py) -> data to calibrate and to judge on (calibration_data.py) -> the int8 network (making.py) -> which
 layers and kernels are int8 (coverage.py, kernels.py) -> write it and load it in a fresh process (saving.py) -> before and
-after (proof.py), and since before it was pruned (total.py) -> report, picture, export (report.py, picture.py) -> all files
-into place at once (core/staging.py).
+after, and since before it was pruned (comparison.py) -> report, picture, export (report.py, picture.py) -> all files into place
+at once (core/staging.py).
 """
 
 from dlkit.core.benchmark import describe_machine
@@ -16,16 +16,15 @@ from dlkit.events import Emit, Event, Note, Working, ignore
 from dlkit.files import write_json
 from dlkit.quantize.backends import cpu_notes
 from dlkit.quantize.calibration_data import CPU, open_model_data
+from dlkit.quantize.comparison import compare, measure_total
 from dlkit.quantize.coverage import layer_statuses
 from dlkit.quantize.kernels import count_int8_kernels, require_int8
 from dlkit.quantize.making import make_int8, plan_recipe
 from dlkit.quantize.picture import save_picture
-from dlkit.quantize.proof import compare
 from dlkit.quantize.report import Coverage, Outcome, describe_outcome
 from dlkit.quantize.request import QuantizeOutputs, QuantizeRequest, check_request, plan_paths
 from dlkit.quantize.saving import check_reload, save_quantized
 from dlkit.quantize.task import Made, Task, check_weights
-from dlkit.quantize.total import measure_total
 
 
 def run_quantization(file: ModelFile, request: QuantizeRequest, emit: Emit = ignore) -> Outcome:
@@ -90,7 +89,7 @@ def _prove_int8(task: Task, made: Made) -> Coverage:
 
 
 def _save(staging: Staging, paths: QuantizeOutputs, task: Task, made: Made) -> ModelSpec:
-    """Write the model file, and load it again in a fresh process. Gives what the file says of itself."""
+    """Write the model file, and load it again in a fresh process. Returns what the file says of itself."""
     task.emit(Working("loading the file in a fresh process", 0, 1))
     path, recipe = staging.path(paths.model), made.recipe
     spec = save_quantized(

@@ -31,7 +31,7 @@ def save_quantized(
     example: Tensor,
     provenance: Mapping[str, Any] | None = None,
 ) -> ModelSpec:
-    """Write an int8 network atomically, and give what the file says of itself.
+    """Write an int8 network atomically. Returns what the file says of itself.
 
     `spec` is that of the float network; `example` is one batch of inputs; `provenance` is added to that of the float file
     under `quantize`. Raises ValueError for a network whose state cannot be stored.
@@ -67,7 +67,7 @@ def check_reload(path: Path, network: nn.Module, example: Tensor, *, recipe: Rec
 
 
 def _run_apart(path: Path, inputs: Path, outputs: Path, model: str | None) -> str | None:
-    """Run the file in a fresh process; gives what went wrong."""
+    """Run the file in a fresh process. Returns what went wrong, or None."""
     arguments = [str(path), str(inputs), str(outputs), str(torch.get_num_threads()), *([model] if model else [])]
     environment = {
         **os.environ,

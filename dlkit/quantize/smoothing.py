@@ -1,7 +1,7 @@
 """Smoothing (Xiao et al. 2022, arXiv:2211.10438): move the range of outlier channels from activations into weights.
 
 One scale serves all channels of an activation, so that a channel fifty times as large as the others leaves them few codes.
-Weights have one scale per output channel and can take it: channel c of what a norm or layer gives is divided by
+Weights have one scale per output channel and can take it: channel c of the output of a norm or layer is divided by
 s_c = a_c^alpha / w_c^(1 - alpha), with a_c the largest activation and w_c the largest weight that reads it.
 """
 
@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.quantize.channel_links import Link, find_links
-from dlkit.quantize.channel_ranges import channel_maxima
-from dlkit.quantize.channel_scaling import columns_range, scale_link
+from dlkit.quantize.channel_scaling import channel_maxima, columns_range, scale_link
 
 ALPHAS = (0.3, 0.5, 0.7)
 _SOURCES = (nn.LayerNorm, nn.RMSNorm, nn.Linear)

@@ -30,7 +30,7 @@ class Task:
 
     @property
     def is_classification(self) -> bool:
-        """Whether the network tells classes apart."""
+        """Whether the network is a classifier."""
         return self.file.spec.info.task == "classification"
 
 
@@ -73,7 +73,7 @@ class Made:
         return tuple(steps)
 
     def facts(self) -> dict[str, Any]:
-        """What the model file tells of how it was made."""
+        """What the model file says of how it was made."""
         return {"num_calibration": self.num_calibration, "steps": list(self.steps)}
 
 

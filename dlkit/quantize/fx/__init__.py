@@ -5,7 +5,17 @@ torch.ao is deprecated but is the only torch-native path with int8 kernels for c
 """
 
 from dlkit.quantize.fx.clamps import Bounds, clamp_inputs
-from dlkit.quantize.fx.dynamic import swap_dynamic
+from dlkit.quantize.fx.conversion import (
+    DYNAMIC_INT8,
+    FUSED_INT8,
+    INT8,
+    GraphFacts,
+    check_names,
+    convert,
+    graph_facts,
+    is_below,
+    prepare,
+)
 from dlkit.quantize.fx.engine import no_deprecations, quantized_engine
 from dlkit.quantize.fx.fake_quant import (
     fake_quants,
@@ -15,11 +25,10 @@ from dlkit.quantize.fx.fake_quant import (
     switch_rounding,
     take_ranges,
 )
-from dlkit.quantize.fx.graph_edits import FloatOperation
-from dlkit.quantize.fx.int8_layers import DYNAMIC_INT8, FUSED_INT8, INT8
+from dlkit.quantize.fx.graph_rewrites import FloatOperation
 from dlkit.quantize.fx.qconfigs import ACTIVATION_OBSERVERS, qconfig_mapping
 from dlkit.quantize.fx.range_observer import RangeObserver
-from dlkit.quantize.fx.static import GraphFacts, check_names, convert, graph_facts, is_below, prepare
+from dlkit.quantize.fx.swapping import swap_dynamic
 from dlkit.quantize.fx.tracing import trace
 
 __all__ = [

@@ -20,7 +20,7 @@ _FUNCTIONS = frozenset({torch.clamp, torch.clip, F.hardtanh, F.relu6, "clamp", "
 
 
 def fold_clamps(prepared: GraphModule) -> list[str]:
-    """Take clamps out of a prepared network and let the observers before them clamp instead. Gives the clamps' nodes.
+    """Take clamps out of a prepared network and let the observers before them clamp instead. Returns the clamps' nodes.
 
     What the network computes stays the same. Only where nobody else reads the value before the clamp, and where zero lies
     within its bounds, as every int8 grid holds zero.

@@ -115,7 +115,7 @@ def _is_with_number(node: Node) -> bool:
 
 
 def _is_size(node: Node) -> bool:
-    """Whether a node gives a size of a tensor or something that is reckoned from sizes."""
+    """Whether a node is a size of a tensor or computed from sizes."""
     if node.target is getattr or node.target in ("size", "dim", "numel"):
         return True
     sources = node.all_input_nodes

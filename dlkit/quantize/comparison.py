@@ -1,4 +1,6 @@
-"""What pruning and quantization changed together: the int8 network against the one before it was pruned."""
+"""What quantization changed, against the float network: scores, agreement, size and latency; and what pruning and quantization
+changed together, against the network before it was pruned.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,18 +8,46 @@ from pathlib import Path
 from typing import Any
 
 from dlkit.core.benchmark import SpeedPlan, Speeds, TimedModel, measure_speeds
-from dlkit.core.evaluation import Original, Scores, read_original
+from dlkit.core.evaluation import (
+    Comparison,
+    NamedNetwork,
+    Original,
+    Scores,
+    compare_networks,
+    read_original,
+)
 from dlkit.core.modelfile import build_unchanged
 from dlkit.quantize.calibration_data import CPU
 from dlkit.quantize.task import Made, Task
 
-ORIGINAL, INT8 = "original", "int8"
-ENGINES = ("eager", "channels_last", "frozen")
+ORIGINAL, FLOAT, INT8 = "original", "float32", "int8"
+# torch.compile takes minutes to start and runs no int8; `dlkit bench` measures it
+ENGINES = ("eager", "channels_last", "frozen", "onnx")
+TOTAL_ENGINES = ("eager", "channels_last", "frozen")
+
+
+def compare(saved: Path, task: Task, made: Made) -> Comparison:
+    """The float network before, the int8 network in `saved` after. Without data there are no scores."""
+    size, seconds, data = tuple(task.file.spec.info.input_size), task.request.seconds, task.data
+    plan = (
+        SpeedPlan(size, CPU, engines=ENGINES, seconds=seconds, baseline=(FLOAT, "eager"))
+        if seconds is not None
+        else None
+    )
+    return compare_networks(
+        NamedNetwork(FLOAT, task.network, task.file.path),
+        NamedNetwork(INT8, made.network, saved),
+        data.judged if data else None,
+        scoring=data.scoring if data else None,
+        speed_plan=plan,
+        input_size=size,
+        emit=task.emit,
+    )
 
 
 @dataclass(frozen=True)
 class Total:
-    """Both steps in one. `accuracies` are before and after on the same samples, None where the file tells none of them."""
+    """Both steps in one. `accuracies` are before and after on the same samples, None where the file has none."""
 
     accuracies: tuple[float, float] | None
     size_ratio: float
@@ -61,7 +91,7 @@ def measure_total(saved: Path, task: Task, made: Made, scores: Scores) -> Total 
     if original is None:
         return None
     size_ratio = saved.stat().st_size / original.num_bytes
-    return Total(_accuracies(original, task, scores), size_ratio, _measure(task, made))
+    return Total(_accuracies(original, task, scores), size_ratio, _time_both_steps(task, made))
 
 
 def _accuracies(original: Original, task: Task, scores: Scores) -> tuple[float, float] | None:
@@ -70,11 +100,11 @@ def _accuracies(original: Original, task: Task, scores: Scores) -> tuple[float, 
     return None if before is None or after is None else (before, after)
 
 
-def _measure(task: Task, made: Made) -> Speeds | None:
+def _time_both_steps(task: Task, made: Made) -> Speeds | None:
     if task.request.seconds is None:
         return None
     network = build_unchanged(task.file, model=task.request.model)
-    plan = SpeedPlan(tuple(task.file.spec.info.input_size), CPU, engines=ENGINES, seconds=task.request.seconds)
+    plan = SpeedPlan(tuple(task.file.spec.info.input_size), CPU, engines=TOTAL_ENGINES, seconds=task.request.seconds)
     return measure_speeds(
         [TimedModel(ORIGINAL, network, False), TimedModel(INT8, made.network, True)], plan, emit=task.emit
     )

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qat_fx
@@ -14,24 +15,28 @@ from dlkit.core.release_memory import release_memory
 from dlkit.errors import UsageError, first_line
 from dlkit.quantize.fx.clamps import fold_clamps
 from dlkit.quantize.fx.engine import bind_to_engine, forget_networks, no_deprecations, quantized_engine
-from dlkit.quantize.fx.folding import fold_norms
-from dlkit.quantize.fx.graph_edits import (
+from dlkit.quantize.fx.graph_rewrites import (
     LEFT_IN_FLOAT,
     drop_identities,
+    fold_norms,
     keep_call_float,
     keep_modules_float,
     keep_residuals_float,
     separate_shared_modules,
     split_attention,
+    unify_relus,
 )
 from dlkit.quantize.fx.kernel_faults import faulty_calls, faulty_modules, straighten_clamps, write_out_options
 from dlkit.quantize.fx.qconfigs import qconfig_mapping
-from dlkit.quantize.fx.relus import unify_relus
 from dlkit.quantize.fx.tracing import trace
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.sharing import Network, copy_sharing_weights
 from dlkit.suggestions import did_you_mean
 
+# the classes of int8 layers, for those who take converted networks apart
+INT8 = torch.ao.nn.quantized
+FUSED_INT8 = torch.ao.nn.intrinsic.quantized
+DYNAMIC_INT8 = torch.ao.nn.quantized.dynamic
 _FACTS = "dlkit_facts"
 
 
@@ -67,7 +72,7 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     release_memory(network.parameters())
     network = _static_copy(network) if recipe.mode == "static" else copy.deepcopy(network)
     traced = trace(network, recipe.keep_float)
-    facts, also_float = _edit(traced, recipe)
+    facts, also_float = _rewrite(traced, recipe)
     custom = PrepareCustomConfig()
     custom.set_non_traceable_module_names(list(recipe.keep_float))
     custom.set_non_traceable_module_classes(list(LEFT_IN_FLOAT))
@@ -98,8 +103,8 @@ def check_names(network: nn.Module, recipe: Recipe) -> None:
             raise UsageError(f"keep in float: the network has no module {name!r}.{did_you_mean(name, names)}")
 
 
-def _edit(traced: GraphModule, recipe: Recipe) -> tuple[GraphFacts, list[str]]:
-    """Make a float graph such that torch.ao quantizes it soundly. Gives its facts, and names of modules to leave in float."""
+def _rewrite(traced: GraphModule, recipe: Recipe) -> tuple[GraphFacts, list[str]]:
+    """Rewrite a float graph such that torch.ao quantizes it soundly. Returns its facts, and names of modules to leave in float."""
     called = frozenset(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
     read = frozenset(str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr")
     drop_identities(traced)

@@ -1,4 +1,4 @@
-"""Changes to a float graph that torch.ao needs to quantize it soundly. Each leaves what the network computes as it is.
+"""Rewrites of a float graph that torch.ao needs to quantize it soundly. Each leaves what the network computes as it is.
 
 They depend on the graph alone, so that a network that is rebuilt for a file becomes the same again.
 """
@@ -12,16 +12,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 # called twice, these do no harm: their int8 forms hold no numbers of their own
 _STATELESS = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Identity, nn.Flatten, nn.modules.dropout._DropoutNd)
 _STATELESS_PREFIXES = ("torch.nn.modules.pooling", "torch.nn.modules.padding")
 _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
-_NORMS = (nn.LayerNorm, nn.RMSNorm)
+_ROW_NORMS = (nn.LayerNorm, nn.RMSNorm)
 _IDENTITIES = frozenset({"stochastic_depth", "drop_path", "dropout", "feature_dropout", "alpha_dropout"})
 _ARITHMETIC = frozenset(
     {operator.add, operator.iadd, operator.sub, operator.mul, operator.imul, torch.add, torch.sub, torch.mul, torch.cat}
 )
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_RELU_FUNCTIONS = frozenset({torch.relu, torch.relu_, F.relu_})
+_RELU_METHODS = frozenset({"relu", "relu_"})
+_RELUS_IN_PLACE = frozenset({torch.relu_, F.relu_, "relu_"})
 
 
 class FloatOperation(nn.Module):
@@ -32,7 +39,7 @@ class FloatOperation(nn.Module):
         self.function = function
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the function gives."""
+        """Call the function."""
         return self.function(*args, **kwargs)
 
 
@@ -62,7 +69,7 @@ LEFT_IN_FLOAT = (FloatOperation, AttentionCore)
 def separate_shared_modules(traced: GraphModule) -> dict[str, list[str]]:
     """Give every call of a module that is called more than once a module of its own, with the same parameters.
 
-    An int8 module has one output scale, and folding two batch norms into one convolution would be wrong. Gives the names of
+    An int8 module has one output scale, and folding two batch norms into one convolution would be wrong. Returns the names of
     the added modules by the name of the one that they stand for.
     """
     seen: set[int] = set()
@@ -102,8 +109,65 @@ def drop_identities(traced: GraphModule) -> None:
     traced.recompile()
 
 
+def unify_relus(traced: GraphModule) -> None:
+    """Write `torch.relu(x)`, `x.relu()` and their forms in place as `F.relu(x)`, which torch.ao knows.
+
+    It leaves the others in float, or runs them as kernels of their own. A form in place stays where somebody else sees
+    what it changes: its input has another reader, or may be a view of another tensor.
+    """
+    for node in list(traced.graph.nodes):
+        if _is_relu(node) and not (node.target in _RELUS_IN_PLACE and _is_seen_by_others(node)):
+            with traced.graph.inserting_before(node):
+                node.replace_all_uses_with(traced.graph.call_function(F.relu, node.args, node.kwargs))
+            traced.graph.erase_node(node)
+    traced.recompile()
+
+
+def _is_relu(node: Node) -> bool:
+    if node.op == "call_method":
+        return node.target in _RELU_METHODS
+    return node.op == "call_function" and node.target in _RELU_FUNCTIONS
+
+
+def _is_seen_by_others(node: Node) -> bool:
+    source = node.all_input_nodes[0]
+    makes_new = source.op == "call_module" or getattr(source.target, "__name__", "") in ("add", "iadd", "mul", "cat")
+    return len(source.users) > 1 or not makes_new
+
+
+def fold_norms(traced: GraphModule) -> None:
+    """Fold every batch norm in evaluation mode into the convolution or linear layer that feeds it and nobody else.
+
+    torch.ao folds one norm and then takes a second one for a part of the convolution, which it leaves in float.
+    """
+    for node in list(traced.graph.nodes):
+        source = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(source, Node) or source.op != "call_module" or len(source.users) != 1:
+            continue
+        layer, norm = traced.get_submodule(str(source.target)), traced.get_submodule(str(node.target))
+        folded = _fold(layer, norm)
+        if folded is not None:
+            traced.set_submodule(str(source.target), folded)
+            node.replace_all_uses_with(source)
+            traced.graph.erase_node(node)
+    traced.recompile()
+
+
+def _fold(layer: nn.Module, norm: nn.Module) -> nn.Module | None:
+    """One layer that computes both, or None where they do not fit."""
+    if type(norm) not in _BATCH_NORMS or norm.running_mean is None:
+        return None
+    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+    if type(layer) in _CONVOLUTIONS or type(layer) in _TRANSPOSED:
+        assert isinstance(layer, nn.modules.conv._ConvNd)
+        return fuse_conv_bn_eval(layer, norm, transpose=type(layer) in _TRANSPOSED)
+    if type(layer) is nn.Linear and layer.out_features == norm.num_features:
+        return fuse_linear_bn_eval(layer, norm)
+    return None
+
+
 def split_attention(traced: GraphModule) -> list[str]:
-    """Take self-attention apart, so that its four projections are linear layers that can be int8. Gives the names.
+    """Take self-attention apart, so that its four projections are linear layers that can be int8. Returns its names.
 
     Only where the call is plain: one input for queries, keys and values, no masks, and weights that nobody asks for.
     """
@@ -174,7 +238,7 @@ def _projections(module: nn.MultiheadAttention) -> dict[str, nn.Module]:
 
 
 def keep_residuals_float(traced: GraphModule) -> list[str]:
-    """Leave in float what is summed up on the way to a layer norm, and give the names of modules to leave in float too.
+    """Leave in float what is summed up on the way to a layer norm. Returns the names of modules to leave in float too.
 
     A transformer's residual stream has a few channels or tokens that are far larger than the rest; in 8 bits the rest is lost,
     and the norm then blows up what is left (ViT-B/16: 81 % to 25 %, field study 2.2; with an all-zero class token even NaN).
@@ -228,7 +292,7 @@ def _before_norms(traced: GraphModule) -> list[Node]:
 
 def _is_norm(traced: GraphModule, node: Node) -> bool:
     if node.op == "call_module":
-        return isinstance(traced.get_submodule(str(node.target)), _NORMS)
+        return isinstance(traced.get_submodule(str(node.target)), _ROW_NORMS)
     return node.op == "call_function" and node.target in (F.layer_norm, F.rms_norm)
 
 
