@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.export import export_onnx
+from dlkit.core.export import export_onnx, start_session
 from dlkit.errors import DlkitError, FileRefused, UsageError, first_line
 
 INT8_OPERATORS = {
@@ -83,18 +83,10 @@ def read_onnx_file(path: Path) -> OnnxFile:
 
 def _open_session(path: Path) -> Any:
     require_onnxruntime()
-    import onnxruntime
-
     if not path.is_file():
         raise FileRefused(path, "no such file")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # its threads would else go on spinning for a while after a run, on the cores of whoever is measured next
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return start_session(path)
     except Exception as error:  # its errors share no base but Exception
         raise FileRefused(path, f"ONNX Runtime cannot load it: {first_line(error, 200)}") from None
 
