@@ -115,6 +115,6 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def first_line(error: BaseException, most: int | None = None) -> str:
-    """The first line of what an error says, up to `most` characters; the name of its class where it says nothing."""
+    """The first line of an error's message, up to `most` characters, or the name of its class if it has none."""
     lines = str(error).strip().splitlines()
     return lines[0][:most] if lines else type(error).__name__

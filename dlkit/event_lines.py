@@ -1,10 +1,10 @@
-"""Events as plain lines of text, for train.log and for consoles that are no terminals."""
+"""Events as plain lines of text, for train.log and for output that is no terminal."""
 
 from dlkit.events import EpochDone, Event, Note, Progress, RunStarted, Saved, Tested
 
 
-def line_of(event: Event) -> str | None:
-    """The event in a line (RunStarted takes several), or None for events that only move a progress bar."""
+def event_line(event: Event) -> str | None:
+    """An event as a line (several for RunStarted), or None for an event that only moves a progress bar."""
     match event:
         case Note():
             return f"note: {event.text}"
@@ -22,7 +22,7 @@ def line_of(event: Event) -> str | None:
 
 
 def start_lines(event: RunStarted) -> list[str]:
-    """What is trained on what, where, and for how long."""
+    """The lines at the start of a run: model and device, data, batch size and steps."""
     trainable = "" if event.num_trainable == event.num_parameters else f" ({event.num_trainable:,} trainable)"
     splits = ", ".join(f"{count:,} {name}" for name, count in event.split_sizes.items())
     batch = _batch_text(event)
@@ -54,7 +54,7 @@ def _count(number: int, what: str) -> str:
 
 
 def progress_line(event: Progress) -> str:
-    """Where training stands."""
+    """The progress of training in a line."""
     accuracy = f", accuracy {event.accuracy:.2%}" if event.accuracy is not None else ""
     return (
         f"epoch {event.epoch}/{event.epochs}, step {event.step_in_epoch}/{event.steps_in_epoch}: "
@@ -63,7 +63,7 @@ def progress_line(event: Progress) -> str:
 
 
 def epoch_line(event: EpochDone) -> str:
-    """One epoch's metrics."""
+    """The metrics of an epoch in a line."""
     shown = [
         metric_text(name, value)
         for name, value in event.row.items()
@@ -73,12 +73,12 @@ def epoch_line(event: EpochDone) -> str:
 
 
 def metric_text(name: str, value: float) -> str:
-    """A metric with its name, accuracies in percent."""
+    """The name and the value of a metric."""
     return f"{name} {metric_value(name, value)}"
 
 
 def metric_value(name: str, value: float | None) -> str:
-    """A metric's value as people read it."""
+    """The value of a metric as people read it: accuracies in percent, times in seconds; empty for None."""
     if value is None:
         return ""
     if name.endswith(("accuracy", "top5", "accuracy_tta")):

@@ -15,14 +15,14 @@ class Event:
 
 @dataclass(frozen=True)
 class Note(Event):
-    """One sentence that a person should see once: a fallback taken, an option that has no effect here."""
+    """A sentence that people should see once: a fallback was taken, an option has no effect here."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class RunStarted(Event):
-    """Everything is built and checked; the first step comes next. Sizes count samples, not batches."""
+    """Everything is built and checked; the first step comes next. `split_sizes` count samples."""
 
     run_dir: Path | None
     model: str
@@ -42,7 +42,7 @@ class RunStarted(Event):
 
 @dataclass(frozen=True)
 class Progress(Event):
-    """Where training stands, reported on a timer and never per step. `loss` and `accuracy` are means over the epoch so far."""
+    """The progress of training, sent on a timer and never per step. `loss` and `accuracy` are means over the epoch so far."""
 
     epoch: int
     epochs: int
@@ -58,7 +58,7 @@ class Progress(Event):
 
 @dataclass(frozen=True)
 class Evaluating(Event):
-    """Batches of an evaluation done so far."""
+    """The batches of an evaluation that are done."""
 
     split: str
     done: int
@@ -67,7 +67,7 @@ class Evaluating(Event):
 
 @dataclass(frozen=True)
 class Sweeping(Event):
-    """Where a learning-rate range test stands, reported on a timer; `sweep` counts from 1, `loss` is smoothed."""
+    """The progress of a learning-rate range test, sent on a timer; `sweep` counts from 1, `loss` is smoothed."""
 
     sweep: int
     sweeps: int
@@ -79,7 +79,7 @@ class Sweeping(Event):
 
 @dataclass(frozen=True)
 class Working(Event):
-    """How far a longer piece of work has come, reported on a timer: `calibrating` 12 of 32."""
+    """The progress of any longer work, sent on a timer: `calibrating` 12 of 32."""
 
     what: str
     done: int
@@ -88,7 +88,7 @@ class Working(Event):
 
 @dataclass(frozen=True)
 class EpochDone(Event):
-    """One epoch's row of metrics, keyed as in metrics.csv; `best` says whether it became the best so far."""
+    """The metrics of an epoch, with the keys of metrics.csv; `best` says whether it is the best so far."""
 
     epoch: int
     epochs: int
@@ -98,7 +98,7 @@ class EpochDone(Event):
 
 @dataclass(frozen=True)
 class Saved(Event):
-    """A file was written whole."""
+    """A file was written."""
 
     path: Path
     what: str
@@ -106,7 +106,7 @@ class Saved(Event):
 
 @dataclass(frozen=True)
 class Tested(Event):
-    """Metrics of the held-out test split, fractions of 1 for accuracies."""
+    """Metrics of the test split; accuracies are fractions of 1."""
 
     split: str
     metrics: Mapping[str, float]
@@ -116,22 +116,22 @@ Emit = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """Tell nobody."""
+    """Take an event and do nothing."""
 
 
 class Throttle:
-    """Lets something be done every `every_s` seconds and not each time it could, so that no work waits for screens and files."""
+    """Decides when to do something at most every `every_s` seconds, so that work does not wait for screens and files."""
 
     def __init__(self, every_s: float = REFRESH_S, *, clock: Callable[[], float] | None = None) -> None:
         self._every_s, self._clock = every_s, clock or time.monotonic
         self.restart()
 
     def restart(self) -> None:
-        """Count the seconds from now."""
+        """Start counting the seconds anew."""
         self._started = self._clock()
 
     def is_due(self) -> bool:
-        """Whether the seconds are over; if so, they are counted from now."""
+        """Whether the seconds are over; if so, counting starts anew."""
         is_over = self._clock() - self._started >= self._every_s
         if is_over:
             self.restart()

@@ -44,7 +44,7 @@ class Entry:
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """Every way to write the name, in lower case or not."""
+        """The name and its other spellings; case does not matter."""
         return (self.name, *self.also)
 
 

@@ -4,7 +4,7 @@ Option names and defaults are torch's, with one exception: a length (`T_max`, `t
 None, which `build_schedule` replaces by what the run has left. Values equal those of torch's classes at every step, but do
 not drift, because none is computed from the one before. Differences, all where torch's class is wrong or surprising:
 
-- `ConstantLR` and `LinearLR` with `total_iters=0` stay at the first factor for ever; here that is refused.
+- `ConstantLR` and `LinearLR` with `total_iters=0` stay at the first factor forever; here that is refused.
 - `LinearLR` cannot start at 0, by which its step-by-step form would divide; here it can.
 - `ConstantLR(factor=0)` divides by zero when it ends; here the rate returns to its base.
 - `PolynomialLR`'s docstring is off by one; its code, like ours, starts at the base rate.

@@ -6,9 +6,9 @@ the run: the values of torch's `SequentialLR([LinearLR(warmup_from, total_iters=
 moments of the run (step, multistep, exponential) count from its start instead: milestone 30 is epoch 30, with or without
 a warm-up. Counted in epochs, the rate of a curve changes only when an epoch begins; whole epochs of warm-up are skipped.
 
-Here this is right and torch's `SequentialLR` is wrong: nested sequences are not shifted by a step, a OneCycle at the end
-does not change the warm-up of other parts, a plateau may have a warm-up, a warm-up may begin at 0, and the warm-up of a
-curve that begins below its base rate (one-cycle, linear, cyclic) ends at that rate instead of the base rate.
+Unlike in torch's `SequentialLR`, nested sequences are not shifted by a step, a OneCycle at the end does not change the
+warm-up of other parts, a plateau may have a warm-up, a warm-up may begin at 0, and the warm-up of a curve that begins
+below its base rate (one-cycle, linear, cyclic) ends at that rate instead of the base rate.
 """
 
 from collections.abc import Mapping, Sequence

@@ -61,7 +61,7 @@ class Upsample(Spatial):
         return self.num_axes
 
     def out_size(self, axis: int, size: int) -> int:
-        """The size asked for, or floor(in * scale) in 64-bit floating point."""
+        """The given size, or floor(in * scale) in 64-bit floating point."""
         out = self.size[axis] if self.size else floor(float(size) * (self.scale or ())[axis])
         if out < 1 and not (out == 0 and self.mode == "area"):  # area pools adaptively, which torch allows to 0
             least = f"scale={1 / size:.4g} or more" if self.scale else "size=1 or more"

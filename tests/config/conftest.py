@@ -12,7 +12,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Writes a config below the current folder, which is a fresh one, and gives its relative path."""
+    """Writes a config below the current folder, which is empty at first, and returns its relative path."""
     monkeypatch.chdir(tmp_path)
 
     def write_file(text: str, name: str = "cfg.yaml") -> Path:
@@ -26,7 +26,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 @pytest.fixture
 def load(write: Write) -> Callable[..., LoadedConfig]:
-    """Loads a config from its text, with overrides."""
+    """Loads a config from its text with overrides."""
     return lambda text, *overrides: load_config(write(text), overrides=overrides)
 
 

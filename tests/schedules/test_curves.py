@@ -124,14 +124,6 @@ def test_cosine_of_length_one_alternates_as_in_torch(oracle):
     check(Cosine(1), lambda o: torch_schedulers.CosineAnnealingLR(o, 1), [0.1, 1.0], 6, oracle)
 
 
-def test_torch_defaults_are_ours(oracle):
-    check(ConstantFactor(), torch_schedulers.ConstantLR, [0.1], 9, oracle)
-    check(Linear(total_iters=5), torch_schedulers.LinearLR, [0.1], 9, oracle)
-    check(Polynomial(total_iters=5), torch_schedulers.PolynomialLR, [0.1], 9, oracle)
-    check(Step(3), lambda o: torch_schedulers.StepLR(o, 3), [0.1], 9, oracle)
-    check(MultiStep([3, 6]), lambda o: torch_schedulers.MultiStepLR(o, [3, 6]), [0.1], 9, oracle)
-
-
 def test_constant():
     assert [Constant().lr(step, 0.3) for step in (0, 1, 10**9)] == [0.3] * 3
 

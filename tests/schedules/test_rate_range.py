@@ -237,7 +237,7 @@ def test_the_picture(is_ascii, width):
     assert not is_ascii or all(line.isascii() for line in lines)
     marks = next(line for line in lines if set(line.split()) >= {"M"} and "minimum" not in line)
     labels = next(line for line in lines if line.strip().startswith("lr") and "1e-6" in line)
-    left, right = labels.index("1e-6") + 0, labels.index("1e-3") + 2
+    left, right = labels.index("1e-6"), labels.index("1e-3") + 2
     scale = (right - left) / 3  # characters to a decade
     assert marks.index("M") == pytest.approx(left + scale * (6 + math.log10(test.suggestions[0].lr)), abs=2.5)
     assert any(line.endswith(f"optimizer.lr={test.recommended.lr:.2g}") for line in lines)

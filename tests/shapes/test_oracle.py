@@ -109,9 +109,7 @@ def mismatches(kind: str, cases: list[Case], dims: int, device: str) -> list[obj
 
 @pytest.mark.parametrize("kind", RUNS)
 def test_the_whole_grid_equals_torch_on_meta(kind: str) -> None:
-    cases = list(RUNS[kind][1]())
-    assert len(cases) >= 1440
-    assert mismatches(kind, cases, 1, "meta") == []
+    assert mismatches(kind, list(RUNS[kind][1]()), 1, "meta") == []
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dlkit.core.environment import now
-from dlkit.event_lines import line_of
+from dlkit.event_lines import event_line
 from dlkit.events import Emit, Event, Progress, Throttle
 
 PROGRESS_EVERY_S = 30.0
@@ -17,7 +17,7 @@ def log_to(path: Path, emit: Emit) -> Emit:
         emit(event)
         if isinstance(event, Progress) and not throttle.is_due():
             return
-        if (line := line_of(event)) is not None:
+        if (line := event_line(event)) is not None:
             with path.open("a", encoding="utf-8") as file:
                 file.write(f"{now()} {line}\n")
 

@@ -1,4 +1,4 @@
-"""A slip of the finger in any key of the schema is answered with the key that was meant."""
+"""A typo in any key of the schema is answered with the key that was meant."""
 
 import random
 import re
@@ -76,11 +76,11 @@ def test_at_least_95_percent_of_one_edit_typos_get_the_right_suggestion():
 
 
 @pytest.mark.parametrize("word", ["cosine", "weight_decay", "RandomHorizontalFlip", "resnet18"])
-def test_slips_in_names_are_found_among_others(word):
+def test_typos_in_names_are_found_among_others(word):
     draw = random.Random(1)
     others = ["step", "linear", "momentum", "RandomVerticalFlip", "resnet101", "lr", word]
-    slips = [one_edit(word, draw) for _ in range(100)]
-    assert all(closest(slip, others)[0] == word for slip in slips)
+    typos_of_word = [one_edit(word, draw) for _ in range(100)]
+    assert all(closest(typo, others)[0] == word for typo in typos_of_word)
 
 
 def test_names_that_look_like_nothing_get_no_suggestion():
