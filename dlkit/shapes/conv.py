@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Self
 
-from dlkit.shapes.layer import Border, Spatial, floor_text, linear_text, options_text
+from dlkit.shapes.layer import Border, Windowed, linear_text, options_text
 from dlkit.shapes.size import Shape, ShapeError, Size, multiples_text, tuple_text
-from dlkit.shapes.taps import Taps, count_unread, transposed_taps, window_taps
+from dlkit.shapes.taps import Taps, count_unread, transposed_taps
 from dlkit.shapes.window import (
     Window,
     check_window,
@@ -21,7 +21,7 @@ PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 @dataclass(frozen=True)
-class _Channels(Spatial):
+class _Channels(Windowed):
     """What both convolutions share: channels, groups and a kernel. Channels may still be unknown."""
 
     kernel_size: Size
@@ -43,11 +43,6 @@ class _Channels(Spatial):
                     f"{name} {channels} is not divisible by groups {self.groups}. What would work: "
                     f"{_near_channels(channels, self.groups)}"
                 )
-
-    @property
-    def dims(self) -> int:
-        """Number of spatial axes."""
-        return len(self.kernel_size)
 
     def fit(self, shape: Shape) -> Self:
         """Returns the layer with its input channels filled in; without out_channels, they stay as many."""
@@ -142,16 +137,6 @@ class Conv(_Channels):
         )
         return f"floor(({size} + {padding} - {window.dilation}*({window.kernel}-1) - 1) / {window.stride}) + 1"
 
-    def simplified(self, axis: int) -> str:
-        """The formula of one axis in the unknown `in`."""
-        window = self.window(axis)
-        return floor_text(linear_text(1, window.padding - window.span + window.stride), window.stride)
-
-    def taps(self, axis: int, size: int) -> Taps:
-        """What each output position reads along one axis."""
-        window = self.window(axis)
-        return window_taps(kernel=window.kernel, stride=window.stride, pad=window.pad_left, dilation=window.dilation)
-
     def border(self, axis: int, size: int) -> Border:
         """Input positions never read, and the padding that reads them."""
         window = self.window(axis)
@@ -195,11 +180,6 @@ class ConvTranspose(_Channels):
 
     padding: Size = ()
     output_padding: Size = ()
-
-    def window(self, axis: int) -> Window:
-        """The window along one axis."""
-        padding = self.padding[axis]
-        return Window(self.kernel_size[axis], self.stride[axis], padding, padding, self.dilation[axis])
 
     def out_size(self, axis: int, size: int) -> int:
         """(in - 1)*stride - 2*padding + dilation*(kernel_size - 1) + output_padding + 1."""

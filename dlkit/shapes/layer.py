@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from dlkit.shapes.size import Shape, ShapeError, Size, size_text
-from dlkit.shapes.taps import SAME_POSITION, Taps
+from dlkit.shapes.taps import SAME_POSITION, Taps, window_taps
+from dlkit.shapes.window import Window
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,35 @@ class Spatial(Layer):
     def taps_per_axis(self, shape: Shape) -> tuple[Taps, ...] | None:
         """What each output position reads of the input, per spatial axis."""
         return tuple(self.taps(axis, size) for axis, size in enumerate(shape[1:]))
+
+
+class Windowed(Spatial):
+    """A layer that moves one window along each axis."""
+
+    kernel_size: Size
+    stride: Size
+    padding: Any  # a size, or a word for one
+    dilation: Size
+
+    @property
+    def dims(self) -> int:
+        """Number of spatial axes."""
+        return len(self.kernel_size)
+
+    def window(self, axis: int) -> Window:
+        """The window along one axis."""
+        padding = self.padding[axis]
+        return Window(self.kernel_size[axis], self.stride[axis], padding, padding, self.dilation[axis])
+
+    def simplified(self, axis: int) -> str:
+        """The formula of one axis in the unknown `in`."""
+        window = self.window(axis)
+        return floor_text(linear_text(1, window.padding - window.span + window.stride), window.stride)
+
+    def taps(self, axis: int, size: int) -> Taps:
+        """What each output position reads along one axis."""
+        window = self.window(axis)
+        return window_taps(kernel=window.kernel, stride=window.stride, pad=window.pad_left, dilation=window.dilation)
 
 
 def check_dims(shape: Shape, dims: int, *, what: str) -> None:

@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass
 
-from dlkit.shapes.layer import Border, Spatial, floor_text, linear_text, options_text
+from dlkit.shapes.layer import Border, Spatial, Windowed, linear_text, options_text
 from dlkit.shapes.size import ShapeError, Size, tuple_text
-from dlkit.shapes.taps import Taps, adaptive_taps, count_unread, transposed_taps, window_taps
+from dlkit.shapes.taps import Taps, adaptive_taps, count_unread, transposed_taps
 from dlkit.shapes.window import Window, check_window, leftover, pool_size
 
 _TORCH_NAMES = {"max": "MaxPool", "avg": "AvgPool", "lp": "LPPool"}
 
 
 @dataclass(frozen=True)
-class Pool(Spatial):
+class Pool(Windowed):
     """nn.MaxPool, AvgPool or LPPool in 1d, 2d, 3d; `operation` is max, avg or lp. Only max has dilation; lp has no padding."""
 
     operation: str
@@ -37,16 +37,6 @@ class Pool(Spatial):
             raise ShapeError("divisor_override is a number other than 0, and only for 2-d and 3-d average pooling")
         for axis in range(self.dims):
             check_window(self.window(axis))
-
-    @property
-    def dims(self) -> int:
-        """Number of spatial axes."""
-        return len(self.kernel_size)
-
-    def window(self, axis: int) -> Window:
-        """The window along one axis."""
-        padding = self.padding[axis]
-        return Window(self.kernel_size[axis], self.stride[axis], padding, padding, self.dilation[axis])
 
     def out_size(self, axis: int, size: int) -> int:
         """floor or ceil of (in + 2*padding - span) / stride, plus 1; no window starts in the right padding."""
@@ -74,19 +64,11 @@ class Pool(Spatial):
 
     def simplified(self, axis: int) -> str:
         """The formula of one axis in the unknown `in`; with ceil_mode the rule of the last window is said in words."""
-        window = self.window(axis)
-        text = floor_text(linear_text(1, window.padding - window.span + window.stride), window.stride)
-        return (
-            text.replace("floor", "ceil")
-            + (" (- 1 if the last window starts in the padding)" if window.stride > 1 else "")
-            if self.ceil_mode
-            else text
-        )
-
-    def taps(self, axis: int, size: int) -> Taps:
-        """What each output position reads along one axis."""
-        window = self.window(axis)
-        return window_taps(kernel=window.kernel, stride=window.stride, pad=window.pad_left, dilation=window.dilation)
+        text = super().simplified(axis)
+        if not self.ceil_mode:
+            return text
+        rule = " (- 1 if the last window starts in the padding)" if self.stride[axis] > 1 else ""
+        return text.replace("floor", "ceil") + rule
 
     def border(self, axis: int, size: int) -> Border:
         """Input positions never read, and the option that reads them."""
