@@ -18,7 +18,6 @@ from dlkit.core.data import (
     build_data,
     build_eval_split,
     build_eval_transform,
-    draw_first_batch,
 )
 from dlkit.errors import ConfigError, DataError, UsageError
 from dlkit.events import Event, Note
@@ -385,12 +384,17 @@ def test_labels_are_matched_by_class_name(load: Any, image_folder: Path) -> None
 # --- the first batch
 
 
-def test_the_first_batch_is_drawn_and_checked(load: Any) -> None:
-    data = build(load, {**FAKE, "batch_size": 8})
-    assert len(draw_first_batch(data.train).indices) == 8
-    values = {"normalize": {"mean": [0.0], "std": [1e-45]}}
-    with pytest.raises(DataError, match="the first train batch holds NaN or infinity"):
-        draw_first_batch(build(load, {**FAKE, **values}).train)
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_a_look_at_the_first_batch_changes_nothing(load: Any, cache: str) -> None:
+    section = {**FAKE, "cache": cache, "batch_size": 8, "batch_transforms": ["mixup"]}
+    plain, looked_at = (build(load, section).train for _ in range(2))
+    first = looked_at.first_batch()
+    assert torch.equal(first.inputs, next(plain.batches()).inputs)
+    first.inputs.zero_()
+    for epoch, start in ((0, 0), (0, 0), (1, 0), (0, 3)):
+        for expected, batch in zip(plain.batches(epoch, start), looked_at.batches(epoch, start), strict=True):
+            assert torch.equal(expected.inputs, batch.inputs) and torch.equal(expected.targets, batch.targets)
+            assert torch.equal(expected.indices, batch.indices)
 
 
 def test_splits_travel_to_other_processes(load: Any) -> None:
