@@ -15,7 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dlkit.errors import UsageError
+from dlkit.config import LoadedConfig
+from dlkit.errors import ConfigError, UsageError
 from dlkit.registry import Entry, find_entry, spellings
 from dlkit.suggestions import did_you_mean
 
@@ -30,8 +31,35 @@ class ComponentError(UsageError):
         super().__init__(message)
 
 
+class UnknownOption(ComponentError):
+    """An option that the component does not take."""
+
+
+@contextmanager
+def at_component(loaded: LoadedConfig, *path: str | int) -> Iterator[None]:
+    """Give a ComponentError its place in the config: the option at fault below `path`, else the name there."""
+    try:
+        yield
+    except ComponentError as error:
+        at = "key" if isinstance(error, UnknownOption) else "value"
+        raise loaded.error((*path, error.option or "name"), str(error), at=at) from None
+
+
+@contextmanager
+def at_section(loaded: LoadedConfig, *path: str | int) -> Iterator[None]:
+    """Give a UsageError its place in the config: the key of the option at fault where one is known, else the section."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except UsageError as error:
+        option = error.option if isinstance(error, ComponentError) else None
+        below = [int(part) if part.isdigit() else part for part in option.split(".")] if option else []
+        raise loaded.error((*path, *below), str(error), at="key" if below else "value") from error
+
+
 def is_import_path(name: str) -> bool:
-    """Whether a name is `package.module:attr` or `file.py:attr`."""
+    """Return whether a name is `package.module:attr` or `file.py:attr`."""
     return ":" in name
 
 
@@ -51,7 +79,7 @@ def known_entry(kind: str, name: str) -> Entry:
 
 
 def import_target(target: str) -> Builder:
-    """Import `package.module:attr` or `file.py:attr`. The current folder counts as the last place of sys.path."""
+    """Import `package.module:attr` or `file.py:attr`; the current folder counts as the last place of sys.path."""
     module_name, _, attribute = target.rpartition(":")
     module = _load_file(Path(module_name)) if module_name.endswith(".py") else _import_module(module_name)
     try:
@@ -126,7 +154,7 @@ def check_options(
     for option in options:
         if option not in free and not (takes_any and option not in injected):
             hint = did_you_mean(option, [*free, *also_known])
-            raise ComponentError(
+            raise UnknownOption(
                 f"unknown key for {title}.{hint} It takes: {', '.join(free) or 'nothing'}", option=option
             )
     for name in free:
@@ -135,6 +163,6 @@ def check_options(
 
 
 def accepted(builder: Builder, candidates: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the candidate arguments that the builder takes by name."""
+    """Return those of the candidate arguments that the builder takes by name."""
     parameters = inspect.signature(builder).parameters
     return {name: value for name, value in candidates.items() if name in parameters}

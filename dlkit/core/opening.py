@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dlkit.config import LoadedConfig, Model
 from dlkit.core.components import ComponentError, is_import_path, resolve
-from dlkit.core.data import DataInfo, build_data, open_source
+from dlkit.core.data import DataInfo, measure_data, open_data, open_source
 from dlkit.core.modelfile import ModelFile, ModelSpec, is_dlkit_file, parse_model_file
 from dlkit.core.models import (
     Arch,
@@ -123,7 +123,7 @@ def _describe(
         raise UsageError(f"--image-size is for networks of torchvision; {plain} takes what --data holds")
     if data is None:
         raise UsageError(f"{plain} does not tell what it takes; name data that it was made for: --data CFG")
-    info = build_data(data, device=torch.device("cpu"), seed=data.config.seed).info
+    info = measure_data(open_data(data, seed=data.config.seed), device=torch.device("cpu"))
     if naming.num_classes is not None:
         info = replace(info, num_outputs=naming.num_classes, classes=_names_of(info.classes, naming.num_classes))
     section = data.config.model

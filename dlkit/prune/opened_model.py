@@ -112,7 +112,8 @@ def open_task_data(
 ) -> TaskData:
     """Open the config's data for a network that exists. Raises DataError when they are not there or do not fit it."""
     data = build_data(loaded, device=device, seed=loaded.config.seed, known=info, emit=emit)
-    scoring = build_scoring(loaded, data, network, pick_precision("off", device))
+    precision = pick_precision("off", device)
+    scoring = build_scoring(loaded, network, precision, info=data.info, targets=data.train.sample_targets)
     return TaskData(loaded, data, scoring, device)
 
 

@@ -1,13 +1,13 @@
 """Data sets, their splits, the in-memory store, augmentation and loaders."""
 
 from dlkit.core.data.augment import batched_version
-from dlkit.core.data.batching import BatchPlan, Finish
-from dlkit.core.data.build import NoSplit, build_data, build_eval_split, build_eval_transform
-from dlkit.core.data.caching import StoredSamples
+from dlkit.core.data.batching import BatchPlan, Finish, SharedBatches, SharedTurns
+from dlkit.core.data.build import build_data, load_data, measure_data
+from dlkit.core.data.caching import MemorySplit, StoredSamples
 from dlkit.core.data.calibration import draw_calibration
 from dlkit.core.data.contract import Batch, DataInfo, DataSplits, Split
 from dlkit.core.data.counter_rng import Draws, Stream, hash_indices, hash_key, integers, permutation
-from dlkit.core.data.holding_out import hold_out, pick_limit
+from dlkit.core.data.eval_splits import NoSplit, build_eval_split, build_eval_transform
 from dlkit.core.data.images import (
     EXTENSIONS,
     Mode,
@@ -20,13 +20,12 @@ from dlkit.core.data.images import (
 )
 from dlkit.core.data.loader import LoaderSplit
 from dlkit.core.data.mixing import CutMix, MixUp
-from dlkit.core.data.opening import open_source
-from dlkit.core.data.process_batches import SharedBatches, SharedTurns
+from dlkit.core.data.opening import OpenedData, open_data, open_source
 from dlkit.core.data.samples import TensorSamples
 from dlkit.core.data.scan import run_on_all, scan_images
 from dlkit.core.data.splits import pick_eval_batch_size, pick_loader_options
 from dlkit.core.data.statistics import measure_statistics, normalize_inputs
-from dlkit.core.data.store import MemorySplit
+from dlkit.core.data.subsets import hold_out, pick_limit
 from dlkit.core.data.transforms import Pipeline, TransformStep
 
 __all__ = [
@@ -43,6 +42,7 @@ __all__ = [
     "MixUp",
     "Mode",
     "NoSplit",
+    "OpenedData",
     "Pipeline",
     "SharedBatches",
     "SharedTurns",
@@ -62,10 +62,13 @@ __all__ = [
     "hash_key",
     "hold_out",
     "integers",
+    "load_data",
     "load_image",
+    "measure_data",
     "measure_statistics",
     "mode_for",
     "normalize_inputs",
+    "open_data",
     "open_source",
     "permutation",
     "pick_eval_batch_size",

@@ -1,4 +1,4 @@
-"""Whether samples are kept in memory, and bringing them there."""
+"""Samples in memory: whether they are kept there, how they get there, and the split that reads them."""
 
 import os
 from collections.abc import Iterator
@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dlkit.choices import SplitName
 from dlkit.config import LoadedConfig
-from dlkit.core.data.counter_rng import Draws, Stream, hash_key
+from dlkit.core.data.batching import BatchPlan, Finish
+from dlkit.core.data.contract import Batch
+from dlkit.core.data.counter_rng import Draws, Stream
 from dlkit.core.data.samples import TensorSamples
 from dlkit.core.data.scan import run_on_all
 from dlkit.core.data.subsets import Subset, Subsets
 from dlkit.core.data.transforms import Pipeline, TransformStep
-from dlkit.core.random_state import seeded_generators
 from dlkit.errors import DataError
 from dlkit.shapes import size_text
 
@@ -22,7 +24,7 @@ _CHUNK = 1024
 
 
 def memory_budget() -> int:
-    """Bytes that samples may take: a quarter of the machine's memory, at most 2 GiB."""
+    """Return the bytes that samples may take: a quarter of the machine's memory, at most 2 GiB."""
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -33,7 +35,7 @@ def memory_budget() -> int:
 def pick_memory(
     loaded: LoadedConfig, subsets: Subsets, *, train: Pipeline, evaluation: Pipeline, num_holders: int = 1
 ) -> tuple[bool, list[str]]:
-    """Whether all subsets are kept in memory, and why not where that is not plain. So many processes keep them.
+    """Return whether all subsets are kept in memory, by `num_holders` processes, and why not where that is not plain.
 
     Raises ConfigError where `cache: memory` cannot be.
     """
@@ -69,22 +71,13 @@ def _obstacle(subsets: Subsets, train: Pipeline, evaluation: Pipeline, budget: i
 
 
 def bytes_needed(subsets: Subsets, pipeline: Pipeline) -> int:
-    """Bytes of all samples after the transforms that are done once, judged by the first."""
-    first = run_fixed(subsets.train, pipeline.split_fixed()[0], 0)
+    """Return the bytes of all samples after the transforms that are done once, if all are as large as the first."""
+    first = pipeline.split_fixed()[0].run_sample(subsets.train.raw(0), no_draws())
     return sum(len(subset.rows) for subset in subsets.listed()) * first.numel() * first.element_size()
 
 
-def run_fixed(subset: Subset, fixed: Pipeline, position: int) -> Tensor:
-    """One raw sample of a subset after transforms without random choice."""
-    index = int(subset.rows[position])
-    if not subset.samples.is_random:
-        return fixed.run_sample(subset.samples.load(index)[0], no_draws())
-    with seeded_generators(hash_key(0, Stream.SAMPLE, 0, index)):
-        return fixed.run_sample(subset.samples.load(index)[0], no_draws())
-
-
 def no_draws() -> Draws:
-    """Draws for transforms that make no use of them."""
+    """Return draws for transforms that make no use of them."""
     return Draws(0, None, torch.zeros(1, dtype=torch.int64))
 
 
@@ -100,7 +93,7 @@ class StoredSamples:
 
 
 def load_subset(subset: Subset, pipeline: Pipeline, *, device: torch.device) -> StoredSamples:
-    """All samples of a subset, transformed as far as can be done once.
+    """Read all samples of a subset and transform them as far as can be done once.
 
     Raises DataError naming every file that cannot be read, or samples that differ in size.
     """
@@ -125,16 +118,16 @@ def _on_device(stored: StoredSamples, device: torch.device) -> StoredSamples:
 
 
 def _grows_too_large(subset: Subset, fixed: Pipeline) -> bool:
-    first = run_fixed(subset, fixed, 0)
+    first = fixed.run_sample(subset.raw(0), no_draws())
     return len(subset.rows) * first.numel() * first.element_size() > memory_budget()
 
 
 def _decode_subset(subset: Subset, fixed: Pipeline) -> Tensor:
-    first = run_fixed(subset, fixed, 0)
+    first = fixed.run_sample(subset.raw(0), no_draws())
     store = torch.empty(len(subset.rows), *first.shape, dtype=first.dtype)
 
     def fill(position: int) -> None:
-        value = run_fixed(subset, fixed, position)
+        value = fixed.run_sample(subset.raw(position), no_draws())
         if (value.shape, value.dtype) != (first.shape, first.dtype):
             name = subset.samples.name_of(int(subset.rows[position]))
             way_out = "set data.image_size, or resize by data.transforms"
@@ -155,6 +148,53 @@ def _size(value: Tensor) -> str:
 
 
 def input_chunks(inputs: Tensor, rows: Tensor, pipeline: Pipeline, *, first: int) -> Iterator[Tensor]:
-    """Rows of stored inputs through a pipeline, some at a time."""
+    """Run rows of stored inputs through a pipeline, some at a time."""
     for chunk in torch.split(rows, _CHUNK):
         yield pipeline.run_batch(inputs[chunk], Draws(0, 0, chunk), first=first)
+
+
+@dataclass(frozen=True)
+class MemorySplit:
+    """A split whose samples are rows of tensors that other splits may share.
+
+    `inputs` (M, ...) have gone through the first `steps_done` transforms of their pipeline, `pipeline` is what remains;
+    `rows` (N,) says which of them, in which order, make up this split; `targets` are those of the split (N,) or (N,
+    num_outputs).
+    """
+
+    name: SplitName
+    inputs: Tensor
+    rows: Tensor
+    targets: Tensor
+    plan: BatchPlan
+    pipeline: Pipeline
+    finish: Finish
+    steps_done: int = 0
+
+    @property
+    def num_samples(self) -> int:
+        """Samples in the split."""
+        return len(self.rows)
+
+    @property
+    def num_batches(self) -> int:
+        """Micro-batches of one epoch."""
+        return self.plan.num_batches
+
+    def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Yield the micro-batches of one epoch from number `start` on."""
+        for turn in self.plan.turns(epoch, start):
+            positions = turn.positions
+            raw = self.inputs.index_select(0, self.rows[positions].to(self.inputs.device))
+            raw = self.pipeline.run_batch(
+                raw, Draws(self.plan.seed, epoch, positions, (Stream.AUGMENT,)), first=self.steps_done
+            )
+            yield self.finish(raw, self.targets[positions], turn, epoch=epoch)
+
+    def first_batch(self) -> Batch:
+        """Return the first micro-batch of epoch 0."""
+        return next(self.batches())
+
+    def sample_targets(self) -> Tensor:
+        """Targets of all samples by position."""
+        return self.targets

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from dlkit.config import LoadedConfig
-from dlkit.core.data.build import build_ordered_split, match_source
 from dlkit.core.data.caching import GIB, memory_budget
 from dlkit.core.data.contract import DataInfo
 from dlkit.core.data.counter_rng import Stream, hash_key, permutation
+from dlkit.core.data.eval_splits import build_ordered_split
+from dlkit.core.data.matching import match_source
 from dlkit.core.data.opening import open_source
 from dlkit.core.data.subsets import pick_subsets
 from dlkit.errors import DataError, UsageError

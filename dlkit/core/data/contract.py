@@ -29,6 +29,10 @@ class Batch(NamedTuple):
     indices: Tensor
     is_counted: bool = True
 
+    def copied(self) -> "Batch":
+        """Return the batch with inputs and targets of its own."""
+        return self._replace(inputs=self.inputs.clone(), targets=self.targets.clone())
+
 
 @dataclass(frozen=True)
 class DataInfo:
@@ -116,7 +120,10 @@ class Split(Protocol):
         """Micro-batches of one epoch."""
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
-        """The micro-batches of one epoch from number `start` on; what is skipped is not decoded."""
+        """Yield the micro-batches of one epoch from number `start` on; what is skipped is not decoded."""
+
+    def first_batch(self) -> Batch:
+        """Return the first micro-batch of epoch 0, for a look at what is trained on; training does not read it again."""
 
     def sample_targets(self) -> Tensor:
         """Targets of all samples by position: int64 (N,), or float32 (N, num_outputs) for regression."""

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from dlkit.config import LoadedConfig, Normalization
-from dlkit.core.data.caching import StoredSamples, input_chunks, run_fixed
+from dlkit.core.data.caching import StoredSamples, input_chunks
 from dlkit.core.data.contract import DataInfo, Kind, Task
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key, permutation
+from dlkit.core.data.opening import OpenedData
 from dlkit.core.data.samples import Source, TensorSamples
 from dlkit.core.data.scan import run_on_all
 from dlkit.core.data.statistics import Statistics, measure_statistics
@@ -21,23 +22,14 @@ MOST_MEASURED = 20_000
 _CHUNK = 256
 
 
-def pick_task(loaded: LoadedConfig, source: Source) -> Task:
-    """The task that the config states, else that of the data. Raises ConfigError where the data cannot serve it."""
-    task = loaded.config.task
-    if task == "classification" and source.task == "regression":
-        raise loaded.error(("task",), "the targets of this data set are floats; classification needs whole numbers")
-    return source.task if task == "auto" else task
-
-
-def describe_data(
-    loaded: LoadedConfig, source: Source, *, task: Task, sample: Tensor, statistics: Statistics | None
-) -> DataInfo:
-    """The description, `sample` being one raw input after the evaluation's transforms."""
-    mean, std = statistics or (None, None)
+def describe_data(opened: OpenedData, stored: StoredSamples | None) -> DataInfo:
+    """Return the description of opened data; `stored` are the training samples where they are in memory."""
+    loaded, source, task = opened.loaded, opened.source, opened.task
+    mean, std = pick_statistics(opened, stored) or (None, None)
     return DataInfo(
         task=task,
         kind=source.kind,
-        input_size=tuple(sample.shape),
+        input_size=tuple(opened.shown.shape),
         num_outputs=pick_num_outputs(loaded, source, task=task),
         classes=source.classes if task == "classification" else None,
         mean=mean,
@@ -46,22 +38,21 @@ def describe_data(
 
 
 def pick_num_outputs(loaded: LoadedConfig, source: Source, *, task: Task) -> int:
-    """Classes, or more if the model was told more; or target columns, class numbers being one."""
+    """Return the number of classes, or more if the model was told more; or of target columns, class numbers being one."""
     if task == "regression":
         return 1 if source.task == "classification" else source.num_outputs
     asked = loaded.config.model.num_classes
     return source.num_outputs if asked == "auto" else max(asked, source.num_outputs)
 
 
-def pick_statistics(
-    loaded: LoadedConfig, train: Subset, evaluation: Pipeline, *, kind: Kind, stored: StoredSamples | None
-) -> Statistics | None:
-    """Mean and standard deviation as `data.normalize` asks: none, given, or measured on the training split."""
-    asked = loaded.config.data.normalize
+def pick_statistics(opened: OpenedData, stored: StoredSamples | None) -> Statistics | None:
+    """Return mean and standard deviation as `data.normalize` asks: none, given, or measured on the training split."""
+    asked, kind = opened.loaded.config.data.normalize, opened.source.kind
+    train, evaluation = opened.subsets.train, opened.pipelines.evaluation
     if asked == "none":
         return None
     if isinstance(asked, Normalization):
-        return _given(loaded, asked, run_fixed(train, evaluation.split_fixed()[0], 0), kind=kind)
+        return _given(opened.loaded, asked, opened.shown, kind=kind)
     mean, std = measure_statistics(training_chunks(train, evaluation, stored=stored), is_image=kind == "image")
     if not all(map(math.isfinite, mean + std)):
         raise DataError("the training samples hold values that are not finite (nan or inf); remove or replace them")
@@ -81,9 +72,7 @@ def _given(loaded: LoadedConfig, asked: Normalization, sample: Tensor, *, kind: 
 
 
 def training_chunks(train: Subset, evaluation: Pipeline, *, stored: StoredSamples | None) -> Iterable[Tensor]:
-    """Raw training inputs after the evaluation's transforms, some at a time; of samples on disk at most 20,000, picked
-    by seed.
-    """
+    """Return raw training inputs after evaluation's transforms, some at a time; of samples on disk at most 20,000, by seed."""
     done = stored.steps if stored else ()
     if stored is not None and evaluation.steps[: len(done)] == done:
         return input_chunks(stored.inputs, stored.rows, Pipeline(evaluation.steps[len(done) :]), first=len(done))
@@ -93,13 +82,13 @@ def training_chunks(train: Subset, evaluation: Pipeline, *, stored: StoredSample
 
 
 def measured_positions(train: Subset) -> Tensor:
-    """The positions of a subset on disk that are measured, ascending."""
+    """Return the positions of a subset on disk that are measured, ascending."""
     return permutation(hash_key(0, Stream.STATISTICS), len(train.rows))[:MOST_MEASURED].sort().values
 
 
 def _read_chunks(train: Subset, evaluation: Pipeline) -> Iterator[Tensor]:
     def read(position: int) -> Tensor:
-        sample = run_fixed(train, Pipeline(()), position)
+        sample = train.raw(position)
         return evaluation.run_sample(sample, Draws(0, 0, torch.tensor([position])))
 
     for positions in torch.split(measured_positions(train), _CHUNK):

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dlkit.choices import SplitName
 from dlkit.core.data.batching import BatchPlan, Finish
+from dlkit.core.data.checks import check_label
 from dlkit.core.data.contract import Batch
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key
-from dlkit.core.data.preflight import check_label
 from dlkit.core.data.samples import Samples
 from dlkit.core.data.transforms import Pipeline
 from dlkit.core.random_state import seeded_generators
@@ -129,6 +129,7 @@ class LoaderSplit:
     plan: BatchPlan
     finish: Finish
     options: LoaderOptions = field(default=LoaderOptions())
+    _ahead: list[Batch] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def num_samples(self) -> int:
@@ -162,9 +163,23 @@ class LoaderSplit:
         )
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
-        """The micro-batches of one epoch from number `start` on. Raises DataError, naming the sample, when one cannot
-        be read.
+        """Yield the micro-batches of one epoch from number `start` on; one that was read ahead is not read again.
+
+        Raises DataError, naming the sample, when one cannot be read.
         """
+        ahead = self._ahead[:] if (epoch, start) == (0, 0) else []
+        self._ahead.clear()
+        yield from ahead
+        if start + len(ahead) < self.num_batches:
+            yield from self._read(epoch, start + len(ahead))
+
+    def first_batch(self) -> Batch:
+        """Return a copy of the first micro-batch of epoch 0, which is kept until it is trained on."""
+        if not self._ahead:
+            self._ahead.append(next(self._read(0, 0)))
+        return self._ahead[0].copied()
+
+    def _read(self, epoch: int, start: int) -> Iterator[Batch]:
         self._sampler.enter(epoch, start)
         turns = self.plan.turns(epoch, start)
         for found in self._stacks():

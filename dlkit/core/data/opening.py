@@ -1,21 +1,101 @@
-"""From `data.name` and its options to a source."""
+"""From a config to data that are opened and checked: the source, the splits, the transforms, and one sample looked at.
 
+Nothing but that sample is read here, so what only has to know about the data need not load them.
+"""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 from dlkit.config import Data as DataSection
 from dlkit.config import LoadedConfig
-from dlkit.core.components import Builder, ComponentError, check_options, is_import_path, resolve
-from dlkit.core.data.contract import Task
+from dlkit.core.components import Builder, ComponentError, at_component, check_options, is_import_path, resolve
+from dlkit.core.data.batching import Mixer, SharedBatches
+from dlkit.core.data.caching import pick_memory
+from dlkit.core.data.checks import check_subset
+from dlkit.core.data.contract import DataInfo, Task
+from dlkit.core.data.matching import check_fits, match_source, pick_image_size
 from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.core.data.sources import open_custom, open_torchvision
+from dlkit.core.data.splits import build_mixers, idle_options, plan_training
+from dlkit.core.data.subsets import Subset, Subsets, pick_subsets
+from dlkit.core.data.transforms import Pipeline, build_pipeline, try_pipeline
+from dlkit.core.distributed import ALONE, World
+from dlkit.errors import DataError, UsageError
 from dlkit.registry import INJECTED
+from dlkit.shapes import size_text
 
 REGRESSION_LOSSES = frozenset({"mse", "mseloss", "l1loss", "smoothl1loss", "huberloss", "poissonnllloss"})
 CLASSIFICATION_LOSSES = frozenset({"cross_entropy", "crossentropyloss", "nllloss", "multimarginloss"})
 
 
+@dataclass(frozen=True)
+class Pipelines:
+    """The transforms of training and those of evaluation."""
+
+    train: Pipeline
+    evaluation: Pipeline
+
+    def of(self, subset: Subset) -> Pipeline:
+        """Return those of one subset."""
+        return self.train if subset.name == "train" else self.evaluation
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """The data of a config before they are read: what makes up each split, what is done to it, and where it is kept.
+
+    `shown` is the first training sample as evaluation transforms it, `plan` says which samples make up the batches of
+    training, `known` what an existing model takes, `notes` which choices were made, in sentences.
+    """
+
+    loaded: LoadedConfig
+    source: Source
+    task: Task
+    subsets: Subsets
+    pipelines: Pipelines
+    shown: Tensor
+    mixers: tuple[Mixer, ...]
+    plan: SharedBatches
+    is_in_memory: bool
+    known: DataInfo | None
+    notes: tuple[str, ...]
+
+
+def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None, world: World = ALONE) -> OpenedData:
+    """Open the data of a config and check what can be told without reading them all.
+
+    With `known`, what an existing model takes, classes are matched by name. Raises ConfigError at the key at fault;
+    DataError for data that are missing, broken or do not fit together, or do not fit the model.
+    """
+    with world.first_on_machine() if loaded.config.data.download else nullcontext():
+        source = open_source(loaded, seed=seed, task=known.task if known else None)
+    source = match_source(source, known) if known else source
+    task = known.task if known else pick_task(loaded, source)
+    subsets = pick_subsets(loaded, source, task=task, seed=seed)
+    num_classes = None if task == "regression" else known.num_outputs if known else count_allowed(loaded, source)
+    for subset in subsets.listed():
+        check_subset(subset, num_classes=num_classes)
+    pipelines = build_pipelines(loaded, source, known)
+    shown = try_pipelines(loaded, pipelines, subsets.train)
+    if known:
+        check_fits(shown, known)
+    in_memory, why = pick_memory(
+        loaded, subsets, train=pipelines.train, evaluation=pipelines.evaluation, num_holders=world.local_size
+    )
+    mixers = build_mixers(loaded, source.kind)
+    plan = plan_training(loaded.config.data, len(subsets.train.rows), seed=seed, world=world)
+    check_has_batches(loaded, plan, world)
+    notes = (*source.notes, *subsets.notes, *why, *idle_options(loaded.config.data, in_memory=in_memory))
+    return OpenedData(
+        loaded, source, task, subsets, pipelines, shown, mixers, plan, is_in_memory=in_memory, known=known, notes=notes
+    )
+
+
 def open_source(loaded: LoadedConfig, *, seed: int, task: Task | None = None) -> Source:
-    """The source that the config names. Raises ConfigError at the key at fault, DataError where the data are."""
+    """Open the source that the config names. Raises ConfigError at the key at fault, DataError where the data are."""
     section = loaded.config.data
     request = SourceRequest(
         root=None if section.root == "auto" else section.root,
@@ -23,14 +103,10 @@ def open_source(loaded: LoadedConfig, *, seed: int, task: Task | None = None) ->
         seed=seed,
         task=task or hinted_task(loaded),
     )
-    try:
+    with at_component(loaded, "data"):
         builder = resolve("datasets", section.name)
         check_options(builder, section.options, injected=INJECTED["datasets"], also_known=DataSection.model_fields)
         return _open(builder, section, request)
-    except ComponentError as error:
-        place = ("data", error.option or "name")
-        is_value = error.option is None or "unknown key" not in str(error)
-        raise loaded.error(place, str(error), at="value" if is_value else "key") from None
 
 
 def _open(builder: Builder, section: DataSection, request: SourceRequest) -> Source:
@@ -47,7 +123,7 @@ def _open(builder: Builder, section: DataSection, request: SourceRequest) -> Sou
 
 
 def hinted_task(loaded: LoadedConfig) -> Task | None:
-    """The task that the config states or whose kind of loss it names; None where neither tells."""
+    """Return the task that the config states or whose kind of loss it names; None where neither tells."""
     config = loaded.config
     if config.task != "auto":
         return config.task
@@ -55,3 +131,50 @@ def hinted_task(loaded: LoadedConfig) -> Task | None:
     if loss in REGRESSION_LOSSES:
         return "regression"
     return "classification" if loss in CLASSIFICATION_LOSSES else None
+
+
+def pick_task(loaded: LoadedConfig, source: Source) -> Task:
+    """Return the task that the config states, else that of the data. Raises ConfigError where the data cannot serve it."""
+    task = loaded.config.task
+    if task == "classification" and source.task == "regression":
+        raise loaded.error(("task",), "the targets of this data set are floats; classification needs whole numbers")
+    return source.task if task == "auto" else task
+
+
+def count_allowed(loaded: LoadedConfig, source: Source) -> int:
+    """Return how many classes labels may name: what the data hold, or fewer if the model was told fewer."""
+    if source.num_outputs < 2:
+        raise DataError(f"{loaded.config.data.name} holds one class only; at least two are needed")
+    asked = loaded.config.model.num_classes
+    return source.num_outputs if asked == "auto" else min(asked, source.num_outputs)
+
+
+def build_pipelines(loaded: LoadedConfig, source: Source, known: DataInfo | None = None) -> Pipelines:
+    """Return the transforms of training and of evaluation, for the model that `known` describes if there is one yet.
+
+    Raises ConfigError at the key at fault.
+    """
+    size = pick_image_size(loaded, source, known)
+    keys = ("transforms", "eval_transforms")
+    return Pipelines(*(build_pipeline(loaded, key, kind=source.kind, image_size=size) for key in keys))
+
+
+def try_pipelines(loaded: LoadedConfig, pipelines: Pipelines, subset: Subset) -> Tensor:
+    """Run the first sample through both and return what evaluation makes of it. Raises ConfigError at a transform that fails."""
+    train = try_pipeline(loaded, "transforms", pipelines.train, sample=subset.raw(0))
+    shown = try_pipeline(loaded, "eval_transforms", pipelines.evaluation, sample=subset.raw(0))
+    if train.ndim != shown.ndim or (train.ndim == 3 and train.shape[0] != shown.shape[0]):
+        made, other = (size_text(value.shape) for value in (train, shown))
+        raise loaded.error(("data", "transforms"), f"training samples become {made}, but evaluation samples {other}")
+    return shown
+
+
+def check_has_batches(loaded: LoadedConfig, plan: SharedBatches, world: World) -> None:
+    """Raise ConfigError when dropping the last batch leaves none, UsageError when there are more processes than samples."""
+    if plan.num_samples < world.size:
+        raise UsageError(
+            f"{world.size} processes for {plan.num_samples} training samples: each needs at least one; start fewer"
+        )
+    if not plan.num_batches:
+        message = f"drops the only batch: {plan.num_samples} training samples, batch_size {plan.batch_size}"
+        raise loaded.error(("data", "drop_last"), message)

@@ -32,7 +32,10 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def load(self, index: int) -> tuple[Tensor, Tensor]:
-        """One sample: its input and its target. Raises DataError when it cannot be read."""
+        """Read one sample: its input and its target. Raises DataError when it cannot be read."""
+
+    def look(self, index: int) -> tuple[Tensor, Tensor]:
+        """Read one sample before training: as `load`, but chance, if reading takes any, depends on the index alone."""
 
     def name_of(self, index: int) -> str:
         """What to call a sample in a message."""
@@ -54,8 +57,10 @@ class TensorSamples:
         return len(self.inputs)
 
     def load(self, index: int) -> tuple[Tensor, Tensor]:
-        """One row of each tensor."""
+        """Return one row of each tensor."""
         return self.inputs[index], self.targets[index]
+
+    look = load
 
     def name_of(self, index: int) -> str:
         """The number of the sample."""

@@ -1,19 +1,16 @@
 """From a subset of the data to a split that makes batches."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from dlkit.config import Data as DataSection
 from dlkit.config import LoadedConfig
-from dlkit.core.components import ComponentError, check_options, resolve
-from dlkit.core.data.batching import BatchPlan, Finish, Mixer
-from dlkit.core.data.caching import StoredSamples
-from dlkit.core.data.contract import DataInfo, Split
+from dlkit.core.components import at_component, check_options, resolve
+from dlkit.core.data.batching import BatchPlan, Finish, Mixer, SharedBatches, SharedTurns
+from dlkit.core.data.caching import MemorySplit, StoredSamples
+from dlkit.core.data.contract import DataInfo, Kind, Split
 from dlkit.core.data.loader import LoaderOptions, LoaderSplit, SampleReader
-from dlkit.core.data.process_batches import SharedBatches, SharedTurns
-from dlkit.core.data.store import MemorySplit
 from dlkit.core.data.subsets import Subset
 from dlkit.core.data.transforms import Pipeline
 from dlkit.core.devices import num_cores
@@ -29,28 +26,10 @@ class SplitBuilder:
     info: DataInfo
     device: torch.device
     seed: int
-    mixers: tuple[Mixer, ...] = ()
     world: World = ALONE
 
-    def build(self, subset: Subset, pipeline: Pipeline, stored: StoredSamples | None) -> Split:
-        """The split of a subset: from memory if it is stored there, else by a loader."""
-        if subset.name != "train":
-            return self.build_ordered(subset, pipeline, stored)
-        section = self.section
-        drop_last: bool | Literal["single"] = "single" if section.drop_last == "auto" else section.drop_last
-        plan = SharedBatches(
-            len(subset.rows),
-            section.batch_size * self.world.size,
-            self.seed,
-            shuffle=section.shuffle,
-            drop_last=drop_last,
-            rank=self.world.rank,
-            num_ranks=self.world.size,
-        )
-        return self._build(subset, pipeline, stored, plan=plan, mixers=self.mixers)
-
     def build_ordered(self, subset: Subset, pipeline: Pipeline, stored: StoredSamples | None) -> Split:
-        """The split of a subset for evaluation: in order, nothing dropped, nothing mixed."""
+        """Return the split of a subset for evaluation: in order, nothing dropped, nothing mixed."""
         plan = SharedTurns(
             len(subset.rows),
             pick_eval_batch_size(self.section),
@@ -59,17 +38,18 @@ class SplitBuilder:
             num_ranks=self.world.size,
             is_filled=self.world.lockstep,
         )
-        return self._build(subset, pipeline, stored, plan=plan, mixers=())
+        return self.build(subset, pipeline, stored, plan=plan)
 
-    def _build(
+    def build(
         self,
         subset: Subset,
         pipeline: Pipeline,
         stored: StoredSamples | None,
         *,
         plan: BatchPlan,
-        mixers: tuple[Mixer, ...],
+        mixers: tuple[Mixer, ...] = (),
     ) -> Split:
+        """Return the split of a subset, which reads from memory if the samples are stored there, else by a loader."""
         finish = Finish(self.info, self.device, self.seed, mixers)
         if stored is not None:
             rest = Pipeline(pipeline.steps[len(stored.steps) :])
@@ -78,24 +58,31 @@ class SplitBuilder:
             )
         num_classes = self.info.num_outputs if self.info.task == "classification" else None
         reader = SampleReader(subset.samples, subset.rows, pipeline, self.seed, num_classes)
-        return LoaderSplit(
-            subset.name,
-            reader,
-            subset.targets,
-            plan,
-            finish,
-            pick_loader_options(self.section, self.device, self.world.local_size),
-        )
+        options = pick_loader_options(self.section, self.device, self.world.local_size)
+        return LoaderSplit(subset.name, reader, subset.targets, plan, finish, options)
+
+
+def plan_training(section: DataSection, num_samples: int, *, seed: int, world: World = ALONE) -> SharedBatches:
+    """Return which samples make up the batches of training, and which part of each is this process's."""
+    return SharedBatches(
+        num_samples,
+        section.batch_size * world.size,
+        seed,
+        shuffle=section.shuffle,
+        drop_last="single" if section.drop_last == "auto" else section.drop_last,
+        rank=world.rank,
+        num_ranks=world.size,
+    )
 
 
 def pick_eval_batch_size(section: DataSection) -> int:
-    """Samples per evaluation batch, with what `auto` means."""
+    """Return the samples of an evaluation batch; `auto` is filled."""
     size = section.eval_batch_size
     return min(4 * section.batch_size, 512) if size == "auto" else size
 
 
 def pick_loader_options(section: DataSection, device: torch.device, num_sharing: int = 1) -> LoaderOptions:
-    """DataLoader options, with what `auto` means on this machine, whose cores so many processes share."""
+    """Return DataLoader options with `auto` filled for this machine, whose cores `num_sharing` processes share."""
     workers = min(8, max(0, num_cores() // num_sharing - 1)) if section.num_workers == "auto" else section.num_workers
     return LoaderOptions(
         num_workers=workers,
@@ -106,29 +93,26 @@ def pick_loader_options(section: DataSection, device: torch.device, num_sharing:
 
 
 def idle_options(section: DataSection, *, in_memory: bool) -> list[str]:
-    """A sentence for each loader option that was set but has no effect."""
+    """Return a sentence for each loader option that was set but has no effect."""
     if not in_memory:
         return []
     names = [name for name in ("num_workers", "prefetch_factor") if getattr(section, name) not in ("auto", None, 0)]
     return [f"data.{name} has no effect: the samples are in memory" for name in names]
 
 
-def build_mixers(loaded: LoadedConfig, info: DataInfo) -> tuple[Mixer, ...]:
-    """The transforms of `data.batch_transforms`. Raises ConfigError at their place in the file."""
+def build_mixers(loaded: LoadedConfig, kind: Kind) -> tuple[Mixer, ...]:
+    """Return the transforms of `data.batch_transforms`, for data of this kind. Raises ConfigError at their place in the file."""
     mixers = []
     for number, component in enumerate(loaded.config.data.batch_transforms):
         place = ("data", "batch_transforms", number)
-        try:
+        with at_component(loaded, *place):
             builder = resolve("batch_transforms", component.name)
             check_options(builder, component.options, injected=INJECTED["batch_transforms"])
+        try:
             mixer: Mixer = builder(**component.options)
-        except ComponentError as error:
-            raise loaded.error(
-                (*place, error.option or "name"), str(error), at="key" if error.option else "value"
-            ) from None
         except (TypeError, ValueError) as error:
             raise loaded.error(place, f"{component.name}: {error}") from None
-        if getattr(mixer, "needs_images", False) and info.kind != "image":
-            raise loaded.error((*place, "name"), f"{component.name} works on images; the data are {info.kind}")
+        if getattr(mixer, "needs_images", False) and kind != "image":
+            raise loaded.error((*place, "name"), f"{component.name} works on images; the data are {kind}")
         mixers.append(mixer)
     return tuple(mixers)

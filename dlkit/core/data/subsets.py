@@ -1,6 +1,7 @@
 """Which samples make up the training, validation and test splits."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -8,9 +9,10 @@ from torch import Tensor
 from dlkit.choices import SplitName
 from dlkit.config import LoadedConfig
 from dlkit.core.data.contract import Task
-from dlkit.core.data.counter_rng import Stream
-from dlkit.core.data.holding_out import hold_out, pick_limit
+from dlkit.core.data.counter_rng import Stream, hash_key, permutation
 from dlkit.core.data.samples import Samples, Source
+from dlkit.core.data.sources import FileSamples
+from dlkit.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,23 @@ class Subset:
     samples: Samples
     rows: Tensor
     targets: Tensor
+
+    def raw(self, position: int) -> Tensor:
+        """Return the input at a position before any transform; the first one, which stands for all, is read once."""
+        # a transform may work in place
+        return self._first.clone() if position == 0 else self._look(position)
+
+    @cached_property
+    def _first(self) -> Tensor:
+        return self._look(0)
+
+    def _look(self, position: int) -> Tensor:
+        return self.samples.look(int(self.rows[position]))[0]
+
+    def file_paths(self, rows: Tensor | None = None) -> list[str]:
+        """Return the files of these rows of the samples, by default of all; none where samples are no files."""
+        chosen = self.rows if rows is None else rows
+        return [self.samples.paths[row] for row in chosen.tolist()] if isinstance(self.samples, FileSamples) else []
 
 
 @dataclass(frozen=True)
@@ -63,6 +82,49 @@ def pick_subsets(loaded: LoadedConfig, source: Source, *, task: Task, seed: int)
         rows, val = rows[kept], Subset("val", source.train, rows[held], targets[rows[held]])
     rows = rows[pick_limit(len(rows), section.limit, seed=seed)]
     return Subsets(Subset("train", source.train, rows, targets[rows]), val, test, tuple(notes))
+
+
+def hold_out(targets: Tensor, fraction: float, *, seed: int, stream: Stream) -> tuple[Tensor, Tensor]:
+    """Positions that stay and positions that are held out, ascending; together they are all, each once.
+
+    Class labels, int64 (N,), are held out in proportion wherever every class can keep and give at least one sample;
+    other targets, and classes too small for that, are drawn regardless of their value. Raises DataError when either
+    part would be empty.
+    """
+    size = len(targets)
+    count = min(max(1, round(size * fraction)), size - 1)
+    if count < 1:
+        raise DataError(
+            f"{size} training sample{'s' * (size != 1)} cannot be split; set data.val to test or none, or add samples"
+        )
+    order = permutation(hash_key(seed, stream), size)
+    shares = _shares_by_class(targets, count) if not targets.is_floating_point() else None
+    if shares is None:
+        held = order[:count]
+    else:
+        held = torch.cat([order[targets[order] == label][:share] for label, share in shares.items()])
+    is_held = torch.zeros(size, dtype=torch.bool)
+    is_held[held] = True
+    return (~is_held).nonzero()[:, 0], is_held.nonzero()[:, 0]
+
+
+def _shares_by_class(targets: Tensor, count: int) -> dict[int, int] | None:
+    labels, sizes = torch.unique(targets, return_counts=True)
+    quotas = sizes.double() * count / len(targets)
+    shares = quotas.floor().long()
+    # the largest remainders take what rounding down left over, so that the total is exact
+    rest = count - int(shares.sum())
+    shares[(quotas - shares).argsort(descending=True, stable=True)[:rest]] += 1
+    if (shares < 1).any() or (shares >= sizes).any():
+        return None
+    return dict(zip(labels.tolist(), shares.tolist(), strict=True))
+
+
+def pick_limit(size: int, limit: int | None, *, seed: int) -> Tensor:
+    """Positions of at most `limit` samples, picked by seed, ascending."""
+    if limit is None or limit >= size:
+        return torch.arange(size)
+    return permutation(hash_key(seed, Stream.LIMIT), size)[:limit].sort().values
 
 
 def shape_targets(targets: Tensor, task: Task) -> Tensor:

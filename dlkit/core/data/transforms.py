@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
 from dlkit.config import Component, LoadedConfig
-from dlkit.core.components import ComponentError, check_options, is_import_path, resolve
+from dlkit.core.components import at_component, check_options, is_import_path, resolve
 from dlkit.core.data.augment import Batched, batched_version
 from dlkit.core.data.contract import Kind
 from dlkit.core.data.counter_rng import Draws
@@ -121,15 +121,11 @@ def build_step(loaded: LoadedConfig, where: tuple[str, int], component: Componen
     place = ("data", *where)
     if component.name.casefold() in DLKIT_DOES_IT:
         raise loaded.error((*place, "name"), DLKIT_DOES_IT[component.name.casefold()])
-    try:
+    with at_component(loaded, *place):
         builder = resolve("transforms", component.name)
         is_function = inspect.isfunction(builder)
         image = list(inspect.signature(builder).parameters)[:1] if is_function else []
         check_options(builder, component.options, injected=image)
-    except ComponentError as error:
-        raise loaded.error(
-            (*place, error.option or "name"), str(error), at="key" if error.option else "value"
-        ) from None
     options = {option: _plain(option, value) for option, value in component.options.items()}
     try:
         transform = partial(builder, **options) if is_function else builder(**options)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules import activation as torch_activations
 
-from dlkit.core.components import Builder, ComponentError, check_options, resolve
+from dlkit.core.components import Builder, ComponentError, check_options, import_target
 from dlkit.registry import INJECTED, find_entry, spellings
 from dlkit.suggestions import did_you_mean
 
@@ -77,11 +77,11 @@ def build_activation(spec: str | Mapping[str, Any]) -> nn.Module:
 
 
 def _find_builder(name: str) -> Builder:
-    if find_entry("activations", name) is None:
-        if torch_name := torch_activation_names().get(name.lower()):
-            builder: Builder = getattr(nn, torch_name)
-            return builder
-        raise ComponentError(
-            f"no activation {name!r}.{did_you_mean(name, known_activations())} See `dlkit list activations`"
-        )
-    return resolve("activations", name)
+    if entry := find_entry("activations", name):
+        return import_target(entry.target)
+    if torch_name := torch_activation_names().get(name.lower()):
+        builder: Builder = getattr(nn, torch_name)
+        return builder
+    raise ComponentError(
+        f"no activation {name!r}.{did_you_mean(name, known_activations())} See `dlkit list activations`"
+    )

@@ -11,7 +11,7 @@ from torch import nn
 
 from dlkit.config import load_config
 from dlkit.core.components import ComponentError, accepted, check_options, import_target, is_import_path, resolve
-from dlkit.core.data import build_data
+from dlkit.core.data import measure_data, open_data
 from dlkit.core.modelfile import build_from_file, read_model_file
 from dlkit.core.models import AllocateNothing, build_on_meta, plan_arch
 from dlkit.core.profile.costs import InputSpec, ProfileError
@@ -54,7 +54,7 @@ def model_from(text: str, *, given: Mapping[str, Any] | None = None) -> Profiled
 
 def _from_config(path: Path) -> ProfiledModel:
     loaded = load_config(path)
-    info = build_data(loaded, device=torch.device("cpu"), seed=loaded.config.seed).info
+    info = measure_data(open_data(loaded, seed=loaded.config.seed), device=torch.device("cpu"))
     arch = plan_arch(loaded.config.model, input_size=info.input_size, num_outputs=info.num_outputs)
     return ProfiledModel(str(path), build_on_meta(arch), (InputSpec(tuple(info.input_size)),))
 

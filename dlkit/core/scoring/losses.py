@@ -4,16 +4,17 @@ A window of micro-batches of unequal size has the gradient of the one big batch 
 mean over: samples, or for class weights and ignored targets the sum of the weights. So a loss returns both.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlkit.config import Loss as LossSection
-from dlkit.core.components import ComponentError, check_options, is_import_path, resolve
+from dlkit.core.components import Builder, ComponentError, check_options, is_import_path, resolve
 from dlkit.core.data import DataInfo
 
 _TAKES_CLASS_INDICES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
@@ -50,13 +51,16 @@ class WeightedLoss:
 def build_loss(
     section: LossSection, info: DataInfo, *, targets: Callable[[], Tensor], device: torch.device
 ) -> WeightedLoss:
-    """The loss of a config. `targets` gives the training targets when class weights have to be counted.
+    """Return the loss of a config. `targets` returns the training targets when class weights have to be counted.
 
     Raises ComponentError for unknown names and options, and for a loss that does not suit the task.
     """
     name = _DEFAULTS[info.task] if section.name == "auto" else section.name
     builder = resolve("losses", name)
-    weights = _class_weights(section, info, targets, device)
+    weights = None
+    if section.class_weights is not None:
+        _check_takes_class_weights(name, builder)
+        weights = _class_weights(section.class_weights, info.num_outputs, targets).to(device)
     options: dict[str, Any] = dict(section.options)
     if not isinstance(builder, type):
         # a plain function of (outputs, targets), its options bound by keyword
@@ -73,9 +77,7 @@ def build_loss(
     return _wrap(module, name, info, class_weights=weights)
 
 
-def _leading_arguments(builder: Callable[..., Any]) -> tuple[str, ...]:
-    import inspect
-
+def _leading_arguments(builder: Builder) -> tuple[str, ...]:
     return tuple(inspect.signature(builder).parameters)[:2]
 
 
@@ -97,20 +99,17 @@ def _wrap(module: nn.Module, name: str, info: DataInfo, *, class_weights: Tensor
     )
 
 
-def _class_weights(
-    section: LossSection, info: DataInfo, targets: Callable[[], Tensor], device: torch.device
-) -> Tensor | None:
-    if section.class_weights is None:
-        return None
-    name = _DEFAULTS[info.task] if section.name == "auto" else section.name
-    if is_import_path(name) or not issubclass(resolve("losses", name), nn.CrossEntropyLoss | nn.NLLLoss):  # type: ignore[arg-type]
+def _check_takes_class_weights(name: str, builder: Builder) -> None:
+    is_own = is_import_path(name)
+    if is_own or not (isinstance(builder, type) and issubclass(builder, nn.CrossEntropyLoss | nn.NLLLoss)):
         raise ComponentError(f"class_weights belong to cross_entropy, not to {name}", option="class_weights")
-    if section.class_weights == "balanced":
-        counts = torch.bincount(targets(), minlength=info.num_outputs).clamp(min=1).double()
+
+
+def _class_weights(asked: Literal["balanced"] | list[float], num_classes: int, targets: Callable[[], Tensor]) -> Tensor:
+    if asked == "balanced":
+        counts = torch.bincount(targets(), minlength=num_classes).clamp(min=1).double()
         inverse = counts.sum() / counts
-        return (inverse / inverse.mean()).float().to(device)
-    if len(section.class_weights) != info.num_outputs:
-        raise ComponentError(
-            f"{len(section.class_weights)} class weights for {info.num_outputs} classes", option="class_weights"
-        )
-    return torch.tensor(section.class_weights, device=device)
+        return (inverse / inverse.mean()).float()
+    if len(asked) != num_classes:
+        raise ComponentError(f"{len(asked)} class weights for {num_classes} classes", option="class_weights")
+    return torch.tensor(asked)

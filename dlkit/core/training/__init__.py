@@ -1,6 +1,6 @@
 """The one training loop and what stands around it: a run, fine-tuning, the search for a learning rate."""
 
-from dlkit.core.training.dry_run import DryRun, resolve_config, run_dry
+from dlkit.core.training.dry_run import DryRun, run_dry
 from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.fine_tuning import LR_SHARE, FineTuning, build_fine_tuning, fine_tune
 from dlkit.core.training.fine_tuning_config import pick_tuning_config
@@ -8,11 +8,18 @@ from dlkit.core.training.fit import NoRecords, Plan, Records, fit
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping, is_better, pick_mode
 from dlkit.core.training.learner import Learner, Row
 from dlkit.core.training.lr_find import FoundRate, find_learning_rate, iterate_windows, run_range_test
-from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching, frozen_norms, pick_lr
-from dlkit.core.training.planned_schedule import plan_schedule
+from dlkit.core.training.optimizers import (
+    build_optimizer,
+    check_groups,
+    freeze_matching,
+    frozen_norms,
+    pick_lr,
+    resolve_optimizer,
+)
 from dlkit.core.training.rates import build_torch_schedule
+from dlkit.core.training.resolving import build_scoring, plan_schedule
 from dlkit.core.training.run import TrainResult, run_training, train
-from dlkit.core.training.setup import Job, build_job, build_scoring
+from dlkit.core.training.setup import Job, build_job, resolve_config
 from dlkit.core.training.step import MAX_SKIPS, StepResult, train_step
 
 __all__ = [
@@ -50,6 +57,7 @@ __all__ = [
     "pick_tuning_config",
     "plan_schedule",
     "resolve_config",
+    "resolve_optimizer",
     "run_dry",
     "run_range_test",
     "run_training",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from dlkit.config import Config, LoadedConfig
+from dlkit.config import LoadedConfig
 from dlkit.core.devices import describe_device, pick_threads, torch_settings
 from dlkit.core.distributed import joined
 from dlkit.core.evaluation import evaluate
@@ -48,12 +48,6 @@ class DryRun:
     estimate_s: float
 
 
-def resolve_config(loaded: LoadedConfig, *, emit: Emit = ignore) -> Config:
-    """The config with every `auto` replaced by what it becomes for this data on this machine."""
-    with joined(loaded.config.runtime) as world, torch_settings(threads=pick_threads("auto", world)):
-        return build_job(loaded, world=world, emit=emit if world.is_main else ignore).config
-
-
 def run_dry(loaded: LoadedConfig, *, out: Path | None = None, emit: Emit = ignore) -> DryRun:
     """Build and check everything a run needs, and measure two steps. Raises what the run would raise before its third step."""
     runtime = loaded.config.runtime
@@ -64,7 +58,7 @@ def run_dry(loaded: LoadedConfig, *, out: Path | None = None, emit: Emit = ignor
         explain_out_of_memory(loaded.config),
     ):
         job = build_job(loaded, world=world, emit=emit if world.is_main else ignore)
-        check_first_batch(job.learner.model, job.data.train, job.learner.scoring, job.data.info, loaded)
+        check_first_batch(job.learner, job.data, loaded)
         layers = summarize(job.learner.model, job.data.info.input_size)
         planned = _planned_lrs(job)
         losses, step_s = _two_steps(job)

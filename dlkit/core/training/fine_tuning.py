@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.config import LoadedConfig
+from dlkit.core.components import at_section
 from dlkit.core.data import DataInfo, DataSplits, build_data
 from dlkit.core.devices import describe_device, torch_settings
 from dlkit.core.evaluation import evaluate
@@ -19,21 +20,14 @@ from dlkit.core.modelfile import ModelSpec
 from dlkit.core.models import disable_checkpointing, parameter_count
 from dlkit.core.out_of_memory import explain_out_of_memory
 from dlkit.core.random_state import seeded
-from dlkit.core.scoring import pick_precision
 from dlkit.core.stopping import StopRequest, watch_signals
 from dlkit.core.training.fine_tuning_config import derive_tuning_config
 from dlkit.core.training.fit import NoRecords, Plan, Records, fit
-from dlkit.core.training.learner import Learner, Row, metric_columns
+from dlkit.core.training.learner import Learner, Row
 from dlkit.core.training.optimizers import pick_lr
 from dlkit.core.training.preflight import check_first_batch
-from dlkit.core.training.setup import (
-    arrange_model,
-    at_section,
-    build_learner,
-    build_scoring,
-    freeze_parameters,
-    plan_steps,
-)
+from dlkit.core.training.resolving import build_scoring, resolve_learner
+from dlkit.core.training.setup import arrange_network, build_learner, freeze_parameters, pick_noted_precision
 from dlkit.core.training.step import StepResult
 from dlkit.errors import Interrupted, UsageError
 from dlkit.events import Emit, Note, RunStarted
@@ -71,22 +65,20 @@ def build_fine_tuning(
     """
     _check_positive(epochs=epochs, lr=lr)
     data = build_data(loaded, device=device, seed=loaded.config.seed, known=info, emit=emit)
+    num_batches = data.train.num_batches
     with at_section(loaded, "optimizer"):
         peak = lr or LR_SHARE * pick_lr(loaded.config.optimizer)
-    config = derive_tuning_config(loaded.config, epochs=epochs, lr=peak, num_batches=data.train.num_batches)
+    config = derive_tuning_config(loaded.config, epochs=epochs, lr=peak, num_batches=num_batches)
     loaded = replace(loaded, config=config)
     network.to(device)
-    precision = pick_precision(config.train.amp, device)
-    if precision.note:
-        emit(Note(precision.note))
-    scoring = build_scoring(loaded, data, network, precision)
-    arrange_model(loaded, network, scoring, emit)
+    precision = pick_noted_precision(loaded, device, emit)
+    scoring = build_scoring(loaded, network, precision, info=data.info, targets=data.train.sample_targets)
+    arrange_network(loaded, network, channels_last=scoring.channels_last, emit=emit)
     freeze_parameters(loaded, network, emit)
-    plan = plan_steps(config, data.train.num_batches)
-    columns = metric_columns(is_classification=scoring.is_classification, has_val=data.val is not None, has_ema=False)
-    learner = build_learner(loaded, network, scoring, plan, columns)
-    check_first_batch(network, data.train, scoring, info, loaded)
-    return FineTuning(learner, data, plan, loaded)
+    resolved = resolve_learner(loaded, scoring, num_batches=num_batches, has_val=data.val is not None)
+    learner = build_learner(loaded, network, resolved)
+    check_first_batch(learner, data, loaded)
+    return FineTuning(learner, data, resolved.plan, loaded)
 
 
 def _check_positive(**values: float | None) -> None:

@@ -32,11 +32,6 @@ class SweepRates:
     def __init__(self, plan: SweepPlan, shares: list[float]) -> None:
         self._plan, self._shares = plan, shares
 
-    @property
-    def unit(self) -> str:
-        """The rate rises from step to step."""
-        return "step"
-
     def set(self, optimizer: Optimizer, step: int) -> list[float]:
         """Put the rates of this step into the optimizer's groups; the rates."""
         lrs = [self._plan.lrs[step] * share for share in self._shares]
@@ -85,7 +80,7 @@ def run_range_test(loaded: LoadedConfig, plan: SweepPlan | None = None, *, emit:
     threads = None if runtime.threads == "auto" else runtime.threads
     with torch_settings(threads=threads, deterministic=runtime.deterministic), explain_out_of_memory(loaded.config):
         job = build_job(_without_schedule(loaded), emit=emit)
-        check_first_batch(job.learner.model, job.data.train, job.learner.scoring, job.data.info, loaded)
+        check_first_batch(job.learner, job.data, loaded)
         base_lr = job.config.optimizer.lr
         assert base_lr != "auto"
         seed = job.config.seed

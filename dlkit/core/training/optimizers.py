@@ -56,21 +56,36 @@ def lr_factor(section: OptimizerSection, num_processes: int) -> float:
     return {"none": 1.0, "linear": float(num_processes), "sqrt": math.sqrt(num_processes)}[section.lr_scale]
 
 
-def build_optimizer(section: OptimizerSection, model: nn.Module, *, num_processes: int = 1) -> Optimizer:
-    """The optimizer of a config over the model's trainable parameters, in named groups.
+@dataclass(frozen=True)
+class ResolvedOptimizer:
+    """The optimizer of a config before it has parameters: its class, options that the class takes, and the learning rate."""
 
-    Every group holds `name`, `initial_lr` (its peak learning rate) and the options it differs in. Raises ComponentError for
-    unknown names and options, for a glob that matches nothing, and when nothing is left to train.
-    """
+    section: OptimizerSection
+    builder: Builder
+    lr: float
+
+
+def resolve_optimizer(section: OptimizerSection) -> ResolvedOptimizer:
+    """Find the class, check the options against it and pick the rate. Raises ComponentError for unknown names and options."""
     builder = resolve("optimizers", section.name)
     also_known = [name for name in type(section).model_fields if name != "name"]
     check_options(builder, section.options, injected=("params", "lr"), also_known=also_known)
+    return ResolvedOptimizer(section, builder, pick_lr(section, builder))
+
+
+def build_optimizer(resolved: ResolvedOptimizer, model: nn.Module, *, num_processes: int = 1) -> Optimizer:
+    """Return the optimizer over the model's trainable parameters, in named groups.
+
+    Every group holds `name`, `initial_lr` (its peak learning rate) and the options it differs in. Raises ComponentError
+    when nothing is left to train and for values that the class refuses.
+    """
+    section, builder = resolved.section, resolved.builder
     members = _members(section, model)
     if not members:
         if not any(True for _ in model.parameters()):
             raise ComponentError("nothing to train: the network has no parameters")
         raise ComponentError("nothing to train: every parameter is frozen", option="groups")
-    lr = pick_lr(section, builder) * lr_factor(section, num_processes)
+    lr = resolved.lr * lr_factor(section, num_processes)
     parameter_groups = [_group(name, group, lr) for name, group in _by_settings(members).items()]
     if "weight_decay" not in inspect.signature(builder).parameters:
         for group in parameter_groups:

@@ -6,21 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.config import LoadedConfig
-from dlkit.core.data import Batch, DataInfo, Split
+from dlkit.core.data import Batch, DataInfo, DataSplits
 from dlkit.core.models import RunningModule, RunningModules, eval_mode
 from dlkit.core.scoring import Scoring
+from dlkit.core.training.learner import Learner
 from dlkit.errors import ConfigError, DlkitError, first_line
 from dlkit.shapes import size_text
 
 _CHANNELS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm)
 
 
-def check_first_batch(model: nn.Module, split: Split, scoring: Scoring, info: DataInfo, loaded: LoadedConfig) -> None:
+def check_first_batch(learner: Learner, data: DataSplits, loaded: LoadedConfig) -> None:
     """Run the first batch in evaluation mode. Raises ConfigError naming the layer, or the loss, that it does not fit."""
-    batch = next(iter(split.batches()))
-    with eval_mode(model), torch.no_grad(), scoring.precision.autocast():
-        outputs = _forward(model, scoring.arrange(batch.inputs), loaded)
-        _check_outputs(outputs, batch, info, loaded)
+    batch, scoring = data.train.first_batch(), learner.scoring
+    with eval_mode(learner.model), torch.no_grad(), scoring.precision.autocast():
+        outputs = _forward(learner.model, scoring.arrange(batch.inputs), loaded)
+        _check_outputs(outputs, batch, data.info, loaded)
         _loss(scoring, outputs, batch, loaded)
 
 

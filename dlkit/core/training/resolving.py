@@ -1,52 +1,186 @@
-"""What every `auto` of a config became: for `--print-config`, the run folder and the model file."""
+"""Every choice that a config leaves open, made once: what `auto` became goes from here into the learner, into what
+`--print-config` shows, into the run folder and into the model file.
+"""
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from dlkit.config import Config, EarlyStop, LoadedConfig, Normalization
+from dlkit.config import Config, EarlyStop, KeyPath, LoadedConfig, Normalization
 from dlkit.config import Data as DataSection
-from dlkit.core.data import DataSplits, MemorySplit, pick_eval_batch_size, pick_loader_options
+from dlkit.core.components import at_section
+from dlkit.core.data import DataInfo, OpenedData, open_data, pick_eval_batch_size, pick_loader_options
 from dlkit.core.models import Arch
+from dlkit.core.scoring import Precision, Scoring, build_loss
 from dlkit.core.training.fit import Plan
-from dlkit.core.training.learner import Learner
-from dlkit.core.training.optimizers import pick_lr
+from dlkit.core.training.improvement import BestSoFar, EarlyStopping, pick_mode
+from dlkit.core.training.learner import metric_columns
+from dlkit.core.training.optimizers import ResolvedOptimizer, pick_lr, resolve_optimizer
+from dlkit.core.training.rates import SchedulerClass, pick_schedule, resolve_schedule, tabulate_scheduler
+from dlkit.schedules import Constant, LrSchedule
 
 MOST_STEP_LINES = 10_000
 
 
-def replace_autos(loaded: LoadedConfig, data: DataSplits, arch: Arch, learner: Learner, plan: Plan) -> Config:
-    """The config with every `auto` replaced that stands for a value; training from it repeats the run.
+@dataclass(frozen=True)
+class ResolvedLearner:
+    """What a learner is built from besides its network. `columns` are those of metrics.csv."""
+
+    scoring: Scoring
+    plan: Plan
+    columns: tuple[str, ...]
+    optimizer: ResolvedOptimizer
+    schedule: LrSchedule | SchedulerClass
+    best: BestSoFar
+    early_stopping: EarlyStopping | None
+
+
+def resolve_learner(loaded: LoadedConfig, scoring: Scoring, *, num_batches: int, has_val: bool) -> ResolvedLearner:
+    """Resolve the optimizer, the schedule and the metrics of a config, for so many micro-batches to an epoch.
+
+    Raises ConfigError at the key at fault.
+    """
+    config = loaded.config
+    plan = plan_steps(config, num_batches)
+    columns = metric_columns(
+        is_classification=scoring.is_classification, has_val=has_val, has_ema=config.ema is not None
+    )
+    with at_section(loaded, "optimizer"):
+        optimizer = resolve_optimizer(config.optimizer)
+    with at_section(loaded, "schedule"):
+        schedule = resolve_schedule(config.schedule, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch)
+    metric = _pick_metric(loaded, columns)
+    best = BestSoFar(metric, pick_mode(metric, config.checkpoint.mode))
+    early_stopping = _pick_early_stopping(loaded, columns)
+    return ResolvedLearner(scoring, plan, tuple(columns), optimizer, schedule, best, early_stopping)
+
+
+def plan_steps(config: Config, num_batches: int) -> Plan:
+    """Return how long a run is, with so many micro-batches to an epoch."""
+    steps_per_epoch = -(-num_batches // config.train.accumulate)
+    total_steps = config.train.epochs * steps_per_epoch
+    epochs = config.train.epochs
+    if config.train.max_steps is not None and config.train.max_steps < total_steps:
+        total_steps = config.train.max_steps
+        epochs = -(-total_steps // steps_per_epoch)
+    return Plan(
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        eval_every=config.eval.every,
+        save_every_epochs=config.checkpoint.every_epochs,
+        save_every_steps=config.checkpoint.every_steps,
+    )
+
+
+def _pick_metric(loaded: LoadedConfig, columns: list[str]) -> str:
+    metric = loaded.config.checkpoint.metric
+    if metric == "auto":
+        wanted = ("val_ema_accuracy", "val_accuracy", "val_ema_loss", "val_loss", "train_loss")
+        return next(name for name in wanted if name in columns)
+    return _known_metric(loaded, ("checkpoint", "metric"), metric, columns)
+
+
+def _pick_early_stopping(loaded: LoadedConfig, columns: list[str]) -> EarlyStopping | None:
+    section = loaded.config.train.early_stop
+    if section is None:
+        return None
+    metric = _known_metric(loaded, ("train", "early_stop", "metric"), section.metric, columns)
+    return EarlyStopping(
+        metric, pick_mode(metric, section.mode), section.patience, section.min_delta, section.min_epochs
+    )
+
+
+def _known_metric(loaded: LoadedConfig, path: KeyPath, metric: str, columns: list[str]) -> str:
+    name = metric.replace("/", "_")
+    known = [column for column in columns if column.startswith(("train_", "val_")) and column != "train_s"]
+    if name not in known:
+        raise loaded.error(path, f"this run has no metric {metric!r}; it has {', '.join(known)}")
+    return name
+
+
+def build_scoring(
+    loaded: LoadedConfig,
+    network: nn.Module,
+    precision: Precision,
+    *,
+    info: DataInfo,
+    targets: Callable[[], Tensor],
+) -> Scoring:
+    """Return the config's loss, for the network in the memory layout that suits it. Raises ConfigError at the loss.
+
+    `targets` returns those of training, for the weights of classes.
+    """
+    with at_section(loaded, "loss"):
+        loss = build_loss(loaded.config.loss, info, targets=targets, device=precision.device)
+    use_channels_last = _use_channels_last(loaded.config.train.channels_last, network, precision)
+    return Scoring(loss, precision, info.task == "classification", use_channels_last and info.kind == "image")
+
+
+def _use_channels_last(setting: bool | str, network: nn.Module, precision: Precision) -> bool:
+    """`auto` is on where convolutions run faster in it: on CPUs (benchmarks/channels_last.py) and on CUDA in half precision."""
+    if isinstance(setting, bool):
+        return setting
+    has_convolutions = any(isinstance(module, nn.Conv2d) for module in network.modules())
+    is_faster = precision.device.type == "cpu" or (precision.device.type == "cuda" and precision.name != "fp32")
+    return has_convolutions and is_faster
+
+
+def plan_schedule(loaded: LoadedConfig, *, num_batches: int | None = None) -> tuple[LrSchedule, float]:
+    """Return the schedule that a config trains with and its base rate, without a network, for looking at it.
+
+    `num_batches` of an epoch are counted from the data unless given. Raises ConfigError at the key at fault, or DataError.
+    """
+    config = loaded.config
+    with at_section(loaded, "optimizer"):
+        lr = pick_lr(config.optimizer)
+    if num_batches is None:
+        num_batches = open_data(loaded, seed=config.seed).plan.num_batches
+    plan = plan_steps(config, num_batches)
+    with at_section(loaded, "schedule"):
+        picked = pick_schedule(config.schedule, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch)
+        if isinstance(picked, LrSchedule):
+            return picked, lr
+        unit = "epoch" if config.schedule.unit == "epoch" else "step"
+        frame = LrSchedule(picked.name, Constant(), unit, plan.total_steps, plan.steps_per_epoch)
+        return tabulate_scheduler(picked.builder, picked.options, frame, base_lrs=[lr]), lr
+
+
+def fill_autos(opened: OpenedData, info: DataInfo, arch: Arch, resolved: ResolvedLearner) -> Config:
+    """Return the config with every `auto` replaced that stands for a value; training from it repeats the run.
 
     `data.root`, `data.image_size` and `data.drop_last` stay: there `auto` is a rule that depends on the data set.
     """
-    config, info, precision = loaded.config, data.info, learner.scoring.precision
+    config, precision = opened.loaded.config, resolved.scoring.precision
     changes: dict[str, dict[str, Any]] = {
         "model": {
             "num_classes": info.num_outputs,
             "in_channels": arch.options.get("in_channels", info.input_size[0]),
         },
-        "loss": {"name": learner.scoring.loss.name},
-        "optimizer": {"lr": pick_lr(config.optimizer)},
-        "schedule": {"unit": learner.rates.unit},
+        "loss": {"name": resolved.scoring.loss.name},
+        "optimizer": {"lr": resolved.optimizer.lr},
+        "schedule": {"unit": resolved.schedule.unit},
         "train": {
             "amp": "off" if precision.name == "fp32" else precision.name,
-            "channels_last": learner.scoring.channels_last,
-            "early_stop": _resolve_early_stop(config.train.early_stop, learner),
+            "channels_last": resolved.scoring.channels_last,
+            "early_stop": _fill_early_stop(config.train.early_stop, resolved.early_stopping),
         },
-        "checkpoint": {"metric": learner.best.metric, "mode": learner.best.mode},
-        "log": {"every": _pick_log_every(config, plan)},
+        "checkpoint": {"metric": resolved.best.metric, "mode": resolved.best.mode},
+        "log": {"every": _pick_log_every(config, resolved.plan)},
         "runtime": {"device": str(precision.device)},
     }
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in changes.items()}
-    sections["data"] = _resolve_data(config.data, data, precision.device)
-    return config.model_copy(update={**sections, "name": run_name(loaded), "task": info.task})
+    sections["data"] = _fill_data(config.data, info, precision.device, is_in_memory=opened.is_in_memory)
+    return config.model_copy(update={**sections, "name": run_name(opened.loaded), "task": info.task})
 
 
 def run_name(loaded: LoadedConfig) -> str:
-    """The name of the run folder: the config's, else that of its file, with `-` for what a name may not hold."""
+    """Return the name of the run folder: the config's, else that of its file, with `-` for what a name may not hold."""
     config = loaded.config
     if config.name != "auto":
         return config.name
@@ -54,20 +188,18 @@ def run_name(loaded: LoadedConfig) -> str:
     return re.sub(r"[^\w.-]+", "-", source.stem) if source.suffix in {".yaml", ".yml"} else "run"
 
 
-def _resolve_early_stop(section: EarlyStop | None, learner: Learner) -> EarlyStop | None:
-    if section is None or learner.early_stopping is None:
+def _fill_early_stop(section: EarlyStop | None, stopping: EarlyStopping | None) -> EarlyStop | None:
+    if section is None or stopping is None:
         return None
-    stopping = learner.early_stopping
     return section.model_copy(update={"metric": stopping.metric, "mode": stopping.mode})
 
 
-def _resolve_data(section: DataSection, data: DataSplits, device: torch.device) -> DataSection:
-    info = data.info
+def _fill_data(section: DataSection, info: DataInfo, device: torch.device, *, is_in_memory: bool) -> DataSection:
     values: dict[str, Any] = {
         "normalize": Normalization(mean=list(info.mean), std=list(info.std)) if info.mean and info.std else "none",
         "eval_batch_size": pick_eval_batch_size(section),
     }
-    if isinstance(data.train, MemorySplit):
+    if is_in_memory:
         values |= {"cache": "memory", "num_workers": 0, "pin_memory": False, "persistent_workers": False}
     else:
         loader = pick_loader_options(section, device)

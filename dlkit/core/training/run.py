@@ -95,7 +95,7 @@ def run_training(
         threads = pick_threads(runtime.threads, world)
         with torch_settings(threads=threads, deterministic=runtime.deterministic), explain_out_of_memory(loaded.config):
             job = build_job(loaded, world=world, emit=emit)
-            check_first_batch(job.learner.model, job.data.train, job.learner.scoring, job.data.info, loaded)
+            check_first_batch(job.learner, job.data, loaded)
             checkpoint = world.from_main(lambda: read_checkpoint(place.checkpoint) if place.checkpoint else None)
             if place.checkpoint and checkpoint:
                 check_same_run(checkpoint, place.checkpoint, job, emit)
@@ -148,7 +148,7 @@ def _open_records(job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None
         folder, columns=job.columns, board=board, log_every=int(config.log.every), extra=extra, emit=emit
     )
     if board and not checkpoint:
-        batch = next(iter(job.data.train.batches()))
+        batch = job.data.train.first_batch()
         if config.log.graph and not job.world.lockstep:
             board.add_graph(job.learner.model, batch.inputs, emit)
         if config.log.images and job.data.info.kind == "image":

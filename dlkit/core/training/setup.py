@@ -1,30 +1,35 @@
-"""From a checked config to everything that a run needs, with every `auto` made plain."""
+"""From a config to everything that a run needs. What the config leaves open is chosen in resolving.py; here it is built."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from dlkit.config import Config, KeyPath, LoadedConfig, Segments
-from dlkit.core.components import ComponentError
-from dlkit.core.data import DataInfo, DataSplits, build_data
-from dlkit.core.devices import pick_device
-from dlkit.core.distributed import ALONE, Sharing, World, build_replica
-from dlkit.core.models import Arch, WeightsReport, build_model, enable_checkpointing, load_initial_weights, plan_arch
+from dlkit.config import Config, LoadedConfig, Segments
+from dlkit.core.components import at_section
+from dlkit.core.data import DataInfo, DataSplits, OpenedData, hash_key, load_data, measure_data, open_data
+from dlkit.core.devices import pick_device, pick_threads, torch_settings
+from dlkit.core.distributed import ALONE, Sharing, World, build_replica, joined, sync_batch_norms
+from dlkit.core.models import (
+    Arch,
+    WeightsReport,
+    build_model,
+    build_on_meta,
+    enable_checkpointing,
+    load_initial_weights,
+    plan_arch,
+)
 from dlkit.core.random_state import seed_everything
-from dlkit.core.scoring import Precision, Scoring, build_loss, pick_precision
+from dlkit.core.scoring import Precision, pick_precision
 from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.fit import Plan
-from dlkit.core.training.improvement import BestSoFar, EarlyStopping, pick_mode
-from dlkit.core.training.learner import Learner, metric_columns
-from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching
+from dlkit.core.training.learner import Learner
+from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching, lr_factor
 from dlkit.core.training.rates import build_learning_rates
-from dlkit.core.training.resolving import replace_autos
-from dlkit.core.training.several_processes import check_sharing, note_lr, spread_random_state, sync_norms
-from dlkit.errors import ConfigError, UsageError
-from dlkit.events import Emit, Note
+from dlkit.core.training.resolving import ResolvedLearner, build_scoring, fill_autos, resolve_learner
+from dlkit.events import Emit, Note, ignore
+
+SMALL_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -57,65 +62,58 @@ class Job:
 
 
 def build_job(loaded: LoadedConfig, *, world: World = ALONE, emit: Emit) -> Job:
-    """Build data, model, loss, optimizer and schedule, for this process of a world.
+    """Build data, network, loss, optimizer and schedule, for this process of a world.
 
     Raises ConfigError at the key at fault, or DataError.
     """
     config = loaded.config
     device = pick_device(config.runtime.device, world)
     seed_everything(config.seed)
-    with world.first_on_machine() if config.data.download else nullcontext():
-        data = build_data(loaded, device=device, seed=config.seed, world=world, emit=emit)
-    arch, model = _build_model(loaded, data.info, torch.device("cpu") if world.lockstep else device, world, emit)
-    precision = pick_precision(config.train.amp, device)
-    if precision.note:
-        emit(Note(precision.note))
-    check_sharing(loaded, model, world, precision)
-    scoring = build_scoring(loaded, data, model, precision)
-    if world.lockstep:
-        scoring = replace(scoring, channels_last=False)  # weights are cut in the order in which they lie
-    arrange_model(loaded, model, scoring, emit)
-    sync_norms(loaded, model, world, emit)
-    with at_section(loaded, "optimizer"):
-        check_groups(config.optimizer, model)
-    freeze_parameters(loaded, model, emit)
-    _compile(loaded, model)
-    plan = plan_steps(config, data.train.num_batches)
-    columns = metric_columns(
-        is_classification=scoring.is_classification, has_val=data.val is not None, has_ema=config.ema is not None
-    )
-    learner = build_learner(loaded, model, scoring, plan, columns, world=world)
-    note_lr(config, world, emit)
-    spread_random_state(config.seed, world)
-    resolved = replace_autos(loaded, data, arch, learner, plan)
-    return Job(replace(loaded, config=resolved), device, data, arch, learner, plan, tuple(columns))
+    opened = open_data(loaded, seed=config.seed, world=world)
+    data = load_data(opened, device=device, world=world, emit=emit)
+    arch = _plan_network(loaded, data.info)
+    network = _build_network(loaded, arch, world, emit).to(torch.device("cpu") if world.lockstep else device)
+    resolved = _resolve(opened, data.info, network, device=device, world=world, emit=emit)
+    _compile(loaded, network)
+    learner = build_learner(loaded, network, resolved, world=world)
+    _spread_random_state(config.seed, world)
+    filled = replace(loaded, config=fill_autos(opened, data.info, arch, resolved))
+    return Job(filled, device, data, arch, learner, resolved.plan, resolved.columns)
 
 
-@contextmanager
-def at_section(loaded: LoadedConfig, *path: str | int) -> Iterator[None]:
-    """Put a place to errors about a component: the key of its option where one is known, else the section."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except UsageError as error:
-        option = error.option if isinstance(error, ComponentError) else None
-        below = [int(part) if part.isdigit() else part for part in option.split(".")] if option else []
-        raise loaded.error((*path, *below), str(error), at="key" if below else "value") from error
+def resolve_config(loaded: LoadedConfig, *, emit: Emit = ignore) -> Config:
+    """Return the config with every `auto` replaced by what it becomes for these data on this machine.
+
+    Only what an `auto` depends on is read and built: samples for statistics, and the network without its weights.
+    Raises ConfigError at the key at fault, or DataError.
+    """
+    config = loaded.config
+    with joined(config.runtime) as world, torch_settings(threads=pick_threads("auto", world)):
+        emit = emit if world.is_main else ignore
+        device = pick_device(config.runtime.device, world)
+        opened = open_data(loaded, seed=config.seed, world=world)
+        info = measure_data(opened, device=device, emit=emit)
+        arch = _plan_network(loaded, info)
+        with at_section(loaded, "model"):
+            # a class of the user's own may compute with its weights while it is built
+            network = build_model(arch) if arch.registry == "user" else build_on_meta(arch)
+        return fill_autos(opened, info, arch, _resolve(opened, info, network, device=device, world=world, emit=emit))
 
 
-def _build_model(
-    loaded: LoadedConfig, info: DataInfo, device: torch.device, world: World, emit: Emit
-) -> tuple[Arch, nn.Module]:
-    section = loaded.config.model
+def _plan_network(loaded: LoadedConfig, info: DataInfo) -> Arch:
     with at_section(loaded, "model"):
-        arch = plan_arch(section, input_size=info.input_size, num_outputs=info.num_outputs)
-        model = build_model(arch)
-        if section.weights is not None:
+        return plan_arch(loaded.config.model, input_size=info.input_size, num_outputs=info.num_outputs)
+
+
+def _build_network(loaded: LoadedConfig, arch: Arch, world: World, emit: Emit) -> nn.Module:
+    source = loaded.config.model.weights
+    with at_section(loaded, "model"):
+        network = build_model(arch)
+        if source is not None:
             with world.first_on_machine():
-                weights = load_initial_weights(model, arch, section.weights)
-            emit(Note(_describe_weights(section.weights, weights)))
-    return arch, model.to(device)
+                weights = load_initial_weights(network, arch, source)
+            emit(Note(_describe_weights(source, weights)))
+    return network
 
 
 def _describe_weights(source: str, loaded: WeightsReport) -> str:
@@ -129,98 +127,80 @@ def _describe_weights(source: str, loaded: WeightsReport) -> str:
     return "; ".join(parts)
 
 
-def build_scoring(loaded: LoadedConfig, data: DataSplits, model: nn.Module, precision: Precision) -> Scoring:
-    """The config's loss, for the model in the memory layout that suits it. Raises ConfigError at the loss."""
-    config = loaded.config
-    with at_section(loaded, "loss"):
-        loss = build_loss(config.loss, data.info, targets=data.train.sample_targets, device=precision.device)
-    use_channels_last = _use_channels_last(config.train.channels_last, model, precision)
-    return Scoring(loss, precision, data.info.task == "classification", use_channels_last and data.info.kind == "image")
+def _resolve(
+    opened: OpenedData, info: DataInfo, network: nn.Module, *, device: torch.device, world: World, emit: Emit
+) -> ResolvedLearner:
+    """Make every choice that is left, arrange the network for it in place, and report what is not plain."""
+    loaded = opened.loaded
+    precision = pick_noted_precision(loaded, device, emit)
+    _check_sharing(loaded, network, world, precision)
+    targets = opened.subsets.train.targets
+    scoring = build_scoring(loaded, network, precision, info=info, targets=lambda: targets)
+    if world.lockstep:
+        scoring = replace(scoring, channels_last=False)  # weights are cut in the order in which they lie
+    arrange_network(loaded, network, channels_last=scoring.channels_last, emit=emit)
+    _sync_norms(loaded, network, world, emit)
+    with at_section(loaded, "optimizer"):
+        check_groups(loaded.config.optimizer, network)
+    freeze_parameters(loaded, network, emit)
+    has_val = opened.subsets.val is not None
+    resolved = resolve_learner(loaded, scoring, num_batches=opened.plan.num_batches, has_val=has_val)
+    _note_lr(resolved, world, emit)
+    return resolved
 
 
-def _use_channels_last(setting: bool | str, model: nn.Module, precision: Precision) -> bool:
-    """`auto` is on where convolutions run faster in it: on CPUs (benchmarks/channels_last.py) and on CUDA in half precision."""
-    if isinstance(setting, bool):
-        return setting
-    has_convolutions = any(isinstance(module, nn.Conv2d) for module in model.modules())
-    is_faster = precision.device.type == "cpu" or (precision.device.type == "cuda" and precision.name != "fp32")
-    return has_convolutions and is_faster
+def pick_noted_precision(loaded: LoadedConfig, device: torch.device, emit: Emit) -> Precision:
+    """Return the precision to train in, and report why it is not what was asked for, if so."""
+    precision = pick_precision(loaded.config.train.amp, device)
+    if precision.note:
+        emit(Note(precision.note))
+    return precision
 
 
-def arrange_model(loaded: LoadedConfig, model: nn.Module, scoring: Scoring, emit: Emit) -> None:
-    """Memory layout and gradient checkpointing of the config; names and values of parameters stay."""
-    if scoring.channels_last:
-        model.to(memory_format=torch.channels_last)
+def arrange_network(loaded: LoadedConfig, network: nn.Module, *, channels_last: bool, emit: Emit) -> None:
+    """Apply memory layout and gradient checkpointing, in place; names and values of parameters stay."""
+    if channels_last:
+        network.to(memory_format=torch.channels_last)
     setting = loaded.config.train.gradient_checkpointing
     if setting:
         with at_section(loaded, "train", "gradient_checkpointing"):
-            num_wrapped = enable_checkpointing(model, setting.segments if isinstance(setting, Segments) else setting)
+            num_wrapped = enable_checkpointing(network, setting.segments if isinstance(setting, Segments) else setting)
         emit(Note(f"gradient checkpointing recomputes {num_wrapped} modules in the backward pass"))
 
 
-def freeze_parameters(loaded: LoadedConfig, model: nn.Module, emit: Emit) -> None:
+def freeze_parameters(loaded: LoadedConfig, network: nn.Module, emit: Emit) -> None:
     """Turn off gradients where `optimizer.groups` says so, and report it."""
-    if frozen := freeze_matching(model, loaded.config.optimizer.groups):
+    if frozen := freeze_matching(network, loaded.config.optimizer.groups):
         emit(Note(f"frozen: {len(frozen)} parameter tensors ({frozen[0]} ... {frozen[-1]})"))
 
 
-def _compile(loaded: LoadedConfig, model: nn.Module) -> None:
+def _compile(loaded: LoadedConfig, network: nn.Module) -> None:
     setting = loaded.config.train.compile
     if setting:
         # in place, so that names in the state dict stay as they are
-        model.compile(mode=setting if isinstance(setting, str) else None)
-
-
-def plan_steps(config: Config, num_batches: int) -> Plan:
-    """How long a run is, with so many micro-batches to an epoch."""
-    steps_per_epoch = -(-num_batches // config.train.accumulate)
-    total_steps = config.train.epochs * steps_per_epoch
-    epochs = config.train.epochs
-    if config.train.max_steps is not None and config.train.max_steps < total_steps:
-        total_steps = config.train.max_steps
-        epochs = -(-total_steps // steps_per_epoch)
-    return Plan(
-        epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
-        total_steps=total_steps,
-        eval_every=config.eval.every,
-        save_every_epochs=config.checkpoint.every_epochs,
-        save_every_steps=config.checkpoint.every_steps,
-    )
+        network.compile(mode=setting if isinstance(setting, str) else None)
 
 
 def build_learner(
-    loaded: LoadedConfig,
-    model: nn.Module,
-    scoring: Scoring,
-    plan: Plan,
-    columns: list[str],
-    *,
-    world: World = ALONE,
+    loaded: LoadedConfig, network: nn.Module, resolved: ResolvedLearner, *, world: World = ALONE
 ) -> Learner:
-    """A new optimizer and schedule of the config around a model, with what decides best, early stopping and averaging.
-
-    Raises ConfigError at the key at fault.
-    """
+    """Build a new optimizer, learning rates and moving average around a network. Raises ConfigError at the key at fault."""
     config = loaded.config
     section = config.ema
-    ema = EmaModel(model, decay=section.decay, warmup=section.warmup, every=section.every) if section else None
-    sharing = Sharing(world, scoring.precision.device, config.runtime)
-    replica = build_replica(model, ema.model if ema else None, sharing)
+    ema = EmaModel(network, decay=section.decay, warmup=section.warmup, every=section.every) if section else None
+    sharing = Sharing(world, resolved.scoring.precision.device, config.runtime)
+    replica = build_replica(network, ema.model if ema else None, sharing)
     with at_section(loaded, "optimizer"):
-        optimizer = build_optimizer(config.optimizer, model, num_processes=world.size)
+        optimizer = build_optimizer(resolved.optimizer, network, num_processes=world.size)
     with at_section(loaded, "schedule"):
-        rates = build_learning_rates(
-            config.schedule, optimizer, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
-        )
-    metric = _pick_metric(loaded, columns)
+        rates = build_learning_rates(resolved.schedule, optimizer)
     return Learner(
-        model=model,
-        scoring=scoring,
+        model=network,
+        scoring=resolved.scoring,
         optimizer=optimizer,
         rates=rates,
-        best=BestSoFar(metric, pick_mode(metric, config.checkpoint.mode)),
-        early_stopping=_build_early_stopping(loaded, columns),
+        best=resolved.best,
+        early_stopping=resolved.early_stopping,
         ema=ema,
         clip=config.train.clip,
         accumulate=config.train.accumulate,
@@ -231,27 +211,42 @@ def build_learner(
     )
 
 
-def _pick_metric(loaded: LoadedConfig, columns: list[str]) -> str:
-    metric = loaded.config.checkpoint.metric
-    if metric == "auto":
-        wanted = ("val_ema_accuracy", "val_accuracy", "val_ema_loss", "val_loss", "train_loss")
-        return next(name for name in wanted if name in columns)
-    return _known_metric(loaded, ("checkpoint", "metric"), metric, columns)
+def _check_sharing(loaded: LoadedConfig, network: nn.Module, world: World, precision: Precision) -> None:
+    """Raise ConfigError for what a model that is cut over processes cannot do."""
+    if not world.lockstep:
+        return
+    if precision.name == "fp16":
+        raise loaded.error(("train", "amp"), "fp16 does not go with runtime.parallel: fsdp; use bf16 or off")
+    if loaded.config.train.compile:
+        raise loaded.error(("train", "compile"), "does not go with runtime.parallel: fsdp; use ddp")
+    if loaded.config.train.channels_last is True:
+        raise loaded.error(("train", "channels_last"), "does not go with runtime.parallel: fsdp; use auto, or ddp")
+    if scalars := [name for name, parameter in network.named_parameters() if parameter.ndim == 0]:
+        raise loaded.error(
+            ("runtime", "parallel"), f"fsdp cannot cut {scalars[0]}, a parameter that is a single number; use ddp"
+        )
 
 
-def _build_early_stopping(loaded: LoadedConfig, columns: list[str]) -> EarlyStopping | None:
-    section = loaded.config.train.early_stop
-    if section is None:
-        return None
-    metric = _known_metric(loaded, ("train", "early_stop", "metric"), section.metric, columns)
-    return EarlyStopping(
-        metric, pick_mode(metric, section.mode), section.patience, section.min_delta, section.min_epochs
-    )
+def _sync_norms(loaded: LoadedConfig, network: nn.Module, world: World, emit: Emit) -> None:
+    """Let batch norms work on the batches of all processes, in place, where the config asks for it."""
+    num_norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+    if world.is_alone or not num_norms:
+        return
+    if loaded.config.train.sync_bn:
+        emit(Note(f"{sync_batch_norms(network)} batch norms take the batches of all {world.size} processes together"))
+    elif loaded.config.data.batch_size < SMALL_BATCH:
+        size = loaded.config.data.batch_size
+        emit(Note(f"each process's batch norms see {size} samples at a time; train.sync_bn=true lets them see all"))
 
 
-def _known_metric(loaded: LoadedConfig, path: KeyPath, metric: str, columns: list[str]) -> str:
-    name = metric.replace("/", "_")
-    known = [column for column in columns if column.startswith(("train_", "val_")) and column != "train_s"]
-    if name not in known:
-        raise loaded.error(path, f"this run has no metric {metric!r}; it has {', '.join(known)}")
-    return name
+def _note_lr(resolved: ResolvedLearner, world: World, emit: Emit) -> None:
+    """Report the learning rate where the number of processes scales it."""
+    section, lr = resolved.optimizer.section, resolved.optimizer.lr
+    if (factor := lr_factor(section, world.size)) != 1:
+        emit(Note(f"learning rate {lr:g} x {factor:g} = {lr * factor:g} (lr_scale: {section.lr_scale})"))
+
+
+def _spread_random_state(seed: int, world: World) -> None:
+    """Random numbers of its own for each process, for dropout; weights were made from the same on all."""
+    if world.rank > 0:
+        seed_everything(hash_key(seed, world.rank) >> 1)

@@ -382,6 +382,22 @@ def test_labels_are_matched_by_class_name(load: Any, image_folder: Path) -> None
         assert torch.cat([batch.targets for batch in split.batches()]).tolist() == [2] * 6 + [0] * 6
 
 
+# --- the first batch
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_a_look_at_the_first_batch_changes_nothing(load: Any, cache: str) -> None:
+    section = {**FAKE, "cache": cache, "batch_size": 8, "batch_transforms": ["mixup"]}
+    plain, looked_at = (build(load, section).train for _ in range(2))
+    first = looked_at.first_batch()
+    assert torch.equal(first.inputs, next(plain.batches()).inputs)
+    first.inputs.zero_()
+    for epoch, start in ((0, 0), (0, 0), (1, 0), (0, 3)):
+        for expected, batch in zip(plain.batches(epoch, start), looked_at.batches(epoch, start), strict=True):
+            assert torch.equal(expected.inputs, batch.inputs) and torch.equal(expected.targets, batch.targets)
+            assert torch.equal(expected.indices, batch.indices)
+
+
 def test_splits_travel_to_other_processes(load: Any) -> None:
     section = {
         **FAKE,

@@ -5,8 +5,12 @@ from torchvision.models import resnet18
 
 from dlkit.config import Optimizer as Section
 from dlkit.core.components import ComponentError
-from dlkit.core.training import build_optimizer, check_groups, freeze_matching, frozen_norms, pick_lr
+from dlkit.core.training import build_optimizer, check_groups, freeze_matching, frozen_norms, resolve_optimizer
 from dlkit.registry import entries
+
+
+def build(section, model):
+    return build_optimizer(resolve_optimizer(section), model)
 
 
 def names_in(model, group):
@@ -16,7 +20,7 @@ def names_in(model, group):
 
 def test_norms_and_biases_do_not_decay_on_resnet18():
     model = resnet18()
-    optimizer = build_optimizer(Section(name="sgd", lr=0.1, weight_decay=5e-4), model)
+    optimizer = build(Section(name="sgd", lr=0.1, weight_decay=5e-4), model)
     decayed = [group for group in optimizer.param_groups if group["weight_decay"] > 0]
     undecayed = [group for group in optimizer.param_groups if group["weight_decay"] == 0]
     expected = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
@@ -33,13 +37,13 @@ def test_layer_norms_of_any_shape_and_embeddings():
             "out": nn.Linear(4, 2),
         }
     )
-    optimizer = build_optimizer(Section(name="adamw", weight_decay=0.1), model)
+    optimizer = build(Section(name="adamw", weight_decay=0.1), model)
     decayed = set().union(*(names_in(model, group) for group in optimizer.param_groups if group["weight_decay"] > 0))
     assert decayed == {"embedding.weight", "out.weight"}
 
 
 def test_decay_norm_bias_takes_all():
-    optimizer = build_optimizer(Section(name="adamw", weight_decay=0.1, decay_norm_bias=True), resnet18())
+    optimizer = build(Section(name="adamw", weight_decay=0.1, decay_norm_bias=True), resnet18())
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1}
 
 
@@ -47,14 +51,14 @@ def test_shared_parameters_come_once():
     first = nn.Linear(4, 4)
     second = nn.Linear(4, 4)
     second.weight = first.weight
-    optimizer = build_optimizer(Section(), nn.Sequential(first, second))
+    optimizer = build(Section(), nn.Sequential(first, second))
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 3
 
 
 def test_groups_by_glob_the_first_match_wins():
     model = nn.ModuleDict({"body": nn.Linear(4, 4), "fc": nn.Linear(4, 2)})
     groups = [{"match": "fc.*", "lr_mult": 10.0}, {"match": "*", "lr_mult": 0.5, "weight_decay": 0.3}]
-    optimizer = build_optimizer(Section(name="sgd", lr=0.1, weight_decay=0.01, groups=groups), model)
+    optimizer = build(Section(name="sgd", lr=0.1, weight_decay=0.01, groups=groups), model)
     found = {
         name: (group["lr"], group["weight_decay"])
         for group in optimizer.param_groups
@@ -69,7 +73,7 @@ def test_frozen_parameters_stay_and_their_norms_stay_in_evaluation_mode():
     section = Section(name="sgd", lr=0.1, groups=[{"match": ["0.*", "1.*"], "freeze": True}])
     assert freeze_matching(model, section.groups) == ["0.weight", "0.bias", "1.weight", "1.bias"]
     assert frozen_norms(model) == [model[1]]
-    optimizer = build_optimizer(section, model)
+    optimizer = build(section, model)
     assert set().union(*(names_in(model, group) for group in optimizer.param_groups)) == {"2.weight", "2.bias"}
 
 
@@ -77,7 +81,7 @@ def test_nothing_left_to_train():
     model = nn.Linear(2, 2)
     model.requires_grad_(False)
     with pytest.raises(ComponentError, match="nothing to train"):
-        build_optimizer(Section(), model)
+        build(Section(), model)
 
 
 def test_a_glob_that_matches_nothing_names_what_is_there():
@@ -87,16 +91,16 @@ def test_a_glob_that_matches_nothing_names_what_is_there():
 
 def test_unknown_option_and_unknown_name():
     with pytest.raises(ComponentError, match="Did you mean 'weight_decay'") as caught:
-        build_optimizer(Section(name="adamw", weight_deacy=0.1), nn.Linear(2, 2))
+        resolve_optimizer(Section(name="adamw", weight_deacy=0.1))
     assert caught.value.option == "weight_deacy"
     with pytest.raises(ComponentError, match="no optimizer 'adamm'"):
-        build_optimizer(Section(name="adamm"), nn.Linear(2, 2))
+        resolve_optimizer(Section(name="adamm"))
 
 
 def test_learning_rate_auto():
-    assert pick_lr(Section(name="sgd")) == 0.05
-    assert pick_lr(Section(name="adamw")) == 1e-3
-    assert pick_lr(Section(name="rmsprop", lr=0.3)) == 0.3
+    assert resolve_optimizer(Section(name="sgd")).lr == 0.05
+    assert resolve_optimizer(Section(name="adamw")).lr == 1e-3
+    assert resolve_optimizer(Section(name="rmsprop", lr=0.3)).lr == 0.3
 
 
 @pytest.mark.parametrize("name", entries("optimizers"))
@@ -104,7 +108,7 @@ def test_every_optimizer_of_the_registry_moves_the_weights(name):
     torch.manual_seed(0)
     model = nn.Linear(4, 3, bias=name != "Muon")  # Muon takes matrices only
     before = model.weight.detach().clone()
-    optimizer = build_optimizer(Section(name=name, lr=0.01), model)
+    optimizer = build(Section(name=name, lr=0.01), model)
     for _ in range(3):
         optimizer.zero_grad()
         model(torch.randn(8, 4)).square().sum().backward()
@@ -125,7 +129,7 @@ def test_options_reach_torch(name, options):
     ours, plain = nn.Linear(3, 1, dtype=torch.float64), nn.Linear(3, 1, dtype=torch.float64)
     plain.load_state_dict(ours.state_dict())
     classes = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
-    first = build_optimizer(Section(name=name, lr=0.02, decay_norm_bias=True, **options), ours)
+    first = build(Section(name=name, lr=0.02, decay_norm_bias=True, **options), ours)
     second = classes[name](plain.parameters(), lr=0.02, **options)
     inputs = torch.randn(16, 3, dtype=torch.float64)
     for _ in range(5):
@@ -138,4 +142,4 @@ def test_options_reach_torch(name, options):
 
 def test_a_network_without_parameters_is_not_called_frozen():
     with pytest.raises(ComponentError, match="the network has no parameters"):
-        build_optimizer(Section(), nn.Flatten())
+        build(Section(), nn.Flatten())

@@ -13,7 +13,6 @@ from dlkit.core.components import accepted
 from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.core.data.sources.items import ItemSamples, kind_of
 from dlkit.core.data.sources.torchvision import class_names
-from dlkit.core.random_state import seeded_generators
 from dlkit.errors import DataError, DlkitError
 
 SUSPICIOUS_LABEL = 1000  # a few missing labels are usual; one label this high among a few is a mistake
@@ -79,8 +78,7 @@ def _listed(arguments: Mapping[str, Any]) -> str:
 def _describe(parts: list[ItemSamples | None], notes: list[str], classes: tuple[str, ...] | None) -> Source:
     samples = parts[0]
     assert samples is not None
-    with seeded_generators(0):
-        value, _ = samples.load(0)
+    value, _ = samples.look(0)
     targets = samples.targets
     is_regression = targets.is_floating_point()
     return Source(

@@ -32,8 +32,10 @@ class FileSamples:
         return len(self.paths)
 
     def load(self, index: int) -> tuple[Tensor, Tensor]:
-        """One image, uint8 (C, H, W), and its class."""
+        """Read one image, uint8 (C, H, W), and its class."""
         return load_image(self.paths[index], mode=self.mode), self.targets[index]
+
+    look = load
 
     def name_of(self, index: int) -> str:
         """The path of the file."""

@@ -1,6 +1,7 @@
 """Anybody's dataset, an object with `__len__` and `__getitem__` that gives (input, target), as samples."""
 
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,8 +20,9 @@ from dlkit.errors import DataError, DlkitError
 
 @dataclass(frozen=True)
 class ItemSamples:
-    """Samples of a dataset object. What `__getitem__` gives becomes tensors; see `to_input` and `to_target` for what is
-    taken.
+    """Samples of a dataset object. What `__getitem__` returns becomes tensors; see `to_input` and `to_target`.
+
+    The first, the middle and the last sample are looked at for several reasons, and kept so that each is read once.
     """
 
     dataset: Any
@@ -28,12 +30,13 @@ class ItemSamples:
     is_random: bool = True
     is_slow: bool = False
     table: Tensor | None = None
+    _looks: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def load(self, index: int) -> tuple[Tensor, Tensor]:
-        """One sample. Raises DataError, naming the sample and what was got."""
+        """Read one sample. Raises DataError, naming the sample and what was got."""
         name = self.name_of(index)
         try:
             item = self.dataset[index]
@@ -46,6 +49,22 @@ class ItemSamples:
             raise DataError(f"{name}: __getitem__ must give (input, target), got {type(item).__name__}{count}")
         target = to_target(item[1], name)
         return to_input(item[0], name), target if self.table is None else self.table[target]
+
+    def look(self, index: int) -> tuple[Tensor, Tensor]:
+        """Read one sample before training, with global generators seeded by its index where reading is random."""
+        if index not in self._looks:
+            with seeded_generators(hash_key(0, Stream.SAMPLE, 0, index)) if self.is_random else nullcontext():
+                found = self.load(index)
+            if index not in self.probes:
+                return found
+            self._looks[index] = found
+        value, target = self._looks[index]
+        return value.clone(), target  # a transform may work in place
+
+    @property
+    def probes(self) -> tuple[int, ...]:
+        """The samples that stand for all where a dataset is compared with its own arrays."""
+        return tuple(sorted({0, len(self) // 2, len(self) - 1}))
 
     def name_of(self, index: int) -> str:
         """The class and the number of the sample."""
@@ -60,20 +79,14 @@ class ItemSamples:
                 found = self.table[found]
             if found is not None and self._agrees(found):
                 return found
-        return stack_targets([self._target(index) for index in range(len(self))], self)
+        return stack_targets([self.look(index)[1] for index in range(len(self))], self)
 
     def renumbered(self, table: Tensor) -> "ItemSamples":
         """The same samples, class `i` being called `table[i]`."""
         return replace(self, table=table)
 
     def _agrees(self, targets: Tensor) -> bool:
-        return all(torch.equal(targets[index], self._target(index)) for index in {0, len(self) // 2, len(self) - 1})
-
-    def _target(self, index: int) -> Tensor:
-        if not self.is_random:
-            return self.load(index)[1]
-        with seeded_generators(hash_key(0, Stream.SAMPLE, 0, index)):
-            return self.load(index)[1]
+        return all(torch.equal(targets[index], self.look(index)[1]) for index in self.probes)
 
 
 def stack_targets(targets: list[Tensor], samples: ItemSamples) -> Tensor:

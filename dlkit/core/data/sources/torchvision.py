@@ -171,7 +171,7 @@ def source_of_datasets(train: Any, val: Any, test: Any, *, title: str) -> Source
     """A source from torchvision dataset objects; whole tensors are taken as they are."""
     parts = [None if part is None else samples_of(part, title) for part in (train, val, test)]
     assert parts[0] is not None
-    value = parts[0].load(0)[0]
+    value = parts[0].look(0)[0]
     labels = [part.targets for part in parts if part is not None]
     classes = class_names(train)
     count = max(int(part.max()) + 1 for part in labels if len(part))
@@ -202,9 +202,8 @@ def samples_of(dataset: Any, title: str) -> Samples:
     images = _as_images(getattr(dataset, "data", None))
     if images is None or len(images) != len(items):
         return items
-    for index in {0, len(items) // 2, len(items) - 1}:
-        if not torch.equal(images[index], items.load(index)[0]):
-            return items
+    if any(not torch.equal(images[index], items.look(index)[0]) for index in items.probes):
+        return items
     return TensorSamples(images, items.targets)
 
 

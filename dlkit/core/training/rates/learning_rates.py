@@ -1,24 +1,21 @@
 """The learning rates of an optimizer while it trains: from dlkit's own curves, or from a torch scheduler by name."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from dlkit.config import Schedule as ScheduleSection
-from dlkit.core.components import ComponentError, check_options, is_import_path, resolve
+from dlkit.core.components import Builder, ComponentError, check_options, import_target, is_import_path, known_entry
+from dlkit.core.training.rates.torch_schedules import INJECTED
 from dlkit.quantities import parse_length
-from dlkit.registry import find_entry
 from dlkit.schedules import LearningRate, LrSchedule, build_schedule
 
 
 class LearningRates(Protocol):
     """Sets rates before each step. lr[k] is the value used by the k-th update, counted from 0."""
-
-    @property
-    def unit(self) -> str:
-        """What the schedule counts: `step` or `epoch`."""
 
     def set(self, optimizer: Optimizer, step: int) -> list[float]:
         """Put the rates of this step into the optimizer's groups; the rates."""
@@ -41,11 +38,6 @@ class CurveRates:
 
     def __init__(self, learning_rate: LearningRate) -> None:
         self._learning_rate = learning_rate
-
-    @property
-    def unit(self) -> str:
-        """What the curve counts."""
-        return self._learning_rate.schedule.unit
 
     def set(self, optimizer: Optimizer, step: int) -> list[float]:
         """Put the rates, and the momentum where it cycles, into the optimizer's groups."""
@@ -83,16 +75,10 @@ def _set_momentum(group: dict[str, Any], momentum: float) -> None:
 class TorchRates:
     """A real torch scheduler, stepped once per update (`unit: step`) or after each epoch's last one (`unit: epoch`)."""
 
-    def __init__(self, scheduler: LRScheduler, optimizer: Optimizer, *, steps_per_unit: int) -> None:
+    def __init__(self, scheduler: LRScheduler, *, steps_per_unit: int) -> None:
         self._scheduler = scheduler
-        self._optimizer = optimizer
         self._steps_per_unit = steps_per_unit
         self._num_steps = 0
-
-    @property
-    def unit(self) -> str:
-        """What the scheduler counts."""
-        return "step" if self._steps_per_unit == 1 else "epoch"
 
     def set(self, optimizer: Optimizer, step: int) -> list[float]:
         """The rates that the scheduler has put into the groups."""
@@ -117,27 +103,29 @@ class TorchRates:
         self._num_steps = int(state["num_steps"])
 
 
-def build_learning_rates(
-    section: ScheduleSection, optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int
-) -> LearningRates:
-    """The learning rates of a config, for an optimizer whose groups hold `initial_lr`.
+@dataclass(frozen=True)
+class SchedulerClass:
+    """A scheduler class of torch, or of a user, with its options; it counts `steps_per_unit` updates as one."""
 
-    Raises ComponentError for unknown names and for options that the schedule does not take.
-    """
-    schedule = curve_schedule(section, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-    if schedule is None:
-        return _torch_rates(section, optimizer, steps_per_epoch=steps_per_epoch)
-    return CurveRates(LearningRate(schedule, [group["initial_lr"] for group in optimizer.param_groups]))
+    name: str
+    builder: Builder
+    options: Mapping[str, Any]
+    steps_per_unit: int
+
+    @property
+    def unit(self) -> str:
+        """What the scheduler counts."""
+        return "step" if self.steps_per_unit == 1 else "epoch"
 
 
-def curve_schedule(section: ScheduleSection, *, total_steps: int, steps_per_epoch: int) -> LrSchedule | None:
-    """The schedule of a config where it is one of dlkit's own curves; None where it is a scheduler class of torch.
+def pick_schedule(section: ScheduleSection, *, total_steps: int, steps_per_epoch: int) -> LrSchedule | SchedulerClass:
+    """Return the schedule of a config: one of dlkit's own curves, or a scheduler class, whose options are unchecked.
 
-    Raises UsageError for options that the curve does not take, and for a warm-up in front of a class.
+    Raises UsageError for an unknown name, for options that the curve does not take, and for a warm-up in front of a class.
     """
     warmup = parse_length(section.warmup).to_steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     warmup_steps = min(warmup, total_steps)
-    entry = None if is_import_path(section.name) else find_entry("schedules", section.name)
+    entry = None if is_import_path(section.name) else known_entry("schedules", section.name)
     if entry is not None and entry.is_ours:
         return build_schedule(
             entry.name,
@@ -151,16 +139,28 @@ def curve_schedule(section: ScheduleSection, *, total_steps: int, steps_per_epoc
     if warmup_steps:
         words = "warmup goes with dlkit's own curves, not with a scheduler class; see `dlkit list schedules`"
         raise ComponentError(words, option="warmup")
-    return None
+    builder = import_target(entry.target if entry else section.name)
+    return SchedulerClass(section.name, builder, section.options, steps_per_epoch if section.unit == "epoch" else 1)
 
 
-def _torch_rates(section: ScheduleSection, optimizer: Optimizer, *, steps_per_epoch: int) -> TorchRates:
-    builder = resolve("schedules", section.name)
-    check_options(builder, section.options, injected=("optimizer", "last_epoch", "verbose"))
+def resolve_schedule(
+    section: ScheduleSection, *, total_steps: int, steps_per_epoch: int
+) -> LrSchedule | SchedulerClass:
+    """Return the schedule that a config trains with. Raises UsageError as `pick_schedule`, also for a class's options."""
+    schedule = pick_schedule(section, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    if isinstance(schedule, SchedulerClass):
+        check_options(schedule.builder, schedule.options, injected=INJECTED)
+    return schedule
+
+
+def build_learning_rates(schedule: LrSchedule | SchedulerClass, optimizer: Optimizer) -> LearningRates:
+    """Return the learning rates of an optimizer whose groups hold `initial_lr`. Raises ComponentError for refused values."""
+    if isinstance(schedule, LrSchedule):
+        return CurveRates(LearningRate(schedule, [group["initial_lr"] for group in optimizer.param_groups]))
     for group in optimizer.param_groups:
         group.pop("initial_lr", None)  # the scheduler notes it itself
     try:
-        scheduler = builder(optimizer, **section.options)
+        scheduler = schedule.builder(optimizer, **schedule.options)
     except (TypeError, ValueError) as error:
-        raise ComponentError(f"{section.name} cannot be built: {error}") from error
-    return TorchRates(scheduler, optimizer, steps_per_unit=steps_per_epoch if section.unit == "epoch" else 1)
+        raise ComponentError(f"{schedule.name} cannot be built: {error}") from error
+    return TorchRates(scheduler, steps_per_unit=schedule.steps_per_unit)

@@ -36,20 +36,30 @@ def find_scheduler(name: str) -> Builder | None:
 def build_torch_schedule(
     name: str, options: Mapping[str, Any], frame: LrSchedule, *, base_lrs: Sequence[float]
 ) -> LrSchedule:
-    """A torch scheduler class, by name or import path, in place of the curve of `frame`, for groups with these rates.
+    """Return a torch scheduler class, by name or import path, as a schedule; see `tabulate_scheduler`.
 
-    Lengths (`T_max`, `total_steps`, `total_iters`) that are missing where the class needs them, or `auto`, become what
-    the warm-up leaves of the run, and `max_lr` the base rates. Raises ComponentError for an unknown name, options that
-    do not fit, a class that cannot be built, or one that wants a metric.
+    Raises ComponentError, also for an unknown name.
     """
     builder = find_scheduler(name)
     if builder is None:
         raise ComponentError(f"no scheduler {name!r} in torch.optim.lr_scheduler; your own: package.module:attr")
+    return tabulate_scheduler(builder, options, frame, base_lrs=base_lrs)
+
+
+def tabulate_scheduler(
+    builder: Builder, options: Mapping[str, Any], frame: LrSchedule, *, base_lrs: Sequence[float]
+) -> LrSchedule:
+    """Return a scheduler class in place of the curve of `frame`, for groups with these rates.
+
+    Lengths (`T_max`, `total_steps`, `total_iters`) that are missing where the class needs them, or `auto`, become what
+    the warm-up leaves of the run, and `max_lr` the base rates. Raises ComponentError for options that do not fit, a class
+    that cannot be built, or one that wants a metric.
+    """
     options = _filled(builder, options, base_lrs, length=frame.length)
     check_options(builder, options, injected=INJECTED)
     rates, momenta = tabulate(builder, options, base_lrs, length=frame.length)
     table = {base: [row[index] for row in rates] for index, base in enumerate(base_lrs)}
-    return replace(frame, name=name.rpartition(":")[2], curve=Tabulated(table, momenta, options))
+    return replace(frame, name=frame.name.rpartition(":")[2], curve=Tabulated(table, momenta, options))
 
 
 def tabulate(

@@ -5,7 +5,7 @@ import torch
 
 from dlkit.config import Schedule as Section
 from dlkit.core.components import ComponentError
-from dlkit.core.training.rates import build_learning_rates
+from dlkit.core.training.rates import build_learning_rates, resolve_schedule
 
 
 def make_optimizer(name="SGD", **options):
@@ -23,7 +23,8 @@ def follow(rates, optimizer, num_steps):
 
 
 def build(optimizer, total_steps=30, **values):
-    return build_learning_rates(Section(**values), optimizer, total_steps=total_steps, steps_per_epoch=10)
+    schedule = resolve_schedule(Section(**values), total_steps=total_steps, steps_per_epoch=10)
+    return build_learning_rates(schedule, optimizer)
 
 
 def test_each_group_has_its_own_peak():

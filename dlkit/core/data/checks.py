@@ -1,4 +1,4 @@
-"""Checks of the data before the first epoch: each failure is one sentence that names the sample."""
+"""Checks of targets and inputs before the first epoch: each failure is one sentence that names the sample."""
 
 from torch import Tensor
 
@@ -8,7 +8,7 @@ from dlkit.errors import DataError
 
 
 def check_label(target: Tensor, num_classes: int, *, name: str) -> None:
-    """Raises DataError unless the target is one class index in range."""
+    """Raise DataError unless the target is one class index in range."""
     if target.ndim or target.is_floating_point():
         raise DataError(f"{name}: the label must be one whole number 0..{num_classes - 1}, got {_words(target)}")
     if not 0 <= int(target) < num_classes:
@@ -19,10 +19,13 @@ def _words(target: Tensor) -> str:
     return f"a tensor of shape {tuple(target.shape)}" if target.ndim else f"{target.item()}"
 
 
-def check_targets(part: Subset, num_classes: int | None) -> None:
-    """Raises DataError for the first sample whose class index is out of range, or (without classes) whose target is not
-    finite.
-    """
+def check_subset(subset: Subset, *, num_classes: int | None) -> None:
+    """Raise DataError for the first target that is out of range, or, without classes, not finite, or such an input in memory."""
+    _check_targets(subset, num_classes)
+    _check_features(subset)
+
+
+def _check_targets(part: Subset, num_classes: int | None) -> None:
     targets = part.targets
     if num_classes is None:
         wrong = (~targets.isfinite()).nonzero()
@@ -43,8 +46,7 @@ def _name(part: Subset, wrong: Tensor) -> str:
     return part.samples.name_of(int(part.rows[wrong[0, 0]]))
 
 
-def check_features(part: Subset) -> None:
-    """Raises DataError for the first sample in memory with an input that is not finite."""
+def _check_features(part: Subset) -> None:
     if not isinstance(part.samples, TensorSamples) or not part.samples.inputs.is_floating_point():
         return
     wrong = (~part.samples.inputs[part.rows].flatten(1).isfinite().all(1)).nonzero()

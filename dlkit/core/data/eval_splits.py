@@ -1,0 +1,95 @@
+"""Data as a trained network is evaluated on them: in order, normalized as the network was trained, nothing measured."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from dlkit.choices import SplitName
+from dlkit.config import Config, LoadedConfig, Model
+from dlkit.config import Data as DataSection
+from dlkit.core.components import is_import_path
+from dlkit.core.data.caching import load_subset, no_draws, pick_memory
+from dlkit.core.data.checks import check_subset
+from dlkit.core.data.contract import DataInfo, Split, Task
+from dlkit.core.data.matching import check_fits, match_source, pick_image_size
+from dlkit.core.data.opening import open_source
+from dlkit.core.data.samples import Source
+from dlkit.core.data.scan import scan_images
+from dlkit.core.data.splits import SplitBuilder
+from dlkit.core.data.subsets import Subset, Subsets, pick_subsets
+from dlkit.core.data.transforms import Pipeline, build_pipeline, try_pipeline
+from dlkit.errors import DataError, UsageError
+
+
+class NoSplit(DataError):
+    """The data have no split of that name."""
+
+
+def build_eval_split(
+    wanted: LoadedConfig | DataSection,
+    info: DataInfo,
+    *,
+    split: SplitName,
+    device: torch.device,
+    batch_size: int | None = None,
+    seed: int | None = None,
+) -> Split:
+    """Return one split for a trained model: the samples that a run with this data section and seed holds out.
+
+    `seed` is the config's own unless given. Class labels are matched by name. Raises NoSplit when there is none of that
+    name, DataError when it does not fit the model, and UsageError for a bare section that names code of the user's own.
+    """
+    loaded = wanted if isinstance(wanted, LoadedConfig) else _as_loaded(wanted, info.task)
+    if seed is not None:
+        loaded = replace(loaded, config=loaded.config.model_copy(update={"seed": seed}))
+    source = match_source(open_source(loaded, seed=loaded.config.seed, task=info.task), info)
+    subsets = pick_subsets(loaded, source, task=info.task, seed=loaded.config.seed)
+    subset = next((subset for subset in subsets.listed() if subset.name == split), None)
+    if subset is None:
+        have = ", ".join(subset.name for subset in subsets.listed())
+        raise NoSplit(f"{loaded.config.data.name} has no {split} split under this config; it has: {have}")
+    return build_ordered_split(loaded, source, subset, info=info, device=device, batch_size=batch_size)
+
+
+def build_ordered_split(
+    loaded: LoadedConfig,
+    source: Source,
+    subset: Subset,
+    *,
+    info: DataInfo,
+    device: torch.device,
+    batch_size: int | None = None,
+) -> Split:
+    """Return a subset in its own order, with evaluation's transforms and the model's normalization.
+
+    Raises DataError when it does not fit the model.
+    """
+    check_subset(subset, num_classes=info.num_outputs if info.task == "classification" else None)
+    size = pick_image_size(loaded, source, info)
+    evaluation = build_pipeline(loaded, "eval_transforms", kind=source.kind, image_size=size)
+    check_fits(try_pipeline(loaded, "eval_transforms", evaluation, sample=subset.raw(0)), info)
+    only = Subsets(subset, None, None, ())
+    in_memory, _ = pick_memory(loaded, only, train=Pipeline(()), evaluation=evaluation)
+    stored = load_subset(subset, evaluation, device=device) if in_memory else None
+    if not in_memory:
+        scan_images(subset.file_paths(), loaded.config.data.scan)
+    section = loaded.config.data.model_copy(update={"eval_batch_size": batch_size} if batch_size else {})
+    return SplitBuilder(section, info, device, loaded.config.seed).build_ordered(subset, evaluation, stored)
+
+
+def _as_loaded(section: DataSection, task: Task) -> LoadedConfig:
+    # a bare section comes out of a model file, and a file never causes an import of anybody's code
+    for name in (section.name, *(component.name for component in section.eval_transforms)):
+        if is_import_path(name):
+            raise UsageError(f"the model's own data section names {name}, which is not run unasked; give --data CFG")
+    return LoadedConfig(Config(data=section, model=Model(name="unused"), task=task), {})
+
+
+def build_eval_transform(wanted: LoadedConfig | DataSection, info: DataInfo) -> Callable[[Tensor], Tensor]:
+    """Return what evaluation does to one decoded image (C, H, W) before `prepare_image` normalizes it; reads no data."""
+    loaded = wanted if isinstance(wanted, LoadedConfig) else _as_loaded(wanted, info.task)
+    size = (info.input_size[1], info.input_size[2])
+    pipeline = build_pipeline(loaded, "eval_transforms", kind=info.kind, image_size=size)
+    return lambda image: pipeline.run_sample(image, no_draws())
