@@ -17,6 +17,7 @@ from dlkit.prune import (
     PruneRequest,
     channel_masks,
     open_for_pruning,
+    parse_target,
     pick_units,
     plan_shrinking,
     read_rewind_weights,
@@ -120,14 +121,14 @@ def macs_of(network, opened):
 @pytest.mark.parametrize("iterations", [1, 3])
 def test_a_target_is_met_from_below_and_closely(opened, scope, iterations):
     before = macs_of(opened.network, opened)
-    request = shrinking(amount=None, target="macs=40%", scope=scope, iterations=iterations, epochs=0.2)
+    request = shrinking(amount=None, target=parse_target("macs=40%"), scope=scope, iterations=iterations, epochs=0.2)
     _, shrunk = run(opened, request)
     assert 0.36 * before < macs_of(shrunk.verified.network, opened) == shrunk.solution.after <= 0.4 * before
 
 
 def test_a_target_that_cannot_be_reached_fails_before_any_training(opened):
     before = copy.deepcopy(opened.network.state_dict())
-    request = shrinking(amount=None, target="macs=1%", iterations=3, epochs=1.0)
+    request = shrinking(amount=None, target=parse_target("macs=1%"), iterations=3, epochs=1.0)
     with pytest.raises(UsageError, match="smallest reachable"):
         run(opened, request)
     assert all(torch.equal(tensor, before[name]) for name, tensor in opened.network.state_dict().items())
