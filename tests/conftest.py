@@ -39,12 +39,16 @@ def _signals_as_in_a_terminal() -> None:
 
 @pytest.fixture
 def dlkit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
-    """`dlkit("train", path)` runs the command in this process, through the same `main` as the console script."""
+    """`dlkit("train", path)` runs the command in this process, through the same `main` as the console script.
+
+    With `columns` its output is a terminal of that width.
+    """
     from dlkit.cli.app import main
 
-    def run(*arguments: object) -> Outcome:
+    def run(*arguments: object, columns: int | None = None) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["dlkit", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "120")
+        monkeypatch.setenv("COLUMNS", str(columns or 120))
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: columns is not None)
         capsys.readouterr()
         try:
             main()

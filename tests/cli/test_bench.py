@@ -2,7 +2,9 @@
 
 import json
 import sys
+import tempfile
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -130,16 +132,28 @@ def test_bad_options(dlkit, files, arguments, words):
     assert done.code == 2 and words in done.err and not done.out
 
 
-def test_names_are_as_short_as_they_can_be():
-    from dlkit.cli.bench import short_names
+@pytest.fixture
+def short_folder(monkeypatch):
+    """The current folder, with a path that fits into a table."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.chdir(folder)
+        yield Path(folder)
 
-    assert short_names(["runs/a/model.pt", "runs/b/model.pt"]) == {
-        "runs/a/model.pt": "a/model.pt",
-        "runs/b/model.pt": "b/model.pt",
-    }
-    assert list(short_names(["/some/where/model.pt"]).values()) == ["model.pt"]
-    mixed = ["/some/where/model.pt", "runs/b/model.pt"]
-    assert list(short_names(mixed).values()) == mixed
+
+def test_names_are_as_short_as_they_can_be(dlkit, short_folder):
+    paths = [Path("runs") / name / "model.pt" for name in "ab"]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        save_network(path)
+
+    def names(*paths):
+        rows = dlkit("bench", *paths, *EAGER).out.partition("batch 1\n")[2].splitlines()[1:]
+        return [row.split()[0] for row in rows[: len(paths)]]
+
+    assert names(*paths) == ["a/model.pt", "b/model.pt"]
+    assert names(short_folder / paths[0]) == ["model.pt"]
+    mixed = [short_folder / paths[0], paths[1]]
+    assert names(*mixed) == [str(path) for path in mixed]
 
 
 def test_a_model_named_twice(dlkit, files):

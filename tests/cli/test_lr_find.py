@@ -2,10 +2,6 @@
 
 import csv
 import json
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +9,6 @@ from dlkit.core.training import run_range_test
 from dlkit.events import Note, Sweeping
 from dlkit.schedules import SweepPlan
 
-ROOT = Path(__file__).resolve().parents[2]
 QUICK = """
 data: {name: digits, batch_size: 32}
 model: {name: mlp, hidden: [32]}
@@ -125,29 +120,3 @@ def test_notes_of_the_config():
     assert any("schedule.max_lr" in note for note in result.notes)
     assert all(isinstance(event, Note | Sweeping) for event in events)
     assert result.test.sweeps[0].losses == result.test.sweeps[1].losses
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_shows_what_was_found(quick, number, code):
-    """The signal comes as the third of a thousand sweeps begins."""
-    arguments = ["dlkit", "lr-find", str(quick), "--repeats", "1000", "--json"]
-    script = f"""
-import sys, os, signal
-from dlkit.core.training import lr_find
-inner, count = lr_find._sweep, []
-def sweep(*arguments, **options):
-    count.append(1)
-    if len(count) == 3:
-        os.kill(os.getpid(), {int(number)})
-    return inner(*arguments, **options)
-lr_find._sweep = sweep
-sys.argv = {arguments!r}
-from dlkit.cli.app import main
-main()
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, cwd=ROOT)
-    assert done.returncode == code, done.stderr
-    plain = json.loads(done.stdout)
-    assert plain["interrupted"] and len(plain["sweeps"]) == 3 and plain["recommended"]
-    assert [sweep["ended"] == "interrupted" for sweep in plain["sweeps"]] == [False, False, True]
-    assert "stopped after" in done.stderr and "Traceback" not in done.stderr

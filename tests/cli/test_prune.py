@@ -3,7 +3,6 @@
 import gzip
 import json
 import resource
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -562,36 +561,6 @@ def test_a_file_that_does_not_give_the_network_back_is_not_left_behind(prune_own
     outcome = prune_own(DRAWN_ANEW, "--amount", "50%")
     assert outcome.code == 1 and "has other outputs; nothing was written" in outcome.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cfg.yaml", "net.py", "run"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("way", [(), ("--shrink",)])
-def test_a_stopped_run_writes_nothing(digits_model, tmp_path, way):
-    command = [
-        sys.executable,
-        "-m",
-        "dlkit",
-        "prune",
-        digits_model,
-        "--amount",
-        "50%",
-        *way,
-        "--finetune",
-        "500",
-        "-o",
-        "p.pt",
-    ]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a test may run in the background
-    ) as process:  # fmt: skip
-        for line in process.stderr:
-            if line.strip().startswith("1/500"):
-                break
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=240)
-    assert process.returncode == 130 and "nothing was written" in err and out == ""
-    assert not list(tmp_path.iterdir())
 
 
 def test_divergence_writes_nothing(prune, tmp_path):
