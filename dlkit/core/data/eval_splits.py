@@ -1,18 +1,15 @@
 """Data as a trained network is evaluated on them: in order, normalized as the network was trained, nothing measured."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from dlkit.choices import SplitName
-from dlkit.config import Config, LoadedConfig, Model
-from dlkit.config import Data as DataSection
-from dlkit.core.components import is_import_path
+from dlkit.config import LoadedConfig
 from dlkit.core.data.caching import load_subset, no_draws, pick_memory
 from dlkit.core.data.checks import check_subset
-from dlkit.core.data.contract import DataInfo, Split, Task
+from dlkit.core.data.contract import DataInfo, Split
 from dlkit.core.data.matching import check_fits, match_source, pick_image_size
 from dlkit.core.data.opening import open_source
 from dlkit.core.data.samples import Source
@@ -20,7 +17,7 @@ from dlkit.core.data.scan import scan_images
 from dlkit.core.data.splits import SplitBuilder
 from dlkit.core.data.subsets import Subset, Subsets, pick_subsets
 from dlkit.core.data.transforms import Pipeline, build_pipeline, try_pipeline
-from dlkit.errors import DataError, UsageError
+from dlkit.errors import DataError
 
 
 class NoSplit(DataError):
@@ -28,22 +25,17 @@ class NoSplit(DataError):
 
 
 def build_eval_split(
-    wanted: LoadedConfig | DataSection,
+    loaded: LoadedConfig,
     info: DataInfo,
     *,
     split: SplitName,
     device: torch.device,
     batch_size: int | None = None,
-    seed: int | None = None,
 ) -> Split:
-    """Return one split for a trained model: the samples that a run with this data section and seed holds out.
+    """Return one split for a trained model: the samples that a run with this config holds out.
 
-    `seed` is the config's own unless given. Class labels are matched by name. Raises NoSplit when there is none of that
-    name, DataError when it does not fit the model, and UsageError for a bare section that names code of the user's own.
+    Class labels are matched by name. Raises NoSplit when there is none of that name, DataError when it does not fit the model.
     """
-    loaded = wanted if isinstance(wanted, LoadedConfig) else _as_loaded(wanted, info.task)
-    if seed is not None:
-        loaded = replace(loaded, config=loaded.config.model_copy(update={"seed": seed}))
     source = match_source(open_source(loaded, seed=loaded.config.seed, task=info.task), info)
     subsets = pick_subsets(loaded, source, task=info.task, seed=loaded.config.seed)
     subset = next((subset for subset in subsets.listed() if subset.name == split), None)
@@ -79,17 +71,8 @@ def build_ordered_split(
     return SplitBuilder(section, info, device, loaded.config.seed).build_ordered(subset, evaluation, stored)
 
 
-def _as_loaded(section: DataSection, task: Task) -> LoadedConfig:
-    # a bare section comes out of a model file, and a file never causes an import of anybody's code
-    for name in (section.name, *(component.name for component in section.eval_transforms)):
-        if is_import_path(name):
-            raise UsageError(f"the model's own data section names {name}, which is not run unasked; give --data CFG")
-    return LoadedConfig(Config(data=section, model=Model(name="unused"), task=task), {})
-
-
-def build_eval_transform(wanted: LoadedConfig | DataSection, info: DataInfo) -> Callable[[Tensor], Tensor]:
+def build_eval_transform(loaded: LoadedConfig, info: DataInfo) -> Callable[[Tensor], Tensor]:
     """Return what evaluation does to one decoded image (C, H, W) before `prepare_image` normalizes it; reads no data."""
-    loaded = wanted if isinstance(wanted, LoadedConfig) else _as_loaded(wanted, info.task)
     size = (info.input_size[1], info.input_size[2])
     pipeline = build_pipeline(loaded, "eval_transforms", kind=info.kind, image_size=size)
     return lambda image: pipeline.run_sample(image, no_draws())

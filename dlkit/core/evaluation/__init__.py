@@ -5,10 +5,12 @@ from dlkit.core.evaluation.comparison import (
     Comparison,
     Costs,
     NamedNetwork,
+    Original,
     Scores,
     Side,
     compare_networks,
     compare_predictions,
+    read_original,
     weigh_network,
 )
 from dlkit.core.evaluation.comparison_text import (
@@ -20,11 +22,10 @@ from dlkit.core.evaluation.comparison_text import (
     quantization_sentences,
     speed_rows,
 )
-from dlkit.core.evaluation.confusion_picture import save_confusion_picture
+from dlkit.core.evaluation.confusion import save_confusion_picture
 from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.evaluation.file_size import CHUNK_BYTES, bytes_text, file_sizes
 from dlkit.core.evaluation.metrics import score_predictions, score_split
-from dlkit.core.evaluation.original import Original, read_original
 from dlkit.core.evaluation.predict_images import ImagePrediction, predict_images
 from dlkit.core.evaluation.predictions import Predictions, predict_split
 from dlkit.core.evaluation.run import EvalResult, most_confused, run_evaluation, scoring_for

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dlkit.core.data import Split
 from dlkit.core.distributed import ALONE, World
@@ -46,16 +46,6 @@ def summarize_regression(predictions: Predictions) -> dict[str, float]:
         "mae": (outputs - targets).abs().mean().item(),
         "r2": r2.item(),
     }
-
-
-def confusion_matrix(predictions: Predictions) -> Tensor:
-    """Counts with true classes as rows and predicted classes as columns."""
-    from torchmetrics.functional.classification import multiclass_confusion_matrix  # takes two seconds to import
-
-    counts: Tensor = multiclass_confusion_matrix(
-        predictions.outputs.argmax(1), predictions.targets, num_classes=predictions.outputs.shape[1]
-    )
-    return counts
 
 
 def metrics_per_class(predictions: Predictions, classes: tuple[str, ...]) -> list[ClassMetrics]:

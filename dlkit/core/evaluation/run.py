@@ -11,9 +11,9 @@ from dlkit.config import LoadedConfig
 from dlkit.core.components import is_import_path
 from dlkit.core.data import DataInfo, NoSplit, Split, build_eval_split
 from dlkit.core.devices import torch_settings
+from dlkit.core.evaluation.confusion import confusion_matrix
 from dlkit.core.evaluation.metrics import (
     ClassMetrics,
-    confusion_matrix,
     macro_average,
     metrics_per_class,
     score_predictions,

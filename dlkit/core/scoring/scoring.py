@@ -1,12 +1,15 @@
-"""TODO."""
+"""How outputs are scored: by a loss, in a precision, and by running sums that stay on the device until someone looks."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dlkit.core.distributed import ALONE, World
 from dlkit.core.scoring.losses import WeightedLoss
-from dlkit.core.scoring.meters import Meter
 from dlkit.core.scoring.precision import Precision
 
 
@@ -19,7 +22,7 @@ class Scoring:
     is_classification: bool
     channels_last: bool = False
 
-    def new_meter(self) -> Meter:
+    def new_meter(self) -> "Meter":
         """An empty meter for these scores."""
         return Meter(self.precision.device, is_classification=self.is_classification)
 
@@ -28,3 +31,60 @@ class Scoring:
         if self.channels_last and inputs.ndim == 4:
             return inputs.contiguous(memory_format=torch.channels_last)
         return inputs
+
+
+class Meter:
+    """Means over samples seen so far; reading them waits for the device.
+
+    `sums` are those of `sums_of`, float64 on the device (float32 where it has none).
+    """
+
+    def __init__(self, device: torch.device, *, is_classification: bool) -> None:
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        self.sums = torch.zeros(4, dtype=dtype, device=device)
+        self.is_classification = is_classification
+
+    @torch.no_grad()
+    def sums_of(self, outputs: Tensor, targets: Tensor, loss: Tensor, weight: Tensor | float) -> Tensor:
+        """What a batch adds: the weighted loss, its weight, what is correct (or the absolute error), and samples: (4,)."""
+        sums = torch.zeros_like(self.sums)
+        sums[0] = loss.detach().to(sums.dtype) * weight
+        sums[1] = weight
+        if self.is_classification:
+            labels = targets.argmax(1) if targets.is_floating_point() else targets
+            sums[2] = (outputs.detach().argmax(1) == labels).sum()
+        else:
+            sums[2] = (outputs.detach() - targets).abs().mean() * len(targets)
+        sums[3] = len(targets)
+        return sums
+
+    def add(self, outputs: Tensor, targets: Tensor, loss: Tensor, weight: Tensor | float) -> None:
+        """Take in a batch: its outputs, targets, mean loss and the weight of that mean."""
+        self.add_sums(self.sums_of(outputs, targets, loss, weight))
+
+    @torch.no_grad()
+    def add_sums(self, sums: Tensor) -> None:
+        """Take in what `sums_of` gave, here or in another process."""
+        self.sums += sums
+
+    def read(self, world: World = ALONE) -> dict[str, float]:
+        """`loss`, and `accuracy` for classification or `mae` for regression, over all processes; NaN before the first batch."""
+        loss_sum, weight, rest, num_samples = world.sum(self.sums.clone()).tolist()
+        second = "accuracy" if self.is_classification else "mae"
+        return {
+            "loss": loss_sum / weight if weight else math.nan,
+            second: rest / num_samples if num_samples else math.nan,
+        }
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.sums.zero_()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums, for a checkpoint in the middle of an epoch."""
+        return {"sums": self.sums[:3].cpu().clone(), "num_samples": int(self.sums[3])}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.sums[:3].copy_(state["sums"])
+        self.sums[3] = int(state["num_samples"])

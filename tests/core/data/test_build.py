@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from dlkit.config import Data as DataSection
 from dlkit.core.data import (
     DataSplits,
     LoaderSplit,
@@ -18,9 +17,8 @@ from dlkit.core.data import (
     StoredSamples,
     build_data,
     build_eval_split,
-    build_eval_transform,
 )
-from dlkit.errors import ConfigError, DataError, UsageError
+from dlkit.errors import ConfigError, DataError
 from dlkit.events import Event, Note
 
 CPU = torch.device("cpu")
@@ -312,20 +310,16 @@ def test_options_without_effect_are_told(load: Any) -> None:
 def test_an_evaluation_split_is_the_one_that_training_held_out(load: Any, split: Any, cache: str) -> None:
     section = {"name": "digits", "val": 0.2, "cache": cache, "num_workers": 0, "transforms": ["RandomErasing"]}
     data = build(load, section, seed=7)
-    by_config = build_eval_split(load(section, seed=7), data.info, split=split, device=CPU, batch_size=100)
-    by_section = build_eval_split(
-        DataSection.model_validate(section), data.info, split=split, device=CPU, batch_size=100, seed=7
-    )
+    found = build_eval_split(load(section, seed=7), data.info, split=split, device=CPU, batch_size=100)
     trained = getattr(data, split)
-    for found in (by_config, by_section):
-        assert found.num_samples == trained.num_samples
-        inputs = torch.cat([batch.inputs for batch in found.batches()])
-        assert len(next(found.batches()).indices) == 100
-        assert torch.equal(found.sample_targets(), trained.sample_targets())
-        if split != "train":
-            assert torch.equal(inputs, torch.cat([batch.inputs for batch in trained.batches()]))
-        else:
-            assert abs(float(inputs.mean())) < 1e-4
+    assert found.num_samples == trained.num_samples
+    inputs = torch.cat([batch.inputs for batch in found.batches()])
+    assert len(next(found.batches()).indices) == 100
+    assert torch.equal(found.sample_targets(), trained.sample_targets())
+    if split != "train":
+        assert torch.equal(inputs, torch.cat([batch.inputs for batch in trained.batches()]))
+    else:
+        assert abs(float(inputs.mean())) < 1e-4
 
 
 def test_a_split_that_is_missing_lists_those_that_exist(load: Any) -> None:
@@ -342,22 +336,6 @@ def test_data_that_do_not_fit_the_model_are_refused(load: Any) -> None:
     with pytest.raises(DataError, match=r"labels must be 0\.\.3; sample 4 has label 4"):
         few = build(load, {**FAKE, "num_classes": 4}).info
         build_eval_split(load(FAKE), few, split="test", device=CPU, batch_size=10)
-
-
-def test_a_section_from_a_model_file_never_runs_code_of_the_users(load: Any) -> None:
-    info = build(load, FAKE).info
-    own = f"{__file__}:darken"
-    for section in ({"name": f"{__file__}:floats"}, {**FAKE, "eval_transforms": [own]}):
-        bare = DataSection.model_validate(section)
-        with pytest.raises(UsageError, match="is not run unasked; give --data CFG"):
-            build_eval_split(bare, info, split="test", device=CPU, batch_size=10)
-        with pytest.raises(UsageError, match="is not run unasked"):
-            build_eval_transform(bare, info)
-    # transforms of training do not matter to evaluation, and a config of the user's own may name anything
-    bare = DataSection.model_validate({**FAKE, "transforms": ["/nowhere/own.py:transform"]})
-    assert build_eval_split(bare, info, split="test", device=CPU, batch_size=10).num_samples == 25
-    named = load({**FAKE, "eval_transforms": [own]})
-    assert build_eval_split(named, info, split="test", device=CPU, batch_size=10).num_samples == 25
 
 
 def test_labels_are_matched_by_class_name(load: Any, image_folder: Path) -> None:

@@ -13,8 +13,7 @@ import torchvision.transforms.v2 as v2
 from torch import Tensor
 
 from dlkit.core.data.augment.affine import affine_images, rotate_images
-from dlkit.core.data.augment.crops import crop_images, take_windows
-from dlkit.core.data.augment.erasing import erase_images
+from dlkit.core.data.augment.boxes import crop_images, erase_images, take_windows
 from dlkit.core.data.augment.flips import (
     AlternatingFlip,
     flip_alternately,

@@ -2,9 +2,14 @@
 
 from dlkit.core.data.sources.custom import open_custom
 from dlkit.core.data.sources.digits import read_digits
-from dlkit.core.data.sources.idx import read_idx
 from dlkit.core.data.sources.imagefolder import FileSamples
-from dlkit.core.data.sources.torchvision import DEBIAN_FASHION_MNIST, FASHION_CLASSES, open_torchvision, samples_of
+from dlkit.core.data.sources.torchvision import (
+    DEBIAN_FASHION_MNIST,
+    FASHION_CLASSES,
+    open_torchvision,
+    read_idx,
+    samples_of,
+)
 
 __all__ = [
     "DEBIAN_FASHION_MNIST",

@@ -1,6 +1,9 @@
 """torchvision's data sets by name, and FashionMNIST also from Debian's package `dataset-fashion-mnist`."""
 
+import gzip
 import inspect
+import math
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +15,11 @@ from torch import Tensor
 
 from dlkit.core.components import ComponentError
 from dlkit.core.data.samples import Samples, Source, SourceRequest, TensorSamples
-from dlkit.core.data.sources.idx import read_idx
 from dlkit.core.data.sources.items import ItemSamples, kind_of
 from dlkit.errors import DataError, first_line
 
 DEFAULT_ROOT = "data"
+_UNSIGNED_BYTES = 0x08  # in the header of an idx file
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_CLASSES = (
     "T-shirt/top",
@@ -89,6 +92,25 @@ def _read_mnist_pair(folder: Path, part: str) -> TensorSamples:
             "they do not fit"
         )
     return TensorSamples(pixels[:, None], targets.long())
+
+
+def read_idx(path: Path) -> Tensor:
+    """Read an idx file of the MNIST family, gzipped or not: uint8. Raises DataError for a file that is broken or of another kind."""
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({error}); fetch the file again") from None
+    num_dims = content[3] if len(content) >= 4 else 0
+    header = 4 + 4 * num_dims
+    if content[:3] != bytes([0, 0, _UNSIGNED_BYTES]) or not num_dims or len(content) < header:
+        raise DataError(f"{path}: not an idx file of bytes")
+    shape = [int.from_bytes(content[4 + 4 * dim : 8 + 4 * dim]) for dim in range(num_dims)]
+    if len(content) - header != math.prod(shape):
+        raise DataError(
+            f"{path}: holds {len(content) - header} bytes where its header promises {math.prod(shape)}; "
+            "fetch the file again"
+        )
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header).view(shape)
 
 
 def emnist(variant: str = "balanced", *, request: SourceRequest) -> Source:

@@ -2,7 +2,7 @@
 
 from dlkit.core.training.folder.checkpoints import read_checkpoint, save_checkpoint
 from dlkit.core.training.folder.location import find_begun, pick_place
-from dlkit.core.training.folder.records import Follower, RunRecords
+from dlkit.core.training.folder.records import Follower, RunRecords, log_to
 from dlkit.core.training.folder.resuming import check_same_run
 from dlkit.core.training.folder.run_facts import facts_of, resume_command, run_started, spec_of
 from dlkit.core.training.folder.run_folder import (
@@ -14,7 +14,6 @@ from dlkit.core.training.folder.run_folder import (
     summary_of,
 )
 from dlkit.core.training.folder.tensorboard import Board, flat_hparams
-from dlkit.core.training.folder.text_log import log_to
 
 __all__ = [
     "MODEL_FILE",

@@ -1,4 +1,4 @@
-"""What a run leaves behind while it trains: metrics.jsonl, metrics.csv, TensorBoard files and checkpoints."""
+"""What a run leaves behind while it trains: metrics.jsonl, metrics.csv, TensorBoard files, checkpoints and train.log."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -7,15 +7,18 @@ from typing import Any
 
 import torch
 
+from dlkit.core.environment import now
 from dlkit.core.training.folder.checkpoints import save_checkpoint
 from dlkit.core.training.folder.run_folder import RunFolder
 from dlkit.core.training.folder.tensorboard import Board
 from dlkit.core.training.learner import Learner, Row
 from dlkit.core.training.step import StepResult
-from dlkit.events import Emit, Saved, Throttle
+from dlkit.event_lines import event_line
+from dlkit.events import Emit, Event, Progress, Saved, Throttle
 from dlkit.files import to_json
 
 FLUSH_S = 2.0
+PROGRESS_EVERY_S = 30.0
 
 
 class RunRecords:
@@ -123,3 +126,18 @@ class Follower:
     def save(self, learner: Learner, *names: str) -> None:
         """Take part in making a checkpoint."""
         save_checkpoint(Path(), names, learner, {})
+
+
+def log_to(path: Path, emit: Emit) -> Emit:
+    """Return an `emit` that also appends lines of text to train.log; progress at most every half minute."""
+    throttle = Throttle(PROGRESS_EVERY_S)
+
+    def emit_and_log(event: Event) -> None:
+        emit(event)
+        if isinstance(event, Progress) and not throttle.is_due():
+            return
+        if (line := event_line(event)) is not None:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"{now()} {line}\n")
+
+    return emit_and_log

@@ -1,10 +1,23 @@
-"""The confusion matrix as a picture."""
+"""The confusion matrix, and its picture."""
 
 from pathlib import Path
 
+from torch import Tensor
+
+from dlkit.core.evaluation.predictions import Predictions
 from dlkit.files import save_figure
 
 MOST_LABELS = 40
+
+
+def confusion_matrix(predictions: Predictions) -> Tensor:
+    """Counts with true classes as rows and predicted classes as columns."""
+    from torchmetrics.functional.classification import multiclass_confusion_matrix  # takes two seconds to import
+
+    counts: Tensor = multiclass_confusion_matrix(
+        predictions.outputs.argmax(1), predictions.targets, num_classes=predictions.outputs.shape[1]
+    )
+    return counts
 
 
 def save_confusion_picture(path: Path, confusion: list[list[int]], classes: tuple[str, ...]) -> None:
