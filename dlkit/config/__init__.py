@@ -7,34 +7,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dlkit.config.dump import dump_config as dump_config
-    from dlkit.config.dump import dump_values as dump_values
-    from dlkit.config.fields import annotation_of as annotation_of
-    from dlkit.config.fields import is_section as is_section
-    from dlkit.config.fields import sections as sections
-    from dlkit.config.json_schema import config_schema as config_schema
-    from dlkit.config.loading import LoadedConfig as LoadedConfig
-    from dlkit.config.loading import load_config as load_config
-    from dlkit.config.loading import load_data_option as load_data_option
-    from dlkit.config.loading import load_mapping as load_mapping
-    from dlkit.config.schema import Checkpoint as Checkpoint
-    from dlkit.config.schema import Clip as Clip
-    from dlkit.config.schema import Config as Config
-    from dlkit.config.schema import Data as Data
-    from dlkit.config.schema import EarlyStop as EarlyStop
-    from dlkit.config.schema import Eval as Eval
-    from dlkit.config.schema import Loss as Loss
-    from dlkit.config.schema import Model as Model
-    from dlkit.config.schema import Normalization as Normalization
-    from dlkit.config.schema import Optimizer as Optimizer
-    from dlkit.config.schema import ParameterGroup as ParameterGroup
-    from dlkit.config.schema import Runtime as Runtime
-    from dlkit.config.schema import Schedule as Schedule
-    from dlkit.config.schema import Segments as Segments
-    from dlkit.config.section import Component as Component
-    from dlkit.config.source_locations import KeyPath as KeyPath
-    from dlkit.config.starter import starter_text as starter_text
-    from dlkit.config.type_mismatch import type_text as type_text
+    from dlkit.config.dump import dump_config, dump_values
+    from dlkit.config.fields import annotation_of, is_section, sections
+    from dlkit.config.json_schema import config_schema
+    from dlkit.config.loading import LoadedConfig, load_config, load_data_option, load_mapping
+    from dlkit.config.schema import (
+        Checkpoint,
+        Clip,
+        Config,
+        Data,
+        EarlyStop,
+        Eval,
+        Loss,
+        Model,
+        Normalization,
+        Optimizer,
+        ParameterGroup,
+        Runtime,
+        Schedule,
+        Segments,
+    )
+    from dlkit.config.section import Component
+    from dlkit.config.source_locations import KeyPath
+    from dlkit.config.starter import starter_text
+    from dlkit.config.type_mismatch import type_text
 
 _MODULES = {
     "dump": ("dump_config", "dump_values"),

@@ -3,5 +3,3 @@
 from dlkit.cli.processes.environment import count_processes, hold_lifeline, is_main_process
 from dlkit.cli.processes.failure_notes import note_failure
 from dlkit.cli.processes.launch import has_to_launch, launch
-
-__all__ = ["count_processes", "has_to_launch", "hold_lifeline", "is_main_process", "launch", "note_failure"]

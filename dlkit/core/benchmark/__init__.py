@@ -6,28 +6,3 @@ from dlkit.core.benchmark.onnx_engine import EngineUnavailable, start_onnx_file
 from dlkit.core.benchmark.run import BenchRequest, BenchResult, run_bench
 from dlkit.core.benchmark.speed import SpeedPlan, SpeedRow, Speeds, TimedModel, measure_speeds
 from dlkit.core.benchmark.timing import MIN_ROUNDS, WARM_UPS, Latency, Ratio, measure_interleaved, speedup
-
-__all__ = [
-    "ENGINES",
-    "MIN_ROUNDS",
-    "STARTERS",
-    "WARM_UPS",
-    "BenchRequest",
-    "BenchResult",
-    "EngineUnavailable",
-    "Latency",
-    "Machine",
-    "Ratio",
-    "SpeedPlan",
-    "SpeedRow",
-    "Speeds",
-    "TimedModel",
-    "describe_machine",
-    "difference_of",
-    "measure_interleaved",
-    "measure_speeds",
-    "run_bench",
-    "speedup",
-    "start_engine",
-    "start_onnx_file",
-]

@@ -8,25 +8,3 @@ from dlkit.core.distributed.parallel import Sharing, build_replica
 from dlkit.core.distributed.replicas import Replica, Replicated, Single, average_statistics, idle
 from dlkit.core.distributed.shards import cut_optimizer_state, load_whole, local_part, whole
 from dlkit.core.distributed.world import ALONE, World
-
-__all__ = [
-    "ALONE",
-    "STORE",
-    "NobodyCame",
-    "Replica",
-    "Replicated",
-    "Sharing",
-    "Single",
-    "World",
-    "agree_on_store",
-    "average_statistics",
-    "build_replica",
-    "check_same_program",
-    "cut_optimizer_state",
-    "idle",
-    "joined",
-    "load_whole",
-    "local_part",
-    "sync_batch_norms",
-    "whole",
-]

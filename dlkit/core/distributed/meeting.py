@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
+from torch.distributed import PrefixStore, Store
 
 from dlkit.core.distributed.world import World
 

@@ -6,21 +6,3 @@ from dlkit.core.export.onnx_parity import check_onnx, start_session
 from dlkit.core.export.parity import Parity, parity_of, require_parity
 from dlkit.core.export.run import FORMATS, Exported, export_model
 from dlkit.core.export.tracing import quiet_exporter
-
-__all__ = [
-    "FORMATS",
-    "INPUT",
-    "OUTPUT",
-    "Exported",
-    "Parity",
-    "build_onnx",
-    "check_onnx",
-    "export_model",
-    "export_onnx",
-    "finish_onnx",
-    "parity_of",
-    "quiet_exporter",
-    "require_onnx",
-    "require_parity",
-    "start_session",
-]

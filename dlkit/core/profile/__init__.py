@@ -4,17 +4,3 @@ from dlkit.core.profile.activation_memory import measure_peak_bytes, measure_sav
 from dlkit.core.profile.costs import InputSpec, ModelProfile, ProfileError, output_shape, profile_model
 from dlkit.core.profile.receptive_fields import ModuleField, trace_fields
 from dlkit.core.profile.source import ProfiledModel, model_from
-
-__all__ = [
-    "InputSpec",
-    "ModelProfile",
-    "ModuleField",
-    "ProfileError",
-    "ProfiledModel",
-    "measure_peak_bytes",
-    "measure_saved_bytes",
-    "model_from",
-    "output_shape",
-    "profile_model",
-    "trace_fields",
-]

@@ -3,12 +3,3 @@
 from dlkit.core.scoring.losses import WeightedLoss, build_loss
 from dlkit.core.scoring.precision import Precision, has_native_bf16, pick_precision
 from dlkit.core.scoring.scoring import Scoring
-
-__all__ = [
-    "Precision",
-    "Scoring",
-    "WeightedLoss",
-    "build_loss",
-    "has_native_bf16",
-    "pick_precision",
-]

@@ -9,32 +9,3 @@ from dlkit.prune.channels.layer_sizes import describe_sizes, replay, resize
 from dlkit.prune.channels.table import GroupRow, list_groups
 from dlkit.prune.channels.targets import Space, Target, TargetSolution, parse_target, show_cost, solve_target
 from dlkit.prune.channels.verification import Verified, shrink_verified
-
-__all__ = [
-    "ChannelLimits",
-    "Group",
-    "GroupRow",
-    "Keep",
-    "Shares",
-    "Space",
-    "Target",
-    "TargetSolution",
-    "Verified",
-    "best_units",
-    "choose",
-    "describe_sizes",
-    "find_groups",
-    "list_groups",
-    "nearest_size",
-    "parse_target",
-    "prunable_groups",
-    "replay",
-    "resize",
-    "show_cost",
-    "shrink",
-    "shrink_verified",
-    "solve_target",
-    "taylor_importance",
-    "unit_importance",
-    "zero_channels",
-]

@@ -4,11 +4,3 @@ from dlkit.prune.dependency.agreement import find_misplaced
 from dlkit.prune.dependency.trace import trace
 from dlkit.prune.dependency.tracer import Findings
 from dlkit.prune.dependency.units import Bundle, TracedUnits
-
-__all__ = [
-    "Bundle",
-    "Findings",
-    "TracedUnits",
-    "find_misplaced",
-    "trace",
-]

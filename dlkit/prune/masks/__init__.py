@@ -4,19 +4,3 @@ from dlkit.prune.masks.masks import MaskRule, Masks, apply_masks, full_masks, gr
 from dlkit.prune.masks.outputs import find_output_weights
 from dlkit.prune.masks.training import MaskedRecords, masked_gradients
 from dlkit.prune.masks.weights import LayerSparsity, PrunableWeight, find_weights, measure_sparsity, total_sparsity
-
-__all__ = [
-    "LayerSparsity",
-    "MaskRule",
-    "MaskedRecords",
-    "Masks",
-    "PrunableWeight",
-    "apply_masks",
-    "find_output_weights",
-    "find_weights",
-    "full_masks",
-    "grow_masks",
-    "masked_gradients",
-    "measure_sparsity",
-    "total_sparsity",
-]

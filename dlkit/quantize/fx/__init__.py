@@ -30,31 +30,3 @@ from dlkit.quantize.fx.qconfigs import ACTIVATION_OBSERVERS, qconfig_mapping
 from dlkit.quantize.fx.range_observer import RangeObserver
 from dlkit.quantize.fx.swapping import swap_dynamic
 from dlkit.quantize.fx.tracing import trace
-
-__all__ = [
-    "ACTIVATION_OBSERVERS",
-    "DYNAMIC_INT8",
-    "FUSED_INT8",
-    "INT8",
-    "Bounds",
-    "FloatOperation",
-    "GraphFacts",
-    "RangeObserver",
-    "check_names",
-    "clamp_inputs",
-    "convert",
-    "fake_quants",
-    "freeze_norms",
-    "graph_facts",
-    "is_below",
-    "no_deprecations",
-    "prepare",
-    "qconfig_mapping",
-    "quantized_engine",
-    "steady_norms",
-    "swap_dynamic",
-    "switch_observers",
-    "switch_rounding",
-    "take_ranges",
-    "trace",
-]

@@ -23,8 +23,6 @@ from dlkit.core.data.augment.flips import (
 )
 from dlkit.core.data.counter_rng import Draws
 
-__all__ = ["DETERMINISTIC", "RANDOM", "AlternatingFlip", "Batched", "batched_version", "flip_where", "take_windows"]
-
 Function = Callable[[Any, Tensor, Draws], Tensor]
 
 DETERMINISTIC = (v2.CenterCrop, v2.Pad, v2.Resize, v2.Grayscale, v2.RGB)

@@ -10,14 +10,3 @@ from dlkit.core.data.sources.torchvision import (
     read_idx,
     samples_of,
 )
-
-__all__ = [
-    "DEBIAN_FASHION_MNIST",
-    "FASHION_CLASSES",
-    "FileSamples",
-    "open_custom",
-    "open_torchvision",
-    "read_digits",
-    "read_idx",
-    "samples_of",
-]

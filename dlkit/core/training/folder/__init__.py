@@ -14,26 +14,3 @@ from dlkit.core.training.folder.run_folder import (
     summary_of,
 )
 from dlkit.core.training.folder.tensorboard import Board, flat_hparams
-
-__all__ = [
-    "MODEL_FILE",
-    "Board",
-    "Follower",
-    "RunFolder",
-    "RunRecords",
-    "check_same_run",
-    "check_writable",
-    "create_run_folder",
-    "facts_of",
-    "find_begun",
-    "flat_hparams",
-    "log_to",
-    "pick_place",
-    "read_checkpoint",
-    "reopen_run_folder",
-    "resume_command",
-    "run_started",
-    "save_checkpoint",
-    "spec_of",
-    "summary_of",
-]

@@ -9,15 +9,3 @@ from dlkit.core.training.rates.learning_rates import (
     resolve_schedule,
 )
 from dlkit.core.training.rates.torch_schedules import build_torch_schedule, find_scheduler, tabulate_scheduler
-
-__all__ = [
-    "CurveRates",
-    "LearningRates",
-    "SchedulerClass",
-    "build_learning_rates",
-    "build_torch_schedule",
-    "find_scheduler",
-    "pick_schedule",
-    "resolve_schedule",
-    "tabulate_scheduler",
-]
