@@ -59,17 +59,17 @@ def at_section(loaded: LoadedConfig, *path: str | int) -> Iterator[None]:
 
 
 def is_import_path(name: str) -> bool:
-    """Return whether a name is `package.module:attr` or `file.py:attr`."""
+    """Returns whether a name is `package.module:attr` or `file.py:attr`."""
     return ":" in name
 
 
 def resolve(kind: str, name: str) -> Builder:
-    """Return what a name of this kind stands for. Raises ComponentError with the names that come close."""
+    """Returns what a name of this kind stands for. Raises ComponentError with the names that come close."""
     return import_target(name if is_import_path(name) else known_entry(kind, name).target)
 
 
 def known_entry(kind: str, name: str) -> Entry:
-    """Return the registry's entry of this name. Raises ComponentError with the names that come close."""
+    """Returns the registry's entry of this name. Raises ComponentError with the names that come close."""
     if entry := find_entry(kind, name):
         return entry
     word = kind.replace("_", " ").removesuffix("es" if kind == "losses" else "s")
@@ -163,6 +163,6 @@ def check_options(
 
 
 def accepted(builder: Builder, candidates: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the candidate arguments that the builder takes by name."""
+    """Returns those of the candidate arguments that the builder takes by name."""
     parameters = inspect.signature(builder).parameters
     return {name: value for name, value in candidates.items() if name in parameters}

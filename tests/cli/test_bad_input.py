@@ -194,26 +194,33 @@ def test_a_file_without_its_class(dlkit, write_config):
     )
 
 
-def test_out_of_memory(dlkit, write_config, monkeypatch):
-    def no_memory(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+def config_that_fails(write_config, tmp_path, statement):
+    """A config whose network runs this statement in training, after everything was built and checked."""
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n\n\nclass Net(nn.Sequential):\n    def __init__(self, num_classes):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(768, num_classes))\n\n    def forward(self, x):\n"
+        f"        if self.training:\n            {statement}\n        return super().forward(x)\n"
+    )
+    return write_config(BASE.replace("{name: small_cnn, width: 4}", "./net.py:Net"))
 
-    monkeypatch.setattr(torch.nn.Conv2d, "forward", no_memory)
-    refused(dlkit("train", write_config(BASE)), 6, "data.batch_size=8 train.accumulate=2", "gradient_checkpointing")
+
+@pytest.mark.parametrize(
+    "error", ["MemoryError()", "torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB')"]
+)
+def test_out_of_memory(dlkit, write_config, tmp_path, error):
+    path = config_that_fails(write_config, tmp_path, f"raise {error}")
+    outcome = dlkit("train", path, "--out", tmp_path / "run")
+    refused(outcome, 6, "data.batch_size=8 train.accumulate=2", "gradient_checkpointing")
 
 
-def test_torchvision_that_does_not_match(dlkit, write_config, monkeypatch):
-    def broken(*_, **__):
-        raise RuntimeError("operator torchvision::nms does not exist")
-
-    monkeypatch.setattr(torch, "manual_seed", broken)
-    outcome = dlkit("train", write_config(BASE))
+def test_torchvision_that_does_not_match(dlkit, write_config, tmp_path):
+    path = config_that_fails(write_config, tmp_path, "raise RuntimeError('operator torchvision::nms does not exist')")
+    outcome = dlkit("train", path, "--out", tmp_path / "run")
     assert outcome.code == 1 and "Install a matching pair" in outcome.err
 
 
-def test_unexpected_errors_are_short_without_debug(dlkit, write_config, monkeypatch):
-    monkeypatch.setattr(torch, "manual_seed", lambda *_: 1 / 0)
-    outcome = dlkit("train", write_config(BASE))
+def test_unexpected_errors_are_short_without_debug(dlkit, write_config, tmp_path):
+    outcome = dlkit("train", config_that_fails(write_config, tmp_path, "1 / 0"), "--out", tmp_path / "run")
     assert outcome.code == 1 and "unexpected ZeroDivisionError" in outcome.err and "--debug" in outcome.err
 
 

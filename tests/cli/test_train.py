@@ -43,7 +43,10 @@ def test_run_folder_holds_what_the_docs_say(dlkit, quick, tmp_path):
     assert (run / "config.yaml").read_text() == QUICK
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
     summary = json.loads((run / "summary.json").read_text())
-    assert summary["status"] == "finished" and 0 <= summary["test"]["accuracy"] <= 1
+    assert summary["status"] == "finished"
+    assert (
+        summary["test"]["accuracy"] == json.loads(dlkit("eval", run / "model.pt", "--json").out)["metrics"]["accuracy"]
+    )
     assert summary["best"]["metric"] == "val_accuracy" and summary["images_per_s"] > 0
     with (run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -48,7 +48,7 @@ class BatchPlan:
         return whole + (rest > 0 and not is_dropped)
 
     def positions(self, epoch: int, start: int = 0) -> Iterator[Tensor]:
-        """The positions in each batch of an epoch from batch `start` on: int64 (N,)."""
+        """Yields the positions in each batch of an epoch from batch `start` on: int64 (N,)."""
         order = (
             permutation(hash_key(self.seed, Stream.ORDER, epoch), self.num_samples)
             if self.shuffle
@@ -58,7 +58,7 @@ class BatchPlan:
             yield order[number * self.batch_size : (number + 1) * self.batch_size]
 
     def turns(self, epoch: int, start: int = 0) -> Iterator[BatchIndices]:
-        """What this process reads, batch by batch."""
+        """Yields what this process reads, batch by batch."""
         return (BatchIndices(positions) for positions in self.positions(epoch, start))
 
 
@@ -95,7 +95,7 @@ class SharedTurns(BatchPlan):
     is_filled: bool = False
 
     def turns(self, epoch: int, start: int = 0) -> Iterator[BatchIndices]:
-        """The batches that are this process's."""
+        """Yields the batches that are this process's."""
         batches = list(self.positions(epoch, start))
         own = [BatchIndices(positions) for positions in batches[self.rank :: self.num_ranks]]
         most = -(-len(batches) // self.num_ranks)
@@ -113,7 +113,7 @@ class Finish:
     mixers: tuple[Mixer, ...] = ()
 
     def __call__(self, raw: Tensor, targets: Tensor, turn: BatchIndices, *, epoch: int) -> Batch:
-        """A batch from raw inputs (N, ...), targets (N,) or (N, num_outputs) and the positions that they stand at."""
+        """Returns a batch from raw inputs (N, ...), targets (N,) or (N, num_outputs) and the positions that they stand at."""
         positions = turn.positions
         inputs = normalize_inputs(raw.to(self.device, non_blocking=True), self.info)
         targets = targets.to(self.device, non_blocking=True)

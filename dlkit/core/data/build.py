@@ -36,7 +36,7 @@ def build_data(
 
 
 def load_data(opened: OpenedData, *, device: torch.device, world: World = ALONE, emit: Emit = ignore) -> DataSplits:
-    """Return the splits of opened data, as this process of the world reads them, and their description.
+    """Returns the splits of opened data, as this process of the world reads them, and their description.
 
     Where an existing model is known, nothing is measured and inputs are normalized as the model's were. Choices are
     reported as notes. Raises DataError for samples that are broken or do not fit together.
@@ -59,7 +59,7 @@ def load_data(opened: OpenedData, *, device: torch.device, world: World = ALONE,
 
 
 def measure_data(opened: OpenedData, *, device: torch.device, emit: Emit = ignore) -> DataInfo:
-    """Return the description of opened data as `build_data` does, with its notes, reading only what statistics need."""
+    """Returns the description of opened data as `build_data` does, with its notes, reading only what statistics need."""
     stored, train = None, opened.subsets.train
     if opened.loaded.config.data.normalize == "auto":
         announce_decoding([train], emit)

@@ -24,7 +24,7 @@ _CHUNK = 1024
 
 
 def memory_budget() -> int:
-    """Return the bytes that samples may take: a quarter of the machine's memory, at most 2 GiB."""
+    """Returns the bytes that samples may take: a quarter of the machine's memory, at most 2 GiB."""
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -35,7 +35,7 @@ def memory_budget() -> int:
 def pick_memory(
     loaded: LoadedConfig, subsets: Subsets, *, train: Pipeline, evaluation: Pipeline, num_holders: int = 1
 ) -> tuple[bool, list[str]]:
-    """Return whether all subsets are kept in memory, by `num_holders` processes, and why not where that is not plain.
+    """Returns whether all subsets are kept in memory, by `num_holders` processes, and why not where that is not plain.
 
     Raises ConfigError where `cache: memory` cannot be.
     """
@@ -71,13 +71,13 @@ def _obstacle(subsets: Subsets, train: Pipeline, evaluation: Pipeline, budget: i
 
 
 def bytes_needed(subsets: Subsets, pipeline: Pipeline) -> int:
-    """Return the bytes of all samples after the transforms that are done once, if all are as large as the first."""
+    """Returns the bytes of all samples after the transforms that are done once, if all are as large as the first."""
     first = pipeline.split_fixed()[0].run_sample(subsets.train.raw(0), no_draws())
     return sum(len(subset.rows) for subset in subsets.listed()) * first.numel() * first.element_size()
 
 
 def no_draws() -> Draws:
-    """Return draws for transforms that make no use of them."""
+    """Returns draws for transforms that make no use of them."""
     return Draws(0, None, torch.zeros(1, dtype=torch.int64))
 
 
@@ -192,9 +192,9 @@ class MemorySplit:
             yield self.finish(raw, self.targets[positions], turn, epoch=epoch)
 
     def first_batch(self) -> Batch:
-        """Return the first micro-batch of epoch 0."""
+        """Returns the first micro-batch of epoch 0."""
         return next(self.batches())
 
     def sample_targets(self) -> Tensor:
-        """Targets of all samples by position."""
+        """Returns targets of all samples by position."""
         return self.targets

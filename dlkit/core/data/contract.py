@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     is_counted: bool = True
 
     def copied(self) -> "Batch":
-        """Return the batch with inputs and targets of its own."""
+        """Returns the batch with inputs and targets of its own."""
         return self._replace(inputs=self.inputs.clone(), targets=self.targets.clone())
 
 
@@ -56,7 +56,7 @@ class DataInfo:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DataInfo":
-        """The inverse of `to_dict`. Raises DataError for a missing or unknown key and for a value of the wrong kind."""
+        """Returns the inverse of `to_dict`. Raises DataError for a missing or unknown key and for a value of the wrong kind."""
         names = [field.name for field in fields(cls)]
         if set(values) != set(names):
             raise DataError(
@@ -123,10 +123,10 @@ class Split(Protocol):
         """Yield the micro-batches of one epoch from number `start` on; what is skipped is not decoded."""
 
     def first_batch(self) -> Batch:
-        """Return the first micro-batch of epoch 0, for a look at what is trained on; training does not read it again."""
+        """Returns the first micro-batch of epoch 0, for a look at what is trained on; training does not read it again."""
 
     def sample_targets(self) -> Tensor:
-        """Targets of all samples by position: int64 (N,), or float32 (N, num_outputs) for regression."""
+        """Returns targets of all samples by position: int64 (N,), or float32 (N, num_outputs) for regression."""
 
 
 @dataclass(frozen=True)

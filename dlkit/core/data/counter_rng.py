@@ -35,7 +35,7 @@ _MIX_2 = 0x94D049BB133111EB
 
 
 def hash_key(*numbers: int) -> int:
-    """A 64-bit key from any whole numbers; their order and count matter."""
+    """Returns a 64-bit key from any whole numbers; their order and count matter."""
     state = len(numbers)
     for number in numbers:
         state = _mix(((state ^ (number & _MASK)) + _GOLDEN) & _MASK)
@@ -66,7 +66,7 @@ def _shift_right(z: Tensor, bits: int) -> Tensor:
 
 
 def permutation(key: int, size: int) -> Tensor:
-    """An order of 0..size-1 that depends on the key only, int64."""
+    """Returns an order of 0..size-1 that depends on the key only, int64."""
     return hash_indices(torch.tensor(_signed(key)), torch.arange(size)).argsort(stable=True)
 
 
@@ -92,7 +92,7 @@ class Draws:
         return replace(self, epoch=None)
 
     def uniforms(self, count: int) -> Tensor:
-        """The numbers 0..count-1 of each sample in [0, 1): float64 (N, count)."""
+        """Returns the numbers 0..count-1 of each sample in [0, 1): float64 (N, count)."""
         stream = hash_key(self.seed, -1 if self.epoch is None else self.epoch, *self.stages)
         keys = [hash_key(stream, number) for number in range(count)]
         if len(self.indices) == 1:
@@ -104,7 +104,7 @@ class Draws:
         return _shift_right(hash_indices(table, self.indices[:, None]), 11).double() * 2.0**-53
 
     def beta(self, alpha: float) -> Tensor:
-        """One number of each sample from Beta(alpha, alpha): float64 (N,)."""
+        """Returns one number of each sample from Beta(alpha, alpha): float64 (N,)."""
         # in logarithms, because a small alpha makes both gammas vanish
         return torch.sigmoid(self.stage(0)._log_gamma(alpha) - self.stage(1)._log_gamma(alpha))
 

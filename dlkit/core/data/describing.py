@@ -23,7 +23,7 @@ _CHUNK = 256
 
 
 def describe_data(opened: OpenedData, stored: StoredSamples | None) -> DataInfo:
-    """Return the description of opened data; `stored` are the training samples where they are in memory."""
+    """Returns the description of opened data; `stored` are the training samples where they are in memory."""
     loaded, source, task = opened.loaded, opened.source, opened.task
     mean, std = pick_statistics(opened, stored) or (None, None)
     return DataInfo(
@@ -38,7 +38,7 @@ def describe_data(opened: OpenedData, stored: StoredSamples | None) -> DataInfo:
 
 
 def pick_num_outputs(loaded: LoadedConfig, source: Source, *, task: Task) -> int:
-    """Return the number of classes, or more if the model was told more; or of target columns, class numbers being one."""
+    """Returns the number of classes, or more if the model was told more; or of target columns, class numbers being one."""
     if task == "regression":
         return 1 if source.task == "classification" else source.num_outputs
     asked = loaded.config.model.num_classes
@@ -46,7 +46,7 @@ def pick_num_outputs(loaded: LoadedConfig, source: Source, *, task: Task) -> int
 
 
 def pick_statistics(opened: OpenedData, stored: StoredSamples | None) -> Statistics | None:
-    """Return mean and standard deviation as `data.normalize` asks: none, given, or measured on the training split."""
+    """Returns mean and standard deviation as `data.normalize` asks: none, given, or measured on the training split."""
     asked, kind = opened.loaded.config.data.normalize, opened.source.kind
     train, evaluation = opened.subsets.train, opened.pipelines.evaluation
     if asked == "none":
@@ -72,7 +72,7 @@ def _given(loaded: LoadedConfig, asked: Normalization, sample: Tensor, *, kind: 
 
 
 def training_chunks(train: Subset, evaluation: Pipeline, *, stored: StoredSamples | None) -> Iterable[Tensor]:
-    """Return raw training inputs after evaluation's transforms, some at a time; of samples on disk at most 20,000, by seed."""
+    """Returns raw training inputs after evaluation's transforms, some at a time; of samples on disk at most 20,000, by seed."""
     done = stored.steps if stored else ()
     if stored is not None and evaluation.steps[: len(done)] == done:
         return input_chunks(stored.inputs, stored.rows, Pipeline(evaluation.steps[len(done) :]), first=len(done))
@@ -82,7 +82,7 @@ def training_chunks(train: Subset, evaluation: Pipeline, *, stored: StoredSample
 
 
 def measured_positions(train: Subset) -> Tensor:
-    """Return the positions of a subset on disk that are measured, ascending."""
+    """Returns the positions of a subset on disk that are measured, ascending."""
     return permutation(hash_key(0, Stream.STATISTICS), len(train.rows))[:MOST_MEASURED].sort().values
 
 

@@ -32,7 +32,7 @@ def build_eval_split(
     device: torch.device,
     batch_size: int | None = None,
 ) -> Split:
-    """Return one split for a trained model: the samples that a run with this config holds out.
+    """Returns one split for a trained model: the samples that a run with this config holds out.
 
     Class labels are matched by name. Raises NoSplit when there is none of that name, DataError when it does not fit the model.
     """
@@ -54,7 +54,7 @@ def build_ordered_split(
     device: torch.device,
     batch_size: int | None = None,
 ) -> Split:
-    """Return a subset in its own order, with evaluation's transforms and the model's normalization.
+    """Returns a subset in its own order, with evaluation's transforms and the model's normalization.
 
     Raises DataError when it does not fit the model.
     """
@@ -72,7 +72,7 @@ def build_ordered_split(
 
 
 def build_eval_transform(loaded: LoadedConfig, info: DataInfo) -> Callable[[Tensor], Tensor]:
-    """Return what evaluation does to one decoded image (C, H, W) before `prepare_image` normalizes it; reads no data."""
+    """Returns what evaluation does to one decoded image (C, H, W) before `prepare_image` normalizes it; reads no data."""
     size = (info.input_size[1], info.input_size[2])
     pipeline = build_pipeline(loaded, "eval_transforms", kind=info.kind, image_size=size)
     return lambda image: pipeline.run_sample(image, no_draws())

@@ -29,12 +29,12 @@ EXTENSIONS = frozenset(
 
 
 def printable(path: str | Path) -> str:
-    """A path as text that can be printed anywhere; bytes that are no UTF-8 become escapes."""
+    """Returns a path as text that can be printed anywhere; bytes that are no UTF-8 become escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def load_image(path: str | Path, *, mode: Mode = "rgb") -> Tensor:
-    """The picture in a file: uint8 (C, H, W). Raises DataError, naming the file, when it cannot be read."""
+    """Returns the picture in a file: uint8 (C, H, W). Raises DataError, naming the file, when it cannot be read."""
     with _explained(path), Image.open(path) as image:
         return image_to_tensor(ImageOps.exif_transpose(image), mode=mode)
 
@@ -71,7 +71,7 @@ def _reason(error: Exception, path: str | Path) -> str:
 
 
 def image_to_tensor(image: Image.Image, *, mode: Mode = "rgb") -> Tensor:
-    """A Pillow image as uint8 (C, H, W), C being 3 for rgb and 1 for grey."""
+    """Returns a Pillow image as uint8 (C, H, W), C being 3 for rgb and 1 for grey."""
     if image.mode.startswith("I"):
         image = _to_8_bits(image)
     if image.mode == "F":
@@ -102,7 +102,7 @@ def fit_image(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def mode_for(info: DataInfo) -> Mode:
-    """How images are read for a model. Raises DataError for a model that takes no images of one or three channels."""
+    """Returns how images are read for a model. Raises DataError for a model that takes no images of one or three channels."""
     if info.kind != "image" or info.input_size[0] not in (1, 3):
         raise DataError(
             f"this model takes {info.kind} input of size {size_text(info.input_size)}; image files have 1 or 3 channels"
@@ -111,7 +111,7 @@ def mode_for(info: DataInfo) -> Mode:
 
 
 def prepare_image(image: Tensor, info: DataInfo, *, transform: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-    """A decoded image (C, H, W) as the model takes it: float32 (C, H, W), fitted to the model's size and normalized.
+    """Returns a decoded image (C, H, W) as the model takes it: float32 (C, H, W), fitted to the model's size and normalized.
 
     `transform` is the evaluation's, from `build_eval_transform`; without it images are fitted as `data.image_size`
     does.

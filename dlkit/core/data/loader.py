@@ -174,7 +174,7 @@ class LoaderSplit:
             yield from self._read(epoch, start + len(ahead))
 
     def first_batch(self) -> Batch:
-        """Return a copy of the first micro-batch of epoch 0, which is kept until it is trained on."""
+        """Returns a copy of the first micro-batch of epoch 0, which is kept until it is trained on."""
         if not self._ahead:
             self._ahead.append(next(self._read(0, 0)))
         return self._ahead[0].copied()
@@ -203,7 +203,7 @@ class LoaderSplit:
             ) from None
 
     def sample_targets(self) -> Tensor:
-        """Targets of all samples by position."""
+        """Returns targets of all samples by position."""
         return self.targets
 
 

@@ -9,7 +9,7 @@ from dlkit.errors import DataError
 
 
 def match_source(source: Source, info: DataInfo) -> Source:
-    """Return the source with its labels numbered as the model's. Raises DataError when its classes or its kind are others."""
+    """Returns the source with its labels numbered as the model's. Raises DataError when its classes or its kind are others."""
     if source.kind != info.kind:
         raise DataError(f"the model takes {info.kind} input, these data are {source.kind}")
     is_same = source.classes is None or info.classes is None or source.classes == info.classes
@@ -23,7 +23,7 @@ def match_source(source: Source, info: DataInfo) -> Source:
 
 
 def pick_image_size(loaded: LoadedConfig, source: Source, known: DataInfo | None = None) -> tuple[int, int] | None:
-    """Return the height and width that images are brought to, or None; folders of pictures fit the model that is known.
+    """Returns the height and width that images are brought to, or None; folders of pictures fit the model that is known.
 
     Raises ConfigError where the data are no images.
     """

@@ -39,7 +39,7 @@ class Pipelines:
     evaluation: Pipeline
 
     def of(self, subset: Subset) -> Pipeline:
-        """Return those of one subset."""
+        """Returns those of one subset."""
         return self.train if subset.name == "train" else self.evaluation
 
 
@@ -65,7 +65,7 @@ class OpenedData:
 
 
 def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None, world: World = ALONE) -> OpenedData:
-    """Open the data of a config and check what can be told without reading them all.
+    """Open the data of a config and check what can be checked without reading them all.
 
     With `known`, what an existing model takes, classes are matched by name. Raises ConfigError at the key at fault;
     DataError for data that are missing, broken or do not fit together, or do not fit the model.
@@ -123,7 +123,7 @@ def _open(builder: Builder, section: DataSection, request: SourceRequest) -> Sou
 
 
 def hinted_task(loaded: LoadedConfig) -> Task | None:
-    """Return the task that the config states or whose kind of loss it names; None where neither tells."""
+    """Returns the task that the config states or whose kind of loss it names; None where neither decides."""
     config = loaded.config
     if config.task != "auto":
         return config.task
@@ -134,7 +134,7 @@ def hinted_task(loaded: LoadedConfig) -> Task | None:
 
 
 def pick_task(loaded: LoadedConfig, source: Source) -> Task:
-    """Return the task that the config states, else that of the data. Raises ConfigError where the data cannot serve it."""
+    """Returns the task that the config states, else that of the data. Raises ConfigError where the data cannot serve it."""
     task = loaded.config.task
     if task == "classification" and source.task == "regression":
         raise loaded.error(("task",), "the targets of this data set are floats; classification needs whole numbers")
@@ -142,7 +142,7 @@ def pick_task(loaded: LoadedConfig, source: Source) -> Task:
 
 
 def count_allowed(loaded: LoadedConfig, source: Source) -> int:
-    """Return how many classes labels may name: what the data hold, or fewer if the model was told fewer."""
+    """Returns how many classes labels may name: what the data hold, or fewer if the model was told fewer."""
     if source.num_outputs < 2:
         raise DataError(f"{loaded.config.data.name} holds one class only; at least two are needed")
     asked = loaded.config.model.num_classes
@@ -150,7 +150,7 @@ def count_allowed(loaded: LoadedConfig, source: Source) -> int:
 
 
 def build_pipelines(loaded: LoadedConfig, source: Source, known: DataInfo | None = None) -> Pipelines:
-    """Return the transforms of training and of evaluation, for the model that `known` describes if there is one yet.
+    """Returns the transforms of training and of evaluation, for the model that `known` describes if there is one yet.
 
     Raises ConfigError at the key at fault.
     """

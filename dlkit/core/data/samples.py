@@ -38,10 +38,10 @@ class Samples(Protocol):
         """Read one sample before training: as `load`, but chance, if reading takes any, depends on the index alone."""
 
     def name_of(self, index: int) -> str:
-        """What to call a sample in a message."""
+        """Returns what to call a sample in a message."""
 
     def renumbered(self, table: Tensor) -> "Samples":
-        """The same samples, class `i` being called `table[i]`."""
+        """Returns the same samples, class `i` being called `table[i]`."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,17 @@ class TensorSamples:
         return len(self.inputs)
 
     def load(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return one row of each tensor."""
+        """Returns one row of each tensor."""
         return self.inputs[index], self.targets[index]
 
     look = load
 
     def name_of(self, index: int) -> str:
-        """The number of the sample."""
+        """Returns the number of the sample."""
         return f"sample {index}"
 
     def renumbered(self, table: Tensor) -> "TensorSamples":
-        """The same samples, class `i` being called `table[i]`."""
+        """Returns the same samples, class `i` being called `table[i]`."""
         return replace(self, targets=table[self.targets])
 
 
@@ -89,7 +89,7 @@ class Source:
     notes: tuple[str, ...] = field(default=())
 
     def renumbered(self, numbers: Sequence[int], classes: tuple[str, ...]) -> "Source":
-        """The same samples with other class numbers: what was class `i` becomes `numbers[i]` of `classes`."""
+        """Returns the same samples with other class numbers: what was class `i` becomes `numbers[i]` of `classes`."""
         table = torch.tensor(numbers)
         train, val, test = (
             None if subset is None else subset.renumbered(table) for subset in (self.train, self.val, self.test)

@@ -21,7 +21,7 @@ def num_threads() -> int:
 
 
 def run_on_all(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """A function's results for all items, by threads, in order. Raises one DataError for all that items raised."""
+    """Returns a function's results for all items, by threads, in order. Raises one DataError for all that items raised."""
     failures: list[str] = []
 
     def attempt(item: Item) -> Result | None:
@@ -39,7 +39,7 @@ def run_on_all(function: Callable[[Item], Result], items: Sequence[Item]) -> lis
 
 
 def summarize(failures: Sequence[str]) -> str:
-    """Some of many failures, and how many there are."""
+    """Returns some of many failures, and how many there are."""
     if len(failures) == 1:
         return failures[0]
     rest = f"\n... and {len(failures) - _LISTED} more" if len(failures) > _LISTED else ""

@@ -29,7 +29,7 @@ class SplitBuilder:
     world: World = ALONE
 
     def build_ordered(self, subset: Subset, pipeline: Pipeline, stored: StoredSamples | None) -> Split:
-        """Return the split of a subset for evaluation: in order, nothing dropped, nothing mixed."""
+        """Returns the split of a subset for evaluation: in order, nothing dropped, nothing mixed."""
         plan = SharedTurns(
             len(subset.rows),
             pick_eval_batch_size(self.section),
@@ -49,7 +49,7 @@ class SplitBuilder:
         plan: BatchPlan,
         mixers: tuple[Mixer, ...] = (),
     ) -> Split:
-        """Return the split of a subset, which reads from memory if the samples are stored there, else by a loader."""
+        """Returns the split of a subset, which reads from memory if the samples are stored there, else by a loader."""
         finish = Finish(self.info, self.device, self.seed, mixers)
         if stored is not None:
             rest = Pipeline(pipeline.steps[len(stored.steps) :])
@@ -63,7 +63,7 @@ class SplitBuilder:
 
 
 def plan_training(section: DataSection, num_samples: int, *, seed: int, world: World = ALONE) -> SharedBatches:
-    """Return which samples make up the batches of training, and which part of each is this process's."""
+    """Returns which samples make up the batches of training, and which part of each is this process's."""
     return SharedBatches(
         num_samples,
         section.batch_size * world.size,
@@ -76,13 +76,13 @@ def plan_training(section: DataSection, num_samples: int, *, seed: int, world: W
 
 
 def pick_eval_batch_size(section: DataSection) -> int:
-    """Return the samples of an evaluation batch; `auto` is filled."""
+    """Returns the samples of an evaluation batch; `auto` is filled."""
     size = section.eval_batch_size
     return min(4 * section.batch_size, 512) if size == "auto" else size
 
 
 def pick_loader_options(section: DataSection, device: torch.device, num_sharing: int = 1) -> LoaderOptions:
-    """Return DataLoader options with `auto` filled for this machine, whose cores `num_sharing` processes share."""
+    """Returns DataLoader options with `auto` filled for this machine, whose cores `num_sharing` processes share."""
     workers = min(8, max(0, num_cores() // num_sharing - 1)) if section.num_workers == "auto" else section.num_workers
     return LoaderOptions(
         num_workers=workers,
@@ -93,7 +93,7 @@ def pick_loader_options(section: DataSection, device: torch.device, num_sharing:
 
 
 def idle_options(section: DataSection, *, in_memory: bool) -> list[str]:
-    """Return a sentence for each loader option that was set but has no effect."""
+    """Returns a sentence for each loader option that was set but has no effect."""
     if not in_memory:
         return []
     names = [name for name in ("num_workers", "prefetch_factor") if getattr(section, name) not in ("auto", None, 0)]
@@ -101,7 +101,7 @@ def idle_options(section: DataSection, *, in_memory: bool) -> list[str]:
 
 
 def build_mixers(loaded: LoadedConfig, kind: Kind) -> tuple[Mixer, ...]:
-    """Return the transforms of `data.batch_transforms`, for data of this kind. Raises ConfigError at their place in the file."""
+    """Returns the transforms of `data.batch_transforms`, for data of this kind. Raises ConfigError at their place in the file."""
     mixers = []
     for number, component in enumerate(loaded.config.data.batch_transforms):
         place = ("data", "batch_transforms", number)

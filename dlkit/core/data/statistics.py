@@ -13,7 +13,7 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def measure_statistics(chunks: Iterable[Tensor], *, is_image: bool) -> Statistics:
-    """Mean and population standard deviation over all samples, in float64, from chunks of one dtype.
+    """Returns mean and population standard deviation over all samples, in float64, from chunks of one dtype.
 
     Images (N, C, H, W) give one number per channel, uint8 ones being scaled to 0..1; features (N, F) and sequences
     (N, T, F) give one per feature. What never varies gets a deviation of 1, so that it is 0 after normalization.
@@ -61,7 +61,7 @@ def _measure_floats(chunks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def normalize_inputs(inputs: Tensor, info: DataInfo) -> Tensor:
-    """A batch as the model takes it, float32: uint8 images (N, C, H, W) scaled to 0..1; then (x - mean) / std."""
+    """Returns a batch as the model takes it, float32: uint8 images (N, C, H, W) scaled to 0..1; then (x - mean) / std."""
     if info.kind != "image":
         return _normalize_features(inputs, info)
     scale = 1.0 if inputs.is_floating_point() else 1 / 255

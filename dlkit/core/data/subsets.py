@@ -25,7 +25,7 @@ class Subset:
     targets: Tensor
 
     def raw(self, position: int) -> Tensor:
-        """Return the input at a position before any transform; the first one, which stands for all, is read once."""
+        """Returns the input at a position before any transform; the first one, which stands for all, is read once."""
         # a transform may work in place
         return self._first.clone() if position == 0 else self._look(position)
 
@@ -37,7 +37,7 @@ class Subset:
         return self.samples.look(int(self.rows[position]))[0]
 
     def file_paths(self, rows: Tensor | None = None) -> list[str]:
-        """Return the files of these rows of the samples, by default of all; none where samples are no files."""
+        """Returns the files of these rows of the samples, by default of all; none where samples are no files."""
         chosen = self.rows if rows is None else rows
         return [self.samples.paths[row] for row in chosen.tolist()] if isinstance(self.samples, FileSamples) else []
 
@@ -52,12 +52,12 @@ class Subsets:
     notes: tuple[str, ...]
 
     def listed(self) -> list[Subset]:
-        """Those that exist."""
+        """Returns those that exist."""
         return [subset for subset in (self.train, self.val, self.test) if subset is not None]
 
 
 def pick_subsets(loaded: LoadedConfig, source: Source, *, task: Task, seed: int) -> Subsets:
-    """The splits as `data.val`, `data.test` and `data.limit` ask for.
+    """Returns the splits as `data.val`, `data.test` and `data.limit` ask for.
 
     A fraction for test is held out first, then one for val from the rest, and `limit` picks from what remains, so that
     the held-out samples are the same whatever the limit. A validation split of the source's own is used in place of a
@@ -85,7 +85,7 @@ def pick_subsets(loaded: LoadedConfig, source: Source, *, task: Task, seed: int)
 
 
 def hold_out(targets: Tensor, fraction: float, *, seed: int, stream: Stream) -> tuple[Tensor, Tensor]:
-    """Positions that stay and positions that are held out, ascending; together they are all, each once.
+    """Returns positions that stay and positions that are held out, ascending; together they are all, each once.
 
     Class labels, int64 (N,), are held out in proportion wherever every class can keep and give at least one sample;
     other targets, and classes too small for that, are drawn regardless of their value. Raises DataError when either
@@ -121,14 +121,14 @@ def _shares_by_class(targets: Tensor, count: int) -> dict[int, int] | None:
 
 
 def pick_limit(size: int, limit: int | None, *, seed: int) -> Tensor:
-    """Positions of at most `limit` samples, picked by seed, ascending."""
+    """Returns positions of at most `limit` samples, picked by seed, ascending."""
     if limit is None or limit >= size:
         return torch.arange(size)
     return permutation(hash_key(seed, Stream.LIMIT), size)[:limit].sort().values
 
 
 def shape_targets(targets: Tensor, task: Task) -> Tensor:
-    """Targets as the task has them: int64 (N,), or float32 (N, num_outputs)."""
+    """Returns targets as the task has them: int64 (N,), or float32 (N, num_outputs)."""
     return targets if task == "classification" else targets.float().reshape(len(targets), -1)
 
 

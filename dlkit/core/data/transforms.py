@@ -55,7 +55,7 @@ class Fit:
     size: tuple[int, int]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The images at the size."""
+        """Returns the images at the size."""
         return fit_image(images, self.size)
 
 
@@ -71,7 +71,7 @@ class Pipeline:
         return tuple(step for step in self.steps if step.batched is None)
 
     def split_fixed(self) -> tuple["Pipeline", "Pipeline"]:
-        """The leading transforms without random choice, which can be done once, and the rest."""
+        """Returns the leading transforms without random choice, which can be done once, and the rest."""
         count = 0
         while count < len(self.steps) and (batched := self.steps[count].batched) and not batched.is_random:
             count += 1
@@ -97,7 +97,7 @@ class Pipeline:
 
 
 def build_pipeline(loaded: LoadedConfig, key: str, *, kind: Kind, image_size: tuple[int, int] | None) -> Pipeline:
-    """The pipeline of `data.transforms` or `data.eval_transforms`, with the resizing to `image_size` in front.
+    """Returns the pipeline of `data.transforms` or `data.eval_transforms`, with the resizing to `image_size` in front.
 
     Resizing is left out where the first transform of the list brings images to a size itself. Raises ConfigError for
     transforms of images where the data are of another kind.
@@ -114,7 +114,7 @@ def build_pipeline(loaded: LoadedConfig, key: str, *, kind: Kind, image_size: tu
 
 
 def build_step(loaded: LoadedConfig, where: tuple[str, int], component: Component) -> TransformStep:
-    """One transform: a class is built with the options, a function is called with the image and the options.
+    """Returns one transform: a class is built with the options, a function is called with the image and the options.
 
     Raises ConfigError at its place in the file.
     """
@@ -144,7 +144,7 @@ def _plain(option: str, value: Any) -> Any:
 
 
 def try_pipeline(loaded: LoadedConfig, key: str, pipeline: Pipeline, *, sample: Tensor) -> Tensor:
-    """One sample through a pipeline. Raises ConfigError at the transform that fails on it."""
+    """Returns one sample through a pipeline. Raises ConfigError at the transform that fails on it."""
     draws = Draws(0, 0, torch.zeros(1, dtype=torch.int64))
     for step in pipeline.steps:
         try:

@@ -1,4 +1,4 @@
-"""Models judged on data: metrics, predictions, and a network compared with what it was made from."""
+"""Models evaluated on data: metrics, predictions, and a network compared with what it was made from."""
 
 from dlkit.core.evaluation.comparison import (
     Agreement,

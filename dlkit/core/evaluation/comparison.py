@@ -70,7 +70,7 @@ class Comparison:
     speeds: Speeds | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Returns plain values for JSON."""
         return {
             "before": asdict(self.before),
             "after": asdict(self.after),
@@ -120,7 +120,7 @@ def compare_networks(
 
 
 def compare_predictions(before: Predictions, after: Predictions, *, is_classification: bool) -> Agreement:
-    """How alike two networks answered on the same samples. Raises ValueError when the samples are not the same."""
+    """Returns how far two networks agree on the same samples. Raises ValueError when the samples are not the same."""
     if not before.indices.equal(after.indices):
         raise ValueError("the predictions are of different samples")
     if is_classification:
@@ -129,7 +129,7 @@ def compare_predictions(before: Predictions, after: Predictions, *, is_classific
 
 
 def weigh_network(network: nn.Module, input_size: tuple[int, ...], path: Path | None) -> Costs:
-    """What a network costs on one sample. int8 layers hold their weights packed, and have no MAC formula."""
+    """Returns what a network costs on one sample. int8 layers hold their weights packed, and have no MAC formula."""
     sizes = None if path is None else file_sizes(path)
     if has_int8_layers(network):
         return Costs(None, None, sizes, ("parameters and MACs are not counted in int8 layers",))
@@ -156,17 +156,17 @@ class Original:
     scores: Scores
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for a model file."""
+        """Returns plain values for a model file."""
         return asdict(self)
 
     def accuracy_on(self, data: str | None, scores: Scores) -> float | None:
-        """The accuracy, if it was measured on the same samples as these scores."""
+        """Returns the accuracy, if it was measured on the same samples as these scores."""
         same = (self.scores.split, self.scores.num_samples) == (scores.split, scores.num_samples)
         return self.scores.metrics.get("accuracy") if same and data is not None and data == self.data else None
 
 
 def read_original(provenance: Mapping[str, Any]) -> Original | None:
-    """What a model file's provenance tells of it; None for a file that was not pruned, or tells nothing of use."""
+    """Returns the original that a model file's provenance names; None for a file that was not pruned or does not name it."""
     try:
         told = provenance["prune"]["original"]
         scores = Scores(

@@ -57,7 +57,7 @@ def _share(before: int, after: int) -> str:
 
 
 def speed_rows(speeds: Speeds, batch: int) -> list[tuple[str, ...]]:
-    """A row for every network and engine at a batch size; the columns are SPEED_COLUMNS, two of them text.
+    """Returns a row for every network and engine at a batch size; the columns are SPEED_COLUMNS, two of them text.
 
     Ratios are explained by SPEED_LEGEND; the spreads are the 10 % and 90 % points.
     """
@@ -79,7 +79,7 @@ def _speed_row(speeds: Speeds, row: SpeedRow) -> tuple[str, ...]:
 
 
 def pruning_sentences(comparison: Comparison) -> list[str]:
-    """What became of the MACs that were saved: a sentence for each batch size, of the quickest engine of each network.
+    """Returns what became of the MACs that were saved: a sentence for each batch size, of the quickest engine of each network.
 
     Where latency fell by less, the last of these says why.
     """
@@ -111,12 +111,12 @@ def _macs_and_latency(fewer: float, faster: float, *, is_met: bool) -> str:
 
 
 def quantization_sentences(comparison: Comparison) -> list[str]:
-    """Whether int8 pays, against eager and against the best float engine: a sentence for each batch size."""
+    """Returns whether int8 pays, against eager and against the best float engine: a sentence for each batch size."""
     return int8_sentences(comparison.speeds, comparison.after.name) if comparison.speeds else []
 
 
 def int8_sentences(speeds: Speeds, model: str) -> list[str]:
-    """The same of one int8 network among several; empty where the baseline is no float network."""
+    """Returns the same of one int8 network among several; empty where the baseline is no float network."""
     sentences = []
     for batch in _batches(speeds):
         best = speeds.fastest(model, batch)

@@ -11,7 +11,7 @@ MOST_LABELS = 40
 
 
 def confusion_matrix(predictions: Predictions) -> Tensor:
-    """Counts with true classes as rows and predicted classes as columns."""
+    """Returns counts with true classes as rows and predicted classes as columns."""
     from torchmetrics.functional.classification import multiclass_confusion_matrix  # takes two seconds to import
 
     counts: Tensor = multiclass_confusion_matrix(

@@ -25,7 +25,7 @@ def evaluate(
     world: World = ALONE,
     emit: Emit = ignore,
 ) -> dict[str, float] | None:
-    """Means over the split (or its first `most_batches` batches), keyed as `Meter.read` does; None when a stop was asked for.
+    """Returns means over the split (or its first `most_batches` batches), keyed as `Meter.read` does; None when a stop was asked for.
 
     Several processes take whole batches in turn, and their sums are added in the order of the batches: the result is the
     same bits as that of one process. The model is in evaluation mode meanwhile.
@@ -52,13 +52,13 @@ def evaluate(
 
 
 def without_gradients(world: World) -> AbstractContextManager[None]:
-    """A context for forward passes that are not trained on."""
+    """Returns a context for forward passes that are not trained on."""
     # weights that are gathered for a forward pass are kept and written to again, which inference mode forbids
     return torch.no_grad() if world.lockstep else torch.inference_mode()
 
 
 def announced(split: Split, most_batches: int | None, world: World, emit: Emit) -> Iterator[Batch]:
-    """The batches of a split that are this process's, reported on a timer."""
+    """Yields the batches of a split that are this process's, reported on a timer."""
     throttle = Throttle()
     for index, batch in enumerate(islice(split.batches(), most_batches)):
         yield batch
@@ -67,7 +67,7 @@ def announced(split: Split, most_batches: int | None, world: World, emit: Emit) 
 
 
 def _in_turn(rows: list[Tensor], split: Split, scoring: Scoring, world: World) -> Iterator[Tensor]:
-    """The sums of all batches in the order of the batches: rank 0's first, rank 1's first, ... rank 0's second."""
+    """Yields the sums of all batches in the order of the batches: rank 0's first, rank 1's first, ... rank 0's second."""
     if world.is_alone:
         return iter(rows)
     most = -(-split.num_batches // world.size)

@@ -18,7 +18,7 @@ class FileSizes:
 
 
 def file_sizes(path: str | Path) -> FileSizes:
-    """Both sizes of a file, read in pieces. Raises FileRefused when it cannot be read."""
+    """Returns both sizes of a file, read in pieces. Raises FileRefused when it cannot be read."""
     compressor = zlib.compressobj(wbits=31)  # 31 is gzip's container
     stored = compressed = 0
     try:
@@ -32,7 +32,7 @@ def file_sizes(path: str | Path) -> FileSizes:
 
 
 def bytes_text(size: int) -> str:
-    """Bytes as people read them, in units of 1024.
+    """Returns bytes as people read them, in units of 1024.
 
     >>> bytes_text(47_000_000)
     '44.8 MiB'

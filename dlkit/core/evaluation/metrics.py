@@ -24,7 +24,7 @@ class ClassMetrics:
 
 
 def summarize_classification(predictions: Predictions) -> dict[str, float]:
-    """`accuracy`, and `top5` where there are more than five classes."""
+    """Returns `accuracy`, and `top5` where there are more than five classes."""
     outputs, targets = predictions.outputs, predictions.targets
     metrics = {"accuracy": (outputs.argmax(1) == targets).double().mean().item()}
     if outputs.shape[1] > 5:
@@ -34,7 +34,7 @@ def summarize_classification(predictions: Predictions) -> dict[str, float]:
 
 
 def summarize_regression(predictions: Predictions) -> dict[str, float]:
-    """`mse`, `rmse`, `mae` over all target columns, and `r2`, the mean over columns of the share of variance explained."""
+    """Returns `mse`, `rmse`, `mae` over all target columns, and `r2`, the share of variance explained, averaged over columns."""
     outputs, targets = predictions.outputs.double(), predictions.targets.double()
     squared = (outputs - targets).square()
     variance = (targets - targets.mean(0)).square().sum(0)
@@ -79,7 +79,7 @@ def score_split(
     world: World = ALONE,
     emit: Emit = ignore,
 ) -> dict[str, float]:
-    """Loss and the task's metrics; with `use_tta` also those of the mean over mirrored images, as `accuracy_tta`."""
+    """Returns loss and the task's metrics; with `use_tta` also those of the mean over mirrored images, as `accuracy_tta`."""
     predictions = predict_split(model, split, scoring, world=world, emit=emit)
     metrics = score_predictions(predictions, scoring)
     if use_tta and scoring.is_classification:
@@ -89,12 +89,12 @@ def score_split(
 
 
 def score_predictions(predictions: Predictions, scoring: Scoring) -> dict[str, float]:
-    """The loss, over all predictions as one batch, and the task's metrics."""
+    """Returns the loss, over all predictions as one batch, and the task's metrics."""
     device = scoring.precision.device
     loss, _ = scoring.loss(predictions.outputs.to(device), predictions.targets.to(device))
     return {"loss": loss.item(), **summarize(predictions, scoring)}
 
 
 def summarize(predictions: Predictions, scoring: Scoring) -> dict[str, float]:
-    """The task's metrics without the loss."""
+    """Returns the task's metrics without the loss."""
     return summarize_classification(predictions) if scoring.is_classification else summarize_regression(predictions)

@@ -37,7 +37,7 @@ def predict_images(
     device: str = "auto",
     batch_size: int = 64,
 ) -> Iterator[ImagePrediction]:
-    """Predictions for images and for all images below folders, in order. A file that cannot be read does not stop the others.
+    """Yields predictions for images and for all images below folders, in order. A file that cannot be read does not stop the others.
 
     Raises UsageError when the model does not take images, DataError for a file that is missing.
     """
@@ -62,7 +62,7 @@ def predict_images(
 
 
 def _try_load(path: Path, mode: Mode, prepare: Callable[[Tensor], Tensor]) -> Tensor | str:
-    """The prepared image, or what is wrong with the file."""
+    """Returns the prepared image, or what is wrong with the file."""
     try:
         return prepare(load_image(path, mode=mode))
     except DataError as error:
@@ -77,7 +77,7 @@ def _forward(network: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _eval_transform(file: ModelFile) -> Callable[[Tensor], Tensor] | None:
-    """The evaluation transforms of the config that a model file was trained with; a file never names foreign code.
+    """Returns the evaluation transforms of the config that a model file was trained with; a file never names foreign code.
 
     None for a file without a config, such as one that `dlkit convert` wrote.
     """
@@ -90,7 +90,7 @@ def _eval_transform(file: ModelFile) -> Callable[[Tensor], Tensor] | None:
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The files themselves, and the images below each folder in order of their names."""
+    """Returns the files themselves, and the images below each folder in order of their names."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():

@@ -1,4 +1,4 @@
-"""Judge a model file on the data that it was trained on, or on other data."""
+"""Evaluate a model file on the data that it was trained on, or on other data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -59,7 +59,7 @@ def run_evaluation(
         network = build_from_file(file, model=model).to(target)
         info = file.spec.info
         split = _open_split(loaded, info, split_name, target)
-        return _judge(network, split, scoring_for(loaded, info, split, target), info, use_tta=use_tta, emit=emit)
+        return _score(network, split, scoring_for(loaded, info, split, target), info, use_tta=use_tta, emit=emit)
 
 
 def _open_split(loaded: LoadedConfig, info: DataInfo, name: SplitName | None, device: torch.device) -> Split:
@@ -72,7 +72,7 @@ def _open_split(loaded: LoadedConfig, info: DataInfo, name: SplitName | None, de
 
 
 def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torch.device) -> Scoring:
-    """How a model is judged on a split: by the config's loss, but cross-entropy or squared error where that is own code."""
+    """Returns how a model is scored on a split: by the config's loss, but cross-entropy or squared error where that is own code."""
     section = loaded.config.loss
     if is_import_path(section.name):
         section = type(section)()
@@ -80,7 +80,7 @@ def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torc
     return Scoring(loss, pick_precision("off", device), info.task == "classification")
 
 
-def _judge(
+def _score(
     network: nn.Module, split: Split, scoring: Scoring, info: DataInfo, *, use_tta: bool, emit: Emit
 ) -> EvalResult:
     predictions = predict_split(network, split, scoring, emit=emit)
@@ -99,7 +99,7 @@ def _judge(
 
 
 def most_confused(result: EvalResult, most: int = 5) -> list[tuple[str, str, int]]:
-    """The pairs (true class, predicted class, count) that are mistaken most often."""
+    """Returns the pairs (true class, predicted class, count) that are mistaken most often."""
     pairs = [
         (result.classes[row], result.classes[column], count)
         for row, counts in enumerate(result.confusion)

@@ -37,17 +37,17 @@ class Swish(nn.Module):
 
 
 def torch_activation_names() -> dict[str, str]:
-    """Names of torch.nn's activation classes by their lower-case spelling."""
+    """Returns names of torch.nn's activation classes by their lower-case spelling."""
     return {name.lower(): name for name in torch_activations.__all__ if name not in _NOT_ELEMENTWISE}
 
 
 def is_activation(name: str) -> bool:
-    """Whether `build_activation` knows this name."""
+    """Returns whether `build_activation` knows this name."""
     return find_entry("activations", name) is not None or name.lower() in torch_activation_names()
 
 
 def known_activations() -> list[str]:
-    """All names, ours first."""
+    """Returns all names, ours first."""
     return [
         *spellings("activations"),
         *(name for name in torch_activation_names().values() if find_entry("activations", name) is None),
@@ -55,7 +55,7 @@ def known_activations() -> list[str]:
 
 
 def build_activation(spec: str | Mapping[str, Any]) -> nn.Module:
-    """A new activation from `relu` or `{name: swish, beta: 1.5, learnable: true}`.
+    """Returns a new activation from `relu` or `{name: swish, beta: 1.5, learnable: true}`.
 
     Raises ComponentError for an unknown name or option.
     """

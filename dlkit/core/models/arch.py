@@ -26,7 +26,7 @@ class Arch:
     builder: Builder | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for a model file; lists and mappings are copied."""
+        """Returns plain values for a model file; lists and mappings are copied."""
         return {"registry": self.registry, "name": self.name, "options": plain(self.options)}
 
     @classmethod
@@ -47,7 +47,7 @@ class Arch:
 
 
 def plain(value: Any, *, depth: int = 0) -> Any:
-    """A copy in JSON's own types: tuples become lists. Raises ValueError for anything that JSON does not have."""
+    """Returns a copy in JSON's own types: tuples become lists. Raises ValueError for anything that JSON does not have."""
     if depth > _DEEPEST:
         raise ValueError(f"options are nested more than {_DEEPEST} levels deep")
     if value is None or type(value) in (bool, int, str):

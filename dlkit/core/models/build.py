@@ -32,7 +32,7 @@ _GIVEN_TO_USERS = frozenset({"num_classes", "in_channels", "input_size"})
 
 
 def plan_arch(model: ModelSection, *, input_size: tuple[int, ...], num_outputs: int) -> Arch:
-    """Return the architecture that a config means, for samples of `input_size` ((C, H, W), (T, F) or (F,)).
+    """Returns the architecture that a config means, for samples of `input_size` ((C, H, W), (T, F) or (F,)).
 
     Every auto is filled, and the builder is found and the options checked against it: nothing is looked up again to
     build the network. Raises ComponentError for unknown names and options, and for a model that does not suit the samples.
@@ -92,7 +92,7 @@ def _plan_ours(model: ModelSection, entry: Entry, options: dict[str, Any], given
 
 
 def _layers_of(model: ModelSection, name: str, *, is_taken: bool) -> dict[str, Any]:
-    """Return the section's list of layers as an option. Raises ComponentError where the model takes none."""
+    """Returns the section's list of layers as an option. Raises ComponentError where the model takes none."""
     if model.layers is None:
         return {}
     if not is_taken:
@@ -120,7 +120,7 @@ def _plan_user(model: ModelSection, options: dict[str, Any], given: dict[str, An
 
 
 def resolve_arch(arch: Arch, user_class: str | Builder | None = None) -> Arch:
-    """Return an architecture from a file with its builder, the options checked against it.
+    """Returns an architecture from a file with its builder, the options checked against it.
 
     For a network of the user's own, `user_class` is that class or its import path: a file alone never causes an
     import. Raises ComponentError for a name that is not in the registry and for options that the builder does not take.
@@ -151,7 +151,7 @@ def _named_again(arch: Arch, user_class: str | Builder | None) -> Builder:
 
 
 def build_model(arch: Arch) -> nn.Module:
-    """Return the network of an architecture, randomly initialized. Downloads nothing and runs no code that a file names.
+    """Returns the network of an architecture, randomly initialized. Downloads nothing and runs no code that a file names.
 
     Raises ComponentError when it cannot be built.
     """
@@ -175,6 +175,6 @@ def build_model(arch: Arch) -> nn.Module:
 
 
 def build_on_meta(arch: Arch) -> nn.Module:
-    """Return the network on the meta device, with shapes and without data: costs no memory, whatever sizes a file asks for."""
+    """Returns the network on the meta device, with shapes and without data: costs no memory, whatever sizes a file asks for."""
     with AllocateNothing():
         return build_model(arch).to("meta")

@@ -1,4 +1,4 @@
-"""Which of torchvision's classifiers a file of weights belongs to, told by names and shapes alone."""
+"""Which of torchvision's classifiers a file of weights belongs to, by names and shapes alone."""
 
 import inspect
 import re
@@ -20,7 +20,7 @@ USUAL_SIZE = (3, 224, 224)
 
 
 def guess_classifiers(weights: Mapping[str, Tensor]) -> list[str]:
-    """Names of the torchvision classifiers whose tensors these are, whatever the number of classes and input channels.
+    """Returns names of the torchvision classifiers whose tensors these are, whatever the number of classes and input channels.
 
     Mostly one; several where networks differ in nothing that is stored. Of each family one network is built, on the meta
     device, and all of them only where names look alike.
@@ -36,7 +36,7 @@ def guess_classifiers(weights: Mapping[str, Tensor]) -> list[str]:
 
 
 def _patterns(names: Iterable[str]) -> set[str]:
-    """Names without their numbers, which tell how deep a network is."""
+    """Returns names without their numbers, which tell how deep a network is."""
     return {re.sub(r"\d+", "#", name) for name in names}
 
 
@@ -60,7 +60,7 @@ def _skeleton(name: str) -> nn.Module | None:
 
 
 def _fits(network: nn.Module, given: Shapes) -> bool:
-    """Whether names and shapes agree, the head's classes, the first channels, batch counters and auxiliary heads aside."""
+    """Returns whether names and shapes agree, the head's classes, the first channels, batch counters and auxiliary heads aside."""
     own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     free = {name for name in (_head_name(network), _first_name(network)) if name}
     names = {name for name in own if not name.endswith("num_batches_tracked")}

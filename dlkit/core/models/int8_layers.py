@@ -7,7 +7,7 @@ _SIMULATED = "torch.ao.nn.quantized.reference."  # rounds weights, and computes 
 
 
 def is_int8_layer(module: nn.Module) -> bool:
-    """Whether this is one of torch.ao's modules that compute in int8, statically or dynamically."""
+    """Returns whether this is one of torch.ao's modules that compute in int8, statically or dynamically."""
     kind = type(module)
     # their packed parameters are modules, too, but are made from nothing
     is_ours = kind.__module__.startswith(_INT8) and not kind.__module__.startswith(_SIMULATED)
@@ -15,5 +15,5 @@ def is_int8_layer(module: nn.Module) -> bool:
 
 
 def has_int8_layers(network: nn.Module) -> bool:
-    """Whether layers of a network are int8."""
+    """Returns whether layers of a network are int8."""
     return any(map(is_int8_layer, network.modules()))

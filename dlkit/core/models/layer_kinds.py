@@ -290,6 +290,6 @@ KINDS: Mapping[str, LayerBuilder] = {
 
 
 def find_kind(name: str) -> LayerBuilder | None:
-    """The kind of this name; case, `_` and `-` do not count, nor does a trailing 1d, 2d or 3d."""
+    """Returns the kind of this name; case, `_` and `-` do not count, nor does a trailing 1d, 2d or 3d."""
     key = name.lower().replace("_", "").replace("-", "")
     return KINDS.get(key) or (KINDS.get(key[:-2]) if key[-2:] in {"1d", "2d", "3d"} else None)

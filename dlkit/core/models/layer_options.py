@@ -28,7 +28,7 @@ class LayerOptions:
     known: list[str] = field(default_factory=list)
 
     def take(self, name: str, default: Any = None, *, also: str = "", required: bool = False) -> Any:
-        """The value of an option, by either name."""
+        """Returns the value of an option, by either name."""
         self.known += [spelling for spelling in (name, also) if spelling]
         if name in self.written and also in self.written:
             raise LayerError(f"{name} and {also} are the same option", option=also)
@@ -40,7 +40,7 @@ class LayerOptions:
         return default
 
     def take_count(self, name: str, default: int | None = None, *, also: str = "", required: bool = False) -> Any:
-        """A whole number above 0, or the default."""
+        """Returns a whole number above 0, or the default."""
         value = self.take(name, default, also=also, required=required)
         if value is not default and not is_count(value):
             raise LayerError(f"{name} must be a whole number above 0, got {value!r}", option=name)
@@ -49,7 +49,7 @@ class LayerOptions:
     def take_sizes(
         self, name: str, default: Any, dims: int, *, also: str = "", required: bool = False, least: int = 1
     ) -> Any:
-        """One whole number per dimension, from one number or a list; a default of None stays None."""
+        """Returns one whole number per dimension, from one number or a list; a default of None stays None."""
         value = self.take(name, default, also=also, required=required)
         if value is None or value == "same":
             return value
@@ -61,7 +61,7 @@ class LayerOptions:
         return sizes
 
     def take_rest(self, *names: str) -> dict[str, Any]:
-        """Those of torch's own options that were given."""
+        """Returns those of torch's own options that were given."""
         self.known += names
         return {name: self.written.pop(name) for name in names if name in self.written}
 
@@ -73,5 +73,5 @@ class LayerOptions:
 
 
 def is_count(value: object) -> bool:
-    """Whether a value is a whole number above 0."""
+    """Returns whether a value is a whole number above 0."""
     return type(value) is int and 0 < value <= _LARGEST

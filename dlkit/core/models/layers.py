@@ -48,7 +48,7 @@ class Residual(nn.Module):
 
 
 def build_layers(layers: Sequence[Any], input_size: Sequence[int], num_classes: int) -> nn.Sequential:
-    """The network that the list describes, for samples of `input_size` (channels first, no batch), ending in
+    """Returns the network that the list describes, for samples of `input_size` (channels first, no batch), ending in
     (num_classes,).
 
     Raises ComponentError with the layer's number; its `option` is the path of the key, for example
@@ -173,7 +173,7 @@ class _Walk:
 
 
 def _read_item(item: Any, number: str, path: str) -> tuple[str, Any, Mapping[str, Any]]:
-    """An item's kind, the value beside it, and the further keys that `residual` and `repeat` take."""
+    """Returns an item's kind, the value beside it, and the further keys that `residual` and `repeat` take."""
     if isinstance(item, str):
         item = {item: None}
     if not isinstance(item, Mapping) or not item or not all(isinstance(key, str) for key in item):
@@ -200,7 +200,7 @@ def _read_item(item: Any, number: str, path: str) -> tuple[str, Any, Mapping[str
 
 
 def _build_projection(before: Shape, after: Shape) -> nn.Module | None:
-    """A 1x1 convolution or linear layer from one shape to the other, or None where there is none."""
+    """Returns a 1x1 convolution or linear layer from one shape to the other, or None where there is none."""
     if len(before) != len(after):
         return None
     if len(before) == 1:

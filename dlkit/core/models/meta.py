@@ -35,7 +35,7 @@ class AllocateNothing(TorchFunctionMode):
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
-    """A copy whose parameters and buffers are on the meta device; the model's own tensors are neither copied nor
+    """Returns a copy whose parameters and buffers are on the meta device; the model's own tensors are neither copied nor
     changed.
     """
     memo: dict[int, Any] = {}

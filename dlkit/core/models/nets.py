@@ -86,7 +86,7 @@ def small_cnn(
     norm: str = "batch",
     dropout: float = 0.1,
 ) -> SmallCNN:
-    """A fast network for images of 8x8 to 64x64, with one stage for each number of `convs` and twice the width in each.
+    """Returns a fast network for images of 8x8 to 64x64, with one stage for each number of `convs` and twice the width in each.
 
     The first stage has one convolution because activations of full size cost the most time. `norm` is batch, group,
     layer or none.

@@ -80,7 +80,7 @@ def resnet_small(
     norm: str = "batch",
     zero_init_residual: bool = False,
 ) -> SmallResNet:
-    """A CIFAR-style ResNet of `depth` = 6n + 2 layers: 8, 14, 20, 32, 44, 56 ... `norm` is batch, group, layer or none.
+    """Returns a CIFAR-style ResNet of `depth` = 6n + 2 layers: 8, 14, 20, 32, 44, 56 ... `norm` is batch, group, layer or none.
 
     `zero_init_residual` begins every block as the identity: its last norm (or, without norms, its last convolution)
     starts at zero.

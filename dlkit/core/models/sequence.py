@@ -52,7 +52,7 @@ def lstm(
     bidirectional: bool = False,
     dropout: float = 0.0,
 ) -> LSTMClassifier:
-    """An LSTM classifier; `dropout` acts between layers, so it needs at least two.
+    """Returns an LSTM classifier; `dropout` acts between layers, so it needs at least two.
 
     Initialized as torch does, but with the forget gate's bias at 1 (Jozefowicz et al., 2015), which helps long rows.
     """

@@ -16,7 +16,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One part. `output_shape` is one sample's, without the batch; None where the part gives no tensor or was not
+    """One part. `output_shape` is one sample's, without the batch; None where the part returns no tensor or was not
     called.
     """
 
@@ -27,13 +27,13 @@ class SummaryRow:
 
 
 def parameter_count(model: nn.Module) -> tuple[int, int]:
-    """All parameters and the trainable ones; shared ones count once."""
+    """Returns all parameters and the trainable ones; shared ones count once."""
     parameters = list(model.parameters())
     return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
 
 
 def summarize(model: nn.Module, input_size: Shape, *, depth: int = 2) -> list[SummaryRow]:
-    """The model's parts down to `depth` levels, in the order of registration, for samples of `input_size` without the
+    """Returns the model's parts down to `depth` levels, in the order of registration, for samples of `input_size` without the
     batch.
 
     A part with parts of its own that are shown too counts only what is directly in it, so that the rows add up to

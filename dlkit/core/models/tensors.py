@@ -19,7 +19,7 @@ def random_inputs(
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """Every tensor in a network's output or an operator's arguments, however they are nested, in their order."""
+    """Returns every tensor in a network's output or an operator's arguments, however they are nested, in their order."""
     if isinstance(value, Mapping):
         value = dict(value)  # `tree_leaves` takes a library's own kind of mapping for a leaf
     found = []
@@ -32,10 +32,10 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 def first_tensor(value: Any) -> Tensor | None:
-    """The first tensor in a network's output, None where there is none."""
+    """Returns the first tensor in a network's output, None where there is none."""
     return next(iter(tensors_in(value)), None)
 
 
 def top1_matches(outputs: Tensor, others: Tensor) -> Tensor:
-    """Whether the largest of a sample's outputs is the same one in both, each of shape (N, ...); of shape (N,)."""
+    """Returns whether the largest of a sample's outputs is the same one in both, each of shape (N, ...); of shape (N,)."""
     return outputs.flatten(1).argmax(1) == others.flatten(1).argmax(1)

@@ -29,7 +29,7 @@ _MAXVIT_MULTIPLE = 224  # 5 halvings, then windows of 7
 
 
 def build_torchvision(name: str, builder: Builder, options: Mapping[str, Any]) -> nn.Module:
-    """Return the named classifier, randomly initialized. `options` are its class's own, plus `in_channels`.
+    """Returns the named classifier, randomly initialized. `options` are its class's own, plus `in_channels`.
 
     Raises ComponentError for values that the class refuses.
     """
@@ -82,7 +82,7 @@ def check_torchvision_options(name: str, options: Mapping[str, Any]) -> None:
 
 
 def torchvision_options(name: str) -> list[str]:
-    """Options of a classifier that a config may set: those of its class that are plain values and that its builder
+    """Returns options of a classifier that a config may set: those of its class that are plain values and that its builder
     leaves open.
     """
     builder = torchvision.models.get_model_builder(name)
@@ -99,7 +99,7 @@ def torchvision_options(name: str) -> list[str]:
 
 
 def plan_torchvision_size(name: str, input_size: tuple[int, ...]) -> dict[str, Any]:
-    """Options that bind a model to the size of its images, from a sample's (C, H, W); nothing for most models.
+    """Returns options that bind a model to the size of its images, from a sample's (C, H, W); nothing for most models.
 
     Raises ComponentError for a size that the model cannot take.
     """
@@ -133,7 +133,7 @@ def find_first_conv(model: nn.Module) -> tuple[str, nn.Conv2d] | None:
 
 
 def fit_first_conv(model: nn.Module, in_channels: int) -> nn.Module:
-    """The model with a first convolution for this many channels; the same object, unchanged where they already fit.
+    """Returns the model with a first convolution for this many channels; the same object, unchanged where they already fit.
 
     New weights are normal with the deviation of the old ones, scaled so that the output keeps its variance.
     """
@@ -163,7 +163,7 @@ def fit_first_conv(model: nn.Module, in_channels: int) -> nn.Module:
 
 
 def fit_channels(weight: Tensor, in_channels: int) -> Tensor:
-    """A first convolution's weight (out, c, kh, kw) for another number of input channels.
+    """Returns a first convolution's weight (out, c, kh, kw) for another number of input channels.
 
     One channel: the sum over the old ones, so that a grey image gives what its copy in every channel gave. Otherwise
     the old channels over and over, scaled by c / in_channels, which keeps the response to such an image too.
@@ -176,7 +176,7 @@ def fit_channels(weight: Tensor, in_channels: int) -> Tensor:
 
 
 def is_published_name(weights: str) -> bool:
-    """Whether `model.weights` means published weights (`DEFAULT`, `IMAGENET1K_V1`) and no file."""
+    """Returns whether `model.weights` means published weights (`DEFAULT`, `IMAGENET1K_V1`) and no file."""
     return weights.replace("_", "").isalnum() and not Path(weights).exists()
 
 

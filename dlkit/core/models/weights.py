@@ -39,7 +39,7 @@ class WeightsReport:
 
 
 def read_state_dict(path: str | Path, *, ema: bool = False) -> StateDict:
-    """The state dict of a .safetensors file, of a torch file of tensors, or of a dlkit model file, on the CPU and
+    """Returns the state dict of a .safetensors file, of a torch file of tensors, or of a dlkit model file, on the CPU and
     unwrapped.
 
     Raises FileRefused for files that are missing, corrupt, or that would have to run code to be read.
@@ -54,7 +54,7 @@ def read_state_dict(path: str | Path, *, ema: bool = False) -> StateDict:
 
 
 def read_tensors(path: Path) -> Any:
-    """What a file holds, tensors and plain values only. Raises FileRefused."""
+    """Returns what a file holds, tensors and plain values only. Raises FileRefused."""
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     return read_torch_file(path, allow_legacy=True)
@@ -71,7 +71,7 @@ def _read_safetensors(path: Path) -> StateDict:
 
 
 def unwrap_state_dict(loaded: object, *, ema: bool = False) -> StateDict:
-    """The tensors by their plain names, out of the mappings and key prefixes that trainers put around them.
+    """Returns the tensors by their plain names, out of the mappings and key prefixes that trainers put around them.
 
     `ema` takes the moving average where there is one. Masks of torch.nn.utils.prune are baked in. Module versions
     (`_metadata`) are kept. Raises ValueError for anything that holds no state dict.
@@ -154,7 +154,7 @@ def load_weights(
 
 
 def _current_names(model: nn.Module, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> StateDict:
-    """The state with names as today's torchvision has them: its DenseNet and ViT files are older than its classes."""
+    """Returns the state with names as today's torchvision has them: its DenseNet and ViT files are older than its classes."""
     names = {name: _OLD_DENSENET.sub(r"\1\2", name) for name in state}
     for name in state:
         newer = re.sub(r"\.mlp\.linear_([12])\.", lambda match: f".mlp.{(int(match[1]) - 1) * 3}.", name)
@@ -182,7 +182,7 @@ def _fit_first(model: nn.Module, given: StateDict) -> tuple[str, ...]:
 
 
 def _head_mismatches(model: nn.Module, given: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Tensors of the last linear layer or convolution, when it is there with another number of outputs only."""
+    """Returns tensors of the last linear layer or convolution, when it is there with another number of outputs only."""
     head = find_head(model)
     if head is None:
         return ()
@@ -203,7 +203,7 @@ def find_head(model: nn.Module) -> tuple[str, nn.Module] | None:
 def _compare(
     own: Mapping[str, Tensor], given: Mapping[str, Tensor], head: tuple[str, ...]
 ) -> list[tuple[str, str, str]]:
-    """Rows of (tensor, in the model, in the file); an empty text where it is not there."""
+    """Returns rows of (tensor, in the model, in the file); an empty text where it is not there."""
     rows = []
     for name, want in own.items():
         have = given.get(name)

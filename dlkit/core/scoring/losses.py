@@ -23,7 +23,7 @@ _DEFAULTS = {"classification": "cross_entropy", "regression": "mse"}
 
 @dataclass(frozen=True)
 class WeightedLoss:
-    """A loss that also tells its weight. `num_classes` is set where class indices have to become one-hot rows."""
+    """A loss that also returns its weight. `num_classes` is set where class indices have to become one-hot rows."""
 
     function: Callable[[Tensor, Tensor], Tensor]
     name: str
@@ -32,7 +32,7 @@ class WeightedLoss:
     ignore_index: int | None = None
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | float]:
-        """The mean over the batch, and the weight of that mean (the number of samples, unless classes have weights)."""
+        """Returns the mean over the batch, and the weight of that mean (the number of samples, unless classes have weights)."""
         if self.num_classes is not None and not targets.is_floating_point():
             targets = F.one_hot(targets, self.num_classes).to(outputs.dtype)
         return self.function(outputs, targets), self._weight(targets)
@@ -51,7 +51,7 @@ class WeightedLoss:
 def build_loss(
     section: LossSection, info: DataInfo, *, targets: Callable[[], Tensor], device: torch.device
 ) -> WeightedLoss:
-    """Return the loss of a config. `targets` returns the training targets when class weights have to be counted.
+    """Returns the loss of a config. `targets` returns the training targets when class weights have to be counted.
 
     Raises ComponentError for unknown names and options, and for a loss that does not suit the task.
     """

@@ -21,14 +21,14 @@ class Precision:
     note: str | None = None
 
     def autocast(self) -> AbstractContextManager[object]:
-        """A context for forward passes and losses; does nothing in float32."""
+        """Returns a context for forward passes and losses; does nothing in float32."""
         if self.name == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=_TYPES[self.name])
 
 
 def pick_precision(amp: str, device: torch.device) -> Precision:
-    """The precision for a config's `amp` on a device.
+    """Returns the precision for a config's `amp` on a device.
 
     `auto` is bf16 on CUDA where the GPU has it, else fp16, and float32 on CPUs. On a CPU without native bf16 (AVX512-BF16 or
     AMX) bf16 is emulated and several times slower than float32, so it is turned off with a note. fp16 needs CUDA or MPS.
@@ -58,5 +58,5 @@ def _pick(amp: str, device: torch.device) -> tuple[str, str | None]:
 
 
 def has_native_bf16() -> bool:
-    """Whether this CPU multiplies bf16 in hardware (AVX512-BF16, AMX or ARM's BF16), as the kernel tells it."""
+    """Returns whether this CPU multiplies bf16 in hardware (AVX512-BF16, AMX or ARM's BF16), as the kernel reports it."""
     return any("bf16" in flag for flag in cpu_flags())

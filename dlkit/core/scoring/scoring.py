@@ -15,7 +15,7 @@ from dlkit.core.scoring.precision import Precision
 
 @dataclass(frozen=True)
 class Scoring:
-    """How outputs are computed and judged, apart from the model."""
+    """How outputs are computed and scored, apart from the model."""
 
     loss: WeightedLoss
     precision: Precision
@@ -23,7 +23,7 @@ class Scoring:
     channels_last: bool = False
 
     def new_meter(self) -> "Meter":
-        """An empty meter for these scores."""
+        """Returns an empty meter for these scores."""
         return Meter(self.precision.device, is_classification=self.is_classification)
 
     def arrange(self, inputs: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class Meter:
 
     @torch.no_grad()
     def sums_of(self, outputs: Tensor, targets: Tensor, loss: Tensor, weight: Tensor | float) -> Tensor:
-        """What a batch adds: the weighted loss, its weight, what is correct (or the absolute error), and samples: (4,)."""
+        """Returns what a batch adds: weighted loss, weight, correct ones (or the absolute error), samples: (4,)."""
         sums = torch.zeros_like(self.sums)
         sums[0] = loss.detach().to(sums.dtype) * weight
         sums[1] = weight
@@ -64,11 +64,11 @@ class Meter:
 
     @torch.no_grad()
     def add_sums(self, sums: Tensor) -> None:
-        """Take in what `sums_of` gave, here or in another process."""
+        """Add what `sums_of` returned, here or in another process."""
         self.sums += sums
 
     def read(self, world: World = ALONE) -> dict[str, float]:
-        """`loss`, and `accuracy` for classification or `mae` for regression, over all processes; NaN before the first batch."""
+        """Returns `loss` and `accuracy` (`mae` for regression) over all processes; NaN before the first batch."""
         loss_sum, weight, rest, num_samples = world.sum(self.sums.clone()).tolist()
         second = "accuracy" if self.is_classification else "mae"
         return {
@@ -77,14 +77,14 @@ class Meter:
         }
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Set all sums to zero."""
         self.sums.zero_()
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums, for a checkpoint in the middle of an epoch."""
+        """Returns the sums, for a checkpoint in the middle of an epoch."""
         return {"sums": self.sums[:3].cpu().clone(), "num_samples": int(self.sums[3])}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Load what `state_dict` returned."""
         self.sums[:3].copy_(state["sums"])
         self.sums[3] = int(state["num_samples"])

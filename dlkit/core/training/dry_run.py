@@ -25,7 +25,7 @@ from dlkit.events import Emit, ignore
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a run would be. Learning rates are those of the first group; `memory_bytes` is the peak so far of the process
+    """What a run would do and cost. Learning rates are those of the first group; `memory_bytes` is the peak so far of the process
     (CPU) or of the device.
     """
 
@@ -67,13 +67,13 @@ def run_dry(loaded: LoadedConfig, *, out: Path | None = None, emit: Emit = ignor
 
 
 def _planned_lrs(job: Job) -> list[float]:
-    """The rate of the first group at every step; a torch scheduler or a plateau only tells its first."""
+    """Returns the rate of the first group at every step; of a torch scheduler or a plateau only the first is known."""
     rates, optimizer = job.learner.rates, job.learner.optimizer
     return [rates.set(optimizer, step)[0] for step in range(job.plan.total_steps)]
 
 
 def _two_steps(job: Job) -> tuple[list[float], float]:
-    """The losses of two steps, and the seconds that the second took."""
+    """Returns the losses of two steps, and the seconds that the second took."""
     learner = job.learner
     learner.set_training_mode()
     batches = job.data.train.batches()

@@ -30,12 +30,12 @@ class EmaModel:
         return self.num_steps // self.every
 
     def decay_at(self, update: int) -> float:
-        """The decay of the update with this number, counted from 1."""
+        """Returns the decay of the update with this number, counted from 1."""
         return min(self.decay, 1 - (1 + update) ** (-2 / 3)) if self.warmup else self.decay
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Count one optimizer step, and take the model in when it is the turn."""
+        """Count one optimizer step, and average the model in at every `every`-th."""
         self.num_steps += 1
         if self.num_steps % self.every:
             return
@@ -52,11 +52,11 @@ class EmaModel:
             mean.copy_(value)
 
     def state_dict(self) -> dict[str, Any]:
-        """The averaged tensors and the number of steps."""
+        """Returns the averaged tensors and the number of steps."""
         return {"state_dict": self.model.state_dict(), "num_steps": self.num_steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Load what `state_dict` returned."""
         self.model.load_state_dict(state["state_dict"], strict=True)
         self.num_steps = int(state["num_steps"])
 

@@ -97,7 +97,7 @@ def fine_tune(
 ) -> str:
     """Train in place to the end of the plan and leave the network with the weights of its best epoch, in evaluation mode.
 
-    The best is chosen on the validation split and kept in memory; with `judge_first` the network as it came counts as
+    The best is chosen on the validation split and kept in memory; with `judge_first` the network before training counts as
     epoch 0. Without a validation split, or without `keep_best`, the last epoch stays. The same seed gives the same result
     on the CPU; random state and torch's settings are put back. Returns `finished`. Raises Diverged, and Interrupted after
     a signal, then with the network as the last step left it.
@@ -154,7 +154,7 @@ def _name(network: nn.Module) -> str:
 
 
 def _judge_first(tuning: FineTuning, best: "BestWeights", *, stop: StopRequest, emit: Emit) -> None:
-    """Let the network as it came be epoch 0."""
+    """Evaluate the network before training, as epoch 0."""
     learner, data = tuning.learner, tuning.data
     if data.val is None:
         return
@@ -199,7 +199,7 @@ class BestWeights:
         self.records.add_epoch(learner, row)
 
     def save(self, learner: Learner, *names: str) -> None:
-        """Take the weights of the best epoch."""
+        """Keep the weights of the best epoch, and pass on."""
         if "best" in names:
             self.take(learner)
         self.records.save(learner, *names)

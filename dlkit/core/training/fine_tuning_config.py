@@ -13,7 +13,7 @@ SETTINGS = ("loss", "optimizer", "train", "seed")
 
 
 def pick_tuning_config(file: ModelFile, data: LoadedConfig | None) -> LoadedConfig:
-    """The config to train a model file on with: its own, or one that the user names, `data`.
+    """Returns the config to train a model file on with: its own, or one that the user names, `data`.
 
     What a named config leaves unsaid of loss, optimizer, loop and seed comes from the file. Raises UsageError when the
     file has no config, and when it would need code of the user's own that is not named again.
@@ -42,7 +42,7 @@ def _check_sections(file: ModelFile, config: Config, sections: Any) -> None:
 
 
 def derive_tuning_config(config: Config, *, epochs: float, lr: float, num_batches: int) -> Config:
-    """The config with the schedule of fine-tuning and without what belongs to training from the start.
+    """Returns the config with the schedule of fine-tuning and without what belongs to training from the start.
 
     `epochs` may be a fraction; `num_batches` are the micro-batches of one epoch.
     """
@@ -61,7 +61,7 @@ def derive_tuning_config(config: Config, *, epochs: float, lr: float, num_batche
 
 
 def _pick_checkpoint(config: Config) -> Checkpoint:
-    """The metric that decided before decides again; one of the moving average means that of the network now."""
+    """Returns the section with the metric that decided before; for one of the moving average, that of the network itself."""
     metric = config.checkpoint.metric.replace("/", "_").replace("val_ema_", "val_")
     if not metric.startswith("val_") or config.data.val == "none":
         return Checkpoint()

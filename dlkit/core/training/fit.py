@@ -28,13 +28,13 @@ class Plan:
 
 
 class Records(Protocol):
-    """What a run leaves behind; see records.py. Tests and fine-tuning pass `NoRecords`."""
+    """What a run leaves behind; see folder/records.py. Tests and fine-tuning pass `NoRecords`."""
 
     def add_step(self, learner: Learner, result: StepResult) -> None:
-        """Note one optimizer step."""
+        """Record one optimizer step."""
 
     def add_epoch(self, learner: Learner, row: Row) -> None:
-        """Note one epoch's metrics."""
+        """Record one epoch's metrics."""
 
     def save(self, learner: Learner, *names: str) -> None:
         """Write a checkpoint under these names: `last`, `best`."""
@@ -59,11 +59,13 @@ def fit(learner: Learner, data: DataSplits, plan: Plan, records: Records, *, sto
     Returns why it ended: `finished`, `early_stopped`, `max_time` or `interrupted`. In each case the newest state is saved.
     Raises Diverged when the loss is not finite.
     """
-    while (learner.position.epoch < plan.epochs and learner.position.step < plan.total_steps) or _is_unjudged(learner):
+    while (learner.position.epoch < plan.epochs and learner.position.step < plan.total_steps) or _is_unevaluated(
+        learner
+    ):
         started = time.monotonic()
         _train_epoch(learner, data, plan, records, stop=stop, emit=emit)
         learner.train_s += time.monotonic() - started
-        row = None if stop.is_due else _judge(learner, data, plan, stop=stop, emit=emit)
+        row = None if stop.is_due else _evaluate_epoch(learner, data, plan, stop=stop, emit=emit)
         is_cut = learner.position.batch < data.train.num_batches
         if row is None or is_cut:
             # an epoch that the number of steps cuts short is saved unfinished, so that a longer run can train its rest
@@ -75,8 +77,8 @@ def fit(learner: Learner, data: DataSplits, plan: Plan, records: Records, *, sto
     return "finished"
 
 
-def _is_unjudged(learner: Learner) -> bool:
-    """Whether an epoch was begun and has no row yet, as when a run is resumed before its last validation."""
+def _is_unevaluated(learner: Learner) -> bool:
+    """Returns whether an epoch was begun and has no row yet, as when a run is resumed before its last validation."""
     return learner.position.batch > 0
 
 
@@ -114,8 +116,8 @@ def _progress(learner: Learner, plan: Plan, result: StepResult, samples_per_s: f
     )
 
 
-def _judge(learner: Learner, data: DataSplits, plan: Plan, *, stop: StopRequest, emit: Emit) -> Row | None:
-    """The epoch's row of metrics, or None when a stop was asked for in the middle of the validation."""
+def _evaluate_epoch(learner: Learner, data: DataSplits, plan: Plan, *, stop: StopRequest, emit: Emit) -> Row | None:
+    """Returns the epoch's row of metrics, or None when a stop was asked for in the middle of the validation."""
     row: Row = {
         "epoch": learner.position.epoch + 1,
         "step": learner.position.step,
@@ -135,7 +137,7 @@ def _judge(learner: Learner, data: DataSplits, plan: Plan, *, stop: StopRequest,
 
 
 def _finish_epoch(learner: Learner, plan: Plan, records: Records, row: Row, emit: Emit, *, is_cut: bool) -> bool:
-    """Take the row in, save, report; whether early stopping says stop."""
+    """Take the row in, save and report; return whether to stop early."""
     position = learner.position
     position.epoch, position.batch = position.epoch + 1, 0
     learner.meter.reset()

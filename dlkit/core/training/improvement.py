@@ -9,14 +9,14 @@ _MORE_IS_BETTER = ("accuracy", "top5", "r2", "f1", "precision", "recall")
 
 
 def pick_mode(metric: str, mode: str = "auto") -> str:
-    """`min` or `max`; auto goes by the metric's name."""
+    """Returns `min` or `max`; auto goes by the metric's name."""
     if mode != "auto":
         return mode
     return "max" if metric.endswith(_MORE_IS_BETTER) else "min"
 
 
 def is_better(value: float, best: float | None, *, mode: str, min_delta: float = 0.0) -> bool:
-    """Whether a value improves on the best so far by more than `min_delta`; NaN never does."""
+    """Returns whether a value improves on the best so far by more than `min_delta`; NaN never does."""
     if math.isnan(value):
         return False
     if best is None or math.isnan(best):
@@ -34,18 +34,18 @@ class BestSoFar:
     epoch: int | None = None
 
     def observe(self, value: float, epoch: int) -> bool:
-        """Take a value in; whether it is the best now. Of equal values the later one counts: it was trained for longer."""
+        """Take a value in and return whether it is the best now; of equal ones the later, which was trained for longer."""
         if value != self.value and not is_better(value, self.value, mode=self.mode):
             return False
         self.value, self.epoch = value, epoch
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Returns plain values."""
         return {"metric": self.metric, "mode": self.mode, "value": self.value, "epoch": self.epoch}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave, unless another metric decides now."""
+        """Load what `state_dict` returned, unless another metric decides now."""
         if (state["metric"], state["mode"]) == (self.metric, self.mode):
             self.value, self.epoch = state["value"], state["epoch"]
 
@@ -63,7 +63,7 @@ class EarlyStopping:
     num_bad: int = 0
 
     def observe(self, value: float, epoch: int) -> bool:
-        """Take an evaluation in (`epoch` counts from 1); whether it is time to stop."""
+        """Take an evaluation in (`epoch` counts from 1) and return whether it is time to stop."""
         if is_better(value, self.best, mode=self.mode, min_delta=self.min_delta):
             self.best, self.num_bad = value, 0
         else:
@@ -71,9 +71,9 @@ class EarlyStopping:
         return self.num_bad >= self.patience and epoch >= self.min_epochs
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Returns plain values."""
         return {"best": self.best, "num_bad": self.num_bad}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Load what `state_dict` returned."""
         self.best, self.num_bad = state["best"], state["num_bad"]

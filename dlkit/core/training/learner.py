@@ -72,7 +72,7 @@ class Learner:
         self._frozen_norms = frozen_norms(self.model)
 
     def set_training_mode(self) -> None:
-        """Training mode for the model, except for batch norms that are frozen."""
+        """Put the model in training mode, except for batch norms that are frozen."""
         self.model.train()
         for norm in self._frozen_norms:
             norm.eval()
@@ -83,12 +83,12 @@ class Learner:
         return self.scoring.precision.scaler
 
     @property
-    def judged_model(self) -> nn.Module:
-        """The model that is judged and exported: the moving average where there is one."""
+    def evaluated_model(self) -> nn.Module:
+        """The model that is tested and exported: the moving average where there is one."""
         return self.ema.model if self.ema else self.model
 
     def state_dict(self) -> dict[str, Any]:
-        """All state as tensors and plain values, taken between two updates; of several processes, all must ask together.
+        """Returns all state as tensors and plain values, taken between two updates; of several processes, all must ask together.
 
         Each process's random state, sums and norm statistics are under `processes` where there are several; elsewhere in the
         state stand rank 0's, with the statistics of norms averaged.
@@ -113,7 +113,7 @@ class Learner:
         }
 
     def _averaged(self, model: nn.Module) -> dict[str, Tensor]:
-        """The model's state with whole tensors and averaged statistics; the model keeps its own."""
+        """Returns the model's state with whole tensors and averaged statistics; the model keeps its own."""
         kept = [buffer.clone() for buffer in model.buffers()]
         average_statistics(model, self.world)
         state: dict[str, Tensor] = model.state_dict()
@@ -129,7 +129,7 @@ class Learner:
         return [self.model] + ([self.ema.model] if self.ema else [])
 
     def _own_state(self) -> dict[str, Any]:
-        """What differs between processes."""
+        """Returns what differs between processes."""
         return {
             "random": capture_random_state(),
             "meter": self.meter.state_dict(),
@@ -137,7 +137,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave, into a learner built from the same config."""
+        """Load what `state_dict` returned, into a learner built from the same config."""
         load_whole(self.model, state["state_dict"])
         if self.ema and state["state_dict_ema"]:
             load_whole(self.ema.model, state["state_dict_ema"]["state_dict"])
@@ -168,7 +168,7 @@ class Learner:
                 buffer.copy_(value)
 
     def _share_out(self, states: list[Any]) -> None:
-        """Go on with another number of processes: the sums of all are rank 0's now, random numbers begin anew."""
+        """Go on with another number of processes: rank 0 takes the sums of all, random numbers begin anew."""
         if self.world.is_main:
             for state in states:
                 other = self.scoring.new_meter()
@@ -177,7 +177,7 @@ class Learner:
 
 
 def metric_columns(*, is_classification: bool, has_val: bool, has_ema: bool) -> list[str]:
-    """The columns of metrics.csv, fixed for the whole run; a cell stays empty where an epoch was not validated."""
+    """Returns the columns of metrics.csv, fixed for the whole run; a cell stays empty where an epoch was not validated."""
     second = "accuracy" if is_classification else "mae"
     prefixes = ["train"] + (["val"] if has_val else []) + (["val_ema"] if has_val and has_ema else [])
     return ["epoch", "step", "lr", *(f"{prefix}_{name}" for prefix in prefixes for name in ("loss", second)), "train_s"]

@@ -33,24 +33,24 @@ class SweepRates:
         self._plan, self._shares = plan, shares
 
     def set(self, optimizer: Optimizer, step: int) -> list[float]:
-        """Put the rates of this step into the optimizer's groups; the rates."""
+        """Put the rates of this step into the optimizer's groups, and return them."""
         lrs = [self._plan.lrs[step] * share for share in self._shares]
         for group, lr in zip(optimizer.param_groups, lrs, strict=True):
             group["lr"] = lr
         return lrs
 
     def after_step(self) -> None:
-        """Nothing: the rate follows from the step."""
+        """Do nothing: the rate follows from the step."""
 
     def observe(self, metric: float) -> None:
-        """Nothing: there is no validation."""
+        """Do nothing: there is no evaluation."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing to save."""
+        """Returns nothing: there is no state."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to take back."""
+        """Do nothing: there is no state."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _group_shares(optimizer: Optimizer, base_lr: float | None) -> list[float]:
 
 
 def iterate_windows(split: Split, accumulate: int, *, first_epoch: int = 0) -> Iterator[Iterator[Batch]]:
-    """Micro-batches of one optimizer step after another, epoch after epoch without end; no window spans two epochs."""
+    """Yields the micro-batches of one step after another, epoch after epoch without end; no window spans two epochs."""
     for epoch in count(first_epoch):
         batches = split.batches(epoch)
         for start in range(0, split.num_batches, accumulate):
@@ -195,7 +195,7 @@ def _sweep(
 
 
 def _try_step(learner: Learner, windows: Iterator[Iterator[Batch]]) -> StepResult | None:
-    """One update, on further windows while the loss scaler comes down; None when loss or gradients stay not finite."""
+    """Make one update, on further windows while the loss scaler comes down; None when loss or gradients stay not finite."""
     for _ in range(MOST_SKIPS):
         try:
             result = train_step(learner, next(windows))

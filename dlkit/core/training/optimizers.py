@@ -31,7 +31,7 @@ class GroupedParameter:
 
 
 def freeze_matching(model: nn.Module, groups: Iterable[ParameterGroup]) -> list[str]:
-    """Turn gradients off for parameters in groups with `freeze`; their names. The first group that matches decides."""
+    """Turn gradients off for parameters in groups with `freeze` and return their names. The first group that matches decides."""
     frozen = []
     for name, parameter in model.named_parameters():
         group = _first_match(name, list(groups))
@@ -42,7 +42,7 @@ def freeze_matching(model: nn.Module, groups: Iterable[ParameterGroup]) -> list[
 
 
 def frozen_norms(model: nn.Module) -> list[nn.Module]:
-    """Batch norms whose own parameters are all frozen; they stay in evaluation mode, so that their statistics stay too."""
+    """Returns batch norms whose parameters are all frozen; they stay in evaluation mode, so that their statistics stay too."""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     return [
         norm
@@ -52,7 +52,7 @@ def frozen_norms(model: nn.Module) -> list[nn.Module]:
 
 
 def lr_factor(section: OptimizerSection, num_processes: int) -> float:
-    """What `lr_scale` multiplies the learning rate by (Goyal et al.: Accurate, large minibatch SGD, 2017, for linear)."""
+    """Returns the factor on the learning rate that `lr_scale` asks for (Goyal et al.: Accurate, large minibatch SGD, 2017, for linear)."""
     return {"none": 1.0, "linear": float(num_processes), "sqrt": math.sqrt(num_processes)}[section.lr_scale]
 
 
@@ -74,7 +74,7 @@ def resolve_optimizer(section: OptimizerSection) -> ResolvedOptimizer:
 
 
 def build_optimizer(resolved: ResolvedOptimizer, model: nn.Module, *, num_processes: int = 1) -> Optimizer:
-    """Return the optimizer over the model's trainable parameters, in named groups.
+    """Returns the optimizer over the model's trainable parameters, in named groups.
 
     Every group holds `name`, `initial_lr` (its peak learning rate) and the options it differs in. Raises ComponentError
     when nothing is left to train and for values that the class refuses.
@@ -98,7 +98,7 @@ def build_optimizer(resolved: ResolvedOptimizer, model: nn.Module, *, num_proces
 
 
 def pick_lr(section: OptimizerSection, builder: Builder | None = None) -> float:
-    """The learning rate of a config; `auto` is torch's default for the class, for SGD 0.05."""
+    """Returns the learning rate of a config; `auto` is torch's default for the class, for SGD 0.05."""
     if section.lr != "auto":
         return section.lr
     builder = builder or resolve("optimizers", section.name)
@@ -146,7 +146,7 @@ def _members(section: OptimizerSection, model: nn.Module) -> list[GroupedParamet
 
 
 def _norm_and_bias(model: nn.Module) -> list[nn.Parameter]:
-    """Parameters of norm layers, and every vector or scalar: by type and shape, since names differ between libraries."""
+    """Returns parameters of norm layers, and every vector or scalar: by type and shape, since names differ between libraries."""
     vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     norms = [
         parameter

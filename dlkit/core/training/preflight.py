@@ -1,4 +1,4 @@
-"""One batch through the model and the loss before anything is written, so that misfits are told in words, not by a traceback."""
+"""One batch through the model and the loss before anything is written, so that a misfit is one sentence and no traceback."""
 
 from typing import Any
 

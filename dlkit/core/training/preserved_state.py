@@ -1,4 +1,4 @@
-"""Training that leaves no trace: everything a learner holds is put back, bit for bit, however the block ends."""
+"""Training that is undone: all that a learner holds is put back, bit for bit, however the block ends."""
 
 import copy
 from collections.abc import Iterator

@@ -61,7 +61,7 @@ def resolve_learner(loaded: LoadedConfig, scoring: Scoring, *, num_batches: int,
 
 
 def plan_steps(config: Config, num_batches: int) -> Plan:
-    """Return how long a run is, with so many micro-batches to an epoch."""
+    """Returns how long a run is, with so many micro-batches to an epoch."""
     steps_per_epoch = -(-num_batches // config.train.accumulate)
     total_steps = config.train.epochs * steps_per_epoch
     epochs = config.train.epochs
@@ -112,7 +112,7 @@ def build_scoring(
     info: DataInfo,
     targets: Callable[[], Tensor],
 ) -> Scoring:
-    """Return the config's loss, for the network in the memory layout that suits it. Raises ConfigError at the loss.
+    """Returns the config's loss, for the network in the memory layout that suits it. Raises ConfigError at the loss.
 
     `targets` returns those of training, for the weights of classes.
     """
@@ -123,7 +123,7 @@ def build_scoring(
 
 
 def _use_channels_last(setting: bool | str, network: nn.Module, precision: Precision) -> bool:
-    """`auto` is on where convolutions run faster in it: on CPUs (benchmarks/channels_last.py) and on CUDA in half precision."""
+    """Returns the setting; `auto` is on where convolutions gain: on CPUs (benchmarks/channels_last.py), on CUDA in half precision."""
     if isinstance(setting, bool):
         return setting
     has_convolutions = any(isinstance(module, nn.Conv2d) for module in network.modules())
@@ -132,7 +132,7 @@ def _use_channels_last(setting: bool | str, network: nn.Module, precision: Preci
 
 
 def plan_schedule(loaded: LoadedConfig, *, num_batches: int | None = None) -> tuple[LrSchedule, float]:
-    """Return the schedule that a config trains with and its base rate, without a network, for looking at it.
+    """Returns the schedule that a config trains with and its base rate, without a network, for looking at it.
 
     `num_batches` of an epoch are counted from the data unless given. Raises ConfigError at the key at fault, or DataError.
     """
@@ -152,7 +152,7 @@ def plan_schedule(loaded: LoadedConfig, *, num_batches: int | None = None) -> tu
 
 
 def fill_autos(opened: OpenedData, info: DataInfo, arch: Arch, resolved: ResolvedLearner) -> Config:
-    """Return the config with every `auto` replaced that stands for a value; training from it repeats the run.
+    """Returns the config with every `auto` replaced that stands for a value; training from it repeats the run.
 
     `data.root`, `data.image_size` and `data.drop_last` stay: there `auto` is a rule that depends on the data set.
     """
@@ -180,7 +180,7 @@ def fill_autos(opened: OpenedData, info: DataInfo, arch: Arch, resolved: Resolve
 
 
 def run_name(loaded: LoadedConfig) -> str:
-    """Return the name of the run folder: the config's, else that of its file, with `-` for what a name may not hold."""
+    """Returns the name of the run folder: the config's, else that of its file, with `-` for what a name may not hold."""
     config = loaded.config
     if config.name != "auto":
         return config.name

@@ -1,7 +1,10 @@
 """A whole training run: the table of contents.
 
-join the other processes, if any (distributed/joining.py) -> build (setup.py) -> one batch through everything (preflight.py)
--> run folder (place.py, run_folder.py) -> fit (fit.py) -> test the best weights once -> model.pt and summary.json.
+join the other processes, if any (distributed/joining.py) -> find the run folder or the checkpoint (folder/location.py)
+-> open and load the data (data/opening.py, data/build.py), choose what the config leaves open (resolving.py) and build the
+learner (setup.py) -> one batch through network and loss (preflight.py) -> run folder (folder/run_folder.py) -> train
+(fit.py, step.py), with records (folder/records.py) and checkpoints (folder/checkpoints.py) -> test the best weights once
+-> model.pt (modelfile.py) and summary.json.
 """
 
 import time
@@ -32,7 +35,7 @@ from dlkit.core.training.folder import (
     facts_of,
     flat_hparams,
     log_to,
-    pick_place,
+    pick_location,
     read_checkpoint,
     resume_command,
     run_started,
@@ -91,17 +94,17 @@ def run_training(
     with joined(runtime) as world:
         emit = emit if world.is_main else ignore
         check_same_program(loaded, world)
-        place = world.from_main(lambda: pick_place(loaded, world, out=out, resume=resume))
+        location = world.from_main(lambda: pick_location(loaded, world, out=out, resume=resume))
         threads = pick_threads(runtime.threads, world)
         with torch_settings(threads=threads, deterministic=runtime.deterministic), explain_out_of_memory(loaded.config):
             job = build_job(loaded, world=world, emit=emit)
             check_first_batch(job.learner, job.data, loaded)
-            checkpoint = world.from_main(lambda: read_checkpoint(place.checkpoint) if place.checkpoint else None)
-            if place.checkpoint and checkpoint:
-                check_same_run(checkpoint, place.checkpoint, job, emit)
+            checkpoint = world.from_main(lambda: read_checkpoint(location.checkpoint) if location.checkpoint else None)
+            if location.checkpoint and checkpoint:
+                check_same_run(checkpoint, location.checkpoint, job, emit)
             if not world.is_main:
                 return _follow(job, checkpoint)
-            folder = place.open(run_name(loaded))
+            folder = location.open(run_name(loaded))
             try:
                 return _run_in_folder(job, folder, checkpoint, emit)
             finally:
@@ -130,7 +133,7 @@ def _run_in_folder(job: Job, folder: RunFolder, checkpoint: dict[str, Any] | Non
 
 
 def _follow(job: Job, checkpoint: dict[str, Any] | None) -> TrainResult:
-    """What a process does whose rank is not 0: all that is computed, and nothing that is written."""
+    """Train as a process whose rank is not 0: all is computed and nothing is written."""
     if checkpoint:
         job.learner.load_state_dict(checkpoint)
     status = _fit(job, Follower(), ignore)
@@ -139,7 +142,7 @@ def _follow(job: Job, checkpoint: dict[str, Any] | None) -> TrainResult:
 
 
 def _open_records(job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None, emit: Emit) -> RunRecords:
-    """The run's files, with the learner put where the checkpoint left it."""
+    """Returns the run's files, with the learner put where the checkpoint left it."""
     config = job.config
     step = checkpoint["position"]["step"] if checkpoint else None
     board = Board(folder.path / "tb", purge_step=step) if config.log.tensorboard else None
@@ -206,7 +209,7 @@ def _result(job: Job, run_dir: Path, status: str, metrics: Mapping[str, float], 
 
 
 def _best_weights(job: Job, folder: RunFolder | None) -> tuple[Path, Mapping[str, Tensor], dict[str, Any]]:
-    """The run folder, the weights of best.pt (the moving average where there is one), and what made them the best.
+    """Returns the run folder, the weights of best.pt (the moving average where there is one), and what made them the best.
 
     Only rank 0 has the folder; it tells the others.
     """
@@ -226,7 +229,7 @@ def _best_weights(job: Job, folder: RunFolder | None) -> tuple[Path, Mapping[str
 def _test(job: Job, state_dict: Mapping[str, Tensor], emit: Emit) -> dict[str, float]:
     if job.data.test is None or not job.config.eval.test:
         return {}
-    model, world = job.learner.judged_model, job.world
+    model, world = job.learner.evaluated_model, job.world
     kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     load_whole(model, state_dict)
     try:

@@ -82,7 +82,7 @@ def build_job(loaded: LoadedConfig, *, world: World = ALONE, emit: Emit) -> Job:
 
 
 def resolve_config(loaded: LoadedConfig, *, emit: Emit = ignore) -> Config:
-    """Return the config with every `auto` replaced by what it becomes for these data on this machine.
+    """Returns the config with every `auto` replaced by what it becomes for these data on this machine.
 
     Only what an `auto` depends on is read and built: samples for statistics, and the network without its weights.
     Raises ConfigError at the key at fault, or DataError.
@@ -150,7 +150,7 @@ def _resolve(
 
 
 def pick_noted_precision(loaded: LoadedConfig, device: torch.device, emit: Emit) -> Precision:
-    """Return the precision to train in, and report why it is not what was asked for, if so."""
+    """Returns the precision to train in, and report why it is not what was asked for, if so."""
     precision = pick_precision(loaded.config.train.amp, device)
     if precision.note:
         emit(Note(precision.note))

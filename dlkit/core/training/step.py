@@ -103,7 +103,7 @@ def _accumulate(learner: Learner, window: Iterable[Batch]) -> _Sums:
 
 
 def _with_last(window: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
-    """The batches, each with whether it is the last."""
+    """Yields the batches, each with whether it is the last."""
     batches = iter(window)
     batch = next(batches)
     for following in batches:
@@ -119,7 +119,7 @@ def _turn(learner: Learner, batch: Batch, *, is_last: bool) -> Iterator[None]:
 
 
 def _exchange(sums: _Sums, learner: Learner, stop: StopRequest | None) -> _Sums:
-    """The sums over all processes; what they vote for holds from here on."""
+    """Returns the sums over all processes; what they vote for holds from here on."""
     if learner.world.is_alone:
         return sums
     votes = stop.votes() if stop else []

@@ -50,7 +50,7 @@ class Batched:
         return self.function is not None
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        """The images (N, C, H, W), transformed."""
+        """Returns the images (N, C, H, W), transformed."""
         if self.function is None:
             changed: Tensor = self.transform(images)
             return changed
@@ -58,7 +58,7 @@ class Batched:
 
 
 def batched_version(transform: Any) -> Batched | None:
-    """The batched form of a transform, or None if it has none (or none for these options)."""
+    """Returns the batched form of a transform, or None if it has none (or none for these options)."""
     if type(transform) in DETERMINISTIC:
         return Batched(transform, None)
     function = RANDOM.get(type(transform))

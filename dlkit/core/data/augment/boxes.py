@@ -46,7 +46,7 @@ def _pad(transform: Any, images: Tensor) -> Tensor:
 
 
 def take_windows(images: Tensor, tops: Tensor, lefts: Tensor, *, size: tuple[int, int]) -> Tensor:
-    """A window of `size` from each image, at its own top and left: (N, C, height, width).
+    """Returns a window of `size` from each image, at its own top and left: (N, C, height, width).
 
     Every row of a window is a run of adjacent memory. A view whose row k holds the `width` elements from k on turns the
     whole job into one index_select of such rows, tens of times faster than indexing pixel by pixel.

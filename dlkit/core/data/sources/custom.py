@@ -1,4 +1,4 @@
-"""Datasets of the user's own, by import path: any class or function that gives an object with `__len__` and
+"""Datasets of the user's own, by import path: any class or function that returns an object with `__len__` and
 `__getitem__`.
 """
 
@@ -20,7 +20,7 @@ _MISSING_SPLIT = (ValueError, KeyError, FileNotFoundError, NotImplementedError)
 
 
 def open_custom(builder: Callable[..., Any], options: Mapping[str, Any], request: SourceRequest) -> Source:
-    """The source for a user's dataset.
+    """Returns the source of a user's dataset.
 
     A builder that takes `train` is called with True and False, one that takes `split` with train, val and test (val and
     test may raise ValueError, KeyError or FileNotFoundError where they do not exist), any other once. `root`,

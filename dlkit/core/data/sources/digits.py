@@ -36,7 +36,7 @@ def digits(*, request: SourceRequest) -> Source:
 
 
 def read_digits() -> tuple[Tensor, Tensor]:
-    """All images, uint8 (1797, 1, 8, 8) in 0..255, and labels, int64 (1797,)."""
+    """Returns all images, uint8 (1797, 1, 8, 8) in 0..255, and labels, int64 (1797,)."""
     content = gzip.decompress(resources.files(__package__).joinpath(_FILE).read_bytes())
     values = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     images = (values[NUM_DIGITS:].float() * (255 / 16)).round().to(torch.uint8)

@@ -38,11 +38,11 @@ class FileSamples:
     look = load
 
     def name_of(self, index: int) -> str:
-        """The path of the file."""
+        """Returns the path of the file."""
         return printable(self.paths[index])
 
     def renumbered(self, table: Tensor) -> "FileSamples":
-        """The same files, class `i` being called `table[i]`."""
+        """Returns the same files, class `i` being called `table[i]`."""
         return replace(self, targets=table[self.targets])
 
 

@@ -1,4 +1,4 @@
-"""Anybody's dataset, an object with `__len__` and `__getitem__` that gives (input, target), as samples."""
+"""Anybody's dataset, an object with `__len__` and `__getitem__` that returns (input, target), as samples."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -67,7 +67,7 @@ class ItemSamples:
         return tuple(sorted({0, len(self) // 2, len(self) - 1}))
 
     def name_of(self, index: int) -> str:
-        """The class and the number of the sample."""
+        """Returns the class and the number of the sample."""
         return f"{self.title}[{index}]"
 
     @cached_property
@@ -82,7 +82,7 @@ class ItemSamples:
         return stack_targets([self.look(index)[1] for index in range(len(self))], self)
 
     def renumbered(self, table: Tensor) -> "ItemSamples":
-        """The same samples, class `i` being called `table[i]`."""
+        """Returns the same samples, class `i` being called `table[i]`."""
         return replace(self, table=table)
 
     def _agrees(self, targets: Tensor) -> bool:
@@ -90,7 +90,7 @@ class ItemSamples:
 
 
 def stack_targets(targets: list[Tensor], samples: ItemSamples) -> Tensor:
-    """Targets as one tensor. Raises DataError, naming the first sample that differs in kind from sample 0."""
+    """Returns targets as one tensor. Raises DataError, naming the first sample that differs in kind from sample 0."""
     for index, target in enumerate(targets):
         if (target.shape, target.dtype) != (targets[0].shape, targets[0].dtype):
             raise DataError(
@@ -115,7 +115,7 @@ def _as_target(tensor: Tensor) -> Tensor:
 
 
 def to_input(value: Any, name: str) -> Tensor:
-    """Raw input of a sample: uint8 CHW from Pillow images, byte arrays (HW or HWC) and byte tensors (HW or CHW); float
+    """Returns raw input of a sample: uint8 CHW from Pillow images, byte arrays (HW or HWC) and byte tensors (HW or CHW); float
     tensors and arrays of one (F), two (TF) or three (CHW) dimensions as they are.
     """
     if isinstance(value, Image.Image):
@@ -144,7 +144,7 @@ def to_input(value: Any, name: str) -> Tensor:
 
 
 def kind_of(value: Tensor) -> Kind:
-    """What a raw input is, told by its number of dimensions."""
+    """Returns the kind of a raw input, by its number of dimensions."""
     kinds: tuple[Kind, ...] = ("features", "sequence", "image")
     return kinds[value.ndim - 1]
 

@@ -29,7 +29,7 @@ class Table:
     lines: tuple[int, ...]
 
     def column(self, name: str) -> list[str]:
-        """The cells of one column."""
+        """Returns the cells of one column."""
         position = self.header.index(name)
         return [row[position] for row in self.rows]
 
@@ -81,7 +81,7 @@ def _check_options(sequence_length: int | None, delimiter: str) -> None:
 
 
 def read_table(path: Path, delimiter: str) -> Table:
-    """All cells of a file. Raises DataError for a missing file, no header, no rows, and rows of another length."""
+    """Returns all cells of a file. Raises DataError for a missing file, no header, no rows, and rows of another length."""
     rows: list[tuple[str, ...]] = []
     lines: list[int] = []
     try:

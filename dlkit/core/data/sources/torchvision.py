@@ -149,7 +149,7 @@ SPLIT_NAMES = {
 
 
 def open_torchvision(builder: Callable[..., Any], options: Mapping[str, Any], request: SourceRequest) -> Source:
-    """The source for a torchvision data set class that takes `train` or `split`. Raises DataError, with the way out,
+    """Returns the source for a torchvision data set class that takes `train` or `split`. Raises DataError, with the way out,
     when it is not in root.
     """
     parameters = inspect.signature(builder).parameters
@@ -190,7 +190,7 @@ def _way_out(download: Mapping[str, Any]) -> str:
 
 
 def source_of_datasets(train: Any, val: Any, test: Any, *, title: str) -> Source:
-    """A source from torchvision dataset objects; whole tensors are taken as they are."""
+    """Returns a source from torchvision dataset objects; whole tensors are taken as they are."""
     parts = [None if part is None else samples_of(part, title) for part in (train, val, test)]
     assert parts[0] is not None
     value = parts[0].look(0)[0]
@@ -209,7 +209,7 @@ def source_of_datasets(train: Any, val: Any, test: Any, *, title: str) -> Source
 
 
 def class_names(dataset: Any) -> tuple[str, ...] | None:
-    """A dataset's own names of its classes, if it has them."""
+    """Returns a dataset's own names of its classes, if it has them."""
     found = getattr(dataset, "classes", None)
     if not isinstance(found, list | tuple) or not found:
         return None
@@ -217,7 +217,7 @@ def class_names(dataset: Any) -> tuple[str, ...] | None:
 
 
 def samples_of(dataset: Any, title: str) -> Samples:
-    """Samples of a torchvision dataset: its arrays, if they are what `__getitem__` gives, else item by item."""
+    """Returns samples of a torchvision dataset: its arrays, if they equal what `__getitem__` returns, else item by item."""
     items = ItemSamples(dataset, title, is_random=False)
     if not len(items):
         raise DataError(f"{title}: the split is empty")

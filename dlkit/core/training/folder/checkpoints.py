@@ -18,7 +18,7 @@ VERSION = 1
 
 
 def save_checkpoint(folder: Path, names: Iterable[str], learner: Learner, extra: Mapping[str, Any]) -> list[Path]:
-    """Write the learner's state as `<name>.pt` under each name; the paths. Rank 0 writes, for all processes of a run.
+    """Write the learner's state as `<name>.pt` for each name and return the paths. Rank 0 writes, for all processes of a run.
 
     Raises Diverged instead of keeping weights that are not finite.
     """
@@ -45,7 +45,7 @@ def _check_finite(learner: Learner) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same bytes under a second name. Files are only ever replaced, so sharing them is safe."""
+    """Put the same bytes under a second name. Files are only ever replaced, so sharing them is safe."""
     temporary = target.with_name(f".tmp-{target.name}-{os.getpid()}")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
@@ -67,7 +67,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint that `--resume PATH` means: a file, or last.pt of a run folder. Raises FileRefused when there is none."""
+    """Returns the checkpoint that `--resume PATH` means: a file, or last.pt of a folder. Raises FileRefused when there is none."""
     if path.is_file():
         return path
     for candidate in (path / "checkpoints" / "last.pt", path / "last.pt"):

@@ -1,4 +1,4 @@
-"""Where a run is kept: a new folder, the one that is resumed, or the one that an attempt before this one began."""
+"""Where a run is kept: a new folder, the one that is resumed, or the one that an earlier attempt of a torchrun made."""
 
 import json
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ class RunLocation:
         return create_run_folder(out=self.out, parent=self.parent, name=name)
 
 
-def pick_place(loaded: LoadedConfig, world: World, *, out: Path | None, resume: Path | None) -> RunLocation:
-    """Where the run goes and what it goes on from; nothing is made yet.
+def pick_location(loaded: LoadedConfig, world: World, *, out: Path | None, resume: Path | None) -> RunLocation:
+    """Returns the folder of the run and the checkpoint that it goes on from; nothing is made yet.
 
     Raises FileRefused or UsageError when there is nothing to resume, OutputError for a folder that cannot be written to.
     """
@@ -60,10 +60,10 @@ def pick_place(loaded: LoadedConfig, world: World, *, out: Path | None, resume: 
 
 
 def find_begun(out: Path | None, parent: Path, name: str, world: World) -> Path | None:
-    """The run folder that an earlier attempt of the same torchrun made, if it came that far.
+    """Returns the run folder that an earlier attempt of the same torchrun made, if it came that far.
 
-    Where agents come and go, workers start anew without a count of it. So the process of the agent of rank 0 tells, too; when it
-    is another one after a failure, the id that was given to torchrun does.
+    An elastic torchrun restarts workers without counting it. So an attempt is known by the agent process of rank 0, or, where
+    a failure replaced that, by the id that was given to torchrun.
     """
     if not world.launch:
         return None

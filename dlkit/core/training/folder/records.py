@@ -55,7 +55,7 @@ class RunRecords:
         return self.folder.path / "metrics.csv"
 
     def add_step(self, learner: Learner, result: StepResult) -> None:
-        """Note one optimizer step; `step` is the number of updates before it, so it is k in lr[k]."""
+        """Record one optimizer step; `step` is the number of updates before it, so it is k in lr[k]."""
         step = learner.position.step - result.is_applied
         if step % self.log_every == 0:
             line = {"event": "step", "step": step, "epoch": learner.position.epoch + 1, "lr": result.lrs[0]}
@@ -64,7 +64,7 @@ class RunRecords:
             self._flush()
 
     def add_epoch(self, learner: Learner, row: Row) -> None:
-        """Note one epoch's metrics."""
+        """Record one epoch's metrics."""
         self._flush()
         with self._jsonl.open("a", encoding="utf-8") as file:
             file.write(to_json({"event": "epoch", **row}) + "\n")
@@ -115,7 +115,7 @@ class RunRecords:
 
 
 class Follower:
-    """The records of a process that leaves writing to rank 0, and only gives what rank 0 asks of all for a checkpoint."""
+    """The records of a process that is not rank 0: nothing, but it takes part when a checkpoint is made of all processes."""
 
     def add_step(self, learner: Learner, result: StepResult) -> None:
         """Do nothing."""
@@ -129,7 +129,7 @@ class Follower:
 
 
 def log_to(path: Path, emit: Emit) -> Emit:
-    """Return an `emit` that also appends lines of text to train.log; progress at most every half minute."""
+    """Returns an `emit` that also appends lines of text to train.log; progress at most every half minute."""
     throttle = Throttle(PROGRESS_EVERY_S)
 
     def emit_and_log(event: Event) -> None:

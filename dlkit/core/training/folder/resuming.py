@@ -22,7 +22,7 @@ _FREE = {
 
 
 def find_run_to_resume(parent: Path, name: str) -> Path:
-    """The newest run folder of this name that holds a checkpoint. Raises UsageError when there is none."""
+    """Returns the newest run folder of this name that holds a checkpoint. Raises UsageError when there is none."""
     runs = [path.parent.parent for path in parent.glob(f"{name}-*/checkpoints/last.pt")]
     runs = [path for path in runs if path.name.removeprefix(name + "-").isdigit()]
     if not runs:
@@ -65,7 +65,7 @@ def _compare_processes(
     job: Job,
     emit: Emit,
 ) -> list[str]:
-    """The keys that still break. The same samples must make up an update: processes x batch_size stays.
+    """Returns the keys that still differ too much. The same samples must make up an update: processes x batch_size stays.
 
     Raises UsageError when another number of processes makes it another run.
     """

@@ -1,4 +1,4 @@
-"""What a run tells of itself: in run.json, in its model file, at its start and at its end."""
+"""The facts of a run: for run.json, for its model file, and for the event at its start."""
 
 import os
 import shlex
@@ -18,7 +18,7 @@ from dlkit.events import RunStarted
 
 
 def facts_of(job: Job) -> dict[str, Any]:
-    """What run.json tells beside the status."""
+    """Returns what run.json holds beside the status."""
     total, trainable = parameter_count(job.learner.model)
     return {
         "name": run_name(job.loaded),
@@ -39,7 +39,7 @@ def facts_of(job: Job) -> dict[str, Any]:
 
 
 def run_started(job: Job, folder: RunFolder) -> RunStarted:
-    """The event that tells of them."""
+    """Returns the event of a run that starts."""
     total, trainable = parameter_count(job.learner.model)
     return RunStarted(
         run_dir=folder.path,
@@ -60,7 +60,7 @@ def run_started(job: Job, folder: RunFolder) -> RunStarted:
 
 
 def spec_of(job: Job, results: Mapping[str, Any]) -> ModelSpec:
-    """What the model file says of the network, and how it came about."""
+    """Returns what the model file says of the network, and how it came about."""
     config = job.config.model_dump(mode="json")
     environment = describe_environment()
     provenance = {
@@ -73,7 +73,7 @@ def spec_of(job: Job, results: Mapping[str, Any]) -> ModelSpec:
 
 
 def resume_command(run_dir: Path, world: World) -> str:
-    """What to type to go on with a run."""
+    """Returns what to type to go on with a run."""
     arguments = ["train", str(run_dir / "config.resolved.yaml"), "--resume", str(run_dir)]
     if world.is_alone:
         return shlex.join(["dlkit", *arguments])

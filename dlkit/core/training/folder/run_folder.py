@@ -21,7 +21,7 @@ _held_locks: set[int] = set()
 
 
 def _drop_locks() -> None:
-    """In a forked process: let go of the locks, which loader processes would otherwise hold for seconds after a kill."""
+    """Release the locks in a forked process: loader processes would hold them for seconds after a kill."""
     while _held_locks:
         os.close(_held_locks.pop())
 
@@ -39,7 +39,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where last.pt and best.pt lie."""
+        """The folder of last.pt and best.pt."""
         return self.path / "checkpoints"
 
     @property
@@ -59,7 +59,7 @@ class RunFolder:
         write_text(self.path / "config.resolved.yaml", resolved)
 
     def release(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         _held_locks.discard(self._lock)
         os.close(self._lock)
 
@@ -154,5 +154,5 @@ def check_writable(parent: Path) -> None:
 
 
 def summary_of(facts: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
-    """What summary.json holds."""
+    """Returns what summary.json holds."""
     return {"schema": "dlkit.train/1", "name": facts.get("name"), "status": facts.get("status")} | dict(results)

@@ -65,7 +65,7 @@ class Board:
 
 
 def flat_hparams(config: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
-    """The scalars of the sections that make a run what it is, by dotted name."""
+    """Returns the scalars of the sections that make a run what it is, by dotted name."""
     flat: dict[str, str | int | float | bool] = {"seed": config["seed"]}
     for section in ("data", "model", "loss", "optimizer", "schedule", "train"):
         for key, value in config[section].items():

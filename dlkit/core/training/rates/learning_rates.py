@@ -18,19 +18,19 @@ class LearningRates(Protocol):
     """Sets rates before each step. lr[k] is the value used by the k-th update, counted from 0."""
 
     def set(self, optimizer: Optimizer, step: int) -> list[float]:
-        """Put the rates of this step into the optimizer's groups; the rates."""
+        """Put the rates of this step into the optimizer's groups, and return them."""
 
     def after_step(self) -> None:
-        """An update was made."""
+        """Count an update."""
 
     def observe(self, metric: float) -> None:
-        """A validation gave this loss; only plateaus take notice."""
+        """Take in the loss of an evaluation; only a plateau uses it."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Returns plain values."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Load what `state_dict` returned."""
 
 
 class CurveRates:
@@ -50,18 +50,18 @@ class CurveRates:
         return lrs
 
     def after_step(self) -> None:
-        """Nothing: the rate follows from the step."""
+        """Do nothing: the rate follows from the step."""
 
     def observe(self, metric: float) -> None:
         """Let a plateau see the metric."""
         self._learning_rate.observe(metric)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of a plateau."""
+        """Returns the state of a plateau."""
         return self._learning_rate.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Load what `state_dict` returned."""
         self._learning_rate.load_state_dict(state)
 
 
@@ -81,7 +81,7 @@ class TorchRates:
         self._num_steps = 0
 
     def set(self, optimizer: Optimizer, step: int) -> list[float]:
-        """The rates that the scheduler has put into the groups."""
+        """Returns the rates that the scheduler has put into the groups."""
         return [float(group["lr"]) for group in optimizer.param_groups]
 
     def after_step(self) -> None:
@@ -91,14 +91,14 @@ class TorchRates:
             self._scheduler.step()
 
     def observe(self, metric: float) -> None:
-        """Nothing: torch's plateau is dlkit's own curve `plateau`."""
+        """Do nothing: torch's plateau is dlkit's own curve `plateau`."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The scheduler's own state and the number of updates."""
+        """Returns the scheduler's own state and the number of updates."""
         return {"scheduler": self._scheduler.state_dict(), "num_steps": self._num_steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave; the rates themselves come back with the optimizer's state."""
+        """Load what `state_dict` returned; the rates themselves come back with the optimizer's state."""
         self._scheduler.load_state_dict(state["scheduler"])
         self._num_steps = int(state["num_steps"])
 
@@ -119,7 +119,7 @@ class SchedulerClass:
 
 
 def pick_schedule(section: ScheduleSection, *, total_steps: int, steps_per_epoch: int) -> LrSchedule | SchedulerClass:
-    """Return the schedule of a config: one of dlkit's own curves, or a scheduler class, whose options are unchecked.
+    """Returns the schedule of a config: one of dlkit's own curves, or a scheduler class, whose options are unchecked.
 
     Raises UsageError for an unknown name, for options that the curve does not take, and for a warm-up in front of a class.
     """
@@ -146,7 +146,7 @@ def pick_schedule(section: ScheduleSection, *, total_steps: int, steps_per_epoch
 def resolve_schedule(
     section: ScheduleSection, *, total_steps: int, steps_per_epoch: int
 ) -> LrSchedule | SchedulerClass:
-    """Return the schedule that a config trains with. Raises UsageError as `pick_schedule`, also for a class's options."""
+    """Returns the schedule that a config trains with. Raises UsageError as `pick_schedule`, also for a class's options."""
     schedule = pick_schedule(section, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     if isinstance(schedule, SchedulerClass):
         check_options(schedule.builder, schedule.options, injected=INJECTED)
@@ -154,7 +154,7 @@ def resolve_schedule(
 
 
 def build_learning_rates(schedule: LrSchedule | SchedulerClass, optimizer: Optimizer) -> LearningRates:
-    """Return the learning rates of an optimizer whose groups hold `initial_lr`. Raises ComponentError for refused values."""
+    """Returns the learning rates of an optimizer whose groups hold `initial_lr`. Raises ComponentError for refused values."""
     if isinstance(schedule, LrSchedule):
         return CurveRates(LearningRate(schedule, [group["initial_lr"] for group in optimizer.param_groups]))
     for group in optimizer.param_groups:

@@ -21,7 +21,7 @@ DUMMY_MOMENTUM = 0.9
 
 
 def find_scheduler(name: str) -> Builder | None:
-    """The scheduler class of torch with this name in any case, or what an import path leads to; None without one."""
+    """Returns the scheduler class of torch with this name in any case, or what an import path leads to; None without one."""
     if is_import_path(name):
         return import_target(name)
     for module in (lr_scheduler, swa_utils):
@@ -36,7 +36,7 @@ def find_scheduler(name: str) -> Builder | None:
 def build_torch_schedule(
     name: str, options: Mapping[str, Any], frame: LrSchedule, *, base_lrs: Sequence[float]
 ) -> LrSchedule:
-    """Return a torch scheduler class, by name or import path, as a schedule; see `tabulate_scheduler`.
+    """Returns a torch scheduler class, by name or import path, as a schedule; see `tabulate_scheduler`.
 
     Raises ComponentError, also for an unknown name.
     """
@@ -49,7 +49,7 @@ def build_torch_schedule(
 def tabulate_scheduler(
     builder: Builder, options: Mapping[str, Any], frame: LrSchedule, *, base_lrs: Sequence[float]
 ) -> LrSchedule:
-    """Return a scheduler class in place of the curve of `frame`, for groups with these rates.
+    """Returns a scheduler class in place of the curve of `frame`, for groups with these rates.
 
     Lengths (`T_max`, `total_steps`, `total_iters`) that are missing where the class needs them, or `auto`, become what
     the warm-up leaves of the run, and `max_lr` the base rates. Raises ComponentError for options that do not fit, a class
@@ -65,7 +65,7 @@ def tabulate_scheduler(
 def tabulate(
     builder: Builder, options: Mapping[str, Any], base_lrs: Sequence[float], *, length: int
 ) -> tuple[list[list[float]], list[float] | None]:
-    """The rates of all groups, and the momentum if it moves, that a scheduler gives in its first `length` steps."""
+    """Returns the rates of all groups, and the momentum if it moves, of a scheduler in its first `length` steps."""
     optimizer = _dummy_optimizer(base_lrs)
     rates, momenta = [], []
     title = getattr(builder, "__name__", str(builder))
@@ -88,7 +88,7 @@ def _dummy_optimizer(base_lrs: Sequence[float]) -> Optimizer:
 
 
 def _filled(builder: Builder, options: Mapping[str, Any], base_lrs: Sequence[float], *, length: int) -> dict[str, Any]:
-    """The options with lengths and peaks that follow from the run."""
+    """Returns the options with lengths and peaks that follow from the run."""
     follows = {"T_max": length, "total_steps": length, "total_iters": length, "max_lr": list(base_lrs)}
     parameters = inspect.signature(builder).parameters
     filled = dict(options)
