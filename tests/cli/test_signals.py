@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 
 import pytest
@@ -33,8 +34,8 @@ def model(tmp_path, tmp_path_factory, write_config):
 def stop_in_the_background(arguments, *, number, once_shown, folder):
     """Start a command as a shell does that has no jobs, send it a signal when a terminal shows this; code, stdout, stderr."""
     terminal, screen = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "dlkit", *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=screen,
+    with tempfile.TemporaryFile("w+") as results, subprocess.Popen(  # a pipe that nobody reads meanwhile fills up
+        [sys.executable, "-m", "dlkit", *arguments], cwd=folder, stdout=results, stderr=screen,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     ) as process:  # fmt: skip
         os.close(screen)
@@ -43,8 +44,10 @@ def stop_in_the_background(arguments, *, number, once_shown, folder):
         too_late = threading.Timer(240, process.kill)
         too_late.start()
         shown += read_until(terminal, None)
-        out = process.stdout.read().decode()
+        process.wait()
         too_late.cancel()
+        results.seek(0)
+        out = results.read()
     os.close(terminal)
     return process.returncode, out, " ".join(shown.split())
 
