@@ -110,12 +110,12 @@ def unsigned_zero_point(affine: Affine) -> int:
 
 def to_unsigned(codes: Tensor, affine: Affine) -> Tensor:
     """The codes as uint8: int8 codes grow by 128."""
-    return codes if affine.dtype == torch.uint8 else codes.view(torch.uint8).bitwise_xor(128)
+    return codes if affine.dtype == torch.uint8 else codes.to(torch.uint8).bitwise_xor_(128)
 
 
 def from_unsigned(codes: Tensor, affine: Affine) -> Tensor:
     """The inverse of `to_unsigned`."""
-    return codes if affine.dtype == torch.uint8 else codes.bitwise_xor(128).view(torch.int8)
+    return codes if affine.dtype == torch.uint8 else codes.bitwise_xor(128).to(torch.int8)
 
 
 def quantize_weight(weight: Tensor, *, axis: int | None, bits: int = 8) -> tuple[Tensor, Tensor]:
@@ -138,7 +138,7 @@ def range_affine(x: Tensor) -> tuple[Any, Any]:
     """Scale and zero point of uint8 codes that just cover a tensor and 0: numbers, or the same as tensors while it is traced."""
     low, high = torch.aminmax(x)
     tiny = torch.finfo(torch.float32).tiny
-    if torch._C._is_tracing() or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch._C._is_tracing():
         low, high = low.double().clamp(max=0), high.double().clamp(min=0)
         scale = ((high - low) / 255).clamp(min=tiny).float()
         return scale, (-low / scale.double()).round().clamp(0, 255).long()

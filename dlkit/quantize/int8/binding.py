@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from dlkit.quantize.int8.kernels import find_kernels, pick_kernels, time_kernels
+from dlkit.quantize.int8.kernels import describe_packing, find_kernels, pick_kernels, time_kernels
 from dlkit.quantize.int8.layer import Int8Layer
 
 
@@ -48,7 +48,11 @@ def _inputs_of(network: nn.Module, example: Tensor) -> dict[Int8Layer, tuple[Ten
 
 
 def unpack_kernels(network: nn.Module) -> None:
-    """Let every layer pack its weight anew in each run: for an exporter, which cannot store what is packed."""
+    """Let every layer pack its weight anew in each run: for an exporter, which cannot store what is packed.
+
+    Inductor, told to freeze, packs once when it compiles.
+    """
+    describe_packing()
     for layer in int8_layers(network).values():
         layer.unpack()
 

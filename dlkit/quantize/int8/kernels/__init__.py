@@ -7,6 +7,7 @@ from dlkit.quantize.int8.kernels.choice import (
     pick_kernels,
     time_kernels,
 )
+from dlkit.quantize.int8.kernels.onednn import describe_packing
 from dlkit.quantize.int8.kernels.protocol import Kernels
 from dlkit.quantize.int8.kernels.saturation import saturating_shapes, saturation_note, weight_bits
 
@@ -14,6 +15,7 @@ __all__ = [
     "KERNEL_NAMES",
     "Kernels",
     "available_kernels",
+    "describe_packing",
     "find_kernels",
     "pick_kernels",
     "saturating_shapes",

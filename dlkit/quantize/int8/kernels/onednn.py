@@ -2,7 +2,7 @@
 
 At most one step from the reference: oneDNN scales its int32 sums in float32. Its limits, and what is done about them:
 
-- Inputs of a convolution are uint8: int8 codes are shifted by 128, and so is their zero point.
+- Codes are uint8: int8 codes are shifted by 128, and so is their zero point.
 - Weights are symmetric; their zero points are ignored. Padding is the same at both sides.
 - Fused into two dimensions: relu, hardswish, swish, and a tensor of uint8 to be added, with or without relu. One dimension is
   computed as two. Three dimensions fuse nothing. Linear layers fuse gelu besides.
@@ -16,6 +16,7 @@ At most one step from the reference: oneDNN scales its int32 sums in float32. It
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -69,6 +70,7 @@ _FUSED: dict[type[Int8Layer], dict[Activation, str]] = {
     Int8Conv3d: {"none": "none"},
     Int8Linear: _NAMES | {"gelu": "gelu"},
 }
+Bounds = tuple[int | None, int | None]
 _FLOAT: Target = (1.0, 0, torch.float32)
 
 
@@ -127,7 +129,7 @@ class _Plan:
     residual: tuple[float, int]
     y: Target
     name: str
-    bounds: tuple[int, int] | None
+    bounds: Bounds | None
     places: Places
     sides: list[int] | None  # to be padded beforehand, from the last dimension to the first
 
@@ -138,12 +140,10 @@ def _plan(layer: Int8Product, x: Affine) -> _Plan:
     scales = _scale(x), _scale(layer.residual or x)
     where = (_places(layer), _sides(layer)) if isinstance(layer, Int8Conv) else (([], [], [], 1), None)
     if y is not None and layer.residual is not None and is_clamp and "relu" in fused:
-        target = *_scale(y), torch.uint8
-        return _Plan("sum", *scales, target, fused[activation], _bounds(y, activation, has_relu=True), *where)
+        return _Plan("sum", *scales, _target(y), fused[activation], _bounds(y, activation, has_relu=True), *where)
     if layer.residual is None and (is_clamp or (activation in fused and activation != "relu6")):
         bounds = None if y is None else _bounds(y, activation, has_relu="relu" in fused)
-        target = _FLOAT if y is None else (y.scale, y.zero_point, y.dtype)
-        return _Plan("kernel", *scales, target, fused.get(activation, "none"), bounds, *where)
+        return _Plan("kernel", *scales, _target(y), fused.get(activation, "none"), bounds, *where)
     return _Plan("float", *scales, _FLOAT, "none", None, *where)
 
 
@@ -151,11 +151,20 @@ def _scale(affine: Affine) -> tuple[float, int]:
     return affine.scale, unsigned_zero_point(affine)
 
 
-def _bounds(y: Affine, activation: Activation, *, has_relu: bool) -> tuple[int, int] | None:
-    """The codes between which relu and relu6 still have to clamp; rounding keeps order, so that this is exact."""
+def _target(y: Affine | None) -> Target:
+    """uint8 always: Inductor takes int8 results for uint8."""
+    return _FLOAT if y is None else (*_scale(y), torch.uint8)
+
+
+def _bounds(y: Affine, activation: Activation, *, has_relu: bool) -> Bounds | None:
+    """The codes between which relu and relu6 still have to clamp; rounding keeps order, so that this is exact.
+
+    A bound that the codes have anyway is None. Inductor before torch 2.15 fails on a convolution that is clamped at both ends.
+    """
     low = y.zero_point if activation in ("relu", "relu6") and not has_relu else y.lowest
     high = y.code_of(6) if activation == "relu6" else y.highest
-    return None if (low, high) == (y.lowest, y.highest) else (low, high)
+    bounds = None if low == y.lowest else low, None if high == y.highest else high
+    return None if bounds == (None, None) else bounds
 
 
 def _places(layer: Int8Conv) -> Places:
@@ -188,16 +197,23 @@ def _compute(layer: Any, x: Tensor, residual: Tensor | None = None) -> Tensor:
     x = to_unsigned(x, layer.x)
     codes = x if plan.sides is None else F.pad(x, plan.sides, value=plan.x[1]), *plan.x
     weight = packed["weight"], layer.weight_scale, packed["zeros"]
-    if plan.route == "sum":
+    if plan.route == "kernel":
+        y = _call(codes, weight, layer.bias, plan, plan.y)
+    elif plan.route == "sum" and not torch.compiler.is_compiling():
         assert residual is not None
-        y = from_unsigned(_sum(layer, codes, weight, residual, plan), layer.y)
-    elif plan.places[0]:
-        y = qconv(codes, weight, layer.bias, plan.places, plan.y, plan.name)
-    else:
-        y = qlinear(codes, weight, layer.bias, plan.y, plan.name)
-    if plan.route == "float":
-        return _finish(layer, y, residual)
+        y = _sum(layer, codes, weight, residual, plan)
+    else:  # Inductor cannot freeze a graph with an operation that overwrites its input
+        real = _call(codes, weight, layer.bias, plan, _FLOAT)
+        return _finish(layer, real, residual)
+    y = y if layer.y is None else from_unsigned(y, layer.y)
     return y if plan.bounds is None else y.clamp_(*plan.bounds)
+
+
+def _call(codes: Codes, weight: Weight, bias: Tensor | None, plan: _Plan, y: Target) -> Tensor:
+    name = plan.name if plan.route == "kernel" else "none"
+    if plan.places[0]:
+        return qconv(codes, weight, bias, plan.places, y, name)
+    return qlinear(codes, weight, bias, y, name)
 
 
 def _sum(layer: Any, codes: Codes, weight: Weight, residual: Tensor, plan: _Plan) -> Tensor:
@@ -234,6 +250,15 @@ _RUN: dict[type[Int8Layer], Callable[..., Tensor]] = {
     Int8Linear: _compute,
     Int8DynamicLinear: _multiply_dynamic,
 }
+
+
+@cache
+def describe_packing() -> None:
+    """Tell torch.export the shapes of packed weights, unless it knows: torch 2.15 does for linear layers, 2.10 for none."""
+    with suppress(AttributeError, RuntimeError):
+        torch.library.register_fake("onednn::qconv_prepack", lambda weight, *_: torch.empty_like(weight))
+    with suppress(AttributeError, RuntimeError):
+        torch.library.register_fake("onednn::qlinear_prepack", lambda weight, _: torch.empty_like(weight.t()))
 
 
 @cache
