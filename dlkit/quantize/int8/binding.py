@@ -1,5 +1,8 @@
 """Giving the layers of a program the kernels that compute them."""
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 
 from dlkit.quantize.int8.kernels import describe_packing, find_kernels, pick_kernels, time_kernels
@@ -16,35 +19,44 @@ def bind_kernels(network: nn.Module, name: str = "auto", *, example: Tensor | No
     for layer in int8_layers(network).values():
         layer.bind(pick_kernels(layer, name))
     if example is not None:
-        for layer, inputs in _inputs_of(network, example).items():
-            layer.expected_shape = tuple(inputs[0].shape)
-            layer.bind(pick_kernels(layer, name))
+        _visit(network, example, lambda layer, inputs: _expect(layer, inputs[0]))
+
+
+def _expect(layer: Int8Layer, x: Tensor) -> None:
+    assert layer.kernels is not None
+    layer.expected_shape = tuple(x.shape)
+    layer.bind(layer.kernels)
 
 
 def bind_fastest(network: nn.Module, example: Tensor) -> None:
     """Let every layer compute by what is measured to be fastest for the inputs that an example of the network's brings to it."""
-    bind_kernels(network, example=example)
-    for layer, inputs in _inputs_of(network, example).items():
-        times = time_kernels(layer, *inputs)
-        if times:
-            layer.bind(find_kernels(min(times, key=times.__getitem__)))
+    bind_kernels(network)
+    _visit(network, example, _pick_fastest)
 
 
-def _inputs_of(network: nn.Module, example: Tensor) -> dict[Int8Layer, tuple[Tensor, ...]]:
-    """What comes to each layer in one run; that of its first call."""
-    seen: dict[Int8Layer, tuple[Tensor, ...]] = {}
+def _pick_fastest(layer: Int8Layer, inputs: tuple[Tensor, ...]) -> None:
+    times = time_kernels(layer, *inputs)
+    if times:
+        layer.bind(find_kernels(min(times, key=times.__getitem__)))
 
-    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+
+def _visit(network: nn.Module, example: Tensor, visit: Callable[[Int8Layer, tuple[Tensor, ...]], None]) -> None:
+    """Run the network and stop at each layer, the first time that inputs come to it."""
+    seen: set[nn.Module] = set()
+
+    def stop(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, Int8Layer)
-        seen.setdefault(layer, inputs)
+        if layer not in seen:
+            seen.add(layer)
+            visit(layer, inputs)
 
-    hooks = [layer.register_forward_pre_hook(note) for layer in int8_layers(network).values()]
+    hooks = [layer.register_forward_pre_hook(stop) for layer in int8_layers(network).values()]
     try:
-        network(example)
+        with torch.no_grad():
+            network(example)
     finally:
         for hook in hooks:
             hook.remove()
-    return seen
 
 
 def unpack_kernels(network: nn.Module) -> None:

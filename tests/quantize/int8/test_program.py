@@ -92,6 +92,17 @@ def test_all_kernels_agree():
         assert (network(images()) - exact).abs().max() < 0.05
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@torch.no_grad()
+def test_exact_kernels_run_on_a_gpu():
+    network = Residual().eval()
+    bind_kernels(network, "reference")
+    exact = network(images())
+    torch.testing.assert_close(network.cuda()(images().cuda()).cpu(), exact, rtol=1e-4, atol=1e-4)
+    bind_kernels(network)
+    assert {layer.kernels.name for layer in int8_layers(network).values()} == {"plain", "reference"}
+
+
 def test_a_layer_without_kernels_says_so():
     with pytest.raises(RuntimeError, match="call bind_kernels"):
         Residual()(images())
