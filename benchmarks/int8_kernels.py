@@ -10,11 +10,13 @@ rows add up the medians, each as often as the network has the layer.
 """
 
 import argparse
+import importlib
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torchvision
@@ -22,9 +24,10 @@ from torch import Tensor, nn
 
 from dlkit.core.benchmark import Latency, describe_machine, measure_interleaved, speedup
 from dlkit.core.devices import torch_settings
-from dlkit.quantize.int8 import Affine, Epilogue, Int8Conv2d, Int8Linear, Int8Product, available_kernels
 
-X, Y = Affine(0.02, 10), Affine(0.05, 0)
+# by its name, because the door of dlkit.quantize does not hand this wing on before the command stands on it
+int8: Any = importlib.import_module("dlkit.quantize.int8")
+X, Y = int8.Affine(0.02, 10), int8.Affine(0.05, 0)
 PEER = "torch.ao"
 
 
@@ -68,7 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     skip = {"reference", "plain", *arguments.skip.split(",")}
-    names = [kernels.name for kernels in available_kernels() if kernels.name not in skip]
+    names = [kernels.name for kernels in int8.available_kernels() if kernels.name not in skip]
     with torch_settings(threads=arguments.threads):
         print(describe_machine(torch.device("cpu")), "torchvision", torchvision.__version__)
         for network in arguments.networks.split(","):
@@ -124,12 +127,12 @@ def measure_shape(
     torch.manual_seed(0)
     x = torch.randint(0, 256, (batch, *shape.image), dtype=torch.uint8)
     x = x.contiguous(memory_format=torch.channels_last) if shape.kernel else x
-    epilogue = Epilogue(Y, "relu" if shape.kernel else "none")
-    build = Int8Conv2d if shape.kernel else Int8Linear
+    epilogue = int8.Epilogue(Y, "relu" if shape.kernel else "none")
+    build = int8.Int8Conv2d if shape.kernel else int8.Int8Linear
     calls = {}
-    for kernels in available_kernels():
+    for kernels in int8.available_kernels():
         if kernels.name in names:
-            layer: Int8Product = build.from_float(shape.float_layer(), x=X, epilogue=epilogue, bits=7)
+            layer = build.from_float(shape.float_layer(), x=X, epilogue=epilogue, bits=7)
             layer.expected_shape = tuple(x.shape)
             layer.bind(kernels)
             calls[kernels.name] = lambda layer=layer: layer(x)
@@ -137,7 +140,7 @@ def measure_shape(
     return measure_interleaved(calls, batch=batch, seconds=seconds, clock=clock)
 
 
-def start_peer(layer: Int8Product, x: Tensor) -> Callable[[], object]:
+def start_peer(layer: Any, x: Tensor) -> Callable[[], object]:
     """The operation of torch.ao's x86 engine, on a quantized tensor."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -145,7 +148,7 @@ def start_peer(layer: Int8Product, x: Tensor) -> Callable[[], object]:
         weight = torch._make_per_channel_quantized_tensor(layer.weight, scales, zeros, 0)
         quantized = torch._make_per_tensor_quantized_tensor(x, X.scale, X.zero_point)
         torch.backends.quantized.engine = "x86"
-        if isinstance(layer, Int8Linear):
+        if isinstance(layer, int8.Int8Linear):
             packed = torch.ops.quantized.linear_prepack(weight, layer.bias)
             return lambda: torch.ops.quantized.linear(quantized, packed, Y.scale, Y.zero_point)
         places = [list(part) for part in (layer.stride, layer.padding, layer.dilation)]

@@ -18,7 +18,7 @@ from dlkit.quantize.int8.products import CONVOLUTIONS, ConvGeometry, Int8Conv
 
 
 @dataclass(frozen=True)
-class Phases:
+class StridePhases:
     """The phases along one dimension: `places` (phase, tap of the phase, tap of the kernel) and the sizes that follow."""
 
     stride: int
@@ -51,7 +51,7 @@ class Phases:
 class Int8ConvTranspose(nn.Module):
     """(N, I, ...) to (N, O, ...) in one, two or three dimensions."""
 
-    def __init__(self, phases: Int8Conv, plan: tuple[Phases, ...]) -> None:
+    def __init__(self, phases: Int8Conv, plan: tuple[StridePhases, ...]) -> None:
         super().__init__()
         self.phases, self.plan = phases, plan
 
@@ -71,7 +71,7 @@ class Int8ConvTranspose(nn.Module):
         assert isinstance(layer.padding, tuple)
         options = zip(layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.output_padding, strict=True)
         names = ("kernel", "stride", "padding", "dilation", "output_padding")
-        plan = tuple(Phases.of(**dict(zip(names, row, strict=True))) for row in options)
+        plan = tuple(StridePhases.of(**dict(zip(names, row, strict=True))) for row in options)
         groups, ones = layer.groups, (1,) * len(plan)
         weight = _by_group(layer.weight.detach(), groups).transpose(1, 2).flatten(0, 1)
         codes, scale = quantize_weight(weight, axis=0 if is_per_channel else None, bits=bits)
@@ -106,7 +106,7 @@ class Int8ConvTranspose(nn.Module):
         return y.movedim(-1, 1)
 
 
-def _all_phases(weight: Tensor, plan: tuple[Phases, ...], groups: int) -> Tensor:
+def _all_phases(weight: Tensor, plan: tuple[StridePhases, ...], groups: int) -> Tensor:
     """(O, I/g, *kernel) to (O * phases, I/g, *taps): in each group all channels of the first phase, then of the next."""
     num = len(plan)
     for one in plan:  # the dimension in front goes to the end and becomes two

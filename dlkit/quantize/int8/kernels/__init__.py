@@ -10,16 +10,3 @@ from dlkit.quantize.int8.kernels.choice import (
 from dlkit.quantize.int8.kernels.onednn import describe_packing
 from dlkit.quantize.int8.kernels.protocol import Kernels
 from dlkit.quantize.int8.kernels.saturation import saturating_shapes, saturation_note, weight_bits
-
-__all__ = [
-    "KERNEL_NAMES",
-    "Kernels",
-    "available_kernels",
-    "describe_packing",
-    "find_kernels",
-    "pick_kernels",
-    "saturating_shapes",
-    "saturation_note",
-    "time_kernels",
-    "weight_bits",
-]
