@@ -74,6 +74,11 @@ class Int8Layer(nn.Module):
             return self.kernels.pack(self)
         return {name: getattr(self, f"packed_{name}") for name in self._packed_names}
 
+    def extra_repr(self) -> str:
+        """Scales, zero points and kernels, where the network is printed."""
+        shown = [f"{name}=({one.scale:.4g}, {one.zero_point})" for name, one in self.affines().items()]
+        return ", ".join([*shown, *([self.kernels.name] if self.kernels else [])])
+
     def affines(self) -> dict[str, Affine]:
         """Scales and zero points of activations by their names in a state dict."""
         found = {}

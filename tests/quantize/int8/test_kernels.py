@@ -122,10 +122,8 @@ def test_windows_in_the_padding(name, channels, kernel, padding, tools):
 @pytest.mark.parametrize("num", [1, 2, 3])
 def test_more_convolutions(name, num, tools):
     kernels = find_kernels(name)
-    options = {"fixed": dict(PLAIN), "free": {}}
-    for fixed in options.values():
-        for one in sample(150, num, **fixed | {"num": num}):
-            compare(kernels, tools.ConvCase(**one))
+    for options in sample(300, num, **PLAIN, num=num) + sample(300, num, num=num):
+        compare(kernels, tools.ConvCase(**options))
 
 
 def test_onednn_takes_every_convolution(tools):
@@ -138,6 +136,18 @@ def test_onednn_takes_every_convolution(tools):
 def test_a_window_as_large_as_the_image(name, size, tools):
     case = tools.ConvCase(kernel=size, size=size, padding=0, channels=(5, 7, 1))
     assert compare(find_kernels(name), case) is not None
+
+
+@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("num", [1, 2, 3])
+def test_a_view_with_gaps(name, num, tools):
+    case = tools.ConvCase(num=num, channels=(5, 7, 1))
+    layer = case.build(weight_bits(name))
+    x = tools.codes_of(case.x, 2, 10, *[12] * num)[:, ::2].narrow(2, 3, 7)[..., ::2]
+    layer.bind(find_kernels("reference"))
+    exact = layer(x.contiguous())
+    layer.bind(find_kernels(name))
+    check(layer(x), exact, name)
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -207,7 +217,7 @@ def test_dynamic_products(name, shape):
 @pytest.mark.parametrize("residual", [False, True])
 def test_a_freed_residual_may_be_overwritten(residual, tools):
     case = tools.ConvCase(residual=True, channels_last=True, activation="relu")
-    layer = case.build()
+    layer = case.build(weight_bits("onednn"))
     inputs = case.inputs(layer)
     layer.bind(find_kernels("reference"))
     exact = layer(*inputs)
@@ -242,6 +252,10 @@ def test_plain_arithmetic(dtypes, tools):
         (Int8AdaptiveAvgPool(x, other, (4, 3)), (first,)),
         (Quantize(x), (torch.randn(2, 16, 9, 9),)),
         (Dequantize(x), (first,)),
+        (Int8Lookup(torch.sigmoid, x, other), (first[:, ::2, 1:],)),
+        (Int8Lookup(torch.sigmoid, x, other), (first[0],)),
+        (Int8MaxPool(x, geometry), (first[:, ::2, 1:],)),
+        (Int8Add(x, other, tools.at(0.07, 100)), (first[:, ::2, 1:], second[:, ::2, 1:])),
     ]
     for layer, inputs in layers:
         assert find_kernels("plain").supports(layer)

@@ -136,6 +136,26 @@ def test_an_example_fixes_layouts(program):
     assert (program(images()) - exact).abs().max() < 0.1
 
 
+@pytest.mark.parametrize("name", [one.name for one in available_kernels() if one.name not in ("plain", "reference")])
+@torch.no_grad()
+def test_layouts_stay(name):
+    """Channels lie last from one layer to the next, so that no kernel has to turn its input round."""
+    network = Residual(bits=7).eval()
+    bind_kernels(network, name)
+
+    def check(layer, inputs, output):
+        if output.dim() == 4:
+            assert output.is_contiguous(memory_format=torch.channels_last), layer
+
+    for layer in [network.up, *int8_layers(network).values()]:
+        layer.register_forward_hook(check)
+    network(images().contiguous(memory_format=torch.channels_last))
+
+
+def test_a_layer_shows_its_scales(program):
+    assert str(program.third) == "Int8Conv2d(x=(0.06, 0), y=(0.04, -10), onednn)"
+
+
 @torch.no_grad()
 def test_copies_compute_the_same(program):
     exact, copied = program(images()), copy.deepcopy(program)

@@ -218,12 +218,14 @@ def _call(codes: Codes, weight: Weight, bias: Tensor | None, plan: _Plan, y: Tar
 
 def _sum(layer: Any, codes: Codes, weight: Weight, residual: Tensor, plan: _Plan) -> Tensor:
     """The kernel writes into the tensor that it adds, so that others who need it must not see that."""
+    is_image = bool(plan.places[0])
     spare = to_unsigned(residual, layer.residual)
+    spare = spare.contiguous(memory_format=torch.channels_last) if is_image else spare.contiguous()
     spare = residual.clone() if spare is residual and not layer.frees_residual else spare
-    if plan.places[0]:
-        added = spare.contiguous(memory_format=torch.channels_last), *plan.residual
+    added = spare, *plan.residual
+    if is_image:
         return qconv_sum(codes, weight, added, layer.bias, plan.places, plan.y, plan.name)
-    return qlinear_sum(codes, weight, (spare.contiguous(), *plan.residual), layer.bias, plan.y, plan.name)
+    return qlinear_sum(codes, weight, added, layer.bias, plan.y, plan.name)
 
 
 def _finish(layer: Any, real: Tensor, residual: Tensor | None) -> Tensor:
