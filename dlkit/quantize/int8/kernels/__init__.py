@@ -1,0 +1,12 @@
+"""Kernels that run the layers of an int8 program: exact ones, and adapters of fast ones."""
+
+from dlkit.quantize.int8.kernels.choice import (
+    KERNEL_NAMES,
+    available_kernels,
+    find_kernels,
+    pick_kernels,
+    time_kernels,
+)
+from dlkit.quantize.int8.kernels.onednn import describe_packing
+from dlkit.quantize.int8.kernels.protocol import Kernels
+from dlkit.quantize.int8.kernels.saturation import saturating_shapes, saturation_note, weight_bits
