@@ -24,7 +24,7 @@ from dlkit.quantize.int8.kernels import (
     weight_bits,
 )
 from dlkit.quantize.int8.layer import Epilogue, Int8Layer
-from dlkit.quantize.int8.pointwise import Dequantize, Int8Add, Int8Cat, Int8Lookup, Int8Mul, Quantize
+from dlkit.quantize.int8.pointwise import Dequantize, Int8Add, Int8Cat, Int8Clamp, Int8Lookup, Int8Mul, Quantize
 from dlkit.quantize.int8.pooling import Int8AdaptiveAvgPool, Int8AvgPool, Int8MaxPool, PoolGeometry
 from dlkit.quantize.int8.products import (
     CONVOLUTIONS,
@@ -37,5 +37,6 @@ from dlkit.quantize.int8.products import (
     Int8Linear,
     Int8Product,
 )
+from dlkit.quantize.int8.program import code_affines
 from dlkit.quantize.int8.recurrent import Int8Cell, Int8Recurrent
 from dlkit.quantize.int8.transposed import Int8ConvTranspose

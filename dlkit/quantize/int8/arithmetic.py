@@ -50,7 +50,10 @@ class Affine:
 
     def code_of(self, value: float) -> int:
         """The code of one number, without a tensor, so that it can be asked for while a graph is traced."""
-        return min(max(round(value / self.scale) + self.zero_point, self.lowest), self.highest)
+        steps = value / self.scale
+        if math.isinf(steps):
+            return self.highest if steps > 0 else self.lowest
+        return min(max(round(steps) + self.zero_point, self.lowest), self.highest)
 
 
 @dataclass(frozen=True, eq=False)

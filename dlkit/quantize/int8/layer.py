@@ -37,6 +37,8 @@ class Int8Layer(nn.Module):
     NAME.scale (float32) and NAME.zero_point (of the dtype of the codes). Kernels are bound by `bind_kernels`.
     """
 
+    computes_int8 = True
+
     def __init__(self) -> None:
         super().__init__()
         self.kernels: Kernels | None = None
@@ -78,6 +80,12 @@ class Int8Layer(nn.Module):
         """Scales, zero points and kernels, where the network is printed."""
         shown = [f"{name}=({one.scale:.4g}, {one.zero_point})" for name, one in self.affines().items()]
         return ", ".join([*shown, *([self.kernels.name] if self.kernels else [])])
+
+    @property
+    def output(self) -> Affine | None:
+        """What maps the result to codes; None where it is float32. Layers that keep the codes of their input have no `y`."""
+        found: Affine | None = getattr(self, "y", None) if hasattr(self, "y") else getattr(self, "x", None)
+        return found
 
     def affines(self) -> dict[str, Affine]:
         """Scales and zero points of activations by their names in a state dict."""

@@ -25,6 +25,11 @@ class Dequantize(Int8Layer):
         super().__init__()
         self.x = x
 
+    @property
+    def output(self) -> None:
+        """float32."""
+        return None
+
 
 class Int8Add(Int8Layer):
     """The sum of two tensors that broadcast, and a ReLU where `activation` says so."""
@@ -48,6 +53,16 @@ class Int8Cat(Int8Layer):
     def __init__(self, inputs: tuple[Affine, ...], y: Affine, *, dim: int) -> None:
         super().__init__()
         self.inputs, self.y, self.dim = inputs, y, dim
+
+
+class Int8Clamp(Int8Layer):
+    """Codes between two of them: ReLU, ReLU6 and other clamps that no layer before has taken in. Input and output share their
+    scale.
+    """
+
+    def __init__(self, x: Affine, *, low: float, high: float) -> None:
+        super().__init__()
+        self.x, self.low, self.high = x, low, high
 
 
 class Int8Lookup(Int8Layer):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dlkit.quantize.int8.arithmetic import Affine, round_steps
 from dlkit.quantize.int8.layer import Int8Layer
-from dlkit.quantize.int8.pointwise import Dequantize, Int8Add, Int8Cat, Int8Lookup, Int8Mul, Quantize
+from dlkit.quantize.int8.pointwise import Dequantize, Int8Add, Int8Cat, Int8Clamp, Int8Lookup, Int8Mul, Quantize
 from dlkit.quantize.int8.pooling import Int8AdaptiveAvgPool, Int8AvgPool, Int8MaxPool
 
 AVERAGE: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
@@ -79,6 +79,11 @@ def _rescale(x: Tensor, source: Affine, target: Affine) -> Tensor:
         return x
     steps = x.float().sub_(source.zero_point).mul_(source.scale / target.scale)
     return round_steps(steps, target.zero_point, target.dtype)
+
+
+def clamp(layer: Int8Clamp, x: Tensor) -> Tensor:
+    """Codes between those of the bounds; rounding keeps order, so that this is exact."""
+    return x.clamp(layer.x.code_of(layer.low), layer.x.code_of(layer.high))
 
 
 def lookup(layer: Int8Lookup, x: Tensor) -> Tensor:
@@ -150,6 +155,7 @@ _RUN: dict[type[Int8Layer], Callable[..., Tensor]] = {
     Int8Add: _add,
     Int8Mul: _mul,
     Int8Cat: _cat,
+    Int8Clamp: clamp,
     Int8Lookup: lookup,
     Int8MaxPool: max_pool,
     Int8AvgPool: _mean,

@@ -21,9 +21,9 @@ from dlkit.quantize.int8.arithmetic import (
     round_steps,
     to_float64,
 )
-from dlkit.quantize.int8.kernels.plain import average, lookup, max_pool
+from dlkit.quantize.int8.kernels.plain import average, clamp, lookup, max_pool
 from dlkit.quantize.int8.layer import Int8Layer
-from dlkit.quantize.int8.pointwise import Dequantize, Int8Add, Int8Cat, Int8Lookup, Int8Mul, Quantize
+from dlkit.quantize.int8.pointwise import Dequantize, Int8Add, Int8Cat, Int8Clamp, Int8Lookup, Int8Mul, Quantize
 from dlkit.quantize.int8.pooling import Int8AdaptiveAvgPool, Int8AvgPool, Int8MaxPool
 from dlkit.quantize.int8.products import (
     Int8Conv,
@@ -131,6 +131,7 @@ _RUN: dict[type[Int8Layer], Callable[..., Tensor]] = {
     Int8Add: _add,
     Int8Mul: _mul,
     Int8Cat: _cat,
+    Int8Clamp: lambda layer, x: clamp(layer, x),
     Int8Lookup: lambda layer, x: lookup(layer, x),
     Int8MaxPool: lambda layer, x: max_pool(layer, x),
     Int8AvgPool: lambda layer, x: _mean(layer, x),
