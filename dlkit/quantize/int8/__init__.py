@@ -1,6 +1,6 @@
 """An int8 program: layers on plain tensors of codes, and the kernels that run them. No quantized tensor, no torch.ao."""
 
-from dlkit.quantize.int8.activations import FUSED, Activation, lookup_table
+from dlkit.quantize.int8.activations import FUSED, Activation, activate, lookup_table
 from dlkit.quantize.int8.arithmetic import (
     Affine,
     ChannelAffine,
@@ -10,6 +10,7 @@ from dlkit.quantize.int8.arithmetic import (
     range_affine,
     real_values,
     requantize,
+    weight_scale,
 )
 from dlkit.quantize.int8.binding import bind_fastest, bind_kernels, int8_layers, unpack_kernels
 from dlkit.quantize.int8.kernels import (
@@ -28,6 +29,7 @@ from dlkit.quantize.int8.pointwise import Dequantize, Int8Add, Int8Cat, Int8Clam
 from dlkit.quantize.int8.pooling import Int8AdaptiveAvgPool, Int8AvgPool, Int8MaxPool, PoolGeometry
 from dlkit.quantize.int8.products import (
     CONVOLUTIONS,
+    LARGEST_DEPTH,
     ConvGeometry,
     Int8Conv,
     Int8Conv1d,

@@ -121,17 +121,24 @@ def from_unsigned(codes: Tensor, affine: Affine) -> Tensor:
     return codes if affine.dtype == torch.uint8 else codes.bitwise_xor(128).to(torch.int8)
 
 
-def quantize_weight(weight: Tensor, *, axis: int | None, bits: int = 8) -> tuple[Tensor, Tensor]:
-    """int8 codes of a weight and their scales, float32, (C,) along `axis` or (1,): symmetric, from the largest magnitude.
+def weight_scale(weight: Tensor, *, axis: int | None, bits: int = 8) -> Tensor:
+    """The least scales with which a weight fits into symmetric codes, float32, (C,) along `axis` or (1,); nothing is cut off.
 
     7 bits are for kernels that add two products in 16 bits: 2 * 255 * 64 fits, 2 * 255 * 128 does not.
     """
     if bits not in WEIGHT_BITS:
         raise ValueError(f"weights take 7 or 8 bits, not {bits}")
     top = 2 ** (bits - 1)
+    weight = weight.detach()
     others = [place for place in range(weight.dim()) if place != axis]
-    largest = weight.detach().abs().amax(others) if axis is not None else weight.detach().abs().amax().view(1)
-    scale = (largest.double() / (top - 0.5)).clamp(min=torch.finfo(torch.float32).tiny).float()
+    low, high = (weight.amin(others), weight.amax(others)) if axis is not None else weight.aminmax()
+    steps = torch.maximum(low.double() / -top, high.double() / (top - 1))
+    return steps.clamp(min=torch.finfo(torch.float32).tiny).float().view(-1)
+
+
+def quantize_weight(weight: Tensor, *, axis: int | None, bits: int = 8) -> tuple[Tensor, Tensor]:
+    """int8 codes of a weight and their scales, as `weight_scale` finds them."""
+    scale, top = weight_scale(weight, axis=axis, bits=bits), 2 ** (bits - 1)
     shape = [-1 if place == axis else 1 for place in range(weight.dim())]
     codes = (to_float64(weight.detach()) / to_float64(scale).view(shape)).round_().clamp_(-top, top - 1)
     return codes.to(torch.int8).to(weight.device), scale

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from dlkit.quantize.int8.arithmetic import Affine, quantize_weight
+from dlkit.quantize.int8.arithmetic import Affine, ChannelAffine, dequantize, quantize_weight
 from dlkit.quantize.int8.layer import Epilogue, Int8Layer
 
 LARGEST_DEPTH = (2**31 - 1) // (255 * 128)  # products that an int32 sum is sure to hold
@@ -38,6 +38,15 @@ class Int8Product(Int8Layer):
         self.register_buffer("bias", None if bias is None else bias.detach().float())
         self.x, self.y, self.residual = x, epilogue.y, epilogue.residual
         self.activation, self.frees_residual = epilogue.activation, epilogue.frees_residual
+
+    def weight_affine(self) -> ChannelAffine:
+        """What the weight's codes stand for."""
+        scale = self.channel_scale()
+        return ChannelAffine(scale, torch.zeros_like(scale, dtype=torch.int32))
+
+    def real_weight(self) -> Tensor:
+        """The weight that the codes stand for, in float32."""
+        return dequantize(self.weight, self.weight_affine())
 
     def channel_scale(self) -> Tensor:
         """One scale for each output channel, (O,)."""

@@ -42,17 +42,22 @@ GATES: dict[str, Callable[[Tensor, Tensor, State], State]] = {
 class Int8Cell(nn.Module):
     """One direction of one layer: products of the input and of the state, and of the output where it is projected."""
 
+    computes_int8 = True
+
     def __init__(self, mode: str, ih: Int8DynamicLinear, hh: Int8DynamicLinear, hr: Int8DynamicLinear | None) -> None:
         super().__init__()
         self.mode, self.ih, self.hh, self.hr = mode, ih, hh, hr
 
     @classmethod
-    def from_float(cls, layer: nn.RNNBase | nn.RNNCellBase, *, suffix: str = "", bits: int = 8) -> Self:
+    def from_float(
+        cls, layer: nn.RNNBase | nn.RNNCellBase, *, suffix: str = "", bits: int = 8, is_per_channel: bool = True
+    ) -> Self:
         """From the weights of a layer whose names end like this: _l0, _l1_reverse, or nothing for a cell."""
 
         def product(name: str) -> Int8DynamicLinear:
             bias = getattr(layer, f"bias_{name}{suffix}", None)
-            return Int8DynamicLinear.from_weight(getattr(layer, f"weight_{name}{suffix}"), bias, bits=bits)
+            weight = getattr(layer, f"weight_{name}{suffix}")
+            return Int8DynamicLinear.from_weight(weight, bias, bits=bits, is_per_channel=is_per_channel)
 
         has_projection = hasattr(layer, f"weight_hr{suffix}")
         return cls(_mode(layer), product("ih"), product("hh"), product("hr") if has_projection else None)
@@ -103,17 +108,21 @@ def _mode(layer: nn.RNNBase | nn.RNNCellBase) -> str:
 class Int8Recurrent(nn.Module):
     """An LSTM, GRU or RNN: takes and returns what torch's takes and returns, packed sequences too."""
 
+    computes_int8 = True
+
     def __init__(self, cells: Sequence[Int8Cell], *, num_directions: int, batch_first: bool) -> None:
         super().__init__()
         self.cells = nn.ModuleList(cells)
         self.num_directions, self.batch_first = num_directions, batch_first
 
     @classmethod
-    def from_float(cls, layer: nn.RNNBase, *, bits: int = 8) -> Self:
+    def from_float(cls, layer: nn.RNNBase, *, bits: int = 8, is_per_channel: bool = True) -> Self:
         """The same layer in int8; dropout between its layers is left out, as in evaluation mode."""
         ends = ("", "_reverse") if layer.bidirectional else ("",)
         suffixes = [f"_l{place}{end}" for place in range(layer.num_layers) for end in ends]
-        cells = [Int8Cell.from_float(layer, suffix=suffix, bits=bits) for suffix in suffixes]
+        cells = [
+            Int8Cell.from_float(layer, suffix=suffix, bits=bits, is_per_channel=is_per_channel) for suffix in suffixes
+        ]
         return cls(cells, num_directions=len(ends), batch_first=layer.batch_first)
 
     def forward(self, x: Any, state: Any = None) -> Any:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
-from dlkit.quantize.int8.arithmetic import Affine, quantize_weight
+from dlkit.quantize.int8.arithmetic import Affine, dequantize, quantize_weight
 from dlkit.quantize.int8.layer import Epilogue
 from dlkit.quantize.int8.products import CONVOLUTIONS, ConvGeometry, Int8Conv
 
@@ -46,6 +47,11 @@ class StridePhases:
         for phase, tap, place in self.places:
             spread[..., phase, tap] = weight[..., place]
         return spread
+
+    def gather(self, spread: Tensor) -> Tensor:
+        """The inverse, with the kernel's dimension behind the first three: (g, o, i, ..., stride, taps) to (g, o, i, kernel, ...)."""
+        places = sorted(self.places, key=lambda place: place[2])
+        return torch.stack([spread[..., phase, tap] for phase, tap, _ in places], 3)
 
 
 class Int8ConvTranspose(nn.Module):
@@ -86,6 +92,25 @@ class Int8ConvTranspose(nn.Module):
             geometry=ConvGeometry(ones, tuple(one.padding for one in plan), ones, groups),
         )
         return cls(phases, plan)
+
+    computes_int8 = True
+
+    @property
+    def output(self) -> Affine | None:
+        """What maps the result to codes; None where it is float32."""
+        return self.phases.output
+
+    def real_weight(self) -> Tensor:
+        """The weight (I, O / groups, *kernel) that the codes stand for, in float32."""
+        groups, num = self.phases.groups, len(self.plan)
+        weight = dequantize(self.phases.weight, self.phases.weight_affine())
+        strides, taps = [one.stride for one in self.plan], [one.num_taps for one in self.plan]
+        weight = weight.reshape(groups, *strides, -1, weight.shape[1], *taps)
+        pairs = [place for dim in range(num) for place in (1 + dim, 3 + num + dim)]
+        weight = weight.permute(0, 1 + num, 2 + num, *pairs)  # g, O/g, I/g, s1, t1, s2, t2, ...
+        for one in reversed(self.plan):
+            weight = one.gather(weight)
+        return weight.transpose(1, 2).flatten(0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """All phases, interleaved."""

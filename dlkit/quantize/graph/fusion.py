@@ -1,0 +1,332 @@
+"""From operations to steps, and from several steps to one that an int8 layer computes at once."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch.nn.functional as F
+from torch import nn
+from torch.fx import GraphModule, Node
+
+from dlkit.quantize.graph.operations import argument, called_module, operation, shape_of
+from dlkit.quantize.graph.steps import (
+    BATCH_NORMS,
+    CONVOLUTIONS,
+    TRANSPOSED,
+    Join,
+    MaxPool,
+    MeanPool,
+    Multiplication,
+    Pointwise,
+    Product,
+    Step,
+    Sum,
+    can_fold,
+    fold,
+)
+from dlkit.quantize.int8 import Activation
+
+STEPS = "_steps"
+_NO_BOUNDS = (-math.inf, math.inf)
+# class of torch.nn, name as a fused activation, and the bounds outside of which it hardly changes
+_ACTIVATIONS: dict[str, tuple[Any, Activation, tuple[float, float]]] = {
+    "relu": (nn.ReLU, "relu", (0.0, math.inf)),
+    "relu6": (nn.ReLU6, "relu6", (0.0, 6.0)),
+    "hardswish": (nn.Hardswish, "hardswish", (-3.0, math.inf)),
+    "silu": (nn.SiLU, "silu", (-8.0, math.inf)),
+    "gelu": (nn.GELU, "gelu", (-4.0, math.inf)),
+    "hardsigmoid": (nn.Hardsigmoid, "none", (-3.0, 3.0)),
+    "sigmoid": (nn.Sigmoid, "none", (-6.5, 6.5)),
+    "tanh": (nn.Tanh, "none", (-3.5, 3.5)),
+    "elu": (nn.ELU, "none", _NO_BOUNDS),
+    "leaky_relu": (nn.LeakyReLU, "none", _NO_BOUNDS),
+    "mish": (nn.Mish, "none", _NO_BOUNDS),
+    "softplus": (nn.Softplus, "none", _NO_BOUNDS),
+}
+_BY_CLASS = {kind: (activation, bounds) for kind, activation, bounds in _ACTIVATIONS.values()}
+_BY_CLASS |= dict.fromkeys(
+    (nn.SELU, nn.CELU, nn.LogSigmoid, nn.Softsign, nn.Hardshrink, nn.Softshrink), ("none", _NO_BOUNDS)
+)
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **{
+        name: getattr(F, name)
+        for name in ("relu", "relu6", "hardswish", "silu", "gelu", "hardsigmoid", "elu", "leaky_relu")
+    },
+    **{"sigmoid": F.sigmoid, "tanh": F.tanh, "mish": F.mish, "softplus": F.softplus},
+}
+_MAX = {3: nn.MaxPool1d, 4: nn.MaxPool2d, 5: nn.MaxPool3d}
+_AVERAGE = {3: nn.AvgPool1d, 4: nn.AvgPool2d, 5: nn.AvgPool3d}
+_ADAPTIVE = {3: nn.AdaptiveAvgPool1d, 4: nn.AdaptiveAvgPool2d, 5: nn.AdaptiveAvgPool3d}
+_ADAPT = {3: F.adaptive_avg_pool1d, 4: F.adaptive_avg_pool2d, 5: F.adaptive_avg_pool3d}
+
+
+def write_steps(traced: GraphModule) -> None:
+    """Put a step in the place of every operation that has an int8 form, unless its node says why it stays in float."""
+    for node in list(traced.graph.nodes):
+        if "why_float" in node.meta or node.op not in ("call_module", "call_function", "call_method"):
+            continue
+        if operation(node) == "mean":
+            node = _write_mean(traced, node)
+        made = _step_of(traced, node)
+        if made is not None:
+            _replace(traced, node, *made)
+    traced.graph.lint()
+    traced.recompile()
+
+
+def _replace(traced: GraphModule, node: Node, step: Step, inputs: tuple[Any, ...]) -> Node:
+    """A call of the step instead of the node: under the module's own name, or a new one for a function."""
+    target = str(node.target) if node.op == "call_module" else f"{STEPS}.{node.name}"
+    if node.op == "call_module":
+        traced.set_submodule(target, step.train(traced.training))
+    else:
+        traced.add_submodule(target, step.train(traced.training))
+    with traced.graph.inserting_before(node):
+        call = traced.graph.create_node("call_module", target, inputs, name=node.name)
+    call.meta = dict(node.meta)
+    node.replace_all_uses_with(call)
+    traced.graph.erase_node(node)
+    return call
+
+
+def _step_of(traced: GraphModule, node: Node) -> tuple[Step, tuple[Any, ...]] | None:
+    """The step of a node and its inputs, or None."""
+    module = called_module(traced, node)
+    if isinstance(module, Step):
+        return None
+    step = _module_step(module) if module is not None else None
+    if step is not None:
+        sources = node.all_input_nodes
+        return (step, tuple(sources)) if len(sources) == 1 else None
+    return None if module is not None else _function_step(node)
+
+
+def _module_step(module: nn.Module) -> Step | None:
+    kind = type(module)
+    if hasattr(module, "inplace"):
+        module.inplace = False  # type: ignore[assignment]
+    if kind in CONVOLUTIONS or kind in TRANSPOSED or kind is nn.Linear:
+        return Product(module) if _has_plain_padding(module) else None
+    if kind in _BY_CLASS:
+        activation, bounds = _BY_CLASS[kind]
+        if kind is nn.GELU and getattr(module, "approximate", "none") != "none":
+            activation = "none"
+        return Pointwise(module, activation=activation, bounds=bounds, is_clamp=kind in (nn.ReLU, nn.ReLU6))
+    if isinstance(module, nn.Hardtanh):
+        return _clamp(module.min_val, module.max_val)
+    if isinstance(module, nn.PReLU):
+        return Pointwise(module) if module.num_parameters == 1 else None
+    if kind in _MAX.values():
+        return MaxPool(module) if not getattr(module, "return_indices", False) else None
+    if kind in _AVERAGE.values():
+        return MeanPool(module) if getattr(module, "divisor_override", None) is None else None
+    return MeanPool(module) if kind in _ADAPTIVE.values() and _is_sized(module) else None
+
+
+def _is_sized(module: Any) -> bool:
+    sizes = module.output_size if isinstance(module.output_size, tuple) else (module.output_size,)
+    return all(isinstance(size, int) for size in sizes)
+
+
+def _has_plain_padding(layer: Any) -> bool:
+    if isinstance(layer, nn.Linear):
+        return True
+    sides = layer._reversed_padding_repeated_twice
+    return layer.padding_mode == "zeros" and tuple(sides[::2]) == tuple(sides[1::2])
+
+
+def _clamp(low: Any, high: Any) -> Step | None:
+    low, high = -math.inf if low is None else low, math.inf if high is None else high
+    if not all(isinstance(bound, int | float) for bound in (low, high)) or not low <= 0 <= high:
+        return None
+    name: Activation = {(0, math.inf): "relu", (0, 6): "relu6"}.get((low, high), "none")  # type: ignore[assignment]
+    bounds = float(low), float(high)
+    function = partial(_clamped, low=bounds[0], high=bounds[1])
+    return Pointwise(function, activation=name, bounds=bounds, is_clamp=True)
+
+
+def _clamped(x: Any, *, low: float, high: float) -> Any:
+    return x.clamp(low, high)
+
+
+def _function_step(node: Node) -> tuple[Step, tuple[Any, ...]] | None:
+    name, x = operation(node), argument(node, 0, "input")
+    shape = shape_of(x)
+    if name in ("add", "mul"):
+        other = argument(node, 1, "other")
+        if shape is None or shape_of(other) is None or set(node.kwargs) - {"input", "other"}:
+            return None
+        return Sum() if name == "add" else Multiplication(), (x, other)
+    if name == "cat":
+        tensors = argument(node, 0, "tensors")
+        is_list = isinstance(tensors, list | tuple) and all(shape_of(tensor) is not None for tensor in tensors)
+        return (Join(argument(node, 1, "dim", 0)), tuple(tensors)) if is_list else None
+    if shape is None or shape_of(node) is None:
+        return None
+    if name in ("clamp", "hardtanh"):
+        step = _clamp(*_bounds_of(node, name))
+    elif name in _FUNCTIONS:
+        step = _activation_step(node, name)
+    else:
+        step = _pool_step(node, name, len(shape))
+    return None if step is None else (step, (x,))
+
+
+def _bounds_of(node: Node, name: str) -> tuple[Any, Any]:
+    if name == "hardtanh":
+        return argument(node, 1, "min_val", -1.0), argument(node, 2, "max_val", 1.0)
+    return argument(node, 1, "min"), argument(node, 2, "max")
+
+
+def _activation_step(node: Node, name: str) -> Step | None:
+    options = {key: value for key, value in node.kwargs.items() if key not in ("input", "inplace")}
+    if any(isinstance(value, Node) for value in (*options.values(), *node.args[1:])):
+        return None
+    _, activation, bounds = _ACTIVATIONS[name]
+    if options.get("approximate", "none") != "none":
+        activation = "none"
+    rest = [value for value in node.args[1:] if not isinstance(value, bool)]
+    if rest:
+        return None
+    return Pointwise(
+        partial(_FUNCTIONS[name], **options), activation=activation, bounds=bounds, is_clamp=name in ("relu", "relu6")
+    )
+
+
+def _pool_step(node: Node, name: str | None, rank: int) -> Step | None:
+    rest: tuple[Any, ...] = node.args[1:]
+    options: dict[str, Any] = {key: value for key, value in node.kwargs.items() if key != "input"}
+    if any(isinstance(value, Node) for value in (*rest, *options.values())) or rank not in _MAX:
+        return None
+    if name == "max_pool" and not options.pop("return_indices", False):
+        return MaxPool(_MAX[rank](*rest, **options))
+    if name == "avg_pool" and options.get("divisor_override") is None:
+        return MeanPool(_AVERAGE[rank](*rest, **options))
+    if name == "adaptive_avg_pool":
+        pool = _ADAPTIVE[rank](*rest, **options)
+        return MeanPool(pool) if _is_sized(pool) else None
+    return None
+
+
+def _write_mean(traced: GraphModule, node: Node) -> Node:
+    """A mean over all places of an image as a pool, and a flatten where the dimensions go; the pool, or the node as it was."""
+    x = argument(node, 0, "input")
+    shape, dims = shape_of(x), argument(node, 1, "dim")
+    dims = (dims,) if isinstance(dims, int) else dims
+    if shape is None or len(shape) not in _ADAPTIVE or not isinstance(dims, list | tuple) or node.kwargs.get("dtype"):
+        return node
+    if sorted(dim % len(shape) for dim in dims) != list(range(2, len(shape))):
+        return node
+    with traced.graph.inserting_before(node):
+        sizes = (1,) * (len(shape) - 2)
+        pool = traced.graph.call_function(_ADAPT[len(shape)], (x, sizes[0] if len(sizes) == 1 else sizes))
+        pool.meta = {**node.meta, "shape": (*shape[:2], *sizes)}
+        result = pool
+        if not argument(node, 2, "keepdim", False):
+            result = traced.graph.call_method("flatten", (pool, 1))
+            result.meta = dict(node.meta)
+    node.replace_all_uses_with(result)
+    traced.graph.erase_node(node)
+    return pool
+
+
+def fuse_norms(traced: GraphModule, *, is_trained: bool) -> None:
+    """Put batch norms into the products before them: folded, or in training beside the weights.
+
+    A norm that no product takes becomes a product of its own, with a weight for each channel, where it stands between steps.
+    """
+    for node in list(traced.graph.nodes):
+        norm = called_module(traced, node)
+        if type(norm) not in BATCH_NORMS or "why_float" in node.meta:
+            continue
+        source = node.all_input_nodes[0]
+        product = called_module(traced, source)
+        if _takes_norm(product, source, norm):
+            assert isinstance(product, Product)
+            _add_norm(product, norm, is_trained=is_trained)
+            node.replace_all_uses_with(source)
+            traced.graph.erase_node(node)
+        elif isinstance(product, Step) and (shape := shape_of(source)) is not None and len(shape) > 2:
+            layer = _scaling(norm, len(shape) - 2)
+            if can_fold(layer, norm):
+                step = Product(layer)
+                _add_norm(step, norm, is_trained=is_trained)
+                _replace(traced, node, step, (source,))
+    traced.recompile()
+
+
+def _takes_norm(product: nn.Module | None, source: Node, norm: Any) -> bool:
+    if not isinstance(product, Product) or len(source.users) != 1 or product.activation != "none":
+        return False
+    return product.norm is None and can_fold(product.layer, norm)
+
+
+def _add_norm(product: Product, norm: Any, *, is_trained: bool) -> None:
+    if is_trained:
+        product.norm = norm
+    else:
+        product.layer = fold(product.layer, norm)
+
+
+def _scaling(norm: Any, num_dimensions: int) -> nn.Module:
+    """A convolution that multiplies each channel by 1, for a norm to be folded into."""
+    channels = norm.num_features
+    layer = CONVOLUTIONS[num_dimensions - 1](channels, channels, 1, groups=channels, bias=False)
+    nn.init.ones_(layer.weight)
+    return layer.requires_grad_(False).eval()
+
+
+def fuse_steps(traced: GraphModule, able: set[Node]) -> dict[str, str]:
+    """Let products add other tensors and take in activations, and sums their ReLU. `able` are nodes that can be codes.
+
+    Returns the names of modules and nodes that were taken in, with what took them.
+    """
+    fused: dict[str, str] = {}
+    for node in list(traced.graph.nodes):
+        step = called_module(traced, node) if node in able else None
+        if isinstance(step, Sum):
+            _fuse_sum(traced, node, able, fused)
+    for node in list(traced.graph.nodes):
+        step = called_module(traced, node) if node in able else None
+        source = node.all_input_nodes[0] if isinstance(step, Pointwise) else None
+        if source is None or len(source.users) != 1 or source not in able:
+            continue
+        assert isinstance(step, Pointwise)
+        before = called_module(traced, source)
+        is_sum = isinstance(before, Sum) and step.activation == "relu"
+        if (is_sum or isinstance(before, Product)) and before.activation == "none" != step.activation:  # type: ignore[union-attr]
+            before.activation = step.activation  # type: ignore[union-attr]
+            fused[_label(node)] = str(source.target)
+            node.replace_all_uses_with(source)
+            traced.graph.erase_node(node)
+    traced.recompile()
+    return fused
+
+
+def _fuse_sum(traced: GraphModule, node: Node, able: set[Node], fused: dict[str, str]) -> None:
+    """Let the later of the products that are added add the other tensor."""
+    if len(node.all_input_nodes) != 2:
+        return
+    order = {other: place for place, other in enumerate(traced.graph.nodes)}
+    for source in sorted(node.all_input_nodes, key=lambda one: -order[one]):
+        other = next(one for one in node.all_input_nodes if one is not source)
+        product = called_module(traced, source)
+        is_plain = isinstance(product, Product) and product.activation == "none" and len(source.users) == 1
+        if is_plain and source in able and type(product.layer) is nn.Conv2d and shape_of(source) == shape_of(other):  # type: ignore[union-attr]
+            with traced.graph.inserting_before(node):
+                call = traced.graph.create_node(
+                    "call_module", str(source.target), (source.args[0], other), name=source.name
+                )
+            call.meta = dict(source.meta)
+            fused[_label(node)] = str(source.target)
+            node.replace_all_uses_with(call)
+            traced.graph.erase_node(node)
+            traced.graph.erase_node(source)
+            able.add(call)
+            return
+
+
+def _label(node: Node) -> str:
+    """A module's name, or that of the node of a function."""
+    return str(node.target).removeprefix(f"{STEPS}.")

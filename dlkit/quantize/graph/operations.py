@@ -1,0 +1,131 @@
+"""What the nodes of a graph compute, by one name for each operation: torch has up to six ways to write a sum."""
+
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.fx import GraphModule, Node
+
+_FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    "add": (operator.add, operator.iadd, torch.add),
+    "mul": (operator.mul, operator.imul, torch.mul),
+    "sub": (operator.sub, operator.isub, torch.sub),
+    "div": (operator.truediv, operator.itruediv, torch.div),
+    "cat": (torch.cat, torch.concat, torch.concatenate),
+    "relu": (F.relu, F.relu_, torch.relu, torch.relu_),
+    "relu6": (F.relu6,),
+    "hardtanh": (F.hardtanh, F.hardtanh_),
+    "clamp": (torch.clamp, torch.clamp_, torch.clip),
+    "hardswish": (F.hardswish,),
+    "hardsigmoid": (F.hardsigmoid,),
+    "silu": (F.silu,),
+    "gelu": (F.gelu,),
+    "sigmoid": (torch.sigmoid, torch.sigmoid_, F.sigmoid),
+    "tanh": (torch.tanh, torch.tanh_, F.tanh),
+    "elu": (F.elu, F.elu_),
+    "leaky_relu": (F.leaky_relu, F.leaky_relu_),
+    "mish": (F.mish,),
+    "softplus": (F.softplus,),
+    "exp": (torch.exp,),
+    "max_pool": (F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d),
+    "avg_pool": (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
+    "adaptive_avg_pool": (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
+    "mean": (torch.mean,),
+    "conv": (F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d),
+    "linear": (F.linear,),
+    "layer_norm": (F.layer_norm, F.rms_norm, torch.layer_norm),
+    "interpolate": (F.interpolate,),
+    "getitem": (operator.getitem,),
+    "getattr": (getattr,),
+    "flatten": (torch.flatten,),
+    "reshape": (torch.reshape,),
+    "permute": (torch.permute,),
+    "transpose": (torch.transpose, torch.swapaxes),
+    "squeeze": (torch.squeeze,),
+    "unsqueeze": (torch.unsqueeze,),
+    "chunk": (torch.chunk,),
+    "split": (torch.split,),
+    "movedim": (torch.movedim,),
+    "roll": (torch.roll,),
+    "flip": (torch.flip,),
+    "pixel_shuffle": (F.pixel_shuffle, F.pixel_unshuffle),
+    "channel_shuffle": (F.channel_shuffle, F.native_channel_shuffle),
+}
+_BY_FUNCTION = {function: name for name, functions in _FUNCTIONS.items() for function in functions}
+_IN_PLACE = frozenset(
+    {operator.iadd, operator.imul, operator.isub, operator.itruediv, F.relu_, torch.relu_, F.hardtanh_}
+)
+_IN_PLACE |= {torch.clamp_, torch.sigmoid_, torch.tanh_, F.elu_, F.leaky_relu_}
+_OTHER_METHODS = {
+    "view": "reshape",
+    "clip": "clamp",
+    "swapaxes": "transpose",
+    "unflatten": "reshape",
+    "contiguous": "contiguous",
+}
+_KNOWN_METHODS = (
+    {name: name for name in _FUNCTIONS} | _OTHER_METHODS | {"size": "getattr", "dim": "getattr", "numel": "getattr"}
+)
+# they hand on values as they are, in other places
+MOVING = frozenset(
+    {"flatten", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "chunk", "split", "movedim", "roll", "flip"}
+    | {"pixel_shuffle", "channel_shuffle", "getitem", "contiguous"}
+)
+_MOVING_MODULES = (
+    *(nn.Identity, nn.modules.dropout._DropoutNd, nn.Flatten, nn.Unflatten),
+    *(nn.ChannelShuffle, nn.PixelShuffle, nn.PixelUnshuffle),
+)
+_VIEWS = frozenset(
+    {"getitem", "chunk", "split", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "flatten", "movedim"}
+)
+
+
+def called_module(network: GraphModule, node: Node) -> nn.Module | None:
+    """The module that a node calls, or None for a node of another kind."""
+    return network.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def operation(node: Node) -> str | None:
+    """The name of the operation that a node computes by a function or method of torch; None for others and for modules."""
+    if node.op == "call_function":
+        return _BY_FUNCTION.get(node.target)
+    if node.op == "call_method":
+        return _KNOWN_METHODS.get(str(node.target).removesuffix("_"))
+    return None
+
+
+def argument(node: Node, position: int, name: str, default: Any = None) -> Any:
+    """An argument of a call, wherever it is given."""
+    return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
+
+
+def is_moving(network: GraphModule, node: Node) -> bool:
+    """Whether an operation only moves values of its input, so that codes stay codes."""
+    module = called_module(network, node)
+    if module is not None:
+        is_nearest = isinstance(module, nn.Upsample) and module.mode == "nearest"
+        return isinstance(module, _MOVING_MODULES) or is_nearest
+    if operation(node) == "interpolate":
+        return bool(argument(node, 3, "mode", "nearest") == "nearest")
+    return operation(node) in MOVING
+
+
+def works_in_place(network: GraphModule, node: Node) -> bool:
+    """Whether an operation writes its result into its input."""
+    if node.op == "call_module":
+        return bool(getattr(called_module(network, node), "inplace", False))
+    if node.op == "call_method":
+        return str(node.target).endswith("_") and not str(node.target).endswith("__")
+    return node.op == "call_function" and (node.target in _IN_PLACE or node.kwargs.get("inplace") is True)
+
+
+def is_view(node: Node) -> bool:
+    """Whether a value may lie in the memory of another."""
+    return operation(node) in _VIEWS
+
+
+def shape_of(node: Any) -> tuple[int, ...] | None:
+    """Sizes of a node's float tensor, None for anything else."""
+    return node.meta.get("shape") if isinstance(node, Node) else None
