@@ -8,7 +8,7 @@ from torch.fx import GraphModule, Node
 
 from dlkit.core.models import is_int8_layer
 from dlkit.quantize.dynamic import DYNAMIC_TYPES, why_float
-from dlkit.quantize.graph import STEPS, GraphFacts, Step, called_module, graph_facts, is_below, is_moving, label_of
+from dlkit.quantize.graph import STEPS, GraphFacts, GraphStep, called_module, graph_facts, is_below, is_moving, label_of
 from dlkit.quantize.int8 import Dequantize, Quantize
 from dlkit.quantize.recipe import Recipe
 
@@ -118,7 +118,7 @@ def _describe_float(name: str, module: nn.Module, quantized: GraphModule, facts:
         found = quantized.get_submodule(name)
     except AttributeError:
         return LayerStatus(name, kind, True, "folded into the layer before it")
-    default = _BETWEEN if isinstance(found, Step) else _NO_FORM
+    default = _BETWEEN if isinstance(found, GraphStep) else _NO_FORM
     return LayerStatus(name, kind, False, facts.why_float.get(name) or special or default)
 
 

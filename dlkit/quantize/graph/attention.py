@@ -57,7 +57,7 @@ class WindowAttentionCore(nn.Module):
         shift = [0 if window >= side else by for window, side, by in zip(self.window, size, self.shift, strict=True)]
         windows = windows.roll([-by for by in shift], (1, 2)) if any(shift) else windows
         windows = windows.unflatten(2, (-1, columns)).unflatten(1, (-1, rows)).transpose(2, 3)  # type: ignore[no-untyped-call]
-        heads = windows.flatten(3, 4).unflatten(-1, (3, self.num_heads, -1)).permute(4, 0, 1, 2, 5, 3, 6)  # type: ignore[no-untyped-call]
+        heads = windows.flatten(3, 4).unflatten(-1, (3, self.num_heads, -1)).permute(4, 0, 1, 2, 5, 3, 6)
         query, key, value = heads.unbind()  # (N, H / rows, W / columns, heads, places, channels)
         if logit_scale is None:
             weights = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
@@ -68,7 +68,7 @@ class WindowAttentionCore(nn.Module):
         if any(shift):
             weights = weights + self._mask(projected, size, shift)
         weights = F.dropout(weights.softmax(-1), self.dropout, self.training)
-        out = (weights @ value).transpose(3, 4).flatten(4).unflatten(3, (rows, columns))  # type: ignore[no-untyped-call]
+        out = (weights @ value).transpose(3, 4).flatten(4).unflatten(3, (rows, columns))
         out = out.transpose(2, 3).flatten(3, 4).flatten(1, 2)
         out = out.roll(shift, (1, 2)) if any(shift) else out
         result: Tensor = out[:, :height, :width].contiguous()

@@ -14,13 +14,13 @@ from dlkit.quantize.graph.placement import label_of
 from dlkit.quantize.graph.preparation import graph_facts, keep_facts
 from dlkit.quantize.graph.steps import (
     TRANSPOSED,
+    Elementwise,
+    GraphStep,
     Join,
     MaxPool,
     MeanPool,
     Multiplication,
-    Pointwise,
     Product,
-    Step,
     Sum,
 )
 from dlkit.quantize.int8 import (
@@ -54,13 +54,13 @@ def convert(prepared: GraphModule, recipe: Recipe, *, is_bound: bool = True) -> 
     Layers that stay in float share their parameters with it, if it is on the CPU. Without `is_bound` it has no kernels yet.
     """
     release_memory(prepared.parameters())
-    program = _Writer(prepared, recipe).write()
+    program = _ProgramWriter(prepared, recipe).write()
     if is_bound:
         bind_kernels(program, recipe.backend)
     return keep_facts(program.eval(), graph_facts(prepared))
 
 
-class _Writer:
+class _ProgramWriter:
     """Writes the program; `values` stands for the nodes of the prepared graph, `affines` maps those that are codes."""
 
     def __init__(self, prepared: GraphModule, recipe: Recipe) -> None:
@@ -84,7 +84,7 @@ class _Writer:
             return self._observed(node, module)
         if "int8" not in node.meta:
             return self._float_call(node, module)
-        if isinstance(module, Step):
+        if isinstance(module, GraphStep):
             return self._int8_call(node, module)
         self._affines[node] = next(self._affines[source] for source in node.all_input_nodes if source in self._affines)
         if module is not None:
@@ -119,7 +119,7 @@ class _Writer:
             self._floats[node] = self._graph.call_module(name, (self._values[node],))
         return self._floats[node]
 
-    def _int8_call(self, node: Node, step: Step) -> Node:
+    def _int8_call(self, node: Node, step: GraphStep) -> Node:
         inputs = [argument for argument in node.args if isinstance(argument, Node)]
         given = [self._affines[source] for source in inputs]
         layer = self._layer(node, step, given, self._result(node))
@@ -140,7 +140,7 @@ class _Writer:
     def _layer(self, node: Node, step: Any, given: list[Affine], y: Affine | None) -> Any:
         if isinstance(step, Product):
             return self._product(node, step, given, y)
-        if isinstance(step, Pointwise) and step.is_clamp:
+        if isinstance(step, Elementwise) and step.is_clamp:
             return Int8Clamp(given[0], low=step.bounds[0], high=step.bounds[1])
         if type(step) is MaxPool:
             return Int8MaxPool(given[0], _geometry(step.pool), dilation=_numbers(step.pool, step.pool.dilation))
@@ -170,11 +170,11 @@ class _Writer:
             source.all_input_nodes[0] if source.all_input_nodes and is_observer_call(self._prepared, source) else source
         )
         readers = {reader for value in {source, maker} for reader in value.users} - {source}
-        is_fresh = isinstance(called_module(self._prepared, maker), Step) or maker is not source
+        is_fresh = isinstance(called_module(self._prepared, maker), GraphStep) or maker is not source
         if not is_fresh or node.args[0] is source or not all("int8" in reader.meta for reader in readers):
             return False
         order = {other: place for place, other in enumerate(self._prepared.graph.nodes)}
-        is_step = all(isinstance(called_module(self._prepared, reader), Step) for reader in readers)
+        is_step = all(isinstance(called_module(self._prepared, reader), GraphStep) for reader in readers)
         return is_step and all(order[reader] <= order[node] for reader in readers)
 
 
@@ -227,10 +227,10 @@ def _mean_pool(step: Any, given: list[Affine], y: Affine, rank: int) -> Any:
     return Int8AvgPool(given[0], y, _geometry(pool), count_include_pad=pool.count_include_pad)
 
 
-_COMBINE: dict[type[Step], Callable[..., Any]] = {
+_COMBINE: dict[type[GraphStep], Callable[..., Any]] = {
     Sum: lambda step, given, y, rank: Int8Add(given[0], given[1], y, activation=step.activation),
     Multiplication: lambda step, given, y, rank: Int8Mul(given[0], given[1], y),
     Join: lambda step, given, y, rank: Int8Cat(tuple(given), y, dim=step.dim),
-    Pointwise: lambda step, given, y, rank: Int8Lookup(step.function, given[0], y),
+    Elementwise: lambda step, given, y, rank: Int8Lookup(step.function, given[0], y),
     MeanPool: _mean_pool,
 }

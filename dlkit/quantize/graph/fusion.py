@@ -14,13 +14,13 @@ from dlkit.quantize.graph.steps import (
     BATCH_NORMS,
     CONVOLUTIONS,
     TRANSPOSED,
+    Elementwise,
+    GraphStep,
     Join,
     MaxPool,
     MeanPool,
     Multiplication,
-    Pointwise,
     Product,
-    Step,
     Sum,
     can_fold,
     fold,
@@ -75,7 +75,7 @@ def write_steps(traced: GraphModule) -> None:
     traced.recompile()
 
 
-def _replace(traced: GraphModule, node: Node, step: Step, inputs: tuple[Any, ...]) -> Node:
+def _replace(traced: GraphModule, node: Node, step: GraphStep, inputs: tuple[Any, ...]) -> Node:
     """A call of the step instead of the node: under the module's own name, or a new one for a function."""
     target = str(node.target) if node.op == "call_module" else f"{STEPS}.{node.name}"
     if node.op == "call_module":
@@ -90,10 +90,10 @@ def _replace(traced: GraphModule, node: Node, step: Step, inputs: tuple[Any, ...
     return call
 
 
-def _step_of(traced: GraphModule, node: Node) -> tuple[Step, tuple[Any, ...]] | None:
+def _step_of(traced: GraphModule, node: Node) -> tuple[GraphStep, tuple[Any, ...]] | None:
     """The step of a node and its inputs, or None."""
     module = called_module(traced, node)
-    if isinstance(module, Step):
+    if isinstance(module, GraphStep):
         return None
     step = _module_step(module) if module is not None else None
     if step is not None:
@@ -102,7 +102,7 @@ def _step_of(traced: GraphModule, node: Node) -> tuple[Step, tuple[Any, ...]] | 
     return None if module is not None else _function_step(node)
 
 
-def _module_step(module: nn.Module) -> Step | None:
+def _module_step(module: nn.Module) -> GraphStep | None:
     kind = type(module)
     if hasattr(module, "inplace"):
         module.inplace = False  # type: ignore[assignment]
@@ -112,11 +112,11 @@ def _module_step(module: nn.Module) -> Step | None:
         activation, bounds = _BY_CLASS[kind]
         if kind is nn.GELU and getattr(module, "approximate", "none") != "none":
             activation = "none"
-        return Pointwise(module, activation=activation, bounds=bounds, is_clamp=kind in (nn.ReLU, nn.ReLU6))
+        return Elementwise(module, activation=activation, bounds=bounds, is_clamp=kind in (nn.ReLU, nn.ReLU6))
     if isinstance(module, nn.Hardtanh):
         return _clamp(module.min_val, module.max_val)
     if isinstance(module, nn.PReLU):
-        return Pointwise(module) if module.num_parameters == 1 else None
+        return Elementwise(module) if module.num_parameters == 1 else None
     if kind in _MAX.values():
         return MaxPool(module) if not getattr(module, "return_indices", False) else None
     if kind in _AVERAGE.values():
@@ -136,21 +136,21 @@ def _has_plain_padding(layer: Any) -> bool:
     return layer.padding_mode == "zeros" and tuple(sides[::2]) == tuple(sides[1::2])
 
 
-def _clamp(low: Any, high: Any) -> Step | None:
+def _clamp(low: Any, high: Any) -> GraphStep | None:
     low, high = -math.inf if low is None else low, math.inf if high is None else high
     if not all(isinstance(bound, int | float) for bound in (low, high)) or not low <= 0 <= high:
         return None
     name: Activation = {(0, math.inf): "relu", (0, 6): "relu6"}.get((low, high), "none")  # type: ignore[assignment]
     bounds = float(low), float(high)
     function = partial(_clamped, low=bounds[0], high=bounds[1])
-    return Pointwise(function, activation=name, bounds=bounds, is_clamp=True)
+    return Elementwise(function, activation=name, bounds=bounds, is_clamp=True)
 
 
 def _clamped(x: Any, *, low: float, high: float) -> Any:
     return x.clamp(low, high)
 
 
-def _function_step(node: Node) -> tuple[Step, tuple[Any, ...]] | None:
+def _function_step(node: Node) -> tuple[GraphStep, tuple[Any, ...]] | None:
     name, x = operation(node), argument(node, 0, "input")
     shape = shape_of(x)
     if name in ("add", "mul"):
@@ -179,7 +179,7 @@ def _bounds_of(node: Node, name: str) -> tuple[Any, Any]:
     return argument(node, 1, "min"), argument(node, 2, "max")
 
 
-def _activation_step(node: Node, name: str) -> Step | None:
+def _activation_step(node: Node, name: str) -> GraphStep | None:
     options = {key: value for key, value in node.kwargs.items() if key not in ("input", "inplace")}
     if any(isinstance(value, Node) for value in (*options.values(), *node.args[1:])):
         return None
@@ -189,12 +189,12 @@ def _activation_step(node: Node, name: str) -> Step | None:
     rest = [value for value in node.args[1:] if not isinstance(value, bool)]
     if rest:
         return None
-    return Pointwise(
+    return Elementwise(
         partial(_FUNCTIONS[name], **options), activation=activation, bounds=bounds, is_clamp=name in ("relu", "relu6")
     )
 
 
-def _pool_step(node: Node, name: str | None, rank: int) -> Step | None:
+def _pool_step(node: Node, name: str | None, rank: int) -> GraphStep | None:
     rest: tuple[Any, ...] = node.args[1:]
     options: dict[str, Any] = {key: value for key, value in node.kwargs.items() if key != "input"}
     if any(isinstance(value, Node) for value in (*rest, *options.values())) or rank not in _MAX:
@@ -247,7 +247,7 @@ def fuse_norms(traced: GraphModule, *, is_trained: bool) -> None:
             _add_norm(product, norm, is_trained=is_trained)
             node.replace_all_uses_with(source)
             traced.graph.erase_node(node)
-        elif isinstance(product, Step) and (shape := shape_of(source)) is not None and len(shape) > 2:
+        elif isinstance(product, GraphStep) and (shape := shape_of(source)) is not None and len(shape) > 2:
             layer = _scaling(norm, len(shape) - 2)
             if can_fold(layer, norm):
                 step = Product(layer)
@@ -289,10 +289,10 @@ def fuse_steps(traced: GraphModule, able: set[Node]) -> dict[str, str]:
             _fuse_sum(traced, node, able, fused)
     for node in list(traced.graph.nodes):
         step = called_module(traced, node) if node in able else None
-        source = node.all_input_nodes[0] if isinstance(step, Pointwise) else None
+        source = node.all_input_nodes[0] if isinstance(step, Elementwise) else None
         if source is None or len(source.users) != 1 or source not in able:
             continue
-        assert isinstance(step, Pointwise)
+        assert isinstance(step, Elementwise)
         before = called_module(traced, source)
         is_sum = isinstance(before, Sum) and step.activation == "relu"
         if (is_sum or isinstance(before, Product)) and before.activation == "none" != step.activation:  # type: ignore[union-attr]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from dlkit.quantize.graph.operations import called_module
-from dlkit.quantize.graph.steps import Pointwise
+from dlkit.quantize.graph.steps import Elementwise
 from dlkit.quantize.observe import EVERYTHING, ActivationRounding, Bounds, RangeObserver
 from dlkit.quantize.sharing import copy_sharing_weights
 
@@ -99,7 +99,7 @@ def clip_to_activations(prepared: GraphModule) -> list[str]:
     clipped = []
     for observed in observed_tensors(prepared):
         steps = [called_module(prepared, user) for user in observed.call.users]
-        bounds = [step.bounds if isinstance(step, Pointwise) else EVERYTHING for step in steps]
+        bounds = [step.bounds if isinstance(step, Elementwise) else EVERYTHING for step in steps]
         together = min(low for low, _ in bounds), max(high for _, high in bounds)
         if together != EVERYTHING:
             observed.observer.bounds = together

@@ -10,11 +10,11 @@ from dlkit.quantize.graph.operations import called_module, is_moving, shape_of
 from dlkit.quantize.graph.steps import (
     CONVOLUTIONS,
     TRANSPOSED,
+    Elementwise,
+    GraphStep,
     MaxPool,
     MeanPool,
-    Pointwise,
     Product,
-    Step,
     channels_first,
 )
 from dlkit.quantize.int8 import LARGEST_DEPTH
@@ -25,9 +25,12 @@ CODES = "_codes"
 def find_able(traced: GraphModule) -> set[Node]:
     """Nodes that can be computed on codes: products of float tensors, and what comes from these and only moves or combines codes."""
     able: set[Node] = set()
+    live: set[Node] = set()  # what depends on the input: a table that is computed from parameters alone gains nothing
     for node in traced.graph.nodes:
-        if "why_float" not in node.meta and _is_able(traced, node, able):
-            able.add(node)
+        if node.op == "placeholder" or live.intersection(node.all_input_nodes):
+            live.add(node)
+            if "why_float" not in node.meta and _is_able(traced, node, able):
+                able.add(node)
     return able
 
 
@@ -35,7 +38,7 @@ def _is_able(traced: GraphModule, node: Node, able: set[Node]) -> bool:
     step = called_module(traced, node)
     if isinstance(step, Product):
         return _is_able_product(step, node)
-    if not isinstance(step, Step) and not is_moving(traced, node):
+    if not isinstance(step, GraphStep) and not is_moving(traced, node):
         return False
     sources = [source for source in node.all_input_nodes if source in able or shape_of(source) is not None]
     return bool(sources) and all(source in able for source in sources)
@@ -80,9 +83,9 @@ def put_observers(traced: GraphModule, make_observer: Callable[[], nn.Module]) -
 def _rounds(traced: GraphModule, node: Node) -> bool:
     """Whether a step makes codes of a mapping of its own; others keep that of their input."""
     step = called_module(traced, node)
-    if isinstance(step, Pointwise):
+    if isinstance(step, Elementwise):
         return not step.is_clamp
-    return isinstance(step, Step) and (type(step) is not MaxPool or isinstance(step, MeanPool))
+    return isinstance(step, GraphStep) and (type(step) is not MaxPool or isinstance(step, MeanPool))
 
 
 def _observe(traced: GraphModule, node: Node, readers: list[Node], observer: nn.Module) -> None:

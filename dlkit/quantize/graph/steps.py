@@ -16,11 +16,11 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 Bounds = tuple[float, float]
 
 
-class Step(nn.Module):
+class GraphStep(nn.Module):
     """One operation, or several that an int8 layer computes in one."""
 
 
-class Product(Step):
+class Product(GraphStep):
     """A convolution or linear layer, with what follows it: a batch norm that still trains, a tensor that is added, an activation.
 
     `rounding` rounds the weight, with the norm folded, as int8 will; None outside of training.
@@ -64,7 +64,7 @@ class Product(Step):
         return "" if self.activation == "none" else self.activation
 
 
-class Sum(Step):
+class Sum(GraphStep):
     """Two tensors added, and a ReLU where there is one."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Sum(Step):
         return activate(x + other, self.activation)
 
 
-class Multiplication(Step):
+class Multiplication(GraphStep):
     """Two tensors multiplied."""
 
     def forward(self, x: Tensor, other: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Multiplication(Step):
         return x * other
 
 
-class Join(Step):
+class Join(GraphStep):
     """Tensors side by side along a dimension."""
 
     def __init__(self, dim: int) -> None:
@@ -96,7 +96,7 @@ class Join(Step):
         return torch.cat(tensors, self.dim)
 
 
-class Pointwise(Step):
+class Elementwise(GraphStep):
     """A function of each number by itself.
 
     `activation` is its name where a product can take it in. Outside of `bounds` it is constant, or moves by less than half a step
@@ -119,7 +119,7 @@ class Pointwise(Step):
         return self.function(x)
 
 
-class MaxPool(Step):
+class MaxPool(GraphStep):
     """The largest number of each window."""
 
     def __init__(self, pool: Any) -> None:

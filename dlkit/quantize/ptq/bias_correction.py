@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
-from dlkit.quantize.graph import Clamp, Pointwise, Product, called_module, without_observers
+from dlkit.quantize.graph import Clamp, Elementwise, Product, called_module, without_observers
 from dlkit.quantize.int8 import Affine, Int8ConvTranspose, Int8Product, activate, code_affines, dequantize
 from dlkit.quantize.ptq.calibration import first_samples
 from dlkit.quantize.ptq.fidelity import Fidelity, fidelity_of, outputs_of
@@ -168,7 +168,7 @@ def _activation_behind(plain: GraphModule, node: Node) -> Callable[[Tensor], Ten
     for _ in range(2):
         readers = list(node.users)
         behind = called_module(plain, readers[0]) if len(readers) == 1 else None
-        if isinstance(behind, Clamp | Pointwise):
+        if isinstance(behind, Clamp | Elementwise):
             parts.append(behind)
             node = readers[0]
 

@@ -39,7 +39,7 @@ def saturation_note(name: str) -> str | None:
 @cache
 def saturating_shapes(name: str, *, bits: int = 8) -> tuple[str, ...]:
     """The kinds of layers, in words, for which the largest codes do not give the exact sums."""
-    kernels = find_kernels(name)
+    kernels = find_kernels("onednn" if name in ("auto", "x86") else name)
     found = []
     for num, channels, kernel, groups in _SHAPES:
         x = torch.full((1, channels, *[_PLACES] * num), 255, dtype=torch.uint8)
