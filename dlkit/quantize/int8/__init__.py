@@ -41,4 +41,4 @@ from dlkit.quantize.int8.products import (
 )
 from dlkit.quantize.int8.program import code_affines
 from dlkit.quantize.int8.recurrent import Int8Cell, Int8Recurrent
-from dlkit.quantize.int8.transposed import Int8ConvTranspose
+from dlkit.quantize.int8.transposed import Int8ConvTranspose, product_of
