@@ -13,9 +13,10 @@ from torch import nn
 
 from dlkit.core.export import check_onnx, export_onnx, start_session
 from dlkit.errors import DlkitError, UsageError
-from dlkit.quantize import Recipe, observe_network, quantize_dynamic
-from dlkit.quantize.fx import INT8 as INT8_LAYERS
-from dlkit.quantize.fx import convert, prepare
+from dlkit.quantize import Recipe, quantize_dynamic
+from dlkit.quantize.graph import convert, prepare
+from dlkit.quantize.int8 import Int8Layer, Int8Product, quantize, Affine
+from dlkit.quantize.ptq import observe_network
 
 INT8 = Recipe("static", "x86", reduce="weights")
 FLOAT_KERNELS = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
@@ -100,13 +101,11 @@ def test_weights_are_int8_and_those_of_the_converted_network(exported):
     held = constants(model)
     weights = [value for value in held.values() if value.dtype == np.int8 and value.ndim > 1]
     layers = [
-        layer.weight()
-        for layer in network.modules()
-        if type(layer).__module__.startswith("torch.ao.nn") and hasattr(layer, "scale") and hasattr(layer, "weight")
+        layer.weight for layer in network.modules() if isinstance(layer, Int8Product)
     ]
     assert len(layers) == 7 and len(weights) == 7
     for layer in layers:
-        assert any(np.array_equal(layer.int_repr().numpy(), weight) for weight in weights)
+        assert any(np.array_equal(layer.numpy(), weight) for weight in weights)
     assert not [name for name, value in held.items() if value.dtype == np.float32 and value.ndim > 1]
 
 
