@@ -78,7 +78,10 @@ class Int8Cell(nn.Module):
         rows = x if x.dim() == 2 else x[None]
         given = (state,) if isinstance(state, Tensor) else state
         parts = [rows.new_zeros(rows.shape[0], size) for size in self.state_sizes] if given is None else given
-        new = self.step(self.ih(rows), tuple(part.reshape(rows.shape[0], size) for part, size in zip(parts, self.state_sizes, strict=True)))
+        new = self.step(
+            self.ih(rows),
+            tuple(part.reshape(rows.shape[0], size) for part, size in zip(parts, self.state_sizes, strict=True)),
+        )
         new = new if x.dim() == 2 else tuple(part[0] for part in new)
         return new if self.mode == "LSTM" else new[0]
 

@@ -22,8 +22,8 @@ from dlkit.core.export import (
 from dlkit.errors import DlkitError
 from dlkit.quantize.onnx.cleanup import clean_qdq
 from dlkit.quantize.onnx.dynamic import dynamic_network
-from dlkit.quantize.onnx.translation import qdq_graph
 from dlkit.quantize.onnx.layer_comparison import compare_layers
+from dlkit.quantize.onnx.translation import qdq_graph
 
 MOST_STEPS = 1  # both round once, perhaps in opposite directions where a sum lies between two codes
 DYNAMIC_TOLERANCE = 0.1  # of the largest output: LSTMs of ONNX Runtime round states in their own way
