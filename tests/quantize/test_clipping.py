@@ -1,11 +1,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from dlkit.quantize.fx import convert, prepare, quantized_engine
 from torch import nn
 
 from dlkit.core.models import Arch, build_model
 from dlkit.quantize import Recipe, calibrate, clip_to_activations, observe_network, observed_tensors
-from dlkit.quantize.fx import convert, prepare, quantized_engine
 
 RECIPE = Recipe("static", "x86", "minmax", reduce="weights")
 

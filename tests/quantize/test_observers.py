@@ -1,9 +1,9 @@
 import pytest
 import torch
+from dlkit.quantize.fx import convert, no_deprecations
 from torch import nn
 
 from dlkit.quantize import MSEObserver, PercentileObserver, Recipe, observe_network, observed_tensors
-from dlkit.quantize.fx import convert, no_deprecations
 
 EVERY = ("histogram", "minmax", "percentile", "mse")
 

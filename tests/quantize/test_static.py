@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from dlkit.quantize.fx import convert, prepare, quantized_engine
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models import resnet18, vision_transformer
@@ -20,7 +21,6 @@ from dlkit.quantize import (
     observe_network,
     quantize_dynamic,
 )
-from dlkit.quantize.fx import convert, prepare, quantized_engine
 
 STATIC = Recipe("static", "x86", reduce="weights")
 ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
