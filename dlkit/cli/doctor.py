@@ -12,14 +12,9 @@ from pathlib import Path
 import typer
 
 from dlkit.cli.options import AsJson
-from dlkit.errors import UsageError, first_line
+from dlkit.errors import first_line
 
 FREE_GIB_WANTED = 5
-FAST_KERNELS = ("onednn", "fbgemm", "qnnpack")
-OTHER_KERNELS = {
-    "plain": "layers without weights, on any device",
-    "reference": "every layer, exactly and slowly, on any device",
-}
 DEBIAN_DATA = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -142,28 +137,14 @@ def check_cpu() -> list[Diagnosis]:
 
 
 def check_int8() -> list[Diagnosis]:
-    """Which kernels run int8 networks here, and how many bits weights may take with each."""
-    from dlkit.quantize.int8 import KERNEL_NAMES, available_kernels
+    """Which kernels run int8 networks here, and what their weights take."""
+    from dlkit.quantize import describe_kernels, has_fast_kernels
 
-    here = {kernels.name for kernels in available_kernels()}
-    found = [Diagnosis(f"int8 {name}", "ok", _int8_text(name)) for name in KERNEL_NAMES]
-    if here.isdisjoint(FAST_KERNELS):
+    found = [Diagnosis(f"int8 {name}", "ok", text) for name, text in describe_kernels().items()]
+    if not has_fast_kernels():
         slow = "no fast kernels: int8 networks run, but slower than in float"
         found.append(Diagnosis("int8 kernels", "warn", slow, "install another torch: pip install --upgrade torch"))
     return found
-
-
-def _int8_text(name: str) -> str:
-    from dlkit.quantize.int8 import find_kernels, saturation_note, weight_bits
-
-    try:
-        find_kernels(name)
-    except UsageError as error:
-        return str(error)
-    if name not in FAST_KERNELS:
-        return OTHER_KERNELS[name]
-    note = saturation_note(name)
-    return f"weights of {weight_bits(name)} bits{f'. {note}' if note else ''}"
 
 
 def check_engines() -> list[Diagnosis]:

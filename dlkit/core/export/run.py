@@ -50,6 +50,7 @@ class Format:
     write: Callable[[nn.Module, ModelSpec, Path], Parity | None]
     loading: Callable[[ModelSpec, Path], list[str]]
     check: Callable[[ModelSpec], None] = lambda spec: None
+    ending: str | None = None
     takes_int8: bool = False
     is_folder: bool = False
 
@@ -77,7 +78,7 @@ def _write_safetensors(network: nn.Module, spec: ModelSpec, path: Path) -> None:
 FORMATS: Mapping[ExportFormat, Format] = {
     "onnx": Format(_write_onnx, load_onnx, check=lambda spec: require_onnx(), takes_int8=True),
     "pt2": Format(_write_pt2, load_pt2),
-    "aoti": Format(_write_aoti, load_compiled, check=lambda spec: require_compiler(), takes_int8=True),
+    "aoti": Format(_write_aoti, load_compiled, check=lambda spec: require_compiler(), ending=".pt2", takes_int8=True),
     "state-dict": Format(_write_state_dict, load_state_dict),
     "safetensors": Format(_write_safetensors, load_safetensors),
     "timm": Format(write_timm_folder, load_timm, check=check_timm_has, is_folder=True),
@@ -94,6 +95,8 @@ def export_model(
     chosen = FORMATS[format_name]
     check_output(path, may_replace=force, advice="give another name, or --force", may_be_folder=chosen.is_folder)
     _check_precision(file, format_name)
+    if chosen.ending and path.suffix != chosen.ending:
+        raise UsageError(f"{path}: torch loads packages that end with {chosen.ending} alone")
     chosen.check(file.spec)
     network = build_from_file(file, model=model)
     parity = chosen.write(network, file.spec, path)
