@@ -82,6 +82,8 @@ def unpacked_copy(network: nn.Module) -> nn.Module:
     """A copy that exporters and compilers can follow: by kernels on plain tensors alone, which pack anew in each run."""
     copied = copy.deepcopy(network)
     here = {kernels.name for kernels in available_kernels()}
+    for layer in int8_layers(copied).values():
+        layer.expected_shape = None
     bind_kernels(copied, "onednn" if "onednn" in here else "reference")
     unpack_kernels(copied)
     return copied
