@@ -18,6 +18,10 @@ from dlkit.quantize.ptq import observe_network
 ARCH = Arch("dlkit", "small_cnn", {"in_channels": 1, "num_classes": 2, "input_size": [1, 8, 8], "width": 4})
 SPEC = ModelSpec(ARCH, DataInfo("classification", "image", (1, 8, 8), 2, ("no", "yes"), (0.5,), (0.5,)))
 
+WRONG = pytest.mark.xfail(
+    reason="with a free batch axis Inductor compiles some programs wrongly; the check refuses them"
+)
+
 
 @pytest.fixture
 def model(tmp_path):
@@ -62,7 +66,7 @@ def test_int8_to_other_formats(dlkit, int8_model, tmp_path, name):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-@pytest.mark.parametrize("is_int8", [False, True])
+@pytest.mark.parametrize("is_int8", [False, pytest.param(True, marks=WRONG)])
 def test_compiled_ahead_of_time(dlkit, model, int8_model, tmp_path, is_int8):
     path, target = int8_model if is_int8 else model, tmp_path / "net.pt2"
     done = dlkit("export", path, "--format", "aoti", "-o", target, "--json")
