@@ -12,7 +12,14 @@ from dlkit.quantize.int8.arithmetic import (
     requantize,
     weight_scale,
 )
-from dlkit.quantize.int8.binding import bind_fastest, bind_kernels, int8_layers, unpack_kernels
+from dlkit.quantize.int8.binding import (
+    bind_fastest,
+    bind_kernels,
+    fitted_copy,
+    int8_layers,
+    unpack_kernels,
+    unpacked_copy,
+)
 from dlkit.quantize.int8.kernels import (
     KERNEL_NAMES,
     Kernels,
