@@ -54,10 +54,9 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "channel_shuffle": (F.channel_shuffle, F.native_channel_shuffle),
 }
 _BY_FUNCTION = {function: name for name, functions in _FUNCTIONS.items() for function in functions}
-_IN_PLACE = frozenset(
-    {operator.iadd, operator.imul, operator.isub, operator.itruediv, F.relu_, torch.relu_, F.hardtanh_}
+_IN_PLACE_OPERATORS = frozenset(
+    getattr(operator, name) for name in ("iadd", "isub", "imul", "itruediv", "ipow", "imod", "ifloordiv", "imatmul")
 )
-_IN_PLACE |= {torch.clamp_, torch.sigmoid_, torch.tanh_, F.elu_, F.leaky_relu_}
 _OTHER_METHODS = {
     "view": "reshape",
     "clip": "clamp",
@@ -76,9 +75,6 @@ MOVING = frozenset(
 _MOVING_MODULES = (
     *(nn.Identity, nn.modules.dropout._DropoutNd, nn.Flatten, nn.Unflatten),
     *(nn.ChannelShuffle, nn.PixelShuffle, nn.PixelUnshuffle),
-)
-_VIEWS = frozenset(
-    {"getitem", "chunk", "split", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "flatten", "movedim"}
 )
 
 
@@ -116,14 +112,26 @@ def works_in_place(network: GraphModule, node: Node) -> bool:
     """Whether an operation writes its result into its input."""
     if node.op == "call_module":
         return bool(getattr(called_module(network, node), "inplace", False))
-    if node.op == "call_method":
-        return str(node.target).endswith("_") and not str(node.target).endswith("__")
-    return node.op == "call_function" and (node.target in _IN_PLACE or node.kwargs.get("inplace") is True)
+    if node.op not in ("call_method", "call_function"):
+        return False
+    name = str(getattr(node.target, "__name__", node.target))
+    is_named_so = name.endswith("_") and not name.endswith("__") and name != "is_"
+    return is_named_so or node.target in _IN_PLACE_OPERATORS or node.kwargs.get("inplace") is True
 
 
-def is_view(node: Node) -> bool:
-    """Whether a value may lie in the memory of another."""
-    return operation(node) in _VIEWS
+def write_out_of_place(network: GraphModule, node: Node) -> None:
+    """Let an operation that `works_in_place` make a new tensor, if torch has it so."""
+    name = operation(node)
+    if node.op == "call_module":
+        called_module(network, node).inplace = False  # type: ignore[union-attr, assignment]
+    elif node.kwargs.get("inplace") is True:
+        node.update_kwarg("inplace", False)
+    elif node.op == "call_method" and hasattr(torch.Tensor, str(node.target).removesuffix("_")):
+        node.target = str(node.target).removesuffix("_")
+    elif node.target in _IN_PLACE_OPERATORS:
+        node.target = getattr(operator, node.target.__name__[1:])  # type: ignore[union-attr]
+    elif node.op == "call_function" and name is not None:
+        node.target = _FUNCTIONS[name][0]
 
 
 def shape_of(node: Any) -> tuple[int, ...] | None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule, Interpreter, Node, Tracer
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
+from torch.utils._pytree import tree_leaves
 
 from dlkit.core.models import eval_mode
 from dlkit.errors import UsageError
@@ -84,17 +85,31 @@ def _innermost_module(network: nn.Module, frames: Sequence[FrameType]) -> str:
 
 def record_shapes(traced: GraphModule, example: Tensor) -> None:
     """Write the shape of every float tensor into its node's `meta["shape"]`, for one batch of inputs; computes nothing if it can."""
-    try:
-        FakeTensorProp(traced, FakeTensorMode(allow_non_fake_inputs=True)).propagate(example)
-    except Exception:  # code of a user's own that asks tensors for their values
-        _RealShapes(traced).run(example)
-    for node in traced.graph.nodes:
-        value = node.meta.pop("val", None)
+    for node, value in _values(traced, example).items():
         if isinstance(value, Tensor) and value.is_floating_point():
             node.meta["shape"] = tuple(value.shape)
 
 
-class _RealShapes(Interpreter):
+def find_memory(traced: GraphModule, example: Tensor) -> dict[Node, set[int]]:
+    """For each node the memories, by number, that its tensors lie in: views share theirs."""
+    values = _values(traced, example)
+    return {node: {tensor.untyped_storage()._cdata for tensor in _tensors(value)} for node, value in values.items()}
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def _values(traced: GraphModule, example: Tensor) -> dict[Node, Any]:
+    """What each node makes."""
+    try:
+        FakeTensorProp(traced, FakeTensorMode(allow_non_fake_inputs=True)).propagate(example)
+    except Exception:  # code of a user's own that asks tensors for their values
+        _RealValues(traced).run(example.clone())
+    return {node: node.meta.pop("val", None) for node in traced.graph.nodes if node.op != "output"}
+
+
+class _RealValues(Interpreter):
     def run_node(self, n: Node) -> Any:
         n.meta["val"] = value = super().run_node(n)
         return value
