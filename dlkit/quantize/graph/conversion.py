@@ -73,7 +73,9 @@ class _ProgramWriter:
     def write(self) -> GraphModule:
         for node in self._prepared.graph.nodes:
             self._values[node] = self._write(node)
-            self._values[node].meta = {key: node.meta[key] for key in ("shape", "int8") if key in node.meta}
+            self._values[node].meta = {
+                key: node.meta[key] for key in ("shape", "int8", "why_float") if key in node.meta
+            }
         program = GraphModule(self._parts, self._graph, class_name=type(self._prepared).__name__)
         program.graph.lint()
         return program

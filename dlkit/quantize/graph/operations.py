@@ -38,7 +38,8 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "layer_norm": (F.layer_norm, F.rms_norm, torch.layer_norm),
     "interpolate": (F.interpolate,),
     "getitem": (operator.getitem,),
-    "getattr": (getattr,),
+    "getattr": (getattr, torch.ops.aten.sym_size.int),
+    "slice": (torch.ops.aten.slice.Tensor, torch.ops.aten.select.int, torch.narrow, torch.select),
     "flatten": (torch.flatten,),
     "reshape": (torch.reshape,),
     "permute": (torch.permute,),
@@ -70,7 +71,7 @@ _KNOWN_METHODS = (
 # they hand on values as they are, in other places
 MOVING = frozenset(
     {"flatten", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "chunk", "split", "movedim", "roll", "flip"}
-    | {"pixel_shuffle", "channel_shuffle", "getitem", "contiguous"}
+    | {"pixel_shuffle", "channel_shuffle", "getitem", "slice", "contiguous"}
 )
 _MOVING_MODULES = (
     *(nn.Identity, nn.modules.dropout._DropoutNd, nn.Flatten, nn.Unflatten),

@@ -10,6 +10,7 @@ from torch.fx import GraphModule
 from dlkit.core.release_memory import release_memory
 from dlkit.errors import UsageError
 from dlkit.quantize.graph.attention import split_attention
+from dlkit.quantize.graph.exported import EXPORTED
 from dlkit.quantize.graph.float_parts import is_below, keep_residuals_float
 from dlkit.quantize.graph.fusion import fuse_norms, fuse_steps, write_steps
 from dlkit.quantize.graph.operations import called_module
@@ -38,6 +39,7 @@ class GraphFacts:
     `called` are leaf modules that run; `read` those whose parameters are used without calling them; `written` layers that do what a
     function did with them; `shared` maps modules that are called more than once to those that stand for the later calls; `attention`
     was taken apart; `fused` went into other layers. `why_float` has reasons of nodes that could be int8.
+    `is_exported` says that torch.export followed it, at one size of inputs.
     """
 
     called: frozenset[str]
@@ -47,6 +49,7 @@ class GraphFacts:
     attention: tuple[str, ...] = ()
     fused: Mapping[str, str] = field(default_factory=dict)
     why_float: Mapping[str, str] = field(default_factory=dict)
+    is_exported: bool = False
 
     def float_name(self, name: str) -> str:
         """The name in the float network of a layer of the graph: attention that was taken apart and later calls have others."""
@@ -81,7 +84,7 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     release_memory(network.parameters())
     is_trained = recipe.mode == "qat"
     network = copy.deepcopy(network) if is_trained else _static_copy(network)
-    traced = trace(network, recipe.keep_float).eval()
+    traced = trace(network, recipe.keep_float, example).eval()
     facts = _rewrite(traced, recipe, example)
     if is_trained:
         _round_weights(traced, recipe)
@@ -117,7 +120,7 @@ def _rewrite(traced: GraphModule, recipe: Recipe, example: Tensor) -> GraphFacts
     fused = fuse_steps(traced, able)
     mark_int8(traced, able)
     why = {str(node.target): node.meta["why_float"] for node in traced.graph.nodes if "why_float" in node.meta}
-    return GraphFacts(called, read, written, shared, tuple(attention), fused, why)
+    return GraphFacts(called, read, written, shared, tuple(attention), fused, why, EXPORTED in traced.meta)
 
 
 def _keep_named_float(traced: GraphModule, names: tuple[str, ...], shared: Mapping[str, list[str]]) -> None:

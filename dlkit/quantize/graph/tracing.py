@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from dlkit.core.models import eval_mode
 from dlkit.errors import UsageError
+from dlkit.quantize.graph.exported import trace_exported
 
 _TORCH = str(Path(torch.__file__).parent)
 
@@ -32,12 +33,13 @@ class _LayerTracer(Tracer):
         return module_qualified_name in self._leaves or super().is_leaf_module(m, module_qualified_name)
 
 
-def trace(network: nn.Module, leaves: Sequence[str]) -> GraphModule:
+def trace(network: nn.Module, leaves: Sequence[str], example: Tensor | None = None) -> GraphModule:
     """The graph of a network as it runs in evaluation mode. Its modules are the network's own; their modes stay as they are.
 
     `leaves` name modules that are left whole. What depends on the mode in plain Python (auxiliary heads, stochastic depth) is
-    fixed to evaluation. Raises UsageError, with the place in the user's code, for a network that decides in Python what to do
-    with the values of tensors.
+    fixed to evaluation. A network that torch.fx cannot follow, because it decides in Python by sizes, is followed by torch.export at
+    the sizes of `example`, one batch of inputs, if there is one. Raises UsageError, with the place in the user's code, for a network that
+    decides in Python what to do with the values of tensors.
     """
     tracer = _LayerTracer(leaves)
     try:
@@ -45,8 +47,21 @@ def trace(network: nn.Module, leaves: Sequence[str]) -> GraphModule:
             warnings.simplefilter("ignore")  # what the network warns of in a trace, it warns of again when it runs
             graph = tracer.trace(network)
     except Exception as error:  # user code raises anything when it meets a proxy instead of a tensor
-        raise UsageError(_why_untraceable(network, error)) from error
+        exported = None if leaves or example is None else _export(network, example)
+        if exported is None:
+            raise UsageError(_why_untraceable(network, error)) from error
+        return exported
     return GraphModule(network, graph, class_name=type(network).__name__)
+
+
+def _export(network: nn.Module, example: Tensor) -> GraphModule | None:
+    device = next((parameter.device for parameter in network.parameters()), example.device)
+    try:
+        with warnings.catch_warnings(), eval_mode(network):
+            warnings.simplefilter("ignore")  # of tracing
+            return trace_exported(network, example.to(device))
+    except Exception:  # it fails with many kinds of errors; what torch.fx said names the place
+        return None
 
 
 def _why_untraceable(network: nn.Module, error: Exception) -> str:

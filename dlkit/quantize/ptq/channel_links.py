@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from dlkit.quantize.graph import called_module, trace
@@ -49,9 +49,9 @@ class Link:
     is_capped: bool = False
 
 
-def find_links(network: nn.Module) -> list[Link]:
-    """All links of a network, in the order of its graph. Raises UsageError for one that cannot be followed."""
-    graph = trace(network, [])
+def find_links(network: nn.Module, example: Tensor | None = None) -> list[Link]:
+    """All links of a network, in the order of its graph. Raises UsageError for one that cannot be followed (see `trace`)."""
+    graph = trace(network, [], example)
     calls = Counter(str(node.target) for node in graph.graph.nodes if node.op == "call_module")
     users = Counter(id(tensor) for module in network.modules() for tensor in module._parameters.values())
     is_own = {

@@ -34,7 +34,8 @@ def equalize(network: nn.Module, batches: Sequence[Tensor] = ()) -> Equalized:
 
     Raises UsageError for a network that cannot be followed.
     """
-    links = [link for link in find_links(network) if link.layer is not None and (batches or not link.is_capped)]
+    found = find_links(network, next(iter(batches), None))
+    links = [link for link in found if link.layer is not None and (batches or not link.is_capped)]
     if not links:
         return Equalized(network, ())
     network = copy.deepcopy(network).eval()

@@ -85,7 +85,7 @@ def quantize_accurately(
             best = search.consider(f"observer {observer}", best.origin, replace(recipe, observer=observer), "auto")
     if remedies.equalization != "off":
         best = search.consider_equalization(remedies.equalization)
-    if remedies.smoothing != "off" and smoothable_links(network):
+    if remedies.smoothing != "off" and smoothable_links(network, batches[0]):
         best = search.consider_smoothing(remedies.smoothing)
     return search.corrected() if remedies.bias_correction else best
 

@@ -35,18 +35,18 @@ def smooth(network: nn.Module, batches: Sequence[Tensor], *, alpha: float) -> Sm
     Only what linear layers and attention read is smoothed. Raises UsageError for a network that cannot be followed.
     """
     network = copy.deepcopy(network).eval()
-    links = smoothable_links(network)
+    links = smoothable_links(network, batches[0])
     maxima = channel_maxima(network, [link.source for link in links], batches, is_magnitude=True)
     for link in links:
         scale_link(network, link, _factors(maxima[link.source], columns_range(network, link), alpha))
     return Smoothed(network, tuple(links), alpha)
 
 
-def smoothable_links(network: nn.Module) -> list[Link]:
+def smoothable_links(network: nn.Module, example: Tensor | None = None) -> list[Link]:
     """Links from a layer norm or linear layer to linear layers or attention. Raises UsageError as `find_links` does."""
     return [
         link
-        for link in find_links(network)
+        for link in find_links(network, example)
         if not link.is_capped
         and isinstance(network.get_submodule(link.source), _SOURCES)
         and all(isinstance(network.get_submodule(name), _READERS) for name in link.readers)

@@ -4,6 +4,7 @@ Exact here, and used by the reference too: largest codes, tables, joins. At most
 within float32's error of the middle between two codes: quantizing, sums, products, means and changes of scale.
 """
 
+import sys
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
@@ -12,12 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlkit.quantize.int8.arithmetic import Affine, round_steps
+from dlkit.quantize.int8.arithmetic import CODES, Affine, round_steps
 from dlkit.quantize.int8.layer import Int8Layer
 from dlkit.quantize.int8.pointwise import Dequantize, Int8Add, Int8Cat, Int8Clamp, Int8Lookup, Int8Mul, Quantize
 from dlkit.quantize.int8.pooling import Int8AdaptiveAvgPool, Int8AvgPool, Int8MaxPool
 
 AVERAGE: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+ANCHOR = 1.5 * 2.0**23  # floats are whole numbers from here on, and the lowest byte of this one is 0
+_ANCHOR = torch.tensor(ANCHOR)
+LEAST_PAIRED = 2**14  # codes
 ADAPT: dict[int, Callable[..., Tensor]] = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 
 
@@ -36,8 +40,10 @@ class PlainKernels:
         return type(layer) in _RUN
 
     def pack(self, layer: Int8Layer) -> dict[str, Any]:
-        """Nothing."""
-        return {}
+        """A table of pairs for a function."""
+        if not isinstance(layer, Int8Lookup) or layer.table.device.type != "cpu":
+            return {}
+        return {"pairs": _pair_table(layer)}
 
     def run(self, layer: Int8Layer, *inputs: Tensor) -> Tensor:
         """The output."""
@@ -46,27 +52,52 @@ class PlainKernels:
 
 def encode(real: Tensor, affine: Affine) -> Tensor:
     """Codes of float32 numbers."""
-    return round_steps(real / affine.scale, affine.zero_point, affine.dtype)
+    return encode_by(real, affine.scale, affine.zero_point, affine.dtype)
+
+
+def encode_by(real: Tensor, scale: float, zero_point: int, dtype: torch.dtype) -> Tensor:
+    """Codes of numbers for a mapping that is known only now.
+
+    Adding ANCHOR rounds half to even, and leaves whole numbers in the lowest byte of the float: torch takes six times as long to
+    convert floats to bytes as it takes for whole numbers.
+    """
+    if torch.compiler.is_compiling() or real.dtype != torch.float32:  # a compiler makes one loop of all this by itself
+        return round_steps(real / scale, zero_point, dtype)
+    lowest, highest = (code - zero_point + ANCHOR for code in CODES[dtype])
+    steps = torch.add(_ANCHOR, real, alpha=1 / scale).clamp_(lowest, highest)
+    whole = steps.to(torch.int32) if torch._C._is_tracing() else steps.view(torch.int32)  # the same lowest byte
+    codes = whole.to(dtype)
+    return codes.add_(zero_point) if zero_point else codes
 
 
 def decode(codes: Tensor, affine: Affine) -> Tensor:
     """float32 numbers of codes; exact but for the last rounding, as the reference's."""
-    return codes.float().sub_(affine.zero_point).mul_(affine.scale)
+    return centered(codes, affine.zero_point).mul_(affine.scale)
+
+
+def centered(codes: Tensor, zero_point: int) -> Tensor:
+    """Codes as float32 numbers of steps from 0, in a memory of their own."""
+    steps = codes.float()
+    return steps.sub_(zero_point) if zero_point else steps
 
 
 def _add(layer: Int8Add, x: Tensor, other: Tensor) -> Tensor:
-    first, second = layer.x.scale / layer.y.scale, layer.other.scale / layer.y.scale
-    steps = torch.add(x.float() * first, other.float(), alpha=second)
-    steps = steps.sub_(layer.x.zero_point * first + layer.other.zero_point * second)
-    codes = round_steps(steps, layer.y.zero_point, layer.y.dtype)
-    return codes.clamp_(min=layer.y.zero_point) if layer.activation == "relu" else codes
+    ratio = layer.other.scale / layer.x.scale
+    steps = torch.add(x.float(), other.float(), alpha=ratio)
+    shift = layer.x.zero_point + layer.other.zero_point * ratio
+    steps = steps.sub_(shift) if shift else steps
+    codes = encode_by(steps, layer.y.scale / layer.x.scale, layer.y.zero_point, layer.y.dtype)
+    return codes.clamp_(min=layer.y.zero_point) if _needs_relu(layer) else codes
+
+
+def _needs_relu(layer: Int8Add) -> bool:
+    return layer.activation == "relu" and layer.y.zero_point > layer.y.lowest
 
 
 def _mul(layer: Int8Mul, x: Tensor, other: Tensor) -> Tensor:
-    second = decode(other, Affine(1, layer.other.zero_point, layer.other.dtype))
-    ratio = layer.x.scale * layer.other.scale / layer.y.scale
-    steps = x.float().sub_(layer.x.zero_point) * second.mul_(ratio)
-    return round_steps(steps, layer.y.zero_point, layer.y.dtype)
+    steps = centered(x, layer.x.zero_point) * centered(other, layer.other.zero_point)
+    ratio = layer.y.scale / (layer.x.scale * layer.other.scale)
+    return encode_by(steps, ratio, layer.y.zero_point, layer.y.dtype)
 
 
 def _cat(layer: Int8Cat, *inputs: Tensor) -> Tensor:
@@ -77,8 +108,8 @@ def _cat(layer: Int8Cat, *inputs: Tensor) -> Tensor:
 def _rescale(x: Tensor, source: Affine, target: Affine) -> Tensor:
     if source == target:
         return x
-    steps = x.float().sub_(source.zero_point).mul_(source.scale / target.scale)
-    return round_steps(steps, target.zero_point, target.dtype)
+    steps = centered(x, source.zero_point)
+    return encode_by(steps, target.scale / source.scale, target.zero_point, target.dtype)
 
 
 def clamp(layer: Int8Clamp, x: Tensor) -> Tensor:
@@ -88,14 +119,35 @@ def clamp(layer: Int8Clamp, x: Tensor) -> Tensor:
 
 def lookup(layer: Int8Lookup, x: Tensor) -> Tensor:
     """The entries of the table, in the layout of the codes: gathering from another layout takes five times as long."""
-    shift = -layer.x.lowest
     order = list(range(x.dim()))
     if x.dim() in (4, 5) and not x.is_contiguous():
         order = [0, *order[2:], 1]
     codes = x.permute(order)
-    places = codes.reshape(-1).int()
-    found = layer.table.index_select(0, places.add_(shift) if shift else places).view(codes.shape)
-    return found.permute([order.index(dim) for dim in range(x.dim())])
+    flat, pairs = codes.reshape(-1), getattr(layer, "packed_pairs", None)
+    if pairs is not None and _has_pairs(codes, flat):
+        found = pairs.index_select(0, flat.view(torch.uint16).int()).view(layer.y.dtype)
+    else:
+        shift = -layer.x.lowest
+        places = flat.int()
+        found = layer.table.index_select(0, places.add_(shift) if shift else places)
+    return found.view(codes.shape).permute([order.index(dim) for dim in range(x.dim())])
+
+
+def _pair_table(layer: Int8Lookup) -> Tensor:
+    """The entries of two neighbours at once, (65536,) int16: half as many to gather."""
+    table = layer.table.view(torch.uint8).int()
+    table = table if layer.x.lowest == 0 else table.roll(128)  # by the bytes of the codes
+    low, high = (table, table << 8) if sys.byteorder == "little" else (table << 8, table)
+    firsts, seconds = (low[None, :], high[:, None]) if sys.byteorder == "little" else (low[:, None], high[None, :])
+    return (firsts + seconds).flatten().to(torch.int16)
+
+
+def _has_pairs(codes: Tensor, flat: Tensor) -> bool:
+    """Whether the codes can be taken two at a time, and are enough for a table of 128 KiB; a trace has no view of another dtype."""
+    if torch.compiler.is_compiling() or torch._C._is_tracing():
+        return False
+    is_even = codes.dim() > 0 and codes.shape[-1] % 2 == 0 and flat.storage_offset() % 2 == 0
+    return bool(is_even and flat.numel() >= LEAST_PAIRED)
 
 
 def max_pool(layer: Int8MaxPool, x: Tensor) -> Tensor:
@@ -106,16 +158,55 @@ def max_pool(layer: Int8MaxPool, x: Tensor) -> Tensor:
     """
     where = layer.geometry
     num = len(where.kernel)
-    options = list(zip(where.kernel, where.stride, where.padding, layer.dilation, x.shape[-num:], strict=True))
-    counts = [_num_windows(*option, ceil_mode=where.ceil_mode) for option in options]
-    sides: list[int] = []
-    for (kernel, stride, padding, dilation, size), count in zip(options, counts, strict=True):
-        sides = [padding, max((count - 1) * stride + dilation * (kernel - 1) + 1 - padding - size, 0), *sides]
-    x = F.pad(x, sides, value=layer.x.lowest) if any(sides) else x
-    for dim, ((kernel, stride, _, dilation, _), count) in enumerate(zip(options, counts, strict=True), start=-num):
-        ends = [(tap * dilation, tap * dilation + (count - 1) * stride + 1, stride) for tap in range(kernel)]
-        x = reduce(torch.maximum, [_every(x, dim, slice(*end)) for end in ends])
+    options = list(zip(where.kernel, where.stride, where.padding, layer.dilation, strict=True))
+    counts = [
+        _num_windows(*option, size, ceil_mode=where.ceil_mode)
+        for option, size in zip(options, x.shape[-num:], strict=True)
+    ]
+    inner = [_inner_tap(kernel, padding, dilation) for kernel, _, padding, dilation in options]
+    if where.ceil_mode or None in inner or torch.compiler.is_compiling():
+        x, options = (
+            _pad(x, options, counts, layer.x.lowest),
+            [(kernel, stride, 0, dilation) for kernel, stride, _, dilation in options],
+        )
+        inner = [None] * num
+    for dim, option, count, first in zip(range(-num, 0), options, counts, inner, strict=True):
+        x = _pool_dimension(x, dim, option, count, first)
     return x
+
+
+Window = tuple[int, int, int, int]  # kernel, stride, padding and dilation in one dimension
+
+
+def _inner_tap(kernel: int, padding: int, dilation: int) -> int | None:
+    """The first place of the windows that never lies in the padding, whatever the size of the image."""
+    taps = (tap for tap in range(kernel) if padding <= tap * dilation <= dilation * (kernel - 1) - padding)
+    return next(taps, None)
+
+
+def _pad(x: Tensor, options: list[Window], counts: list[int], fill: int) -> Tensor:
+    sides: list[int] = []
+    for (kernel, stride, padding, dilation), count, size in zip(options, counts, x.shape[-len(options) :], strict=True):
+        sides = [padding, max((count - 1) * stride + dilation * (kernel - 1) + 1 - padding - size, 0), *sides]
+    return F.pad(x, sides, value=fill) if any(sides) else x
+
+
+def _pool_dimension(x: Tensor, dim: int, option: Window, count: int, inner: int | None) -> Tensor:
+    """The largest of each window along one dimension; places in the padding are left out."""
+    kernel, stride, padding, dilation = option
+    starts = [tap * dilation - padding for tap in range(kernel)]
+    start = starts.pop(inner or 0)
+    y = _every(x, dim, slice(start, start + (count - 1) * stride + 1, stride))
+    if not padding:
+        views = [_every(x, dim, slice(start, start + (count - 1) * stride + 1, stride)) for start in starts]
+        return reduce(torch.maximum, views, y)
+    y = y.clone()
+    for start in starts:
+        skipped = -(start // stride) if start < 0 else 0
+        taken = _every(x, dim, slice(start + skipped * stride, start + (count - 1) * stride + 1, stride))
+        part = _every(y, dim, slice(skipped, skipped + taken.shape[dim]))
+        torch.maximum(part, taken, out=part)
+    return y
 
 
 def _every(x: Tensor, dim: int, places: slice) -> Tensor:
@@ -145,8 +236,13 @@ def average(layer: Int8AvgPool | Int8AdaptiveAvgPool, x: Tensor) -> Tensor:
 
 
 def _mean(layer: Int8AvgPool | Int8AdaptiveAvgPool, x: Tensor) -> Tensor:
-    means = average(layer, x.float().sub_(layer.x.zero_point))
-    return round_steps(means * (layer.x.scale / layer.y.scale), layer.y.zero_point, layer.y.dtype)
+    zero = layer.x.zero_point
+    if isinstance(layer, Int8AvgPool) and any(layer.geometry.padding):  # which stands for 0
+        means = average(layer, centered(x, zero))
+    else:
+        means = average(layer, x.float())
+        means = means.sub_(zero) if zero else means
+    return encode_by(means, layer.y.scale / layer.x.scale, layer.y.zero_point, layer.y.dtype)
 
 
 _RUN: dict[type[Int8Layer], Callable[..., Tensor]] = {
