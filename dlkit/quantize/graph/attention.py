@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from dlkit.quantize.graph.operations import drop_unread
+
 WINDOWED = "shifted_window_attention"  # torchvision's Swin, which hides it from torch.fx
 
 
@@ -110,8 +112,7 @@ def split_attention(traced: GraphModule, *, is_trained: bool) -> list[str]:
             if type(module) is nn.MultiheadAttention and _is_plain_self_attention(node, module):
                 _split(traced, node, module)
                 names.append(str(node.target))
-    traced.graph.eliminate_dead_code()
-    traced.recompile()
+    drop_unread(traced)
     return names
 
 

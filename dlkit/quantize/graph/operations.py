@@ -18,6 +18,8 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "relu6": (F.relu6,),
     "hardtanh": (F.hardtanh, F.hardtanh_),
     "clamp": (torch.clamp, torch.clamp_, torch.clip),
+    "clamp_min": (torch.clamp_min, torch.clamp_min_),
+    "clamp_max": (torch.clamp_max, torch.clamp_max_),
     "hardswish": (F.hardswish,),
     "hardsigmoid": (F.hardsigmoid,),
     "silu": (F.silu,),
@@ -28,6 +30,10 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "leaky_relu": (F.leaky_relu, F.leaky_relu_),
     "mish": (F.mish,),
     "softplus": (F.softplus,),
+    "selu": (F.selu, torch.selu, torch.selu_),
+    "celu": (F.celu, torch.celu, torch.celu_),
+    "logsigmoid": (F.logsigmoid,),
+    "softsign": (F.softsign,),
     "exp": (torch.exp,),
     "max_pool": (F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d),
     "avg_pool": (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
@@ -64,6 +70,8 @@ _OTHER_METHODS = {
     "swapaxes": "transpose",
     "unflatten": "reshape",
     "contiguous": "contiguous",
+    "narrow": "slice",
+    "select": "slice",
 }
 _KNOWN_METHODS = (
     {name: name for name in _FUNCTIONS} | _OTHER_METHODS | {"size": "getattr", "dim": "getattr", "numel": "getattr"}
@@ -124,7 +132,7 @@ def write_out_of_place(network: GraphModule, node: Node) -> None:
     """Let an operation that `works_in_place` make a new tensor, if torch has it so."""
     name = operation(node)
     if node.op == "call_module":
-        called_module(network, node).inplace = False  # type: ignore[union-attr, assignment]
+        called_module(network, node).inplace = False  # type: ignore[union-attr]
     elif node.kwargs.get("inplace") is True:
         node.update_kwarg("inplace", False)
     elif node.op == "call_method" and hasattr(torch.Tensor, str(node.target).removesuffix("_")):
@@ -133,6 +141,18 @@ def write_out_of_place(network: GraphModule, node: Node) -> None:
         node.target = getattr(operator, node.target.__name__[1:])  # type: ignore[union-attr]
     elif node.op == "call_function" and name is not None:
         node.target = _FUNCTIONS[name][0]
+
+
+def drop_unread(traced: GraphModule) -> None:
+    """Take out operations whose results nobody reads, unless they overwrite what others do."""
+    traced.graph.eliminate_dead_code(lambda node: node.is_impure() or works_in_place(traced, node))
+    traced.recompile()
+
+
+def is_size(node: Node) -> bool:
+    """Whether a value is a size or a place of a tensor, which codes have, too."""
+    is_other = node.target is getattr and node.args[1] not in ("shape", "ndim", "device")
+    return operation(node) == "getattr" and not is_other
 
 
 def shape_of(node: Any) -> tuple[int, ...] | None:

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from dlkit.quantize.graph.operations import argument, called_module, operation, works_in_place, write_out_of_place
+from dlkit.quantize.graph.operations import (
+    argument,
+    called_module,
+    drop_unread,
+    operation,
+    works_in_place,
+    write_out_of_place,
+)
 from dlkit.quantize.graph.tracing import find_memory
 
 # where functions are told whether they train, and what it is called
@@ -82,7 +89,8 @@ def _keep_memory(traced: GraphModule, nodes: list[Node], memory: dict[Node, set[
             with traced.graph.inserting_after(node):
                 plain = traced.graph.call_method("contiguous", (node,))
             plain.meta["why_float"] = SHARED_MEMORY
-            node.replace_all_uses_with(plain, lambda user, plain=plain: user is not plain)
+            for user in node.users.keys() - {plain}:
+                user.replace_input_with(node, plain)
 
 
 def write_reshapes(traced: GraphModule) -> None:
@@ -117,8 +125,7 @@ def write_layers(traced: GraphModule) -> dict[str, str]:
             call.meta = dict(node.meta)
         node.replace_all_uses_with(call)
         traced.graph.erase_node(node)
-    traced.graph.eliminate_dead_code()
-    traced.recompile()
+    drop_unread(traced)
     return written
 
 
