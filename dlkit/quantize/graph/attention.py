@@ -17,7 +17,7 @@ WINDOWED = "shifted_window_attention"  # torchvision's Swin, which hides it from
 
 class AttentionCore(nn.Module):
     """Attention without its projections: queries, keys and values side by side (N, L, 3 E), or (L, N, 3 E) if not `batch_first`,
-    to (N, L, E) or (L, N, E).
+    to (N, L, E) or (L, N, E); without N where the input has none.
     """
 
     def __init__(self, num_heads: int, dropout: float, *, batch_first: bool) -> None:
@@ -26,6 +26,9 @@ class AttentionCore(nn.Module):
 
     def forward(self, projected: Tensor) -> Tensor:
         """The heads' outputs side by side."""
+        if projected.dim() == 2:
+            axis = 0 if self.batch_first else 1
+            return self.forward(projected.unsqueeze(axis)).squeeze(axis)
         projected = projected if self.batch_first else projected.transpose(0, 1)
         heads = projected.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # type: ignore[no-untyped-call]
         dropout = self.dropout if self.training else 0.0

@@ -60,7 +60,8 @@ def read_results_in_place(traced: GraphModule, example: Tensor) -> None:
     order = {node: place for place, node in enumerate(traced.graph.nodes)}
     for node in nodes:
         source = argument(node, 0, "input")
-        if not memory.get(source):
+        if not memory.get(source):  # a size, which nothing overwrites
+            write_out_of_place(traced, node)
             continue
         others = [other for other in memory if memory[other] & memory[source] and other not in (source, node)]
         seen = [other for other in others if order[other] < order[node]]

@@ -1,9 +1,10 @@
 """From a network to a torch.fx graph, and words for networks that have none."""
 
 import linecache
+import operator
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx import GraphModule, Interpreter, Node, Tracer
+from torch.fx import GraphModule, Interpreter, Node, Proxy, Tracer
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 from torch.utils._pytree import tree_leaves
 
@@ -29,8 +30,26 @@ class _LayerTracer(Tracer):
         super().__init__()
         self._leaves = frozenset(leaves)
 
+    def proxy(self, node: Node) -> Proxy:
+        return _Overwriting(node, self)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return module_qualified_name in self._leaves or super().is_leaf_module(m, module_qualified_name)
+
+
+class _Overwriting(Proxy):
+    """A value whose `+=` and the like write into it; to torch.fx they make another."""
+
+
+def _in_place(name: str) -> Callable[[Proxy, Any], Proxy]:
+    def compute(self: Proxy, other: Any) -> Proxy:
+        return self.tracer.create_proxy("call_function", getattr(operator, f"i{name}"), (self, other), {}, name=name)
+
+    return compute
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow", "mod", "floordiv", "matmul"):
+    setattr(_Overwriting, f"__i{_name}__", _in_place(_name))
 
 
 def trace(network: nn.Module, leaves: Sequence[str], example: Tensor | None = None) -> GraphModule:
