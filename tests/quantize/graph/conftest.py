@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dlkit.quantize import Recipe
-from dlkit.quantize.graph import convert, without_observers
+from dlkit.quantize.graph import convert, prepare, without_observers
 from dlkit.quantize.int8 import Dequantize, Quantize, bind_kernels
 from dlkit.quantize.ptq import observe_network
 
@@ -75,12 +75,15 @@ def quantized(network, data, recipe=RECIPE):
 
 
 def compared(network, data, recipe=RECIPE):
-    """SQNR of the outputs on the first batch, the least of all; and the program. The float graph is the network."""
+    """SQNR of the outputs on the first batch, the least of all; and the program. The graph of steps computes what the network does."""
     network.eval()
-    program = quantized(network, data, recipe)
     with torch.no_grad():
         expected = flat(network(data[0].clone()))
-        plain = flat(without_observers(observe_network(network, recipe, data))(data[0].clone()))
+        plain = flat(without_observers(prepare(network, recipe, data[0][:1].clone()))(data[0].clone()))
+    for found, each in zip(plain, expected, strict=True):
+        torch.testing.assert_close(found, each, rtol=1e-4, atol=1e-5 * float(each.abs().max()))
+    program = quantized(network, data, recipe)
+    with torch.no_grad():
         found = flat(program(data[0].clone()))
     return min(sqnr_db(*pair) for pair in zip(expected, found, strict=True)), program
 
