@@ -79,7 +79,6 @@ def test_two_readers_get_what_either_needs():
             x = self.conv(x)
             return self.last(F.relu6(x) + F.hardsigmoid(x))
 
-
     low, high = conv_range(Two())
     assert low <= -2.9
     assert high >= 5.9

@@ -111,7 +111,8 @@ def sum_into_what_is_read_again(self, x):
 IN_PLACE = [
     in_place_on_view, in_place_on_view_after_a_reader, in_place_on_chunk, view_before_in_place, module_that_views, narrow,
     view_that_nobody_else_reads, masked_fill, whole_read_again, module_in_place_read_again, module_in_place_twice,
-    function_in_place_read_before_and_again, in_place_on_the_input, in_place_power, sum_in_place, sum_in_place_of_what_is_read_again, sum_into_what_is_read_again,
+    function_in_place_read_before_and_again, in_place_on_the_input, in_place_power, sum_in_place, sum_in_place_of_what_is_read_again,
+    sum_into_what_is_read_again,
 ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models import densenet121, resnet18, swin_transformer, vision_transformer
+from torchvision.models import densenet121, resnet18
 from torchvision.ops import SqueezeExcitation, StochasticDepth
 
 from dlkit.errors import UsageError
@@ -102,13 +102,26 @@ def norm_along_another_dimension(self, x):
 
 
 NORMS = {
-    "conv": nn.Sequential(conv(3), nn.BatchNorm2d(8)), "conv relu": nn.Sequential(conv(3), nn.BatchNorm2d(8), nn.ReLU()),
-    "twice": nn.Sequential(conv(3), nn.BatchNorm2d(8), nn.BatchNorm2d(8)), "first": nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), conv(3)),
-    "transposed": nn.Sequential(nn.ConvTranspose2d(3, 8, 3), nn.BatchNorm2d(8)), "linear": nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.BatchNorm1d(16)),
+    "conv": nn.Sequential(conv(3), nn.BatchNorm2d(8)),
+    "conv relu": nn.Sequential(conv(3), nn.BatchNorm2d(8), nn.ReLU()),
+    "twice": nn.Sequential(conv(3), nn.BatchNorm2d(8), nn.BatchNorm2d(8)),
+    "first": nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), conv(3)),
+    "transposed": nn.Sequential(nn.ConvTranspose2d(3, 8, 3), nn.BatchNorm2d(8)),
+    "linear": nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.BatchNorm1d(16)),
     "transposed groups": nn.Sequential(nn.ConvTranspose2d(3, 6, 3, groups=3), nn.BatchNorm2d(6)),
-    "no weights": nn.Sequential(conv(3), nn.BatchNorm2d(8, affine=False), conv()), "no statistics": nn.Sequential(conv(3), nn.BatchNorm2d(8, track_running_stats=False), conv()),
-    **{each.__name__: each for each in (norm_after_cat, norms_of_one_layer, with_and_without_norm, norm_before_a_layer, norm_along_another_dimension)},
-}  # fmt: skip
+    "no weights": nn.Sequential(conv(3), nn.BatchNorm2d(8, affine=False), conv()),
+    "no statistics": nn.Sequential(conv(3), nn.BatchNorm2d(8, track_running_stats=False), conv()),
+    **{
+        each.__name__: each
+        for each in (
+            norm_after_cat,
+            norms_of_one_layer,
+            with_and_without_norm,
+            norm_before_a_layer,
+            norm_along_another_dimension,
+        )
+    },
+}
 
 
 @pytest.mark.parametrize("name", NORMS)
@@ -278,7 +291,8 @@ def view_of_an_output(self, x):
 
 
 @pytest.mark.parametrize("forward", [
-    told_size, told_size_by_place, told_size_of_another, named_input, transposed_attribute, dtype_of_codes, sizes_that_change, view_of_codes,
+    told_size, told_size_by_place, told_size_of_another, named_input, transposed_attribute, dtype_of_codes, sizes_that_change,
+    view_of_codes,
     view_of_an_output,
 ])  # fmt: skip
 def test_what_else_is_passed_on(tools, forward):
@@ -367,112 +381,3 @@ def test_branches_on_the_mode_are_fixed_to_evaluation_also_for_training(tools):
     statuses = {status.name: status for status in layer_statuses(network, program, recipe)}
     assert statuses["conv"].is_int8 and "does not run" in statuses["aux"].reason
     assert not any("depth" in name for name in statuses)
-
-
-@pytest.mark.parametrize("outlier", [1, 50])
-def test_a_vision_transformer_is_near_float(tools, outlier):
-    """Its class token is far smaller than its patches, or one channel far larger than the others."""
-    sizes = {"image_size": 32, "patch_size": 8, "num_layers": 2, "num_heads": 4, "hidden_dim": 32, "mlp_dim": 64}
-    network = vision_transformer.VisionTransformer(**sizes, num_classes=5).eval()
-    nn.init.normal_(network.heads.head.weight)
-    with torch.no_grad():
-        network.conv_proj.weight[3] *= outlier
-    recipe = Recipe("static", "x86", reduce="weights")
-    found, program = tools.compared(network, tools.batches(4, 3, 32, 32), recipe)
-    assert found > 20
-    assert floats(network, program, recipe) <= {"LayerNorm", "add", "cat", "expand"}
-    assert (count(program, Int8Conv2d), count(program, Int8Linear)) == (1, 2 * 4 + 1)
-
-
-@pytest.mark.parametrize("is_second", [False, True])
-def test_windowed_attention_is_taken_apart(tools, is_second):
-    """For an image that windows do not cover, too."""
-    options = {"patch_size": [4, 4], "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": [3, 3]}
-    parts = (
-        {"block": swin_transformer.SwinTransformerBlockV2, "downsample_layer": swin_transformer.PatchMergingV2}
-        if is_second
-        else {}
-    )
-    network = swin_transformer.SwinTransformer(**options, num_classes=5, **parts).eval()
-    found, program = tools.compared(network, tools.batches(2, 3, 40, 40))
-    assert found > 20
-    assert program.get_submodule("features.1.0.attn.in_proj").computes_int8
-
-
-@pytest.mark.parametrize("options", [{"batch_first": True}, {"batch_first": False}, {"bias": False}], ids=str)
-@pytest.mark.parametrize("shape", [(3, 5, 16), (5, 16)], ids=str)
-def test_attention_taken_apart_computes_the_same(tools, options, shape):
-    network = tools.Net(
-        lambda self, x: self.attention(x, x, x, need_weights=False)[0],
-        attention=nn.MultiheadAttention(16, 4, **options),
-    ).eval()
-    x = torch.randn(shape)
-    nn.init.normal_(network.attention.in_proj_weight)
-    found, program = tools.compared(network, [x])
-    assert found > 25 and count(program, Int8Linear) == 2
-
-
-def test_a_layer_that_is_taken_as_a_whole_says_so(tools):
-    network = nn.Sequential(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), nn.Linear(16, 4)).eval()
-    found, program = tools.compared(network, [torch.randn(3, 5, 16)])
-    assert found > 25
-    statuses = {status.name: status for status in layer_statuses(network, program, tools.RECIPE)}
-    assert statuses["1"].is_int8 and "--dynamic" in statuses["0.linear1"].reason
-
-
-def test_attention_that_is_more_stays_whole(tools):
-    network = tools.Net(
-        lambda self, x: self.attention(x, self.other(x), x)[0],
-        attention=nn.MultiheadAttention(16, 4, batch_first=True),
-        other=nn.Linear(16, 16),
-    )
-    found, program = tools.compared(network, [torch.randn(3, 5, 16)])
-    assert found > 25
-    statuses = {status.name: status for status in layer_statuses(network, program, tools.RECIPE)}
-    assert statuses["other"].is_int8 and "without masks" in statuses["attention"].reason
-
-
-@pytest.mark.parametrize("is_per_channel", [True, False])
-def test_weights_have_a_scale_per_channel_unless_asked_otherwise(tools, is_per_channel):
-    """Channels of very different size, as depthwise layers have them, are lost with one scale."""
-    layer = nn.Conv2d(16, 16, 3, groups=16, padding=1, bias=False)
-    with torch.no_grad():
-        layer.weight.mul_(torch.logspace(0, -3, 16).view(-1, 1, 1, 1))
-    recipe = Recipe("static", "x86", "minmax", is_per_channel=is_per_channel, reduce="weights")
-    program = tools.quantized(nn.Sequential(layer).eval(), tools.batches(8, 16, 8, 8), recipe)
-    found = program.get_submodule("0")
-    assert len(found.weight_scale) == (16 if is_per_channel else 1)
-    smallest = int(found.weight[-1].abs().max())
-    assert smallest >= 63 if is_per_channel else smallest == 0
-
-
-@pytest.mark.parametrize(("reduce", "weights", "activations"), [
-    ("weights", 63, 255), ("activations", 127, 127), ("none", 127, 255),
-])  # fmt: skip
-def test_who_gives_up_a_bit(tools, reduce, weights, activations):
-    layer = nn.Conv2d(1, 1, 1, bias=False)
-    nn.init.ones_(layer.weight)
-    data = [torch.linspace(0, 1, 64).view(1, 1, 8, 8)]
-    program = tools.quantized(nn.Sequential(layer).eval(), data, Recipe("static", "x86", "minmax", reduce=reduce))
-    found = program.get_submodule("0")
-    assert int(found.weight.max()) == weights
-    assert 1 / activations == pytest.approx(found.x.scale, rel=0.01)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("reduce", ["weights", "activations"])
-@pytest.mark.parametrize("groups", [1, 8, 128])
-def test_no_kernel_saturates(tools, groups, reduce, backend):
-    """All inputs and all weights at their largest: the sums must be those of whole numbers."""
-    channels = 128
-    layer = nn.Conv2d(channels, channels, 3, padding=1, groups=groups, bias=False)
-    nn.init.ones_(layer.weight)
-    data = [torch.ones(2, channels, 6, 6), torch.zeros(2, channels, 6, 6)]
-    recipe = Recipe("static", backend, "minmax", reduce=reduce)
-    with torch.no_grad():
-        program = tools.quantized(nn.Sequential(layer, nn.ReLU()).eval(), data, recipe)
-        found = program(data[0])
-        bind_kernels(program, "reference")
-        expected = program(data[0])
-    assert torch.allclose(found, expected, rtol=1e-5)
-    assert torch.allclose(found, layer(data[0]), rtol=0.01)
