@@ -58,6 +58,25 @@ def test_every_layer_has_a_row_and_every_float_one_a_reason():
     assert rows["add"].type == "add" and not rows["add"].is_int8
 
 
+def test_sums_of_tensors_are_rows_and_sums_with_numbers_are_none():
+    class Arithmetic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            x = self.first(x)
+            x = x * x.sigmoid()
+            return self.last(x * 0.5 - 1) * 3
+
+    recipe = Recipe("static", "x86", reduce="weights")
+    network = Arithmetic().eval()
+    with torch.no_grad():
+        rows = layer_statuses(network, convert(observe_network(network, recipe, [X]), recipe), recipe)
+    assert {(row.type, row.is_int8) for row in rows} == {("Conv2d", True), ("sigmoid", True), ("mul", True)}
+    assert sum(row.type == "mul" for row in rows) == 1
+
+
 def test_the_reason_of_whoever_kept_it():
     recipe = Recipe("static", "x86", keep_float=("kept",), reduce="weights")
     assert rows_for(recipe, {"kept": "kept by the accuracy search"})["kept"].reason == "kept by the accuracy search"

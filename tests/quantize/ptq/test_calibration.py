@@ -100,8 +100,9 @@ def test_what_observers_cut_off_is_no_difference_between_graph_and_network(data)
     quantize(network, data)
 
 
+@pytest.mark.parametrize("nest", [lambda x: x, lambda x: {"first": (x, 1), "second": [x]}], ids=["tensor", "nest"])
 @pytest.mark.parametrize("is_random", [True, False])
-def test_a_network_that_is_more_than_its_graph_is_refused(data, is_random):
+def test_a_network_that_is_more_than_its_graph_is_refused(data, is_random, nest):
     class Odd(nn.Module):
         def __init__(self):
             super().__init__()
@@ -110,7 +111,7 @@ def test_a_network_that_is_more_than_its_graph_is_refused(data, is_random):
         def forward(self, x):
             self.calls += 1
             noise = nn.functional.dropout(x, 0.5, training=True) if is_random else x * self.calls
-            return self.conv(noise)
+            return nest(self.conv(noise))
 
     with pytest.raises(UsageError, match="gives other outputs than the network .* random, or depends on more"):
         observe_network(Odd().eval(), STATIC, data)
