@@ -123,6 +123,8 @@ def works_in_place(network: GraphModule, node: Node) -> bool:
         return bool(getattr(called_module(network, node), "inplace", False))
     if node.op not in ("call_method", "call_function"):
         return False
+    if isinstance(node.target, torch._ops.OpOverload):
+        return bool(node.target._schema.is_mutable)
     name = str(getattr(node.target, "__name__", node.target))
     is_named_so = name.endswith("_") and not name.endswith("__") and name != "is_"
     return is_named_so or node.target in _IN_PLACE_OPERATORS or node.kwargs.get("inplace") is True

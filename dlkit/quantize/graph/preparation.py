@@ -18,6 +18,7 @@ from dlkit.quantize.graph.placement import find_able, mark_int8, put_observers
 from dlkit.quantize.graph.rewrites import (
     drop_identities,
     read_results_in_place,
+    separate_read_tensors,
     separate_shared_modules,
     write_layers,
     write_reshapes,
@@ -110,6 +111,7 @@ def _rewrite(traced: GraphModule, recipe: Recipe, example: Tensor) -> GraphFacts
     read_results_in_place(traced, example)
     write_reshapes(traced)
     written = write_layers(traced)
+    separate_read_tensors(traced)
     attention = split_attention(traced, is_trained=is_trained)
     record_shapes(traced, example)
     keep_residuals_float(traced)

@@ -26,6 +26,7 @@ _TRAINING = {"stochastic_depth": (3, "training"), "drop_path": (2, "training")}
 _TRAINING |= dict.fromkeys(
     ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"), (2, "training")
 )
+READ = "_read"
 SHARED_MEMORY = "it reads or overwrites memory that others read"
 _CONVOLUTIONS: dict[int, type[nn.modules.conv._ConvNd]] = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
 _CONVOLUTION_OPTIONS = (("stride", 3, 1), ("padding", 4, 0), ("dilation", 5, 1), ("groups", 6, 1))
@@ -166,6 +167,24 @@ def _free_name(traced: GraphModule, name: str) -> str:
     while (found := name if number == 1 else f"{name}_{number}") in names:
         number += 1
     return found
+
+
+def separate_read_tensors(traced: GraphModule) -> None:
+    """Give parameters of layers that are called, too, a place of their own: what stands for the layer has them elsewhere or not at all."""
+    called = {str(node.target) for node in traced.graph.nodes if node.op == "call_module"}
+    for node in traced.graph.nodes:
+        target = str(node.target)
+        if node.op != "get_attr" or target.rpartition(".")[0] not in called:
+            continue
+        if not hasattr(traced, READ):
+            traced.add_submodule(READ, nn.Module())
+        name, holder, value = target.replace(".", "_"), traced.get_submodule(READ), _attribute(traced, node)
+        if isinstance(value, nn.Parameter):
+            holder.register_parameter(name, value)
+        else:
+            holder.register_buffer(name, value)
+        node.target = f"{READ}.{name}"
+    traced.recompile()
 
 
 def separate_shared_modules(traced: GraphModule) -> dict[str, list[str]]:

@@ -273,6 +273,12 @@ def dtype_of_codes(self, x):
     return self.after(y) * torch.full((8,), 0.5, dtype=y.dtype) + torch.arange(8, device=y.device)
 
 
+def weight_of_a_called_layer(self, x):
+    """Its int8 layer has codes in its place."""
+    y = self.c(x) + self.c.bias.view(1, -1, 1, 1)
+    return self.after(y) * self.after.weight.mean()
+
+
 def sizes_that_change(self, x):
     y = self.c(x)
     size = half = y.shape[2]
@@ -291,7 +297,8 @@ def view_of_an_output(self, x):
 
 
 @pytest.mark.parametrize("forward", [
-    told_size, told_size_by_place, told_size_of_another, named_input, transposed_attribute, dtype_of_codes, sizes_that_change,
+    weight_of_a_called_layer, told_size, told_size_by_place, told_size_of_another,
+    named_input, transposed_attribute, dtype_of_codes, sizes_that_change,
     view_of_codes,
     view_of_an_output,
 ])  # fmt: skip

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from dlkit.errors import UsageError
@@ -51,3 +52,30 @@ def test_untraceable_in_the_network_itself(tools):
     network = tools.Net(lambda self, x: self.c(x) if x.sum() > 0 else x, c=nn.Conv2d(3, 3, 1))
     with pytest.raises(UsageError, match="own forward: move it to a submodule"):
         tools.compared(network, [torch.randn(1, 3, 4, 4)])
+
+
+def overwritten(self, x):
+    y = self.a(x)
+    y[:, :2].relu_()
+    return self.b(y)
+
+
+def nested(self, x):
+    y = self.a(x)
+    return {"first": y, "rest": (self.b(F.relu_(y)), y)}
+
+
+def options(self, x):
+    y = F.elu(F.leaky_relu(self.a(x), 0.2), 0.5)
+    return self.b(F.adaptive_avg_pool2d(F.max_pool2d(y, 3, 1, 1), 2) * 0.5).mean((2, 3))
+
+
+@pytest.mark.parametrize("forward", [overwritten, nested, options])
+def test_what_torch_export_follows_computes_the_same(tools, forward):
+    """torch.fx stops at the size."""
+    network = tools.Net(
+        lambda self, x: forward(self, x if x.shape[-1] > 4 else -x), a=nn.Conv2d(3, 8, 3), b=nn.Conv2d(8, 4, 1)
+    )
+    found, program = tools.compared(network, tools.batches(4, 3, 8, 8))
+    assert found > 25
+    assert forward is overwritten or tools.borders(program)[0] == 1
