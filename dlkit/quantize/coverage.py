@@ -8,12 +8,23 @@ from torch.fx import GraphModule, Node
 
 from dlkit.core.models import is_int8_layer
 from dlkit.quantize.dynamic import DYNAMIC_TYPES, why_float
-from dlkit.quantize.graph import STEPS, GraphFacts, GraphStep, called_module, graph_facts, is_below, is_moving, label_of
-from dlkit.quantize.int8 import Dequantize, Quantize
+from dlkit.quantize.graph import (
+    STEPS,
+    Elementwise,
+    GraphFacts,
+    GraphStep,
+    called_module,
+    graph_facts,
+    is_below,
+    is_moving,
+    label_of,
+)
+from dlkit.quantize.int8 import Dequantize, Int8Lookup, Quantize
 from dlkit.quantize.recipe import Recipe
 
 # run in int8 where their input is, fold into their neighbours, or do nothing at all
 _PASSIVE = ("pooling.", "dropout.", "flatten.", "padding.", "linear.Identity", "activation.ReLU", "activation.Hardtanh")
+_ARITHMETIC = frozenset({"add", "sub", "mul", "div", "truediv"})
 _USER = "kept in float by the user"
 _WEIGHT_READ = "its weight is used without calling the layer"
 _NO_FORM = "it has no int8 form"
@@ -136,6 +147,8 @@ def _functions(network: nn.Module, quantized: GraphModule) -> list[LayerStatus]:
         if node.op == "call_module" and str(node.target).startswith(f"{STEPS}."):
             is_int8 = "int8" in node.meta
             label = label_of(node)
+            if isinstance(module, Elementwise | Int8Lookup) and label.rstrip("_0123456789") in _ARITHMETIC:
+                continue  # with a number: no layer
             reason = "" if is_int8 else facts.why_float.get(str(node.target), _BETWEEN)
             rows.append(LayerStatus(label, label.rstrip("_0123456789"), is_int8, reason))
         elif module is None and "why_float" in node.meta and not is_moving(quantized, node):

@@ -1,10 +1,12 @@
-"""A clamp that is folded into the grid before it still holds for values beyond those of calibration."""
+"""A clamp that is fused into the layer before it still holds for values beyond those of calibration."""
 
 import pytest
 import torch
 from torch import nn
 
-from dlkit.quantize import Recipe, convert, observe_network, pick_backend
+from dlkit.quantize import Recipe, pick_backend
+from dlkit.quantize.graph import convert
+from dlkit.quantize.ptq import observe_network
 
 
 @pytest.mark.parametrize("reduce", ["none", "weights", "activations"])

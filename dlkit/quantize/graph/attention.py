@@ -10,12 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from dlkit.quantize.graph.operations import drop_unread
+
 WINDOWED = "shifted_window_attention"  # torchvision's Swin, which hides it from torch.fx
 
 
 class AttentionCore(nn.Module):
     """Attention without its projections: queries, keys and values side by side (N, L, 3 E), or (L, N, 3 E) if not `batch_first`,
-    to (N, L, E) or (L, N, E).
+    to (N, L, E) or (L, N, E); without N where the input has none.
     """
 
     def __init__(self, num_heads: int, dropout: float, *, batch_first: bool) -> None:
@@ -24,6 +26,9 @@ class AttentionCore(nn.Module):
 
     def forward(self, projected: Tensor) -> Tensor:
         """The heads' outputs side by side."""
+        if projected.dim() == 2:
+            axis = 0 if self.batch_first else 1
+            return self.forward(projected.unsqueeze(axis)).squeeze(axis)
         projected = projected if self.batch_first else projected.transpose(0, 1)
         heads = projected.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # type: ignore[no-untyped-call]
         dropout = self.dropout if self.training else 0.0
@@ -110,8 +115,7 @@ def split_attention(traced: GraphModule, *, is_trained: bool) -> list[str]:
             if type(module) is nn.MultiheadAttention and _is_plain_self_attention(node, module):
                 _split(traced, node, module)
                 names.append(str(node.target))
-    traced.graph.eliminate_dead_code()
-    traced.recompile()
+    drop_unread(traced)
     return names
 
 

@@ -1,5 +1,6 @@
 """From a graph of steps that was observed or trained to the int8 program, node by node."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch.fx import Graph, GraphModule, Node
 
 from dlkit.core.release_memory import release_memory
 from dlkit.quantize.graph.observed import is_observer
-from dlkit.quantize.graph.operations import called_module, operation, shape_of
+from dlkit.quantize.graph.operations import called_module, is_size, shape_of
 from dlkit.quantize.graph.placement import label_of
 from dlkit.quantize.graph.preparation import graph_facts, keep_facts
 from dlkit.quantize.graph.steps import (
@@ -108,8 +109,7 @@ class _ProgramWriter:
             self._parts[str(node.target)] = _float_copy(module)
         if node.op == "get_attr":
             self._parts[str(node.target)] = _attribute(self._prepared, str(node.target))
-        is_size = operation(node) == "getattr"
-        return self._graph.node_copy(node, self._values.__getitem__ if is_size else self._real)
+        return self._graph.node_copy(node, self._values.__getitem__ if is_size(node) else self._real)
 
     def _real(self, node: Node) -> Node:
         """The value in float32, decoded once for all who read it so."""
@@ -175,12 +175,20 @@ class _ProgramWriter:
             source.all_input_nodes[0] if source.all_input_nodes and is_observer_call(self._prepared, source) else source
         )
         readers = {reader for value in {source, maker} for reader in value.users} - {source}
-        is_fresh = isinstance(called_module(self._prepared, maker), GraphStep) or maker is not source
+        is_float = "int8" not in maker.meta  # its codes are made for the observer
+        is_fresh = is_float or _makes_new(called_module(self._prepared, maker))
         if not is_fresh or node.args[0] is source or not all("int8" in reader.meta for reader in readers):
             return False
         order = {other: place for place, other in enumerate(self._prepared.graph.nodes)}
-        is_step = all(isinstance(called_module(self._prepared, reader), GraphStep) for reader in readers)
+        is_step = all(_makes_new(called_module(self._prepared, reader)) for reader in readers)
         return is_step and all(order[reader] <= order[node] for reader in readers)
+
+
+def _makes_new(module: nn.Module | None) -> bool:
+    """Whether the output of an int8 layer never lies in the memory of its input, as that of a pool of single places does."""
+    pool: Any = module.pool if type(module) is MaxPool else None
+    is_view = pool is not None and set(_numbers(pool, pool.kernel_size)) == {1}
+    return isinstance(module, GraphStep) and not is_view
 
 
 def is_observer_call(prepared: GraphModule, node: Node) -> bool:
@@ -232,10 +240,15 @@ def _mean_pool(step: Any, given: list[Affine], y: Affine, rank: int) -> Any:
     return Int8AvgPool(given[0], y, _geometry(pool), count_include_pad=pool.count_include_pad)
 
 
+def _in_double(function: Any) -> Any:
+    """The function for float64 on the CPU, where one with a parameter takes no other."""
+    return copy.deepcopy(function).cpu().double() if isinstance(function, nn.Module) else function
+
+
 _COMBINE: dict[type[GraphStep], Callable[..., Any]] = {
     Sum: lambda step, given, y, rank: Int8Add(given[0], given[1], y, activation=step.activation),
     Multiplication: lambda step, given, y, rank: Int8Mul(given[0], given[1], y),
     Join: lambda step, given, y, rank: Int8Cat(tuple(given), y, dim=step.dim),
-    Elementwise: lambda step, given, y, rank: Int8Lookup(step.function, given[0], y),
+    Elementwise: lambda step, given, y, rank: Int8Lookup(_in_double(step.function), given[0], y),
     MeanPool: _mean_pool,
 }

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.fx.graph import CodeGen
+from torch.utils._pytree import tree_unflatten
 
-from dlkit.quantize.graph.operations import argument
+from dlkit.quantize.graph.operations import argument, drop_unread
 
 EXPORTED = "dlkit_exported"  # in a graph's meta: it takes inputs of one size only
 _LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
@@ -50,10 +51,13 @@ def trace_exported(network: nn.Module, example: Tensor) -> GraphModule:
     for node in graph.graph.nodes:
         if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "aten":
             node.target = _FUNCTIONS.get(node.target._schema.name.partition("::")[2], node.target)
-    graph.graph.eliminate_dead_code()
+    drop_unread(graph)
     output = graph.graph.output_node()
-    output.args = tuple(output.all_input_nodes)  # a list of all outputs: of one, as networks have here
-    graph.graph.set_codegen(CodeGen())  # torch.export's own puts that list back into the form that the network gave it
+    codegen: Any = (
+        graph.graph._codegen
+    )  # torch.export's own puts a list of all outputs into the form that the network gave it
+    output.args = (tree_unflatten(output.args[0], codegen.pytree_info.out_spec),)  # type: ignore[arg-type]
+    graph.graph.set_codegen(CodeGen())
     found = GraphModule(graph, graph.graph)  # one that has modes
     found.meta[EXPORTED] = True
     return found

@@ -1,6 +1,7 @@
 """From operations to steps, and from several steps to one that an int8 layer computes at once."""
 
 import math
+import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -43,22 +44,35 @@ _ACTIVATIONS: dict[str, tuple[Any, Activation, tuple[float, float]]] = {
     "leaky_relu": (nn.LeakyReLU, "none", _NO_BOUNDS),
     "mish": (nn.Mish, "none", _NO_BOUNDS),
     "softplus": (nn.Softplus, "none", _NO_BOUNDS),
+    "selu": (nn.SELU, "none", _NO_BOUNDS),
+    "celu": (nn.CELU, "none", _NO_BOUNDS),
+    "logsigmoid": (nn.LogSigmoid, "none", _NO_BOUNDS),
+    "softsign": (nn.Softsign, "none", _NO_BOUNDS),
 }
 _BY_CLASS = {kind: (activation, bounds) for kind, activation, bounds in _ACTIVATIONS.values()}
-_BY_CLASS |= dict.fromkeys(
-    (nn.SELU, nn.CELU, nn.LogSigmoid, nn.Softsign, nn.Hardshrink, nn.Softshrink), ("none", _NO_BOUNDS)
-)
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    **{
-        name: getattr(F, name)
-        for name in ("relu", "relu6", "hardswish", "silu", "gelu", "hardsigmoid", "elu", "leaky_relu")
-    },
-    **{"sigmoid": F.sigmoid, "tanh": F.tanh, "mish": F.mish, "softplus": F.softplus},
+_BY_CLASS |= dict.fromkeys((nn.Hardshrink, nn.Softshrink), ("none", _NO_BOUNDS))
+# what functions of torch take besides their input, in its order
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "elu": ("alpha",),
+    "celu": ("alpha",),
+    "gelu": ("approximate",),
+    "leaky_relu": ("negative_slope",),
+    "softplus": ("beta", "threshold"),
+    "max_pool": ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"),
+    "avg_pool": ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
+    "adaptive_avg_pool": ("output_size",),
 }
-_MAX = {3: nn.MaxPool1d, 4: nn.MaxPool2d, 5: nn.MaxPool3d}
-_AVERAGE = {3: nn.AvgPool1d, 4: nn.AvgPool2d, 5: nn.AvgPool3d}
-_ADAPTIVE = {3: nn.AdaptiveAvgPool1d, 4: nn.AdaptiveAvgPool2d, 5: nn.AdaptiveAvgPool3d}
+_MAX: tuple[Any, ...] = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_AVERAGE: tuple[Any, ...] = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+_ADAPTIVE: tuple[Any, ...] = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+_POOLS = {"max_pool": _MAX, "avg_pool": _AVERAGE, "adaptive_avg_pool": _ADAPTIVE}
 _ADAPT = {3: F.adaptive_avg_pool1d, 4: F.adaptive_avg_pool2d, 5: F.adaptive_avg_pool3d}
+_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+}
 
 
 def write_steps(traced: GraphModule) -> None:
@@ -95,11 +109,14 @@ def _step_of(traced: GraphModule, node: Node) -> tuple[GraphStep, tuple[Any, ...
     module = called_module(traced, node)
     if isinstance(module, GraphStep):
         return None
-    step = _module_step(module) if module is not None else None
-    if step is not None:
-        sources = node.all_input_nodes
-        return (step, tuple(sources)) if len(sources) == 1 else None
-    return None if module is not None else _function_step(node)
+    if module is None:
+        return _function_step(node)
+    inputs = (*node.args, *node.kwargs.values())
+    is_plain = len(inputs) == 1 and isinstance(
+        inputs[0], Node
+    )  # a transposed convolution may be told its output's size
+    step = _module_step(module) if is_plain else None
+    return None if step is None else (step, inputs)
 
 
 def _module_step(module: nn.Module) -> GraphStep | None:
@@ -117,15 +134,15 @@ def _module_step(module: nn.Module) -> GraphStep | None:
         return _clamp(module.min_val, module.max_val)
     if isinstance(module, nn.PReLU):
         return Elementwise(module) if module.num_parameters == 1 else None
-    if kind in _MAX.values():
-        return MaxPool(module) if not getattr(module, "return_indices", False) else None
-    if kind in _AVERAGE.values():
+    if kind in _MAX:
+        return MaxPool(module) if not module.return_indices else None
+    if kind in _AVERAGE:
         return MeanPool(module) if getattr(module, "divisor_override", None) is None else None
-    return MeanPool(module) if kind in _ADAPTIVE.values() and _is_sized(module) else None
+    return MeanPool(module) if kind in _ADAPTIVE and _is_sized(module) else None
 
 
 def _is_sized(module: Any) -> bool:
-    sizes = module.output_size if isinstance(module.output_size, tuple) else (module.output_size,)
+    sizes = module.output_size if isinstance(module.output_size, list | tuple) else (module.output_size,)
     return all(isinstance(size, int) for size in sizes)
 
 
@@ -152,83 +169,107 @@ def _clamped(x: Any, *, low: float, high: float) -> Any:
 
 def _function_step(node: Node) -> tuple[GraphStep, tuple[Any, ...]] | None:
     name, x = operation(node), argument(node, 0, "input")
-    shape = shape_of(x)
-    if name in ("add", "mul"):
-        other = argument(node, 1, "other")
-        if shape is None or shape_of(other) is None or set(node.kwargs) - {"input", "other"}:
-            return None
-        return Sum() if name == "add" else Multiplication(), (x, other)
+    if name in _ARITHMETIC:
+        return _arithmetic_step(node, name)
     if name == "cat":
         tensors = argument(node, 0, "tensors")
         is_list = isinstance(tensors, list | tuple) and all(shape_of(tensor) is not None for tensor in tensors)
-        return (Join(argument(node, 1, "dim", 0)), tuple(tensors)) if is_list else None
-    if shape is None or shape_of(node) is None:
+        is_plain = is_list and not set(node.kwargs) - {"tensors", "dim"}
+        return (Join(argument(node, 1, "dim", 0)), tuple(tensors)) if is_plain else None
+    if name is None or shape_of(x) is None or shape_of(node) is None:
         return None
-    if name in ("clamp", "hardtanh"):
-        step = _clamp(*_bounds_of(node, name))
-    elif name in _FUNCTIONS:
-        step = _activation_step(node, name)
-    else:
-        step = _pool_step(node, name, len(shape))
+    bounds = _bounds_of(node, name)
+    step = _option_step(node, name) if bounds is None else _clamp(*bounds)
     return None if step is None else (step, (x,))
 
 
-def _bounds_of(node: Node, name: str) -> tuple[Any, Any]:
-    if name == "hardtanh":
-        return argument(node, 1, "min_val", -1.0), argument(node, 2, "max_val", 1.0)
-    return argument(node, 1, "min"), argument(node, 2, "max")
-
-
-def _activation_step(node: Node, name: str) -> GraphStep | None:
-    options = {key: value for key, value in node.kwargs.items() if key not in ("input", "inplace")}
-    if any(isinstance(value, Node) for value in (*options.values(), *node.args[1:])):
+def _arithmetic_step(node: Node, name: str) -> tuple[GraphStep, tuple[Any, ...]] | None:
+    """Two tensors added or multiplied, or one tensor and a number."""
+    x, other = argument(node, 0, "input"), argument(node, 1, "other")
+    if set(node.kwargs) - {"input", "other"}:
         return None
-    _, activation, bounds = _ACTIVATIONS[name]
-    if options.get("approximate", "none") != "none":
-        activation = "none"
-    rest = [value for value in node.args[1:] if not isinstance(value, bool)]
-    if rest:
-        return None
-    return Elementwise(
-        partial(_FUNCTIONS[name], **options), activation=activation, bounds=bounds, is_clamp=name in ("relu", "relu6")
-    )
-
-
-def _pool_step(node: Node, name: str | None, rank: int) -> GraphStep | None:
-    rest: tuple[Any, ...] = node.args[1:]
-    options: dict[str, Any] = {key: value for key, value in node.kwargs.items() if key != "input"}
-    if any(isinstance(value, Node) for value in (*rest, *options.values())) or rank not in _MAX:
-        return None
-    if name == "max_pool" and not options.pop("return_indices", False):
-        return MaxPool(_MAX[rank](*rest, **options))
-    if name == "avg_pool" and options.get("divisor_override") is None:
-        return MeanPool(_AVERAGE[rank](*rest, **options))
-    if name == "adaptive_avg_pool":
-        pool = _ADAPTIVE[rank](*rest, **options)
-        return MeanPool(pool) if _is_sized(pool) else None
+    if shape_of(x) is not None and shape_of(other) is not None:
+        step = {"add": Sum, "mul": Multiplication}.get(name)
+        return None if step is None else (step(), (x, other))
+    if shape_of(x) is not None and _is_number(other) and (other or name != "div"):
+        return Elementwise(partial(_computed, operation=_ARITHMETIC[name], other=other)), (x,)
+    if shape_of(other) is not None and _is_number(x) and name != "div":
+        return Elementwise(partial(_computed, operation=_ARITHMETIC[name], first=x)), (other,)
     return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _computed(x: Any, *, operation: Callable[[Any, Any], Any], first: Any = None, other: Any = None) -> Any:
+    return operation(x, other) if first is None else operation(first, x)
+
+
+def _bounds_of(node: Node, name: str) -> tuple[Any, Any] | None:
+    """Those of a clamp, else None."""
+    match name:
+        case "hardtanh":
+            return argument(node, 1, "min_val", -1.0), argument(node, 2, "max_val", 1.0)
+        case "clamp":
+            return argument(node, 1, "min"), argument(node, 2, "max")
+        case "clamp_min":
+            return argument(node, 1, "min"), None
+        case "clamp_max":
+            return None, argument(node, 1, "max")
+    return None
+
+
+def _option_step(node: Node, name: str) -> GraphStep | None:
+    """The step of an activation or a pool, whose options are those of its module."""
+    names, rest = _OPTIONS.get(name, ()), node.args[1:]
+    options = {**dict(zip(names, rest, strict=False)), **node.kwargs}
+    options = {key: value for key, value in options.items() if key not in ("input", "inplace")}
+    is_known = len(rest) <= len(names) and options.keys() <= {*names}
+    is_known = is_known and not any(isinstance(value, Node) for value in options.values())
+    if not is_known or name not in {*_ACTIVATIONS, *_POOLS}:
+        return None
+    if name in _ACTIVATIONS:
+        return _module_step(_ACTIVATIONS[name][0](**options))
+    num = int(getattr(node.target, "__name__", "")[-2])  # of dimensions
+    return _module_step(_POOLS[name][num - 1](**options))
 
 
 def _write_mean(traced: GraphModule, node: Node) -> Node:
     """A mean over all places of an image as a pool, and a flatten where the dimensions go; the pool, or the node as it was."""
-    x = argument(node, 0, "input")
-    shape, dims = shape_of(x), argument(node, 1, "dim")
-    dims = (dims,) if isinstance(dims, int) else dims
-    if shape is None or len(shape) not in _ADAPTIVE or not isinstance(dims, list | tuple) or node.kwargs.get("dtype"):
-        return node
-    if sorted(dim % len(shape) for dim in dims) != list(range(2, len(shape))):
+    x, dims = _means_over(node)
+    inner = x if operation(x) == "mean" and len(x.users) == 1 and _keeps_dims(x) == _keeps_dims(node) else None
+    if inner is not None:  # of rows, and then of columns
+        x, others = _means_over(inner)
+        left = [dim for dim in range(len(shape_of(x) or ())) if _keeps_dims(inner) or dim not in others]
+        dims = [*others, *(left[dim] for dim in dims)] if others else []
+    shape = shape_of(x) or ()
+    if len(shape) not in _ADAPT or sorted(dims) != list(range(2, len(shape))):
         return node
     with traced.graph.inserting_before(node):
         sizes = (1,) * (len(shape) - 2)
         pool = traced.graph.call_function(_ADAPT[len(shape)], (x, sizes[0] if len(sizes) == 1 else sizes))
         pool.meta = {**node.meta, "shape": (*shape[:2], *sizes)}
         result = pool
-        if not argument(node, 2, "keepdim", False):
+        if not _keeps_dims(node):
             result = traced.graph.call_method("flatten", (pool, 1))
             result.meta = dict(node.meta)
     node.replace_all_uses_with(result)
-    traced.graph.erase_node(node)
+    for one in (node, *([] if inner is None else [inner])):
+        traced.graph.erase_node(one)
     return pool
+
+
+def _means_over(node: Node) -> tuple[Any, list[int]]:
+    """What a mean is taken of, and over which dimensions; none where that is not plain."""
+    x, dims = argument(node, 0, "input"), argument(node, 1, "dim")
+    rank, dims = len(shape_of(x) or ()), (dims,) if isinstance(dims, int) else dims
+    is_plain = isinstance(dims, list | tuple) and not set(node.kwargs) - {"input", "dim", "keepdim"}
+    return x, [dim % rank for dim in dims] if is_plain and rank else []
+
+
+def _keeps_dims(mean: Node) -> bool:
+    return bool(argument(mean, 2, "keepdim", False))
 
 
 def fuse_norms(traced: GraphModule, *, is_trained: bool) -> None:
@@ -259,7 +300,8 @@ def fuse_norms(traced: GraphModule, *, is_trained: bool) -> None:
 def _takes_norm(product: nn.Module | None, source: Node, norm: Any) -> bool:
     if not isinstance(product, Product) or len(source.users) != 1 or product.activation != "none":
         return False
-    return product.norm is None and can_fold(product.layer, norm)
+    is_image = len(shape_of(source) or ()) == product.layer.weight.dim()  # else the norm counts along another dimension
+    return is_image and product.norm is None and can_fold(product.layer, norm)
 
 
 def _add_norm(product: Product, norm: Any, *, is_trained: bool) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from dlkit.quantize.graph.operations import called_module
+from dlkit.quantize.graph.placement import label_of
 from dlkit.quantize.graph.steps import Elementwise, Product
 from dlkit.quantize.observe import EVERYTHING, ActivationRounding, Bounds, RangeObserver
 from dlkit.quantize.sharing import copy_sharing_weights
@@ -22,8 +23,8 @@ class Observed:
 
     @property
     def name(self) -> str:
-        """What is observed, by the name of the node that makes it."""
-        return self.source.name
+        """What is observed, by the name of the module or function that makes it, without dots."""
+        return label_of(self.source)
 
 
 def is_observer(module: nn.Module | None) -> bool:

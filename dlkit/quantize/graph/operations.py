@@ -18,6 +18,8 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "relu6": (F.relu6,),
     "hardtanh": (F.hardtanh, F.hardtanh_),
     "clamp": (torch.clamp, torch.clamp_, torch.clip),
+    "clamp_min": (torch.clamp_min, torch.clamp_min_),
+    "clamp_max": (torch.clamp_max, torch.clamp_max_),
     "hardswish": (F.hardswish,),
     "hardsigmoid": (F.hardsigmoid,),
     "silu": (F.silu,),
@@ -28,6 +30,10 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "leaky_relu": (F.leaky_relu, F.leaky_relu_),
     "mish": (F.mish,),
     "softplus": (F.softplus,),
+    "selu": (F.selu, torch.selu, torch.selu_),
+    "celu": (F.celu, torch.celu, torch.celu_),
+    "logsigmoid": (F.logsigmoid,),
+    "softsign": (F.softsign,),
     "exp": (torch.exp,),
     "max_pool": (F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d),
     "avg_pool": (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
@@ -55,16 +61,17 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "channel_shuffle": (F.channel_shuffle, F.native_channel_shuffle),
 }
 _BY_FUNCTION = {function: name for name, functions in _FUNCTIONS.items() for function in functions}
-_IN_PLACE = frozenset(
-    {operator.iadd, operator.imul, operator.isub, operator.itruediv, F.relu_, torch.relu_, F.hardtanh_}
+_IN_PLACE_OPERATORS = frozenset(
+    getattr(operator, name) for name in ("iadd", "isub", "imul", "itruediv", "ipow", "imod", "ifloordiv", "imatmul")
 )
-_IN_PLACE |= {torch.clamp_, torch.sigmoid_, torch.tanh_, F.elu_, F.leaky_relu_}
 _OTHER_METHODS = {
     "view": "reshape",
     "clip": "clamp",
     "swapaxes": "transpose",
     "unflatten": "reshape",
     "contiguous": "contiguous",
+    "narrow": "slice",
+    "select": "slice",
 }
 _KNOWN_METHODS = (
     {name: name for name in _FUNCTIONS} | _OTHER_METHODS | {"size": "getattr", "dim": "getattr", "numel": "getattr"}
@@ -77,21 +84,6 @@ MOVING = frozenset(
 _MOVING_MODULES = (
     *(nn.Identity, nn.modules.dropout._DropoutNd, nn.Flatten, nn.Unflatten),
     *(nn.ChannelShuffle, nn.PixelShuffle, nn.PixelUnshuffle),
-)
-_VIEWS = frozenset(
-    {
-        "getitem",
-        "chunk",
-        "split",
-        "reshape",
-        "permute",
-        "transpose",
-        "squeeze",
-        "unsqueeze",
-        "flatten",
-        "movedim",
-        "slice",
-    }
 )
 
 
@@ -129,14 +121,40 @@ def works_in_place(network: GraphModule, node: Node) -> bool:
     """Whether an operation writes its result into its input."""
     if node.op == "call_module":
         return bool(getattr(called_module(network, node), "inplace", False))
-    if node.op == "call_method":
-        return str(node.target).endswith("_") and not str(node.target).endswith("__")
-    return node.op == "call_function" and (node.target in _IN_PLACE or node.kwargs.get("inplace") is True)
+    if node.op not in ("call_method", "call_function"):
+        return False
+    if isinstance(node.target, torch._ops.OpOverload):
+        return bool(node.target._schema.is_mutable)
+    name = str(getattr(node.target, "__name__", node.target))
+    is_named_so = name.endswith("_") and not name.endswith("__") and name != "is_"
+    return is_named_so or node.target in _IN_PLACE_OPERATORS or node.kwargs.get("inplace") is True
 
 
-def is_view(node: Node) -> bool:
-    """Whether a value may lie in the memory of another."""
-    return operation(node) in _VIEWS
+def write_out_of_place(network: GraphModule, node: Node) -> None:
+    """Let an operation that `works_in_place` make a new tensor, if torch has it so."""
+    name = operation(node)
+    if node.op == "call_module":
+        called_module(network, node).inplace = False  # type: ignore[union-attr]
+    elif node.kwargs.get("inplace") is True:
+        node.update_kwarg("inplace", False)
+    elif node.op == "call_method" and hasattr(torch.Tensor, str(node.target).removesuffix("_")):
+        node.target = str(node.target).removesuffix("_")
+    elif node.target in _IN_PLACE_OPERATORS:
+        node.target = getattr(operator, node.target.__name__[1:])  # type: ignore[union-attr]
+    elif node.op == "call_function" and name is not None:
+        node.target = _FUNCTIONS[name][0]
+
+
+def drop_unread(traced: GraphModule) -> None:
+    """Take out operations whose results nobody reads, unless they overwrite what others do."""
+    traced.graph.eliminate_dead_code(lambda node: node.is_impure() or works_in_place(traced, node))
+    traced.recompile()
+
+
+def is_size(node: Node) -> bool:
+    """Whether a value is a size or a place of a tensor, which codes have, too."""
+    is_other = node.target is getattr and node.args[1] not in ("shape", "ndim", "device")
+    return operation(node) == "getattr" and not is_other
 
 
 def shape_of(node: Any) -> tuple[int, ...] | None:

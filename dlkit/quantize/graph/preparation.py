@@ -18,8 +18,10 @@ from dlkit.quantize.graph.placement import find_able, mark_int8, put_observers
 from dlkit.quantize.graph.rewrites import (
     drop_identities,
     read_results_in_place,
+    separate_read_tensors,
     separate_shared_modules,
     write_layers,
+    write_reshapes,
 )
 from dlkit.quantize.graph.steps import Product
 from dlkit.quantize.graph.tracing import record_shapes, trace
@@ -105,9 +107,11 @@ def _rewrite(traced: GraphModule, recipe: Recipe, example: Tensor) -> GraphFacts
     called = frozenset(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
     read = frozenset(str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr")
     drop_identities(traced, is_trained=is_trained)
-    read_results_in_place(traced)
-    written = write_layers(traced)
     shared = separate_shared_modules(traced)
+    read_results_in_place(traced, example)
+    write_reshapes(traced)
+    written = write_layers(traced)
+    separate_read_tensors(traced)
     attention = split_attention(traced, is_trained=is_trained)
     record_shapes(traced, example)
     keep_residuals_float(traced)

@@ -7,12 +7,27 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from dlkit.quantize.graph.operations import argument, called_module, is_view, operation, works_in_place
+from dlkit.quantize.graph.operations import (
+    argument,
+    called_module,
+    drop_unread,
+    operation,
+    works_in_place,
+    write_out_of_place,
+)
+from dlkit.quantize.graph.tracing import find_memory
 
-_IDENTITIES = frozenset({"stochastic_depth", "drop_path", "dropout", "feature_dropout", "alpha_dropout"})
+# where functions are told whether they train, and what it is called
+_TRAINING = {"stochastic_depth": (3, "training"), "drop_path": (2, "training")}
+_TRAINING |= dict.fromkeys(
+    ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"), (2, "training")
+)
+READ = "_read"
+SHARED_MEMORY = "it reads or overwrites memory that others read"
 _CONVOLUTIONS: dict[int, type[nn.modules.conv._ConvNd]] = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
 _CONVOLUTION_OPTIONS = (("stride", 3, 1), ("padding", 4, 0), ("dilation", 5, 1), ("groups", 6, 1))
 
@@ -31,27 +46,61 @@ def _does_nothing(traced: GraphModule, node: Node, *, is_trained: bool) -> bool:
     if module is not None:
         is_dropout = isinstance(module, nn.modules.dropout._DropoutNd) and not is_trained
         return type(module) is nn.Identity or is_dropout
-    if node.op != "call_function" or getattr(node.target, "__name__", "") not in _IDENTITIES:
-        return False
-    return False in (*node.args, *node.kwargs.values())
+    name = getattr(node.target, "__name__", "") if node.op == "call_function" else ""
+    return name in _TRAINING and argument(node, *_TRAINING[name], True) is False
 
 
-def read_results_in_place(traced: GraphModule) -> None:
-    """Let later readers of what an operation overwrites read its result, so that nothing depends on the memory being shared.
+def read_results_in_place(traced: GraphModule, example: Tensor) -> None:
+    """Let operations that overwrite a tensor make a new one, which all later readers read: nothing depends on shared memory.
 
-    Where that memory belongs to another tensor, too (a view), the operation stays as it is and in float.
+    Where the same memory is read later as another tensor, too (a view, or the whole of one), the operation stays as it is, and
+    all that reads this memory stays in float.
     """
+    nodes = [node for node in traced.graph.nodes if works_in_place(traced, node)]
+    memory = find_memory(traced, example) if nodes else {}
     order = {node: place for place, node in enumerate(traced.graph.nodes)}
-    for node in traced.graph.nodes:
-        if not works_in_place(traced, node) or not node.all_input_nodes:
+    for node in nodes:
+        source = argument(node, 0, "input")
+        if not memory.get(source):  # a size, which nothing overwrites
+            write_out_of_place(traced, node)
             continue
-        source = node.all_input_nodes[0]
-        if is_view(source):
-            node.meta["why_float"] = "it overwrites a part of another tensor"
+        others = [other for other in memory if memory[other] & memory[source] and other not in (source, node)]
+        seen = [other for other in others if order[other] < order[node]]
+        if any(order[user] > order[node] for other in seen for user in other.users) or _is_owned(source, others):
+            _keep_memory(traced, [source, node, *others], memory)
             continue
         for user in list(source.users):
             if order[user] > order[node]:
                 user.replace_input_with(source, node)
+        write_out_of_place(traced, node)
+    traced.recompile()
+
+
+def _is_owned(source: Node, others: list[Node]) -> bool:
+    """Whether the memory is a parameter's or buffer's, which the next run reads."""
+    return any(node.op == "get_attr" for node in (source, *others))
+
+
+def _keep_memory(traced: GraphModule, nodes: list[Node], memory: dict[Node, set[int]]) -> None:
+    """Leave these in float, and what reads them; whoever makes the memory lays it out as views of it need it."""
+    makers = {node for node in nodes if not any(memory.get(one, set()) & memory[node] for one in node.all_input_nodes)}
+    for one in {*nodes, *(user for node in nodes for user in node.users)} - makers:
+        one.meta["why_float"] = SHARED_MEMORY
+    for node in makers:
+        if node.op not in ("placeholder", "get_attr"):
+            with traced.graph.inserting_after(node):
+                plain = traced.graph.call_method("contiguous", (node,))
+            plain.meta["why_float"] = SHARED_MEMORY
+            for user in node.users.keys() - {plain}:
+                user.replace_input_with(node, plain)
+
+
+def write_reshapes(traced: GraphModule) -> None:
+    """Reshape instead of `view`: what int8 kernels make lies channels last, which a view cannot always follow."""
+    for node in traced.graph.nodes:
+        is_view = node.op == "call_method" and node.target == "view"
+        if is_view and not any(isinstance(value, torch.dtype) for value in (*node.args, *node.kwargs.values())):
+            node.target, node.args, node.kwargs = "reshape", (node.args[0], *node.args[1:], *node.kwargs.values()), {}
     traced.recompile()
 
 
@@ -78,8 +127,7 @@ def write_layers(traced: GraphModule) -> dict[str, str]:
             call.meta = dict(node.meta)
         node.replace_all_uses_with(call)
         traced.graph.erase_node(node)
-    traced.graph.eliminate_dead_code()
-    traced.recompile()
+    drop_unread(traced)
     return written
 
 
@@ -119,6 +167,24 @@ def _free_name(traced: GraphModule, name: str) -> str:
     while (found := name if number == 1 else f"{name}_{number}") in names:
         number += 1
     return found
+
+
+def separate_read_tensors(traced: GraphModule) -> None:
+    """Give parameters of layers that are called, too, a place of their own: what stands for the layer has them elsewhere or not at all."""
+    called = {str(node.target) for node in traced.graph.nodes if node.op == "call_module"}
+    for node in traced.graph.nodes:
+        target = str(node.target)
+        if node.op != "get_attr" or target.rpartition(".")[0] not in called:
+            continue
+        if not hasattr(traced, READ):
+            traced.add_submodule(READ, nn.Module())
+        name, holder, value = target.replace(".", "_"), traced.get_submodule(READ), _attribute(traced, node)
+        if isinstance(value, nn.Parameter):
+            holder.register_parameter(name, value)
+        else:
+            holder.register_buffer(name, value)
+        node.target = f"{READ}.{name}"
+    traced.recompile()
 
 
 def separate_shared_modules(traced: GraphModule) -> dict[str, list[str]]:

@@ -1,9 +1,10 @@
 """From a network to a torch.fx graph, and words for networks that have none."""
 
 import linecache
+import operator
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx import GraphModule, Interpreter, Node, Tracer
+from torch.fx import GraphModule, Interpreter, Node, Proxy, Tracer
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
+from torch.utils._pytree import tree_leaves
 
 from dlkit.core.models import eval_mode
 from dlkit.errors import UsageError
@@ -28,8 +30,26 @@ class _LayerTracer(Tracer):
         super().__init__()
         self._leaves = frozenset(leaves)
 
+    def proxy(self, node: Node) -> Proxy:
+        return _Overwriting(node, self)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return module_qualified_name in self._leaves or super().is_leaf_module(m, module_qualified_name)
+
+
+class _Overwriting(Proxy):
+    """A value whose `+=` and the like write into it; to torch.fx they make another."""
+
+
+def _in_place(name: str) -> Callable[[Proxy, Any], Proxy]:
+    def compute(self: Proxy, other: Any) -> Proxy:
+        return self.tracer.create_proxy("call_function", getattr(operator, f"i{name}"), (self, other), {}, name=name)
+
+    return compute
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow", "mod", "floordiv", "matmul"):
+    setattr(_Overwriting, f"__i{_name}__", _in_place(_name))
 
 
 def trace(network: nn.Module, leaves: Sequence[str], example: Tensor | None = None) -> GraphModule:
@@ -99,17 +119,31 @@ def _innermost_module(network: nn.Module, frames: Sequence[FrameType]) -> str:
 
 def record_shapes(traced: GraphModule, example: Tensor) -> None:
     """Write the shape of every float tensor into its node's `meta["shape"]`, for one batch of inputs; computes nothing if it can."""
-    try:
-        FakeTensorProp(traced, FakeTensorMode(allow_non_fake_inputs=True)).propagate(example)
-    except Exception:  # code of a user's own that asks tensors for their values
-        _RealShapes(traced).run(example)
-    for node in traced.graph.nodes:
-        value = node.meta.pop("val", None)
+    for node, value in _values(traced, example).items():
         if isinstance(value, Tensor) and value.is_floating_point():
             node.meta["shape"] = tuple(value.shape)
 
 
-class _RealShapes(Interpreter):
+def find_memory(traced: GraphModule, example: Tensor) -> dict[Node, set[int]]:
+    """For each node the memories, by number, that its tensors lie in: views share theirs."""
+    values = _values(traced, example)
+    return {node: {tensor.untyped_storage()._cdata for tensor in _tensors(value)} for node, value in values.items()}
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def _values(traced: GraphModule, example: Tensor) -> dict[Node, Any]:
+    """What each node makes."""
+    try:
+        FakeTensorProp(traced, FakeTensorMode(allow_non_fake_inputs=True)).propagate(example)
+    except Exception:  # code of a user's own that asks tensors for their values
+        _RealValues(traced).run(example.clone())
+    return {node: node.meta.pop("val", None) for node in traced.graph.nodes if node.op != "output"}
+
+
+class _RealValues(Interpreter):
     def run_node(self, n: Node) -> Any:
         n.meta["val"] = value = super().run_node(n)
         return value

@@ -40,9 +40,8 @@ class Histogram(nn.Module):
 
     def _widen(self, magnitude: float) -> None:
         """Make R greater than this magnitude."""
-        needed = max(
-            math.frexp(magnitude)[1], -100
-        )  # magnitude < 2**needed; below 2**-100 it is zero for float32 purposes
+        # magnitude < 2**needed; below 2**-100 it is zero for float32 purposes
+        needed = max(math.frexp(magnitude)[1], -100) if magnitude else -100
         if self.exponent is None:
             self.exponent = needed
         while self.exponent < needed:

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
+from torch.utils._pytree import tree_leaves
 
 from dlkit.core.models import eval_mode
 from dlkit.errors import DataError, UsageError
@@ -70,7 +72,7 @@ def _check_same(network: nn.Module, prepared: GraphModule, batch: Tensor) -> Non
         # observers would count these samples, and count them again in calibration
         found = without_observers(prepared)(batch.to(_device_of(prepared), copy=True))
         expected = [network(batch.to(_device_of(network), copy=True)) for _ in range(2)]
-    difference = max(_relative(found, each) for each in expected) if isinstance(found, Tensor) else 0
+    difference = max(_relative(found, each) for each in expected)
     if difference > MOST_DIFFERENCE:
         raise UsageError(
             f"the network's graph gives other outputs than the network (they differ by {difference:.1%}): what it computes "
@@ -78,10 +80,18 @@ def _check_same(network: nn.Module, prepared: GraphModule, batch: Tensor) -> Non
         )
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
-    if found.shape != expected.shape:
+def _relative(found: Any, expected: Any) -> float:
+    """The largest difference of two nests of tensors, each relative to its tensor."""
+    pairs = list(zip(_tensors(found), _tensors(expected), strict=False))
+    if len(_tensors(found)) != len(_tensors(expected)) or any(one.shape != other.shape for one, other in pairs):
         return math.inf
-    return float((found.cpu() - expected.cpu()).norm()) / max(float(expected.norm()), 1e-12)
+    return max(
+        (float((one.cpu() - other.cpu()).norm()) / max(float(other.norm()), 1e-12) for one, other in pairs), default=0.0
+    )
+
+
+def _tensors(nest: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(nest) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 
 def first_samples(batches: Sequence[Tensor], most: int) -> list[Tensor]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dlkit.quantize import Histogram
+from dlkit.quantize.observe import Histogram
 
 
 def filled(*batches):
@@ -57,3 +57,11 @@ def test_infinite_values_are_left_out_and_nan_is_refused():
 def test_zeros_alone_and_huge_values():
     assert filled(torch.zeros(5)).quantile(0.5) == 0.0
     assert filled(torch.tensor([3e38, 1e-30])).greatest == pytest.approx(3e38)
+
+
+def test_zeros_first_leave_room_for_small_values():
+    """A layer that is silent for the first batch: all that comes later would be one bin."""
+    small = torch.linspace(1e-6, 1e-5, 1000)
+    first, last = filled(torch.zeros(10), small), filled(small, torch.zeros(10))
+    assert torch.equal(first.counts, last.counts) and first.exponent == last.exponent
+    assert first.quantile(0.5) == pytest.approx(5.5e-6, rel=0.02)
