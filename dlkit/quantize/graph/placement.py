@@ -72,7 +72,7 @@ def put_observers(traced: GraphModule, make_observer: Callable[[], nn.Module]) -
     for node in list(traced.graph.nodes):
         if "int8" in node.meta:
             step = called_module(traced, node)
-            if isinstance(step, Product) and (len(node.args) > 1 or step.activation in APART):
+            if isinstance(step, Product) and _is_rounded_apart(step, node):
                 step.inner = make_observer()
                 if len(node.args) == 1:
                     step.inner.bounds = step.bounds
@@ -84,6 +84,12 @@ def put_observers(traced: GraphModule, make_observer: Callable[[], nn.Module]) -
                 _observe(traced, node, readers, make_observer())
     traced.graph.lint()
     traced.recompile()
+
+
+def _is_rounded_apart(product: Product, node: Node) -> bool:
+    """Whether ONNX runtimes round a product before what dlkit's own kernels do in the same call."""
+    is_float_convolution = not makes_codes(node) and not isinstance(product.layer, nn.Linear)
+    return len(node.args) > 1 or product.activation in APART or is_float_convolution
 
 
 def _rounds(traced: GraphModule, node: Node) -> bool:

@@ -42,6 +42,12 @@ class Int8Product(Int8Layer):
             None  # of what is there before the residual and the activation, for runtimes that round it
         )
 
+    def replace_bias(self, bias: Tensor) -> None:
+        """Add another bias (O,) from now on; kernels may have packed the old one."""
+        self.bias = bias
+        if self.kernels is not None:
+            self.bind(self.kernels)
+
     def weight_affine(self) -> ChannelAffine:
         """What the weight's codes stand for."""
         scale = self.channel_scale()

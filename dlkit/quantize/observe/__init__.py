@@ -1,6 +1,6 @@
 """What watches the tensors of a float network: observers that find ranges, and rounding that trains with them."""
 
-from dlkit.quantize.observe.histogram import Histogram
+from dlkit.quantize.observe.histogram import Histogram, NotANumber
 from dlkit.quantize.observe.observers import (
     EVERYTHING,
     Bounds,

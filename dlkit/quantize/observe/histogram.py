@@ -8,6 +8,10 @@ from torch import Tensor, nn
 HALF = 8192
 
 
+class NotANumber(ValueError):
+    """A value that has no place among others."""
+
+
 class Histogram(nn.Module):
     """Counts over 2 * 8192 bins of one width, from -R to R. R is the least power of two above all that was seen.
 
@@ -24,7 +28,7 @@ class Histogram(nn.Module):
         self.exponent: int | None = None  # R is 2**exponent
 
     def add(self, values: Tensor) -> None:
-        """Count a tensor of any shape. Raises ValueError when it holds NaN."""
+        """Count a tensor of any shape. Raises NotANumber when it holds one."""
         values = values.float().flatten()
         if values.isinf().any():
             values = values[values.isfinite()]
@@ -32,7 +36,7 @@ class Histogram(nn.Module):
             return
         least, greatest = (bound.item() for bound in values.aminmax())
         if math.isnan(least):
-            raise ValueError("a value is not a number")
+            raise NotANumber("a value is not a number")
         self.least, self.greatest = min(self.least, least), max(self.greatest, greatest)
         self._widen(max(-least, greatest))
         bins = values.mul(1 / self.bin_width).floor_().int().add_(HALF)

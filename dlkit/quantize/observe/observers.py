@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dlkit.choices import Observer
 from dlkit.quantize.int8 import Affine
-from dlkit.quantize.observe.histogram import Histogram
+from dlkit.quantize.observe.histogram import Histogram, NotANumber
 from dlkit.quantize.recipe import Recipe
 
 PERCENTILE = 99.99
@@ -84,7 +84,7 @@ class MinMaxObserver(RangeObserver):
     def observe(self, values: Tensor) -> None:  # noqa: D102
         low, high = (bound.item() for bound in values.aminmax())
         if math.isnan(low):
-            raise ValueError("a value is not a number")
+            raise NotANumber("a value is not a number")
         self.low, self.high = min(self.low, low), max(self.high, high)
 
     def pick_range(self) -> Bounds:

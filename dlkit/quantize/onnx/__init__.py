@@ -1,3 +1,1 @@
-"""Int8 networks as ONNX files in QDQ form."""
-
-from dlkit.quantize.onnx.writing import make_onnx
+"""Int8 networks as ONNX files in QDQ form, by `writing`, which the exporter imports late: onnx is an optional extra."""

@@ -82,6 +82,7 @@ class QdqProduct(nn.Module):
         scale = scale if len(scale) == len(codes) and len(scale) > 1 else scale[0]
         self.axis = 0 if scale.ndim else None
         self.has_bias = layer.bias is not None
+        self.inner = nn.Identity() if layer.inner is None else Requantize(layer.inner)
         if layer.bias is not None:
             bias, input_scale = layer.bias.detach().double(), layer.x.scale
             codes, scale = _make_room(codes, scale, bias, input_scale=input_scale)
@@ -102,7 +103,8 @@ class QdqProduct(nn.Module):
         return weight, dequantize(self.bias, self.bias_scale, self.bias_zero_point, 0)
 
     def finish(self, sums: Tensor, residual: Tensor | None) -> Tensor:
-        """What is fused in; a clamp that is one of codes is left to `Requantize`."""
+        """What is fused in, apart from the product as runtimes have it; a clamp that is one of codes is left to `Requantize`."""
+        sums = self.inner(sums)
         sums = sums if residual is None else sums + residual
         return sums if self.bounds else activate(sums, self.activation)
 

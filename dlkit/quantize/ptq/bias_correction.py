@@ -57,7 +57,7 @@ def correct_bias(
     is_kept = after.error < before.error
     if not is_kept:
         for name, bias in old.items():
-            product_of(converted.get_submodule(name)).bias = bias
+            product_of(converted.get_submodule(name)).replace_bias(bias)
     return BiasCorrection(len(old), before, after, is_kept)
 
 
@@ -126,7 +126,7 @@ class _Pair:
     def shift(self, by: Tensor) -> None:
         """Add this (C,) to the bias."""
         bias = self._bias() + by
-        self.int8.bias = bias.view(self._groups, 1, -1).expand(-1, self._phases, -1).flatten().contiguous()
+        self.int8.replace_bias(bias.view(self._groups, 1, -1).expand(-1, self._phases, -1).flatten().contiguous())
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dlkit.core.models import eval_mode
 from dlkit.errors import DataError, UsageError
 from dlkit.events import Emit, Throttle, Working, ignore
 from dlkit.quantize.graph import clip_to_activations, prepare, without_observers
+from dlkit.quantize.observe import NotANumber
 from dlkit.quantize.recipe import Recipe
 
 CHECKED = 4  # samples that the network and its graph are compared on
@@ -49,11 +50,19 @@ def calibrate(prepared: GraphModule, batches: Sequence[Tensor], emit: Emit = ign
             batch = batch.to(device)
             if not batch.isfinite().all():
                 raise DataError(f"batch {done} of calibration holds inputs that are not finite")
-            outputs = prepared(batch)
-            if isinstance(outputs, Tensor) and not outputs.isfinite().all():
+            if not _run_finite(prepared, batch):
                 raise DataError(f"the float network's outputs for batch {done} of calibration are not finite")
             if throttle.is_due() or done == total:
                 emit(Working("calibrating", done, total))
+
+
+def _run_finite(prepared: GraphModule, batch: Tensor) -> bool:
+    """Run a batch; whether outputs are finite, and nothing on the way is NaN."""
+    try:
+        outputs = prepared(batch)
+    except NotANumber:
+        return False
+    return not isinstance(outputs, Tensor) or bool(outputs.isfinite().all())
 
 
 def _device_of(network: nn.Module) -> torch.device:

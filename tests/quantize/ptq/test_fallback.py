@@ -5,15 +5,9 @@ import torch
 from torch import nn
 
 from dlkit.events import Note
-from dlkit.quantize import (
-    Recipe,
-    convert,
-    keep_sensitive_layers,
-    observe_network,
-    outputs_of,
-    quantized_engine,
-    rank_layers,
-)
+from dlkit.quantize import Recipe
+from dlkit.quantize.graph import convert
+from dlkit.quantize.ptq import keep_sensitive_layers, observe_network, outputs_of, rank_layers
 
 
 class Costly(nn.Module):
@@ -100,15 +94,14 @@ def test_a_real_network_keeps_the_layer_that_hurts():
     targets = network(inputs).argmax(1)
     batches = list(inputs[:512].split(64))
     recipe = Recipe("static", "x86", "minmax", reduce="weights")
-    ranking = [layer.name for layer in rank_layers(observe_network(network, recipe, batches), batches)]
+    ranking = [layer.name for layer in rank_layers(observe_network(network, recipe, batches), recipe, batches)]
 
     def build(kept):
         keeping = replace(recipe, keep_float=kept)
         return convert(observe_network(network, keeping, batches), keeping)
 
     def score(int8):
-        with quantized_engine("x86"):
-            return (outputs_of(int8, [inputs]).argmax(1) == targets).float().mean().item()
+        return (outputs_of(int8, [inputs]).argmax(1) == targets).float().mean().item()
 
     found = keep_sensitive_layers(ranking, build, score, float_score=1.0, max_drop=5.0)
     assert found.is_met

@@ -1,18 +1,11 @@
 import pytest
 import torch
-from dlkit.quantize.fx import convert, quantized_engine
 from torch import nn
 from torchvision.ops import SqueezeExcitation
 
-from dlkit.quantize import (
-    Recipe,
-    Remedies,
-    fidelity_of,
-    first_samples,
-    observe_network,
-    outputs_of,
-    quantize_accurately,
-)
+from dlkit.quantize import Recipe
+from dlkit.quantize.graph import convert
+from dlkit.quantize.ptq import Remedies, fidelity_of, first_samples, observe_network, outputs_of, quantize_accurately
 
 NOTHING = Remedies(bias_correction=False, equalization="off", smoothing="off")
 
@@ -66,8 +59,7 @@ def test_squeeze_and_excitation(batches):
         SqueezeExcitation(16, 8, scale_activation=nn.Hardsigmoid), nn.Conv2d(16, 16, 1),
     ).eval()  # fmt: skip
     prepared = observe_network(network, recipe_of(), batches)
-    with quantized_engine("x86"):
-        outputs = outputs_of(convert(prepared, recipe_of()), batches)
+    outputs = outputs_of(convert(prepared, recipe_of()), batches)
     assert fidelity_of(outputs_of(network, batches), outputs, is_classification=False).sqnr_db > 30
 
 
@@ -82,8 +74,7 @@ def test_every_trial_is_told_and_the_best_is_kept(batches):
     for trial in found.trials:
         assert trial.is_kept == (trial.fidelity.error < best)
         best = min(best, trial.fidelity.error)
-    with quantized_engine("x86"):
-        outputs = outputs_of(found.network, batches)
+    outputs = outputs_of(found.network, batches)
     assert fidelity_of(outputs_of(network, batches), outputs).sqnr_db == pytest.approx(found.fidelity.sqnr_db)
     kept = [trial.what for trial in found.trials if trial.is_kept and trial.what.startswith("observer")]
     assert found.recipe.observer == kept[-1].removeprefix("observer ")

@@ -1,17 +1,10 @@
 import pytest
 import torch
-from dlkit.quantize.fx import convert, quantized_engine
 from torch import nn
 
-from dlkit.quantize import (
-    Recipe,
-    Remedies,
-    fidelity_of,
-    observe_network,
-    outputs_of,
-    quantize_accurately,
-    smooth,
-)
+from dlkit.quantize import Recipe
+from dlkit.quantize.graph import convert
+from dlkit.quantize.ptq import Remedies, fidelity_of, observe_network, outputs_of, quantize_accurately, smooth
 
 RECIPE = Recipe("static", "x86", "minmax", reduce="weights")
 
@@ -60,8 +53,7 @@ def batches():
 
 def fidelity_in_int8(network, origin, batches):
     prepared = observe_network(network, RECIPE, batches)
-    with quantized_engine("x86"):
-        return fidelity_of(outputs_of(origin, batches), outputs_of(convert(prepared, RECIPE), batches))
+    return fidelity_of(outputs_of(origin, batches), outputs_of(convert(prepared, RECIPE), batches))
 
 
 def test_norms_and_what_they_feed_are_found(batches):

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.quantize import Recipe, calibration_stability
+from dlkit.quantize import Recipe
+from dlkit.quantize.ptq import calibration_stability
 
 
 def build_network():

@@ -5,7 +5,6 @@ import signal
 
 import pytest
 import torch
-from dlkit.quantize.fx import convert, fake_quants, prepare, quantized_engine, switch_observers, switch_rounding
 from torch import nn
 
 import dlkit
@@ -15,18 +14,17 @@ from dlkit.core.modelfile import build_from_file, load_model, read_model_file
 from dlkit.core.training import pick_tuning_config
 from dlkit.errors import Interrupted
 from dlkit.events import Note, ignore
-from dlkit.quantize import (
+from dlkit.quantize import Recipe, pick_reduce, save_quantized
+from dlkit.quantize.graph import convert, prepare
+from dlkit.quantize.ptq import calibrate, observe_network
+from dlkit.quantize.qat import (
     Phases,
     QatSettings,
-    Recipe,
     build_qat,
-    calibrate,
     is_chance,
-    observe_network,
-    pick_reduce,
     prepare_training,
     quantize_aware,
-    save_quantized,
+    switch_observers,
     train_quantized,
 )
 
@@ -261,7 +259,7 @@ def test_weights_of_one_sign_are_rounded_as_int8_rounds_them(backend):
     prepared = prepare(nn.Sequential(conv).eval(), recipe, inputs)
     calibrate(prepared, [inputs])
     switch_observers(prepared, is_on=False)
-    with torch.no_grad(), quantized_engine(backend):
+    with torch.no_grad():
         rounded, int8 = prepared(inputs), convert(prepared, recipe)(inputs)
     step = next(module for name, module in prepared.named_modules() if name == "activation_post_process_1").scale
     assert ((rounded - int8).abs() / step).round().max() <= 1
@@ -300,7 +298,7 @@ def test_training_is_in_float32_and_recomputes_nothing(digits):
 
 
 def outputs(network, inputs, backend="x86"):
-    with torch.no_grad(), quantized_engine(backend):
+    with torch.no_grad():
         return network(inputs)
 
 

@@ -2,31 +2,21 @@ import copy
 
 import pytest
 import torch
-from dlkit.quantize.fx import convert, quantized_engine
 from torch import nn
 
 from dlkit.core.data import DataInfo
 from dlkit.core.modelfile import ModelSpec, load_model
 from dlkit.core.models import Arch
-from dlkit.quantize import (
-    Recipe,
-    correct_bias,
-    fidelity_of,
-    observe_network,
-    observed_tensors,
-    outputs_of,
-    save_quantized,
-    shift_biases,
-    without_observers,
-)
+from dlkit.quantize import Recipe, save_quantized
+from dlkit.quantize.graph import convert, observed_tensors, without_observers
+from dlkit.quantize.ptq import correct_bias, fidelity_of, observe_network, outputs_of, shift_biases
 
 COARSE = Recipe("static", "x86", is_per_channel=False, reduce="weights")
 
 
 @pytest.fixture(autouse=True)
 def engine():
-    with quantized_engine("x86"):
-        yield
+    yield
 
 
 def block(inputs, outputs, activation, **options):
@@ -101,9 +91,9 @@ def test_what_a_relu_hides_is_not_corrected():
     network[0].bias.data = torch.tensor([0.0, -100.0])
     batches = [torch.rand(500, 32) + 1]
     prepared, converted = quantized(network, batches)
-    old = converted.get_submodule("0").bias().clone()
+    old = converted.get_submodule("0").bias.clone()
     shift_biases(prepared, converted, batches)
-    new = converted.get_submodule("0").bias()
+    new = converted.get_submodule("0").bias
     assert new[0] != old[0]
     assert new[1] == old[1]
 
@@ -126,10 +116,10 @@ def test_a_correction_that_does_harm_is_taken_back():
 
 def test_the_prepared_network_stays_as_it_is(batches):
     prepared, converted = quantized(deep_network(), batches)
-    before = [observed.observer.calculate_qparams() for observed in observed_tensors(prepared)]
+    before = [observed.observer.affine() for observed in observed_tensors(prepared)]
     state = {name: tensor.clone() for name, tensor in prepared.state_dict().items()}
     correct_bias(prepared, converted, [batch * 5 for batch in batches])
-    assert before == [observed.observer.calculate_qparams() for observed in observed_tensors(prepared)]
+    assert before == [observed.observer.affine() for observed in observed_tensors(prepared)]
     assert all(torch.equal(tensor, state[name]) for name, tensor in prepared.state_dict().items())
 
 
