@@ -5,8 +5,14 @@ import platform
 import torch
 
 from dlkit.choices import Backend, Reduce
-from dlkit.quantize.int8 import find_kernels, saturation_note, weight_bits
+from dlkit.errors import UsageError
+from dlkit.quantize.int8 import KERNEL_NAMES, available_kernels, find_kernels, saturation_note, weight_bits
 from dlkit.quantize.recipe import Recipe
+
+SLOW_KERNELS = {
+    "plain": "layers without weights, on any device",
+    "reference": "every layer, exactly and slowly, on any device",
+}
 
 
 def pick_backend(name: str) -> Backend:
@@ -43,6 +49,27 @@ def cpu_notes(recipe: Recipe) -> list[str]:
     if recipe.backend != "qnnpack" and not has_vnni():
         notes.append("This CPU has no VNNI, so int8 gains less speed here than on newer ones.")
     return notes
+
+
+def has_fast_kernels() -> bool:
+    """Whether any kernels here compute layers with weights faster than the reference."""
+    return any(kernels.name not in SLOW_KERNELS for kernels in available_kernels())
+
+
+def describe_kernels() -> dict[str, str]:
+    """What runs int8 layers here, by name: how many bits weights take and what saturates, or why it does not run."""
+    return {name: _kernels_text(name) for name in KERNEL_NAMES}
+
+
+def _kernels_text(name: str) -> str:
+    try:
+        find_kernels(name)
+    except UsageError as error:
+        return str(error)
+    if name in SLOW_KERNELS:
+        return SLOW_KERNELS[name]
+    note = saturation_note(name)
+    return f"weights of {weight_bits(name)} bits{f'. {note}' if note else ''}"
 
 
 def is_arm() -> bool:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from dlkit.quantize.fx import convert, quantized_engine
 from torch import nn
 from torchvision.ops import SqueezeExcitation
 
@@ -12,7 +13,6 @@ from dlkit.quantize import (
     outputs_of,
     quantize_accurately,
 )
-from dlkit.quantize.fx import convert, quantized_engine
 
 NOTHING = Remedies(bias_correction=False, equalization="off", smoothing="off")
 

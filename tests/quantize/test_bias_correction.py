@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from dlkit.quantize.fx import convert, quantized_engine
 from torch import nn
 
 from dlkit.core.data import DataInfo
@@ -18,7 +19,6 @@ from dlkit.quantize import (
     shift_biases,
     without_observers,
 )
-from dlkit.quantize.fx import convert, quantized_engine
 
 COARSE = Recipe("static", "x86", is_per_channel=False, reduce="weights")
 

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from dlkit.quantize.fx import convert, quantized_engine
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -15,7 +16,6 @@ from dlkit.quantize import (
     outputs_of,
     scale_link,
 )
-from dlkit.quantize.fx import convert, quantized_engine
 
 
 def separable(activation=nn.ReLU, groups=8):

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import torch
+from dlkit.quantize.fx import convert, fake_quants, prepare, quantized_engine, switch_observers, switch_rounding
 from torch import nn
 
 import dlkit
@@ -28,7 +29,6 @@ from dlkit.quantize import (
     save_quantized,
     train_quantized,
 )
-from dlkit.quantize.fx import convert, fake_quants, prepare, quantized_engine, switch_observers, switch_rounding
 
 CPU = torch.device("cpu")
 BACKENDS = [name for name in ("x86", "fbgemm", "qnnpack") if name in torch.backends.quantized.supported_engines]

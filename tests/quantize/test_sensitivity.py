@@ -1,5 +1,6 @@
 import pytest
 import torch
+from dlkit.quantize.fx import convert, quantized_engine
 from torch import nn
 
 from dlkit.events import Working
@@ -12,7 +13,6 @@ from dlkit.quantize import (
     outputs_of,
     rank_layers,
 )
-from dlkit.quantize.fx import convert, quantized_engine
 
 
 def network_with_a_bad_layer():

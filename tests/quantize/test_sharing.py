@@ -8,10 +8,10 @@ import weakref
 
 import pytest
 import torch
+from dlkit.quantize.fx import convert, prepare, quantized_engine
 from torch import nn
 
 from dlkit.quantize import Recipe, observe_network, without_observers
-from dlkit.quantize.fx import convert, prepare, quantized_engine
 
 RECIPE = Recipe("static", "x86", keep_float=("1",), reduce="weights")
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from dlkit.quantize.fx import convert, quantized_engine
 from torch import nn
 
 from dlkit.quantize import (
@@ -11,7 +12,6 @@ from dlkit.quantize import (
     quantize_accurately,
     smooth,
 )
-from dlkit.quantize.fx import convert, quantized_engine
 
 RECIPE = Recipe("static", "x86", "minmax", reduce="weights")
 

@@ -6,10 +6,10 @@ import warnings
 
 import pytest
 import torch
+from dlkit.quantize.fx import no_deprecations, prepare
 from torch import nn
 
 from dlkit.quantize import Recipe
-from dlkit.quantize.fx import no_deprecations, prepare
 
 RUN = """
 import sys, warnings, torch

@@ -42,6 +42,7 @@ from dlkit.quantize.int8 import (
     PoolGeometry,
     Quantize,
     bind_kernels,
+    product_of,
 )
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.sharing import copy_sharing_weights
@@ -161,6 +162,8 @@ class _ProgramWriter:
             layer.bias = nn.Parameter(torch.zeros(channels))  # bias correction may give it one
         options = {"x": given[0], "epilogue": epilogue, "bits": bits, "is_per_channel": self._recipe.is_per_channel}
         made = _kind(layer).from_float(layer.cpu(), **options)
+        if step.inner is not None:
+            product_of(made).inner = step.inner.affine()
         expect_shape(made, shape_of(node.args[0]))
         return made
 
@@ -196,7 +199,7 @@ def is_observer_call(prepared: GraphModule, node: Node) -> bool:
 
 def expect_shape(layer: Any, shape: tuple[int, ...] | None) -> None:
     """Let the weight be laid out for inputs of this shape."""
-    (layer.phases if isinstance(layer, Int8ConvTranspose) else layer).expected_shape = shape
+    product_of(layer).expected_shape = shape
 
 
 def _kind(layer: nn.Module) -> Any:

@@ -338,7 +338,7 @@ def fuse_steps(traced: GraphModule, able: set[Node]) -> dict[str, str]:
         before = called_module(traced, source)
         is_sum = isinstance(before, Sum) and step.activation == "relu"
         if (is_sum or isinstance(before, Product)) and before.activation == "none" != step.activation:  # type: ignore[union-attr]
-            before.activation = step.activation  # type: ignore[union-attr]
+            before.activation, before.bounds = step.activation, step.bounds  # type: ignore[union-attr]
             fused[_label(node)] = str(source.target)
             node.replace_all_uses_with(source)
             traced.graph.erase_node(node)

@@ -8,7 +8,7 @@ from torch.fx import GraphModule, Node
 
 from dlkit.quantize.graph.operations import called_module
 from dlkit.quantize.graph.placement import label_of
-from dlkit.quantize.graph.steps import Elementwise
+from dlkit.quantize.graph.steps import Elementwise, Product
 from dlkit.quantize.observe import EVERYTHING, ActivationRounding, Bounds, RangeObserver
 from dlkit.quantize.sharing import copy_sharing_weights
 
@@ -75,6 +75,9 @@ def without_observers(prepared: GraphModule) -> GraphModule:
     plain = copy_sharing_weights(prepared)
     for observed in observed_tensors(plain):
         plain.set_submodule(str(observed.call.target), Clamp(observed.observer.bounds))
+    for module in plain.modules():
+        if isinstance(module, Product):
+            module.inner = None
     return plain
 
 

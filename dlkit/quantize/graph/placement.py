@@ -20,6 +20,7 @@ from dlkit.quantize.graph.steps import (
 from dlkit.quantize.int8 import LARGEST_DEPTH
 
 CODES = "_codes"
+APART = ("hardswish", "silu", "gelu")  # what ONNX runtimes compute apart from the product
 
 
 def find_able(traced: GraphModule) -> set[Node]:
@@ -70,6 +71,11 @@ def put_observers(traced: GraphModule, make_observer: Callable[[], nn.Module]) -
     """Observe every tensor that gets a mapping to codes of its own: what int8 layers round, and float tensors that they read."""
     for node in list(traced.graph.nodes):
         if "int8" in node.meta:
+            step = called_module(traced, node)
+            if isinstance(step, Product) and (len(node.args) > 1 or step.activation in APART):
+                step.inner = make_observer()
+                if len(node.args) == 1:
+                    step.inner.bounds = step.bounds
             if makes_codes(node) and _rounds(traced, node):
                 _observe(traced, node, list(node.users), make_observer())
         else:

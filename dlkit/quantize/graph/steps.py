@@ -23,19 +23,23 @@ class GraphStep(nn.Module):
 class Product(GraphStep):
     """A convolution or linear layer, with what follows it: a batch norm that still trains, a tensor that is added, an activation.
 
-    `rounding` rounds the weight, with the norm folded, as int8 will; None outside of training.
+    `rounding` rounds the weight, with the norm folded, as int8 will; None outside of training. `inner` watches what is there before the
+    sum and the activation: dlkit's own kernels never round it, but ONNX runtimes do.
     """
 
     def __init__(self, layer: Any, *, activation: Activation = "none") -> None:
         super().__init__()
         self.layer, self.activation = layer, activation
+        self.bounds: Bounds = (-math.inf, math.inf)  # outside of which the activation hardly changes
         self.norm: Any = None
         self.rounding: nn.Module | None = None
+        self.inner: Any = None
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """All of it, in float."""
         y: Tensor = self.layer(x) if self.rounding is None else self._rounded(x)
         y = y if self.norm is None else self.norm(y)
+        y = y if self.inner is None else self.inner(y)
         return activate(y if residual is None else y + residual, self.activation)
 
     def _rounded(self, x: Tensor) -> Tensor:

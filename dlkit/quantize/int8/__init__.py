@@ -12,7 +12,14 @@ from dlkit.quantize.int8.arithmetic import (
     requantize,
     weight_scale,
 )
-from dlkit.quantize.int8.binding import bind_fastest, bind_kernels, int8_layers, unpack_kernels
+from dlkit.quantize.int8.binding import (
+    bind_fastest,
+    bind_kernels,
+    fitted_copy,
+    int8_layers,
+    unpack_kernels,
+    unpacked_copy,
+)
 from dlkit.quantize.int8.kernels import (
     KERNEL_NAMES,
     Kernels,
@@ -41,4 +48,4 @@ from dlkit.quantize.int8.products import (
 )
 from dlkit.quantize.int8.program import code_affines
 from dlkit.quantize.int8.recurrent import Int8Cell, Int8Recurrent
-from dlkit.quantize.int8.transposed import Int8ConvTranspose
+from dlkit.quantize.int8.transposed import Int8ConvTranspose, product_of

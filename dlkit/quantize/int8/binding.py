@@ -1,11 +1,12 @@
 """Giving the layers of a program the kernels that compute them."""
 
+import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from dlkit.quantize.int8.kernels import describe_packing, find_kernels, pick_kernels, time_kernels
+from dlkit.quantize.int8.kernels import available_kernels, describe_packing, find_kernels, pick_kernels, time_kernels
 from dlkit.quantize.int8.layer import Int8Layer
 
 
@@ -27,6 +28,13 @@ def _expect(layer: Int8Layer, x: Tensor) -> None:
     assert layer.kernels is not None
     layer.expected_shape = tuple(x.shape)
     layer.bind(layer.kernels)
+
+
+def fitted_copy(network: nn.Module, example: Tensor) -> nn.Module:
+    """A copy by the same kernels, with weights laid out for the sizes that this example brings to each layer."""
+    copied = copy.deepcopy(network)
+    _visit(copied, example, lambda layer, inputs: _expect(layer, inputs[0]))
+    return copied
 
 
 def bind_fastest(network: nn.Module, example: Tensor) -> None:
@@ -68,6 +76,17 @@ def unpack_kernels(network: nn.Module) -> None:
     describe_packing()
     for layer in int8_layers(network).values():
         layer.unpack()
+
+
+def unpacked_copy(network: nn.Module) -> nn.Module:
+    """A copy that exporters and compilers can follow: by kernels on plain tensors alone, which pack anew in each run."""
+    copied = copy.deepcopy(network)
+    here = {kernels.name for kernels in available_kernels()}
+    for layer in int8_layers(copied).values():
+        layer.expected_shape = None
+    bind_kernels(copied, "onednn" if "onednn" in here else "reference")
+    unpack_kernels(copied)
+    return copied
 
 
 def int8_layers(network: nn.Module) -> dict[str, Int8Layer]:

@@ -72,5 +72,5 @@ class Int8Lookup(Int8Layer):
 
     def __init__(self, function: Callable[[Tensor], Tensor], x: Affine, y: Affine) -> None:
         super().__init__()
-        self.x, self.y = x, y
+        self.x, self.y, self.function = x, y, function
         self.register_buffer("table", lookup_table(function, x, y))

@@ -38,6 +38,9 @@ class Int8Product(Int8Layer):
         self.register_buffer("bias", None if bias is None else bias.detach().float())
         self.x, self.y, self.residual = x, epilogue.y, epilogue.residual
         self.activation, self.frees_residual = epilogue.activation, epilogue.frees_residual
+        self.inner: Affine | None = (
+            None  # of what is there before the residual and the activation, for runtimes that round it
+        )
 
     def weight_affine(self) -> ChannelAffine:
         """What the weight's codes stand for."""

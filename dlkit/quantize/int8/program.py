@@ -9,6 +9,7 @@ from torch.fx import GraphModule, Node
 
 from dlkit.quantize.int8.arithmetic import Affine
 from dlkit.quantize.int8.layer import Int8Layer
+from dlkit.quantize.int8.transposed import Int8ConvTranspose
 
 
 def code_affines(program: GraphModule) -> dict[Node, Affine]:
@@ -26,7 +27,7 @@ def _output_of(program: GraphModule, node: Node, found: dict[Node, Affine]) -> A
         return None
     if node.op == "call_module":
         layer = program.get_submodule(str(node.target))
-        if isinstance(layer, Int8Layer):
+        if isinstance(layer, Int8Layer | Int8ConvTranspose):
             return layer.output
     sources = [found[source] for source in node.all_input_nodes if source in found]
     is_size = node.op == "call_method" and node.target in ("size", "dim", "numel")

@@ -77,8 +77,11 @@ class Int8Cell(nn.Module):
         """As `nn.LSTMCell`, `nn.GRUCell` and `nn.RNNCell`: (B, I) or (I,), and a state as they take it."""
         rows = x if x.dim() == 2 else x[None]
         given = (state,) if isinstance(state, Tensor) else state
-        parts = [rows.new_zeros(len(rows), size) for size in self.state_sizes] if given is None else given
-        new = self.step(self.ih(rows), tuple(part.view(len(rows), -1) for part in parts))
+        parts = [rows.new_zeros(rows.shape[0], size) for size in self.state_sizes] if given is None else given
+        new = self.step(
+            self.ih(rows),
+            tuple(part.reshape(rows.shape[0], size) for part, size in zip(parts, self.state_sizes, strict=True)),
+        )
         new = new if x.dim() == 2 else tuple(part[0] for part in new)
         return new if self.mode == "LSTM" else new[0]
 
@@ -88,7 +91,7 @@ class Int8Cell(nn.Module):
         steps = products.unbind() if sizes is None else products.split(sizes)
         outputs = []
         for from_input in reversed(steps) if is_reverse else steps:
-            num = len(from_input)
+            num = from_input.shape[0]  # len would be a constant to torch.export
             new = self.step(from_input, state if sizes is None else tuple(part[:num] for part in state))
             outputs.append(new[0])
             pairs = zip(new, state, strict=True)

@@ -8,7 +8,7 @@ rest as r + p. A convolution with s times as many channels computes all phases; 
 import math
 from dataclasses import dataclass
 from itertools import product
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -129,6 +129,11 @@ class Int8ConvTranspose(nn.Module):
         for dim, size, one in zip(dims, x.shape[2:], self.plan, strict=True):
             y = y.narrow(dim + 1, 0, (size - 1) * one.stride + one.added)
         return y.movedim(-1, 1)
+
+
+def product_of(layer: nn.Module) -> Any:
+    """The layer that holds the weight and the bias: of a transposed convolution the one inside."""
+    return layer.phases if isinstance(layer, Int8ConvTranspose) else layer
 
 
 def _all_phases(weight: Tensor, plan: tuple[StridePhases, ...], groups: int) -> Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
 from dlkit.quantize.graph import Clamp, Elementwise, Product, called_module, without_observers
-from dlkit.quantize.int8 import Affine, Int8ConvTranspose, Int8Product, activate, code_affines, dequantize
+from dlkit.quantize.int8 import Affine, Int8ConvTranspose, Int8Product, activate, code_affines, dequantize, product_of
 from dlkit.quantize.ptq.calibration import first_samples
 from dlkit.quantize.ptq.fidelity import Fidelity, fidelity_of, outputs_of
 
@@ -87,11 +87,6 @@ def shift_biases(prepared: GraphModule, converted: GraphModule, batches: Sequenc
 def has_product(layer: nn.Module) -> bool:
     """Whether a layer of a program adds products, and so a bias."""
     return isinstance(layer, Int8Product | Int8ConvTranspose)
-
-
-def product_of(layer: nn.Module) -> Any:
-    """The layer that holds the weight and the bias."""
-    return layer.phases if isinstance(layer, Int8ConvTranspose) else layer
 
 
 class _Pair:

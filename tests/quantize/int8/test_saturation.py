@@ -46,6 +46,37 @@ def test_qnnpack_loses_nothing():
     assert weight_bits("qnnpack") == 8
 
 
+PICKED = """
+import torch
+from torch import nn
+from dlkit.quantize.int8 import *
+names = [kernels.name for kernels in available_kernels() if kernels.name not in ("plain", "reference")]
+X, Y = Affine(0.1, 3), Epilogue(Affine(0.1, 3))
+for bits in (7, 8):
+    for kind, build, layer in [
+        ("dense 2d convolutions", Int8Conv2d, nn.Conv2d(8, 8, 3)),
+        ("grouped 2d convolutions", Int8Conv2d, nn.Conv2d(8, 8, 3, groups=2)),
+        ("depthwise 2d convolutions", Int8Conv2d, nn.Conv2d(8, 8, 3, groups=8)),
+        ("linear layers", Int8Linear, nn.Linear(8, 8)),
+    ]:
+        made = build.from_float(layer, x=X, epilogue=Y, bits=bits)
+        safe = [name for name in names if bits == 7 or kind not in saturating_shapes(name)]
+        picked = {pick_kernels(made, name).name for name in ("auto", "x86")}
+        assert picked == {safe[0] if safe else names[0]}, (bits, kind, safe, picked)
+        assert pick_kernels(made, "reference").name == "reference"
+assert weight_bits("auto") == weight_bits("x86") == weight_bits(names[0])
+print("fine", names[0], len(saturating_shapes("auto")))
+"""
+
+
+@pytest.mark.skipif(not IS_X86, reason="qnnpack comes first elsewhere")
+@pytest.mark.parametrize("newest", ["AVX2", "ALL"])
+def test_automatic_kernels_lose_no_sums_where_others_do_not(newest):
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": newest}
+    done = subprocess.run([sys.executable, "-c", PICKED], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("fine onednn"), done.stderr
+
+
 @pytest.mark.skipif(not IS_X86, reason="oneDNN's limit names x86 CPUs")
 def test_a_cpu_without_vnni():
     """oneDNN can be told to use no newer instructions than AVX2's."""

@@ -5,8 +5,10 @@ from dlkit.quantize.int8.kernels.choice import (
     available_kernels,
     find_kernels,
     pick_kernels,
+    saturating_shapes,
+    saturation_note,
     time_kernels,
+    weight_bits,
 )
 from dlkit.quantize.int8.kernels.onednn import describe_packing
 from dlkit.quantize.int8.kernels.protocol import Kernels
-from dlkit.quantize.int8.kernels.saturation import saturating_shapes, saturation_note, weight_bits

@@ -35,7 +35,7 @@ from dlkit.quantize.int8.kernels.onednn_calls import (
     qlinear_any,
     qlinear_sum,
 )
-from dlkit.quantize.int8.kernels.onednn_plan import FLOAT, Plan, prepare
+from dlkit.quantize.int8.kernels.onednn_plan import FLOAT, OnednnPlan, prepare
 from dlkit.quantize.int8.kernels.plain import decode, encode, encode_by
 from dlkit.quantize.int8.layer import Int8Layer
 from dlkit.quantize.int8.products import (
@@ -72,7 +72,7 @@ class OnednnKernels:
         """
         assert isinstance(layer, Int8Product)
         packed = prepare(layer)
-        plan: Plan | None = packed["plan"]
+        plan: OnednnPlan | None = packed["plan"]
         direct = None if plan is None or torch.compiler.is_compiling() else _direct(layer, packed)
         return packed | {"direct": direct}
 
@@ -88,7 +88,7 @@ class OnednnKernels:
 
 def _direct(layer: Int8Product, packed: dict[str, Any]) -> Call | None:
     """A call of the operation and nothing else, for layers that need nothing else: half of the time of a small layer is overhead."""
-    plan: Plan = packed["plan"]
+    plan: OnednnPlan = packed["plan"]
     mapped = (layer.x, layer.y, layer.residual)
     is_unsigned = all(affine is None or affine.dtype == torch.uint8 for affine in mapped)
     if plan.route == "float" or plan.sides or plan.bounds or not is_unsigned or isinstance(layer, Int8Conv1d):
@@ -128,7 +128,7 @@ def _convolve(layer: Any, x: Tensor, residual: Tensor | None = None) -> Tensor:
 def _compute(layer: Any, x: Tensor, residual: Tensor | None = None) -> Tensor:
     """As much as the kernel does; then codes are clamped, or what is left is done in float32."""
     packed = layer.packed()
-    plan: Plan = packed["plan"]
+    plan: OnednnPlan = packed["plan"]
     x = to_unsigned(x, layer.x)
     codes = x if plan.sides is None else F.pad(x, plan.sides, value=plan.fill), 1.0, plan.x_zero
     weight, bias = (packed["weight"], packed["scale"], packed["zeros"]), packed["bias"]
@@ -148,14 +148,14 @@ def _compute(layer: Any, x: Tensor, residual: Tensor | None = None) -> Tensor:
     return y if plan.bounds is None else y.clamp_(*plan.bounds)
 
 
-def _call(codes: Codes, weight: Weight, bias: Tensor | None, plan: Plan, y: Target) -> Tensor:
+def _call(codes: Codes, weight: Weight, bias: Tensor | None, plan: OnednnPlan, y: Target) -> Tensor:
     name = plan.name if plan.route == "kernel" else "none"
     if plan.places[0]:
         return qconv(codes, weight, bias, plan.places, y, name)
     return qlinear(codes, weight, bias, y, name)
 
 
-def _sum(layer: Any, codes: Codes, parts: tuple[Weight, Tensor | None], residual: Tensor, plan: Plan) -> Tensor:
+def _sum(layer: Any, codes: Codes, parts: tuple[Weight, Tensor | None], residual: Tensor, plan: OnednnPlan) -> Tensor:
     """The kernel writes into the tensor that it adds, so that others who need it must not see that."""
     (weight, bias), is_image = parts, bool(plan.places[0])
     spare = to_unsigned(residual, layer.residual)
@@ -167,7 +167,9 @@ def _sum(layer: Any, codes: Codes, parts: tuple[Weight, Tensor | None], residual
     return from_unsigned(qlinear_sum(codes, weight, added, bias, plan.y, plan.name), layer.y)
 
 
-def _sum_apart(layer: Any, codes: Codes, parts: tuple[Weight, Tensor | None], residual: Tensor, plan: Plan) -> Tensor:
+def _sum_apart(
+    layer: Any, codes: Codes, parts: tuple[Weight, Tensor | None], residual: Tensor, plan: OnednnPlan
+) -> Tensor:
     """The same in float32: the sums of the kernel come in steps of the output."""
     steps = _call(codes, *parts, plan, FLOAT) + (residual.float() - layer.residual.zero_point) * plan.residual[0]
     return encode_by(steps.relu() if plan.name == "relu" else steps, 1.0, layer.y.zero_point, layer.y.dtype)

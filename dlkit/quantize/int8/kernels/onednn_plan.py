@@ -37,7 +37,7 @@ FLOAT: Target = (1.0, 0, torch.float32)
 
 
 @dataclass(frozen=True)
-class Plan:
+class OnednnPlan:
     """How a layer is called: all in the kernel, with a tensor to be added, or only up to its float32 sums."""
 
     route: Literal["kernel", "sum", "float"]
@@ -52,12 +52,12 @@ class Plan:
     fill: int
 
 
-def make_plan(layer: Int8Product, x: Affine) -> Plan:
+def make_plan(layer: Int8Product, x: Affine) -> OnednnPlan:
     """The plan for a layer whose input is mapped so."""
     fill = unsigned_zero_point(x)
     sides, x_zero = _padding(layer, fill) if isinstance(layer, Int8Conv) else (None, 0)
     places: Places = _places(layer, sides is not None) if isinstance(layer, Int8Conv) else ([], [], [], 1)
-    return Plan(**_outcome(layer, layer.residual or x), places=places, sides=sides, fill=fill, x_zero=x_zero)
+    return OnednnPlan(**_outcome(layer, layer.residual or x), places=places, sides=sides, fill=fill, x_zero=x_zero)
 
 
 def _outcome(layer: Int8Product, added: Affine) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _places(layer: Int8Conv, is_padded: bool) -> Places:
     return stride, padding, dilation, layer.groups
 
 
-def pack_weight(layer: Int8Product, plan: Plan | None) -> Tensor:
+def pack_weight(layer: Int8Product, plan: OnednnPlan | None) -> Tensor:
     """The weight as oneDNN wants it for inputs of the expected shape."""
     packed: Tensor
     shape = layer.expected_shape
@@ -133,7 +133,7 @@ def pack_weight(layer: Int8Product, plan: Plan | None) -> Tensor:
     return packed
 
 
-def fold(layer: Int8Product, x: Affine, plan: Plan) -> tuple[Tensor, Tensor | None]:
+def fold(layer: Int8Product, x: Affine, plan: OnednnPlan) -> tuple[Tensor, Tensor | None]:
     """Scales and biases for an input of scale 1 and zero point 0, divided by the scale of the output."""
     scale = layer.weight_scale.double() * (x.scale / plan.y_scale)
     bias = None if layer.bias is None else layer.bias.double() / plan.y_scale

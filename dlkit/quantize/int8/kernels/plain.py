@@ -83,7 +83,9 @@ def centered(codes: Tensor, zero_point: int) -> Tensor:
 
 def _add(layer: Int8Add, x: Tensor, other: Tensor) -> Tensor:
     ratio = layer.other.scale / layer.x.scale
-    steps = torch.add(x.float(), other.float(), alpha=ratio)
+    first, second = x.float(), other.float()
+    is_whole = first.shape == second.shape  # in place where that is possible: less memory is more of it in the cache
+    steps = first.add_(second, alpha=ratio) if is_whole else torch.add(first, second, alpha=ratio)
     shift = layer.x.zero_point + layer.other.zero_point * ratio
     steps = steps.sub_(shift) if shift else steps
     codes = encode_by(steps, layer.y.scale / layer.x.scale, layer.y.zero_point, layer.y.dtype)
@@ -123,7 +125,8 @@ def lookup(layer: Int8Lookup, x: Tensor) -> Tensor:
     if x.dim() in (4, 5) and not x.is_contiguous():
         order = [0, *order[2:], 1]
     codes = x.permute(order)
-    flat, pairs = codes.reshape(-1), getattr(layer, "packed_pairs", None)
+    flat = codes.reshape(-1)
+    pairs: Tensor | None = getattr(layer, "packed_pairs", None)
     if pairs is not None and _has_pairs(codes, flat):
         found = pairs.index_select(0, flat.view(torch.uint16).int()).view(layer.y.dtype)
     else:
@@ -157,62 +160,59 @@ def max_pool(layer: Int8MaxPool, x: Tensor) -> Tensor:
     for others.
     """
     where = layer.geometry
-    num = len(where.kernel)
     options = list(zip(where.kernel, where.stride, where.padding, layer.dilation, strict=True))
-    counts = [
-        _num_windows(*option, size, ceil_mode=where.ceil_mode)
-        for option, size in zip(options, x.shape[-num:], strict=True)
-    ]
-    inner = [_inner_tap(kernel, padding, dilation) for kernel, _, padding, dilation in options]
+    inner = [_inner_tap(*option) for option in options]
     if where.ceil_mode or None in inner or torch.compiler.is_compiling():
-        x, options = (
-            _pad(x, options, counts, layer.x.lowest),
-            [(kernel, stride, 0, dilation) for kernel, stride, _, dilation in options],
-        )
-        inner = [None] * num
-    for dim, option, count, first in zip(range(-num, 0), options, counts, inner, strict=True):
-        x = _pool_dimension(x, dim, option, count, first)
+        return _max_pool_padded(x, options, layer.x.lowest, ceil_mode=where.ceil_mode)
+    for dim, option, tap in zip(range(-len(options), 0), options, inner, strict=True):
+        x = _pool_dimension(x, dim, option, tap or 0)
     return x
 
 
 Window = tuple[int, int, int, int]  # kernel, stride, padding and dilation in one dimension
 
 
-def _inner_tap(kernel: int, padding: int, dilation: int) -> int | None:
-    """The first place of the windows that never lies in the padding, whatever the size of the image."""
-    taps = (tap for tap in range(kernel) if padding <= tap * dilation <= dilation * (kernel - 1) - padding)
+def _inner_tap(kernel: int, stride: int, padding: int, dilation: int) -> int | None:
+    """The place of the windows that never lies in the padding, whatever the size of the image, and comes as often as there are windows."""
+    reach = dilation * (kernel - 1)
+    taps = (tap for tap in range(kernel) if padding <= tap * dilation == reach - padding)
     return next(taps, None)
 
 
-def _pad(x: Tensor, options: list[Window], counts: list[int], fill: int) -> Tensor:
+def _max_pool_padded(x: Tensor, options: list[Window], fill: int, *, ceil_mode: bool) -> Tensor:
+    num = len(options)
     sides: list[int] = []
-    for (kernel, stride, padding, dilation), count, size in zip(options, counts, x.shape[-len(options) :], strict=True):
+    counts = [
+        _num_windows(*option, size, ceil_mode=ceil_mode) for option, size in zip(options, x.shape[-num:], strict=True)
+    ]
+    for (kernel, stride, padding, dilation), count, size in zip(options, counts, x.shape[-num:], strict=True):
         sides = [padding, max((count - 1) * stride + dilation * (kernel - 1) + 1 - padding - size, 0), *sides]
-    return F.pad(x, sides, value=fill) if any(sides) else x
+    x = F.pad(x, sides, value=fill) if any(sides) else x
+    for dim, (kernel, stride, _, dilation), count in zip(range(-num, 0), options, counts, strict=True):
+        ends = [(tap * dilation, tap * dilation + (count - 1) * stride + 1) for tap in range(kernel)]
+        x = reduce(torch.maximum, [_every(x, dim, start, end, stride) for start, end in ends])
+    return x
 
 
-def _pool_dimension(x: Tensor, dim: int, option: Window, count: int, inner: int | None) -> Tensor:
+def _pool_dimension(x: Tensor, dim: int, option: Window, inner: int) -> Tensor:
     """The largest of each window along one dimension; places in the padding are left out."""
     kernel, stride, padding, dilation = option
     starts = [tap * dilation - padding for tap in range(kernel)]
-    start = starts.pop(inner or 0)
-    y = _every(x, dim, slice(start, start + (count - 1) * stride + 1, stride))
-    if not padding:
-        views = [_every(x, dim, slice(start, start + (count - 1) * stride + 1, stride)) for start in starts]
-        return reduce(torch.maximum, views, y)
-    y = y.clone()
+    y = _every(x, dim, whole := starts.pop(inner), None, stride).clone()
     for start in starts:
-        skipped = -(start // stride) if start < 0 else 0
-        taken = _every(x, dim, slice(start + skipped * stride, start + (count - 1) * stride + 1, stride))
-        part = _every(y, dim, slice(skipped, skipped + taken.shape[dim]))
+        skipped = max(-(start // stride), 0)
+        part, taken = _every(y, dim, skipped, None, 1), _every(x, dim, start + skipped * stride, None, stride)
+        if start < whole:  # there may be more places than windows, behind it fewer
+            taken = taken.narrow(dim, 0, part.shape[dim])
+        else:
+            part = part.narrow(dim, 0, taken.shape[dim])
         torch.maximum(part, taken, out=part)
     return y
 
 
-def _every(x: Tensor, dim: int, places: slice) -> Tensor:
-    index = [slice(None)] * x.dim()
-    index[dim] = places
-    return x[tuple(index)]
+def _every(x: Tensor, dim: int, start: int, end: int | None, step: int) -> Tensor:
+    view: Tensor = torch.ops.aten.slice(x, dim, start, end, step)
+    return view
 
 
 def _num_windows(kernel: int, stride: int, padding: int, dilation: int, size: int, *, ceil_mode: bool) -> int:
@@ -224,23 +224,23 @@ def _num_windows(kernel: int, stride: int, padding: int, dilation: int, size: in
     return count - 1 if (count - 1) * stride >= size + padding else count
 
 
-def average(layer: Int8AvgPool | Int8AdaptiveAvgPool, x: Tensor) -> Tensor:
-    """The means of all windows of numbers, in their own precision."""
+def average(layer: Int8AvgPool | Int8AdaptiveAvgPool, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """The means of all windows."""
     if isinstance(layer, Int8AdaptiveAvgPool):
         if set(layer.size) == {1}:
-            return x.mean(tuple(range(-len(layer.size), 0)), keepdim=True)
-        return ADAPT[len(layer.size)](x, layer.size)
+            return x.mean(tuple(range(-len(layer.size), 0)), keepdim=True, dtype=dtype)
+        return ADAPT[len(layer.size)](x.to(dtype), layer.size)
     where = layer.geometry
     pool = AVERAGE[len(where.kernel)]
-    return pool(x, where.kernel, where.stride, where.padding, where.ceil_mode, layer.count_include_pad)
+    return pool(x.to(dtype), where.kernel, where.stride, where.padding, where.ceil_mode, layer.count_include_pad)
 
 
 def _mean(layer: Int8AvgPool | Int8AdaptiveAvgPool, x: Tensor) -> Tensor:
     zero = layer.x.zero_point
     if isinstance(layer, Int8AvgPool) and any(layer.geometry.padding):  # which stands for 0
-        means = average(layer, centered(x, zero))
+        means = average(layer, centered(x, zero), torch.float32)
     else:
-        means = average(layer, x.float())
+        means = average(layer, x, torch.float32)
         means = means.sub_(zero) if zero else means
     return encode_by(means, layer.y.scale / layer.x.scale, layer.y.zero_point, layer.y.dtype)
 

@@ -13,6 +13,8 @@ class Kernels(Protocol):
     name: str
     missing: str  # a sentence for where `is_available` is False
 
+    def __hash__(self) -> int: ...
+
     def is_available(self) -> bool:
         """Whether this torch on this CPU has them."""
         ...

@@ -115,7 +115,7 @@ def _cat(layer: Int8Cat, *inputs: Tensor) -> Tensor:
 
 
 def _mean(layer: Int8AvgPool | Int8AdaptiveAvgPool, x: Tensor) -> Tensor:
-    means = average(layer, to_float64(x) - layer.x.zero_point)
+    means = average(layer, to_float64(x) - layer.x.zero_point, torch.float64)
     # for equal scales the ratio is 1, so that a mean of x.5 stays one and is rounded half to even
     return round_steps(means * (layer.x.scale / layer.y.scale), layer.y.zero_point, layer.y.dtype).to(x.device)
 

@@ -10,43 +10,46 @@ import torch
 from torch import Tensor
 
 from dlkit.quantize.int8.arithmetic import Affine
-from dlkit.quantize.int8.kernels.choice import find_kernels
 from dlkit.quantize.int8.kernels.protocol import Kernels
 from dlkit.quantize.int8.kernels.reference import ReferenceKernels
-from dlkit.quantize.int8.layer import Epilogue
-from dlkit.quantize.int8.products import CONVOLUTIONS, ConvGeometry, Int8Linear, Int8Product
+from dlkit.quantize.int8.layer import Epilogue, Int8Layer
+from dlkit.quantize.int8.products import CONVOLUTIONS, ConvGeometry, Int8Conv, Int8Linear, Int8Product
 
 # dimensions, channels, kernel and groups of convolutions: dense, pointwise, few channels, grouped, depthwise
 _SHAPES = ((2, 16, 3, 1), (2, 16, 1, 1), (2, 3, 3, 1), (2, 16, 3, 4), (2, 16, 3, 16), (3, 16, 3, 1), (3, 16, 3, 16))
 _PLACES = 8
 
 
-def weight_bits(name: str) -> int:
-    """7 where these kernels lose large sums on this CPU with weights of 8 bits, else 8."""
-    return 7 if saturating_shapes(name) else 8
+def saturates(kernels: Kernels, layer: Int8Layer) -> bool:
+    """Whether large sums of a layer with these weights may be cut off. Codes of 7 bits are safe everywhere."""
+    if not isinstance(layer, Int8Product) or layer.weight.device.type != "cpu":
+        return False
+    low, high = torch.aminmax(layer.weight)
+    is_small = low >= -64 and high <= 63
+    return not is_small and _kind(layer) in lost_kinds(kernels)
 
 
-def saturation_note(name: str) -> str | None:
-    """A sentence for a user whose weights take 8 bits, or None where nothing is lost."""
-    lost = saturating_shapes(name)
-    if not lost:
-        return None
-    return (
-        f"On this CPU {name} cuts off large sums in {', '.join(lost)}: weights of 8 bits cost accuracy, 7 bits do not."
-    )
+def _kind(layer: Int8Product) -> str:
+    """One dimension is computed as two."""
+    if not isinstance(layer, Int8Conv):
+        return "linear layers"
+    return _name(max(layer.num_dimensions, 2), layer.weight.shape[1] * layer.groups, layer.groups)
+
+
+def _name(num: int, channels: int, groups: int) -> str:
+    kind = "dense" if groups == 1 else "depthwise" if groups == channels else "grouped"
+    return f"{kind} {num}d convolutions"
 
 
 @cache
-def saturating_shapes(name: str, *, bits: int = 8) -> tuple[str, ...]:
+def lost_kinds(kernels: Kernels, *, bits: int = 8) -> tuple[str, ...]:
     """The kinds of layers, in words, for which the largest codes do not give the exact sums."""
-    kernels = find_kernels("onednn" if name in ("auto", "x86") else name)
     found = []
     for num, channels, kernel, groups in _SHAPES:
         x = torch.full((1, channels, *[_PLACES] * num), 255, dtype=torch.uint8)
         layer = _convolution(num, channels, kernel, groups, value=2 ** (bits - 1) - 1)
         if _is_off(kernels, layer, x):
-            kind = "depthwise" if groups == channels else "grouped" if groups > 1 else "dense"
-            found.append(f"{kind} {num}d convolutions")
+            found.append(_name(num, channels, groups))
     x = torch.full((2, 64), 255, dtype=torch.uint8)
     weight = torch.full((16, 64), 2 ** (bits - 1) - 1, dtype=torch.int8)
     if _is_off(kernels, Int8Linear(weight, torch.ones(1), None, x=Affine(1.0, 0), epilogue=_epilogue(weight)), x):

@@ -1,7 +1,7 @@
-"""Comparing an ONNX file with its int8 network layer by layer, every layer on torch's own input.
+"""Comparing an ONNX file with its int8 network layer by layer, every layer on the program's own input.
 
 From end to end, one integer that is rounded the other way changes all that follow, so that a deep network differs a little even
-where every layer is right. On equal inputs a layer that is right differs by a step of its grid.
+where every layer is right. On equal inputs a layer that is right differs by a code.
 """
 
 from dataclasses import dataclass
@@ -12,26 +12,28 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from dlkit.core.export import INPUT, OUTPUT, Parity, parity_of, start_session
-from dlkit.quantize.qdq_graph import GRID, run_nodes
+from dlkit.quantize.int8 import code_affines
+from dlkit.quantize.onnx.translation import ON_CODES, run_nodes
 
 KINDS = {torch.uint8: TensorProto.UINT8, torch.int8: TensorProto.INT8}
 
 
 @dataclass(frozen=True)
 class LayerComparison:
-    """`steps` is the largest difference of each quantized tensor, in steps of its grid, by the name of its node; `output`
-    compares the network's output as the file makes it from torch's last quantized tensors.
+    """`steps` is the largest difference of each quantized tensor, in codes, by the name of its node; `output`
+    compares the network's output as the file makes it from the program's last quantized tensors.
     """
 
     steps: dict[str, int]
     output: Parity
 
 
-def compare_layers(model: ModelProto, converted: GraphModule, inputs: Tensor) -> LayerComparison:
+def compare_layers(model: ModelProto, program: GraphModule, inputs: Tensor) -> LayerComparison:
     """Run an int8 network, and the file's layers on what it computed."""
-    values = run_nodes(converted, inputs)
-    integers = {node.name: value.int_repr() for node, value in values.items() if value.is_quantized}
-    cut, tensors = cut_at_grids(model, integers)
+    values = run_nodes(program, inputs)
+    affines = code_affines(program)
+    integers = {node.name: value for node, value in values.items() if node in affines}
+    cut, tensors = cut_at_codes(model, integers)
     feeds = {name: integers[node].numpy() for node, name in tensors.items()}
     wanted = [OUTPUT, *(_made(name) for name in tensors.values())]
     session = start_session(cut.SerializeToString())
@@ -44,10 +46,10 @@ def compare_layers(model: ModelProto, converted: GraphModule, inputs: Tensor) ->
         node: int((torch.from_numpy(found).int() - integers[node].int()).abs().max())
         for node, found in zip(tensors, made, strict=True)
     }
-    return LayerComparison(steps, parity_of(torch.from_numpy(logits), _output(converted, values)))
+    return LayerComparison(steps, parity_of(torch.from_numpy(logits), _output(program, values)))
 
 
-def cut_at_grids(model: ModelProto, integers: dict[str, Tensor]) -> tuple[ModelProto, dict[str, str]]:
+def cut_at_codes(model: ModelProto, integers: dict[str, Tensor]) -> tuple[ModelProto, dict[str, str]]:
     """A copy of the model that takes every quantized tensor as an input and outputs what it makes of it; tensors' names by node."""
     cut = ModelProto()
     cut.CopyFrom(model)
@@ -56,8 +58,8 @@ def cut_at_grids(model: ModelProto, integers: dict[str, Tensor]) -> tuple[ModelP
         str, str
     ] = {}  # by tensor: one may stand for several nodes, where an operation turned out to do nothing
     for node in graph.node:
-        name, is_grid, _ = node.name.partition(f"{GRID}/")
-        if is_grid and node.op_type == "DequantizeLinear" and name in integers:
+        name, is_codes, _ = node.name.partition(f"{ON_CODES}/")
+        if is_codes and node.op_type == "DequantizeLinear" and name in integers:
             readers.setdefault(node.input[0], name)
     for node in graph.node:
         for position, output in enumerate(node.output):
@@ -74,6 +76,6 @@ def _made(tensor: str) -> str:
     return f"{tensor}/made"
 
 
-def _output(converted: GraphModule, values: dict[Node, Tensor]) -> Tensor:
-    last = next(node for node in reversed(converted.graph.nodes) if node.op == "output")
+def _output(program: GraphModule, values: dict[Node, Tensor]) -> Tensor:
+    last = next(node for node in reversed(program.graph.nodes) if node.op == "output")
     return values[last]
