@@ -29,6 +29,7 @@ _TRAINING |= dict.fromkeys(
 READ = "_read"
 SHARED_MEMORY = "it reads or overwrites memory that others read"
 _CONVOLUTIONS: dict[int, type[nn.modules.conv._ConvNd]] = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
+_WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm)  # they always make a new tensor
 _CONVOLUTION_OPTIONS = (("stride", 3, 1), ("padding", 4, 0), ("dilation", 5, 1), ("groups", 6, 1))
 
 
@@ -56,18 +57,27 @@ def read_results_in_place(traced: GraphModule, example: Tensor) -> None:
     Where the same memory is read later as another tensor, too (a view, or the whole of one), the operation stays as it is, and
     all that reads this memory stays in float.
     """
-    nodes = [node for node in traced.graph.nodes if works_in_place(traced, node)]
-    memory = find_memory(traced, example) if nodes else {}
+    memory: dict[Node, set[int]] | None = None
+    kept: set[int] = set()
+    fresh = {node for node in traced.graph.nodes if isinstance(called_module(traced, node), _WEIGHTED)}
     order = {node: place for place, node in enumerate(traced.graph.nodes)}
-    for node in nodes:
+    for node in [node for node in order if works_in_place(traced, node)]:
         source = argument(node, 0, "input")
+        if source in fresh and len(source.users) == 1:  # nearly all: a layer, and an activation behind it
+            fresh.add(node)
+            write_out_of_place(traced, node)
+            continue
+        memory = find_memory(traced, example) if memory is None else memory
         if not memory.get(source):  # a size, which nothing overwrites
             write_out_of_place(traced, node)
+            continue
+        if memory[source] & kept:
             continue
         others = [other for other in memory if memory[other] & memory[source] and other not in (source, node)]
         seen = [other for other in others if order[other] < order[node]]
         if any(order[user] > order[node] for other in seen for user in other.users) or _is_owned(source, others):
             _keep_memory(traced, [source, node, *others], memory)
+            kept |= memory[source]
             continue
         for user in list(source.users):
             if order[user] > order[node]:

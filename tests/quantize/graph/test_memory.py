@@ -18,6 +18,16 @@ def in_place_on_view(self, x):
     return self.b(y)
 
 
+def in_place_on_views(self, x):
+    y = self.a(x)
+    y[:, :2].relu_()
+    y[:, 2:4].mul_(2)
+    z = self.relu(self.b(y))
+    z[:, 1:].add_(1)
+    z += y
+    return self.c(z)
+
+
 def in_place_on_view_after_a_reader(self, x):
     y = self.a(x)
     before = self.b(y)
@@ -109,7 +119,8 @@ def sum_into_what_is_read_again(self, x):
 
 
 IN_PLACE = [
-    in_place_on_view, in_place_on_view_after_a_reader, in_place_on_chunk, view_before_in_place, module_that_views, narrow,
+    in_place_on_view, in_place_on_views,
+    in_place_on_view_after_a_reader, in_place_on_chunk, view_before_in_place, module_that_views, narrow,
     view_that_nobody_else_reads, masked_fill, whole_read_again, module_in_place_read_again, module_in_place_twice,
     function_in_place_read_before_and_again, in_place_on_the_input, in_place_power, sum_in_place, sum_in_place_of_what_is_read_again,
     sum_into_what_is_read_again,
