@@ -3,10 +3,18 @@
 import platform
 
 import torch
+from torch import nn
 
 from dlkit.choices import Backend, Reduce
 from dlkit.errors import UsageError
-from dlkit.quantize.int8 import KERNEL_NAMES, available_kernels, find_kernels, saturation_note, weight_bits
+from dlkit.quantize.int8 import (
+    KERNEL_NAMES,
+    available_kernels,
+    find_kernels,
+    lost_sums_note,
+    saturation_note,
+    weight_bits,
+)
 from dlkit.quantize.recipe import Recipe
 
 SLOW_KERNELS = {
@@ -34,16 +42,10 @@ def pick_reduce(backend: Backend) -> Reduce:
     return "weights" if weight_bits(backend) == 7 else "none"
 
 
-def cpu_notes(recipe: Recipe) -> list[str]:
-    """What a user should know about running this recipe's file here and elsewhere, a sentence each; often nothing."""
-    notes = []
-    if recipe.weight_bits == 8 and recipe.mode != "dynamic" and recipe.backend != "qnnpack":
-        note = saturation_note(recipe.backend)
-        notes.append(
-            note
-            or "Weights take 8 bits, which this CPU multiplies exactly; on CPUs without VNNI, x86 kernels lose large sums "
-            "of them: make the file with --reduce weights to run it there."
-        )
+def cpu_notes(recipe: Recipe, quantized: nn.Module) -> list[str]:
+    """What a user should know about running an int8 network of this recipe here, a sentence each; often nothing."""
+    note = lost_sums_note(quantized)
+    notes = [note] if note else []
     if recipe.backend == "qnnpack" and not is_arm():
         notes.append("The file is for ARM: here it runs, but slowly (ResNet18 took eight times as long as with x86).")
     if recipe.backend != "qnnpack" and not has_vnni():

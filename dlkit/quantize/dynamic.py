@@ -56,6 +56,8 @@ def called_modules(network: nn.Module, example: Tensor) -> set[str]:
 def int8_layers(network: nn.Module) -> list[str]:
     """Names of the int8 layers of a dynamically quantized network, those inside of others left out; "" is the network itself."""
     names = [name for name, module in network.named_modules() if is_int8_layer(module)]
+    if "" in names:
+        return [""]
     return [name for name in names if not any(name != other and is_below(name, (other,)) for other in names)]
 
 

@@ -86,7 +86,7 @@ def _open(file: ModelFile, request: QuantizeRequest, emit: Emit) -> Task:
 
 def _notes(made: Made) -> list[str]:
     """What a user should know of the network and of this machine, a sentence each."""
-    notes = cpu_notes(made.recipe)
+    notes = cpu_notes(made.recipe, made.network)
     if isinstance(made.network, GraphModule) and graph_facts(made.network).is_exported:
         size = size_text(made.example.shape[1:])
         notes.append(

@@ -60,7 +60,8 @@ PEAK = """
 import sys, torch
 from torch import nn
 from pathlib import Path
-from dlkit.quantize import Recipe, Remedies, quantize_accurately
+from dlkit.quantize import Recipe
+from dlkit.quantize.ptq import Remedies, quantize_accurately
 
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024

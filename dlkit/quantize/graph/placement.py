@@ -1,6 +1,7 @@
 """Where a graph has codes, and where it is observed."""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 from torch.fx import GraphModule, Node
@@ -73,9 +74,7 @@ def put_observers(traced: GraphModule, make_observer: Callable[[], nn.Module]) -
         if "int8" in node.meta:
             step = called_module(traced, node)
             if isinstance(step, Product) and _is_rounded_apart(step, node):
-                step.inner = make_observer()
-                if len(node.args) == 1:
-                    step.inner.bounds = step.bounds
+                step.inner = _watch(step, make_observer(), is_last=len(node.args) == 1)
             if makes_codes(node) and _rounds(traced, node):
                 _observe(traced, node, list(node.users), make_observer())
         else:
@@ -84,6 +83,14 @@ def put_observers(traced: GraphModule, make_observer: Callable[[], nn.Module]) -
                 _observe(traced, node, readers, make_observer())
     traced.graph.lint()
     traced.recompile()
+
+
+def _watch(product: Product, observer: Any, *, is_last: bool) -> Any:
+    """An observer that only watches, of what the activation behind it lets through."""
+    observer.is_on = False
+    if is_last:
+        observer.bounds = product.bounds
+    return observer
 
 
 def _is_rounded_apart(product: Product, node: Node) -> bool:

@@ -39,7 +39,8 @@ class Product(GraphStep):
         """All of it, in float."""
         y: Tensor = self.layer(x) if self.rounding is None else self._rounded(x)
         y = y if self.norm is None else self.norm(y)
-        y = y if self.inner is None else self.inner(y)
+        if self.inner is not None:
+            self.inner(y.detach())
         return activate(y if residual is None else y + residual, self.activation)
 
     def _rounded(self, x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from dlkit.quantize.int8.binding import (
     bind_kernels,
     fitted_copy,
     int8_layers,
+    lost_sums_note,
     unpack_kernels,
     unpacked_copy,
 )
@@ -26,6 +27,7 @@ from dlkit.quantize.int8.kernels import (
     available_kernels,
     find_kernels,
     pick_kernels,
+    runnable_backends,
     saturating_shapes,
     saturation_note,
     time_kernels,

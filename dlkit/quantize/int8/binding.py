@@ -6,7 +6,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from dlkit.quantize.int8.kernels import available_kernels, describe_packing, find_kernels, pick_kernels, time_kernels
+from dlkit.quantize.int8.kernels import (
+    available_kernels,
+    describe_packing,
+    find_kernels,
+    pick_kernels,
+    saturates,
+    time_kernels,
+)
 from dlkit.quantize.int8.layer import Int8Layer
 
 
@@ -92,3 +99,19 @@ def unpacked_copy(network: nn.Module) -> nn.Module:
 def int8_layers(network: nn.Module) -> dict[str, Int8Layer]:
     """The layers that compute on codes, by name; the parts of recurrent layers and transposed convolutions too."""
     return {name: module for name, module in network.named_modules() if isinstance(module, Int8Layer)}
+
+
+def lost_sums_note(network: nn.Module) -> str | None:
+    """A sentence for a user where the kernels of some layers cut off large sums of their weights; None where none do."""
+    lossy = {
+        name: layer.kernels.name
+        for name, layer in int8_layers(network).items()
+        if layer.kernels is not None and saturates(layer.kernels, layer)
+    }
+    if not lossy:
+        return None
+    name, kernels = next(iter(lossy.items()))
+    return (
+        f"On this CPU {kernels} cuts off large sums of weights of 8 bits, in {len(lossy)} layers such as {name}, which costs accuracy: "
+        "make the file with --reduce weights, which takes 7 bits."
+    )

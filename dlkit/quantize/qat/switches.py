@@ -4,8 +4,7 @@ from torch import nn
 from torch.fx import GraphModule
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dlkit.quantize.graph import observed_tensors
-from dlkit.quantize.observe import ActivationRounding
+from dlkit.quantize.observe import ActivationRounding, RangeObserver
 
 
 def switch_observers(prepared: nn.Module, *, is_on: bool) -> None:
@@ -24,10 +23,9 @@ def freeze_norms(prepared: nn.Module) -> None:
 
 def take_ranges(prepared: GraphModule, calibrated: GraphModule) -> int:
     """Begin with the ranges of activations that a calibrated graph of the same network found; how many were taken over."""
-    found = {str(observed.call.target): observed.observer for observed in observed_tensors(calibrated)}
-    rounding = [(str(observed.call.target), observed.observer) for observed in observed_tensors(prepared)]
+    found = {name: module for name, module in calibrated.named_modules() if isinstance(module, RangeObserver)}
+    rounding = [(name, module) for name, module in prepared.named_modules() if isinstance(module, ActivationRounding)]
     taken = [(module, found[name]) for name, module in rounding if name in found]
     for module, observer in taken:
-        assert isinstance(module, ActivationRounding)
         module.take_range(observer.affine())
     return len(taken)

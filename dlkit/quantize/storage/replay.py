@@ -1,5 +1,6 @@
 """Building an int8 network again from what a model file says, without calibration data."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from dlkit.core.release_memory import release_memory
 from dlkit.errors import UsageError
 from dlkit.quantize.dynamic import int8_layers, requantize
 from dlkit.quantize.graph import convert, prepare
-from dlkit.quantize.int8 import bind_kernels
+from dlkit.quantize.int8 import bind_kernels, lost_sums_note, runnable_backends
 from dlkit.quantize.recipe import Recipe
 
 PROGRAM = 1  # of the layout of programs: names and numbers in a file follow from it
@@ -34,7 +35,10 @@ def replay(
 
     Afterwards `after_loading` gives it kernels. Raises ValueError when the entry or the tensors are broken, or of an older format.
     """
-    if rewrite.get("program") != PROGRAM:
+    program_version = rewrite.get("program")
+    if isinstance(program_version, int) and program_version > PROGRAM:
+        raise ValueError("holds an int8 network in the format of a newer dlkit: install that one")
+    if program_version != PROGRAM:
         raise ValueError(
             "holds an int8 network in the format of an older dlkit, which stood on a part of torch that is being removed. "
             f"Make it anew from the float model: dlkit quantize MODEL.pt --{rewrite.get('mode', 'static')!s:.10}"
@@ -50,8 +54,12 @@ def replay(
 
 
 def after_loading(network: nn.Module, rewrite: Mapping[str, Any]) -> None:
-    """Give the layers kernels: those that the file was made for, or others that are here."""
-    bind_kernels(network, Recipe.from_dict(rewrite).backend)
+    """Give the layers kernels: those that the file was made for, or others that are here. Warns where they lose large sums."""
+    recipe = Recipe.from_dict(rewrite)
+    backend = recipe.backend if recipe.backend in runnable_backends() else "auto"
+    bind_kernels(network, backend)
+    if note := lost_sums_note(network):
+        warnings.warn(note, stacklevel=2)
 
 
 def _other_torch(rewrite: Mapping[str, Any]) -> str:

@@ -103,8 +103,8 @@ def test_a_correction_that_does_harm_is_taken_back():
     batches, num_taken_back = list(torch.randn(2, 4, 3, 14, 14, generator=torch.Generator().manual_seed(7))), 0
     for seed in range(12):
         torch.manual_seed(seed)
-        pooling = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), *pooling, nn.Linear(16, 5)).eval()
+        hidden = (nn.Linear(588, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU())
+        network = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(16, 3)).eval()
         prepared, converted = quantized(network, batches, Recipe("static", "x86", reduce="weights"))
         before = outputs_of(converted, batches)
         found = correct_bias(prepared, converted, batches)

@@ -5,6 +5,7 @@ from dlkit.quantize.int8.kernels.choice import (
     available_kernels,
     find_kernels,
     pick_kernels,
+    runnable_backends,
     saturating_shapes,
     saturation_note,
     time_kernels,
@@ -12,3 +13,4 @@ from dlkit.quantize.int8.kernels.choice import (
 )
 from dlkit.quantize.int8.kernels.onednn import describe_packing
 from dlkit.quantize.int8.kernels.protocol import Kernels
+from dlkit.quantize.int8.kernels.saturation import saturates

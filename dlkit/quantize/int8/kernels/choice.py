@@ -27,6 +27,11 @@ def available_kernels() -> tuple[Kernels, ...]:
     return tuple(kernels for kernels in ADAPTERS if kernels.is_available())
 
 
+def runnable_backends() -> tuple[str, ...]:
+    """Names that recipes may have and that mean kernels which are here."""
+    return (*AUTO, *(kernels.name for kernels in available_kernels()))
+
+
 def find_kernels(name: str) -> Kernels:
     """The kernels of that name. Raises UsageError with a sentence where there are none."""
     found = next((kernels for kernels in ADAPTERS if kernels.name == name), None)
