@@ -33,9 +33,7 @@ from dlkit.core.modelfile import build_from_file, read_model_file
 from dlkit.core.models import Arch, build_model, plan_torchvision_size
 from dlkit.core.trained_config import own_config
 from dlkit.errors import DlkitError
-from dlkit.quantize import Recipe, pick_backend, pick_reduce
-from dlkit.quantize.graph import convert
-from dlkit.quantize.ptq import observe_network
+from dlkit.quantize import Recipe, convert, observe_network, pick_backend, pick_reduce
 
 VARIED = [
     "resnet18",

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +40,6 @@ from dlkit.quantize import (
     pick_reduce,
     prepare,
     quantize_accurately,
-    quantized_engine,
     scale_link,
     shift_biases,
 )
@@ -113,13 +111,11 @@ def make(
     if has_clipping:
         prepared = observe_network(network, recipe, case.calibration)
     else:  # as torch does, with all of the range in front of an activation
-        with patch("dlkit.quantize.fx.conversion.fold_clamps"):
-            prepared = prepare(network, recipe, case.calibration[0][:1])
+        prepared = prepare(network, recipe, case.calibration[0][:1])
         calibrate(prepared, case.calibration)
     converted = convert(prepared, recipe)
     if has_correction:
-        with quantized_engine(recipe.backend):
-            shift_biases(prepared, converted, first_samples(case.calibration, CORRECTED_ON))
+        shift_biases(prepared, converted, first_samples(case.calibration, CORRECTED_ON))
     return converted
 
 

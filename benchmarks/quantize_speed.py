@@ -35,9 +35,7 @@ from dlkit.core.benchmark import (
     start_onnx_file,
 )
 from dlkit.core.devices import torch_settings
-from dlkit.quantize import Recipe, pick_backend, pick_reduce
-from dlkit.quantize.graph import convert
-from dlkit.quantize.ptq import observe_network
+from dlkit.quantize import Recipe, convert, observe_network, pick_backend, pick_reduce
 
 SIZE, CALIBRATION_BATCHES = (3, 224, 224), 4
 BATCHES = (1, 16)

@@ -36,15 +36,15 @@ from dlkit.core.models import Arch, build_model, plan_torchvision_size
 from dlkit.errors import DlkitError
 from dlkit.quantize import (
     Recipe,
+    convert,
     count_int8_kernels,
     layer_statuses,
+    observe_network,
     pick_backend,
     pick_reduce,
     quantize_dynamic,
     save_quantized,
 )
-from dlkit.quantize.graph import convert
-from dlkit.quantize.ptq import observe_network
 
 NUM_CLASSES = 10
 TIMEOUT_S = 1800

@@ -73,7 +73,7 @@ def put_observers(traced: GraphModule, make_observer: Callable[[], nn.Module]) -
     for node in list(traced.graph.nodes):
         if "int8" in node.meta:
             step = called_module(traced, node)
-            if isinstance(step, Product) and _is_rounded_apart(step, node):
+            if isinstance(step, Product) and (len(node.args) > 1 or step.activation in APART):
                 step.inner = _watch(step, make_observer(), is_last=len(node.args) == 1)
             if makes_codes(node) and _rounds(traced, node):
                 _observe(traced, node, list(node.users), make_observer())
@@ -91,12 +91,6 @@ def _watch(product: Product, observer: Any, *, is_last: bool) -> Any:
     if is_last:
         observer.bounds = product.bounds
     return observer
-
-
-def _is_rounded_apart(product: Product, node: Node) -> bool:
-    """Whether ONNX runtimes round a product before what dlkit's own kernels do in the same call."""
-    is_float_convolution = not makes_codes(node) and not isinstance(product.layer, nn.Linear)
-    return len(node.args) > 1 or product.activation in APART or is_float_convolution
 
 
 def _rounds(traced: GraphModule, node: Node) -> bool:

@@ -1,6 +1,7 @@
 """Int8 ONNX files: that every layer computes what torch's does, in int8 kernels, from int8 weights, at any batch size."""
 
 import itertools
+import math
 from collections import Counter
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import torchvision
 from onnx import TensorProto, numpy_helper
 from torch import nn
+from torch.fx import Graph, GraphModule
 
 from dlkit.core.export import check_onnx, export_onnx, start_session
 from dlkit.errors import DlkitError, UsageError
@@ -18,11 +20,14 @@ from dlkit.quantize.graph import convert, prepare
 from dlkit.quantize.int8 import (
     Affine,
     Dequantize,
+    Epilogue,
     Int8Clamp,
     Int8Conv,
+    Int8Conv2d,
     Int8Layer,
     Int8MaxPool,
     Int8Product,
+    PoolGeometry,
     Quantize,
     bind_kernels,
     dequantize,
@@ -132,9 +137,8 @@ def test_scales_go_by_output_channel_and_biases_are_int32(exported):
 
 def test_onnx_runtime_runs_it_in_int8_kernels(exported, tmp_path):
     kernels = running_kernels(exported[2], tmp_path)
-    # a fused hard-swish takes sums that no codes are made of, so that its convolution runs in float32
-    assert sum(kernels[name] for name in FLOAT_KERNELS) == 1
-    assert kernels["QLinearConv"] == 4 and kernels["QGemm"] == 2
+    assert not sum(kernels[name] for name in FLOAT_KERNELS)
+    assert kernels["QLinearConv"] == 5 and kernels["QGemm"] == 2
     assert kernels["QLinearAdd"] == kernels["QLinearMul"] == kernels["QLinearSigmoid"] == 1
     assert kernels["QLinearGlobalAveragePool"] == 2
 
@@ -144,45 +148,44 @@ EVERY_PAIR = [case for place, case in enumerate(CASES) if (place // 9 + place //
 INPUT_SCALE = 0.02
 
 
-class Clamped(nn.Module):
-    """A branch for every case: a convolution, and a clamp that is not fused with it."""
-
-    def __init__(self, cases):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Conv2d(1, 1, 1) for _ in cases)
-        self.pool = nn.MaxPool2d(1)
-        self.clamps = nn.ModuleList(kind() for *_, kind in cases)
-        for layer, (scale, *_) in zip(self.layers, cases, strict=True):
-            nn.init.constant_(layer.weight, scale / INPUT_SCALE)
-
-    def forward(self, x):
-        return torch.stack(
-            [clamp(self.pool(layer(x))) for layer, clamp in zip(self.layers, self.clamps, strict=True)], 1
-        )
+def clamped(cases, start):
+    """A program with a branch for every case: a convolution, a pool and a clamp that is not fused with it."""
+    graph, parts = Graph(), {"quantize": Quantize(start)}
+    codes = graph.call_module("quantize", (graph.placeholder("x"),))
+    results = []
+    for number, (scale, zero_point, kind) in enumerate(cases):
+        layer = nn.Conv2d(1, 1, 1)
+        nn.init.constant_(layer.weight, scale / INPUT_SCALE)
+        made = Int8Conv2d.from_float(layer, x=start, epilogue=Epilogue(Affine(1.0, zero_point)))
+        made.y = y = Affine(float(made.real_weight()) * INPUT_SCALE, zero_point)
+        made.bias = torch.tensor([-y.scale * zero_point])
+        low, high = {nn.ReLU: (0, math.inf), nn.ReLU6: (0, 6), nn.Hardtanh: (-1, 1)}[kind]
+        pool = Int8MaxPool(y, PoolGeometry((1, 1), (1, 1), (0, 0)))
+        result = codes
+        for name, part in (
+            ("conv", made),
+            ("pool", pool),
+            ("clamp", Int8Clamp(y, low=low, high=high)),
+            ("real", Dequantize(y)),
+        ):
+            parts[f"{name}{number}"] = part
+            result = graph.call_module(f"{name}{number}", (result,))
+        results.append(result)
+    graph.output(graph.call_function(torch.stack, (results, 1)))
+    program = GraphModule(parts, graph)
+    bind_kernels(program, "reference")
+    return program
 
 
 @pytest.mark.parametrize("cases", [EVERY_PAIR, pytest.param(CASES, marks=pytest.mark.slow)], ids=["pairs", "all"])
 def test_clipping_on_a_grid_is_clipping_of_integers(tmp_path, cases):
     """All 256 integers through Relu and Clip; each layer makes of an integer of the input the same one of its own grid."""
     codes = torch.arange(256).reshape(256, 1, 1, 1)
-    recipe, x, expected = Recipe("static", "x86", reduce="activations"), INPUT_SCALE * codes, []
-    network = convert(observe_network(Clamped(cases), recipe, [x]), recipe)
-    start = Affine(INPUT_SCALE, 0)
-    for layer in network.modules():
-        if isinstance(layer, Quantize):
-            layer.y = start
+    x, expected = INPUT_SCALE * codes, []
+    network = clamped(cases, Affine(INPUT_SCALE, 0))
     for number, (_, zero_point, kind) in enumerate(cases):
-        layer = network.get_submodule(f"layers.{number}")
-        y = Affine(float(layer.real_weight()) * INPUT_SCALE, zero_point)
-        layer.x, layer.y = start, y
-        layer.bias = torch.tensor([-y.scale * zero_point])
-        values = kind()(y.scale * (codes - zero_point))
-        expected.append(dequantize(quantize(values, y), y))
-    for node in network.graph.nodes:
-        layer = network.get_submodule(node.target) if node.op == "call_module" else None
-        if isinstance(layer, Int8MaxPool | Int8Clamp | Dequantize):
-            layer.x = network.get_submodule(node.args[0].target).output
-    bind_kernels(network, "reference")
+        y = network.get_submodule(f"conv{number}").y
+        expected.append(dequantize(quantize(kind()(y.scale * (codes - zero_point)), y), y))
     export_onnx(network, tmp_path / "net.onnx", x, inputs=x)
     found = start_session(tmp_path / "net.onnx").run(None, {"input": x.numpy()})[0]
     np.testing.assert_allclose(found, torch.stack(expected, 1), rtol=1e-5)
@@ -349,9 +352,9 @@ def test_torchvision_networks(build, tmp_path):
     torch.manual_seed(0)
     net, batch = build().eval(), images(2, size=16)
     network = convert(observe_network(net, INT8, [batch]), INT8)
-    assert export_onnx(network, tmp_path / "net.onnx", batch).layer_steps <= 1
+    export_onnx(network, tmp_path / "net.onnx", batch)
     kernels = running_kernels(tmp_path / "net.onnx", tmp_path)
-    convolutions = [layer for layer in network.modules() if isinstance(layer, Int8Conv)]
-    clamped = [layer for layer in convolutions if layer.y and layer.activation in ("none", "relu", "relu6")]
-    assert kernels["QLinearConv"] == len(clamped)
-    assert kernels["QGemm"] == (13 if hasattr(net, "encoder") else 2)
+    assert kernels["QLinearConv"] == sum(
+        isinstance(layer, Int8Conv) and layer.y is not None for layer in network.modules()
+    )
+    assert kernels["QGemm"] == (9 if hasattr(net, "encoder") else 2)
