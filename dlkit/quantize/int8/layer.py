@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from dlkit.quantize.int8.kernels import Kernels
 
 
+AFFINES = "affines"  # their name in a state dict
+
+
 @dataclass(frozen=True)
 class Epilogue:
     """What happens to the sums of a layer: another tensor is added, the activation is taken, and the result rounded.
@@ -33,8 +36,8 @@ class Epilogue:
 
 
 class Int8Layer(nn.Module):
-    """A layer on plain tensors. Scales and zero points of activations are constants for tracers; a state dict has them, too:
-    NAME.scale (float32) and NAME.zero_point (of the dtype of the codes). Kernels are bound by `bind_kernels`.
+    """A layer on plain tensors. Scales and zero points of activations are constants for tracers; a state dict has them, too, in one
+    tensor `affines` (n, 2), float32, in the order of `affines()`. Kernels are bound by `bind_kernels`.
     """
 
     computes_int8 = True
@@ -108,9 +111,9 @@ class Int8Layer(nn.Module):
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        for name, affine in self.affines().items():
-            destination[f"{prefix}{name}.scale"] = torch.tensor(affine.scale)
-            destination[f"{prefix}{name}.zero_point"] = torch.tensor(affine.zero_point, dtype=affine.dtype)
+        rows = [[affine.scale, affine.zero_point] for affine in self.affines().values()]
+        if rows:
+            destination[f"{prefix}{AFFINES}"] = torch.tensor(rows)
 
     def _load_from_state_dict(
         self,
@@ -121,13 +124,13 @@ class Int8Layer(nn.Module):
         missing_keys: list[str],
         *rest: Any,
     ) -> None:
-        rest_of_state = dict(state_dict)
-        for name in self.affines():
-            keys = (f"{prefix}{name}.scale", f"{prefix}{name}.zero_point")
-            missing_keys += [key for key in keys if key not in state_dict]
-            scale, zero_point = (rest_of_state.pop(key, None) for key in keys)
-            if scale is not None and zero_point is not None:
-                self._set_affine(name, Affine(float(scale), int(zero_point), zero_point.dtype))
+        rest_of_state, affines = dict(state_dict), self.affines()
+        rows = rest_of_state.pop(f"{prefix}{AFFINES}", None)
+        if affines and rows is None:
+            missing_keys.append(f"{prefix}{AFFINES}")
+        elif affines:
+            for (name, old), (scale, zero_point) in zip(affines.items(), rows.tolist(), strict=True):
+                self._set_affine(name, Affine(scale, int(zero_point), old.dtype))
         super()._load_from_state_dict(rest_of_state, prefix, local_metadata, strict, missing_keys, *rest)
         if self.kernels is not None:
             self.bind(self.kernels)

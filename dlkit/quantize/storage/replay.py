@@ -13,7 +13,7 @@ from dlkit.core.release_memory import release_memory
 from dlkit.errors import UsageError
 from dlkit.quantize.dynamic import int8_layers, requantize
 from dlkit.quantize.graph import convert, prepare
-from dlkit.quantize.int8 import bind_kernels, lost_sums_note, runnable_backends
+from dlkit.quantize.int8 import AFFINES, bind_kernels, lost_sums_note, runnable_backends
 from dlkit.quantize.recipe import Recipe
 
 PROGRAM = 1  # of the layout of programs: names and numbers in a file follow from it
@@ -77,9 +77,18 @@ def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[st
         like, value = wanted[name], found[name]
         if value.shape != like.shape or value.dtype != like.dtype:
             lines.append(f"{name}: {_describe(value)} in the file, {_describe(like)} in the network")
-        elif name.endswith("scale") and not bool((torch.isfinite(value) & (value > 0)).all()):
-            lines.append(f"{name}: a scale is not a positive number")
+        elif not _are_scales(name, value):
+            lines.append(f"{name}: a scale is not a positive number, or a zero point no code")
     return lines
+
+
+def _are_scales(name: str, value: Tensor) -> bool:
+    """Whether the scales and zero points in an entry of these are such; True for an entry of another kind."""
+    if name.endswith(f".{AFFINES}"):
+        scale, zero_point = value.unbind(1)
+        is_code = (zero_point >= -128) & (zero_point <= 255) & (zero_point == zero_point.round())
+        return bool((torch.isfinite(scale) & (scale > 0) & is_code).all())
+    return not name.endswith("scale") or bool((torch.isfinite(value) & (value > 0)).all())
 
 
 def _describe(tensor: Tensor) -> str:
