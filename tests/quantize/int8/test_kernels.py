@@ -318,3 +318,27 @@ def test_a_traced_pool_takes_other_sizes(kernel, stride, padding, tools):
         want = torch.nn.functional.max_pool2d(codes.float(), kernel, stride, padding).to(U8)
         assert torch.equal(layer(codes), want)
         assert torch.equal(traced(codes), want)
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "batch"), [(576, 144, 1), (24, 96, 16), (8, 3, 2)])
+@pytest.mark.parametrize("activation", ["none", "relu", "relu6", "hardswish", "silu", "gelu"])
+@torch.no_grad()
+def test_convolutions_of_one_place_are_plain_products(inputs, outputs, batch, activation):
+    """As in squeeze-and-excitation: where an int8 kernel takes longer to call than to compute."""
+    torch.manual_seed(inputs)
+    x, y = Affine(0.02, 117), Affine(0.03, 40)
+    layer = Int8Conv2d.from_float(nn.Conv2d(inputs, outputs, 1), x=x, epilogue=Epilogue(y, activation))
+    layer.expected_shape = (1, inputs, 1, 1)
+    codes = torch.randint(0, 256, (batch, inputs, 1, 1), dtype=torch.uint8)
+    bind_kernels(layer, "reference")
+    exact = layer(codes)
+    bind_kernels(layer, "auto")
+    assert layer.kernels.name == "plain"
+    found = layer(codes)
+    assert found.shape == exact.shape and found.dtype == torch.uint8
+    assert (found.int() - exact.int()).abs().max() <= 1
+    assert (found != exact).float().mean() < 0.01
+    wider = torch.randint(0, 256, (1, inputs, 3, 2), dtype=torch.uint8)
+    bound = layer(wider)
+    bind_kernels(layer, "reference")
+    assert (bound.int() - layer(wider).int()).abs().max() <= 1  # it is right for other sizes, too

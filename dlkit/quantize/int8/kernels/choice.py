@@ -9,6 +9,7 @@ from torch import Tensor
 from dlkit.errors import UsageError
 from dlkit.quantize.int8.kernels.fbgemm import FBGEMM
 from dlkit.quantize.int8.kernels.onednn import OnednnKernels
+from dlkit.quantize.int8.kernels.pixels import is_for_pixels
 from dlkit.quantize.int8.kernels.plain import PlainKernels
 from dlkit.quantize.int8.kernels.protocol import Kernels
 from dlkit.quantize.int8.kernels.qnnpack import QNNPACK
@@ -51,6 +52,8 @@ def pick_kernels(layer: Int8Layer, name: str = "auto") -> Kernels:
     if name not in AUTO and (named := find_kernels(name)).supports(layer):
         return named
     able = [kernels for kernels in _ranked(layer) if kernels.supports(layer)]
+    if is_for_pixels(layer):
+        return next(kernels for kernels in able if kernels.name == "plain")
     fast = [kernels for kernels in able if kernels.name not in ("plain", "reference")]
     return next((kernels for kernels in fast if not saturates(kernels, layer)), able[0])
 

@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlkit.quantize.int8.arithmetic import CODES, Affine, round_steps
+from dlkit.quantize.int8.kernels.pixels import is_for_pixels, multiply_pixels, pack_pixels
 from dlkit.quantize.int8.layer import Int8Layer
 from dlkit.quantize.int8.pointwise import Dequantize, Int8Add, Int8Cat, Int8Clamp, Int8Lookup, Int8Mul, Quantize
 from dlkit.quantize.int8.pooling import Int8AdaptiveAvgPool, Int8AvgPool, Int8MaxPool
+from dlkit.quantize.int8.products import Int8Conv
 
 AVERAGE: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 ANCHOR = 1.5 * 2.0**23  # floats are whole numbers from here on, and the lowest byte of this one is 0
@@ -26,7 +28,7 @@ ADAPT: dict[int, Callable[..., Tensor]] = {1: F.adaptive_avg_pool1d, 2: F.adapti
 
 
 class PlainKernels:
-    """Layers without weights."""
+    """Layers without weights, or with few."""
 
     name = "plain"
     missing = ""
@@ -36,17 +38,22 @@ class PlainKernels:
         return True
 
     def supports(self, layer: Int8Layer) -> bool:
-        """Whether it has no weights."""
-        return type(layer) in _RUN
+        """Whether it has no weights, or so few that no int8 kernel pays."""
+        return type(layer) in _RUN or is_for_pixels(layer)
 
     def pack(self, layer: Int8Layer) -> dict[str, Any]:
-        """A table of pairs for a function."""
+        """A table of pairs for a function; a weight in float32."""
+        if isinstance(layer, Int8Conv):
+            return pack_pixels(layer)
         if not isinstance(layer, Int8Lookup) or layer.table.device.type != "cpu":
             return {}
         return {"pairs": _pair_table(layer)}
 
     def run(self, layer: Int8Layer, *inputs: Tensor) -> Tensor:
         """The output."""
+        if isinstance(layer, Int8Conv):
+            assert layer.y is not None
+            return encode(multiply_pixels(layer, *inputs), layer.y).movedim(-1, 1)
         return _RUN[type(layer)](layer, *inputs)
 
 
