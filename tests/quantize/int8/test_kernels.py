@@ -13,12 +13,14 @@ import torch
 from torch import nn
 
 from dlkit.quantize.int8 import (
+    Affine,
     Dequantize,
     Epilogue,
     Int8AdaptiveAvgPool,
     Int8Add,
     Int8AvgPool,
     Int8Cat,
+    Int8Conv2d,
     Int8DynamicLinear,
     Int8Linear,
     Int8Lookup,
@@ -27,6 +29,7 @@ from dlkit.quantize.int8 import (
     PoolGeometry,
     Quantize,
     available_kernels,
+    bind_kernels,
     find_kernels,
     range_affine,
     weight_bits,
