@@ -1,6 +1,7 @@
 """OpenVINO as a way to run `.onnx` files on the CPU. It comes with the extra `openvino`."""
 
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,7 @@ def start_openvino_file(path: Path) -> Callable[[Tensor], Tensor]:
     Raises EngineUnavailable without the extra, FileRefused for what it cannot read.
     """
     require_openvino()
-    import openvino
-
-    core = openvino.Core()
+    core = _core()
     try:
         model = core.read_model(path)
     except Exception as error:  # its errors share no base but Exception
@@ -40,6 +39,18 @@ def start_openvino_file(path: Path) -> Callable[[Tensor], Tensor]:
         return torch.from_numpy(outputs[0])
 
     return run
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO itself, kept until the process ends.
+
+    Its CPU plugin gives the thread a stack for signal handlers, which is gone once the last core is, but stays set: the next
+    signal, such as that of Ctrl-C, would end the process (OpenVINO 2026.4).
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _compile(core: Any, model: Any, shape: torch.Size) -> Any:
