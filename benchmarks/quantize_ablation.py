@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +40,6 @@ from dlkit.quantize import (
     pick_reduce,
     prepare,
     quantize_accurately,
-    quantized_engine,
     scale_link,
     shift_biases,
 )
@@ -112,33 +110,30 @@ def make(
     network = equalize(case.network, case.calibration).network if is_equalized else case.network
     if has_clipping:
         prepared = observe_network(network, recipe, case.calibration)
-    else:  # as torch does, with all of the range in front of an activation
-        with patch("dlkit.quantize.fx.conversion.fold_clamps"):
-            prepared = prepare(network, recipe, case.calibration[0][:1])
+    else:  # with all of the range in front of an activation
+        prepared = prepare(network, recipe, case.calibration[0][:1])
         calibrate(prepared, case.calibration)
     converted = convert(prepared, recipe)
     if has_correction:
-        with quantized_engine(recipe.backend):
-            shift_biases(prepared, converted, first_samples(case.calibration, CORRECTED_ON))
+        shift_biases(prepared, converted, first_samples(case.calibration, CORRECTED_ON))
     return converted
 
 
 def ways(case: Case, recipe: Recipe, *, is_short: bool) -> Iterator[tuple[str, Callable[[], GraphModule]]]:
     """What is compared, by name."""
-    torchs = replace(recipe, reduce="activations" if recipe.reduce == "weights" else recipe.reduce)
-    yield "torch's default", lambda: make(case, torchs, has_clipping=False, has_correction=False)
-    yield "+ 7-bit weights, not activations", lambda: make(case, recipe, has_clipping=False, has_correction=False)
+    for name, reduce in (("7-bit activations", "activations"), ("7-bit weights", "weights"), ("8 and 8 bits", "none")):
+        plain = replace(recipe, reduce=reduce)
+        yield name, lambda plain=plain: make(case, plain, has_clipping=False, has_correction=False)
     yield "+ clipping to activations", lambda: make(case, recipe, has_correction=False)
     yield "+ bias correction", lambda: make(case, recipe)
     yield "+ equalization", lambda: make(case, recipe, is_equalized=True)
     if is_short:
         return
-    yield "torch's default + bias correction", lambda: make(case, torchs, has_clipping=False)
-    for observer in ("minmax", "percentile", "mse"):
+    for observer in ("minmax", "percentile"):
         other = replace(recipe, observer=observer)
         yield f"bias correction, observer {observer}", lambda other=other: make(case, other)
     yield "picked", lambda: quantize_accurately(case.network, recipe, case.calibration, remedies=Remedies()).network
-    every = Remedies(observers=("minmax", "percentile", "mse"))
+    every = Remedies(observers=("minmax", "percentile"))
     yield (
         "picked, all observers",
         lambda: quantize_accurately(case.network, recipe, case.calibration, remedies=every).network,
@@ -150,8 +145,7 @@ def measure(case: Case, what: str, build: Callable[[], GraphModule], recipe: Rec
     start = time.perf_counter()
     network = build()
     seconds = time.perf_counter() - start
-    with quantized_engine(recipe.backend):
-        outputs = outputs_of(network, case.inputs)
+    outputs = outputs_of(network, case.inputs)
     fidelity = fidelity_of(case.reference, outputs)
     drop = case.accuracy - accuracy(outputs, case.targets)
     return Row(what, drop, fidelity.sqnr_db, 100 * fidelity.agreement, seconds)

@@ -23,7 +23,7 @@ Engines = Annotated[
     str | None,
     typer.Option(
         "--engine",
-        help="Which to measure, joined by commas: eager, channels_last, compile, frozen, onnx. Default is all that work.",
+        help="Which to measure, joined by commas: eager, channels_last, compile, frozen, onnx, openvino, aoti. Default is all that work.",
         metavar="NAMES",
         show_default=False,
     ),
@@ -153,10 +153,11 @@ def _header(result: "BenchResult") -> list[str]:
 
     machine = result.machine
     int8 = ", ".join(machine.int8_instructions) or "no int8 dot products"
-    runtime = f", ONNX Runtime {machine.onnxruntime}" if machine.onnxruntime else ""
+    others = {"ONNX Runtime": machine.onnxruntime, "OpenVINO": machine.openvino}
+    runtimes = "".join(f", {name} {version}" for name, version in others.items() if version)
     return [
         f"{machine.cpu} ({int8}), {machine.threads} of {machine.cores} threads; {machine.device}",
-        f"torch {machine.torch}{runtime}; inputs of {size_text(result.input_size)}, random",
+        f"torch {machine.torch}{runtimes}; inputs of {size_text(result.input_size)}, random",
         *(f"{file.name}: {'int8' if file.is_int8 else 'float'}, {bytes_text(file.bytes)}" for file in result.files),
         f"baseline: {result.speeds.baseline[0]} by {result.speeds.baseline[1]}",
     ]

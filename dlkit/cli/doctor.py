@@ -29,7 +29,7 @@ class Diagnosis:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check versions, CPU, GPU, disk and data; exit 1 if something is broken."""
+    """Check versions, CPU, int8 kernels, GPU, disk and data; exit 1 if something is broken."""
     findings = [finding for check in CHECKS for finding in _run_check(check)]
     if as_json:
         typer.echo(json.dumps({"schema": "dlkit.doctor/1", "findings": [asdict(finding) for finding in findings]}))
@@ -133,12 +133,30 @@ def check_cpu() -> list[Diagnosis]:
     return [
         Diagnosis("cpu threads", "warn" if fix else "ok", f"{threads} of {cores} cores", fix),
         Diagnosis("cpu features", "ok", f"{torch.backends.cpu.get_cpu_capability()}, {bf16}"),
-        Diagnosis(
-            "quantized engines",
-            "ok",
-            ", ".join(engine for engine in torch.backends.quantized.supported_engines if engine != "none"),
-        ),
     ]
+
+
+def check_int8() -> list[Diagnosis]:
+    """Which kernels run int8 networks here, and what their weights take."""
+    from dlkit.quantize import describe_kernels, has_fast_kernels
+
+    found = [Diagnosis(f"int8 {name}", "ok", text) for name, text in describe_kernels().items()]
+    if not has_fast_kernels():
+        slow = "no fast kernels: int8 networks run, but slower than in float"
+        found.append(Diagnosis("int8 kernels", "warn", slow, "install another torch: pip install --upgrade torch"))
+    return found
+
+
+def check_engines() -> list[Diagnosis]:
+    """What else runs networks: a C++ compiler for compile and aoti, ONNX Runtime, OpenVINO."""
+    from dlkit.core.environment import find_compiler, installed_version
+
+    compiler = find_compiler() or "none here; the engines compile and aoti need one: install g++ or clang++"
+    found = [Diagnosis("C++ compiler", "ok", compiler)]
+    for package, extra in (("onnxruntime", "onnx"), ("openvino", "openvino")):
+        version = installed_version(package)
+        found.append(Diagnosis(package, "ok", version or f"not installed; pip install 'dlkit[{extra}]'"))
+    return found
 
 
 def check_gpu() -> list[Diagnosis]:
@@ -215,4 +233,14 @@ def check_data() -> list[Diagnosis]:
     ]
 
 
-CHECKS = (check_versions, check_torch, check_cpu, check_gpu, check_processes, check_disk, check_data)
+CHECKS = (
+    check_versions,
+    check_torch,
+    check_cpu,
+    check_int8,
+    check_engines,
+    check_gpu,
+    check_processes,
+    check_disk,
+    check_data,
+)

@@ -1,4 +1,4 @@
-"""`dlkit export`: a model file as ONNX, an exported program, plain weights, or a folder for timm."""
+"""`dlkit export`: a model file as ONNX, an exported or compiled program, plain weights, or a folder for timm."""
 
 import json
 from dataclasses import asdict
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 FormatOption = Annotated[
     ExportFormat,
     typer.Option(
-        "--format", help="ONNX, torch.export's .pt2, weights alone, or a folder for timm.", show_default=False
+        "--format",
+        help="ONNX, torch.export's .pt2, a compiled .pt2 (aoti), weights alone, or a folder for timm.",
+        show_default=False,
     ),
 ]
 Output = Annotated[

@@ -1,7 +1,8 @@
-"""TODO."""
+"""Versions, host and time of a run, and whether programs can be compiled here."""
 
 import os
 import platform
+import shutil
 import socket
 import sys
 from datetime import UTC, datetime
@@ -28,3 +29,20 @@ def describe_environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "argv": list(sys.argv),
     }
+
+
+def find_compiler() -> str | None:
+    """The path of the C++ compiler that torch's Inductor would call, or None."""
+    usual = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
+    return shutil.which(os.environ.get("CXX", usual))
+
+
+NO_COMPILER = "it needs a C++ compiler; none is here, neither the usual one nor what CXX names: install g++ or clang++"
+
+
+def installed_version(package: str) -> str | None:
+    """The version of a package, or None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

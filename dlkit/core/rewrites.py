@@ -3,12 +3,10 @@
 Each kind names the function that replays it, resolved late, as core imports no task. It is called as
 `replay(network, rewrite, state)` with the network so far, its own entry of the file and the file's tensors, and returns the
 rewritten network and the tensors in the form that its `load_state_dict` takes. It raises ValueError for a broken entry.
-Where loading needs something besides, such as the engine that packs int8 weights, the same module has `loading(rewrite)`,
-a context manager that stays open until all is loaded.
+Where something is left to do once all is loaded, such as packing int8 weights, the same module has `after_loading(network, rewrite)`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 REPLAYS = {"prune": "dlkit.prune", "quantize": "dlkit.quantize"}
 
 Replay = Callable[[nn.Module, Mapping[str, Any], Mapping[str, Tensor]], tuple[nn.Module, dict[str, Any]]]
-Loading = Callable[[Mapping[str, Any]], AbstractContextManager[None]]
+AfterLoading = Callable[[nn.Module, Mapping[str, Any]], None]
 
 
 def load_rewritten(network: nn.Module, rewrites: Sequence[Mapping[str, Any]], state: Mapping[str, Tensor]) -> nn.Module:
@@ -27,15 +25,14 @@ def load_rewritten(network: nn.Module, rewrites: Sequence[Mapping[str, Any]], st
     Raises ValueError for a rewrite that is unknown or broken, and RuntimeError for tensors that do not fit.
     """
     tensors: dict[str, Any] = dict(state)
-    with ExitStack() as contexts:
-        for rewrite in rewrites:
-            task = _task(rewrite)
-            if hasattr(task, "loading"):
-                loading: Loading = task.loading
-                contexts.enter_context(loading(rewrite))
-            replay: Replay = task.replay
-            network, tensors = replay(network, rewrite, tensors)
-        network.load_state_dict(tensors, strict=True)
+    for rewrite in rewrites:
+        replay: Replay = _task(rewrite).replay
+        network, tensors = replay(network, rewrite, tensors)
+    network.load_state_dict(tensors, strict=True)
+    for rewrite in rewrites:
+        finish: AfterLoading | None = getattr(_task(rewrite), "after_loading", None)
+        if finish is not None:
+            finish(network, rewrite)
     return network
 
 

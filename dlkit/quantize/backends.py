@@ -1,4 +1,4 @@
-"""Which engine runs int8 on this machine, and what its CPU does with eight bits."""
+"""Which kernels run int8 on this machine, and what its CPU does with eight bits."""
 
 import platform
 
@@ -7,20 +7,29 @@ from torch import nn
 
 from dlkit.choices import Backend, Reduce
 from dlkit.errors import UsageError
+from dlkit.quantize.int8 import (
+    KERNEL_NAMES,
+    available_kernels,
+    find_kernels,
+    lost_sums_note,
+    saturation_note,
+    weight_bits,
+)
 from dlkit.quantize.recipe import Recipe
 
-BACKENDS: tuple[Backend, ...] = ("x86", "fbgemm", "onednn", "qnnpack")
+SLOW_KERNELS = {
+    "plain": "layers without weights, on any device",
+    "reference": "every layer, exactly and slowly, on any device",
+}
 
 
 def pick_backend(name: str) -> Backend:
     """The backend of that name; `auto` is x86 on Intel and AMD, and qnnpack on ARM. Raises UsageError if it is not there."""
-    here = [backend for backend in BACKENDS if backend in torch.backends.quantized.supported_engines]
     if name == "auto":
-        name = "qnnpack" if _is_arm() else "x86"
-    found = next((backend for backend in here if backend == name), None)
-    if found is None:
-        raise UsageError(f"no int8 backend {name!r} on this machine; it has {', '.join(here) or 'none'}")
-    return found
+        name = "qnnpack" if is_arm() else "x86"
+    if name != "x86":
+        find_kernels(name)
+    return name  # type: ignore[return-value]
 
 
 def has_vnni() -> bool:
@@ -29,53 +38,42 @@ def has_vnni() -> bool:
 
 
 def pick_reduce(backend: Backend) -> Reduce:
-    """What gives up a bit so that no kernel saturates.
-
-    fbgemm's depthwise kernels add pairs of products in 16 bits on every x86 CPU, with VNNI or without, and x86 runs them too;
-    onednn does so without VNNI only; qnnpack never.
-    """
-    if backend in {"x86", "fbgemm"} or (backend == "onednn" and not has_vnni()):
-        return "weights"
-    return "none"
+    """What gives up a bit: the weights, where kernels of this CPU would lose large sums of eight bits."""
+    return "weights" if weight_bits(backend) == 7 else "none"
 
 
-def cpu_notes(recipe: Recipe, network: nn.Module) -> list[str]:
-    """What a user should know about running this recipe's file here and elsewhere, a sentence each; often nothing."""
-    notes = []
-    if recipe.mode != "dynamic" and recipe.reduce == "none":
-        notes += _saturation_notes(recipe.backend, has_depthwise=has_depthwise(network))
-    if recipe.backend == "onednn" and has_depthwise(network):
-        notes.append(
-            "onednn runs depthwise convolutions slowly (MobileNetV2 took five times as long as with x86): "
-            "measure it, or take --backend x86."
-        )
-    if recipe.backend == "qnnpack" and not _is_arm():
+def cpu_notes(recipe: Recipe, quantized: nn.Module) -> list[str]:
+    """What a user should know about running an int8 network of this recipe here, a sentence each; often nothing."""
+    note = lost_sums_note(quantized)
+    notes = [note] if note else []
+    if recipe.backend == "qnnpack" and not is_arm():
         notes.append("The file is for ARM: here it runs, but slowly (ResNet18 took eight times as long as with x86).")
     if recipe.backend != "qnnpack" and not has_vnni():
         notes.append("This CPU has no VNNI, so int8 gains less speed here than on newer ones.")
     return notes
 
 
-def _saturation_notes(backend: Backend, *, has_depthwise: bool) -> list[str]:
-    if backend == "onednn":
-        where = "this CPU, which has none" if not has_vnni() else "CPUs without it"
-        return [
-            f"Weights of 8 bits need VNNI: on {where}, sums overflow and accuracy falls; --reduce weights avoids it."
-        ]
-    if backend in {"x86", "fbgemm"} and has_depthwise:
-        return [
-            "The depthwise kernels of this engine overflow with weights of 8 bits on any CPU; --reduce weights avoids it."
-        ]
-    if backend in {"x86", "fbgemm"} and (backend == "fbgemm" or not has_vnni()):
-        return ["Without VNNI, weights of 8 bits let sums overflow and accuracy fall; --reduce weights avoids it."]
-    return []
+def has_fast_kernels() -> bool:
+    """Whether any kernels here compute layers with weights faster than the reference."""
+    return any(kernels.name not in SLOW_KERNELS for kernels in available_kernels())
 
 
-def has_depthwise(network: nn.Module) -> bool:
-    """Whether a convolution of the network has a group for every input channel."""
-    convolutions = [module for module in network.modules() if isinstance(module, nn.modules.conv._ConvNd)]
-    return any(module.groups == module.in_channels > 1 for module in convolutions)
+def describe_kernels() -> dict[str, str]:
+    """What runs int8 layers here, by name: how many bits weights take and what saturates, or why it does not run."""
+    return {name: _kernels_text(name) for name in KERNEL_NAMES}
 
 
-def _is_arm() -> bool:
+def _kernels_text(name: str) -> str:
+    try:
+        find_kernels(name)
+    except UsageError as error:
+        return str(error)
+    if name in SLOW_KERNELS:
+        return SLOW_KERNELS[name]
+    note = saturation_note(name)
+    return f"weights of {weight_bits(name)} bits{f'. {note}' if note else ''}"
+
+
+def is_arm() -> bool:
+    """Whether this is an ARM CPU."""
     return platform.machine().lower() in {"aarch64", "arm64", "armv7l", "armv8l"}

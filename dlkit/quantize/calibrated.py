@@ -10,13 +10,19 @@ from dlkit.core.evaluation import evaluate
 from dlkit.core.scoring import Scoring
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Note
-from dlkit.quantize.accuracy import Int8, Remedies, quantize_accurately
 from dlkit.quantize.calibration_data import ModelData
-from dlkit.quantize.fallback import Fallback, keep_sensitive_layers
+from dlkit.quantize.ptq import (
+    Fallback,
+    Int8,
+    LayerSensitivity,
+    Remedies,
+    calibration_stability,
+    first_samples,
+    keep_sensitive_layers,
+    quantize_accurately,
+    rank_layers,
+)
 from dlkit.quantize.recipe import Recipe
-from dlkit.quantize.sensitivity import LayerSensitivity, rank_layers
-from dlkit.quantize.stability import calibration_stability
-from dlkit.quantize.static import first_samples
 from dlkit.quantize.task import Made, Task
 
 RANKED_ON = 128  # samples; the order of layers hardly changes with more
@@ -51,7 +57,7 @@ def note_unstable_ranges(task: Task, recipe: Recipe, batches: Sequence[Tensor]) 
 def rank(task: Task, best: Int8, batches: Sequence[Tensor]) -> list[LayerSensitivity]:
     """Layers by what int8 costs in each, the most expensive first."""
     some = first_samples(batches, RANKED_ON)
-    return rank_layers(best.prepared, some, is_classification=task.is_classification, emit=task.emit)
+    return rank_layers(best.prepared, best.recipe, some, is_classification=task.is_classification, emit=task.emit)
 
 
 def _quantize(task: Task, network: nn.Module, recipe: Recipe, batches: Sequence[Tensor], remedies: Remedies) -> Int8:

@@ -3,47 +3,45 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import torch
 from torch import nn
 from torch.fx import GraphModule, Node
 
 from dlkit.core.models import is_int8_layer
 from dlkit.quantize.dynamic import DYNAMIC_TYPES, why_float
-from dlkit.quantize.fx import FloatOperation, GraphFacts, graph_facts, is_below
+from dlkit.quantize.graph import (
+    STEPS,
+    Elementwise,
+    GraphFacts,
+    GraphStep,
+    called_module,
+    graph_facts,
+    is_below,
+    is_moving,
+    label_of,
+)
+from dlkit.quantize.int8 import Dequantize, Int8Lookup, Quantize
 from dlkit.quantize.recipe import Recipe
 
 # run in int8 where their input is, fold into their neighbours, or do nothing at all
 _PASSIVE = ("pooling.", "dropout.", "flatten.", "padding.", "linear.Identity", "activation.ReLU", "activation.Hardtanh")
+_ARITHMETIC = frozenset({"add", "sub", "mul", "div", "truediv"})
 _USER = "kept in float by the user"
 _WEIGHT_READ = "its weight is used without calling the layer"
-_NO_KERNEL = "torch has no int8 kernel for it"
+_NO_FORM = "it has no int8 form"
+_BETWEEN = "it stands between layers in float"
 _NORM = "norms of a residual stream lose too much in 8 bits"
-_RESIDUAL = "in a residual stream that ends in a norm"
-_WITH_NUMBER = "torch would put values before and after a sum or product with a number on one grid"
-_BINARY_NAMES = frozenset({"add", "iadd", "mul", "imul"})
+_REASONS: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
+    ((nn.LayerNorm, nn.RMSNorm), _NORM),
+    ((nn.RNNBase, nn.RNNCellBase), "recurrent layers are int8 only by --dynamic"),
+    ((nn.MultiheadAttention,), "only self-attention without masks has an int8 form"),
+    ((nn.modules.conv._ConvNd,), "int8 convolutions pad both sides alike, with zeros"),
+    ((nn.PReLU,), "a slope for each channel has no int8 form"),
+)
 _FUNCTION_REASONS = {
     "matmul": "products of activations are faster in float",
     "layer_norm": _NORM,
     "stack": "tensors with different scales cannot be stacked in int8",
-    "avg_pool2d": "qnnpack's kernel for its padding is wrong",
 }
-_REASONS: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
-    ((nn.LayerNorm, nn.RMSNorm), _NORM),
-    ((nn.ELU,), "torch's int8 form of it cannot be stored"),
-    ((nn.Conv3d,), "qnnpack's packed weights of it cannot be stored"),
-    ((nn.PReLU,), "torch's int8 kernel for it is wrong"),
-    ((nn.RNNBase, nn.RNNCellBase), "recurrent layers are int8 only by --dynamic"),
-    (
-        (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
-        "torch's int8 kernel for it is wrong but on qnnpack",
-    ),
-    ((nn.MultiheadAttention,), "only self-attention without masks has an int8 form"),
-)
-# functions that compute nothing
-_MOVING = frozenset(
-    {"chunk", "contiguous", "expand", "flatten", "getattr", "getitem", "movedim", "permute", "reshape", "roll", "split"}
-    | {"squeeze", "stack", "swapaxes", "transpose", "unflatten", "unsqueeze", "view"}
-)
 
 
 @dataclass(frozen=True)
@@ -66,15 +64,12 @@ def layer_statuses(
     """
     layers = [(name, module) for name, module in network.named_modules() if _is_layer(network, name, module)]
     if isinstance(quantized, GraphModule):
-        int8_names = {node.target for node in int8_nodes(quantized) if node.op == "call_module"}
-        facts = graph_facts(quantized)
-        rows = [
-            _describe_static(name, module, quantized, facts, is_reached=name in int8_names) for name, module in layers
-        ]
+        int8 = {str(node.target) for node in quantized.graph.nodes if node.op == "call_module" and "int8" in node.meta}
+        rows = [_describe_static(name, module, quantized, int8) for name, module in layers]
     else:
         rows = [_describe_dynamic(name, module, quantized, recipe) for name, module in layers]
     rows = [_with_kept_reason(row, recipe, kept or {}) for row in rows]
-    return rows + (_functions(quantized) if isinstance(quantized, GraphModule) else [])
+    return rows + (_functions(network, quantized) if isinstance(quantized, GraphModule) else [])
 
 
 def _is_layer(network: nn.Module, name: str, module: nn.Module) -> bool:
@@ -99,87 +94,81 @@ def _describe_dynamic(name: str, module: nn.Module, quantized: nn.Module, recipe
     if is_int8_layer(quantized.get_submodule(name)):
         return LayerStatus(name, kind, True)
     if type(module) in DYNAMIC_TYPES:
-        return LayerStatus(name, kind, False, why_float(name, module, recipe) or _WEIGHT_READ)
+        return LayerStatus(name, kind, False, why_float(name, recipe) or _WEIGHT_READ)
     if isinstance(module, nn.RNNBase | nn.Linear):
-        return LayerStatus(
-            name, kind, False, "torch has int8 forms of Linear, LSTM, GRU and cells only, not of this class"
-        )
+        return LayerStatus(name, kind, False, "Linear, recurrent layers and cells have int8 forms, not this class")
     return LayerStatus(name, kind, False, "dynamic quantization covers linear and recurrent layers")
 
 
-def _describe_static(
-    name: str, module: nn.Module, quantized: GraphModule, facts: GraphFacts, *, is_reached: bool
-) -> LayerStatus:
-    kind = type(module).__name__
-    if name in facts.attention:
-        return LayerStatus(name, kind, True, "its projections; what lies between them is float")
-    special = next((text for types, text in _REASONS if isinstance(module, types)), None)
-    if any(is_below(name, (whole,)) and name != whole for whole in facts.called):
+def _describe_static(name: str, module: nn.Module, quantized: GraphModule, int8: set[str]) -> LayerStatus:
+    kind, facts = type(module).__name__, graph_facts(quantized)
+    whole = next((whole for whole in facts.attention if is_below(name, (whole,))), None)
+    if whole is not None and (name == whole or name not in facts.called):
         return LayerStatus(
-            name, kind, False, "in a layer of torch that torch.fx takes as a whole; --dynamic reaches it"
+            name, kind, True, "its projections; what lies between them is float" if name == whole else ""
         )
-    if name not in facts.called and name not in facts.read:
-        return LayerStatus(name, kind, False, "does not run in evaluation mode")
+    if name in facts.fused:
+        return LayerStatus(name, kind, True, f"in {facts.fused[name]}")
+    written = [target for target, owner in facts.written.items() if owner == name]
+    if name in int8 or (written and int8.issuperset(written)):
+        calls = len(facts.shared.get(name, ())) + 1
+        return LayerStatus(name, kind, True, f"called {calls} times, with a scale for each" if calls > 1 else "")
+    return _describe_float(name, module, quantized, facts)
+
+
+def _describe_float(name: str, module: nn.Module, quantized: GraphModule, facts: GraphFacts) -> LayerStatus:
+    kind = type(module).__name__
+    if any(is_below(name, (whole,)) and name != whole for whole in facts.called):
+        reason = "in a layer of torch that torch.fx takes as a whole; --dynamic reaches it"
+        return LayerStatus(name, kind, False, reason)
+    special = next((text for types, text in _REASONS if isinstance(module, types)), None)
     if name not in facts.called:
-        return LayerStatus(name, kind, False, special or _WEIGHT_READ)
+        unread = "does not run in evaluation mode"
+        return LayerStatus(name, kind, False, (special or _WEIGHT_READ) if name in facts.read else unread)
     try:
         found = quantized.get_submodule(name)
     except AttributeError:
         return LayerStatus(name, kind, True, "folded into the layer before it")
-    calls = len(facts.shared.get(name, ())) + 1
-    if is_int8_layer(found) or is_reached:
-        return LayerStatus(name, kind, True, f"called {calls} times, with a scale for each" if calls > 1 else "")
-    return LayerStatus(name, kind, False, special or _NO_KERNEL)
+    default = _BETWEEN if isinstance(found, GraphStep) else _NO_FORM
+    return LayerStatus(name, kind, False, facts.why_float.get(name) or special or default)
 
 
-def _functions(quantized: GraphModule) -> list[LayerStatus]:
+def _functions(network: nn.Module, quantized: GraphModule) -> list[LayerStatus]:
     """Rows for sums, products and the like, by the names of their nodes in the graph."""
-    rows = []
-    in_int8 = int8_nodes(quantized)
+    facts = graph_facts(quantized)
+    modules = {name for name, _ in network.named_modules()}
+    rows = [
+        LayerStatus(name, name.rstrip("_0123456789"), True, f"in {into}")
+        for name, into in facts.fused.items()
+        if name not in modules
+    ]
     for node in quantized.graph.nodes:
-        kind = _function_name(node.target)
-        called = quantized.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if isinstance(called, FloatOperation) and not isinstance(called.function, nn.Module):
-            kind = _function_name(called.function)
-            is_with_number = kind in _BINARY_NAMES and len(node.all_input_nodes) < 2
-            reason = _WITH_NUMBER if is_with_number else _FUNCTION_REASONS.get(kind, _RESIDUAL)
-            rows.append(LayerStatus(node.name, kind, False, reason))
-        elif node.op == "call_function" and str(node.target).startswith("quantized."):
-            rows.append(LayerStatus(node.name, kind, True))
-        elif node.op == "call_function" and node not in in_int8 and _takes_dequantized(node):
-            rows.append(LayerStatus(node.name, kind, False, _NO_KERNEL))
+        module = called_module(quantized, node)
+        if node.op == "call_module" and str(node.target).startswith(f"{STEPS}."):
+            is_int8 = "int8" in node.meta
+            label = label_of(node)
+            if isinstance(module, Elementwise | Int8Lookup) and label.rstrip("_0123456789") in _ARITHMETIC:
+                continue  # with a number: no layer
+            reason = "" if is_int8 else facts.why_float.get(str(node.target), _BETWEEN)
+            rows.append(LayerStatus(label, label.rstrip("_0123456789"), is_int8, reason))
+        elif module is None and "why_float" in node.meta and not is_moving(quantized, node):
+            rows.append(LayerStatus(node.name, _function_name(node.target), False, node.meta["why_float"]))
+        elif module is None and _takes_decoded(quantized, node) and not is_moving(quantized, node):
+            kind = _function_name(node.target)
+            rows.append(LayerStatus(node.name, kind, False, _FUNCTION_REASONS.get(kind, _NO_FORM)))
     return rows
 
 
 def _function_name(target: object) -> str:
-    return str(getattr(target, "__name__", target)).removeprefix("quantized.").partition(".")[0]
+    return str(getattr(target, "__name__", target)).partition(".")[0]
 
 
-def _takes_dequantized(node: Node) -> bool:
-    is_float = any(source.op == "call_method" and source.target == "dequantize" for source in node.all_input_nodes)
-    return is_float and _function_name(node.target) not in _MOVING
+def _takes_decoded(quantized: GraphModule, node: Node) -> bool:
+    if node.op not in ("call_function", "call_method") or "int8" in node.meta or node.target is getattr:
+        return False
+    return any(isinstance(called_module(quantized, source), Dequantize) for source in node.all_input_nodes)
 
 
-def int8_nodes(quantized: GraphModule) -> set[Node]:
-    """The nodes of a converted graph whose values are quantized tensors."""
-    found: set[Node] = set()
-    for node in quantized.graph.nodes:
-        from_int8 = any(source in found for source in node.all_input_nodes)
-        if _makes_int8(quantized, node) or (from_int8 and _passes_int8(quantized, node)):
-            found.add(node)
-    return found
-
-
-def _makes_int8(quantized: GraphModule, node: Node) -> bool:
-    if node.op == "call_module":
-        return is_int8_layer(quantized.get_submodule(str(node.target)))
-    if node.op == "call_function":
-        return node.target is torch.quantize_per_tensor or str(node.target).startswith("quantized.")
-    return False
-
-
-def _passes_int8(quantized: GraphModule, node: Node) -> bool:
-    if node.op == "call_module":
-        module = quantized.get_submodule(str(node.target))
-        return type(module).__module__.startswith("torch.nn") and next(module.parameters(), None) is None
-    return node.op in ("call_function", "call_method") and node.target not in ("dequantize", getattr)
+def is_border(module: nn.Module | None) -> bool:
+    """Whether a module only stands between float and codes."""
+    return isinstance(module, Quantize | Dequantize)

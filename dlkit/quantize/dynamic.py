@@ -1,16 +1,20 @@
 """Dynamic quantization: int8 weights, inputs quantized while the layer runs. Needs no calibration data."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from dlkit.core.models import RunningModules, eval_mode, is_int8_layer
-from dlkit.quantize.fx import check_names, is_below, swap_dynamic
+from dlkit.quantize.graph import check_names, is_below
+from dlkit.quantize.int8 import Int8Cell, Int8DynamicLinear, Int8Recurrent, bind_kernels
 from dlkit.quantize.recipe import Recipe
 
-# exact types: torch swaps no subclasses, and attention uses the weight of its output projection directly
-DYNAMIC_TYPES = (nn.Linear, nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
+# exact types: subclasses may compute something else, and attention uses the weight of its output projection directly
+_CELLS = (nn.LSTMCell, nn.GRUCell, nn.RNNCell)
+_RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
+DYNAMIC_TYPES = (nn.Linear, *_RECURRENT, *_CELLS)
 
 
 def quantize_dynamic(network: nn.Module, recipe: Recipe, *, example: Tensor | None = None) -> nn.Module:
@@ -24,21 +28,19 @@ def quantize_dynamic(network: nn.Module, recipe: Recipe, *, example: Tensor | No
     if example is not None:
         called = called_modules(network, example)
         names = [name for name in names if name in called]
-    return swap_dynamic(network, names, recipe)
+    quantized = _replace(network, names, recipe)
+    bind_kernels(quantized, recipe.backend)
+    return quantized
 
 
 def can_be_dynamic(name: str, module: nn.Module, recipe: Recipe) -> bool:
-    """Whether torch has a dynamic form of this layer and the recipe wants it."""
-    return type(module) in DYNAMIC_TYPES and why_float(name, module, recipe) is None
+    """Whether this layer has a dynamic form and the recipe wants it."""
+    return type(module) in DYNAMIC_TYPES and why_float(name, recipe) is None
 
 
-def why_float(name: str, module: nn.Module, recipe: Recipe) -> str | None:
+def why_float(name: str, recipe: Recipe) -> str | None:
     """Why this linear or recurrent layer stays in float under the recipe, or None."""
-    if is_below(name, recipe.keep_float):
-        return "kept in float by the user"
-    if getattr(module, "proj_size", 0):
-        return "torch has no int8 LSTM with a projection (proj_size)"
-    return None
+    return "kept in float by the user" if is_below(name, recipe.keep_float) else None
 
 
 def called_modules(network: nn.Module, example: Tensor) -> set[str]:
@@ -52,14 +54,39 @@ def called_modules(network: nn.Module, example: Tensor) -> set[str]:
 
 
 def int8_layers(network: nn.Module) -> list[str]:
-    """Names of the int8 layers of a dynamically quantized network; "" is the network itself."""
-    return [name for name, module in network.named_modules() if is_int8_layer(module)]
+    """Names of the int8 layers of a dynamically quantized network, those inside of others left out; "" is the network itself."""
+    names = [name for name, module in network.named_modules() if is_int8_layer(module)]
+    if "" in names:
+        return [""]
+    return [name for name in names if not any(name != other and is_below(name, (other,)) for other in names)]
 
 
 def requantize(network: nn.Module, recipe: Recipe, names: Sequence[str]) -> nn.Module:
-    """What `quantize_dynamic` made, with exactly the named layers in int8. Raises ValueError for a layer that cannot be."""
+    """What `quantize_dynamic` made, with exactly the named layers in int8, without kernels. Raises ValueError for one that cannot be."""
     modules = dict(network.named_modules())
     for name in names:
         if name not in modules or not can_be_dynamic(name, modules[name], recipe):
             raise ValueError(f"{name!r:.80} is no layer that can be int8 dynamically")
-    return swap_dynamic(network, names, recipe)
+    return _replace(network, names, recipe)
+
+
+def _replace(network: nn.Module, names: Iterable[str], recipe: Recipe) -> nn.Module:
+    """A copy of the network, on the CPU and in evaluation mode, with the named layers in int8."""
+    network = copy.deepcopy(network).cpu().eval()
+    made = {id(network.get_submodule(name)): _int8_form(network.get_submodule(name), recipe) for name in names}
+    if id(network) in made:
+        return made[id(network)]
+    for name, module in list(network.named_modules(remove_duplicate=False)):
+        if id(module) in made:
+            network.set_submodule(name, made[id(module)])
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # else it would read the weights of its linear layers and not call them
+    return network
+
+
+def _int8_form(layer: nn.Module, recipe: Recipe) -> nn.Module:
+    bits, is_per_channel = recipe.weight_bits, recipe.is_per_channel
+    if isinstance(layer, nn.Linear):
+        return Int8DynamicLinear.from_weight(layer.weight, layer.bias, bits=bits, is_per_channel=is_per_channel).eval()
+    build = Int8Recurrent if isinstance(layer, nn.RNNBase) else Int8Cell
+    return build.from_float(layer, bits=bits, is_per_channel=is_per_channel).eval()  # type: ignore[arg-type]

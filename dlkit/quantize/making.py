@@ -16,7 +16,7 @@ from dlkit.quantize.calibrated import make_calibrated
 from dlkit.quantize.calibration_data import ModelData
 from dlkit.quantize.coverage import layer_statuses
 from dlkit.quantize.dynamic import quantize_dynamic
-from dlkit.quantize.kernels import count_int8_kernels, require_int8
+from dlkit.quantize.int8_proof import count_int8_kernels, require_int8
 from dlkit.quantize.qat import EPOCHS, QatSettings, quantize_aware
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.request import QuantizeRequest
@@ -35,6 +35,8 @@ WITH_WEIGHTS = (
     nn.GRU,
     nn.LSTMCell,
     nn.GRUCell,
+    nn.RNN,
+    nn.RNNCell,
 )
 
 

@@ -9,14 +9,13 @@ from dlkit.core.modelfile import ModelFile, build_from_file
 from dlkit.errors import UsageError
 from dlkit.events import Emit, ignore
 from dlkit.files import check_outputs, write_json
-from dlkit.quantize.accuracy import Remedies, quantize_accurately
 from dlkit.quantize.calibrated import note_unstable_ranges, rank
 from dlkit.quantize.calibration_data import open_model_data
 from dlkit.quantize.making import plan_recipe, require_data
+from dlkit.quantize.ptq import LayerSensitivity, Remedies, quantize_accurately
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.report import describe_layers
 from dlkit.quantize.request import NEVER_REPLACED, QuantizeRequest, check_request
-from dlkit.quantize.sensitivity import LayerSensitivity
 from dlkit.quantize.task import Task, check_weights
 
 SCHEMA = "dlkit.quantize.sensitivity/1"

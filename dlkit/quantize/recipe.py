@@ -23,6 +23,11 @@ class Recipe:
     keep_float: tuple[str, ...] = ()
     reduce: Reduce = "none"
 
+    @property
+    def weight_bits(self) -> int:
+        """Bits of a weight's codes."""
+        return 7 if self.reduce == "weights" else 8
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as stored in a model file."""
         return asdict(self) | {"keep_float": list(self.keep_float)}

@@ -10,9 +10,8 @@ from dlkit.core.evaluation import Comparison, quantization_sentences
 from dlkit.core.export import Parity
 from dlkit.quantize.comparison import Total
 from dlkit.quantize.coverage import LayerStatus
-from dlkit.quantize.fallback import Fallback
+from dlkit.quantize.ptq import Fallback, LayerSensitivity
 from dlkit.quantize.request import QuantizeOutputs
-from dlkit.quantize.sensitivity import LayerSensitivity
 from dlkit.quantize.task import Made, Task
 
 SCHEMA = "dlkit.quantize/1"

@@ -1,10 +1,12 @@
 """A whole quantization: the table of contents.
 
 check the request (request.py) -> data to calibrate and to judge on (calibration_data.py) -> the int8 network (making.py) -> which
-layers and kernels are int8 (coverage.py, kernels.py) -> write it and load it in a fresh process (saving.py) -> before and
+layers and kernels are int8 (coverage.py, int8_proof.py) -> write it and load it in a fresh process (storage/) -> before and
 after, and since before it was pruned (comparison.py) -> report, picture, export (report.py, picture.py) -> all files into place
 at once (core/staging.py).
 """
+
+from torch.fx import GraphModule
 
 from dlkit.core.benchmark import describe_machine
 from dlkit.core.devices import torch_settings
@@ -18,13 +20,15 @@ from dlkit.quantize.backends import cpu_notes
 from dlkit.quantize.calibration_data import CPU, open_model_data
 from dlkit.quantize.comparison import compare, measure_total
 from dlkit.quantize.coverage import layer_statuses
-from dlkit.quantize.kernels import count_int8_kernels, require_int8
+from dlkit.quantize.graph import graph_facts
+from dlkit.quantize.int8_proof import count_int8_kernels, require_int8
 from dlkit.quantize.making import make_int8, plan_recipe
 from dlkit.quantize.picture import save_picture
 from dlkit.quantize.report import Coverage, Outcome, describe_outcome
 from dlkit.quantize.request import QuantizeOutputs, QuantizeRequest, check_request, plan_paths
-from dlkit.quantize.saving import check_reload, save_quantized
+from dlkit.quantize.storage import check_reload, save_quantized
 from dlkit.quantize.task import Made, Task, check_weights
+from dlkit.shapes import size_text
 
 
 def run_quantization(file: ModelFile, request: QuantizeRequest, emit: Emit = ignore) -> Outcome:
@@ -40,7 +44,7 @@ def run_quantization(file: ModelFile, request: QuantizeRequest, emit: Emit = ign
         made = make_int8(task, plan_recipe(task.network, request))
         release_memory(task.network.parameters())
         coverage = _prove_int8(task, made)
-        for text in cpu_notes(made.recipe, task.network):
+        for text in _notes(made):
             task.emit(Note(text))
         with staged(paths.model) as staging:
             spec = _save(staging, paths, task, made)
@@ -80,6 +84,17 @@ def _open(file: ModelFile, request: QuantizeRequest, emit: Emit) -> Task:
     return Task(file, request, network, data, emit)
 
 
+def _notes(made: Made) -> list[str]:
+    """What a user should know of the network and of this machine, a sentence each."""
+    notes = cpu_notes(made.recipe, made.network)
+    if isinstance(made.network, GraphModule) and graph_facts(made.network).is_exported:
+        size = size_text(made.example.shape[1:])
+        notes.append(
+            f"torch.fx cannot follow this network, so that torch.export did: the file takes inputs of {size} only."
+        )
+    return notes
+
+
 def _prove_int8(task: Task, made: Made) -> Coverage:
     """Which layers and kernels are int8. Raises UsageError when none are."""
     layers = layer_statuses(task.network, made.network, made.recipe, kept=made.kept)
@@ -95,7 +110,7 @@ def _save(staging: Staging, paths: QuantizeOutputs, task: Task, made: Made) -> M
     spec = save_quantized(
         path, task.file.spec, made.network, recipe=recipe, example=made.example, provenance=made.facts()
     )
-    check_reload(path, made.network, made.inputs, recipe=recipe, model=task.request.model)
+    check_reload(path, made.network, made.inputs, model=task.request.model)
     return spec
 
 

@@ -17,7 +17,7 @@ def copy_sharing_weights(network: Network) -> Network:
     """A copy with modules and buffers of its own whose parameters are those of `network`: not to be trained, nor changed."""
     parameters = list(network.parameters())
     for parameter in parameters:
-        # a memo would do, but torch.ao's GraphModules do not pass it on
+        # a memo would do, but GraphModules do not pass it on
         parameter.__dict__["__deepcopy__"] = partial(_itself, parameter)
     try:
         return copy.deepcopy(network)

@@ -9,13 +9,11 @@ from torch import Tensor, nn
 from dlkit.core.modelfile import ModelFile
 from dlkit.errors import Diverged
 from dlkit.events import Emit
-from dlkit.quantize.accuracy import Trial
 from dlkit.quantize.calibration_data import ModelData
-from dlkit.quantize.fallback import Fallback
+from dlkit.quantize.ptq import Fallback, LayerSensitivity, Trial
 from dlkit.quantize.qat import QatOutcome
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.request import QuantizeRequest
-from dlkit.quantize.sensitivity import LayerSensitivity
 
 
 @dataclass(frozen=True)

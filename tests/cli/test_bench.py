@@ -6,14 +6,18 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
+from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
 import dlkit as package
 from dlkit.core.data import DataInfo
 from dlkit.core.modelfile import ModelSpec, read_model_file, save_model_file
 from dlkit.core.models import Arch, build_model
-from dlkit.quantize import Recipe, convert, observe_network, pick_backend, save_quantized
+from dlkit.quantize import Recipe, pick_reduce, save_quantized
+from dlkit.quantize.graph import convert
+from dlkit.quantize.ptq import observe_network
 
 EAGER = ("--engine", "eager", "--seconds", "0", "--batch", "1")
 QUICK = ("--engine", "eager,frozen", "--seconds", "0")
@@ -33,7 +37,11 @@ def files(tmp_path_factory):
     """A float model file, its int8 form and its ONNX file, by those names."""
     folder = tmp_path_factory.mktemp("bench")
     path = save_network(folder / "float.pt")
-    network, recipe, example = package.load_model(path), Recipe("static", pick_backend("auto")), torch.randn(4, 1, 8, 8)
+    network, recipe, example = (
+        package.load_model(path),
+        Recipe("static", "x86", reduce=pick_reduce("x86")),
+        torch.randn(4, 1, 8, 8),
+    )
     converted = convert(observe_network(network, recipe, [example]), recipe)
     save_quantized(folder / "int8.pt", read_model_file(path).spec, converted, recipe=recipe, example=example)
     return {"float": path, "int8": folder / "int8.pt", "folder": folder}
@@ -69,7 +77,16 @@ def test_json(dlkit, files):
         "schema", "machine", "input", "files", "baseline", "fastest_float", "rows", "skipped", "notes"
     }  # fmt: skip
     assert found["input"] == {"size": [1, 8, 8], "data": "standard normal numbers, seed 0"}
-    assert set(found["machine"]) == {"cpu", "int8_instructions", "cores", "threads", "device", "torch", "onnxruntime"}
+    assert set(found["machine"]) == {
+        "cpu",
+        "int8_instructions",
+        "cores",
+        "threads",
+        "device",
+        "torch",
+        "onnxruntime",
+        "openvino",
+    }
     assert [(file["is_int8"], file["bytes"]) for file in found["files"]] == [
         (False, files["float"].stat().st_size), (True, files["int8"].stat().st_size)
     ]  # fmt: skip
@@ -101,6 +118,33 @@ def test_onnx_files(dlkit, files, onnx_file):
     assert found["baseline"] == {"model": str(files["float"]), "engine": "eager"}
 
 
+class Batches(CalibrationDataReader):
+    """Two batches for an input of that name."""
+
+    def __init__(self, name):
+        self.left = [{name: torch.randn(4, 1, 8, 8).numpy()} for _ in range(2)]
+
+    def get_next(self):
+        return self.left.pop() if self.left else None
+
+
+def test_float_and_int8_files_in_openvino(dlkit, files, onnx_file):
+    """An int8 file that others made: in QDQ form, by ONNX Runtime."""
+    int8_file = files["folder"] / "int8.onnx"
+    (name,) = (node.name for node in onnx.load(onnx_file).graph.input)
+    quantize_static(onnx_file, int8_file, Batches(name))
+    engines = ("--engine", "eager,onnx,openvino", "--seconds", "0")
+    done = dlkit("bench", files["float"], onnx_file, int8_file, *engines, "--batch", "1,3", "--json")
+    found = json.loads(done.out)
+    assert done.code == 0 and not found["skipped"], done.err
+    assert [(row["model"], row["engine"], row["is_int8"]) for row in found["rows"][: len(found["rows"]) // 2]] == [
+        *((str(files["float"]), engine, False) for engine in ("eager", "onnx", "openvino")),
+        *((str(onnx_file), engine, False) for engine in ("onnx", "openvino")),
+        *((str(int8_file), engine, True) for engine in ("onnx", "openvino")),
+    ]
+    assert found["rows"][2]["difference_to_eager"]["relative"] < 1e-4 and found["machine"]["openvino"]
+
+
 def test_another_input_size(dlkit, files):
     done = dlkit("bench", files["float"], *QUICK, "--batch", 1, "--input", "1x16x16", "--json")
     assert done.code == 0 and json.loads(done.out)["input"]["size"] == [1, 16, 16]
@@ -108,15 +152,18 @@ def test_another_input_size(dlkit, files):
 
 def test_engines_that_do_not_run_are_listed_with_the_reason(dlkit, files, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    done = dlkit("bench", files["int8"], "--engine", "eager,compile,onnx", "--seconds", "0", "--batch", 1)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    done = dlkit("bench", files["int8"], "--engine", "eager,compile,onnx,openvino", "--seconds", "0", "--batch", 1)
     assert done.code == 0 and "not measured:" in done.out
-    assert "int8.pt by compile: torch.compile cannot trace" in done.out
+    assert "int8.pt by compile: it needs a C++ compiler" in done.out
     assert "int8.pt by onnx: ONNX Runtime is not installed: pip install 'dlkit[onnx]'" in done.out
+    assert "int8.pt by openvino: OpenVINO is not installed: pip install 'dlkit[openvino]'" in done.out
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--engine", "eagr"], "no engine 'eagr'. Did you mean 'eager'? Engines: eager, channels_last, compile, frozen, onnx"),
+    [(["--engine", "eagr"], "no engine 'eagr'. Did you mean 'eager'? Engines: eager, channels_last, compile, frozen, onnx, openvino, aoti"),
      (["--batch", "0"], "--batch 0: give whole numbers of at least 1"),
      (["--batch", "1,x"], "--batch 1,x: give whole numbers"),
      (["--input", "3xax2"], "--input '3xax2' is not a size"),
@@ -167,9 +214,10 @@ def test_models_of_different_inputs(dlkit, files, tmp_path):
     assert "float.pt 1x8x8" in done.err and "wide.pt 3x16x16" in done.err
 
 
-def test_nothing_could_run(dlkit, files):
+def test_nothing_could_run(dlkit, files, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
     done = dlkit("bench", files["int8"], "--engine", "compile")
-    assert done.code == 2 and "nothing could be run" in done.err and "cannot trace torch's int8" in done.err
+    assert done.code == 2 and "nothing could be run" in done.err and "needs a C++ compiler" in done.err
 
 
 @pytest.mark.parametrize("name", ["missing.pt", "text.pt", "missing.onnx", "text.onnx"])

@@ -11,6 +11,7 @@ import dlkit as package
 from dlkit.core.data import build_eval_split
 from dlkit.core.modelfile import read_model_file
 from dlkit.core.trained_config import own_config
+from dlkit.quantize.int8 import available_kernels
 
 CLASSES = """
 data: {name: digits, batch_size: 64}
@@ -168,6 +169,26 @@ def test_doctor(dlkit):
     assert done.code == 0 and findings["torch"]["text"] == torch.__version__.split("+")[0]
     assert findings["torchvision match"]["status"] == "ok" and "cores" in findings["cpu threads"]["text"]
     assert "torchvision match" in dlkit("doctor").out
+
+
+def test_doctor_lists_what_runs_int8(dlkit, monkeypatch):
+    def found():
+        return {row["name"]: row for row in json.loads(dlkit("doctor", "--json").out)["findings"]}
+
+    here = found()
+    assert "exactly" in here["int8 reference"]["text"] and "without weights" in here["int8 plain"]["text"]
+    assert {name for name in here if name.startswith("int8 ")} == {
+        f"int8 {name}" for name in ("onednn", "fbgemm", "qnnpack", "plain", "reference")
+    }
+    assert here["onnxruntime"]["text"][0].isdigit() and "C++ compiler" in here
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    for kernels in available_kernels():
+        if kernels.name not in ("plain", "reference"):
+            monkeypatch.setattr(type(kernels), "is_available", lambda self: False)
+    missing = found()
+    assert "fbgemm does not run here: this torch has no kernels" in missing["int8 fbgemm"]["text"]
+    assert missing["int8 kernels"]["status"] == "warn" and "pip install" in missing["int8 kernels"]["fix"]
+    assert "none here; the engines compile and aoti need one" in missing["C++ compiler"]["text"]
 
 
 def test_doctor_tells_a_mismatch_and_goes_on(dlkit, monkeypatch):

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from dlkit.core.models import small_cnn
-from dlkit.quantize import Recipe, convert, observe_network, pick_backend, pick_reduce
+from dlkit.quantize import Recipe, pick_backend, pick_reduce
+from dlkit.quantize.graph import convert
+from dlkit.quantize.ptq import observe_network
 
 INPUT_SIZE = (1, 8, 8)
 

@@ -1,7 +1,6 @@
-"""Which engine, and what is said about the CPU."""
+"""Which kernels a recipe is for, how many bits they carry here, and what users are told of it."""
 
 import platform
-import re
 
 import pytest
 import torch
@@ -9,10 +8,9 @@ from torch import nn
 
 from dlkit.errors import UsageError
 from dlkit.quantize import Recipe, cpu_notes, pick_backend, pick_reduce
-
-DEPTHWISE = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8))
-PLAIN = nn.Sequential(nn.Conv2d(8, 8, 3))
-ONE_CHANNEL = nn.Conv2d(1, 4, 3)
+from dlkit.quantize.graph import convert
+from dlkit.quantize.int8 import saturating_shapes
+from dlkit.quantize.ptq import observe_network
 
 
 @pytest.mark.parametrize(
@@ -23,39 +21,32 @@ def test_auto_goes_by_the_machine(monkeypatch, machine, expected):
     assert pick_backend("auto") == expected
 
 
-def test_an_engine_that_is_not_there_is_named_with_those_that_are(monkeypatch):
-    with pytest.raises(UsageError, match="no int8 backend 'cuda' on this machine; it has x86, fbgemm, onednn, qnnpack"):
+def test_kernels_that_are_not_there_are_named_with_those_that_are():
+    with pytest.raises(UsageError, match="no kernels are called 'cuda': take one of onednn, fbgemm, qnnpack"):
         pick_backend("cuda")
-    monkeypatch.setattr(type(torch.backends.quantized), "supported_engines", ["none", "qnnpack"])
-    with pytest.raises(UsageError, match="it has qnnpack$"):
-        pick_backend("x86")
 
 
-@pytest.mark.parametrize(("backend", "vnni", "expected"), [
-    ("x86", True, "weights"), ("fbgemm", True, "weights"), ("onednn", True, "none"), ("onednn", False, "weights"),
-    ("qnnpack", False, "none"),
-])  # fmt: skip
-def test_who_gives_up_a_bit(monkeypatch, backend, vnni, expected):
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
-    assert pick_reduce(backend) == expected
+@pytest.mark.parametrize("backend", ["x86", "fbgemm", "onednn", "qnnpack"])
+def test_weights_give_up_a_bit_where_large_sums_would_be_lost(backend):
+    assert pick_reduce(backend) == ("weights" if saturating_shapes(backend) else "none")
+    assert pick_reduce("qnnpack") == "none"
 
 
-@pytest.mark.parametrize(("backend", "reduce", "network", "vnni", "words"), [
-    ("x86", "weights", DEPTHWISE, True, []),
-    ("x86", "none", DEPTHWISE, True, ["depthwise kernels.*overflow"]),
-    ("x86", "none", PLAIN, True, []),
-    ("x86", "none", ONE_CHANNEL, True, []),
-    ("x86", "none", PLAIN, False, ["Without VNNI", "gains less speed"]),
-    ("fbgemm", "none", PLAIN, True, ["Without VNNI"]),
-    ("onednn", "none", PLAIN, True, ["CPUs without it"]),
-    ("onednn", "none", DEPTHWISE, False, ["this CPU, which has none", "depthwise convolutions slowly", "gains less"]),
-    ("onednn", "weights", DEPTHWISE, True, ["depthwise convolutions slowly"]),
-    ("qnnpack", "none", DEPTHWISE, True, ["for ARM"]),
-])  # fmt: skip
-def test_notes_about_the_cpu(monkeypatch, backend, reduce, network, vnni, words):
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
+@pytest.mark.parametrize("backend", ["x86", "fbgemm", "onednn", "qnnpack"])
+def test_notes_about_the_cpu(backend, monkeypatch):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.ReLU(), nn.Conv2d(16, 4, 1)).eval()
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    notes = cpu_notes(Recipe("static", backend, reduce=reduce), network)
-    assert len(notes) == len(words)
-    for note, pattern in zip(notes, words, strict=True):
-        assert re.search(pattern, note)
+
+    def told(reduce):
+        recipe = Recipe("static", backend, reduce=reduce)
+        return cpu_notes(recipe, convert(observe_network(network, recipe, [torch.randn(2, 16, 8, 8)]), recipe))
+
+    lost = {kind for kind in saturating_shapes(backend) if kind.endswith("2d convolutions")}
+    assert any("cuts off large sums" in note for note in told("none")) == bool(
+        lost & {"depthwise 2d convolutions", "dense 2d convolutions"}
+    )
+    assert any("for ARM" in note for note in told("none")) == (backend == "qnnpack")
+    assert not any("cuts off" in note for note in told("weights"))
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    assert any("gains less speed" in note for note in told("weights")) == (backend != "qnnpack")

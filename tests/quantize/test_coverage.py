@@ -6,15 +6,10 @@ from torch import nn
 
 from dlkit.core.models import is_int8_layer
 from dlkit.errors import UsageError
-from dlkit.quantize import (
-    LayerStatus,
-    Recipe,
-    convert,
-    count_int8_kernels,
-    layer_statuses,
-    observe_network,
-    require_int8,
-)
+from dlkit.quantize import LayerStatus, Recipe, count_int8_kernels, layer_statuses, require_int8
+from dlkit.quantize.graph import convert
+from dlkit.quantize.int8 import Int8Conv2d, Quantize
+from dlkit.quantize.ptq import observe_network
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -53,14 +48,33 @@ def test_every_layer_has_a_row_and_every_float_one_a_reason():
     rows = rows_for(recipe)
     modules = {"conv", "norm", "act", "kept", "up", "lstm", "read", "unused", "head"}
     assert modules <= set(rows)
-    assert {name for name in modules if rows[name].is_int8} == {"conv", "norm", "head"}
+    assert {name for name in modules if rows[name].is_int8} == {"conv", "norm", "act", "up", "head"}
     assert all(row.reason for row in rows.values() if not row.is_int8)
     for name, words in (
-        ("norm", "folded"), ("act", "no int8 kernel"), ("kept", "by the user"), ("up", "wrong"), ("lstm", "--dynamic"),
+        ("norm", "folded"), ("act", "in conv"), ("kept", "by the user"), ("lstm", "--dynamic"),
         ("read", "without calling"), ("unused", "does not run"),
     ):  # fmt: skip
         assert words in rows[name].reason, name
-    assert rows["add"].type == "add" if "add" in rows else any(row.type == "add" for row in rows.values())
+    assert rows["add"].type == "add" and not rows["add"].is_int8
+
+
+def test_sums_of_tensors_are_rows_and_sums_with_numbers_are_none():
+    class Arithmetic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            x = self.first(x)
+            x = x * x.sigmoid()
+            return self.last(x * 0.5 - 1) * 3
+
+    recipe = Recipe("static", "x86", reduce="weights")
+    network = Arithmetic().eval()
+    with torch.no_grad():
+        rows = layer_statuses(network, convert(observe_network(network, recipe, [X]), recipe), recipe)
+    assert {(row.type, row.is_int8) for row in rows} == {("Conv2d", True), ("sigmoid", True), ("mul", True)}
+    assert sum(row.type == "mul" for row in rows) == 1
 
 
 def test_the_reason_of_whoever_kept_it():
@@ -84,8 +98,10 @@ def test_float_networks_count_no_kernels_and_are_refused():
     require_int8([LayerStatus("0", "Conv2d", True)], {"quantized::conv2d": 1})
 
 
-def test_what_torch_only_simulates_is_not_int8():
-    """A layer in torch.ao's reference form rounds its weights and computes in float."""
-    reference = __import__("torch.ao.nn.quantized.reference", fromlist=["Conv2d"])
-    layer = reference.Conv2d(3, 4, 1)
-    assert not is_int8_layer(layer) and not is_int8_layer(nn.Conv2d(3, 4, 1))
+def test_int8_layers_say_so():
+    recipe = Recipe("static", "x86", reduce="weights")
+    with torch.no_grad():
+        program = convert(observe_network(nn.Sequential(nn.Conv2d(3, 4, 1)), recipe, [X]), recipe)
+    found = {type(module) for module in program.modules() if is_int8_layer(module)}
+    assert Int8Conv2d in found and found <= {Int8Conv2d, Quantize}
+    assert not is_int8_layer(nn.Conv2d(3, 4, 1)) and not is_int8_layer(nn.Identity())

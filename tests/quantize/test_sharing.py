@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.quantize import Recipe, observe_network, without_observers
-from dlkit.quantize.fx import convert, prepare, quantized_engine
+from dlkit.quantize import Recipe
+from dlkit.quantize.graph import convert, prepare, without_observers
+from dlkit.quantize.ptq import observe_network
 
 RECIPE = Recipe("static", "x86", keep_float=("1",), reduce="weights")
 
@@ -41,8 +42,7 @@ def test_graphs_share_weights_and_change_none():
     own = {id(parameter) for parameter in original.parameters()}
     for graph in (prepared, without_observers(prepared)):  # all but the batch norm, which is folded
         assert len({id(parameter) for parameter in graph.parameters()} & own) >= 4
-    with quantized_engine("x86"):
-        convert(prepared, RECIPE)(inputs)
+    convert(prepared, RECIPE)(inputs)
     assert all(torch.equal(before[name], tensor) for name, tensor in original.state_dict().items())
 
 
@@ -60,7 +60,8 @@ PEAK = """
 import sys, torch
 from torch import nn
 from pathlib import Path
-from dlkit.quantize import Recipe, Remedies, quantize_accurately
+from dlkit.quantize import Recipe
+from dlkit.quantize.ptq import Remedies, quantize_accurately
 
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024

@@ -2,25 +2,30 @@
 
 import copy
 import logging
-import os
-import shutil
-import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.benchmark.onnx_engine import EngineUnavailable, start_network_in_onnxruntime
-from dlkit.core.models import has_int8_layers, top1_matches
+from dlkit.core.benchmark.onnx_engine import require_onnxruntime, start_onnx_file
+from dlkit.core.benchmark.onnx_files import written_as_onnx
+from dlkit.core.benchmark.openvino_engine import require_openvino, start_openvino_file
+from dlkit.core.benchmark.unavailable import EngineUnavailable
+from dlkit.core.environment import NO_COMPILER, find_compiler
+from dlkit.core.export import export_aoti, load_aoti
+from dlkit.core.models import fitted_copy, has_int8_layers, top1_matches, unpacked_copy
 from dlkit.core.out_of_memory import is_out_of_memory
-from dlkit.errors import OutOfResource, UsageError, first_line
+from dlkit.errors import DlkitError, OutOfResource, UsageError, first_line
 from dlkit.shapes import size_text
 from dlkit.suggestions import did_you_mean
 
-ENGINES = ("eager", "channels_last", "compile", "frozen", "onnx")
+ENGINES = ("eager", "channels_last", "compile", "frozen", "onnx", "openvino", "aoti")
+FILE_ENGINES = {"onnx": start_onnx_file, "openvino": start_openvino_file}  # those that run `.onnx` files
 FLOAT_TOLERANCE = 1e-3  # of the largest output: other convolution algorithms round differently
 INT8_TOLERANCE = (
     0.05  # ONNX Runtime rounds halves the other way at some places, one step of 1/127 and a few layers deep
@@ -74,7 +79,7 @@ def start_engine(
         try:
             with _quiet_torch():
                 run = STARTERS[name](network, examples)
-                found = [run(inputs) for inputs in examples]
+            found = [run(inputs) for inputs in examples]
         except EngineUnavailable:
             raise
         except Exception as error:  # exporters and compilers fail with many kinds of error; the reason is shown
@@ -134,7 +139,7 @@ def require_agreement(name: str, difference: Difference, *, is_int8: bool) -> No
 
 @contextmanager
 def _quiet_torch() -> Iterator[None]:
-    """Keep torch's deprecation and tracing warnings from users, who have asked for a measurement."""
+    """Keep what torch warns of while it traces, exports and compiles from users, who have asked for a measurement."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -150,7 +155,7 @@ def _start_eager(network: nn.Module, examples: Sequence[Tensor]) -> Run:
 
 
 def _one_per_shape(network: nn.Module) -> Run:
-    """A copy for each shape of inputs: oneDNN prepares a packed layer for the shape that it meets first, and others run slower.
+    """A copy for each shape of inputs: oneDNN lays weights out for one shape, and others run slower.
 
     So an int8 network is measured as in a service that runs batches of one size, whatever it has run before.
     """
@@ -158,7 +163,7 @@ def _one_per_shape(network: nn.Module) -> Run:
 
     def run(inputs: Tensor) -> Tensor:
         if inputs.shape not in copies:
-            copies[inputs.shape] = copy.deepcopy(network)
+            copies[inputs.shape] = fitted_copy(network, inputs)
         outputs: Tensor = copies[inputs.shape](inputs)
         return outputs
 
@@ -179,26 +184,27 @@ def _start_channels_last(network: nn.Module, examples: Sequence[Tensor]) -> Run:
 
 
 def _start_compile(network: nn.Module, examples: Sequence[Tensor]) -> Run:
-    """torch.compile with weights frozen into the graph, one program per shape. Options are for this call, not global."""
-    if has_int8_layers(network):
-        raise EngineUnavailable("compile", "torch.compile cannot trace torch's int8 layers and would run them eagerly")
-    if examples[0].device.type == "cpu" and not _has_compiler():
-        raise EngineUnavailable("compile", "torch.compile needs a C++ compiler; none of g++, clang++, CXX is here")
+    """torch.compile with weights frozen into the graph, one program per shape. Options are for this call, not global.
+
+    Freezing needs its option while the graph is traced, and no gradients; in inference mode torch takes weights for inputs.
+    """
+    if examples[0].device.type == "cpu" and not find_compiler():
+        raise EngineUnavailable("compile", NO_COMPILER)
     import torch._dynamo.config as dynamo_config  # takes a second to import
+    import torch._inductor.config as inductor_config
+
+    compiled: Run = torch.compile(unpacked_copy(network), dynamic=False)
+
+    def run(inputs: Tensor) -> Tensor:
+        with torch.inference_mode(mode=False), torch.no_grad():
+            return compiled(inputs.clone() if inputs.is_inference() else inputs)
 
     # one class may be compiled for several models and shapes; beyond the limit it would silently run eagerly
-    with dynamo_config.patch(recompile_limit=256, fail_on_recompile_limit_hit=True):
-        compiled: Run = torch.compile(network, dynamic=False, options={"freezing": True})
+    limits = dynamo_config.patch(recompile_limit=256, fail_on_recompile_limit_hit=True)
+    with limits, inductor_config.patch(freezing=True):
         for example in examples:
-            compiled(example)
-    return compiled
-
-
-def _has_compiler() -> bool:
-    from torch._inductor import config
-
-    names = (os.environ.get("CXX", "cl"),) if sys.platform == "win32" else config.cpp.cxx
-    return any(name is not None and shutil.which(name) is not None for name in names)
+            run(example)
+    return run
 
 
 def _start_frozen(network: nn.Module, examples: Sequence[Tensor]) -> Run:
@@ -209,7 +215,31 @@ def _start_frozen(network: nn.Module, examples: Sequence[Tensor]) -> Run:
 
 
 def _start_onnx(network: nn.Module, examples: Sequence[Tensor]) -> Run:
-    return start_network_in_onnxruntime(network, examples[0])
+    require_onnxruntime()
+    with written_as_onnx(network, examples[0], "onnx") as path:
+        return start_onnx_file(path)
+
+
+def _start_openvino(network: nn.Module, examples: Sequence[Tensor]) -> Run:
+    require_openvino()
+    with written_as_onnx(network, examples[0], "openvino") as path:
+        run = start_openvino_file(path)
+        for example in examples:
+            run(example)
+    return run
+
+
+def _start_aoti(network: nn.Module, examples: Sequence[Tensor]) -> Run:
+    """What `dlkit export --format aoti` writes: one program for all batch sizes."""
+    if examples[0].device.type != "cpu":
+        raise EngineUnavailable("aoti", f"compiled packages are measured on the CPU, not on {examples[0].device}")
+    with tempfile.TemporaryDirectory(prefix="dlkit-aoti-") as folder:
+        path = Path(folder) / "network.pt2"
+        try:
+            export_aoti(network, path, examples[0])
+        except DlkitError as error:
+            raise EngineUnavailable("aoti", str(error)) from error
+        return load_aoti(path)
 
 
 STARTERS: dict[str, Callable[[nn.Module, Sequence[Tensor]], Run]] = {
@@ -218,4 +248,6 @@ STARTERS: dict[str, Callable[[nn.Module, Sequence[Tensor]], Run]] = {
     "compile": _start_compile,
     "frozen": _start_frozen,
     "onnx": _start_onnx,
+    "openvino": _start_openvino,
+    "aoti": _start_aoti,
 }

@@ -3,11 +3,11 @@
 import os
 import platform
 from dataclasses import dataclass
-from importlib import metadata
 
 import torch
 
 from dlkit.core.devices import cpu_flags, describe_device, read_cpu_facts
+from dlkit.core.environment import installed_version
 
 # int8 dot products in hardware, by the names that the kernel uses; without one 8-bit sums may saturate and gain little
 _INT8_FLAGS = {
@@ -20,7 +20,7 @@ _INT8_FLAGS = {
 
 @dataclass(frozen=True)
 class Machine:
-    """CPU, what of int8 it does in hardware, device, threads and versions. `onnxruntime` is None without the extra."""
+    """CPU, what of int8 it does in hardware, device, threads and versions. `onnxruntime` and `openvino` are None without their extras."""
 
     cpu: str
     int8_instructions: tuple[str, ...]
@@ -29,6 +29,7 @@ class Machine:
     device: str
     torch: str
     onnxruntime: str | None
+    openvino: str | None
 
 
 def describe_machine(device: torch.device) -> Machine:
@@ -41,12 +42,6 @@ def describe_machine(device: torch.device) -> Machine:
         threads=torch.get_num_threads(),
         device=describe_device(device),
         torch=torch.__version__,
-        onnxruntime=_version("onnxruntime"),
+        onnxruntime=installed_version("onnxruntime"),
+        openvino=installed_version("openvino"),
     )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

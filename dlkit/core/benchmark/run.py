@@ -10,7 +10,7 @@ from torch import nn
 
 from dlkit.core.benchmark.engines import ENGINES, check_engines
 from dlkit.core.benchmark.machine import Machine, describe_machine
-from dlkit.core.benchmark.onnx_engine import read_onnx_file
+from dlkit.core.benchmark.onnx_files import read_onnx_file
 from dlkit.core.benchmark.speed import SpeedPlan, Speeds, TimedModel, measure_speeds
 from dlkit.core.devices import pick_device, torch_settings
 from dlkit.core.modelfile import ModelFile, build_from_file, is_model_file, parse_model_file
@@ -70,7 +70,7 @@ class BenchResult:
 
 
 def run_bench(request: BenchRequest, *, emit: Emit = ignore) -> BenchResult:
-    """Measure model files, and `.onnx` files through ONNX Runtime, all engines interleaved.
+    """Measure model files, and `.onnx` files through ONNX Runtime and OpenVINO, all engines interleaved.
 
     Raises UsageError for an unknown engine, models that take different inputs, and when nothing could run; FileRefused.
     """

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.benchmark.engines import ENGINES, Difference, start_engine
-from dlkit.core.benchmark.onnx_engine import EngineUnavailable, start_onnx_file
+from dlkit.core.benchmark.engines import ENGINES, FILE_ENGINES, Difference, start_engine
 from dlkit.core.benchmark.timing import Latency, Ratio, measure_interleaved, speedup
+from dlkit.core.benchmark.unavailable import EngineUnavailable
 from dlkit.core.models import random_inputs
 from dlkit.errors import UsageError, first_line
 from dlkit.events import Emit, Working, ignore
@@ -164,22 +164,24 @@ def _start_all(
 
 
 def _engines_for(model: TimedModel, engines: Sequence[str]) -> Sequence[str]:
-    """An ONNX file runs in ONNX Runtime, whatever was asked for networks."""
-    return ("onnx",) if isinstance(model.source, Path) else engines
+    """An ONNX file runs in what takes such files, or in ONNX Runtime if only others were asked for."""
+    if not isinstance(model.source, Path):
+        return engines
+    return [engine for engine in engines if engine in FILE_ENGINES] or ["onnx"]
 
 
 def _start(model: TimedModel, engine: str, inputs: Sequence[Tensor]) -> _Started:
     if isinstance(model.source, nn.Module):
         ready = start_engine(engine, model.source, inputs[0], more_examples=inputs[1:])
         return _Started(model, engine, ready.run, ready.difference)
-    run = start_onnx_file(model.source)
+    run = FILE_ENGINES[engine](model.source)
     for tensor in inputs:
         try:
             run(tensor)
-        except Exception as error:  # ONNX Runtime's errors share no base but Exception
+        except Exception as error:  # their errors share no base but Exception
             shape = size_text(tensor.shape)
             raise EngineUnavailable(
-                "onnx", f"it does not run on inputs of {shape}: {first_line(error, 200)}"
+                engine, f"it does not run on inputs of {shape}: {first_line(error, 200)}"
             ) from error
     return _Started(model, engine, run, None)
 

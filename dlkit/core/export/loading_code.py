@@ -24,6 +24,15 @@ def load_pt2(spec: ModelSpec, path: Path) -> list[str]:
     ]
 
 
+def load_compiled(spec: ModelSpec, path: Path) -> list[str]:
+    """With torch, of the version that compiled it."""
+    return [
+        "import torch",
+        f"network = torch._inductor.aoti_load_package({str(path)!r})",
+        f"logits = network(inputs)  # {_inputs(spec)}",
+    ]
+
+
 def load_state_dict(spec: ModelSpec, path: Path) -> list[str]:
     """With torch, into torchvision's network where it is one."""
     return ["import torch", *_into_network(spec, f"torch.load({str(path)!r}, weights_only=True)")]

@@ -16,7 +16,7 @@ from dlkit.errors import UsageError
 from dlkit.files import write_bytes
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")  # the extra `onnx`; torch's exporter needs the first two
-INT8_EXPORTER = "dlkit.quantize.onnx_qdq"  # resolved late, as core imports no task
+INT8_EXPORTER = "dlkit.quantize.onnx.writing"  # resolved late, as core imports no task
 
 
 def export_onnx(

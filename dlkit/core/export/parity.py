@@ -8,6 +8,7 @@ from dlkit.core.models import top1_matches
 from dlkit.errors import DlkitError
 
 FLOAT_TOLERANCE = 1e-3  # of the largest output; sums in another order differ by some 1e-6 of it
+INT8_TOLERANCE = 0.05  # a code that is rounded the other way early on changes what follows
 SMALLEST = 1e-6  # for outputs that are all but zero
 
 

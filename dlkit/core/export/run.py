@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.choices import ExportFormat
-from dlkit.core.export.loading_code import load_onnx, load_pt2, load_safetensors, load_state_dict, load_timm
+from dlkit.core.export.aoti import export_aoti, require_compiler
+from dlkit.core.export.loading_code import (
+    load_compiled,
+    load_onnx,
+    load_pt2,
+    load_safetensors,
+    load_state_dict,
+    load_timm,
+)
 from dlkit.core.export.onnx import export_onnx, require_onnx
 from dlkit.core.export.parity import Parity
 from dlkit.core.export.pt2 import write_pt2
@@ -42,6 +50,7 @@ class Format:
     write: Callable[[nn.Module, ModelSpec, Path], Parity | None]
     loading: Callable[[ModelSpec, Path], list[str]]
     check: Callable[[ModelSpec], None] = lambda spec: None
+    ending: str | None = None
     takes_int8: bool = False
     is_folder: bool = False
 
@@ -52,6 +61,10 @@ def _write_onnx(network: nn.Module, spec: ModelSpec, path: Path) -> Parity:
 
 def _write_pt2(network: nn.Module, spec: ModelSpec, path: Path) -> Parity:
     return write_pt2(network, path, example_of(spec))
+
+
+def _write_aoti(network: nn.Module, spec: ModelSpec, path: Path) -> Parity:
+    return export_aoti(network, path, example_of(spec))
 
 
 def _write_state_dict(network: nn.Module, spec: ModelSpec, path: Path) -> None:
@@ -65,6 +78,7 @@ def _write_safetensors(network: nn.Module, spec: ModelSpec, path: Path) -> None:
 FORMATS: Mapping[ExportFormat, Format] = {
     "onnx": Format(_write_onnx, load_onnx, check=lambda spec: require_onnx(), takes_int8=True),
     "pt2": Format(_write_pt2, load_pt2),
+    "aoti": Format(_write_aoti, load_compiled, check=lambda spec: require_compiler(), ending=".pt2", takes_int8=True),
     "state-dict": Format(_write_state_dict, load_state_dict),
     "safetensors": Format(_write_safetensors, load_safetensors),
     "timm": Format(write_timm_folder, load_timm, check=check_timm_has, is_folder=True),
@@ -81,6 +95,8 @@ def export_model(
     chosen = FORMATS[format_name]
     check_output(path, may_replace=force, advice="give another name, or --force", may_be_folder=chosen.is_folder)
     _check_precision(file, format_name)
+    if chosen.ending and path.suffix != chosen.ending:
+        raise UsageError(f"{path}: torch loads packages that end with {chosen.ending} alone")
     chosen.check(file.spec)
     network = build_from_file(file, model=model)
     parity = chosen.write(network, file.spec, path)
@@ -91,7 +107,7 @@ def export_model(
 def _check_precision(file: ModelFile, format_name: ExportFormat) -> None:
     if is_quantized(file.spec.transforms) and not FORMATS[format_name].takes_int8:
         raise UsageError(
-            f"{file.path} is int8, and {format_name} has no form for int8 networks that others can load: use --format onnx. "
+            f"{file.path} is int8, and {format_name} has no form for int8 networks that others can load: use --format onnx or aoti. "
             "Its integers and scales are plain tensors in the model file itself"
         )
 
@@ -102,6 +118,10 @@ def _notes(spec: ModelSpec, format_name: ExportFormat) -> list[str]:
         notes.append("torch.export.load has no safe mode: load only .pt2 files whose maker you trust")
     if format_name in ("state-dict", "safetensors") and spec.transforms:
         notes.append(f"sizes are those of the pruned network, which a new {spec.arch.name} does not have")
+    if format_name == "aoti":
+        notes.append(
+            "native code, compiled for this kind of CPU and this torch: load only packages whose maker you trust"
+        )
     channels = spec.info.input_size[0]
     if format_name in ("state-dict", "safetensors") and spec.arch.registry == "torchvision" and channels != 3:
         notes.append(

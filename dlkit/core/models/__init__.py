@@ -6,7 +6,7 @@ from dlkit.core.models.build import build_model, build_on_meta, plan_arch, resol
 from dlkit.core.models.checkpointing import disable_checkpointing, enable_checkpointing
 from dlkit.core.models.eval_mode import eval_mode, kept_modes, unfused_attention
 from dlkit.core.models.guessing import guess_classifiers
-from dlkit.core.models.int8_layers import has_int8_layers, is_int8_layer
+from dlkit.core.models.int8_layers import fitted_copy, has_int8_layers, is_int8_layer, unpacked_copy
 from dlkit.core.models.layer_kinds import KINDS
 from dlkit.core.models.layers import build_layers
 from dlkit.core.models.meta import AllocateNothing, meta_copy, output_shape

@@ -1,19 +1,31 @@
-"""Telling int8 layers from float ones."""
+"""Telling int8 layers from float ones, and copies of networks that the room of int8 layers makes."""
 
-from torch import nn
+from importlib import import_module
 
-_INT8 = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
-_SIMULATED = "torch.ao.nn.quantized.reference."  # rounds weights, and computes in float
+from torch import Tensor, nn
+
+INT8_ROOM = "dlkit.quantize.int8"  # resolved late, as core imports no task
 
 
 def is_int8_layer(module: nn.Module) -> bool:
-    """Returns whether this is one of torch.ao's modules that compute in int8, statically or dynamically."""
-    kind = type(module)
-    # their packed parameters are modules, too, but are made from nothing
-    is_ours = kind.__module__.startswith(_INT8) and not kind.__module__.startswith(_SIMULATED)
-    return is_ours and hasattr(kind, "from_float")
+    """Returns whether a module computes in int8. The classes that do say so of themselves: core does not know them."""
+    return bool(getattr(module, "computes_int8", False))
 
 
 def has_int8_layers(network: nn.Module) -> bool:
     """Returns whether layers of a network are int8."""
     return any(map(is_int8_layer, network.modules()))
+
+
+def fitted_copy(network: nn.Module, example: Tensor) -> nn.Module:
+    """Returns a copy of an int8 network whose weights are laid out for inputs of the example's shape."""
+    copied: nn.Module = import_module(INT8_ROOM).fitted_copy(network, example)
+    return copied
+
+
+def unpacked_copy(network: nn.Module) -> nn.Module:
+    """Returns a copy of an int8 network that packs its weights anew in each run, as part of a graph; a float one as it is."""
+    if not has_int8_layers(network):
+        return network
+    copied: nn.Module = import_module(INT8_ROOM).unpacked_copy(network)
+    return copied

@@ -1,0 +1,86 @@
+"""Int8 networks as ONNX files in QDQ form: int8 weights, int32 biases, and a grid for every tensor in between.
+
+Such a file holds no code and needs no torch; ONNX Runtime, OpenVINO and TensorRT turn it into int8 kernels. Scales, weights
+and biases are those of the program, so that both compute the same integers up to rounding.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from onnx import ModelProto
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from dlkit.core.export import (
+    Parity,
+    build_onnx,
+    check_onnx,
+    finish_onnx,
+    quiet_exporter,
+    require_parity,
+)
+from dlkit.errors import DlkitError
+from dlkit.quantize.graph import called_module
+from dlkit.quantize.int8 import Int8Product, product_of
+from dlkit.quantize.onnx.cleanup import clean_qdq
+from dlkit.quantize.onnx.dynamic import dynamic_network
+from dlkit.quantize.onnx.layer_comparison import compare_layers
+from dlkit.quantize.onnx.translation import qdq_graph
+
+MOST_STEPS = 1  # both round once, perhaps in opposite directions where a sum lies between two codes
+STEEPEST = 1.5  # slope of a hard swish, the steepest of the activations that runtimes compute apart
+ROUNDED_TOLERANCE = 0.05  # of the largest output, where the last product is rounded by runtimes alone
+DYNAMIC_TOLERANCE = 0.1  # of the largest output: LSTMs of ONNX Runtime round states in their own way
+
+
+def make_onnx(
+    network: nn.Module, example: Tensor, *, inputs: Tensor, metadata: Mapping[str, str]
+) -> tuple[bytes, Parity]:
+    """An int8 network as the bytes of an ONNX file, and how near that is on `inputs`; `example` is one batch of such.
+
+    Raises UsageError for a layer that ONNX has no counterpart for, and DlkitError when a layer of the file computes something
+    else than torch's.
+    """
+    with quiet_exporter():
+        if isinstance(network, GraphModule):
+            model = build_static(network, example)
+            data = finish_onnx(model, metadata)
+            return data, _require_layers(model, data, network, inputs=inputs)
+        data = finish_onnx(build_onnx(dynamic_network(network), example), metadata)
+        return data, require_parity(check_onnx(data, network, inputs), tolerance=DYNAMIC_TOLERANCE)
+
+
+def build_static(program: GraphModule, example: Tensor) -> ModelProto:
+    """The QDQ model of a network that was quantized statically or in training."""
+    model = build_onnx(qdq_graph(program, example), example)
+    clean_qdq(model)
+    return model
+
+
+def _require_layers(model: ModelProto, data: bytes, program: GraphModule, *, inputs: Tensor) -> Parity:
+    compared = compare_layers(model, program, inputs)
+    for node in program.graph.nodes:
+        steps = compared.steps.get(node.name, 0)
+        if steps > _most_steps(called_module(program, node)):
+            raise DlkitError(
+                f"the ONNX file was not written: on equal input its {node.name} differs by {steps} steps from torch's"
+            )
+    is_rounded = any(layer.inner is not None for layer in _without_codes(program))
+    # float layers behind the last int8 one
+    require_parity(compared.output, **({"tolerance": ROUNDED_TOLERANCE} if is_rounded else {}))
+    whole = check_onnx(data, program, inputs)
+    return replace(whole, layer_steps=max(compared.steps.values(), default=0))
+
+
+def _most_steps(layer: nn.Module | None) -> int:
+    """More where runtimes round once more, before the sum or the activation: by half a step of that rounding."""
+    product = product_of(layer) if layer is not None else None
+    if not isinstance(product, Int8Product) or product.inner is None or product.y is None:
+        return MOST_STEPS
+    return MOST_STEPS + math.ceil(STEEPEST * product.inner.scale / product.y.scale / 2)
+
+
+def _without_codes(program: GraphModule) -> list[Int8Product]:
+    """Products whose result is float32."""
+    return [layer for layer in program.modules() if isinstance(layer, Int8Product) and layer.y is None]

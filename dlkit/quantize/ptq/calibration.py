@@ -1,0 +1,114 @@
+"""Static quantization: observers in a network's graph, and the batches that they watch."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+from torch.utils._pytree import tree_leaves
+
+from dlkit.core.models import eval_mode
+from dlkit.errors import DataError, UsageError
+from dlkit.events import Emit, Throttle, Working, ignore
+from dlkit.quantize.graph import clip_to_activations, prepare, without_observers
+from dlkit.quantize.observe import NotANumber
+from dlkit.quantize.recipe import Recipe
+
+CHECKED = 4  # samples that the network and its graph are compared on
+MOST_DIFFERENCE = 0.01  # relative; rounding in another order makes a millionth of EfficientNet-B4's outputs
+
+
+def observe_network(network: nn.Module, recipe: Recipe, batches: Sequence[Tensor], emit: Emit = ignore) -> GraphModule:
+    """The graph of a float network with observers that saw the batches, ready to `convert`; `network` is left as it was.
+
+    Raises UsageError for a network that cannot be followed, and for one whose graph gives other outputs than the network
+    itself. Raises DataError as `calibrate` does.
+    """
+    prepared = prepare(network, recipe, batches[0][:1])
+    _check_same(network, prepared, batches[0][:CHECKED])
+    clip_to_activations(prepared)
+    calibrate(prepared, batches, emit)
+    return prepared
+
+
+def calibrate(prepared: GraphModule, batches: Sequence[Tensor], emit: Emit = ignore) -> None:
+    """Let the observers of a prepared network see the batches: in evaluation mode, without gradients.
+
+    Dropout is off, running statistics stay as they are, and nothing is random. Raises DataError when there is no batch and
+    when inputs, weights or outputs are not finite, because no range would be right for them.
+    """
+    prepared.eval()
+    total, throttle = len(batches), Throttle()
+    if not total:
+        raise DataError("calibration needs at least one batch of inputs")
+    _check_weights(prepared)
+    device = _device_of(prepared)
+    with torch.no_grad():
+        for done, batch in enumerate(batches, start=1):
+            batch = batch.to(device)
+            if not batch.isfinite().all():
+                raise DataError(f"batch {done} of calibration holds inputs that are not finite")
+            if not _run_finite(prepared, batch):
+                raise DataError(f"the float network's outputs for batch {done} of calibration are not finite")
+            if throttle.is_due() or done == total:
+                emit(Working("calibrating", done, total))
+
+
+def _run_finite(prepared: GraphModule, batch: Tensor) -> bool:
+    """Run a batch; whether outputs are finite, and nothing on the way is NaN."""
+    try:
+        outputs = prepared(batch)
+    except NotANumber:
+        return False
+    return not isinstance(outputs, Tensor) or bool(outputs.isfinite().all())
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+
+
+def _check_weights(prepared: GraphModule) -> None:
+    for name, parameter in prepared.named_parameters():
+        if not parameter.isfinite().all():
+            raise DataError(f"the network's {name} holds values that are not finite")
+
+
+def _check_same(network: nn.Module, prepared: GraphModule, batch: Tensor) -> None:
+    """Raise UsageError when a graph that is prepared but not clipped does not compute what its float network does, twice."""
+    with torch.no_grad(), eval_mode(network):
+        # observers would count these samples, and count them again in calibration
+        found = without_observers(prepared)(batch.to(_device_of(prepared), copy=True))
+        expected = [network(batch.to(_device_of(network), copy=True)) for _ in range(2)]
+    difference = max(_relative(found, each) for each in expected)
+    if difference > MOST_DIFFERENCE:
+        raise UsageError(
+            f"the network's graph gives other outputs than the network (they differ by {difference:.1%}): what it computes "
+            "in evaluation mode is random, or depends on more than its input. Keep that part in float: --keep-float NAME"
+        )
+
+
+def _relative(found: Any, expected: Any) -> float:
+    """The largest difference of two nests of tensors, each relative to its tensor."""
+    pairs = list(zip(_tensors(found), _tensors(expected), strict=False))
+    if len(_tensors(found)) != len(_tensors(expected)) or any(one.shape != other.shape for one, other in pairs):
+        return math.inf
+    return max(
+        (float((one.cpu() - other.cpu()).norm()) / max(float(other.norm()), 1e-12) for one, other in pairs), default=0.0
+    )
+
+
+def _tensors(nest: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(nest) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
+def first_samples(batches: Sequence[Tensor], most: int) -> list[Tensor]:
+    """The first batches, cut off after this many samples."""
+    found: list[Tensor] = []
+    left = most
+    for batch in batches:
+        if left > 0:
+            found.append(batch[:left])
+            left -= len(batch)
+    return found

@@ -1,0 +1,124 @@
+"""What training for int8 brought: static quantization, rounding put in, and int8 kernels, on the same samples.
+
+The two int8 networks are near to each other, so that a small difference in accuracy on a validation split says little of other
+samples: where training is right on b samples that static quantization gets wrong, and wrong on c that it gets right, chance moves
+b - c by about the root of b + c (after McNemar 1947, doi:10.1007/BF02295996). Within that the loss decides, to which every sample
+adds, and not only those on the border.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from dlkit.core.data import Split, build_eval_split
+from dlkit.core.evaluation import Predictions, predict_split, score_predictions
+from dlkit.core.models import top1_matches
+from dlkit.core.scoring import Scoring, build_loss, pick_precision
+from dlkit.core.training import FineTuning, is_better
+from dlkit.event_lines import metric_value
+from dlkit.events import Emit, Note
+
+LEAST_AGREEMENT = 0.99
+
+
+@dataclass(frozen=True)
+class QatComparison:
+    """Metrics on the named split, by name, accuracies as fractions of 1; `metric` is what decided which int8 network is kept.
+
+    `fake_quant` is the trained network before conversion, `int8` after it. `agreement` is the share of samples that both put
+    in the same class, None for regression.
+    """
+
+    split: str
+    num_samples: int
+    metric: str
+    is_static_kept: bool
+    static: Mapping[str, float]
+    fake_quant: Mapping[str, float]
+    int8: Mapping[str, float]
+    agreement: float | None
+
+
+def compare_candidates(tuning: FineTuning, *, static: nn.Module, converted: nn.Module, emit: Emit) -> QatComparison:
+    """Judge the trained network in all its forms on the validation split, or where there is none on the training samples.
+
+    Reports, as notes, when static quantization is kept, and when conversion changed more than it should.
+    """
+    split, scoring = _judging_split(tuning, emit), _on_cpu(tuning)
+    trained = tuning.learner.model.cpu()
+    networks = {"static": static, "fake_quant": trained, "int8": converted}
+    found = {name: predict_split(network, split, scoring, emit=emit) for name, network in networks.items()}
+    metrics = {name: score_predictions(predictions, scoring) for name, predictions in found.items()}
+    metric, mode = _deciding(tuning)
+    if metric == "accuracy" and is_chance(found["int8"], found["static"]):
+        metric, mode = "loss", "min"
+    comparison = QatComparison(
+        split=split.name,
+        num_samples=split.num_samples,
+        metric=metric,
+        is_static_kept=is_better(metrics["static"][metric], metrics["int8"][metric], mode=mode),
+        agreement=_agreement(found["fake_quant"], found["int8"]) if scoring.is_classification else None,
+        **metrics,
+    )
+    _report(comparison, emit)
+    return comparison
+
+
+def _judging_split(tuning: FineTuning, emit: Emit) -> Split:
+    """The validation split on the CPU, where int8 runs."""
+    data, device = tuning.data, torch.device("cpu")
+    if data.val is not None and tuning.learner.scoring.precision.device == device:
+        return data.val
+    if data.val is None:
+        emit(Note("there is no validation split: the int8 networks are compared on the training samples"))
+    return build_eval_split(tuning.loaded, data.info, split="train" if data.val is None else "val", device=device)
+
+
+def _on_cpu(tuning: FineTuning) -> Scoring:
+    scoring, device = tuning.learner.scoring, torch.device("cpu")
+    if scoring.precision.device == device:
+        return scoring
+    targets = tuning.data.train.sample_targets
+    loss = build_loss(tuning.loaded.config.loss, tuning.data.info, targets=targets, device=device)
+    return replace(scoring, loss=loss, precision=pick_precision("off", device))
+
+
+def _deciding(tuning: FineTuning) -> tuple[str, str]:
+    """The metric that chose the best epoch, and whether less or more of it is better."""
+    best = tuning.learner.best
+    if best.metric.startswith("val_"):
+        return best.metric.removeprefix("val_"), best.mode
+    return ("accuracy", "max") if tuning.learner.scoring.is_classification else ("loss", "min")
+
+
+def is_chance(trained: Predictions, static: Predictions) -> bool:
+    """Whether the numbers of samples that they get right differ by no more than chance would explain."""
+    now, before = (found.outputs.argmax(1) == found.targets for found in (trained, static))
+    gained, lost = int((now & ~before).sum()), int((before & ~now).sum())
+    return abs(gained - lost) <= math.sqrt(gained + lost)
+
+
+def _agreement(one: Predictions, other: Predictions) -> float:
+    return top1_matches(one.outputs, other.outputs).float().mean().item()
+
+
+def _report(comparison: QatComparison, emit: Emit) -> None:
+    metric = comparison.metric
+    before, after = (metric_value(metric, values[metric]) for values in (comparison.static, comparison.int8))
+    if comparison.is_static_kept:
+        emit(
+            Note(
+                f"training for int8 gave {comparison.split} {metric} {after}, static quantization {before}: "
+                "the static network is kept"
+            )
+        )
+    if comparison.agreement is not None and comparison.agreement < LEAST_AGREEMENT:
+        emit(
+            Note(
+                f"the int8 network and the one that was trained agree on {comparison.agreement:.2%} of the samples only; "
+                f"{LEAST_AGREEMENT:.0%} is what to expect"
+            )
+        )
