@@ -86,7 +86,7 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     is_trained = recipe.mode == "qat"
     network = copy.deepcopy(network) if is_trained else _static_copy(network)
     traced = trace(network, recipe.keep_float, example).eval()
-    facts = _rewrite(traced, recipe, example)
+    facts = _rewrite(traced, recipe, example[:1])  # kernels lay weights out for the size that is recorded here
     if is_trained:
         _round_weights(traced, recipe)
     build = build_activation_rounding if is_trained else build_range_observer

@@ -15,6 +15,7 @@ from dlkit.core.models import Arch, build_model
 from dlkit.errors import DlkitError, FileRefused
 from dlkit.quantize import Recipe, quantize_dynamic, save_quantized
 from dlkit.quantize.graph import convert
+from dlkit.quantize.int8 import int8_layers
 from dlkit.quantize.ptq import observe_network
 
 ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
@@ -212,6 +213,17 @@ def test_a_network_of_another_size_is_rebuilt_around_the_one_given(tmp_path):
     assert torch.equal(
         outputs(again(tmp_path, quantized, pruned, recipe, example), example), outputs(quantized, example)
     )
+
+
+def test_kernels_lay_weights_out_alike_whatever_batch_is_the_example(tmp_path):
+    """EfficientNet-B3 came back with other last bits where it was saved with four samples."""
+    recipe = Recipe("static", "x86", reduce="weights")
+    quantized = make(build_model(SMALL).eval(), recipe, torch.randn(1, 3, 16, 16))
+    loaded = again(tmp_path, quantized, lambda: build_model(SMALL).eval(), recipe, torch.randn(4, 3, 16, 16))
+    wanted, found = (
+        {name: layer.expected_shape for name, layer in int8_layers(network).items()} for network in (quantized, loaded)
+    )
+    assert wanted == found and (1, 3, 16, 16) in wanted.values()
 
 
 @pytest.fixture(scope="module")
