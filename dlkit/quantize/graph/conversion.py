@@ -44,10 +44,12 @@ from dlkit.quantize.int8 import (
     bind_kernels,
     product_of,
 )
+from dlkit.quantize.observe import affine_of
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.sharing import copy_sharing_weights
 
 FLOAT = "_float"
+MOST_TAKEN = 0.375  # by how much an activation is below its input: hard swish at 1.5, more than SiLU and GELU
 
 
 def convert(prepared: GraphModule, recipe: Recipe, *, is_bound: bool = True) -> GraphModule:
@@ -163,7 +165,7 @@ class _ProgramWriter:
         options = {"x": given[0], "epilogue": epilogue, "bits": bits, "is_per_channel": self._recipe.is_per_channel}
         made = _kind(layer).from_float(layer.cpu(), **options)
         if step.inner is not None:
-            product_of(made).inner = step.inner.affine()
+            product_of(made).inner = _inner(step.inner.affine(), y if residual is None else None)
         expect_shape(made, shape_of(node.args[0]))
         return made
 
@@ -189,6 +191,15 @@ def _makes_new(module: nn.Module | None) -> bool:
     pool: Any = module.pool if type(module) is MaxPool else None
     is_view = pool is not None and set(_numbers(pool, pool.kernel_size)) == {1}
     return isinstance(module, GraphStep) and not is_view
+
+
+def _inner(inner: Affine, y: Affine | None) -> Affine:
+    """What runtimes round a product to before its activation: a range that lets through all that the result has codes for."""
+    if y is None:
+        return inner
+    high = (y.highest - y.zero_point) * y.scale + MOST_TAKEN
+    low, top = ((code - inner.zero_point) * inner.scale for code in (inner.lowest, inner.highest))
+    return affine_of(low, max(top, high), inner.highest)
 
 
 def is_observer_call(prepared: GraphModule, node: Node) -> bool:

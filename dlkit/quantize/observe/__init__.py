@@ -8,6 +8,7 @@ from dlkit.quantize.observe.observers import (
     MSEObserver,
     PercentileObserver,
     RangeObserver,
+    affine_of,
     build_range_observer,
 )
 from dlkit.quantize.observe.rounding import (

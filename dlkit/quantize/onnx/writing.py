@@ -25,7 +25,7 @@ from dlkit.quantize.graph import called_module
 from dlkit.quantize.int8 import Int8Product, product_of
 from dlkit.quantize.onnx.cleanup import clean_qdq
 from dlkit.quantize.onnx.dynamic import dynamic_network
-from dlkit.quantize.onnx.layer_comparison import compare_layers
+from dlkit.quantize.onnx.layer_comparison import compare_layers, is_rounded_apart
 from dlkit.quantize.onnx.translation import qdq_graph
 
 MOST_STEPS = 1  # both round once, perhaps in opposite directions where a sum lies between two codes
@@ -75,10 +75,10 @@ def _require_layers(model: ModelProto, data: bytes, program: GraphModule, *, inp
 
 def _most_steps(layer: nn.Module | None) -> int:
     """More where runtimes round once more, before the sum or the activation: by half a step of that rounding."""
-    product = product_of(layer) if layer is not None else None
-    if not isinstance(product, Int8Product) or product.inner is None or product.y is None:
+    product = product_of(layer) if layer is not None and is_rounded_apart(layer) else None
+    if product is None or product.y is None:
         return MOST_STEPS
-    return MOST_STEPS + math.ceil(STEEPEST * product.inner.scale / product.y.scale / 2)
+    return MOST_STEPS + int(math.ceil(STEEPEST * product.inner.scale / product.y.scale / 2))
 
 
 def _without_codes(program: GraphModule) -> list[Int8Product]:
