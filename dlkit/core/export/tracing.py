@@ -14,7 +14,7 @@ from dlkit.core.models import eval_mode
 from dlkit.errors import UsageError
 
 BATCH = "batch"
-LOUD_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+LOUD_LOGGERS = ("torch.onnx", "torch.export", "torch.utils.cpp_extension", "onnxscript", "onnx_ir")
 CHECKED_SAMPLES = 3  # not the 2 that are traced, so that a batch size burnt into a graph shows
 
 
