@@ -83,7 +83,7 @@ print((peak() - before) / weights)
 def test_the_peak_of_a_large_network():
     """In bytes of its weights, with every remedy tried. It was 15 when each graph had weights of its own.
 
-    The least of three processes, as one in four holds a freed network a little longer: the allocator decides.
+    The least of three processes: one in four holds a freed network a little longer, and why was not found.
     """
     for _ in range(3):
         done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, timeout=240)
