@@ -37,8 +37,9 @@ from dlkit.quantize.int8 import (
 
 U8, S8 = torch.uint8, torch.int8
 FAST = [kernels.name for kernels in available_kernels() if kernels.name not in ("reference", "plain")]
-# of codes that are one step off; many are near a middle where a window lies in the padding and only the residual is rescaled
-LARGEST_SHARE = {"onednn": 0.02, "fbgemm": 0.01, "qnnpack": 0.05, "plain": 0.01}
+# of codes that are one step off; many are near a middle where a window lies in the padding and only the residual is rescaled.
+# QNNPACK rounds a bias to whole steps, which moves a channel that is constant as a whole.
+LARGEST_SHARE = {"onednn": 0.02, "fbgemm": 0.01, "qnnpack": 0.25, "plain": 0.01}
 CHANNELS = ((3, 5, 1), (8, 16, 1), (7, 14, 7), (6, 6, 6), (16, 16, 16), (12, 8, 4), (33, 65, 1))
 EVERYTHING = {
     "num": (1, 2, 3),
