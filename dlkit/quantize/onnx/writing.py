@@ -78,7 +78,8 @@ def _most_steps(layer: nn.Module | None) -> int:
     product = product_of(layer) if layer is not None and is_rounded_apart(layer) else None
     if product is None or product.y is None:
         return MOST_STEPS
-    return MOST_STEPS + math.ceil(STEEPEST * product.inner.scale / product.y.scale / 2)
+    ratio: float = product.inner.scale / product.y.scale
+    return MOST_STEPS + math.ceil(STEEPEST * ratio / 2)
 
 
 def _without_codes(program: GraphModule) -> list[Int8Product]:
