@@ -5,6 +5,7 @@ between float32 and codes besides the layers themselves. An ordinary operation w
 reshape, transpose, chunk, nearest interpolation and the like), so that what it makes are codes of the same mapping.
 """
 
+import torch
 from torch.fx import GraphModule, Node
 
 from dlkit.quantize.int8.arithmetic import Affine
@@ -31,5 +32,5 @@ def _output_of(program: GraphModule, node: Node, found: dict[Node, Affine]) -> A
             return layer.output
     sources = [found[source] for source in node.all_input_nodes if source in found]
     is_size = node.op == "call_method" and node.target in ("size", "dim", "numel")
-    is_attribute = node.op == "call_function" and node.target is getattr
+    is_attribute = node.op == "call_function" and node.target in (getattr, torch.ops.aten.sym_size.int)
     return sources[0] if sources and not (is_size or is_attribute) else None
