@@ -1,7 +1,5 @@
 """Which kernels run int8 on this machine, and what its CPU does with eight bits."""
 
-import platform
-
 import torch
 from torch import nn
 
@@ -11,6 +9,7 @@ from dlkit.quantize.int8 import (
     KERNEL_NAMES,
     available_kernels,
     find_kernels,
+    is_arm,
     lost_sums_note,
     saturation_note,
     weight_bits,
@@ -72,8 +71,3 @@ def _kernels_text(name: str) -> str:
         return SLOW_KERNELS[name]
     note = saturation_note(name)
     return f"weights of {weight_bits(name)} bits{f'. {note}' if note else ''}"
-
-
-def is_arm() -> bool:
-    """Whether this is an ARM CPU."""
-    return platform.machine().lower() in {"aarch64", "arm64", "armv7l", "armv8l"}

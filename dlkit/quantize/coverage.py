@@ -19,7 +19,7 @@ from dlkit.quantize.graph import (
     is_moving,
     label_of,
 )
-from dlkit.quantize.int8 import Dequantize, Int8Lookup, Quantize
+from dlkit.quantize.int8 import Dequantize, Int8Lookup
 from dlkit.quantize.recipe import Recipe
 
 # run in int8 where their input is, fold into their neighbours, or do nothing at all
@@ -167,8 +167,3 @@ def _takes_decoded(quantized: GraphModule, node: Node) -> bool:
     if node.op not in ("call_function", "call_method") or "int8" in node.meta or node.target is getattr:
         return False
     return any(isinstance(called_module(quantized, source), Dequantize) for source in node.all_input_nodes)
-
-
-def is_border(module: nn.Module | None) -> bool:
-    """Whether a module only stands between float and codes."""
-    return isinstance(module, Quantize | Dequantize)

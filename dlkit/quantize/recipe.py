@@ -28,6 +28,11 @@ class Recipe:
         """Bits of a weight's codes."""
         return 7 if self.reduce == "weights" else 8
 
+    @property
+    def highest_code(self) -> int:
+        """The last code that ranges of activations use, of 8 bits, or of 7 where the recipe takes the bit from them."""
+        return 127 if self.reduce == "activations" else 255
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as stored in a model file."""
         return asdict(self) | {"keep_float": list(self.keep_float)}

@@ -13,7 +13,7 @@ from dlkit.quantize.graph.observed import (
     round_to_codes,
     without_observers,
 )
-from dlkit.quantize.graph.operations import called_module, is_moving, operation
+from dlkit.quantize.graph.operations import attribute_of, called_module, is_moving, operation
 from dlkit.quantize.graph.placement import label_of
 from dlkit.quantize.graph.preparation import GraphFacts, check_names, graph_facts, prepare
 from dlkit.quantize.graph.steps import Elementwise, GraphStep, Product

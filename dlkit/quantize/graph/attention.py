@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from dlkit.quantize.graph.operations import drop_unread
+from dlkit.quantize.graph.operations import attribute_of, drop_unread
 
 WINDOWED = "shifted_window_attention"  # torchvision's Swin, which hides it from torch.fx
 
@@ -187,7 +187,8 @@ def _split_windows(traced: GraphModule, node: Node, *, is_trained: bool) -> list
     if not isinstance(weight, Node) or weight.op != "get_attr" or (is_trained and call["logit_scale"] is not None):
         return []  # version 2 has biases of keys that must not train
     name = str(weight.target).rpartition(".")[0].rpartition(".")[0]
-    values = {key: _value(traced, call[key]) for key in ("qkv_weight", "qkv_bias", "proj_weight", "proj_bias")}
+    keys = ("qkv_weight", "qkv_bias", "proj_weight", "proj_bias")
+    values: dict[str, Any] = {key: None if call[key] is None else attribute_of(traced, call[key]) for key in keys}
     bias = values["qkv_bias"]
     if call["logit_scale"] is not None and bias is not None:
         bias = bias.detach().clone()
@@ -221,10 +222,3 @@ def _keep(container: nn.Module, modules: dict[str, nn.Module], tensors: dict[str
             container.register_parameter(key, tensor)
         else:
             container.register_buffer(key, tensor)
-
-
-def _value(traced: GraphModule, node: Any) -> Any:
-    if not isinstance(node, Node):
-        return None
-    owner, _, name = str(node.target).rpartition(".")
-    return getattr(traced.get_submodule(owner), name)

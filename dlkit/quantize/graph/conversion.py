@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import Graph, GraphModule, Node
 
 from dlkit.core.release_memory import release_memory
-from dlkit.quantize.graph.observed import is_observer
-from dlkit.quantize.graph.operations import called_module, is_size, shape_of
+from dlkit.quantize.graph.observed import observer_called, observer_of
+from dlkit.quantize.graph.operations import attribute_of, called_module, is_size, shape_of
 from dlkit.quantize.graph.placement import label_of
 from dlkit.quantize.graph.preparation import graph_facts, keep_facts
 from dlkit.quantize.graph.steps import (
@@ -86,8 +86,9 @@ class _ProgramWriter:
 
     def _write(self, node: Node) -> Node:
         module = called_module(self._prepared, node)
-        if module is not None and is_observer(module):
-            return self._observed(node, module)
+        observed = observer_called(self._prepared, node)
+        if observed is not None:
+            return self._observed(node, observed.observer)
         if "int8" not in node.meta:
             return self._float_call(node, module)
         if isinstance(module, GraphStep):
@@ -110,7 +111,8 @@ class _ProgramWriter:
         if module is not None and str(node.target) not in self._parts:
             self._parts[str(node.target)] = _float_copy(module)
         if node.op == "get_attr":
-            self._parts[str(node.target)] = _attribute(self._prepared, str(node.target))
+            found = attribute_of(self._prepared, node)
+            self._parts[str(node.target)] = found if found.device.type == "cpu" else found.detach().cpu()
         return self._graph.node_copy(node, self._values.__getitem__ if is_size(node) else self._real)
 
     def _real(self, node: Node) -> Node:
@@ -127,27 +129,19 @@ class _ProgramWriter:
     def _int8_call(self, node: Node, step: GraphStep) -> Node:
         inputs = [argument for argument in node.args if isinstance(argument, Node)]
         given = [self._affines[source] for source in inputs]
-        layer = self._layer(node, step, given, self._result(node))
+        observed = observer_of(self._prepared, node)
+        layer = self._layer(node, step, given, None if observed is None else observed.observer.affine())
         if layer.output is not None:
             self._affines[node] = layer.output
         self._parts[str(node.target)] = layer
         return self._graph.call_module(str(node.target), tuple(self._values[source] for source in inputs))
-
-    def _result(self, node: Node) -> Affine | None:
-        """What the observer behind a step found, None where there is none."""
-        for user in node.users:
-            module = called_module(self._prepared, user)
-            if module is not None and is_observer(module):
-                affine: Affine = module.affine()  # type: ignore[operator]
-                return affine
-        return None
 
     def _layer(self, node: Node, step: Any, given: list[Affine], y: Affine | None) -> Any:
         if isinstance(step, Product):
             return self._product(node, step, given, y)
         if isinstance(step, Elementwise) and step.is_clamp:
             return Int8Clamp(given[0], low=step.bounds[0], high=step.bounds[1])
-        if type(step) is MaxPool:
+        if isinstance(step, MaxPool):
             return Int8MaxPool(given[0], _geometry(step.pool), dilation=_numbers(step.pool, step.pool.dilation))
         assert y is not None
         return _COMBINE[type(step)](step, given, y, len(shape_of(node.args[0]) or ()))
@@ -173,9 +167,8 @@ class _ProgramWriter:
         """Whether nobody reads the added tensor afterwards, so that the kernel may write into it."""
         source = node.args[1]
         assert isinstance(source, Node)
-        maker = (
-            source.all_input_nodes[0] if source.all_input_nodes and is_observer_call(self._prepared, source) else source
-        )
+        observed = observer_called(self._prepared, source)
+        maker = source if observed is None else observed.source
         readers = {reader for value in {source, maker} for reader in value.users} - {source}
         is_float = "int8" not in maker.meta  # its codes are made for the observer
         is_fresh = is_float or _makes_new(called_module(self._prepared, maker))
@@ -188,7 +181,7 @@ class _ProgramWriter:
 
 def _makes_new(module: nn.Module | None) -> bool:
     """Whether the output of an int8 layer never lies in the memory of its input, as that of a pool of single places does."""
-    pool: Any = module.pool if type(module) is MaxPool else None
+    pool: Any = module.pool if isinstance(module, MaxPool) else None
     is_view = pool is not None and set(_numbers(pool, pool.kernel_size)) == {1}
     return isinstance(module, GraphStep) and not is_view
 
@@ -200,12 +193,6 @@ def _inner(inner: Affine, y: Affine | None) -> Affine:
     high = (y.highest - y.zero_point) * y.scale + MOST_TAKEN
     low, top = ((code - inner.zero_point) * inner.scale for code in (inner.lowest, inner.highest))
     return affine_of(low, max(top, high), inner.highest)
-
-
-def is_observer_call(prepared: GraphModule, node: Node) -> bool:
-    """Whether a node calls an observer."""
-    module = called_module(prepared, node)
-    return module is not None and is_observer(module)
 
 
 def expect_shape(layer: Any, shape: tuple[int, ...] | None) -> None:
@@ -224,12 +211,6 @@ def _kind(layer: nn.Module) -> Any:
 def _float_copy(module: nn.Module) -> nn.Module:
     is_there = all(tensor.device.type == "cpu" for tensor in (*module.parameters(), *module.buffers()))
     return copy_sharing_weights(module).eval() if is_there else copy_sharing_weights(module).cpu().eval()
-
-
-def _attribute(network: nn.Module, name: str) -> Any:
-    owner, _, attribute = name.rpartition(".")
-    found: Tensor = getattr(network.get_submodule(owner), attribute)
-    return found if found.device.type == "cpu" else found.detach().cpu()
 
 
 def _geometry(pool: Any) -> PoolGeometry:

@@ -9,7 +9,7 @@ from torch.fx import GraphModule, Node
 from dlkit.quantize.graph.operations import called_module
 from dlkit.quantize.graph.placement import label_of
 from dlkit.quantize.graph.steps import Elementwise, Product
-from dlkit.quantize.observe import EVERYTHING, ActivationRounding, Bounds, RangeObserver
+from dlkit.quantize.observe import EVERYTHING, ActivationRounding, Bounds, RangeObserver, clamped
 from dlkit.quantize.sharing import copy_sharing_weights
 
 
@@ -27,44 +27,33 @@ class Observed:
         return label_of(self.source)
 
 
-def is_observer(module: nn.Module | None) -> bool:
-    """Whether a module of a prepared network watches or rounds a tensor."""
-    return isinstance(module, RangeObserver | ActivationRounding)
+def observer_called(prepared: GraphModule, node: Node) -> Observed | None:
+    """What a node observes by calling an observer; None for a node of another kind."""
+    module = called_module(prepared, node)
+    is_observer = isinstance(module, RangeObserver | ActivationRounding)
+    return Observed(module, node, node.all_input_nodes[0]) if is_observer else None  # type: ignore[arg-type]
 
 
 def observed_tensors(prepared: GraphModule) -> list[Observed]:
     """All that is observed in a prepared network, in the order of the graph."""
-    found = []
-    for node in prepared.graph.nodes:
-        module = called_module(prepared, node)
-        if isinstance(module, RangeObserver | ActivationRounding):
-            found.append(Observed(module, node, node.all_input_nodes[0]))
-    return found
+    found = (observer_called(prepared, node) for node in prepared.graph.nodes)
+    return [observed for observed in found if observed is not None]
 
 
 def observer_of(prepared: GraphModule, node: Node) -> Observed | None:
     """The observer that watches what a node makes."""
-    for user in node.users:
-        module = called_module(prepared, user)
-        if isinstance(module, RangeObserver | ActivationRounding):
-            return Observed(module, user, node)
-    return None
+    found = (observer_called(prepared, user) for user in node.users)
+    return next((observed for observed in found if observed is not None), None)
 
 
 def observer_before(prepared: GraphModule, value: Node) -> Observed | None:
     """The observer that decides what the codes of a value mean, perhaps a few operations before it."""
-    while True:
-        module = called_module(prepared, value)
-        if isinstance(module, RangeObserver | ActivationRounding):
-            return Observed(module, value, value.all_input_nodes[0])
-        sources = [
-            source
-            for source in value.all_input_nodes
-            if "int8" in source.meta or is_observer(called_module(prepared, source))
-        ]
+    while (observed := observer_called(prepared, value)) is None:
+        sources = [one for one in value.all_input_nodes if "int8" in one.meta or observer_called(prepared, one)]
         if not sources:
             return None
         value = sources[0]
+    return observed
 
 
 def without_observers(prepared: GraphModule) -> GraphModule:
@@ -90,7 +79,7 @@ class Clamp(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """The values within the bounds."""
-        return values if self.bounds == EVERYTHING else values.clamp(*self.bounds)
+        return clamped(values, self.bounds)
 
 
 def clip_to_activations(prepared: GraphModule) -> list[str]:

@@ -1,11 +1,12 @@
 """What the nodes of a graph compute, by one name for each operation: torch has up to six ways to write a sum."""
 
 import operator
+from operator import attrgetter
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 _FUNCTIONS: dict[str, tuple[Any, ...]] = {
@@ -90,6 +91,12 @@ _MOVING_MODULES = (
 def called_module(network: GraphModule, node: Node) -> nn.Module | None:
     """The module that a node calls, or None for a node of another kind."""
     return network.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def attribute_of(network: GraphModule, node: Node) -> Tensor:
+    """The parameter or buffer that a node reads."""
+    found: Tensor = attrgetter(str(node.target))(network)
+    return found
 
 
 def operation(node: Node) -> str | None:

@@ -14,7 +14,6 @@ from dlkit.quantize.graph.steps import (
     Elementwise,
     GraphStep,
     MaxPool,
-    MeanPool,
     Product,
     channels_first,
 )
@@ -98,7 +97,7 @@ def _rounds(traced: GraphModule, node: Node) -> bool:
     step = called_module(traced, node)
     if isinstance(step, Elementwise):
         return not step.is_clamp
-    return isinstance(step, GraphStep) and (type(step) is not MaxPool or isinstance(step, MeanPool))
+    return isinstance(step, GraphStep) and not isinstance(step, MaxPool)
 
 
 def _observe(traced: GraphModule, node: Node, readers: list[Node], observer: nn.Module) -> None:

@@ -13,6 +13,7 @@ from torch.fx import GraphModule, Node
 
 from dlkit.quantize.graph.operations import (
     argument,
+    attribute_of,
     called_module,
     drop_unread,
     operation,
@@ -146,7 +147,7 @@ def _is_parameter(node: Any) -> bool:
 
 
 def _layer(traced: GraphModule, node: Node, weight: Node, bias: Node | None) -> nn.Module | None:
-    values = _attribute(traced, weight)
+    values = attribute_of(traced, weight)
     options: dict[str, Any] = {"bias": bias is not None, "device": "meta"}
     build: Callable[..., Any] = nn.Linear
     sizes: tuple[Any, ...] = (values.shape[-1], len(values))
@@ -160,15 +161,9 @@ def _layer(traced: GraphModule, node: Node, weight: Node, bias: Node | None) -> 
     layer = build(*sizes, **options)
     layer.weight = nn.Parameter(values.detach(), requires_grad=values.requires_grad)
     if bias is not None:
-        values = _attribute(traced, bias)
+        values = attribute_of(traced, bias)
         layer.bias = nn.Parameter(values.detach(), requires_grad=values.requires_grad)
     return layer.train(traced.training)  # type: ignore[no-any-return]
-
-
-def _attribute(traced: GraphModule, node: Node) -> Tensor:
-    owner, _, name = str(node.target).rpartition(".")
-    found: Tensor = getattr(traced.get_submodule(owner), name)
-    return found
 
 
 def _free_name(traced: GraphModule, name: str) -> str:
@@ -188,7 +183,7 @@ def separate_read_tensors(traced: GraphModule) -> None:
             continue
         if not hasattr(traced, READ):
             traced.add_submodule(READ, nn.Module())
-        name, holder, value = target.replace(".", "_"), traced.get_submodule(READ), _attribute(traced, node)
+        name, holder, value = target.replace(".", "_"), traced.get_submodule(READ), attribute_of(traced, node)
         if isinstance(value, nn.Parameter):
             holder.register_parameter(name, value)
         else:

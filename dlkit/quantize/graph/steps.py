@@ -124,8 +124,8 @@ class Elementwise(GraphStep):
         return self.function(x)
 
 
-class MaxPool(GraphStep):
-    """The largest number of each window."""
+class _Pool(GraphStep):
+    """One number for each window that a pool of torch lays."""
 
     def __init__(self, pool: Any) -> None:
         super().__init__()
@@ -137,8 +137,12 @@ class MaxPool(GraphStep):
         return result
 
 
-class MeanPool(MaxPool):
-    """The mean of each window, which an `nn.AvgPool` or `nn.AdaptiveAvgPool` lays."""
+class MaxPool(_Pool):
+    """The largest number of each window."""
+
+
+class MeanPool(_Pool):
+    """The mean of each window, of an `nn.AvgPool` or `nn.AdaptiveAvgPool`."""
 
 
 def fold(layer: Any, norm: Any) -> Any:

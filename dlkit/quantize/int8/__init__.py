@@ -26,6 +26,7 @@ from dlkit.quantize.int8.kernels import (
     Kernels,
     available_kernels,
     find_kernels,
+    is_arm,
     pick_kernels,
     runnable_backends,
     saturating_shapes,

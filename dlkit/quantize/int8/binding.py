@@ -24,7 +24,6 @@ def bind_kernels(network: nn.Module, name: str = "auto", *, example: Tensor | No
     With an example of the inputs of the network, weights are laid out for the sizes that come to each layer: oneDNN would lay some
     out anew in every run.
     """
-    name = "auto" if name == "x86" else name
     for layer in int8_layers(network).values():
         layer.bind(pick_kernels(layer, name))
     if example is not None:

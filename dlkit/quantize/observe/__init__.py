@@ -10,6 +10,7 @@ from dlkit.quantize.observe.observers import (
     RangeObserver,
     affine_of,
     build_range_observer,
+    clamped,
 )
 from dlkit.quantize.observe.rounding import (
     ActivationRounding,

@@ -31,6 +31,11 @@ def affine_of(low: float, high: float, highest: int) -> Affine:
     return Affine(scale, min(max(round(-low / scale), 0), highest))
 
 
+def clamped(values: Tensor, bounds: Bounds) -> Tensor:
+    """The values within the bounds; the same tensor where there are none."""
+    return values if bounds == EVERYTHING else values.clamp(*bounds)
+
+
 class RangeObserver(nn.Module):
     """Looks at tensors and picks one range for all of them. Values outside of `bounds` are clamped first, and handed on so:
     nothing behind tells them apart. `highest` is the last code that the range may use.
@@ -44,7 +49,7 @@ class RangeObserver(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Look at the values and hand them on."""
-        values = values if self.bounds == EVERYTHING else values.clamp(*self.bounds)
+        values = clamped(values, self.bounds)
         if values.numel():
             self.observe(values.detach())
             self._affine = None
@@ -162,5 +167,5 @@ OBSERVERS: dict[Observer, Callable[..., RangeObserver]] = {
 
 
 def build_range_observer(recipe: Recipe) -> RangeObserver:
-    """The recipe's observer of activations: 8 bits, or 7 where the recipe takes the bit from them."""
-    return OBSERVERS[recipe.observer](highest=127 if recipe.reduce == "activations" else 255)
+    """The recipe's observer of activations."""
+    return OBSERVERS[recipe.observer](highest=recipe.highest_code)

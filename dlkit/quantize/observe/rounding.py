@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.quantize.int8 import Affine, weight_scale
-from dlkit.quantize.observe.observers import EVERYTHING
+from dlkit.quantize.observe.observers import EVERYTHING, clamped
 from dlkit.quantize.recipe import Recipe
 
 AVERAGING = 0.01  # the share of each batch in a moving range, as in torch's recipes
@@ -31,7 +31,7 @@ class ActivationRounding(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """The values that int8 will have."""
-        values = values if self.bounds == EVERYTHING else values.clamp(*self.bounds)
+        values = clamped(values, self.bounds)
         if self.is_observing and values.numel():
             self._follow(values.detach())
         if not self.is_on:
@@ -85,8 +85,8 @@ class WeightRounding(nn.Module):
 
 
 def build_activation_rounding(recipe: Recipe) -> ActivationRounding:
-    """For a recipe: 8 bits, or 7 where it takes the bit from activations."""
-    return ActivationRounding(highest=127 if recipe.reduce == "activations" else 255)
+    """For a recipe."""
+    return ActivationRounding(highest=recipe.highest_code)
 
 
 def build_weight_rounding(recipe: Recipe) -> WeightRounding:

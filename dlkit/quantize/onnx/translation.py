@@ -12,6 +12,7 @@ from torch.fx.node import map_arg
 
 from dlkit.core.models import is_int8_layer
 from dlkit.errors import UsageError
+from dlkit.quantize.graph import attribute_of
 from dlkit.quantize.int8 import (
     Affine,
     Dequantize,
@@ -144,7 +145,7 @@ class _Writer:
             value = self._module(node.name, _real_form(node, layer), node)
         elif node.op == "get_attr":
             name = str(node.target).replace(".", "_")
-            self.root.register_buffer(name, operator.attrgetter(str(node.target))(self.program).detach())
+            self.root.register_buffer(name, attribute_of(self.program, node).detach())
             value = self.graph.get_attr(name)
         else:
             value = self.graph.node_copy(node, self.values.__getitem__)

@@ -4,6 +4,7 @@ from dlkit.quantize.int8.kernels.choice import (
     KERNEL_NAMES,
     available_kernels,
     find_kernels,
+    is_arm,
     pick_kernels,
     runnable_backends,
     saturating_shapes,

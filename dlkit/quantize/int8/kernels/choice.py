@@ -23,6 +23,11 @@ AUTO = ("auto", "x86")  # x86 is what a recipe calls its backend
 KERNEL_NAMES = tuple(kernels.name for kernels in ADAPTERS)
 
 
+def is_arm() -> bool:
+    """Whether this is an ARM CPU."""
+    return platform.machine().lower() in {"aarch64", "arm64", "armv7l", "armv8l"}
+
+
 def available_kernels() -> tuple[Kernels, ...]:
     """Those that run here."""
     return tuple(kernels for kernels in ADAPTERS if kernels.is_available())
@@ -63,7 +68,7 @@ def _ranked(layer: Int8Layer | None = None) -> list[Kernels]:
     names = ["onednn", "fbgemm", "qnnpack", "plain", "reference"]
     if isinstance(layer, Int8DynamicLinear):
         names[:2] = ["fbgemm", "onednn"]
-    if platform.machine().lower() in {"aarch64", "arm64", "armv7l", "armv8l"}:
+    if is_arm():
         names = ["qnnpack", *(name for name in names if name != "qnnpack")]
     here = {kernels.name: kernels for kernels in available_kernels()}
     return [here[name] for name in names if name in here]
