@@ -13,7 +13,6 @@ from dlkit.quantize.int8.arithmetic import (
     weight_scale,
 )
 from dlkit.quantize.int8.binding import (
-    bind_fastest,
     bind_kernels,
     fitted_copy,
     int8_layers,
@@ -31,7 +30,6 @@ from dlkit.quantize.int8.kernels import (
     runnable_backends,
     saturating_shapes,
     saturation_note,
-    time_kernels,
     weight_bits,
 )
 from dlkit.quantize.int8.layer import AFFINES, Epilogue, Int8Layer

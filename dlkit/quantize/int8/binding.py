@@ -5,14 +5,16 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from dlkit.quantize.int8.kernels import (
     available_kernels,
     describe_packing,
     find_kernels,
+    makes_one_place,
     pick_kernels,
+    reads_float_codes,
     saturates,
-    time_kernels,
 )
 from dlkit.quantize.int8.layer import Int8Layer
 
@@ -25,9 +27,26 @@ def bind_kernels(network: nn.Module, name: str = "auto", *, example: Tensor | No
     out anew in every run.
     """
     for layer in int8_layers(network).values():
+        layer.codes_in_float = False
         layer.bind(pick_kernels(layer, name))
+    if isinstance(network, GraphModule):
+        _hand_over_floats(network)
     if example is not None:
         _visit(network, example, lambda layer, inputs: _expect(layer, inputs[0]))
+
+
+def _hand_over_floats(program: GraphModule) -> None:
+    """Let codes of one place travel in float32 between layers that plain kernels compute."""
+    found = {str(node.target): node for node in program.graph.nodes if node.op == "call_module"}
+    layers = {found[name]: layer for name, layer in int8_layers(program).items() if name in found}
+    plain = {node: layer for node, layer in layers.items() if layer.kernels is find_kernels("plain")}
+    for node, layer in plain.items():
+        source = plain.get(node.all_input_nodes[0])
+        of_one = source is not None and source.codes_in_float
+        is_read_so = all(reads_float_codes(plain.get(reader)) for reader in node.users)
+        if is_read_so and makes_one_place(layer, of_one=of_one):
+            layer.codes_in_float = True
+            layer.bind(find_kernels("plain"))
 
 
 def _expect(layer: Int8Layer, x: Tensor) -> None:
@@ -41,18 +60,6 @@ def fitted_copy(network: nn.Module, example: Tensor) -> nn.Module:
     copied = copy.deepcopy(network)
     _visit(copied, example, lambda layer, inputs: _expect(layer, inputs[0]))
     return copied
-
-
-def bind_fastest(network: nn.Module, example: Tensor) -> None:
-    """Let every layer compute by what is measured to be fastest for the inputs that an example of the network's brings to it."""
-    bind_kernels(network)
-    _visit(network, example, _pick_fastest)
-
-
-def _pick_fastest(layer: Int8Layer, inputs: tuple[Tensor, ...]) -> None:
-    times = time_kernels(layer, *inputs)
-    if times:
-        layer.bind(find_kernels(min(times, key=times.__getitem__)))
 
 
 def _visit(network: nn.Module, example: Tensor, visit: Callable[[Int8Layer, tuple[Tensor, ...]], None]) -> None:

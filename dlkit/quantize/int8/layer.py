@@ -46,6 +46,9 @@ class Int8Layer(nn.Module):
         super().__init__()
         self.kernels: Kernels | None = None
         self.expected_shape: tuple[int, ...] | None = None  # of the input: some kernels lay weights out for it
+        self.codes_in_float = (
+            False  # out: what is small and only read by kernels of the same kind need not become bytes
+        )
         self._packed_names: tuple[str, ...] = ()
 
     def forward(self, *inputs: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ where every layer is right. On equal inputs a layer that is right differs by a c
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from onnx import ModelProto, TensorProto, helper
@@ -14,7 +15,7 @@ from torch.fx import GraphModule, Node
 
 from dlkit.core.export import INPUT, OUTPUT, Parity, parity_of, start_session
 from dlkit.quantize.graph import called_module
-from dlkit.quantize.int8 import Int8Product, code_affines, product_of
+from dlkit.quantize.int8 import Affine, Int8Product, code_affines, product_of
 from dlkit.quantize.onnx.translation import ON_CODES, run_nodes
 
 MOST_CUT = 0.01
@@ -35,7 +36,7 @@ def compare_layers(model: ModelProto, program: GraphModule, inputs: Tensor) -> L
     """Run an int8 network, and the file's layers on what it computed."""
     values = run_nodes(program, inputs)
     affines = code_affines(program)
-    integers = {node.name: value for node, value in values.items() if node in affines}
+    integers = {node.name: _in_bytes(value, affines[node]) for node, value in values.items() if node in affines}
     cut, tensors = cut_at_codes(model, integers)
     feeds = {name: integers[node].numpy() for node, name in tensors.items()}
     wanted = [OUTPUT, *(_made(name) for name in tensors.values())]
@@ -51,6 +52,10 @@ def compare_layers(model: ModelProto, program: GraphModule, inputs: Tensor) -> L
         for node, found in zip(tensors, made, strict=True)
     }
     return LayerComparison(steps, parity_of(torch.from_numpy(logits), _output(program, values)))
+
+
+def _in_bytes(codes: Any, affine: Affine) -> Any:
+    return codes.to(affine.dtype) if isinstance(codes, Tensor) else codes
 
 
 def is_rounded_apart(layer: nn.Module | None) -> bool:

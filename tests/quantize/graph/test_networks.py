@@ -1,5 +1,7 @@
 """How whole networks become programs: shared layers, norms, functions with parameters, attention, sizes, outputs."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ from torch import nn
 from torchvision.models import densenet121, resnet18
 from torchvision.ops import SqueezeExcitation, StochasticDepth
 
+from dlkit.core.benchmark import start_engine
 from dlkit.errors import UsageError
 from dlkit.quantize import Recipe, count_int8_kernels, layer_statuses
 from dlkit.quantize.graph import convert, prepare, without_observers
@@ -19,6 +22,7 @@ from dlkit.quantize.int8 import (
     Int8Mul,
     available_kernels,
     bind_kernels,
+    int8_layers,
 )
 
 BACKENDS = ("x86", "fbgemm", "onednn", "qnnpack")
@@ -203,6 +207,29 @@ def test_squeeze_and_excitation(tools):
     found, program = tools.compared(network, tools.batches(8, 3, 12, 12))
     assert found > 30 and count(program, Int8Mul) == 1 and tools.borders(program) == (1, 0)
     assert not floats(network, program, tools.RECIPE)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.Identity])
+@pytest.mark.parametrize("gate", [nn.Sigmoid, nn.Hardsigmoid])
+def test_codes_of_one_place_travel_in_float(tools, activation, gate):
+    squeeze = SqueezeExcitation(16, 4, activation=activation, scale_activation=gate)
+    network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Hardswish(), squeeze, nn.Conv2d(16, 4, 1))
+    data = tools.batches(8, 3, 12, 12)
+    _, program = tools.compared(network, data)
+    in_float = {name for name, layer in int8_layers(program).items() if layer.codes_in_float}
+    assert in_float == {"2.avgpool", "2.fc1", "2.fc2", "2.scale_activation"}
+    others = torch.randn(3, 3, 17, 9) * 2
+    with torch.no_grad():
+        results = [
+            program(others),
+            copy.deepcopy(program)(others),
+            start_engine("frozen", program, others).run(others),
+        ]
+        bind_kernels(program, "reference")
+        assert not any(layer.codes_in_float for layer in int8_layers(program).values())
+        exact = program(others)
+    for found in results:
+        assert (found - exact).abs().max() <= 0.02 * exact.abs().max()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -9,9 +9,9 @@ from dlkit.quantize.int8.kernels.choice import (
     runnable_backends,
     saturating_shapes,
     saturation_note,
-    time_kernels,
     weight_bits,
 )
 from dlkit.quantize.int8.kernels.onednn import describe_packing
+from dlkit.quantize.int8.kernels.pixels import makes_one_place, reads_float_codes
 from dlkit.quantize.int8.kernels.protocol import Kernels
 from dlkit.quantize.int8.kernels.saturation import saturates

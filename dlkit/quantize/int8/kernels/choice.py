@@ -1,10 +1,6 @@
 """Which kernels are here, and which ones compute a layer."""
 
 import platform
-import time
-from collections.abc import Callable
-
-from torch import Tensor
 
 from dlkit.errors import UsageError
 from dlkit.quantize.int8.kernels.fbgemm import FBGEMM
@@ -96,26 +92,3 @@ def saturating_shapes(name: str, *, bits: int = 8) -> tuple[str, ...]:
 
 def _used(name: str) -> Kernels:
     return _ranked()[0] if name in AUTO else find_kernels(name)
-
-
-def time_kernels(
-    layer: Int8Layer, *inputs: Tensor, rounds: int = 5, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, float]:
-    """The best time in seconds of each fast set of kernels that computes the layer; its own are bound again
-    afterwards, for inputs of this shape.
-    """
-    before, found = layer.kernels, {}
-    layer.expected_shape = tuple(inputs[0].shape)
-    for kernels in available_kernels():
-        if kernels.name == "reference" or not kernels.supports(layer):
-            continue
-        layer.bind(kernels)
-        times = []
-        for _ in range(rounds + 1):  # the first one also compiles
-            start = clock()
-            layer(*inputs)
-            times.append(clock() - start)
-        found[kernels.name] = min(times[1:])
-    if before is not None:
-        layer.bind(before)
-    return found

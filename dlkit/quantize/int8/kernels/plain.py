@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlkit.quantize.int8.arithmetic import CODES, Affine, round_steps
-from dlkit.quantize.int8.kernels.pixels import is_for_pixels, multiply_pixels, pack_pixels
+from dlkit.quantize.int8.kernels.pixels import convolve_pixels, float_codes, is_for_pixels, pack_pixels
 from dlkit.quantize.int8.layer import Int8Layer
 from dlkit.quantize.int8.pointwise import Dequantize, Int8Add, Int8Cat, Int8Clamp, Int8Lookup, Int8Mul, Quantize
 from dlkit.quantize.int8.pooling import Int8AdaptiveAvgPool, Int8AvgPool, Int8MaxPool
@@ -42,18 +42,19 @@ class PlainKernels:
         return type(layer) in _RUN or is_for_pixels(layer)
 
     def pack(self, layer: Int8Layer) -> dict[str, Any]:
-        """A table of pairs for a function; a weight in float32."""
+        """A table of pairs for a function, or one in float32; a weight in float32."""
         if isinstance(layer, Int8Conv):
             return pack_pixels(layer)
         if not isinstance(layer, Int8Lookup) or layer.table.device.type != "cpu":
             return {}
-        return {"pairs": _pair_table(layer)}
+        return {"floats": layer.table.float()} if layer.codes_in_float else {"pairs": _pair_table(layer)}
 
     def run(self, layer: Int8Layer, *inputs: Tensor) -> Tensor:
         """The output."""
         if isinstance(layer, Int8Conv):
             assert layer.y is not None
-            return encode(multiply_pixels(layer, *inputs), layer.y).movedim(-1, 1)
+            codes = convolve_pixels(layer, *inputs).movedim(-1, 1)
+            return codes if layer.codes_in_float else codes.to(layer.y.dtype)
         return _RUN[type(layer)](layer, *inputs)
 
 
@@ -70,8 +71,13 @@ def encode_by(real: Tensor, scale: float, zero_point: int, dtype: torch.dtype) -
     """
     if torch.compiler.is_compiling() or real.dtype != torch.float32:  # a compiler makes one loop of all this by itself
         return round_steps(real / scale, zero_point, dtype)
+    return _anchored_codes(torch.add(_ANCHOR, real, alpha=1 / scale), zero_point, dtype)
+
+
+def _anchored_codes(steps: Tensor, zero_point: int, dtype: torch.dtype) -> Tensor:
+    """Codes of steps from 0 to which ANCHOR was added."""
     lowest, highest = (code - zero_point + ANCHOR for code in CODES[dtype])
-    steps = torch.add(_ANCHOR, real, alpha=1 / scale).clamp_(lowest, highest)
+    steps = steps.clamp_(lowest, highest)
     whole = steps.to(torch.int32) if torch._C._is_tracing() else steps.view(torch.int32)  # the same lowest byte
     codes = whole.to(dtype)
     return codes.add_(zero_point) if zero_point else codes
@@ -84,6 +90,8 @@ def decode(codes: Tensor, affine: Affine) -> Tensor:
 
 def centered(codes: Tensor, zero_point: int) -> Tensor:
     """Codes as float32 numbers of steps from 0, in a memory of their own."""
+    if codes.dtype == torch.float32:
+        return codes - zero_point
     steps = codes.float()
     return steps.sub_(zero_point) if zero_point else steps
 
@@ -104,9 +112,12 @@ def _needs_relu(layer: Int8Add) -> bool:
 
 
 def _mul(layer: Int8Mul, x: Tensor, other: Tensor) -> Tensor:
-    steps = centered(x, layer.x.zero_point) * centered(other, layer.other.zero_point)
+    steps = centered(x, layer.x.zero_point), centered(other, layer.other.zero_point)
+    first, second = steps if x.numel() >= other.numel() else steps[::-1]
     ratio = layer.y.scale / (layer.x.scale * layer.other.scale)
-    return encode_by(steps, ratio, layer.y.zero_point, layer.y.dtype)
+    if first.shape == second.shape or torch.compiler.is_compiling():
+        return encode_by(first.mul_(second), ratio, layer.y.zero_point, layer.y.dtype)
+    return _anchored_codes(torch.addcmul(_ANCHOR, first, second.mul_(1 / ratio)), layer.y.zero_point, layer.y.dtype)
 
 
 def _cat(layer: Int8Cat, *inputs: Tensor) -> Tensor:
@@ -128,6 +139,8 @@ def clamp(layer: Int8Clamp, x: Tensor) -> Tensor:
 
 def lookup(layer: Int8Lookup, x: Tensor) -> Tensor:
     """The entries of the table, in the layout of the codes: gathering from another layout takes five times as long."""
+    if layer.codes_in_float:
+        return layer.packed()["floats"].index_select(0, x.flatten().int().sub_(layer.x.lowest)).view(x.shape)  # type: ignore[no-any-return]
     order = list(range(x.dim()))
     if x.dim() in (4, 5) and not x.is_contiguous():
         order = [0, *order[2:], 1]
@@ -244,6 +257,9 @@ def average(layer: Int8AvgPool | Int8AdaptiveAvgPool, x: Tensor, dtype: torch.dt
 
 def _mean(layer: Int8AvgPool | Int8AdaptiveAvgPool, x: Tensor) -> Tensor:
     zero = layer.x.zero_point
+    if layer.codes_in_float:
+        means = average(layer, x, torch.float32)
+        return float_codes(means.sub_(zero) if zero else means, layer.x.scale / layer.y.scale, layer.y)
     if isinstance(layer, Int8AvgPool) and any(layer.geometry.padding):  # which stands for 0
         means = average(layer, centered(x, zero), torch.float32)
     else:
