@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from dlkit.core.models import is_int8_layer
+from dlkit.core.models import is_int8_layer, with_plain_weights
 from dlkit.quantize.dynamic import DYNAMIC_TYPES, why_float
 from dlkit.quantize.graph import (
     STEPS,
@@ -62,6 +62,7 @@ def layer_statuses(
     `quantized` was made from it with the recipe. `kept` says why modules are in the recipe's keep_float where it was not the
     user who named them, such as "kept in float by the accuracy search".
     """
+    network = with_plain_weights(network)
     layers = [(name, module) for name, module in network.named_modules() if _is_layer(network, name, module)]
     if isinstance(quantized, GraphModule):
         int8 = {str(node.target) for node in quantized.graph.nodes if node.op == "call_module" and "int8" in node.meta}

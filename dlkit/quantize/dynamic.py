@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models import RunningModules, eval_mode, is_int8_layer
+from dlkit.core.models import RunningModules, eval_mode, is_int8_layer, with_plain_weights
 from dlkit.quantize.graph import check_names, is_below
 from dlkit.quantize.int8 import Int8Cell, Int8DynamicLinear, Int8Recurrent, bind_kernels
 from dlkit.quantize.recipe import Recipe
@@ -72,7 +72,7 @@ def requantize(network: nn.Module, recipe: Recipe, names: Sequence[str]) -> nn.M
 
 def _replace(network: nn.Module, names: Iterable[str], recipe: Recipe) -> nn.Module:
     """A copy of the network, on the CPU and in evaluation mode, with the named layers in int8."""
-    network = copy.deepcopy(network).cpu().eval()
+    network = copy.deepcopy(with_plain_weights(network)).cpu().eval()
     made = {id(network.get_submodule(name)): _int8_form(network.get_submodule(name), recipe) for name in names}
     if id(network) in made:
         return made[id(network)]

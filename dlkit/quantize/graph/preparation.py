@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from dlkit.core.models import with_plain_weights
 from dlkit.core.release_memory import release_memory
 from dlkit.errors import UsageError
 from dlkit.quantize.graph.attention import split_attention
@@ -82,6 +83,7 @@ def prepare(network: nn.Module, recipe: Recipe, example: Tensor) -> GraphModule:
     the user's code, for a network that cannot be followed, and for names to keep in float that no module has.
     """
     check_names(network, recipe)
+    network = with_plain_weights(network)
     release_memory(network.parameters())
     is_trained = recipe.mode == "qat"
     network = copy.deepcopy(network) if is_trained else _static_copy(network)

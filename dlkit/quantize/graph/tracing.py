@@ -139,7 +139,10 @@ def _values(traced: GraphModule, example: Tensor) -> dict[Node, Any]:
     try:
         FakeTensorProp(traced, FakeTensorMode(allow_non_fake_inputs=True)).propagate(example)
     except Exception:  # code of a user's own that asks tensors for their values
-        _RealValues(traced).run(example.clone())
+        try:
+            _RealValues(traced).run(example.clone())
+        except ValueError:  # a norm without statistics wants more than one sample
+            _RealValues(traced).run(torch.cat([example, example]))
     return {node: node.meta.pop("val", None) for node in traced.graph.nodes if node.op != "output"}
 
 

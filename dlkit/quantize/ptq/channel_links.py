@@ -9,7 +9,7 @@ network stay, and a file of it is rebuilt as ever.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,9 +49,12 @@ class Link:
     is_capped: bool = False
 
 
-def find_links(network: nn.Module, example: Tensor | None = None) -> list[Link]:
-    """All links of a network, in the order of its graph. Raises UsageError for one that cannot be followed (see `trace`)."""
-    graph = trace(network, [], example)
+def find_links(network: nn.Module, example: Tensor | None = None, keep_float: Sequence[str] = ()) -> list[Link]:
+    """All links of a network, in the order of its graph, outside of what is kept in float.
+
+    Raises UsageError for a network that cannot be followed (see `trace`).
+    """
+    graph = trace(network, keep_float, example)
     calls = Counter(str(node.target) for node in graph.graph.nodes if node.op == "call_module")
     users = Counter(id(tensor) for module in network.modules() for tensor in module._parameters.values())
     is_own = {
@@ -74,7 +77,7 @@ def _link_from(graph: GraphModule, node: Node) -> Link | None:
         if any(isinstance(called_module(graph, user), _BATCH_NORMS) for user in node.users):
             return None  # the norm is the source
         layer: str | None = str(node.target)
-    elif isinstance(module, _BATCH_NORMS) and module.affine:
+    elif isinstance(module, _BATCH_NORMS) and module.affine and module.running_var is not None:
         layer = _layer_before(graph, node)
     elif isinstance(module, _ROW_NORMS) and module.weight is not None and module.weight.ndim == 1:
         layer = None

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from dlkit.quantize.ptq.channel_links import Link
 from dlkit.quantize.ptq.fidelity import outputs_of
 
+PROVEN_ON = 4  # samples
+MOST_CHANGE = 1e-3  # of the outputs, relative, that rounding of float32 explains
 _ROWS = (nn.Linear, nn.LayerNorm, nn.RMSNorm)
 
 
@@ -25,6 +27,34 @@ def scale_link(network: nn.Module, link: Link, factors: Tensor) -> None:
         for name in link.readers:
             weight = _by_channel(network.get_submodule(name), len(factors))
             weight.mul_(factors.reshape(len(weight), 1, -1, 1))
+
+
+def proven_links(network: nn.Module, links: Sequence[Link], batch: Tensor) -> list[Link]:
+    """The links along which scaling leaves what the network computes for a batch as it is: tried with factors 1, 2 and 4.
+
+    An axis that a layer and a norm count differently shows here, and nowhere else if both have as many channels. Links through ReLU6,
+    which such factors do change, are left to the shapes of convolutions. The network is scaled, and scaled back exactly.
+    """
+    batch = batch[:PROVEN_ON]
+    expected = outputs_of(network, [batch])
+    tried = [link for link in links if not link.is_capped]
+    if not tried or _is_kept(network, tried, batch, expected):
+        return list(links)
+    return [link for link in links if link.is_capped or _is_kept(network, [link], batch, expected)]
+
+
+def _is_kept(network: nn.Module, links: Sequence[Link], batch: Tensor, expected: Tensor) -> bool:
+    factors = [_trial_factors(len(network.get_submodule(link.source).weight)) for link in links]  # type: ignore[arg-type]
+    for link, one in zip(links, factors, strict=True):
+        scale_link(network, link, one)
+    found = outputs_of(network, [batch])
+    for link, one in zip(links, factors, strict=True):
+        scale_link(network, link, 1 / one)
+    return bool((found - expected).norm() <= MOST_CHANGE * expected.norm())
+
+
+def _trial_factors(channels: int) -> Tensor:
+    return 2.0 ** torch.randint(0, 3, (channels,), generator=torch.Generator().manual_seed(channels))
 
 
 def rows_range(network: nn.Module, link: Link) -> Tensor | None:

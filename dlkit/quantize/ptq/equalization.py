@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dlkit.core.models import with_plain_weights
 from dlkit.quantize.ptq.channel_links import CAP, Link, find_links
-from dlkit.quantize.ptq.channel_scaling import channel_maxima, columns_range, rows_range, scale_link
+from dlkit.quantize.ptq.channel_scaling import channel_maxima, columns_range, proven_links, rows_range, scale_link
 
 _MOST_ROUNDS = 20
 _MOST = 1e4  # of a factor in one round, so that a dead channel does not blow up its neighbour
@@ -29,16 +30,18 @@ class Equalized:
     links: tuple[Link, ...]
 
 
-def equalize(network: nn.Module, batches: Sequence[Tensor] = ()) -> Equalized:
+def equalize(network: nn.Module, batches: Sequence[Tensor] = (), keep_float: Sequence[str] = ()) -> Equalized:
     """A copy of the network with the weights of connected layers evened out, channel by channel; itself where none are connected.
 
     Raises UsageError for a network that cannot be followed.
     """
-    found = find_links(network, next(iter(batches), None))
+    network = with_plain_weights(network)
+    found = find_links(network, next(iter(batches), None), keep_float)
     links = [link for link in found if link.layer is not None and (batches or not link.is_capped)]
     if not links:
         return Equalized(network, ())
     network = copy.deepcopy(network).eval()
+    links = proven_links(network, links, batches[0]) if batches else links
     maxima = channel_maxima(network, [link.source for link in links if link.is_capped], batches)
     for _ in range(_MOST_ROUNDS):
         largest = 1.0

@@ -85,7 +85,7 @@ def quantize_accurately(
             best = search.consider(f"observer {observer}", best.origin, replace(recipe, observer=observer), "auto")
     if remedies.equalization != "off":
         best = search.consider_equalization(remedies.equalization)
-    if remedies.smoothing != "off" and smoothable_links(network, batches[0]):
+    if remedies.smoothing != "off" and smoothable_links(network, batches[0], recipe.keep_float):
         best = search.consider_smoothing(remedies.smoothing)
     return search.corrected() if remedies.bias_correction else best
 
@@ -114,7 +114,7 @@ class _AccuracySearch:
 
     def consider_equalization(self, choice: Choice) -> Int8:
         """Where there are layers that it can even out."""
-        equalized = equalize(self._network, self._batches)
+        equalized = equalize(self._network, self._batches, self._best.recipe.keep_float)
         if not equalized.links:
             return self._best
         return self.consider("equalization", equalized.network, self._best.recipe, choice)
@@ -135,7 +135,7 @@ class _AccuracySearch:
 
     def _smooth(self, before: Int8, alpha: float, least: float) -> Fidelity:
         """One strength; of all candidates only the best so far stays in memory."""
-        smoothed = smooth(before.origin, self._batches, alpha=alpha).network
+        smoothed = smooth(before.origin, self._batches, alpha=alpha, keep_float=before.recipe.keep_float).network
         candidate, fidelity = self._quantize(smoothed, before.recipe)
         if fidelity.error < least:
             self._best = replace(candidate, trials=before.trials)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dlkit.core.models import with_plain_weights
 from dlkit.quantize.ptq.channel_links import Link, find_links
-from dlkit.quantize.ptq.channel_scaling import channel_maxima, columns_range, scale_link
+from dlkit.quantize.ptq.channel_scaling import channel_maxima, columns_range, proven_links, scale_link
 
 ALPHAS = (0.3, 0.5, 0.7)
 _SOURCES = (nn.LayerNorm, nn.RMSNorm, nn.Linear)
@@ -29,24 +30,24 @@ class Smoothed:
     alpha: float
 
 
-def smooth(network: nn.Module, batches: Sequence[Tensor], *, alpha: float) -> Smoothed:
+def smooth(network: nn.Module, batches: Sequence[Tensor], *, alpha: float, keep_float: Sequence[str] = ()) -> Smoothed:
     """A copy of the network whose activations in front of linear layers are alike in range over channels.
 
     Only what linear layers and attention read is smoothed. Raises UsageError for a network that cannot be followed.
     """
-    network = copy.deepcopy(network).eval()
-    links = smoothable_links(network, batches[0])
+    network = copy.deepcopy(with_plain_weights(network)).eval()
+    links = proven_links(network, smoothable_links(network, batches[0], keep_float), batches[0])
     maxima = channel_maxima(network, [link.source for link in links], batches, is_magnitude=True)
     for link in links:
         scale_link(network, link, _factors(maxima[link.source], columns_range(network, link), alpha))
     return Smoothed(network, tuple(links), alpha)
 
 
-def smoothable_links(network: nn.Module, example: Tensor | None = None) -> list[Link]:
+def smoothable_links(network: nn.Module, example: Tensor | None = None, keep_float: Sequence[str] = ()) -> list[Link]:
     """Links from a layer norm or linear layer to linear layers or attention. Raises UsageError as `find_links` does."""
     return [
         link
-        for link in find_links(network, example)
+        for link in find_links(with_plain_weights(network), example, keep_float)
         if not link.is_capped
         and isinstance(network.get_submodule(link.source), _SOURCES)
         and all(isinstance(network.get_submodule(name), _READERS) for name in link.readers)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from dlkit.errors import UsageError
 from dlkit.quantize import Recipe
 from dlkit.quantize.graph import convert
 from dlkit.quantize.ptq import equalize, fidelity_of, find_links, observe_network, outputs_of, scale_link
@@ -176,3 +177,48 @@ def test_it_mends_networks_with_channels_of_unlike_range(is_per_channel):
         fidelity[name] = fidelity_of(outputs_of(network, batches), outputs)
     assert fidelity["equalized"].sqnr_db > fidelity["hard"].sqnr_db + 10
     assert fidelity["equalized"].sqnr_db > 20
+
+
+class OverTime(nn.Module):
+    """A linear layer over time, then a norm over as many channels: they count along different axes."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.norm, self.last = nn.Linear(12, 12), nn.BatchNorm1d(12), nn.Linear(12, 5)
+
+    def forward(self, x):
+        return self.last(F.relu(self.norm(self.layer(x))))
+
+
+def test_axes_that_only_seem_to_fit_are_no_link():
+    torch.manual_seed(0)
+    network = OverTime()
+    for _ in range(5):
+        network.train()(torch.randn(16, 12, 12))
+    nn.init.uniform_(network.norm.weight, 0.1, 3)
+    network.eval()
+    assert [link.source for link in find_links(network)] == ["norm"]
+    equalized = equalize(network, [torch.randn(8, 12, 12)])
+    assert equalized.links == ()
+    assert len(equalize(separable(), [torch.randn(8, 3, 10, 10)]).links) == 4
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6])
+def test_a_norm_without_statistics_is_no_link(activation):
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, track_running_stats=False), activation(), nn.Conv2d(8, 4, 1)
+    ).eval()
+    assert equalize(network, [torch.randn(8, 3, 10, 10)]).links == ()
+
+
+def branching(self, x):
+    return self.conv(x) if x.sum() > 0 else -self.conv(x)
+
+
+def test_what_is_kept_in_float_is_not_followed():
+    inner = type("Branching", (nn.Module,), {"forward": branching})()
+    inner.conv = nn.Conv2d(8, 8, 1)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), inner, nn.Conv2d(8, 4, 1)).eval()
+    assert [link.source for link in equalize(network, [torch.randn(8, 3, 10, 10)], ["3"]).links] == ["0"]
+    with pytest.raises(UsageError, match="--keep-float 3"):
+        find_links(network)

@@ -1,0 +1,56 @@
+"""Every pair of a layer and a norm: folded where that is right, and left alone where it is not."""
+
+import pytest
+import torch
+from torch import nn
+
+from dlkit.quantize.ptq import Remedies, quantize_accurately
+
+CHANNELS = 8
+IMAGES, SERIES, VOLUMES, ROWS, OVER_TIME = (4, 8, 8), (4, 8), (4, 5, 5, 5), (4,), (8, 4)
+LAYERS = {
+    "conv2d": (IMAGES, lambda: nn.Conv2d(4, CHANNELS, 3)),
+    "grouped": (IMAGES, lambda: nn.Conv2d(4, CHANNELS, 3, groups=4)),
+    "dilated": (IMAGES, lambda: nn.Conv2d(4, CHANNELS, 3, dilation=2, padding=2, bias=False)),
+    "transposed": (IMAGES, lambda: nn.ConvTranspose2d(4, CHANNELS, 2, 2)),
+    "grouped transposed": (IMAGES, lambda: nn.ConvTranspose2d(4, CHANNELS, 3, 2, groups=2)),
+    "conv1d": (SERIES, lambda: nn.Conv1d(4, CHANNELS, 3)),
+    "transposed 1d": (SERIES, lambda: nn.ConvTranspose1d(4, CHANNELS, 2, 2, bias=False)),
+    "conv3d": (VOLUMES, lambda: nn.Conv3d(4, CHANNELS, 3)),
+    "linear": (ROWS, lambda: nn.Linear(4, CHANNELS)),
+    "linear over time": (OVER_TIME, lambda: nn.Linear(4, CHANNELS)),  # 8 steps, 8 features
+}
+
+
+def _batch_norm(rank, **options):
+    return {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}[rank](CHANNELS, **options)
+
+
+def _instance_norm(rank):
+    return {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d, 5: nn.InstanceNorm3d}[rank](CHANNELS, affine=True)
+
+
+NORMS = {
+    "batch": _batch_norm,
+    "batch without statistics": lambda rank: _batch_norm(rank, track_running_stats=False),
+    "batch without weights": lambda rank: _batch_norm(rank, affine=False),
+    "instance": _instance_norm,
+    "group": lambda rank: nn.GroupNorm(4, CHANNELS),
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_and_a_norm(layer, norm, tools):
+    shape, build = LAYERS[layer]
+    if norm == "instance" and len(shape) == 1:
+        pytest.skip("an instance norm needs places")
+    network = nn.Sequential(build(), NORMS[norm](len(shape) + 1), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
+    batches = [torch.randn(16, *shape) * 2 + 1 for _ in range(3)]
+    with torch.no_grad():
+        for batch in batches * 2:
+            network.train()(batch)
+    for parameter in network[1].parameters():
+        nn.init.uniform_(parameter, 0.2, 3)
+    found = quantize_accurately(network.eval(), tools.RECIPE, batches, remedies=Remedies())
+    assert found.fidelity.sqnr_db > 25
