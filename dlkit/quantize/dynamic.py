@@ -24,6 +24,7 @@ def quantize_dynamic(network: nn.Module, recipe: Recipe, *, example: Tensor | No
     network that reads their weights directly (torchvision's Swin) could not read those of an int8 layer.
     """
     check_names(network, recipe)
+    network = with_plain_weights(network)
     names = [name for name, module in network.named_modules() if can_be_dynamic(name, module, recipe)]
     if example is not None:
         called = called_modules(network, example)
@@ -63,6 +64,7 @@ def int8_layers(network: nn.Module) -> list[str]:
 
 def requantize(network: nn.Module, recipe: Recipe, names: Sequence[str]) -> nn.Module:
     """What `quantize_dynamic` made, with exactly the named layers in int8, without kernels. Raises ValueError for one that cannot be."""
+    network = with_plain_weights(network)
     modules = dict(network.named_modules())
     for name in names:
         if name not in modules or not can_be_dynamic(name, modules[name], recipe):
@@ -72,7 +74,7 @@ def requantize(network: nn.Module, recipe: Recipe, names: Sequence[str]) -> nn.M
 
 def _replace(network: nn.Module, names: Iterable[str], recipe: Recipe) -> nn.Module:
     """A copy of the network, on the CPU and in evaluation mode, with the named layers in int8."""
-    network = copy.deepcopy(with_plain_weights(network)).cpu().eval()
+    network = copy.deepcopy(network).cpu().eval()
     made = {id(network.get_submodule(name)): _int8_form(network.get_submodule(name), recipe) for name in names}
     if id(network) in made:
         return made[id(network)]
