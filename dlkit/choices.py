@@ -7,6 +7,7 @@ ExportFormat = Literal["onnx", "pt2", "aoti", "state-dict", "safetensors", "timm
 
 # quantization
 QuantizeMode = Literal["dynamic", "static", "qat"]
+QatKeep = Literal["best", "trained"]
 Backend = Literal["x86", "fbgemm", "onednn", "qnnpack"]
 AskedBackend = Literal["auto", Backend]
 Observer = Literal["histogram", "minmax", "percentile", "mse"]

@@ -204,7 +204,8 @@ class Train(Section):
     compile: bool | str = Field(False, description="torch.compile: true, or one of its modes.")
     channels_last: bool | Auto = Field(
         "auto",
-        description="Memory layout of image batches; auto is on for convolutions on CPUs, and on CUDA in mixed precision.",
+        description="Memory layout of image batches; auto is on for convolutions on CPUs, and on CUDA in mixed precision, but not "
+        "for strided 1x1 convolutions of up to 6 channels, which end the process on some CPUs.",
     )
     sync_bn: bool = Field(
         False, description="Batch norm over the batches of all processes, where each would take its own."

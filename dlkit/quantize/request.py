@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlkit.choices import AskedBackend, AskedReduce, Int8Export, Observer, QuantizeMode, SplitName
+from dlkit.choices import AskedBackend, AskedReduce, Int8Export, Observer, QatKeep, QuantizeMode, SplitName
 from dlkit.config import LoadedConfig
 from dlkit.core.export import require_onnx
 from dlkit.core.modelfile import ModelFile
@@ -21,7 +21,7 @@ class QuantizeRequest:
     """`keep_float` are globs over modules, `first` and `last`; `max_drop` is in points of accuracy, 0.5 being 0.5 %.
 
     `model` names the class of a user's own network again. Without `seconds` no latency is measured. `data` replaces what
-    the model was trained on. `epochs` and `lr` are for quantization-aware training.
+    the model was trained on. `epochs`, `lr` and `keep` are for quantization-aware training.
     """
 
     mode: QuantizeMode
@@ -40,6 +40,7 @@ class QuantizeRequest:
     writes_model: bool = True
     epochs: float | None = None
     lr: float | None = None
+    keep: QatKeep = "best"
     exports: tuple[Int8Export, ...] = ()
     split: SplitName | None = None
     seconds: float | None = 3.0
@@ -66,9 +67,13 @@ class QuantizeOutputs:
         return [path for path in (self.model, self.report, self.picture, self.exported) if path is not None]
 
 
-def plan_paths(file: ModelFile, request: QuantizeRequest) -> QuantizeOutputs:
+STATIC_KEPT = "qat-kept-static"  # in the name of a file that --qat found nothing better than
+
+
+def plan_paths(file: ModelFile, request: QuantizeRequest, *, is_static_kept: bool = False) -> QuantizeOutputs:
     """`model.static-int8.pt` beside model.pt, and the others beside that. Raises OutputError for one that is there already."""
-    model = request.output or file.path.with_name(f"{file.path.stem}.{request.mode}-int8.pt")
+    made = STATIC_KEPT if is_static_kept else request.mode
+    model = request.output or file.path.with_name(f"{file.path.stem}.{made}-int8.pt")
     check_ending(model, (".pt",), "a model file ends in")
     exported = model.with_suffix(".onnx") if "onnx" in request.exports else None
     paths = QuantizeOutputs(model, model.with_suffix(".report.json"), model.with_suffix(".png"), exported)
@@ -86,6 +91,8 @@ def check_request(file: ModelFile, request: QuantizeRequest) -> None:
     for name, value in (("--epochs", request.epochs), ("--lr", request.lr)):
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise UsageError(f"{name} {value:g}: expected a number greater than 0")
+    if request.keep == "trained" and request.mode != "qat":
+        raise UsageError(f"--keep belongs to --qat; {request.mode} quantization trains nothing")
     if request.num_calibration is not None and request.mode == "dynamic":
         raise UsageError("--calib belongs to --static and --qat; dynamic quantization calibrates nothing")
     if request.max_drop is not None and not request.writes_model:

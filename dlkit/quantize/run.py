@@ -19,7 +19,7 @@ from dlkit.files import write_json
 from dlkit.quantize.backends import cpu_notes
 from dlkit.quantize.calibration_data import CPU, open_model_data
 from dlkit.quantize.comparison import compare, measure_total
-from dlkit.quantize.coverage import layer_statuses
+from dlkit.quantize.coverage import float_weights_note, layer_statuses
 from dlkit.quantize.graph import graph_facts
 from dlkit.quantize.int8_proof import count_int8_kernels, require_int8
 from dlkit.quantize.making import make_int8, plan_recipe
@@ -38,13 +38,17 @@ def run_quantization(file: ModelFile, request: QuantizeRequest, emit: Emit = ign
     """
     check_request(file, request)
     paths = plan_paths(file, request)
+    if request.mode == "qat" and request.keep == "best":
+        plan_paths(file, request, is_static_kept=True)  # what is in the way is told before hours of training
     notes: list[str] = []
     with torch_settings():
         task = _open(file, request, _collect_notes(notes, emit))
         made = make_int8(task, plan_recipe(task.network, request))
+        if made.is_static_kept:
+            paths = plan_paths(file, request, is_static_kept=True)
         release_memory(task.network.parameters())
         coverage = _prove_int8(task, made)
-        for text in _notes(made):
+        for text in _notes(task, made, coverage):
             task.emit(Note(text))
         with staged(paths.model) as staging:
             spec = _save(staging, paths, task, made)
@@ -84,9 +88,11 @@ def _open(file: ModelFile, request: QuantizeRequest, emit: Emit) -> Task:
     return Task(file, request, network, data, emit)
 
 
-def _notes(made: Made) -> list[str]:
+def _notes(task: Task, made: Made, coverage: Coverage) -> list[str]:
     """What a user should know of the network and of this machine, a sentence each."""
     notes = cpu_notes(made.recipe, made.network)
+    if (in_float := float_weights_note(task.network, coverage.layers)) is not None:
+        notes.append(in_float)
     if isinstance(made.network, GraphModule) and graph_facts(made.network).is_exported:
         size = size_text(made.example.shape[1:])
         notes.append(

@@ -57,6 +57,11 @@ class Made:
         return self.inputs[:1]
 
     @property
+    def is_static_kept(self) -> bool:
+        """Whether training gave nothing better than static quantization."""
+        return self.training is not None and self.training.kept == "static"
+
+    @property
     def steps(self) -> tuple[str, ...]:
         """What was done for accuracy, in words."""
         helped = [trial.what for trial in self.trials[1:] if trial.is_kept]
@@ -64,7 +69,7 @@ class Made:
         if self.fallback is not None:
             count = len(self.fallback.chosen.kept)
             steps.append(f"{count} sensitive layers in float" if count else "no layer needed in float")
-        if self.training is not None and self.training.kept == "static":
+        if self.is_static_kept:
             steps.append("training gave nothing better than static quantization, which is kept")
         elif self.training is not None:
             steps.append(f"{self.training.steps:,} steps of training with rounding in {self.training.train_s:.0f} s")

@@ -262,6 +262,19 @@ def test_files_that_are_there_stay(dlkit, cnn, quick, tmp_path):
     assert dlkit("quantize", cnn, "--static", "--no-latency", "--force").code == 0 and report.read_text() != "mine"
 
 
+def test_the_name_tells_when_training_gave_nothing_better(dlkit, cnn, quick, tmp_path, monkeypatch):
+    monkeypatch.setattr("dlkit.quantize.qat.comparison.is_better", lambda static, int8, *, mode: True)
+    train = ("quantize", cnn, "--qat", "--epochs", 0.05, "--calib", 32, "--no-latency")
+    done = dlkit(*train)
+    assert done.code == 0, done.err
+    assert {name for name in written(tmp_path) if name.endswith(".pt")} == {"model.qat-kept-static-int8.pt"}
+    again = dlkit(*train)
+    assert again.code == 2 and "model.qat-kept-static-int8.pt is there already" in again.err
+    trained = dlkit(*train, "--keep", "trained")
+    assert trained.code == 0 and "model.qat-int8.pt" in written(tmp_path)
+    assert dlkit("quantize", cnn, "--static", "--keep", "trained").code == 2
+
+
 @pytest.mark.parametrize("ending", ["pt", "report.json", "png", "onnx"])
 def test_all_that_training_would_write_is_looked_for_first(dlkit, cnn, tmp_path, ending):
     (tmp_path / f"model.qat-int8.{ending}").touch()

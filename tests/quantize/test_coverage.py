@@ -7,6 +7,7 @@ from torch import nn
 from dlkit.core.models import is_int8_layer
 from dlkit.errors import UsageError
 from dlkit.quantize import LayerStatus, Recipe, count_int8_kernels, layer_statuses, require_int8
+from dlkit.quantize.coverage import float_weights_note
 from dlkit.quantize.graph import convert
 from dlkit.quantize.int8 import Int8Conv2d, Quantize
 from dlkit.quantize.ptq import observe_network
@@ -105,3 +106,23 @@ def test_int8_layers_say_so():
     found = {type(module) for module in program.modules() if is_int8_layer(module)}
     assert Int8Conv2d in found and found <= {Int8Conv2d, Quantize}
     assert not is_int8_layer(nn.Conv2d(3, 4, 1)) and not is_int8_layer(nn.Identity())
+
+
+def test_mostly_float_networks_are_told_so():
+    class Series(nn.Module):
+        def __init__(self, hidden):
+            super().__init__()
+            self.gru, self.head = nn.GRU(4, hidden, batch_first=True), nn.Linear(hidden, 64)
+
+        def forward(self, x):
+            return self.head(self.gru(x)[0][:, -1])
+
+    recipe, notes = Recipe("static", "x86"), {}
+    for hidden in (4, 64):
+        network = Series(hidden).eval()
+        quantized = convert(observe_network(network, recipe, [torch.randn(4, 7, 4)]), recipe)
+        notes[hidden] = float_weights_note(network, layer_statuses(network, quantized, recipe))
+    assert notes[4] is None
+    assert notes[64] == (
+        "76% of the weights stay in float, so that the file is hardly smaller; of gru: recurrent layers are int8 only by --dynamic"
+    )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dlkit.choices import AskedBackend, AskedReduce, Int8Export, Observer, SplitName
+from dlkit.choices import AskedBackend, AskedReduce, Int8Export, Observer, QatKeep, SplitName
 from dlkit.cli.options import output_option, seconds_option
 
 Dynamic = Annotated[bool, typer.Option("--dynamic", help="int8 weights of linear and recurrent layers; needs no data.")]
@@ -68,6 +68,13 @@ Epochs = Annotated[
     ),
 ]
 Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate of --qat.", show_default=False)]
+Keep = Annotated[
+    QatKeep,
+    typer.Option(
+        "--keep",
+        help="What --qat writes: the better on validation of what was trained and static int8, or always the former.",
+    ),
+]
 Export = Annotated[
     Int8Export | None,
     typer.Option("--export", help="Also write the int8 network in this format.", show_default=False),

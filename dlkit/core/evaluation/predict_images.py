@@ -110,7 +110,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 def _describe(
     path: Path, output: Tensor, classes: tuple[str, ...] | None, topk: int, *, is_classification: bool
 ) -> ImagePrediction:
-    if not is_classification:
+    if not is_classification or len(output) == 1:  # of one class alone every network would be sure
         return ImagePrediction(path, [], output.tolist())
     names = classes or tuple(map(str, range(len(output))))
     values, indices = output.softmax(0).topk(min(topk, len(output)))

@@ -122,13 +122,27 @@ def build_scoring(
     return Scoring(loss, precision, info.task == "classification", use_channels_last and info.kind == "image")
 
 
+LARGEST_CRASHING = 6  # channels
+
+
 def _use_channels_last(setting: bool | str, network: nn.Module, precision: Precision) -> bool:
     """Returns the setting; `auto` is on where convolutions gain: on CPUs (benchmarks/channels_last.py), on CUDA in half precision."""
     if isinstance(setting, bool):
         return setting
-    has_convolutions = any(isinstance(module, nn.Conv2d) for module in network.modules())
-    is_faster = precision.device.type == "cpu" or (precision.device.type == "cuda" and precision.name != "fp32")
-    return has_convolutions and is_faster
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    if precision.device.type == "cpu":
+        return bool(convolutions) and not any(_crashes_channels_last(layer) for layer in convolutions)
+    return bool(convolutions) and precision.device.type == "cuda" and precision.name != "fp32"
+
+
+def _crashes_channels_last(layer: nn.Conv2d) -> bool:
+    """Whether the backward pass of a convolution may end the process: 1x1, with a stride, of up to 6 channels.
+
+    A fault of torch's kernels for CPUs with AVX2 alone (seen with torch 2.15: a double free, or a loop without end), which no error
+    can report. With larger numbers of channels it was not seen.
+    """
+    is_strided = set(layer.kernel_size) == {1} and set(layer.stride) != {1}
+    return is_strided and layer.in_channels // layer.groups <= LARGEST_CRASHING
 
 
 def plan_schedule(loaded: LoadedConfig, *, num_batches: int | None = None) -> tuple[LrSchedule, float]:

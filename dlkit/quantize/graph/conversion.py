@@ -21,6 +21,7 @@ from dlkit.quantize.graph.steps import (
     MaxPool,
     MeanPool,
     Multiplication,
+    Padding,
     Product,
     Sum,
 )
@@ -39,6 +40,7 @@ from dlkit.quantize.int8 import (
     Int8Lookup,
     Int8MaxPool,
     Int8Mul,
+    Int8Pad,
     PoolGeometry,
     Quantize,
     bind_kernels,
@@ -143,6 +145,8 @@ class _ProgramWriter:
             return Int8Clamp(given[0], low=step.bounds[0], high=step.bounds[1])
         if isinstance(step, MaxPool):
             return Int8MaxPool(given[0], _geometry(step.pool), dilation=_numbers(step.pool, step.pool.dilation))
+        if isinstance(step, Padding):
+            return Int8Pad(given[0], step.sides)
         assert y is not None
         return _COMBINE[type(step)](step, given, y, len(shape_of(node.args[0]) or ()))
 

@@ -44,6 +44,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "linear": (F.linear,),
     "layer_norm": (F.layer_norm, F.rms_norm, torch.layer_norm),
     "interpolate": (F.interpolate,),
+    "pad": (F.pad, torch.constant_pad_nd),
     "getitem": (operator.getitem,),
     "getattr": (getattr, torch.ops.aten.sym_size.int),
     "slice": (torch.ops.aten.slice.Tensor, torch.ops.aten.select.int, torch.narrow, torch.select),

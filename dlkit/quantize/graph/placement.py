@@ -6,14 +6,15 @@ from typing import Any
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from dlkit.quantize.graph.fusion import STEPS
 from dlkit.quantize.graph.operations import called_module, is_moving, shape_of
+from dlkit.quantize.graph.recognition import STEPS
 from dlkit.quantize.graph.steps import (
     CONVOLUTIONS,
     TRANSPOSED,
     Elementwise,
     GraphStep,
     MaxPool,
+    Padding,
     Product,
     channels_first,
 )
@@ -97,7 +98,7 @@ def _rounds(traced: GraphModule, node: Node) -> bool:
     step = called_module(traced, node)
     if isinstance(step, Elementwise):
         return not step.is_clamp
-    return isinstance(step, GraphStep) and not isinstance(step, MaxPool)
+    return isinstance(step, GraphStep) and not isinstance(step, MaxPool | Padding)
 
 
 def _observe(traced: GraphModule, node: Node, readers: list[Node], observer: nn.Module) -> None:

@@ -13,9 +13,10 @@ from dlkit.errors import UsageError
 from dlkit.quantize.graph.attention import split_attention
 from dlkit.quantize.graph.exported import EXPORTED
 from dlkit.quantize.graph.float_parts import is_below, keep_residuals_float
-from dlkit.quantize.graph.fusion import fuse_norms, fuse_steps, write_steps
+from dlkit.quantize.graph.fusion import fuse_norms, fuse_steps
 from dlkit.quantize.graph.operations import called_module
 from dlkit.quantize.graph.placement import find_able, mark_int8, put_observers
+from dlkit.quantize.graph.recognition import write_steps
 from dlkit.quantize.graph.rewrites import (
     drop_identities,
     read_results_in_place,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
@@ -122,6 +123,18 @@ class Elementwise(GraphStep):
     def forward(self, x: Tensor) -> Tensor:
         """The function."""
         return self.function(x)
+
+
+class Padding(GraphStep):
+    """Zeros around each image, as many as `sides` says from the last dimension to the first."""
+
+    def __init__(self, sides: tuple[int, ...]) -> None:
+        super().__init__()
+        self.sides = sides
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A larger image."""
+        return F.pad(x, self.sides)
 
 
 class _Pool(GraphStep):

@@ -1,10 +1,11 @@
 """From a network to a torch.fx graph, and words for networks that have none."""
 
+import inspect
 import linecache
 import operator
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx import GraphModule, Interpreter, Node, Proxy, Tracer
+from torch.fx import Graph, GraphModule, Interpreter, Node, Proxy, Tracer
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 from torch.utils._pytree import tree_leaves
 
@@ -64,13 +65,30 @@ def trace(network: nn.Module, leaves: Sequence[str], example: Tensor | None = No
     try:
         with warnings.catch_warnings(), eval_mode(network):
             warnings.simplefilter("ignore")  # what the network warns of in a trace, it warns of again when it runs
-            graph = tracer.trace(network)
+            settled = _settled_inputs(network)
+            graph = tracer.trace(network, settled)
+        _drop_inputs(graph, settled)
     except Exception as error:  # user code raises anything when it meets a proxy instead of a tensor
         exported = None if leaves or example is None else _export(network, example)
         if exported is None:
             raise UsageError(_why_untraceable(network, error)) from error
         return exported
     return GraphModule(network, graph, class_name=type(network).__name__)
+
+
+def _settled_inputs(network: nn.Module) -> dict[str, Any]:
+    """The values of inputs behind the first that `forward` need not be given, such as a mask: what it computes is that of these."""
+    parameters = list(inspect.signature(network.forward).parameters.values())[1:]
+    return {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
+
+
+def _drop_inputs(graph: Graph, settled: Collection[str]) -> None:
+    """Take out inputs that the trace has a value for, with the checks of them."""
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    for node in [one for one in inputs if str(one.target).rpartition("_")[0] in settled]:
+        for check in [other for user in node.users for other in (*user.users, user)]:
+            graph.erase_node(check)
+        graph.erase_node(node)
 
 
 def _export(network: nn.Module, example: Tensor) -> GraphModule | None:

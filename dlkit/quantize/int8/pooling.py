@@ -1,4 +1,4 @@
-"""Pooling of codes."""
+"""Pooling of codes, and padding."""
 
 from dataclasses import dataclass
 
@@ -40,3 +40,11 @@ class Int8AdaptiveAvgPool(Int8Layer):
     def __init__(self, x: Affine, y: Affine, size: tuple[int, ...]) -> None:
         super().__init__()
         self.x, self.y, self.size = x, y, size
+
+
+class Int8Pad(Int8Layer):
+    """Zeros around each image, by the code that stands for 0; `sides` from the last dimension to the first, as torch counts them."""
+
+    def __init__(self, x: Affine, sides: tuple[int, ...]) -> None:
+        super().__init__()
+        self.x, self.sides = x, sides

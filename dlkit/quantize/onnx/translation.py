@@ -29,6 +29,7 @@ from dlkit.quantize.int8 import (
     Int8Lookup,
     Int8MaxPool,
     Int8Mul,
+    Int8Pad,
     Quantize,
     code_affines,
 )
@@ -89,6 +90,7 @@ _FORMS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     Int8Clamp: lambda layer: nn.Identity(),
     Int8Lookup: lambda layer: RealForm(layer.function),
     Int8MaxPool: _max_pool,
+    Int8Pad: lambda layer: RealForm(lambda x: F.pad(x, layer.sides)),
     Int8AvgPool: _avg_pool,
     Int8AdaptiveAvgPool: _adaptive,
 }

@@ -42,7 +42,9 @@ class QatComparison:
     agreement: float | None
 
 
-def compare_candidates(tuning: FineTuning, *, static: nn.Module, converted: nn.Module, emit: Emit) -> QatComparison:
+def compare_candidates(
+    tuning: FineTuning, *, static: nn.Module, converted: nn.Module, may_keep_static: bool, emit: Emit
+) -> QatComparison:
     """Judge the trained network in all its forms on the validation split, or where there is none on the training samples.
 
     Reports, as notes, when static quantization is kept, and when conversion changed more than it should.
@@ -59,7 +61,7 @@ def compare_candidates(tuning: FineTuning, *, static: nn.Module, converted: nn.M
         split=split.name,
         num_samples=split.num_samples,
         metric=metric,
-        is_static_kept=is_better(metrics["static"][metric], metrics["int8"][metric], mode=mode),
+        is_static_kept=may_keep_static and is_better(metrics["static"][metric], metrics["int8"][metric], mode=mode),
         agreement=_agreement(found["fake_quant"], found["int8"]) if scoring.is_classification else None,
         **metrics,
     )

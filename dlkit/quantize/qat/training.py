@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from dlkit.choices import QatKeep
 from dlkit.config import LoadedConfig
 from dlkit.core.data import DataInfo
 from dlkit.core.random_state import seeded
@@ -34,13 +35,17 @@ _TIMED_STEPS = 3
 
 @dataclass(frozen=True)
 class QatSettings:
-    """What to train on and how long. `lr` is the peak; without one it is a twentieth of the config's."""
+    """What to train on and how long. `lr` is the peak; without one it is a twentieth of the config's.
+
+    `keep` says whether static quantization is returned where it judges better.
+    """
 
     loaded: LoadedConfig
     info: DataInfo
     device: torch.device
     epochs: float = EPOCHS
     lr: float | None = None
+    keep: QatKeep = "best"
     phases: Phases = field(default_factory=Phases)
 
 
@@ -83,7 +88,9 @@ def quantize_aware(
     emit(Note(f"a step takes {step_ms / float_step_ms:.1f} times as long with the rounding of int8 put in"))
     train_quantized(tuning, settings.phases, emit=emit)
     converted = convert(prepared, recipe)
-    comparison = compare_candidates(tuning, static=static[0], converted=converted, emit=emit)
+    comparison = compare_candidates(
+        tuning, static=static[0], converted=converted, may_keep_static=settings.keep == "best", emit=emit
+    )
     outcome = QatOutcome(
         kept="static" if comparison.is_static_kept else "qat",
         recipe=static[1] if comparison.is_static_kept else recipe,

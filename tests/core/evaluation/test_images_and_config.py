@@ -67,3 +67,14 @@ def test_predicting_leaves_torch_as_it_was_between_images(trained):
     next(predictions)
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
     assert next(predictions).path == CIRCLE
+
+
+def test_one_output_is_a_number_and_no_certainty(trained, tmp_path):
+    value = torch.load(trained, weights_only=True)
+    head = [name for name, tensor in value["state_dict"].items() if len(tensor) == 2]
+    value["state_dict"] |= {name: value["state_dict"][name][:1] for name in head}
+    value["spec"]["input"] |= {"num_outputs": 1}
+    value["spec"]["arch"]["options"] |= {"num_classes": 1}
+    torch.save(value, tmp_path / "one.pt")
+    prediction = next(predict_images(read_model_file(tmp_path / "one.pt"), [CIRCLE]))
+    assert prediction.classes == [] and len(prediction.values) == 1

@@ -44,6 +44,8 @@ INT8_LAYERS = {
     "unshuffle": nn.PixelUnshuffle(2),
     "channels": nn.ChannelShuffle(2),
     "flatten": nn.Flatten(),
+    "zeros around": nn.ZeroPad2d((0, 1, 2, 1)),
+    "constant 0": nn.ConstantPad2d(1, 0.0),
     "norm": nn.BatchNorm2d(8),
     "conv norm": nn.Sequential(nn.Conv2d(8, 8, 3, groups=4), nn.BatchNorm2d(8), nn.SiLU()),
     "transposed": nn.ConvTranspose2d(8, 8, 3, 2, 1, 1),
@@ -156,6 +158,9 @@ INT8_FUNCTIONS = {
     "movedim": lambda x: x.movedim(1, -1).swapaxes(1, -1),
     "unflatten": lambda x: x.unflatten(1, (2, 4)).flatten(1, 2),
     "dropout": lambda x: F.dropout(x, 0.5, training=False),
+    "pad": lambda x: F.pad(x, (0, 1, 2, 1)),
+    "pad by name": lambda x: F.pad(input=x, pad=[1, 1], mode="constant", value=0.0),
+    "crop": lambda x: F.pad(x, (-1, 0, 1, -1)),
 }
 FLOAT_FUNCTIONS = {
     "softmax": lambda x: F.softmax(x, 1),
@@ -172,7 +177,8 @@ FLOAT_FUNCTIONS = {
     "stack": lambda x: torch.stack([x, x * 9], 1).flatten(1, 2),
     "cat of chunks": lambda x: torch.cat(x.chunk(2, 1)[::-1], 1),
     "bilinear": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
-    "pad": lambda x: F.pad(x, (1, 1)),
+    "pad of ones": lambda x: F.pad(x, (1, 1), value=1.0),
+    "reflecting pad": lambda x: F.pad(x, (1, 1), mode="reflect"),
     "matmul": lambda x: x @ x.transpose(2, 3),
     "where": lambda x: torch.where(x > 0, x, x * 2),
     "prelu": lambda x: F.prelu(x, torch.full((1,), 0.2)),

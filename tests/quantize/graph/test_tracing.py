@@ -7,6 +7,7 @@ from torch import nn
 
 from dlkit.errors import UsageError
 from dlkit.quantize import Recipe
+from dlkit.quantize.graph import trace
 
 
 class DataIf(nn.Module):
@@ -79,3 +80,32 @@ def test_what_torch_export_follows_computes_the_same(tools, forward):
     found, program = tools.compared(network, tools.batches(4, 3, 8, 8))
     assert found > 25
     assert forward is overwritten or tools.borders(program)[0] == 1
+
+
+class Masked(nn.Module):
+    """A forward with more inputs than it needs."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 8, 1), nn.Linear(8, 4)
+
+    def forward(self, x, mask=None, scale=2.0, *, is_long=False):
+        y = self.conv(x) * scale
+        if mask is not None:
+            y = y * mask
+        return self.last(y.relu().mean((2, 3)) if not is_long else y.flatten(1))
+
+
+def test_inputs_that_need_not_be_given_have_their_defaults(tools):
+    found, program = tools.compared(Masked(), tools.batches(4, 3, 8, 8))
+    assert found > 25
+    assert [node.name for node in program.graph.nodes if node.op == "placeholder"] == ["x"]
+
+
+def test_two_inputs_stay_two():
+    class Two(nn.Module):
+        def forward(self, x, y, scale=2):
+            return x * y * scale
+
+    graph = trace(Two(), []).graph
+    assert [node.name for node in graph.nodes if node.op == "placeholder"] == ["x", "y"]

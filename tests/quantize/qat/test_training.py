@@ -2,6 +2,7 @@
 
 import copy
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -381,6 +382,18 @@ def test_training_is_never_worse_than_static(digits):
     assert outcome.kept == "static"
     assert outcome.recipe == static_recipe
     assert any("the static network is kept" in note.text for note in notes if isinstance(note, Note))
+
+
+def test_what_was_trained_is_kept_on_request(digits):
+    network, batches = build_from_file(digits), calibration(digits)
+    good, static_recipe = static_of(network, batches)
+    notes = []
+    settings = replace(settings_for(digits, epochs=0.1, lr=1e-8), keep="trained")
+    kept, outcome = quantize_aware(
+        spoiled(network), recipe_for(), settings, batches=batches, static=(good, static_recipe), emit=notes.append
+    )
+    assert kept is not good and outcome.kept == "qat" and outcome.recipe.mode == "qat"
+    assert not any("is kept" in note.text for note in notes if isinstance(note, Note))
 
 
 def test_without_validation_the_training_samples_decide(digits):

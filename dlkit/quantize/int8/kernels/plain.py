@@ -17,7 +17,7 @@ from dlkit.quantize.int8.arithmetic import CODES, Affine, round_steps
 from dlkit.quantize.int8.kernels.pixels import convolve_pixels, float_codes, is_for_pixels, pack_pixels
 from dlkit.quantize.int8.layer import Int8Layer
 from dlkit.quantize.int8.pointwise import Dequantize, Int8Add, Int8Cat, Int8Clamp, Int8Lookup, Int8Mul, Quantize
-from dlkit.quantize.int8.pooling import Int8AdaptiveAvgPool, Int8AvgPool, Int8MaxPool
+from dlkit.quantize.int8.pooling import Int8AdaptiveAvgPool, Int8AvgPool, Int8MaxPool, Int8Pad
 from dlkit.quantize.int8.products import Int8Conv
 
 AVERAGE: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
@@ -199,6 +199,11 @@ def _inner_tap(kernel: int, stride: int, padding: int, dilation: int) -> int | N
     return next(taps, None)
 
 
+def pad(layer: Int8Pad, x: Tensor) -> Tensor:
+    """A larger image: exact."""
+    return F.pad(x, layer.sides, value=layer.x.zero_point)
+
+
 def _max_pool_padded(x: Tensor, options: list[Window], fill: int, *, ceil_mode: bool) -> Tensor:
     num = len(options)
     sides: list[int] = []
@@ -277,6 +282,7 @@ _RUN: dict[type[Int8Layer], Callable[..., Tensor]] = {
     Int8Clamp: clamp,
     Int8Lookup: lookup,
     Int8MaxPool: max_pool,
+    Int8Pad: pad,
     Int8AvgPool: _mean,
     Int8AdaptiveAvgPool: _mean,
 }

@@ -21,10 +21,10 @@ from dlkit.quantize.int8.arithmetic import (
     round_steps,
     to_float64,
 )
-from dlkit.quantize.int8.kernels.plain import average, clamp, lookup, max_pool
+from dlkit.quantize.int8.kernels.plain import average, clamp, lookup, max_pool, pad
 from dlkit.quantize.int8.layer import Int8Layer
 from dlkit.quantize.int8.pointwise import Dequantize, Int8Add, Int8Cat, Int8Clamp, Int8Lookup, Int8Mul, Quantize
-from dlkit.quantize.int8.pooling import Int8AdaptiveAvgPool, Int8AvgPool, Int8MaxPool
+from dlkit.quantize.int8.pooling import Int8AdaptiveAvgPool, Int8AvgPool, Int8MaxPool, Int8Pad
 from dlkit.quantize.int8.products import (
     Int8Conv,
     Int8Conv1d,
@@ -134,6 +134,7 @@ _RUN: dict[type[Int8Layer], Callable[..., Tensor]] = {
     Int8Clamp: lambda layer, x: clamp(layer, x),
     Int8Lookup: lambda layer, x: lookup(layer, x),
     Int8MaxPool: lambda layer, x: max_pool(layer, x),
+    Int8Pad: lambda layer, x: pad(layer, x),
     Int8AvgPool: lambda layer, x: _mean(layer, x),
     Int8AdaptiveAvgPool: lambda layer, x: _mean(layer, x),
 }
