@@ -35,8 +35,8 @@ from dlkit.core.benchmark import (
     speedup,
     start_engine,
     start_onnx_file,
+    start_openvino_file,
 )
-from dlkit.core.benchmark.openvino_engine import start_openvino_file
 from dlkit.core.devices import torch_settings
 from dlkit.core.export import export_onnx
 from dlkit.quantize import Recipe, convert, observe_network, pick_backend, pick_reduce

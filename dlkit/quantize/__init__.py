@@ -1,7 +1,7 @@
 """Post-training and quantization-aware int8."""
 
 from dlkit.quantize.backends import cpu_notes, describe_kernels, has_fast_kernels, pick_backend, pick_reduce
-from dlkit.quantize.coverage import LayerStatus, layer_statuses
+from dlkit.quantize.coverage import LayerStatus, float_weights_note, layer_statuses
 from dlkit.quantize.dynamic import quantize_dynamic
 from dlkit.quantize.graph import convert, prepare
 from dlkit.quantize.int8_proof import count_int8_kernels, require_int8

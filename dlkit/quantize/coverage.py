@@ -27,6 +27,7 @@ _PASSIVE = ("pooling.", "dropout.", "flatten.", "padding.", "linear.Identity", "
 _ARITHMETIC = frozenset({"add", "sub", "mul", "div", "truediv"})
 _USER = "kept in float by the user"
 _WEIGHT_READ = "its weight is used without calling the layer"
+_FOLDED = "folded into the layer before it"
 _NO_FORM = "it has no int8 form"
 _BETWEEN = "it stands between layers in float"
 _NORM = "norms of a residual stream lose too much in 8 bits"
@@ -135,6 +136,8 @@ def _describe_static(name: str, module: nn.Module, quantized: GraphModule, int8:
     if name in int8 or (written and int8.issuperset(written)):
         calls = len(facts.shared.get(name, ())) + 1
         return LayerStatus(name, kind, True, f"called {calls} times, with a scale for each" if calls > 1 else "")
+    if written and not any(_has(quantized, one) for one in written):
+        return LayerStatus(name, kind, True, _FOLDED)
     return _describe_float(name, module, quantized, facts)
 
 
@@ -147,12 +150,18 @@ def _describe_float(name: str, module: nn.Module, quantized: GraphModule, facts:
     if name not in facts.called:
         unread = "does not run in evaluation mode"
         return LayerStatus(name, kind, False, (special or _WEIGHT_READ) if name in facts.read else unread)
-    try:
-        found = quantized.get_submodule(name)
-    except AttributeError:
-        return LayerStatus(name, kind, True, "folded into the layer before it")
-    default = _BETWEEN if isinstance(found, GraphStep) else _NO_FORM
+    if not _has(quantized, name):
+        return LayerStatus(name, kind, True, _FOLDED)
+    default = _BETWEEN if isinstance(quantized.get_submodule(name), GraphStep) else _NO_FORM
     return LayerStatus(name, kind, False, facts.why_float.get(name) or special or default)
+
+
+def _has(quantized: GraphModule, name: str) -> bool:
+    try:
+        quantized.get_submodule(name)
+    except AttributeError:
+        return False
+    return True
 
 
 def _functions(network: nn.Module, quantized: GraphModule) -> list[LayerStatus]:

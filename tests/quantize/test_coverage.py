@@ -6,8 +6,7 @@ from torch import nn
 
 from dlkit.core.models import is_int8_layer
 from dlkit.errors import UsageError
-from dlkit.quantize import LayerStatus, Recipe, count_int8_kernels, layer_statuses, require_int8
-from dlkit.quantize.coverage import float_weights_note
+from dlkit.quantize import LayerStatus, Recipe, count_int8_kernels, float_weights_note, layer_statuses, require_int8
 from dlkit.quantize.graph import convert
 from dlkit.quantize.int8 import Int8Conv2d, Quantize
 from dlkit.quantize.ptq import observe_network

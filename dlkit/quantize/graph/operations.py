@@ -42,6 +42,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "mean": (torch.mean,),
     "conv": (F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d),
     "linear": (F.linear,),
+    "batch_norm": (F.batch_norm,),
     "layer_norm": (F.layer_norm, F.rms_norm, torch.layer_norm),
     "interpolate": (F.interpolate,),
     "pad": (F.pad, torch.constant_pad_nd),

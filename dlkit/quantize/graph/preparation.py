@@ -23,6 +23,7 @@ from dlkit.quantize.graph.rewrites import (
     separate_read_tensors,
     separate_shared_modules,
     write_layers,
+    write_norms,
     write_reshapes,
 )
 from dlkit.quantize.graph.steps import Product
@@ -119,6 +120,7 @@ def _rewrite(traced: GraphModule, recipe: Recipe, example: Tensor) -> GraphFacts
     record_shapes(traced, example)
     keep_residuals_float(traced)
     _keep_named_float(traced, recipe.keep_float, shared)
+    written |= write_norms(traced)
     write_steps(traced)
     fuse_norms(traced, is_trained=is_trained)
     able = find_able(traced)

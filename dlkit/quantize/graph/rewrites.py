@@ -17,6 +17,7 @@ from dlkit.quantize.graph.operations import (
     called_module,
     drop_unread,
     operation,
+    shape_of,
     works_in_place,
     write_out_of_place,
 )
@@ -31,6 +32,8 @@ READ = "_read"
 SHARED_MEMORY = "it reads or overwrites memory that others read"
 _CONVOLUTIONS: dict[int, type[nn.modules.conv._ConvNd]] = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
 _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm)  # they always make a new tensor
+_NORMS: dict[int, Any] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
+_NORM_TENSORS = ("running_mean", "running_var", "weight", "bias")
 _CONVOLUTION_OPTIONS = (("stride", 3, 1), ("padding", 4, 0), ("dilation", 5, 1), ("groups", 6, 1))
 
 
@@ -127,19 +130,55 @@ def write_layers(traced: GraphModule) -> dict[str, str]:
         if not _is_parameter(weight) or not (bias is None or _is_parameter(bias)):
             continue
         layer = _layer(traced, node, weight, bias)
-        if layer is None:
-            continue
-        owner = str(weight.target).rpartition(".")[0]
-        name = _free_name(traced, f"{owner}.called".lstrip("."))
-        traced.add_submodule(name, layer)
-        written[name] = owner
-        with traced.graph.inserting_before(node):
-            call = traced.graph.call_module(name, (argument(node, 0, "input"),))
-            call.meta = dict(node.meta)
-        node.replace_all_uses_with(call)
-        traced.graph.erase_node(node)
+        if layer is not None:
+            _call_instead(traced, node, layer, weight, written)
     drop_unread(traced)
     return written
+
+
+def write_norms(traced: GraphModule) -> dict[str, str]:
+    """The same for `F.batch_norm` with statistics of a layer, as norms of a class of their own call it; after shapes are known."""
+    written: dict[str, str] = {}
+    for node in list(traced.graph.nodes):
+        if (
+            operation(node) != "batch_norm"
+            or "why_float" in node.meta
+            or argument(node, 5, "training", False) is not False
+        ):
+            continue
+        tensors = {key: argument(node, place, key) for place, key in enumerate(_NORM_TENSORS, start=1)}
+        rank = len(shape_of(node) or ())
+        if rank in _NORMS and all(map(_is_parameter, tensors.values())):
+            norm = _norm(traced, tensors, _NORMS[rank], eps=argument(node, 7, "eps", 1e-5))
+            _call_instead(traced, node, norm, tensors["running_var"], written)
+    drop_unread(traced)
+    return written
+
+
+def _norm(traced: GraphModule, tensors: dict[str, Any], kind: Any, *, eps: float) -> nn.Module:
+    values = {key: attribute_of(traced, node) for key, node in tensors.items()}
+    norm = kind(len(values["running_var"]), eps=eps, device="meta")
+    for key, value in values.items():
+        setattr(
+            norm,
+            key,
+            nn.Parameter(value.detach(), requires_grad=value.requires_grad) if key in norm._parameters else value,
+        )
+    norm.num_batches_tracked = torch.tensor(0)
+    return norm.train(traced.training)  # type: ignore[no-any-return]
+
+
+def _call_instead(traced: GraphModule, node: Node, layer: nn.Module, tensor: Node, written: dict[str, str]) -> None:
+    """Call a layer instead of a function, under the name of the owner of this tensor."""
+    owner = str(tensor.target).rpartition(".")[0]
+    name = _free_name(traced, f"{owner}.called".lstrip("."))
+    traced.add_submodule(name, layer)
+    written[name] = owner
+    with traced.graph.inserting_before(node):
+        call = traced.graph.call_module(name, (argument(node, 0, "input"),))
+        call.meta = dict(node.meta)
+    node.replace_all_uses_with(call)
+    traced.graph.erase_node(node)
 
 
 def _is_parameter(node: Any) -> bool:

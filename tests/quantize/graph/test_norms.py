@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from dlkit.quantize import layer_statuses
 from dlkit.quantize.ptq import Remedies, quantize_accurately
 
 CHANNELS = 8
@@ -30,6 +32,14 @@ def _instance_norm(rank):
     return {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d, 5: nn.InstanceNorm3d}[rank](CHANNELS, affine=True)
 
 
+class ActivatedNorm(nn.BatchNorm2d):
+    """A norm with an activation in it, as networks of others have: a class of its own that calls the function."""
+
+    def forward(self, x):
+        x = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.1, self.eps)
+        return F.relu(x)
+
+
 NORMS = {
     "batch": _batch_norm,
     "batch without statistics": lambda rank: _batch_norm(rank, track_running_stats=False),
@@ -54,3 +64,18 @@ def test_a_layer_and_a_norm(layer, norm, tools):
         nn.init.uniform_(parameter, 0.2, 3)
     found = quantize_accurately(network.eval(), tools.RECIPE, batches, remedies=Remedies())
     assert found.fidelity.sqnr_db > 25
+
+
+def test_norms_that_are_a_class_of_their_own_are_folded(tools):
+    layers = [nn.Conv2d(3, 8, 3, bias=False), ActivatedNorm(8), nn.Conv2d(8, 8, 3, groups=8), ActivatedNorm(8)]
+    network = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(5))
+    batches = [torch.randn(16, 3, 8, 8) for _ in range(3)]
+    network(batches[0])
+    for norm in (network[1], network[3]):
+        nn.init.uniform_(norm.running_var, 0.3, 2)
+        nn.init.uniform_(norm.running_mean)
+    found = quantize_accurately(network.eval(), tools.RECIPE, batches, remedies=Remedies())
+    assert found.fidelity.sqnr_db > 25
+    rows = layer_statuses(network, found.network, found.recipe)
+    assert [(row.name, row.reason) for row in rows if not row.is_int8] == []
+    assert found.network.get_submodule("0").activation == found.network.get_submodule("2").activation == "relu"

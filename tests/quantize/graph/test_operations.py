@@ -178,7 +178,7 @@ FLOAT_FUNCTIONS = {
     "cat of chunks": lambda x: torch.cat(x.chunk(2, 1)[::-1], 1),
     "bilinear": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
     "pad of ones": lambda x: F.pad(x, (1, 1), value=1.0),
-    "reflecting pad": lambda x: F.pad(x, (1, 1), mode="reflect"),
+    "reflecting pad": lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
     "matmul": lambda x: x @ x.transpose(2, 3),
     "where": lambda x: torch.where(x > 0, x, x * 2),
     "prelu": lambda x: F.prelu(x, torch.full((1,), 0.2)),
