@@ -50,6 +50,13 @@ def open_model_data(file: ModelFile, request: QuantizeRequest, emit: Emit = igno
     that no sample is both calibrated and judged on. Raises UsageError when data are needed and neither the file nor the
     request names any.
     """
+    if request.images is not None:
+        emit(
+            Note(
+                f"{request.images}: images without labels, so that nothing is judged but the agreement with the float network"
+            )
+        )
+        return None
     is_needed = request.mode != "dynamic" or request.split is not None or request.data is not None
     if not is_needed and not file.spec.config:
         emit(Note("no data are known for this model, so it is not judged; name them with --data"))

@@ -9,14 +9,17 @@ from torch.fx import GraphModule
 
 from dlkit.choices import AskedReduce, Backend, Reduce
 from dlkit.core.devices import pick_device
-from dlkit.core.models import random_inputs
+from dlkit.core.evaluation import sample_images
+from dlkit.core.models import random_inputs, top1_matches
 from dlkit.errors import UsageError
+from dlkit.events import Note
 from dlkit.quantize.backends import pick_backend, pick_reduce
 from dlkit.quantize.calibrated import make_calibrated
 from dlkit.quantize.calibration_data import ModelData
 from dlkit.quantize.coverage import layer_statuses
 from dlkit.quantize.dynamic import quantize_dynamic
 from dlkit.quantize.int8_proof import count_int8_kernels, require_int8
+from dlkit.quantize.ptq import outputs_of
 from dlkit.quantize.qat import EPOCHS, QatSettings, quantize_aware
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.request import QuantizeRequest
@@ -87,10 +90,28 @@ def make_int8(task: Task, recipe: Recipe) -> Made:
     if recipe.mode == "dynamic":
         inputs = random_inputs(task.file.spec.info.input_size, 8)
         return Made(quantize_dynamic(task.network, recipe, example=inputs), recipe, inputs)
-    data = require_data(task)
-    batches = data.draw(task.request.num_samples, task.request.seed)
-    static = make_calibrated(task, data, replace(recipe, mode="static"), batches)
-    return static if recipe.mode == "static" else _train(task, data, static, batches)
+    batches = calibration_inputs(task)
+    static = make_calibrated(task, task.data, replace(recipe, mode="static"), batches)
+    if task.data is None:
+        _note_agreement(task, static, batches)
+    return static if recipe.mode == "static" else _train(task, require_data(task), static, batches)
+
+
+def calibration_inputs(task: Task) -> list[Tensor]:
+    """Batches of training inputs, or of pictures without labels. Raises UsageError where the task has no data."""
+    request = task.request
+    if request.images is None:
+        return require_data(task).draw(request.num_samples, request.seed)
+    return sample_images(task.file, request.images, count=request.num_samples, seed=request.seed, emit=task.emit)
+
+
+def _note_agreement(task: Task, made: Made, batches: Sequence[Tensor]) -> None:
+    """Report for how many of the pictures both networks take the same class."""
+    if task.is_classification:
+        same = top1_matches(outputs_of(task.network.eval(), batches), outputs_of(made.network, batches))
+        task.emit(
+            Note(f"same class as the float network for {int(same.sum())} of the {len(same)} images that calibrated")
+        )
 
 
 def require_data(task: Task) -> ModelData:

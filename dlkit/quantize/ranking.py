@@ -11,7 +11,7 @@ from dlkit.events import Emit, ignore
 from dlkit.files import check_outputs, write_json
 from dlkit.quantize.calibrated import note_unstable_ranges, rank
 from dlkit.quantize.calibration_data import open_model_data
-from dlkit.quantize.making import plan_recipe, require_data
+from dlkit.quantize.making import calibration_inputs, plan_recipe
 from dlkit.quantize.ptq import LayerSensitivity, Remedies, quantize_accurately
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.report import describe_layers
@@ -44,7 +44,7 @@ def run_ranking(file: ModelFile, request: QuantizeRequest, emit: Emit = ignore) 
         check_weights(file, network)
         task = Task(file, request, network, open_model_data(file, request, emit), emit)
         recipe = plan_recipe(network, request)
-        batches = require_data(task).draw(request.num_samples, request.seed)
+        batches = calibration_inputs(task)
         note_unstable_ranges(task, recipe, batches)
         plain = Remedies(bias_correction=False, equalization="off", smoothing="off")
         best = quantize_accurately(

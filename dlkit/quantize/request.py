@@ -20,13 +20,15 @@ NEVER_REPLACED = "the float model itself, which is never replaced"
 class QuantizeRequest:
     """`keep_float` are globs over modules, `first` and `last`; `max_drop` is in points of accuracy, 0.5 being 0.5 %.
 
-    `model` names the class of a user's own network again. Without `seconds` no latency is measured. `data` replaces what
-    the model was trained on. `epochs`, `lr` and `keep` are for quantization-aware training.
+    `model` names the class of a user's own network again. Without `seconds` no latency is measured. `data` replaces what the model was
+    trained on; `images` is a folder of pictures without labels to calibrate on, where nothing is judged. `epochs`, `lr` and `keep` are
+    for quantization-aware training.
     """
 
     mode: QuantizeMode
     output: Path | None = None
     data: LoadedConfig | None = None
+    images: Path | None = None
     model: str | None = None
     num_calibration: int | None = None
     backend: AskedBackend = "auto"
@@ -95,6 +97,10 @@ def check_request(file: ModelFile, request: QuantizeRequest) -> None:
         raise UsageError(f"--keep belongs to --qat; {request.mode} quantization trains nothing")
     if request.num_calibration is not None and request.mode == "dynamic":
         raise UsageError("--calib belongs to --static and --qat; dynamic quantization calibrates nothing")
+    if request.images is not None and (request.mode != "static" or request.max_drop is not None or request.split):
+        raise UsageError(
+            "--data images:FOLDER has no labels: it calibrates --static and --sensitivity, and nothing is judged by it"
+        )
     if request.max_drop is not None and not request.writes_model:
         raise UsageError("--max-drop makes a model; give --static with it")
     if request.exports and not request.writes_model:

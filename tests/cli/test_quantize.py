@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -284,6 +285,29 @@ def test_the_name_tells_when_training_gave_nothing_better(dlkit, cnn, quick, tmp
     trained = dlkit(*train, "--keep", "trained")
     assert trained.code == 0 and "model.qat-int8.pt" in written(tmp_path)
     assert dlkit("quantize", cnn, "--static", "--keep", "trained").code == 2
+
+
+def test_photographs_without_labels_calibrate(dlkit, tmp_path):
+    shapes = Path(__file__).parents[2] / "examples" / "shapes"
+    config = {"data": {"name": "imagefolder", "path": str(shapes), "image_size": 16}, "model": "small_cnn"}
+    model = package.train(
+        {**config, "train": {"epochs": 1}, "log": {"tensorboard": False}}, out=tmp_path / "r"
+    ).model_path
+    (tmp_path / "photos").mkdir()
+    for place, path in enumerate(sorted(shapes.rglob("*.png"))[::5]):
+        shutil.copy(path, tmp_path / "photos" / f"{place}.png")
+    (tmp_path / "photos" / "bad.png").write_text("no picture")
+    data = ("--data", f"images:{tmp_path / 'photos'}")
+    done = dlkit("quantize", model, "--static", *data, "--no-latency", "-o", tmp_path / "q.pt")
+    assert done.code == 0 and "1 of 25 images cannot be read" in done.err, done.err
+    assert "of the 24 images that calibrated" in done.err and "not judged" in done.out
+    ranked = dlkit("quantize", model, "--sensitivity", *data)
+    assert ranked.code == 0 and "--max-drop" not in ranked.out
+    for options in (("--qat",), ("--static", "--max-drop", 1), ("--static", "--split", "val")):
+        refused = dlkit("quantize", model, *options, *data, "-o", tmp_path / "other.pt")
+        assert refused.code == 2 and "has no labels" in refused.err
+    missing = dlkit("quantize", model, "--static", "--data", f"images:{tmp_path / 'none'}", "-o", tmp_path / "other.pt")
+    assert missing.code == 3 and "no such file or folder" in missing.err
 
 
 @pytest.mark.parametrize("ending", ["pt", "report.json", "png", "onnx"])

@@ -65,10 +65,11 @@ def quantize(
         from dlkit.core.opening import Naming
         from dlkit.quantize import QuantizeRequest
 
+        images = Path(data.partition(":")[2]) if data and data.startswith("images:") else None
         naming = Naming(arch, num_classes, image_size, network)
         request = QuantizeRequest(
             mode=mode, writes_model=dynamic or static or qat, rank_layers=sensitivity,
-            data=load_data_option(data) if data else None, model=network,
+            data=load_data_option(data) if data and not images else None, images=images, model=network,
             num_calibration=calib, seed=seed, split=split, seconds=None if no_latency else seconds,
             backend=backend, observer=observer, is_per_channel=not per_tensor, reduce=reduce,
             use_bias_correction=not no_bias_correction, keep_float=tuple(keep_float or ()), max_drop=max_drop,

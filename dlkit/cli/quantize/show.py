@@ -67,7 +67,8 @@ def show_ranking(ranking: "Ranking", naming: "Naming", data: str | None, *, as_j
     _show_layers(ranking.layers)
     model, named = shlex.quote(str(ranking.model)), shell_options(**asdict(naming), data=data or None)
     start = f"  dlkit quantize {model}{named} --static"
-    lines = ["", f"file {ranking.path}", "", "Next:", f"{start} --max-drop 0.5"]
+    can_judge = not (data or "").startswith("images:")
+    lines = ["", f"file {ranking.path}", "", "Next:", *([f"{start} --max-drop 0.5"] if can_judge else [])]
     show_lines([*lines, f"{start} --keep-float {shlex.quote(ranking.layers[0].name)}"])
 
 

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.config import load_mapping
-from dlkit.core.data import EXTENSIONS, Mode, build_eval_transform, load_image, mode_for, prepare_image
+from dlkit.core.data import EXTENSIONS, build_eval_transform, load_image, mode_for, prepare_image
 from dlkit.core.devices import torch_settings
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.core.trained_config import refuse_own_code
 from dlkit.errors import DataError, UsageError
+from dlkit.events import Emit, Note
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,13 @@ def predict_images(
 
     Raises UsageError when the model does not take images, DataError for a file that is missing.
     """
-    info = file.spec.info
-    if info.kind != "image":
-        raise UsageError(f"{file.path} takes {info.kind}, not images; use `dlkit eval MODEL --data CFG`")
+    info, prepare = file.spec.info, _preparing(file)
     found = find_images(paths)
-    mode, transform = mode_for(info), _eval_transform(file)
     target = pick_model_device(file, device)
     network = build_from_file(file, model=model).to(target)
     for start in range(0, len(found), batch_size):
         part = found[start : start + batch_size]
-        loaded = [_try_load(path, mode, lambda image: prepare_image(image, info, transform=transform)) for path in part]
+        loaded = [prepare(path) for path in part]
         images = [image for image in loaded if isinstance(image, Tensor)]
         outputs = iter(_forward(network, torch.stack(images).to(target)) if images else ())
         for path, image in zip(part, loaded, strict=True):
@@ -61,12 +59,39 @@ def predict_images(
                 yield _describe(path, next(outputs), info.classes, topk, is_classification=is_classification)
 
 
-def _try_load(path: Path, mode: Mode, prepare: Callable[[Tensor], Tensor]) -> Tensor | str:
-    """Returns the prepared image, or what is wrong with the file."""
-    try:
-        return prepare(load_image(path, mode=mode))
-    except DataError as error:
-        return str(error)
+def sample_images(
+    file: ModelFile, folder: Path, *, count: int, seed: int, emit: Emit, batch_size: int = 32
+) -> list[Tensor]:
+    """Returns batches of inputs made of at most `count` images below a folder, drawn by `seed`; what cannot be read is noted.
+
+    Raises as `predict_images` does, and DataError where none can be read.
+    """
+    prepare, found = _preparing(file), find_images([folder])
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))[:count].tolist()
+    loaded = [prepare(found[place]) for place in order]
+    images = [image for image in loaded if isinstance(image, Tensor)]
+    problems = [problem for problem in loaded if isinstance(problem, str)]
+    if not images:
+        raise DataError(f"{folder}: none of the images can be read; the first: {problems[0]}")
+    if problems:
+        emit(Note(f"{len(problems)} of {len(loaded)} images cannot be read and are left out, such as: {problems[0]}"))
+    return [torch.stack(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
+
+
+def _preparing(file: ModelFile) -> Callable[[Path], Tensor | str]:
+    """Returns what makes the model's input of an image file, or tells what is wrong with it. Raises UsageError for other inputs."""
+    info = file.spec.info
+    if info.kind != "image":
+        raise UsageError(f"{file.path} takes {info.kind}, not images; use `dlkit eval MODEL --data CFG`")
+    mode, transform = mode_for(info), _eval_transform(file)
+
+    def prepare(path: Path) -> Tensor | str:
+        try:
+            return prepare_image(load_image(path, mode=mode), info, transform=transform)
+        except DataError as error:
+            return str(error)
+
+    return prepare
 
 
 def _forward(network: nn.Module, inputs: Tensor) -> Tensor:
