@@ -24,13 +24,19 @@ from dlkit.core.models.torchvision import (
     pretrained_state_dict,
     torchvision_options,
 )
-from dlkit.core.models.weights import (
+from dlkit.core.models.weight_files import (
+    FoundWeights,
     StateDict,
+    find_weights,
+    read_state_dict,
+    read_tensors,
+    read_weights,
+)
+from dlkit.core.models.weight_names import Reading, common_prefix, plain_reading, take_prefix
+from dlkit.core.models.weights import (
     WeightsReport,
     find_head,
     load_initial_weights,
     load_weights,
-    read_state_dict,
-    read_tensors,
-    unwrap_state_dict,
+    match_weights,
 )

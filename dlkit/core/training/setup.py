@@ -117,14 +117,7 @@ def _build_network(loaded: LoadedConfig, arch: Arch, world: World, emit: Emit) -
 
 
 def _describe_weights(source: str, loaded: WeightsReport) -> str:
-    parts = [f"{loaded.num_loaded} tensors from {source}"]
-    if loaded.head:
-        parts.append(f"new head, for another number of classes: {', '.join(loaded.head)}")
-    if loaded.fitted:
-        parts.append(f"fitted to the input channels: {', '.join(loaded.fitted)}")
-    if loaded.ignored:
-        parts.append(f"not used: {len(loaded.ignored)} tensors of auxiliary heads")
-    return "; ".join(parts)
+    return f"{loaded.num_loaded} tensors from {source}" + (f"; {loaded.words}" if loaded.words else "")
 
 
 def _resolve(
