@@ -469,3 +469,55 @@ def test_a_label_that_is_no_class_names_the_option(dlkit, write_config, tmp_path
     assert refused.code == 3 and "labels must be 0..2" in refused.err
     refused = dlkit("train", config, "--out", tmp_path / "run", "data.batch_transforms=[mixup]")
     assert refused.code == 2 and "loss.ignore_index" in refused.err and not (tmp_path / "run").exists()
+
+
+PLATEAU = "torch.optim.lr_scheduler:ReduceLROnPlateau"
+
+
+def test_a_plateau_by_its_path_is_the_plateau(dlkit, quick, tmp_path):
+    options = (
+        "schedule.patience=0",
+        "schedule.threshold=0.9",
+        "schedule.cooldown=0",
+        "train.epochs=4",
+        "schedule.warmup=0",
+    )
+    rates = []
+    for name in ("plateau", PLATEAU):
+        done = dlkit("train", quick, "--out", tmp_path / name[-7:], f"schedule={name}", *options)
+        assert done.code == 0, done.err
+        rates.append([row["lr"] for row in lines_of(tmp_path / name[-7:] / "metrics.jsonl") if "epoch" in row])
+    assert rates[0] == rates[1] and len(set(rates[0])) > 1
+    assert (
+        dlkit(
+            "train", quick, "--resume", tmp_path / PLATEAU[-7:], f"schedule={PLATEAU}", *options, "train.epochs=5"
+        ).code
+        == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("data.val=none",), "follows val_loss, but data.val is none"),
+        (("schedule.mode=max",), "less is better"),
+        (("schedule.factor=2",), "cannot be built: Factor should be < 1.0"),
+    ],
+)
+def test_a_plateau_by_its_path_is_refused_before_the_run(dlkit, quick, tmp_path, options, words):
+    done = dlkit("train", quick, "--out", tmp_path / "run", f"schedule={PLATEAU}", "schedule.warmup=0", *options)
+    assert done.code == 2 and words in " ".join(done.err.split()) and not (tmp_path / "run").exists()
+
+
+def test_a_scheduler_that_raises_in_the_run_ends_it_with_a_sentence(dlkit, quick, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch.optim.lr_scheduler import ReduceLROnPlateau\n"
+        "class Picky(ReduceLROnPlateau):\n"
+        "    def step(self, metrics):\n"
+        "        if metrics != 1.0:\n"
+        "            raise RuntimeError('no such metric')\n"
+    )
+    name = f"schedule={tmp_path / 'mine.py'}:Picky"
+    done = dlkit("train", quick, "--out", tmp_path / "run", name, "schedule.warmup=0")
+    assert done.code == 2 and "Picky.step() fails after update" in done.err and "no such metric" in done.err
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dlkit.config import Config, LoadedConfig, Segments
-from dlkit.core.components import at_section
+from dlkit.core.components import ComponentError, at_section
 from dlkit.core.data import DataInfo, DataSplits, OpenedData, hash_key, load_data, measure_data, open_data
 from dlkit.core.devices import pick_device, pick_threads, torch_settings
 from dlkit.core.distributed import ALONE, Sharing, World, build_replica, joined, sync_batch_norms
@@ -25,7 +25,7 @@ from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.fit import Plan
 from dlkit.core.training.learner import Learner
 from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching, lr_factor
-from dlkit.core.training.rates import build_learning_rates
+from dlkit.core.training.rates import TorchRates, build_learning_rates
 from dlkit.core.training.resolving import ResolvedLearner, build_scoring, fill_autos, resolve_learner
 from dlkit.events import Emit, Note, ignore
 
@@ -187,6 +187,8 @@ def build_learner(
         optimizer = build_optimizer(resolved.optimizer, network, num_processes=world.size)
     with at_section(loaded, "schedule"):
         rates = build_learning_rates(resolved.schedule, optimizer)
+        if isinstance(rates, TorchRates) and rates.needs_metric and config.data.val == "none":
+            raise ComponentError(f"{config.schedule.name} follows val_loss, but data.val is none", option="name")
     return Learner(
         model=network,
         scoring=resolved.scoring,
