@@ -20,6 +20,7 @@ from dlkit.core.models import (
     find_head,
     find_weights,
     guess_classifiers,
+    imagenet_classes,
     load_weights,
     match_weights,
     plan_arch,
@@ -31,6 +32,7 @@ from dlkit.events import Emit, Note, ignore
 from dlkit.registry import find_entry
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_SIZE = 1000
 PUBLISHED_SIZES = {"inception_v3": 299}  # of what was made for another size than 224
 TORCHVISION = "torchvision:"
 
@@ -50,20 +52,27 @@ class Naming:
 
 
 def open_model(
-    path: str | Path, naming: Naming | None = None, *, data: LoadedConfig | None = None, emit: Emit = ignore
+    path: str | Path,
+    naming: Naming | None = None,
+    *,
+    data: LoadedConfig | None = None,
+    uses_data: bool = True,
+    emit: Emit = ignore,
 ) -> ModelFile:
     """The model file at `path`; or weights from elsewhere as a model file in memory, when their network is named.
 
-    `data` are the images that it is used on. Classes and input channels are told by the weights. A torchvision network
-    takes images of `naming.image_size`, else of the size that `data` asks for, else of the size it was published for,
-    normalized as `data` says, else as for ImageNet; other networks take what `data` holds.
-    What was taken off the names of tensors is reported. Raises FileRefused for a file that is damaged, runs code, or does not fit
-    the network, with a table of what differs.
+    `data` are the images that it is used on; without `uses_data` they only tell what weights take, and are refused beside a
+    model file. Classes and input channels are told by the weights. A torchvision network takes images of
+    `naming.image_size`, else of the size that `data` asks for, else of the size it was published for, normalized as `data`
+    says, else as for ImageNet; other networks take what `data` holds. What was taken off the names of tensors is reported.
+    Raises FileRefused for a file that is damaged, runs code, or does not fit the network, with a table of what differs.
     """
     path, naming = Path(path), naming or Naming()
     value = read_path(path)
     if is_dlkit_file(value):  # of any kind: what is no model file is refused by its own name
         _refuse_second_description(path, naming)
+        if data is not None and not uses_data:
+            raise UsageError(f"{path} is a dlkit model file and says itself what it takes; leave --data out")
         return parse_model_file(path, value)
     try:
         found = find_weights(value)
@@ -156,6 +165,8 @@ def _image_info(name: str, weights: Mapping[str, Tensor], naming: Naming, data: 
             f"the weights tell {outputs} classes apart, {_words(data)} holds {len(classes)}; name data with the classes "
             "that the network was trained on"
         )
+    if classes is None and outputs == IMAGENET_SIZE:
+        classes = imagenet_classes(name)  # nobody publishes 1000 classes of another kind under these names
     mean, std = _normalization(data, channels)
     return DataInfo("classification", "image", (channels, height, width), outputs, classes, mean, std)
 
@@ -227,7 +238,7 @@ def put_into_network(
     """A model file in memory of a network with these weights, which must be exactly its own."""
     try:
         arch = plan_arch(section, input_size=info.input_size, num_outputs=info.num_outputs)
-        network = build_model(arch)
+        network = build_model(arch, input_size=info.input_size)
     except ComponentError as error:
         raise UsageError(f"{section.name}: {error}") from error
     loaded = load_weights(network, weights, source=path, strict_head=True)

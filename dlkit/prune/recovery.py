@@ -161,7 +161,7 @@ def _initial_weights(file: ModelFile, model: str | None) -> Mapping[str, Tensor]
         )
     config = load_mapping(dict(file.spec.config)).config
     with seeded(config.seed):
-        network = build_model(resolve_arch(arch, model))
+        network = build_model(resolve_arch(arch, model), input_size=file.spec.info.input_size)
         if config.model.weights is not None:
             load_initial_weights(network, arch, config.model.weights)
     return network.state_dict()

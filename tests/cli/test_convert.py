@@ -1,12 +1,14 @@
+import json
 import pickle
 import re
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
-from torchvision.models import resnet18
+from torchvision.models import ResNet18_Weights, resnet18
 
 import dlkit as package
 
@@ -112,3 +114,81 @@ def test_not_a_model_at_all(dlkit, tmp_path):
     (tmp_path / "old.pkl").write_bytes(pickle.dumps([1, 2]))
     done = dlkit("convert", tmp_path / "old.pkl", tmp_path / "new.pth", "--trust-pickle")
     assert done.code == 4 and "cannot be converted" in done.err
+
+
+@pytest.fixture
+def image(tmp_path):
+    Image.new("RGB", (40, 30), (200, 30, 60)).save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+def test_weights_alone_are_predicted_with_and_exported(dlkit, image, tmp_path):
+    """As they are, and by the names of ImageNet's classes, which the converted file has too."""
+    state = resnet18().state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    named = ("--arch", "torchvision:resnet18", "--image-size", "64")
+    said = [dlkit("predict", tmp_path / "w.pth", image, *named, "--json")]
+    assert dlkit("convert", tmp_path / "w.pth", tmp_path / "m.pt", *named).code == 0
+    said.append(dlkit("predict", tmp_path / "m.pt", image, "--json"))
+    assert [one.code for one in said] == [0, 0] and said[0].out == said[1].out
+    known = ResNet18_Weights.DEFAULT.meta["categories"]
+    assert {row["class"] for row in json.loads(said[0].out)["predictions"]} <= set(known)
+    done = dlkit("export", tmp_path / "w.pth", *named, "--format", "safetensors", "-o", tmp_path / "w.safetensors")
+    found = load_file(tmp_path / "w.safetensors")
+    assert done.code == 0 and all(torch.equal(found[name], tensor) for name, tensor in state.items())
+
+
+def test_weights_of_ones_own_class_are_exported(dlkit, tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self, num_classes):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(64, num_classes))\n"
+    )
+    (tmp_path / "cfg.yaml").write_text(
+        "data: {name: fake, num_samples: 20, shape: [1, 8, 8], num_classes: 4}\nmodel: mlp\n"
+    )
+    torch.save({"1.weight": torch.rand(4, 64), "1.bias": torch.rand(4)}, tmp_path / "w.pth")
+    named = ("--model", f"{tmp_path / 'net.py'}:Net", "--format", "state-dict", "-o", tmp_path / "o.pth")
+    assert dlkit("export", tmp_path / "w.pth", *named, "--data", tmp_path / "cfg.yaml").code == 0
+    refused = dlkit("export", tmp_path / "w.pth", "--format", "state-dict", "-o", tmp_path / "p.pth")
+    assert refused.code == 4 and "--arch" in refused.err
+
+
+def test_data_beside_a_model_file_mean_nothing_here(dlkit, image, tmp_path):
+    torch.save(resnet18(num_classes=3).state_dict(), tmp_path / "w.pth")
+    assert dlkit("convert", tmp_path / "w.pth", tmp_path / "m.pt", "--arch", "resnet18").code == 0
+    for command in (
+        ("predict", tmp_path / "m.pt", image),
+        ("export", tmp_path / "m.pt", "--format", "timm", "-o", "x"),
+    ):
+        refused = dlkit(*command, "--data", f"imagefolder:{tmp_path}")
+        assert refused.code == 2 and "leave --data out" in refused.err
+
+
+IMAGES = """
+import torch
+
+
+class Images:
+    def __init__(self, train, count=1000):
+        self.classes = [f"n{number:08d}" for number in range(count)]
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return torch.zeros(3, 32, 32), index
+"""
+
+
+def test_folders_of_imagenet_go_with_its_names(dlkit, write_config, tmp_path):
+    torch.save(resnet18().state_dict(), tmp_path / "w.pth")
+    assert dlkit("convert", tmp_path / "w.pth", tmp_path / "m.pt", "--arch", "resnet18", "--image-size", "32").code == 0
+    (tmp_path / "ds.py").write_text(IMAGES)
+    config = write_config("data: {name: './ds.py:Images', val: test}\nmodel: resnet18\n")
+    done = dlkit("eval", tmp_path / "m.pt", "--data", config, "--json")
+    assert done.code == 0 and json.loads(done.out)["classes"][0] == "tench", done.err
+    config.write_text(config.read_text().replace("Images'", "Images', count: 10"))
+    refused = dlkit("eval", tmp_path / "m.pt", "--data", config)
+    assert refused.code == 3 and "class 'n00000000' is unknown to the model" in refused.err

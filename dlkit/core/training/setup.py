@@ -72,7 +72,7 @@ def build_job(loaded: LoadedConfig, *, world: World = ALONE, emit: Emit) -> Job:
     opened = open_data(loaded, seed=config.seed, world=world)
     data = load_data(opened, device=device, world=world, emit=emit)
     arch = _plan_network(loaded, data.info)
-    network = _build_network(loaded, arch, world, emit).to(torch.device("cpu") if world.lockstep else device)
+    network = _build_network(loaded, arch, data.info, world, emit).to(torch.device("cpu") if world.lockstep else device)
     resolved = _resolve(opened, data.info, network, device=device, world=world, emit=emit)
     _compile(loaded, network)
     learner = build_learner(loaded, network, resolved, world=world)
@@ -96,7 +96,8 @@ def resolve_config(loaded: LoadedConfig, *, emit: Emit = ignore) -> Config:
         arch = _plan_network(loaded, info)
         with at_section(loaded, "model"):
             # a class of the user's own may compute with its weights while it is built
-            network = build_model(arch) if arch.registry == "user" else build_on_meta(arch)
+            build = build_model if arch.registry == "user" else build_on_meta
+            network = build(arch, input_size=info.input_size)
         return fill_autos(opened, info, arch, _resolve(opened, info, network, device=device, world=world, emit=emit))
 
 
@@ -105,10 +106,10 @@ def _plan_network(loaded: LoadedConfig, info: DataInfo) -> Arch:
         return plan_arch(loaded.config.model, input_size=info.input_size, num_outputs=info.num_outputs)
 
 
-def _build_network(loaded: LoadedConfig, arch: Arch, world: World, emit: Emit) -> nn.Module:
+def _build_network(loaded: LoadedConfig, arch: Arch, info: DataInfo, world: World, emit: Emit) -> nn.Module:
     source = loaded.config.model.weights
     with at_section(loaded, "model"):
-        network = build_model(arch)
+        network = build_model(arch, input_size=info.input_size)
         if source is not None:
             with world.first_on_machine():
                 weights = load_initial_weights(network, arch, source)
