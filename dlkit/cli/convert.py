@@ -1,12 +1,16 @@
 """`dlkit convert`: from a pickled model or foreign weights to a file that loads without running code."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dlkit.cli.options import Force
 from dlkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from dlkit.core.models import StateDict
+    from dlkit.events import Emit
 
 Old = Annotated[Path, typer.Argument(help="Weights, or a pickled model.", metavar="OLD", show_default=False)]
 New = Annotated[
@@ -34,7 +38,28 @@ NumClasses = Annotated[
     typer.Option("--num-classes", min=1, help="Classes; default is what the weights tell.", show_default=False),
 ]
 ImageSize = Annotated[
-    int, typer.Option("--image-size", min=1, help="Height and width of the images that the model takes.")
+    int | None,
+    typer.Option(
+        "--image-size",
+        min=1,
+        help="Height and width of the images that the model takes; default is what its authors say, else 224.",
+        show_default=False,
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key", help="Take the weights under this key of OLD: state_dict_ema.", metavar="KEY", show_default=False
+    ),
+]
+Prefix = Annotated[
+    str | None,
+    typer.Option(
+        "--prefix",
+        help="Take the tensors whose names begin so, and take it off: model.",
+        metavar="TEXT",
+        show_default=False,
+    ),
 ]
 
 
@@ -44,24 +69,60 @@ def convert(
     trust_pickle: TrustPickle = False,
     arch: ArchName = None,
     num_classes: NumClasses = None,
-    image_size: ImageSize = 224,
+    image_size: ImageSize = None,
+    key: Key = None,
+    prefix: Prefix = None,
     force: Force = False,
 ) -> None:
     """Convert foreign weights, or with --trust-pickle a pickled model, to a safe file."""
-    from dlkit.core.conversion import count_outputs, imagenet_info, read_any, write_model, write_weights
+    from dlkit.cli.display import open_display
+    from dlkit.core.conversion import read_any, write_model
+    from dlkit.core.opening import Naming
+    from dlkit.events import Note
     from dlkit.files import check_output
 
     check_output(new, may_replace=force, advice="give another name, or --force")
     if arch is not None and new.suffix == ".safetensors":
         raise UsageError(f"{new}: a model file ends in .pt; leave --arch out to write weights alone")
-    weights = read_any(old, trust_pickle=trust_pickle)
-    if arch is None:
-        write_weights(new, weights)
-        typer.echo(f"{len(weights)} tensors written to {new}")
-        return
-    name = arch.removeprefix("torchvision:")
-    outputs = num_classes or count_outputs(weights, name)
-    write_model(new, weights, name, imagenet_info(outputs, image_size))
+    with open_display(quiet=False, verbose=False, as_json=False) as display:
+        found = read_any(old, trust_pickle=trust_pickle, key=key)
+        if found.words:
+            display.emit(Note(f"{old}: {found.words}" + ("; --key takes another" if found.others else "")))
+        weights = _take(found.state, prefix, old)
+        if arch is None:
+            _write_plain(new, weights, display.emit)
+            return
+        spec = write_model(new, weights, Naming(arch, num_classes, image_size), source=old, emit=display.emit)
+    height, width = spec.info.input_size[1:]
+    named = " (those of ImageNet)" if spec.info.classes else ""
+    normalized = "normalized as for ImageNet" if spec.info.mean else "not normalized"
     typer.echo(
-        f"model file {new}: {arch}, {outputs} classes, images of {image_size}x{image_size} normalized as for ImageNet"
+        f"model file {new}: {arch}, {spec.info.num_outputs} classes{named}, images of {height}x{width} {normalized}"
     )
+
+
+def _take(weights: "StateDict", prefix: str | None, old: Path) -> "StateDict":
+    from dlkit.core.models import Reading, take_prefix
+
+    if prefix is None:
+        return weights
+    taken = take_prefix(Reading(weights), prefix).state
+    if not taken:
+        shown = ", ".join(list(weights)[:3])
+        raise UsageError(f"--prefix {prefix}: no name in {old} begins so; they are {shown}, ...")
+    return taken
+
+
+def _write_plain(new: Path, weights: "StateDict", emit: "Emit") -> None:
+    """Write weights alone, and say what was taken off their names and what is still in front of them."""
+    from dlkit.core.conversion import write_weights
+    from dlkit.core.models import common_prefix, plain_reading
+    from dlkit.events import Note
+
+    reading = plain_reading(weights)
+    write_weights(new, reading.state)
+    for note in reading.notes:
+        emit(Note(note))
+    if prefix := common_prefix(reading.state):
+        emit(Note(f"all names begin with {prefix!r}; --prefix {prefix} takes it off"))
+    typer.echo(f"{len(reading.state)} tensors written to {new}")

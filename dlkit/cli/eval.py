@@ -58,7 +58,7 @@ def evaluate(
         _check_picture(picture)
     loaded = load_data_option(data) if data else None
     with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
-        file = open_model(model, Naming(arch, num_classes, image_size, network), data=loaded)
+        file = open_model(model, Naming(arch, num_classes, image_size, network), data=loaded, emit=display.emit)
         result = run_evaluation(
             file,
             data=loaded,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlkit.choices import ExportFormat
-from dlkit.cli.options import AsJson, Force, ModelFile, Network
+from dlkit.cli.options import ArchName, AsJson, Force, ImageSize, ModelFile, Network, NumClasses, WeightsData
 
 if TYPE_CHECKING:
     from dlkit.core.export import Exported, Parity
@@ -31,17 +31,26 @@ def export(
     model: ModelFile,
     format_: FormatOption,
     output: Output,
+    arch: ArchName = None,
+    num_classes: NumClasses = None,
+    image_size: ImageSize = None,
     network: Network = None,
+    data: WeightsData = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a model, float, pruned or int8, for other programs, and check that the file computes what the model does."""
-    from dlkit.cli.display import prints_aside
+    from dlkit.cli.display import open_display, prints_aside
+    from dlkit.config import load_data_option
     from dlkit.core.export import export_model
-    from dlkit.core.modelfile import read_model_file
+    from dlkit.core.opening import Naming, open_model
 
-    with prints_aside():
-        exported = export_model(read_model_file(model), format_, output, model=network, force=force)
+    loaded = load_data_option(data) if data else None
+    with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
+        file = open_model(
+            model, Naming(arch, num_classes, image_size, network), data=loaded, uses_data=False, emit=display.emit
+        )
+        exported = export_model(file, format_, output, model=network, force=force)
     if as_json:
         values = asdict(exported) | {"path": str(exported.path)}
         typer.echo(json.dumps({"schema": "dlkit.export/1", "model": str(model), **values}))

@@ -33,9 +33,6 @@ ModelFile = Annotated[
         show_default=False,
     ),
 ]
-OwnModelFile = Annotated[
-    Path, typer.Argument(help="Model file, as `dlkit train` writes it.", metavar="MODEL", show_default=False)
-]
 Network = Annotated[
     str | None,
     typer.Option(
@@ -75,6 +72,15 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         help="Config with other data, or imagefolder:PATH; default is what the model was trained on.",
+        metavar="CFG",
+        show_default=False,
+    ),
+]
+WeightsData = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Config or imagefolder:PATH that tells what weights from elsewhere take.",
         metavar="CFG",
         show_default=False,
     ),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlkit.cli.options import Device, Network, OwnModelFile
+from dlkit.cli.options import ArchName, Device, ImageSize, ModelFile, Network, NumClasses, WeightsData
 from dlkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,21 +17,31 @@ MOST_SHOWN = 10
 
 
 def predict(
-    model: OwnModelFile,
+    model: ModelFile,
     images: Annotated[
         list[Path], typer.Argument(help="Images, or folders of them.", metavar="IMAGE...", show_default=False)
     ],
     topk: Annotated[int, typer.Option("--topk", min=1, help="Classes to show per image.")] = 5,
+    arch: ArchName = None,
+    num_classes: NumClasses = None,
+    image_size: ImageSize = None,
     network: Network = None,
+    data: WeightsData = None,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per image.")] = False,
 ) -> None:
     """Predict the classes of images. They are resized and normalized as the model's own evaluation data was."""
-    from dlkit.cli.display import made_aside
+    from dlkit.cli.display import made_aside, open_display, prints_aside
+    from dlkit.config import load_data_option
     from dlkit.core.evaluation import predict_images
-    from dlkit.core.modelfile import read_model_file
+    from dlkit.core.opening import Naming, open_model
 
-    found = predict_images(read_model_file(model), images, topk=topk, model=network, device=device)
+    loaded = load_data_option(data) if data else None
+    with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
+        file = open_model(
+            model, Naming(arch, num_classes, image_size, network), data=loaded, uses_data=False, emit=display.emit
+        )
+    found = predict_images(file, images, topk=topk, model=network, device=device)
     predictions = made_aside(found)
     problems = _show_json(predictions) if as_json else _show_rows(predictions)
     if problems:

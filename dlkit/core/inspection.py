@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from dlkit.core.modelfile import ModelSpec, is_model_file, parse_model_file
-from dlkit.core.models import StateDict, guess_classifiers, unwrap_state_dict
+from dlkit.core.models import StateDict, find_weights, guess_classifiers, plain_reading
 from dlkit.core.opening import read_path
 from dlkit.errors import DataError, FileRefused
 from dlkit.shapes import size_text
@@ -58,7 +58,7 @@ def inspect_file(path: Path) -> Inspection:
     if isinstance(value, Mapping) and value.get("format") == CHECKPOINT:
         return _describe_checkpoint(path, value)
     try:
-        weights = unwrap_state_dict(value)
+        weights = plain_reading(find_weights(value).state).state
     except ValueError as error:
         raise FileRefused(path, str(error)) from error
     return _describe(path, "weights", weights, fits=tuple(guess_classifiers(weights)))

@@ -178,15 +178,17 @@ def _build(file: ModelFile, model: str | Callable[..., nn.Module] | None) -> nn.
                 file.path,
                 f"made with the class {arch.name}, which is not part of dlkit; name it again: --model {arch.name}",
             )
-        return build_model(resolve_arch(arch, model))
+        return build_model(resolve_arch(arch, model), input_size=file.spec.info.input_size)
     try:
         arch = resolve_arch(arch)
-        planned = build_on_meta(arch)  # before memory is taken for whatever sizes the file asks for
+        planned = build_on_meta(
+            arch, input_size=file.spec.info.input_size
+        )  # before memory is taken for whatever sizes the file asks for
         if not file.spec.transforms:
             _compare_shapes(file, planned)
         elif _num_elements(planned.state_dict()) > MOST_SHRINKING * max(1, _num_elements(file.state_dict)):
             raise FileRefused(file.path, "its network is far larger than the weights stored for it")
-        return build_model(arch)
+        return build_model(arch, input_size=file.spec.info.input_size)
     except ComponentError as error:
         raise FileRefused(file.path, f"its network {arch.name!r} cannot be built: {error}") from error
 

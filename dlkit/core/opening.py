@@ -18,17 +18,21 @@ from dlkit.core.models import (
     build_on_meta,
     find_first_conv,
     find_head,
+    find_weights,
     guess_classifiers,
+    imagenet_classes,
     load_weights,
+    match_weights,
     plan_arch,
     plan_torchvision_size,
     read_tensors,
-    unwrap_state_dict,
 )
 from dlkit.errors import DataError, FileRefused, UsageError
+from dlkit.events import Emit, Note, ignore
 from dlkit.registry import find_entry
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_SIZE = 1000
 PUBLISHED_SIZES = {"inception_v3": 299}  # of what was made for another size than 224
 TORCHVISION = "torchvision:"
 
@@ -47,33 +51,52 @@ class Naming:
     model: str | None = None
 
 
-def open_model(path: str | Path, naming: Naming | None = None, *, data: LoadedConfig | None = None) -> ModelFile:
+def open_model(
+    path: str | Path,
+    naming: Naming | None = None,
+    *,
+    data: LoadedConfig | None = None,
+    uses_data: bool = True,
+    emit: Emit = ignore,
+) -> ModelFile:
     """The model file at `path`; or weights from elsewhere as a model file in memory, when their network is named.
 
-    `data` are the images that it is used on. Classes and input channels are told by the weights. A torchvision network
-    takes images of `naming.image_size`, else of the size that `data` asks for, else of the size it was published for,
-    normalized as `data` says, else as for ImageNet; other networks take what `data` holds.
+    `data` are the images that it is used on; without `uses_data` they only tell what weights take, and are refused beside a
+    model file. Classes and input channels are told by the weights. A torchvision network takes images of
+    `naming.image_size`, else of the size that `data` asks for, else of the size it was published for, normalized as `data`
+    says, else as for ImageNet; other networks take what `data` holds. What was taken off the names of tensors is reported.
     Raises FileRefused for a file that is damaged, runs code, or does not fit the network, with a table of what differs.
     """
     path, naming = Path(path), naming or Naming()
     value = read_path(path)
     if is_dlkit_file(value):  # of any kind: what is no model file is refused by its own name
         _refuse_second_description(path, naming)
+        if data is not None and not uses_data:
+            raise UsageError(f"{path} is a dlkit model file and says itself what it takes; leave --data out")
         return parse_model_file(path, value)
     try:
-        weights = unwrap_state_dict(value)
+        found = find_weights(value)
     except ValueError as error:
         raise FileRefused(path, str(error)) from error
     if naming.arch is None and naming.model is None:
-        raise FileRefused(path, _ask_for_network(weights))
+        raise FileRefused(path, _ask_for_network(found.state))
     if naming.arch is not None and naming.model is not None:
         raise UsageError(
             "--arch names a network of torchvision or dlkit, --model a class of your own; give one of them"
         )
+    if found.others:
+        emit(Note(f"{path}: {found.words}"))
+    return open_weights(path, found.state, naming, data=data, emit=emit)
+
+
+def open_weights(
+    path: Path, weights: Mapping[str, Tensor], naming: Naming, *, data: LoadedConfig | None = None, emit: Emit = ignore
+) -> ModelFile:
+    """The weights of the file at `path` as a model file in memory of the network that `naming` names; see `open_model`."""
     if naming.arch is not None:
         check_arch(naming.arch)
     section, info = _describe(weights, naming.arch or naming.model or "", naming, data)
-    return _put_into(path, weights, section, info=info, data=data)
+    return put_into_network(path, weights, section, info=info, data=data, emit=emit)
 
 
 def read_path(path: Path) -> Any:
@@ -142,6 +165,8 @@ def _image_info(name: str, weights: Mapping[str, Tensor], naming: Naming, data: 
             f"the weights tell {outputs} classes apart, {_words(data)} holds {len(classes)}; name data with the classes "
             "that the network was trained on"
         )
+    if classes is None and outputs == IMAGENET_SIZE:
+        classes = imagenet_classes(name)  # nobody publishes 1000 classes of another kind under these names
     mean, std = _normalization(data, channels)
     return DataInfo("classification", "image", (channels, height, width), outputs, classes, mean, std)
 
@@ -163,18 +188,11 @@ def _told_by(weights: Mapping[str, Tensor], name: str, size: tuple[int, int]) ->
         network = _skeleton(name, size)
     except ComponentError as error:
         raise UsageError(f"--arch {name}: {error}") from error
+    weights = match_weights(network, weights).reading.state
     first = find_first_conv(network)
     weight = weights.get(f"{first[0]}.weight") if first else None
     channels = int(weight.shape[1]) if weight is not None and weight.ndim == 4 else 3
     return channels, _count_classes(network, weights) or 1000
-
-
-def count_torchvision_classes(name: str, weights: Mapping[str, Tensor]) -> int | None:
-    """Outputs of the head of a torchvision network in these weights; None for another network or other weights."""
-    entry = find_entry("models", name)
-    if entry is None or entry.is_ours:
-        return None
-    return _count_classes(_skeleton(entry.name, pick_size(entry.name, image_size=None, data=None)), weights)
 
 
 def _skeleton(name: str, size: tuple[int, int]) -> nn.Module:
@@ -208,18 +226,26 @@ def _names_of(classes: tuple[str, ...] | None, count: int) -> tuple[str, ...] | 
     return classes if classes is not None and len(classes) == count else None
 
 
-def _put_into(
-    path: Path, weights: Mapping[str, Tensor], section: Model, *, info: DataInfo, data: LoadedConfig | None
+def put_into_network(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    section: Model,
+    *,
+    info: DataInfo,
+    data: LoadedConfig | None = None,
+    emit: Emit = ignore,
 ) -> ModelFile:
     """A model file in memory of a network with these weights, which must be exactly its own."""
     try:
         arch = plan_arch(section, input_size=info.input_size, num_outputs=info.num_outputs)
-        network = build_model(arch)
+        network = build_model(arch, input_size=info.input_size)
     except ComponentError as error:
         raise UsageError(f"{section.name}: {error}") from error
     loaded = load_weights(network, weights, source=path, strict_head=True)
     if loaded.fitted:
         raise FileRefused(path, f"{loaded.fitted[0]} is for other input than {info.input_size[0]} channels")
+    if loaded.words:
+        emit(Note(f"{path}: {loaded.words}"))
     config = _config_of(data, section) if data else {}
     spec = ModelSpec(arch, info, data=config.get("data", {}), config=config, provenance={"weights": str(path)})
     return ModelFile(path, spec, network.state_dict())

@@ -18,7 +18,7 @@ from dlkit.config import load_mapping
 from dlkit.core.data import Split
 from dlkit.core.evaluation import evaluate
 from dlkit.core.modelfile import ModelFile
-from dlkit.core.models import build_model, eval_mode, load_initial_weights, read_state_dict, resolve_arch
+from dlkit.core.models import build_model, eval_mode, load_initial_weights, match_weights, read_state_dict, resolve_arch
 from dlkit.core.random_state import seeded
 from dlkit.core.scoring import Scoring
 from dlkit.core.training import build_fine_tuning, fine_tune, pick_lr
@@ -148,6 +148,7 @@ def read_rewind_weights(
     file of another kind or another network, and UsageError where the first weights are not known.
     """
     state = _initial_weights(file, model) if wanted == INIT else read_state_dict(Path(wanted))
+    state = match_weights(network, state, source=wanted, strict_head=True).reading.state
     _check_same_shapes(Path(wanted), state, network)
     return state
 
@@ -160,7 +161,7 @@ def _initial_weights(file: ModelFile, model: str | None) -> Mapping[str, Tensor]
         )
     config = load_mapping(dict(file.spec.config)).config
     with seeded(config.seed):
-        network = build_model(resolve_arch(arch, model))
+        network = build_model(resolve_arch(arch, model), input_size=file.spec.info.input_size)
         if config.model.weights is not None:
             load_initial_weights(network, arch, config.model.weights)
     return network.state_dict()

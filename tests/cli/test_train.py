@@ -396,3 +396,128 @@ def test_a_checkpoint_of_before_several_processes_goes_on(dlkit, quick, tmp_path
     assert done.code == 0, done.err
     refused = dlkit("train", quick, "train.epochs=4", "train.sync_bn=true", "--resume", tmp_path / "run")
     assert refused.code == 2 and "train.sync_bn" in refused.err
+
+
+POINTS = """
+import numpy as np
+import torch
+
+
+class Points:
+    def __init__(self, train, left=255, every=5):
+        self.size, self.left, self.every, self.seed = (240 if train else 60), left, every, 1000 * train
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        x = np.random.default_rng(index + self.seed).normal(size=4).astype("float32")
+        return torch.from_numpy(x), self.left if index % self.every == 0 else int(x[:3].argmax())
+"""
+IGNORING = """
+data: {name: "./ds.py:Points", batch_size: 4, val: test}
+model: {name: mlp, hidden: [8]}
+optimizer: {name: adamw, lr: 0.05}
+loss: {name: cross_entropy, ignore_index: 255}
+train: {epochs: 2}
+log: {tensorboard: false}
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("train.accumulate=3", "loss.class_weights=balanced"), ("data.every=2",)])
+def test_ignored_labels_count_nowhere(dlkit, write_config, tmp_path, options):
+    """Every fifth label is none of the three classes: batches of 4, some of them ignored in part."""
+    (tmp_path / "ds.py").write_text(POINTS)
+    config = write_config(IGNORING)
+    done = dlkit("train", config, "--out", tmp_path / "run", *options)
+    assert done.code == 0, done.err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    data = ("--data", tmp_path / "run" / "config.resolved.yaml")
+    found = dlkit("eval", tmp_path / "run" / "model.pt", *data, "--json")
+    assert found.code == 0, found.err
+    scores = json.loads(found.out)
+    counted = 30 if options == ("data.every=2",) else 48
+    assert sum(row["support"] for row in scores["per_class"]) == sum(map(sum, scores["confusion"])) == counted
+    right = sum(scores["confusion"][index][index] for index in range(3))
+    assert scores["metrics"]["accuracy"] == pytest.approx(right / counted)
+    assert scores["metrics"]["accuracy"] == pytest.approx(summary["best"]["value"]) and len(scores["classes"]) == 3
+
+
+def test_an_ignored_class_of_a_table_goes_by_its_number(dlkit, write_config, tmp_path):
+    rows = [f"{index % 7},{index % 3},{(0, 1, 255)[index % 3]}" for index in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,y", *rows]))
+    data = f"data: {{name: csv, path: {tmp_path / 't.csv'}, target: y}}"
+    config = write_config(IGNORING.replace(IGNORING.splitlines()[1], data))
+    refused = dlkit("train", config, "--out", tmp_path / "run")
+    assert refused.code == 2 and "255 is the name of a class of these data, whose number is 2" in refused.err
+    assert dlkit("train", config, "--out", tmp_path / "run", "loss.ignore_index=2").code == 0
+
+
+@pytest.mark.parametrize("more", [(), ("train.accumulate=5",)])
+def test_labels_that_are_all_ignored_in_a_batch_change_nothing_but_by_decay(dlkit, write_config, tmp_path, more):
+    (tmp_path / "ds.py").write_text(POINTS)
+    done = dlkit("train", write_config(IGNORING), "--out", tmp_path / "run", "data.batch_size=1", *more)
+    assert done.code == 0 and "nan" not in (tmp_path / "run" / "metrics.csv").read_text(), done.err
+
+
+def test_a_label_that_is_no_class_names_the_option(dlkit, write_config, tmp_path):
+    (tmp_path / "ds.py").write_text(POINTS.replace("class Points:", "class Points:\n    classes = ('a', 'b', 'c')"))
+    config = write_config(IGNORING)
+    refused = dlkit("train", config, "--out", tmp_path / "run", "~loss.ignore_index")
+    assert refused.code == 3 and "has label 255 (loss.ignore_index: 255 leaves such samples out)" in refused.err
+    refused = dlkit("train", config, "--out", tmp_path / "run", "data.left=7")
+    assert refused.code == 3 and "labels must be 0..2" in refused.err
+    refused = dlkit("train", config, "--out", tmp_path / "run", "data.batch_transforms=[mixup]")
+    assert refused.code == 2 and "loss.ignore_index" in refused.err and not (tmp_path / "run").exists()
+
+
+PLATEAU = "torch.optim.lr_scheduler:ReduceLROnPlateau"
+
+
+def test_a_plateau_by_its_path_is_the_plateau(dlkit, quick, tmp_path):
+    options = (
+        "schedule.patience=0",
+        "schedule.threshold=0.9",
+        "schedule.cooldown=0",
+        "train.epochs=4",
+        "schedule.warmup=0",
+    )
+    rates = []
+    for name in ("plateau", PLATEAU):
+        done = dlkit("train", quick, "--out", tmp_path / name[-7:], f"schedule={name}", *options)
+        assert done.code == 0, done.err
+        rates.append([row["lr"] for row in lines_of(tmp_path / name[-7:] / "metrics.jsonl") if "epoch" in row])
+    assert rates[0] == rates[1] and len(set(rates[0])) > 1
+    assert (
+        dlkit(
+            "train", quick, "--resume", tmp_path / PLATEAU[-7:], f"schedule={PLATEAU}", *options, "train.epochs=5"
+        ).code
+        == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("data.val=none",), "follows val_loss, but data.val is none"),
+        (("schedule.mode=max",), "less is better"),
+        (("schedule.factor=2",), "cannot be built: Factor should be < 1.0"),
+    ],
+)
+def test_a_plateau_by_its_path_is_refused_before_the_run(dlkit, quick, tmp_path, options, words):
+    done = dlkit("train", quick, "--out", tmp_path / "run", f"schedule={PLATEAU}", "schedule.warmup=0", *options)
+    assert done.code == 2 and words in " ".join(done.err.split()) and not (tmp_path / "run").exists()
+
+
+def test_a_scheduler_that_raises_in_the_run_ends_it_with_a_sentence(dlkit, quick, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch.optim.lr_scheduler import ReduceLROnPlateau\n"
+        "class Picky(ReduceLROnPlateau):\n"
+        "    def step(self, metrics):\n"
+        "        if metrics != 1.0:\n"
+        "            raise RuntimeError('no such metric')\n"
+    )
+    name = f"schedule={tmp_path / 'mine.py'}:Picky"
+    done = dlkit("train", quick, "--out", tmp_path / "run", name, "schedule.warmup=0")
+    assert done.code == 2 and "Picky.step() fails after update" in done.err and "no such metric" in done.err
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"

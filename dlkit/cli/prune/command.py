@@ -139,7 +139,7 @@ def _open(named: Named, emit: "Emit", *, needs_data: bool) -> "OpenedModel":
     from dlkit.prune import open_for_pruning
 
     loaded = load_data_option(named.data) if named.data else None
-    file = open_model(named.model, named.naming, data=loaded)
+    file = open_model(named.model, named.naming, data=loaded, emit=emit)
     return open_for_pruning(
         file, data=loaded, needs_data=needs_data, model=named.naming.model, device=named.device, emit=emit
     )

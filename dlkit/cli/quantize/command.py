@@ -97,7 +97,7 @@ def _run(model: Path, naming: "Naming", request: "QuantizeRequest", *, is_quiet:
     from dlkit.quantize import run_quantization, run_ranking
 
     with prints_aside(), open_display(quiet=is_quiet, verbose=False, as_json=False) as display:
-        file = open_model(model, naming, data=request.data)
+        file = open_model(model, naming, data=request.data, emit=display.emit)
         if request.writes_model:
             return run_quantization(file, request, display.emit)
         return run_ranking(file, request, display.emit)

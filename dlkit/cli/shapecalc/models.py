@@ -41,13 +41,14 @@ def model(
     as_json: AsJson = False,
 ) -> None:
     """A network's layers, parameters, MACs and memory, without taking any memory."""
-    from dlkit.core.profile import model_from, profile_model
+    from dlkit.core.profile import fit_to_inputs, model_from, profile_model
 
     if optimizer.lower() not in _STATES:
         raise ShapeError(f"--optimizer {optimizer!r} is not known here; there are {', '.join(_STATES)}")
     given = _given(inputs, num_classes)
     source = model_from(name, given=given)
     specs = _input_specs(inputs, source)
+    fit_to_inputs(source, specs)
     if span is not None:
         print_passing(model_sizes(source, specs[0], parse_range(span)), as_json=as_json)
     elif rf:
@@ -56,7 +57,8 @@ def model(
         profile = profile_model(source.model, specs, batch=batch)
         if diff is not None:
             other_source = model_from(diff, given=given)
-            other = profile_model(other_source.model, _input_specs(inputs, other_source), batch=batch)
+            other_specs = _input_specs(inputs, other_source)
+            other = profile_model(fit_to_inputs(other_source, other_specs).model, other_specs, batch=batch)
             _print_diff((name, profile), (diff, other), optimizer, depth=depth, as_json=as_json)
         elif as_json:
             print_json("model", _facts(name, profile, optimizer))

@@ -56,10 +56,11 @@ def _is_model(text: str) -> bool:
 
 
 def _sizes_of_model(text: str, shape: tuple[int, ...], tried: range, *, num_classes: int) -> ValidSizes:
-    from dlkit.core.profile import InputSpec, model_from
+    from dlkit.core.profile import InputSpec, fit_to_inputs, model_from
 
     source = model_from(text, given={"input_size": shape, "in_channels": shape[0], "num_classes": num_classes})
-    return model_sizes(source, source.inputs[0] if source.inputs else InputSpec(shape), tried)
+    spec = source.inputs[0] if source.inputs else InputSpec(shape)
+    return model_sizes(fit_to_inputs(source, [spec]), spec, tried)
 
 
 def model_sizes(source: "ProfiledModel", spec: "InputSpec", tried: range) -> ValidSizes:

@@ -9,6 +9,7 @@ import torch
 from dlkit.choices import SplitName
 from dlkit.config import LoadedConfig
 from dlkit.core.data.caching import StoredSamples, load_subset
+from dlkit.core.data.checks import ignored_label
 from dlkit.core.data.contract import DataInfo, DataSplits
 from dlkit.core.data.describing import describe_data, measured_positions
 from dlkit.core.data.opening import OpenedData, open_data
@@ -46,7 +47,9 @@ def load_data(opened: OpenedData, *, device: torch.device, world: World = ALONE,
     info = opened.known or describe_data(opened, stored.get("train"))
     if not opened.is_in_memory:
         scan_files(opened)
-    builder = SplitBuilder(opened.loaded.config.data, info, device, opened.plan.seed, world)
+    builder = SplitBuilder(
+        opened.loaded.config.data, info, device, opened.plan.seed, world, ignored_label(opened.loaded)
+    )
     train = builder.build(
         opened.subsets.train, opened.pipelines.train, stored.get("train"), plan=opened.plan, mixers=opened.mixers
     )

@@ -8,7 +8,7 @@ from torch import Tensor
 from dlkit.choices import SplitName
 from dlkit.config import LoadedConfig
 from dlkit.core.data.caching import load_subset, no_draws, pick_memory
-from dlkit.core.data.checks import check_subset
+from dlkit.core.data.checks import check_subset, ignored_label
 from dlkit.core.data.contract import DataInfo, Split
 from dlkit.core.data.matching import check_fits, match_source, pick_image_size
 from dlkit.core.data.opening import open_source
@@ -58,7 +58,9 @@ def build_ordered_split(
 
     Raises DataError when it does not fit the model.
     """
-    check_subset(subset, num_classes=info.num_outputs if info.task == "classification" else None)
+    check_subset(
+        subset, num_classes=info.num_outputs if info.task == "classification" else None, ignored=ignored_label(loaded)
+    )
     size = pick_image_size(loaded, source, info)
     evaluation = build_pipeline(loaded, "eval_transforms", kind=source.kind, image_size=size)
     check_fits(try_pipeline(loaded, "eval_transforms", evaluation, sample=subset.raw(0)), info)
@@ -68,7 +70,8 @@ def build_ordered_split(
     if not in_memory:
         scan_images(subset.file_paths(), loaded.config.data.scan)
     section = loaded.config.data.model_copy(update={"eval_batch_size": batch_size} if batch_size else {})
-    return SplitBuilder(section, info, device, loaded.config.seed).build_ordered(subset, evaluation, stored)
+    builder = SplitBuilder(section, info, device, loaded.config.seed, ignored_label=ignored_label(loaded))
+    return builder.build_ordered(subset, evaluation, stored)
 
 
 def build_eval_transform(loaded: LoadedConfig, info: DataInfo) -> Callable[[Tensor], Tensor]:

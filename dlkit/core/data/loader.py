@@ -47,6 +47,7 @@ class SampleReader(Dataset[Item | Failure]):
     pipeline: Pipeline
     seed: int
     num_classes: int | None
+    ignored: int | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,7 +68,7 @@ class SampleReader(Dataset[Item | Failure]):
         index = int(self.rows[position])
         value, target = self.samples.load(index)
         if self.num_classes is not None:
-            check_label(target, self.num_classes, name=self.samples.name_of(index))
+            check_label(target, self.num_classes, name=self.samples.name_of(index), ignored=self.ignored)
         else:
             target = target.float().reshape(-1)
         draws = Draws(self.seed, epoch, torch.tensor([position]), (Stream.AUGMENT,))

@@ -1,5 +1,7 @@
 """Whether data fit a network that exists, and the size that images are brought to for it."""
 
+import re
+
 from torch import Tensor
 
 from dlkit.config import LoadedConfig
@@ -13,6 +15,7 @@ def match_source(source: Source, info: DataInfo) -> Source:
     if source.kind != info.kind:
         raise DataError(f"the model takes {info.kind} input, these data are {source.kind}")
     is_same = source.classes is None or info.classes is None or source.classes == info.classes
+    is_same = is_same or (_is_imagenet(source.classes) and _is_imagenet(info.classes))
     if info.task == "regression" or is_same:
         return source
     known = info.classes or ()
@@ -20,6 +23,14 @@ def match_source(source: Source, info: DataInfo) -> Source:
     if unknown:
         raise DataError(f"class {unknown[0]!r} is unknown to the model; it knows {', '.join(known)}")
     return source.renumbered([known.index(name) for name in source.classes or ()], known)
+
+
+def _is_imagenet(classes: tuple[str, ...] | None) -> bool:
+    """Whether these are the 1000 classes of ImageNet, by their numbers in WordNet or by their names, in the order that all use."""
+    if classes is None or len(classes) != 1000:
+        return False
+    is_numbered = all(re.fullmatch(r"n\d{8}", name) for name in classes)
+    return is_numbered or (classes[0].startswith("tench") and classes[-1].startswith("toilet tissue"))
 
 
 def pick_image_size(loaded: LoadedConfig, source: Source, known: DataInfo | None = None) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ from dlkit.config import LoadedConfig
 from dlkit.core.components import Builder, ComponentError, at_component, check_options, is_import_path, resolve
 from dlkit.core.data.batching import Mixer, SharedBatches
 from dlkit.core.data.caching import pick_memory
-from dlkit.core.data.checks import check_subset
+from dlkit.core.data.checks import check_subset, ignored_label
 from dlkit.core.data.contract import DataInfo, Task
 from dlkit.core.data.matching import check_fits, match_source, pick_image_size
 from dlkit.core.data.samples import Source, SourceRequest
@@ -76,8 +76,9 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
     task = known.task if known else pick_task(loaded, source)
     subsets = pick_subsets(loaded, source, task=task, seed=seed)
     num_classes = None if task == "regression" else known.num_outputs if known else count_allowed(loaded, source)
+    _check_ignored_label(loaded, source)
     for subset in subsets.listed():
-        check_subset(subset, num_classes=num_classes)
+        check_subset(subset, num_classes=num_classes, ignored=ignored_label(loaded))
     pipelines = build_pipelines(loaded, source, known)
     shown = try_pipelines(loaded, pipelines, subsets.train)
     if known:
@@ -94,6 +95,17 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
     )
 
 
+def _check_ignored_label(loaded: LoadedConfig, source: Source) -> None:
+    """Raise ConfigError where the ignored label is the name of a class, which has another number."""
+    label, classes = ignored_label(loaded), source.classes or ()
+    if label is not None and not 0 <= label < len(classes) and str(label) in classes:
+        number = classes.index(str(label))
+        raise loaded.error(
+            ("loss", "ignore_index"),
+            f"{label} is the name of a class of these data, whose number is {number}; write {number}",
+        )
+
+
 def open_source(loaded: LoadedConfig, *, seed: int, task: Task | None = None) -> Source:
     """Open the source that the config names. Raises ConfigError at the key at fault, DataError where the data are."""
     section = loaded.config.data
@@ -102,6 +114,7 @@ def open_source(loaded: LoadedConfig, *, seed: int, task: Task | None = None) ->
         download=section.download,
         seed=seed,
         task=task or hinted_task(loaded),
+        ignored_label=ignored_label(loaded),
     )
     with at_component(loaded, "data"):
         builder = resolve("datasets", section.name)

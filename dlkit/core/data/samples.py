@@ -68,7 +68,13 @@ class TensorSamples:
 
     def renumbered(self, table: Tensor) -> "TensorSamples":
         """Returns the same samples, class `i` being called `table[i]`."""
-        return replace(self, targets=table[self.targets])
+        return replace(self, targets=renumber(self.targets, table))
+
+
+def renumber(targets: Tensor, table: Tensor) -> Tensor:
+    """Returns class `i` as `table[i]`; a label that is no class, such as one that the loss ignores, stays."""
+    is_class = (targets >= 0) & (targets < len(table))
+    return torch.where(is_class, table[targets.clamp(0, len(table) - 1)], targets)
 
 
 @dataclass(frozen=True)
@@ -101,10 +107,11 @@ class Source:
 @dataclass(frozen=True)
 class SourceRequest:
     """What dlkit asks of a source: `data.root` (None for auto) and `data.download`, the seed, the task if the config
-    fixes it.
+    fixes it, and the label that the loss ignores.
     """
 
     root: str | None
     download: bool
     seed: int
     task: Task | None
+    ignored_label: int | None = None

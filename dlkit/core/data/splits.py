@@ -9,6 +9,7 @@ from dlkit.config import LoadedConfig
 from dlkit.core.components import at_component, check_options, resolve
 from dlkit.core.data.batching import BatchPlan, Finish, Mixer, SharedBatches, SharedTurns
 from dlkit.core.data.caching import MemorySplit, StoredSamples
+from dlkit.core.data.checks import ignored_label
 from dlkit.core.data.contract import DataInfo, Kind, Split
 from dlkit.core.data.loader import LoaderOptions, LoaderSplit, SampleReader
 from dlkit.core.data.subsets import Subset
@@ -27,6 +28,7 @@ class SplitBuilder:
     device: torch.device
     seed: int
     world: World = ALONE
+    ignored_label: int | None = None
 
     def build_ordered(self, subset: Subset, pipeline: Pipeline, stored: StoredSamples | None) -> Split:
         """Returns the split of a subset for evaluation: in order, nothing dropped, nothing mixed."""
@@ -57,7 +59,7 @@ class SplitBuilder:
                 subset.name, stored.inputs, stored.rows, subset.targets, plan, rest, finish, len(stored.steps)
             )
         num_classes = self.info.num_outputs if self.info.task == "classification" else None
-        reader = SampleReader(subset.samples, subset.rows, pipeline, self.seed, num_classes)
+        reader = SampleReader(subset.samples, subset.rows, pipeline, self.seed, num_classes, self.ignored_label)
         options = pick_loader_options(self.section, self.device, self.world.local_size)
         return LoaderSplit(subset.name, reader, subset.targets, plan, finish, options)
 
@@ -103,6 +105,10 @@ def idle_options(section: DataSection, *, in_memory: bool) -> list[str]:
 def build_mixers(loaded: LoadedConfig, kind: Kind) -> tuple[Mixer, ...]:
     """Returns the transforms of `data.batch_transforms`, for data of this kind. Raises ConfigError at their place in the file."""
     mixers = []
+    if loaded.config.data.batch_transforms and ignored_label(loaded) is not None:
+        raise loaded.error(
+            ("data", "batch_transforms"), "these blend labels, which loss.ignore_index leaves out; use one of both"
+        )
     for number, component in enumerate(loaded.config.data.batch_transforms):
         place = ("data", "batch_transforms", number)
         with at_component(loaded, *place):

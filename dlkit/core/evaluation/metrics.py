@@ -96,5 +96,6 @@ def score_predictions(predictions: Predictions, scoring: Scoring) -> dict[str, f
 
 
 def summarize(predictions: Predictions, scoring: Scoring) -> dict[str, float]:
-    """Returns the task's metrics without the loss."""
+    """Returns the task's metrics without the loss, over samples whose label the loss does not ignore."""
+    predictions = predictions.without(scoring.loss.ignore_index)
     return summarize_classification(predictions) if scoring.is_classification else summarize_regression(predictions)

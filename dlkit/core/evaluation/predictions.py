@@ -22,6 +22,13 @@ class Predictions:
     targets: Tensor
     indices: Tensor
 
+    def without(self, label: int | None) -> "Predictions":
+        """Returns those of samples with another target than the label; all of them for None."""
+        if label is None:
+            return self
+        kept = self.targets != label
+        return Predictions(self.outputs[kept], self.targets[kept], self.indices[kept])
+
 
 def predict_split(
     model: nn.Module,

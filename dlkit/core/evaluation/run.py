@@ -23,7 +23,7 @@ from dlkit.core.evaluation.predictions import predict_split
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.core.scoring import Scoring, build_loss, pick_precision
 from dlkit.core.trained_config import own_config
-from dlkit.events import Emit, ignore
+from dlkit.events import Emit, Note, ignore
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torc
     """Returns how a model is scored on a split: by the config's loss, but cross-entropy or squared error where that is own code."""
     section = loaded.config.loss
     if is_import_path(section.name):
-        section = type(section)()
+        kept = {name: value for name, value in section.options.items() if name == "ignore_index"}
+        section = type(section)(name="auto", **kept)
     loss = build_loss(section, info, targets=split.sample_targets, device=device)
     return Scoring(loss, pick_precision("off", device), info.task == "classification")
 
@@ -92,6 +93,10 @@ def _score(
         metrics["accuracy_tta"] = summarize(predict_split(network, split, scoring, use_tta=True, emit=emit), scoring)[
             "accuracy"
         ]
+    num_all = len(predictions.targets)
+    predictions = predictions.without(scoring.loss.ignore_index)
+    if num_left := num_all - len(predictions.targets):
+        emit(Note(f"{num_left} of {num_all} samples have the label {scoring.loss.ignore_index}, which is not counted"))
     classes = info.classes or tuple(map(str, range(info.num_outputs)))
     rows = metrics_per_class(predictions, classes)
     metrics |= {f"macro_{name}": value for name, value in macro_average(rows).items()}

@@ -10,6 +10,7 @@ from dlkit.core.models.guessing import guess_classifiers
 from dlkit.core.models.int8_layers import fitted_copy, has_int8_layers, is_int8_layer, unpacked_copy
 from dlkit.core.models.layer_kinds import KINDS
 from dlkit.core.models.layers import build_layers
+from dlkit.core.models.lazy_layers import initialize_lazy_layers
 from dlkit.core.models.meta import AllocateNothing, meta_copy, output_shape
 from dlkit.core.models.nets import mlp, small_cnn
 from dlkit.core.models.resnet_small import resnet_small
@@ -21,17 +22,24 @@ from dlkit.core.models.torchvision import (
     HAS_AUX_HEADS,
     find_first_conv,
     fit_channels,
+    imagenet_classes,
     plan_torchvision_size,
     pretrained_state_dict,
     torchvision_options,
 )
-from dlkit.core.models.weights import (
+from dlkit.core.models.weight_files import (
+    FoundWeights,
     StateDict,
+    find_weights,
+    read_state_dict,
+    read_tensors,
+    read_weights,
+)
+from dlkit.core.models.weight_names import Reading, common_prefix, plain_reading, take_prefix
+from dlkit.core.models.weights import (
     WeightsReport,
     find_head,
     load_initial_weights,
     load_weights,
-    read_state_dict,
-    read_tensors,
-    unwrap_state_dict,
+    match_weights,
 )

@@ -17,6 +17,7 @@ from dlkit.core.components import (
     known_entry,
 )
 from dlkit.core.models.arch import Arch, plain
+from dlkit.core.models.lazy_layers import initialize_lazy_layers
 from dlkit.core.models.meta import AllocateNothing
 from dlkit.core.models.torchvision import (
     PRETRAINED_OPTIONS,
@@ -150,11 +151,15 @@ def _named_again(arch: Arch, user_class: str | Builder | None) -> Builder:
     return builder
 
 
-def build_model(arch: Arch) -> nn.Module:
+def build_model(arch: Arch, *, input_size: tuple[int, ...] | None = None) -> nn.Module:
     """Returns the network of an architecture, randomly initialized. Downloads nothing and runs no code that a file names.
 
-    Raises ComponentError when it cannot be built.
+    `input_size` is that of a sample, for lazy layers. Raises ComponentError when it cannot be built.
     """
+    return initialize_lazy_layers(_construct(arch), arch.name, input_size)
+
+
+def _construct(arch: Arch) -> nn.Module:
     if arch.builder is None:
         arch = resolve_arch(arch)
     assert arch.builder is not None
@@ -174,7 +179,8 @@ def build_model(arch: Arch) -> nn.Module:
     return network
 
 
-def build_on_meta(arch: Arch) -> nn.Module:
+def build_on_meta(arch: Arch, *, input_size: tuple[int, ...] | None = None) -> nn.Module:
     """Returns the network on the meta device, with shapes and without data: costs no memory, whatever sizes a file asks for."""
     with AllocateNothing():
-        return build_model(arch).to("meta")
+        network = _construct(arch).to("meta")
+    return initialize_lazy_layers(network, arch.name, input_size)

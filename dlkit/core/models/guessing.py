@@ -12,6 +12,7 @@ from dlkit.core.components import ComponentError
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_on_meta
 from dlkit.core.models.torchvision import find_first_conv, plan_torchvision_size
+from dlkit.core.models.weight_names import common_prefix, plain_reading
 from dlkit.core.models.weights import find_head
 from dlkit.registry import entries
 
@@ -20,12 +21,19 @@ USUAL_SIZE = (3, 224, 224)
 
 
 def guess_classifiers(weights: Mapping[str, Tensor]) -> list[str]:
-    """Returns names of the torchvision classifiers whose tensors these are, whatever the number of classes and input channels.
+    """Returns names of the torchvision classifiers whose tensors these are, whatever the number of classes and input channels,
+    and whatever wrapper stands in front of every name.
 
     Mostly one; several where networks differ in nothing that is stored. Of each family one network is built, on the meta
     device, and all of them only where names look alike.
     """
-    given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    plain = plain_reading(weights)
+    prefix = common_prefix(plain.state)
+    given = {name.removeprefix(prefix): tuple(tensor.shape) for name, tensor in plain.state.items()}
+    return _fitting(given) or (_fitting({prefix + name: shape for name, shape in given.items()}) if prefix else [])
+
+
+def _fitting(given: Shapes) -> list[str]:
     patterns = _patterns(given)
     found = []
     for members in _families().values():

@@ -25,6 +25,7 @@ _BUILDER_OPTIONS = {"MobileNetV3": ("width_mult", "reduced_tail", "dilated")}
 HAS_AUX_HEADS = {"googlenet", "inception_v3"}
 # their published weights expect this, and torchvision sets it when it loads them
 PRETRAINED_OPTIONS = {"googlenet": {"transform_input": True}, "inception_v3": {"transform_input": True}}
+IMAGENET_SIZE = 1000
 _MAXVIT_MULTIPLE = 224  # 5 halvings, then windows of 7
 
 
@@ -173,6 +174,12 @@ def fit_channels(weight: Tensor, in_channels: int) -> Tensor:
         return weight.sum(dim=1, keepdim=True)
     picked = torch.arange(in_channels) % old
     return weight[:, picked] * (old / in_channels)
+
+
+def imagenet_classes(name: str) -> tuple[str, ...] | None:
+    """Returns the names of ImageNet's 1000 classes, in the order of a classifier's published weights; None where it has none."""
+    found = [member.meta.get("categories") for member in torchvision.models.get_model_weights(name)]
+    return next((tuple(names) for names in found if names and len(names) == IMAGENET_SIZE), None)
 
 
 def is_published_name(weights: str) -> bool:

@@ -1,130 +1,66 @@
-"""Weights from files: read without running code, unwrapped from what trainers put around them, loaded with a plain
-account.
-"""
+"""Weights put into a network, with a plain account of what was taken and of what does not fit."""
 
-import re
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.torchvision import find_first_conv, fit_channels, is_published_name, pretrained_state_dict
-from dlkit.core.torchfile import read_torch_file
+from dlkit.core.models.weight_files import StateDict, read_weights
+from dlkit.core.models.weight_names import COUNTERS, Reading, common_prefix, readings
 from dlkit.errors import FileRefused
 from dlkit.shapes import size_text
 
-StateDict = dict[str, Tensor]
-
-_WRAPPERS = ("state_dict", "model", "model_state_dict")  # timm, torchvision's references, the PyTorch tutorials
-_EMA_WRAPPERS = ("state_dict_ema", "model_ema")
-_PREFIXES = ("module.", "_orig_mod.")  # DataParallel and DDP, torch.compile
 _AUX_HEADS = ("aux1.", "aux2.", "AuxLogits.")
-_OLD_DENSENET = re.compile(
-    r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var|num_batches_tracked))$"
-)
+_MOST_ROWS = 8
+
+Row = tuple[str, str, str]  # tensor, in the model, in the file; an empty text where it is not there
 
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What was loaded. `head` are the tensors left at their initialization because the number of classes differs."""
+    """What was loaded. `head` are the tensors left at their initialization because the number of classes differs.
+
+    `ignored` are tensors of auxiliary heads, `left` others of the file that are not of this network; `notes` say how names
+    were changed.
+    """
 
     num_loaded: int
     head: tuple[str, ...] = ()
     fitted: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """Everything that is not plain, as one text; empty where all is."""
+        parts = list(self.notes)
+        if self.head:
+            parts.append(f"new head, for another number of classes: {', '.join(self.head)}")
+        if self.fitted:
+            parts.append(f"fitted to the input channels: {', '.join(self.fitted)}")
+        if self.ignored:
+            parts.append(f"not used: {len(self.ignored)} tensors of auxiliary heads")
+        if self.left:
+            parts.append(f"not used: {_few(self.left)}")
+        return "; ".join(parts)
 
 
-def read_state_dict(path: str | Path, *, ema: bool = False) -> StateDict:
-    """Returns the state dict of a .safetensors file, of a torch file of tensors, or of a dlkit model file, on the CPU and
-    unwrapped.
+@dataclass(frozen=True)
+class Match:
+    """A reading of a state dict against a network: the tensors to load, and the mistakes that forbid it."""
 
-    Raises FileRefused for files that are missing, corrupt, or that would have to run code to be read.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileRefused(path, "no such file" if not path.exists() else "not a file")
-    try:
-        return unwrap_state_dict(read_tensors(path), ema=ema)
-    except ValueError as error:
-        raise FileRefused(path, str(error)) from error
-
-
-def read_tensors(path: Path) -> Any:
-    """Returns what a file holds, tensors and plain values only. Raises FileRefused."""
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    return read_torch_file(path, allow_legacy=True)
-
-
-def _read_safetensors(path: Path) -> StateDict:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise FileRefused(path, f"not a safetensors file, or a damaged one ({error})") from error
-
-
-def unwrap_state_dict(loaded: object, *, ema: bool = False) -> StateDict:
-    """Returns the tensors by their plain names, out of the mappings and key prefixes that trainers put around them.
-
-    `ema` takes the moving average where there is one. Masks of torch.nn.utils.prune are baked in. Module versions
-    (`_metadata`) are kept. Raises ValueError for anything that holds no state dict.
-    """
-    found = loaded
-    for _ in range(3):
-        inner = _find_wrapped(found, (*_EMA_WRAPPERS, *_WRAPPERS) if ema else _WRAPPERS)
-        if inner is None:
-            break
-        found = inner
-    if not isinstance(found, Mapping) or not found:
-        raise ValueError(f"holds a {type(found).__name__}, no state dict")
-    state = {name: value for name, value in found.items() if isinstance(value, Tensor)}
-    if len(state) < len(found):
-        other = next(name for name, value in found.items() if not isinstance(value, Tensor))
-        raise ValueError(f"holds no state dict: {other!r:.80} is a {type(found[other]).__name__}, not a tensor")
-    return _without_prefixes(state, getattr(found, "_metadata", None))
-
-
-def _find_wrapped(loaded: object, keys: tuple[str, ...]) -> object | None:
-    if not isinstance(loaded, Mapping):
-        return None
-    return next((loaded[key] for key in keys if isinstance(loaded.get(key), Mapping)), None)
-
-
-def _without_prefixes(state: Mapping[str, Tensor], versions: Mapping[str, Any] | None) -> StateDict:
-    if not all(isinstance(name, str) for name in state):
-        raise ValueError("holds no state dict: not every key is a text")
-    plain: OrderedDict[str, Tensor] = OrderedDict()
-    for name, value in state.items():
-        stripped = _strip(name)
-        if stripped in plain:
-            raise ValueError(f"holds {stripped!r} twice, with and without a prefix")
-        plain[stripped] = value
-    if versions is not None:
-        plain._metadata = {_strip(name + ".").removesuffix("."): value for name, value in versions.items()}  # type: ignore[attr-defined]
-    _bake_masks(plain)
-    return plain
-
-
-def _bake_masks(state: OrderedDict[str, Tensor]) -> None:
-    """Put `weight` in the place of the `weight_orig` and `weight_mask` that torch.nn.utils.prune keeps, as its `remove` does."""
-    for name in [name.removesuffix("_mask") for name in state if name.endswith("_mask")]:
-        original, mask = state.get(f"{name}_orig"), state[f"{name}_mask"]
-        if original is not None and name not in state and original.shape == mask.shape:
-            state[name] = state.pop(f"{name}_orig") * state.pop(f"{name}_mask")
-
-
-def _strip(name: str) -> str:
-    # _orig_mod also stands in the middle, where one part of a model was compiled
-    while name.startswith(_PREFIXES):
-        name = name.removeprefix("module.").removeprefix("_orig_mod.")
-    return name.replace("._orig_mod.", ".")
+    reading: Reading
+    state: StateDict
+    mistakes: tuple[Row, ...]
+    head: tuple[str, ...] = ()
+    fitted: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
 
 def load_weights(
@@ -132,35 +68,82 @@ def load_weights(
 ) -> WeightsReport:
     """Load a state dict into the model, in place.
 
-    A head for another number of classes is left at its initialization and reported, unless `strict_head`. A first
-    convolution for another number of channels is fitted (`fit_channels`). torchvision's auxiliary heads and missing
-    batch counters are passed over. Raises FileRefused with a table of what is missing, unexpected or of another shape;
-    the model is unchanged then.
+    Names are taken as they stand, else without what trainers put in front of them (`match_weights`). A head for another number of
+    classes is left at its initialization and reported, unless `strict_head`. A first convolution for another number of
+    channels is fitted (`fit_channels`). A tied weight may stand under one of its names. torchvision's auxiliary heads and
+    missing batch counters are passed over. Raises FileRefused with a table of what is missing, unexpected or of another
+    shape; the model is unchanged then.
+    """
+    match = match_weights(model, state, source=source, strict_head=strict_head)
+    if match.mistakes:
+        raise FileRefused(source, _mistake_text(model, state, match))
+    taken: OrderedDict[str, Tensor] = OrderedDict(
+        (name, value) for name, value in match.state.items() if name not in match.head
+    )
+    # modules convert old layouts by these versions; a safetensors file has none, and its names were made current before
+    taken._metadata = getattr(match.reading.state, "_metadata", None) or model.state_dict()._metadata  # type: ignore[attr-defined]
+    model.load_state_dict(taken, strict=False)
+    reading = match.reading
+    return WeightsReport(
+        len(match.state) - len(match.head), match.head, match.fitted, match.ignored, reading.left, reading.notes
+    )
+
+
+def match_weights(
+    model: nn.Module, state: Mapping[str, Tensor], *, source: str | Path = "weights", strict_head: bool = False
+) -> Match:
+    """The first reading of the names that fits the model with every tensor of the file; else the one that fits with a part of
+    them; else the one with the fewest mistakes. The model may lie on the meta device.
+
+    Raises FileRefused where several parts of the file fit.
     """
     own = model.state_dict()
-    given = _current_names(model, state, own)
-    ignored = tuple(name for name in given if name.startswith(_AUX_HEADS) and name not in own)
-    given = {name: value for name, value in given.items() if name not in ignored}
+    tied = _tied_names(model)
+    closest: Match | None = None
+    parts: dict[str, Match] = {}
+    for reading in readings(state, own):
+        match = _judge(model, own, tied, reading, strict_head=strict_head)
+        if not match.mistakes and not reading.left:
+            return match
+        if not match.mistakes:
+            parts.setdefault(reading.prefix, match)
+        elif closest is None or len(match.mistakes) + len(reading.left) < len(closest.mistakes) + len(
+            closest.reading.left
+        ):
+            closest = match
+    if len(parts) > 1:
+        raise FileRefused(source, _ambiguous_text(model, source, list(parts)))
+    found = next(iter(parts.values()), closest)
+    assert found is not None
+    return found
+
+
+def _judge(
+    model: nn.Module, own: Mapping[str, Tensor], tied: Mapping[str, str], reading: Reading, *, strict_head: bool
+) -> Match:
+    ignored = tuple(name for name in reading.state if name.startswith(_AUX_HEADS) and name not in own)
+    given = {name: value for name, value in reading.state.items() if name not in ignored}
     fitted = _fit_first(model, given)
-    head = () if strict_head else _head_mismatches(model, given)
-    mistakes = _compare(own, {name: value for name, value in given.items() if name not in head}, head)
-    if mistakes:
-        raise FileRefused(source, _mistake_table(type(model).__name__, mistakes))
-    taken: OrderedDict[str, Tensor] = OrderedDict((name, value) for name, value in given.items() if name not in head)
-    # modules convert old layouts by these versions; a safetensors file has none, and its names were made current above
-    taken._metadata = getattr(state, "_metadata", None) or own._metadata  # type: ignore[attr-defined]
-    model.load_state_dict(taken, strict=False)
-    return WeightsReport(len(given) - len(head), head, fitted, ignored)
+    is_minor = len(reading.left) > len(reading.state)  # a few tensors of a large file must fit as they are
+    head = () if strict_head or is_minor else _head_mismatches(model, given)
+    mistakes = _compare(own, {name: value for name, value in given.items() if name not in head}, head, tied)
+    return Match(reading, given, tuple(mistakes), head, fitted, ignored)
 
 
-def _current_names(model: nn.Module, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> StateDict:
-    """Returns the state with names as today's torchvision has them: its DenseNet and ViT files are older than its classes."""
-    names = {name: _OLD_DENSENET.sub(r"\1\2", name) for name in state}
-    for name in state:
-        newer = re.sub(r"\.mlp\.linear_([12])\.", lambda match: f".mlp.{(int(match[1]) - 1) * 3}.", name)
-        if newer in own:
-            names[name] = newer
-    return {new if new in own else old: state[old] for old, new in names.items()}
+def _tied_names(model: nn.Module) -> dict[str, str]:
+    """Every name of a tensor that has several, with its first one."""
+    firsts: dict[tuple[object, ...], str] = {}
+    return {
+        name: first
+        for name, tensor in model.state_dict(keep_vars=True).items()
+        if (first := firsts.setdefault(_place(tensor), name)) != name
+    }
+
+
+def _place(tensor: Tensor) -> tuple[object, ...]:
+    if tensor.is_meta or not tensor.numel():
+        return (id(tensor),)
+    return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
 
 
 def _fit_first(model: nn.Module, given: StateDict) -> tuple[str, ...]:
@@ -201,33 +184,66 @@ def find_head(model: nn.Module) -> tuple[str, nn.Module] | None:
 
 
 def _compare(
-    own: Mapping[str, Tensor], given: Mapping[str, Tensor], head: tuple[str, ...]
-) -> list[tuple[str, str, str]]:
-    """Returns rows of (tensor, in the model, in the file); an empty text where it is not there."""
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], head: tuple[str, ...], tied: Mapping[str, str]
+) -> list[Row]:
+    """Returns a row for each tensor that is missing, unexpected, of another shape, or tied to one with other values."""
+    there = {tied.get(name, name) for name in given}
     rows = []
     for name, want in own.items():
         have = given.get(name)
-        if have is None and name not in head and not name.endswith("num_batches_tracked"):
-            rows.append((name, _words(want), ""))
-        elif have is not None and have.shape != want.shape:
-            rows.append((name, _words(want), _words(have)))
-    return rows + [(name, "", _words(have)) for name, have in given.items() if name not in own]
+        if have is None:
+            if name not in head and tied.get(name, name) not in there and not name.endswith(COUNTERS):
+                rows.append((name, _size(want), ""))
+        elif have.shape != want.shape:
+            rows.append((name, _size(want), _size(have)))
+        elif (first := tied.get(name, name)) in given and not torch.equal(have, given[first]):
+            rows.append((name, f"is {first}", "other values"))
+    return rows + [(name, "", _size(have)) for name, have in given.items() if name not in own]
 
 
-def _words(tensor: Tensor) -> str:
+def _size(tensor: Tensor) -> str:
     return size_text(tensor.shape) if tensor.ndim else "a number"
 
 
-def _mistake_table(model_name: str, rows: list[tuple[str, str, str]], *, most: int = 8) -> str:
-    width = max(len(name) for name, _, _ in rows[:most])
-    lines = [
-        f"does not fit {model_name}: {len(rows)} tensors differ",
-        f"  {'tensor':{width}}  {'model':>12}  {'file':>12}",
-    ]
-    lines += [f"  {name:{width}}  {want or 'missing':>12}  {have or 'missing':>12}" for name, want, have in rows[:most]]
-    if len(rows) > most:
-        lines.append(f"  ... and {len(rows) - most} more")
+def _mistake_text(model: nn.Module, state: Mapping[str, Tensor], match: Match) -> str:
+    lines = [f"does not fit {type(model).__name__}: {len(match.mistakes)} tensors differ", *_table(match.mistakes)]
+    if match.reading.notes:
+        lines.append(f"This is with {'; '.join(match.reading.notes)}.")
+    if match.reading.left:
+        lines.append(f"Not compared: {_few(match.reading.left)}.")
+    own_prefix, prefix = common_prefix(model.state_dict()), common_prefix(match.reading.state)
+    if own_prefix != prefix:
+        sides = [_side("file", prefix, state), _side("model", own_prefix, model.state_dict())]
+        lines.append(f"Names {sides[0]}, {sides[1]}.")
     return "\n".join(lines)
+
+
+def _side(where: str, prefix: str, names: Iterable[str]) -> str:
+    shown = ", ".join(list(names)[:2])
+    return f"in the {where} {f'all begin with {prefix!r}' if prefix else 'share no prefix'} ({shown}, ...)"
+
+
+def _table(rows: tuple[Row, ...]) -> list[str]:
+    """The first rows, of both sides where both have some: names that only the model has, and names that only the file has."""
+    only_file = [row for row in rows if not row[1]]
+    others = [row for row in rows if row[1]]
+    num_file = min(len(only_file), max(_MOST_ROWS // 2, _MOST_ROWS - len(others)))
+    shown = others[: _MOST_ROWS - num_file] + only_file[:num_file]
+    width = max(len(name) for name, _, _ in shown)
+    lines = [f"  {'tensor':{width}}  {'model':>12}  {'file':>12}"]
+    lines += [f"  {name:{width}}  {want or 'missing':>12}  {have or 'missing':>12}" for name, want, have in shown]
+    return lines + ([f"  ... and {len(rows) - len(shown)} more"] if len(rows) > len(shown) else [])
+
+
+def _few(names: tuple[str, ...], *, most: int = 3) -> str:
+    return f"{len(names)} tensors ({', '.join(names[:most])}{', ...' if len(names) > most else ''})"
+
+
+def _ambiguous_text(model: nn.Module, source: str | Path, prefixes: list[str]) -> str:
+    return (
+        f"holds {type(model).__name__} {len(prefixes)} times, under {' and '.join(map(repr, prefixes))}; write the one that "
+        f"you mean to a file of its own: dlkit convert {source} NEW.pth --prefix {prefixes[0]}"
+    )
 
 
 def load_initial_weights(model: nn.Module, arch: Arch, weights: str) -> WeightsReport:
@@ -236,4 +252,6 @@ def load_initial_weights(model: nn.Module, arch: Arch, weights: str) -> WeightsR
     """
     if arch.registry == "torchvision" and is_published_name(weights):
         return load_weights(model, pretrained_state_dict(arch.name, weights), source=weights)
-    return load_weights(model, read_state_dict(weights), source=weights)
+    found = read_weights(weights)
+    report = load_weights(model, found.state, source=weights)
+    return replace(report, notes=(found.words, *report.notes)) if found.words and found.others else report

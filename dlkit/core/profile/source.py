@@ -1,6 +1,6 @@
 """From what a person names to a model on the meta device: a name, an import path, a model file or a config."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from dlkit.config import load_config
 from dlkit.core.components import ComponentError, accepted, check_options, import_target, is_import_path, resolve
 from dlkit.core.data import measure_data, open_data
 from dlkit.core.modelfile import build_from_file, read_model_file
-from dlkit.core.models import AllocateNothing, build_on_meta, plan_arch
+from dlkit.core.models import AllocateNothing, build_on_meta, initialize_lazy_layers, plan_arch
 from dlkit.core.profile.costs import InputSpec, ProfileError
 from dlkit.registry import find_entry
 
@@ -52,11 +52,19 @@ def model_from(text: str, *, given: Mapping[str, Any] | None = None) -> Profiled
     return _from_name(text, given or {})
 
 
+def fit_to_inputs(source: ProfiledModel, inputs: Sequence[InputSpec]) -> ProfiledModel:
+    """Returns the same model with its lazy layers initialized by a batch of such inputs. Raises ComponentError if none passes."""
+    initialize_lazy_layers(source.model, source.name, None, inputs=[spec.on_meta(2) for spec in inputs])
+    return source
+
+
 def _from_config(path: Path) -> ProfiledModel:
     loaded = load_config(path)
     info = measure_data(open_data(loaded, seed=loaded.config.seed), device=torch.device("cpu"))
     arch = plan_arch(loaded.config.model, input_size=info.input_size, num_outputs=info.num_outputs)
-    return ProfiledModel(str(path), build_on_meta(arch), (InputSpec(tuple(info.input_size)),))
+    return ProfiledModel(
+        str(path), build_on_meta(arch, input_size=info.input_size), (InputSpec(tuple(info.input_size)),)
+    )
 
 
 def _from_file(path: Path) -> ProfiledModel:

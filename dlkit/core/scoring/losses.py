@@ -6,7 +6,7 @@ mean over: samples, or for class weights and ignored targets the sum of the weig
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -32,15 +32,19 @@ class WeightedLoss:
     ignore_index: int | None = None
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | float]:
-        """Returns the mean over the batch, and the weight of that mean (the number of samples, unless classes have weights)."""
+        """Returns the mean over the batch, and the weight of that mean (the number of samples, unless classes
+        have weights or labels are ignored).
+        """
         if self.num_classes is not None and not targets.is_floating_point():
             targets = F.one_hot(targets, self.num_classes).to(outputs.dtype)
+        if self.ignore_index is not None and bool((targets == self.ignore_index).all()):
+            return outputs.sum() * 0.0, 0.0  # torch's mean over none is NaN, and so is its gradient
         return self.function(outputs, targets), self._weight(targets)
 
     def _weight(self, targets: Tensor) -> Tensor | float:
         if targets.is_floating_point():
             return float(len(targets))
-        kept = targets if self.ignore_index is None else targets[targets != self.ignore_index]
+        kept = _counted(targets, self.ignore_index)
         if self.class_weights is not None:
             # ratios of these sums weigh gradients, where float32 would lose what the loss itself keeps
             dtype = torch.float32 if targets.device.type == "mps" else torch.float64
@@ -58,14 +62,17 @@ def build_loss(
     name = _DEFAULTS[info.task] if section.name == "auto" else section.name
     builder = resolve("losses", name)
     weights = None
+    ignored = _ignored_label(section)
     if section.class_weights is not None:
         _check_takes_class_weights(name, builder)
-        weights = _class_weights(section.class_weights, info.num_outputs, targets).to(device)
+        weights = _class_weights(section.class_weights, info.num_outputs, lambda: _counted(targets(), ignored)).to(
+            device
+        )
     options: dict[str, Any] = dict(section.options)
     if not isinstance(builder, type):
         # a plain function of (outputs, targets), its options bound by keyword
         check_options(builder, options, injected=_leading_arguments(builder))
-        return WeightedLoss(lambda outputs, targets: builder(outputs, targets, **options), name)
+        return WeightedLoss(lambda outputs, targets: builder(outputs, targets, **options), name, ignore_index=ignored)
     check_options(
         builder, options, injected=("weight", "size_average", "reduce", "reduction"), also_known=("class_weights",)
     )
@@ -74,7 +81,18 @@ def build_loss(
     if builder is nn.KLDivLoss:
         options["reduction"] = "batchmean"  # its `mean` divides by elements and is not the divergence, as torch warns
     module = builder(**options).to(device)
-    return _wrap(module, name, info, class_weights=weights)
+    return replace(_wrap(module, name, info, class_weights=weights), ignore_index=ignored)
+
+
+def _ignored_label(section: LossSection) -> int | None:
+    value = section.options.get("ignore_index")
+    if value is not None and type(value) is not int:
+        raise ComponentError(f"must be a whole number, the label to leave out, not {value!r}", option="ignore_index")
+    return value
+
+
+def _counted(targets: Tensor, ignored: int | None) -> Tensor:
+    return targets if ignored is None else targets[targets != ignored]
 
 
 def _leading_arguments(builder: Builder) -> tuple[str, ...]:
@@ -89,13 +107,11 @@ def _wrap(module: nn.Module, name: str, info: DataInfo, *, class_weights: Tensor
         )
     is_torch_loss = type(module).__module__.startswith("torch.nn")
     one_hot = info.task == "classification" and is_torch_loss and not wants_indices
-    ignored = getattr(module, "ignore_index", None) if wants_indices else None
     return WeightedLoss(
         module,
         name,
         num_classes=info.num_outputs if one_hot else None,
         class_weights=class_weights,
-        ignore_index=ignored if ignored is not None and ignored >= 0 else None,
     )
 
 

@@ -24,7 +24,9 @@ class Scoring:
 
     def new_meter(self) -> "Meter":
         """Returns an empty meter for these scores."""
-        return Meter(self.precision.device, is_classification=self.is_classification)
+        return Meter(
+            self.precision.device, is_classification=self.is_classification, ignore_index=self.loss.ignore_index
+        )
 
     def arrange(self, inputs: Tensor) -> Tensor:
         """Inputs in the memory layout that the model was put in."""
@@ -39,23 +41,29 @@ class Meter:
     `sums` are those of `sums_of`, float64 on the device (float32 where it has none).
     """
 
-    def __init__(self, device: torch.device, *, is_classification: bool) -> None:
+    def __init__(self, device: torch.device, *, is_classification: bool, ignore_index: int | None = None) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self.sums = torch.zeros(4, dtype=dtype, device=device)
         self.is_classification = is_classification
+        self.ignore_index = ignore_index
 
     @torch.no_grad()
     def sums_of(self, outputs: Tensor, targets: Tensor, loss: Tensor, weight: Tensor | float) -> Tensor:
-        """Returns what a batch adds: weighted loss, weight, correct ones (or the absolute error), samples: (4,)."""
+        """Returns what a batch adds: weighted loss, weight, correct ones (or the absolute error), samples without the
+        ignored ones: (4,).
+        """
         sums = torch.zeros_like(self.sums)
         sums[0] = loss.detach().to(sums.dtype) * weight
         sums[1] = weight
         if self.is_classification:
             labels = targets.argmax(1) if targets.is_floating_point() else targets
-            sums[2] = (outputs.detach().argmax(1) == labels).sum()
+            is_right = outputs.detach().argmax(1) == labels
+            if self.ignore_index is not None:
+                is_right = is_right & (labels != self.ignore_index)
+            sums[2] = is_right.sum()
         else:
             sums[2] = (outputs.detach() - targets).abs().mean() * len(targets)
-        sums[3] = len(targets)
+        sums[3] = len(targets) if self.ignore_index is None else (targets != self.ignore_index).sum()
         return sums
 
     def add(self, outputs: Tensor, targets: Tensor, loss: Tensor, weight: Tensor | float) -> None:

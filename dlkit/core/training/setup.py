@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dlkit.config import Config, LoadedConfig, Segments
-from dlkit.core.components import at_section
+from dlkit.core.components import ComponentError, at_section
 from dlkit.core.data import DataInfo, DataSplits, OpenedData, hash_key, load_data, measure_data, open_data
 from dlkit.core.devices import pick_device, pick_threads, torch_settings
 from dlkit.core.distributed import ALONE, Sharing, World, build_replica, joined, sync_batch_norms
@@ -25,7 +25,7 @@ from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.fit import Plan
 from dlkit.core.training.learner import Learner
 from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching, lr_factor
-from dlkit.core.training.rates import build_learning_rates
+from dlkit.core.training.rates import TorchRates, build_learning_rates
 from dlkit.core.training.resolving import ResolvedLearner, build_scoring, fill_autos, resolve_learner
 from dlkit.events import Emit, Note, ignore
 
@@ -72,7 +72,7 @@ def build_job(loaded: LoadedConfig, *, world: World = ALONE, emit: Emit) -> Job:
     opened = open_data(loaded, seed=config.seed, world=world)
     data = load_data(opened, device=device, world=world, emit=emit)
     arch = _plan_network(loaded, data.info)
-    network = _build_network(loaded, arch, world, emit).to(torch.device("cpu") if world.lockstep else device)
+    network = _build_network(loaded, arch, data.info, world, emit).to(torch.device("cpu") if world.lockstep else device)
     resolved = _resolve(opened, data.info, network, device=device, world=world, emit=emit)
     _compile(loaded, network)
     learner = build_learner(loaded, network, resolved, world=world)
@@ -96,7 +96,8 @@ def resolve_config(loaded: LoadedConfig, *, emit: Emit = ignore) -> Config:
         arch = _plan_network(loaded, info)
         with at_section(loaded, "model"):
             # a class of the user's own may compute with its weights while it is built
-            network = build_model(arch) if arch.registry == "user" else build_on_meta(arch)
+            build = build_model if arch.registry == "user" else build_on_meta
+            network = build(arch, input_size=info.input_size)
         return fill_autos(opened, info, arch, _resolve(opened, info, network, device=device, world=world, emit=emit))
 
 
@@ -105,10 +106,10 @@ def _plan_network(loaded: LoadedConfig, info: DataInfo) -> Arch:
         return plan_arch(loaded.config.model, input_size=info.input_size, num_outputs=info.num_outputs)
 
 
-def _build_network(loaded: LoadedConfig, arch: Arch, world: World, emit: Emit) -> nn.Module:
+def _build_network(loaded: LoadedConfig, arch: Arch, info: DataInfo, world: World, emit: Emit) -> nn.Module:
     source = loaded.config.model.weights
     with at_section(loaded, "model"):
-        network = build_model(arch)
+        network = build_model(arch, input_size=info.input_size)
         if source is not None:
             with world.first_on_machine():
                 weights = load_initial_weights(network, arch, source)
@@ -117,14 +118,7 @@ def _build_network(loaded: LoadedConfig, arch: Arch, world: World, emit: Emit) -
 
 
 def _describe_weights(source: str, loaded: WeightsReport) -> str:
-    parts = [f"{loaded.num_loaded} tensors from {source}"]
-    if loaded.head:
-        parts.append(f"new head, for another number of classes: {', '.join(loaded.head)}")
-    if loaded.fitted:
-        parts.append(f"fitted to the input channels: {', '.join(loaded.fitted)}")
-    if loaded.ignored:
-        parts.append(f"not used: {len(loaded.ignored)} tensors of auxiliary heads")
-    return "; ".join(parts)
+    return f"{loaded.num_loaded} tensors from {source}" + (f"; {loaded.words}" if loaded.words else "")
 
 
 def _resolve(
@@ -194,6 +188,8 @@ def build_learner(
         optimizer = build_optimizer(resolved.optimizer, network, num_processes=world.size)
     with at_section(loaded, "schedule"):
         rates = build_learning_rates(resolved.schedule, optimizer)
+        if isinstance(rates, TorchRates) and rates.needs_metric and config.data.val == "none":
+            raise ComponentError(f"{config.schedule.name} follows val_loss, but data.val is none", option="name")
     return Learner(
         model=network,
         scoring=resolved.scoring,

@@ -56,6 +56,8 @@ def train_step(learner: Learner, window: Iterable[Batch], stop: StopRequest | No
     lrs = learner.rates.set(learner.optimizer, position.step)
     sums = _exchange(_accumulate(learner, window), learner, stop)
     position.samples += sums.num_samples
+    # a window without a label that counts has no loss, and gradients of zero
+    sums = replace(sums, weight=torch.where(sums.weight == 0, torch.ones_like(sums.weight), sums.weight))
     loss = (sums.loss / sums.weight).detach()
     # weights must not move on a loss that is not finite, so this one look at the device per update is worth its wait
     if not torch.isfinite(loss):
@@ -89,7 +91,7 @@ def _accumulate(learner: Learner, window: Iterable[Batch]) -> _Sums:
                 loss, weight = scoring.loss(outputs, batch.targets)
             weight = weight if batch.is_counted else weight * 0
             if reference is None and learner.accumulate > 1:
-                reference = weight * learner.accumulate
+                reference = (weight if float(weight) else float(len(batch.inputs))) * learner.accumulate
             scaled = loss if reference is None else loss * (weight / reference)
             learner.scaler.scale(scaled).backward()  # type: ignore[no-untyped-call]
         learner.position.batch += 1

@@ -21,7 +21,7 @@ from dlkit.core.evaluation import (
     weigh_network,
 )
 from dlkit.core.profile import InputSpec, profile_model
-from dlkit.core.scoring import Scoring, pick_precision
+from dlkit.core.scoring import Scoring, WeightedLoss, pick_precision
 
 CPU = torch.device("cpu")
 SIZE = (1, 8, 8)
@@ -47,9 +47,7 @@ class Samples:
 
 
 def scoring(loss, is_classification=True):
-    return Scoring(
-        lambda outputs, targets: (loss(outputs, targets), len(targets)), pick_precision("off", CPU), is_classification
-    )
+    return Scoring(WeightedLoss(loss, "test"), pick_precision("off", CPU), is_classification)
 
 
 CLASSES = scoring(nn.functional.cross_entropy)

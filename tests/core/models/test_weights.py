@@ -10,12 +10,13 @@ from torch.nn.utils import prune
 
 from dlkit.core.models import (
     Arch,
+    find_weights,
     load_initial_weights,
     load_weights,
     mlp,
+    plain_reading,
     read_state_dict,
     resnet_small,
-    unwrap_state_dict,
 )
 from dlkit.errors import FileRefused
 
@@ -41,6 +42,18 @@ WRAPS = {
     "compiled": lambda s: prefixed(s, "_orig_mod."),
     "ddp of compiled": lambda s: prefixed(s, "module._orig_mod."),
     "compiled ddp, twice": lambda s: {"state_dict": {"model": prefixed(s, "_orig_mod.module.module.")}},
+    "a parallel part": lambda s: {name.replace("layer1.", "layer1.module."): value for name, value in s.items()},
+    "an average": lambda s: {"n_averaged": torch.tensor(3), **prefixed(s, "module.")},
+    "torchvision's average": lambda s: {"model_ema": {"n_averaged": torch.tensor(3), **prefixed(s, "module.")}},
+    "lightning": lambda s: {"state_dict": prefixed(s, "model."), "hyper_parameters": {"lr": 0.1}},
+    "lightning, parallel": lambda s: {"state_dict": prefixed(s, "module.net.")},
+    "basicsr": lambda s: {"params": s},
+    "basicsr, average alone": lambda s: {"params_ema": s},
+    "timm": lambda s: {"state_dict": s, "state_dict_ema": prefixed(s, "x."), "optimizer": {"state": {0: s}}},
+    "a tutorial": lambda s: {"model_state": s, "optimizer_state": {"state": {0: {"exp_avg": s["fc.bias"]}}}},
+    "a name of one's own": lambda s: {"generator_weights": s, "step": 3},
+    "weights": lambda s: {"weights": s},
+    "net": lambda s: {"net": s, "acc": 0.9, "epoch": 3},
     "a compiled part": lambda s: {name.replace("layer1.", "layer1._orig_mod."): value for name, value in s.items()},
     "dlkit": lambda s: {"format": "dlkit.model", "version": 1, "spec": {"x": 1}, "state_dict": s},
 }
@@ -56,6 +69,112 @@ def test_state_dicts_are_unwrapped(wrap, tmp_path):
     assert (report.num_loaded, report.head) == (len(source.state_dict()), ())
 
 
+class Wrapping(nn.Module):
+    """Names of parts that wrappers use too, and buffers that end as those of torch.nn.utils.prune do."""
+
+    def __init__(self):
+        super().__init__()
+        self.module = nn.Linear(3, 4)
+        self.fc = nn.Linear(4, 2)
+        self.register_buffer("kernel_orig", torch.rand(3))
+        self.register_buffer("kernel_mask", torch.tensor([0.0, 1.0, 1.0]))
+
+
+class OnlyModule(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.module = small()
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.fc = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.b.weight = self.a.weight
+
+
+@pytest.mark.parametrize(
+    "wrap", ["plain", "state_dict", "ddp", "compiled", "ddp of compiled", "an average", "lightning"]
+)
+@pytest.mark.parametrize("build", [Wrapping, OnlyModule])
+def test_names_that_belong_to_the_network_stay(wrap, build):
+    source, target = build(), build()
+    load_weights(target, find_weights(WRAPS[wrap](source.state_dict())).state)
+    assert equal(target, source.state_dict())
+
+
+def test_a_network_inside_takes_the_names_of_what_it_holds():
+    source, target = small(), OnlyModule()
+    report = load_weights(target, source.state_dict())
+    assert equal(target.module, source.state_dict()) and report.words == "'module.' put before the names"
+
+
+@pytest.mark.parametrize("name", ["a.weight", "b.weight"])
+def test_a_tied_weight_may_stand_under_one_name(name):
+    source, target = Tied(), Tied()
+    state = source.state_dict()
+    del state[name]
+    load_weights(target, state)
+    assert equal(target, source.state_dict()) and target.a.weight is target.b.weight
+
+
+def test_safetensors_that_keep_a_tied_weight_once(tmp_path):
+    source, target = Tied(), Tied()
+    safetensors.torch.save_model(source, str(tmp_path / "w.safetensors"))
+    assert set(read_state_dict(tmp_path / "w.safetensors")) == set(source.state_dict())
+    load_weights(target, read_state_dict(tmp_path / "w.safetensors"))
+    assert equal(target, source.state_dict())
+
+
+def test_two_values_for_a_tied_weight_are_refused():
+    state = {name: value.clone() for name, value in Tied().state_dict().items()}
+    state["b.weight"] += 1
+    with pytest.raises(FileRefused, match=r"b.weight +is a.weight +other values"):
+        load_weights(Tied(), state)
+
+
+def test_what_lies_beside_the_network_is_left_out_and_said():
+    source, target = small(), small()
+    state = prefixed(source.state_dict(), "model.") | {"criterion.weight": torch.ones(10)}
+    report = load_weights(target, state)
+    assert equal(target, source.state_dict()) and report.left == ("criterion.weight",)
+    assert report.words == "'model.' taken off the names; not used: 1 tensors (criterion.weight)"
+
+
+def test_a_file_with_the_network_twice_is_refused():
+    state = prefixed(small().state_dict(), "student.") | prefixed(small().state_dict(), "teacher.")
+    with pytest.raises(
+        FileRefused, match=r"2 times, under 'student.' and 'teacher.'.*dlkit convert w.pth .*--prefix student"
+    ):
+        load_weights(small(), state, source="w.pth")
+
+
+def test_several_state_dicts_are_refused_and_chosen_from():
+    both = {"generator": {"w": torch.zeros(1)}, "discriminator": {"w": torch.ones(1)}}
+    with pytest.raises(ValueError, match="several state dicts, under 'generator' and 'discriminator'.*--key generator"):
+        find_weights(both)
+    assert float(find_weights(both, key="discriminator").state["w"]) == 1
+    with pytest.raises(ValueError, match="no weights under 'x', only under 'generator', 'discriminator'"):
+        find_weights(both, key="x")
+
+
+def test_a_prefix_in_the_way_is_named_and_both_sides_are_shown():
+    state = prefixed(small().state_dict(), "encoder.")
+    renamed = {name.replace("conv", "convolution"): value for name, value in state.items()}
+    with pytest.raises(FileRefused) as caught:
+        load_weights(small(), renamed)
+    text = str(caught.value)
+    assert "This is with 'encoder.' taken off the names." in text
+    rows = [line.split() for line in text.splitlines() if "missing" in line]
+    assert any(row[1] == "missing" for row in rows) and any(row[2] == "missing" for row in rows)
+    with pytest.raises(FileRefused) as caught:
+        load_weights(small(), prefixed(nn.Linear(2, 3).state_dict(), "encoder."))
+    assert (
+        "in the file all begin with 'encoder.' (encoder.weight, encoder.bias, ...), in the model share no prefix"
+        in str(caught.value)
+    )
+
+
 def test_what_ddp_and_compile_really_save(tmp_path):
     source, target = small(), small()
     wrapped = nn.DataParallel(torch.compile(source))
@@ -66,8 +185,8 @@ def test_what_ddp_and_compile_really_save(tmp_path):
 
 def test_the_moving_average_is_taken_only_when_asked_for():
     both = {"state_dict": {"w": torch.zeros(1)}, "state_dict_ema": {"w": torch.ones(1)}}
-    assert float(unwrap_state_dict(both)["w"]) == 0
-    assert float(unwrap_state_dict(both, ema=True)["w"]) == 1
+    assert float(find_weights(both).state["w"]) == 0 and find_weights(both).others == ("state_dict_ema",)
+    assert float(find_weights(both, key="state_dict_ema").state["w"]) == 1
 
 
 def test_torchs_pruning_masks_are_baked_in(tmp_path):
@@ -79,16 +198,18 @@ def test_torchs_pruning_masks_are_baked_in(tmp_path):
     prune.random_unstructured(model.bn1, "bias", amount=0.5)
     torch.save(model.state_dict(), tmp_path / "masked.pt")
     masks = {name.removesuffix("_mask"): mask for name, mask in model.named_buffers() if name.endswith("_mask")}
-    found = read_state_dict(tmp_path / "masked.pt")
+    found = plain_reading(read_state_dict(tmp_path / "masked.pt")).state
     assert set(masks) == {"conv1.weight", "fc.weight", "bn1.bias"} and sorted(found) == sorted(dense)
     for name, tensor in dense.items():
         assert torch.equal(found[name], tensor * masks[name] if name in masks else tensor)
-    load_weights(small(), found)
+    target = small()
+    report = load_weights(target, read_state_dict(tmp_path / "masked.pt"))
+    assert equal(target, found) and "baked into 3 tensors" in report.words
 
 
 def test_a_submodule_called_model_is_not_a_wrapper():
     state = {"model.weight": torch.zeros(1), "module_list.0": torch.zeros(1)}
-    assert set(unwrap_state_dict(state)) == set(state)
+    assert set(find_weights(state).state) == set(state)
 
 
 @pytest.mark.parametrize(
@@ -100,12 +221,11 @@ def test_a_submodule_called_model_is_not_a_wrapper():
         {"epoch": 3},
         {"state_dict": {"a": 3}},
         {3: torch.zeros(1)},
-        {"w": torch.zeros(1), "module.w": torch.zeros(1)},
     ],
 )
 def test_what_is_no_state_dict(loaded):
     with pytest.raises(ValueError, match="holds"):
-        unwrap_state_dict(loaded)
+        find_weights(loaded)
 
 
 def test_safetensors(tmp_path):
@@ -137,6 +257,7 @@ def files(tmp_path):
     (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:-200])
     (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 50)
     torch.save({"epoch": 3}, tmp_path / "nothing.pt")
+    torch.save({"w": torch.zeros(1), "epoch": 3}, tmp_path / "mixed.pt")
 
 
 @pytest.mark.parametrize(
@@ -149,6 +270,7 @@ def files(tmp_path):
         ("empty.pt", "the file is empty"),
         ("cut.pt", "the file is truncated"),
         ("bad.safetensors", "not a safetensors file, or a damaged one"),
+        ("mixed.pt", "holds no state dict: 'epoch' is a int"),
         ("nothing.pt", "holds no state dict: 'epoch' is a int"),
         ("missing.pt", "no such file"),
     ],

@@ -92,3 +92,27 @@ def test_every_loss_of_the_registry_gives_a_finite_number(name):
     value, _ = loss(outputs.requires_grad_(), LABELS)
     value.backward()
     assert value.isfinite() and outputs.grad.isfinite().all()
+
+
+def test_a_batch_without_a_label_that_counts_has_no_loss_and_no_gradient():
+    outputs = torch.randn(4, 3, requires_grad=True)
+    loss, weight = build(ignore_index=255)(outputs, torch.full((4,), 255))
+    loss.backward()
+    assert (float(loss.detach()), weight) == (0, 0) and not outputs.grad.any()
+
+
+def test_balanced_weights_do_not_count_what_is_ignored():
+    labels = torch.tensor([0, 0, 1, 2, -100, -100])
+    loss = build_loss(
+        Section(class_weights="balanced", ignore_index=-100),
+        CLASSES,
+        targets=lambda: labels,
+        device=torch.device("cpu"),
+    )
+    inverse = torch.tensor([0.5, 1, 1])
+    assert torch.allclose(loss.class_weights, inverse / inverse.mean())
+
+
+def test_the_ignored_label_is_a_number():
+    with pytest.raises(ComponentError, match="whole number"):
+        build(ignore_index="none")

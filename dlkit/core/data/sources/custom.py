@@ -41,7 +41,7 @@ def open_custom(builder: Callable[..., Any], options: Mapping[str, Any], request
     else:
         train = _build(builder, fixed)
     parts = [None if part is None else ItemSamples(part, builder.__name__) for part in (train, val, test)]
-    return _describe(parts, notes, class_names(train))
+    return _describe(parts, notes, class_names(train), request.ignored_label)
 
 
 def _build(builder: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
@@ -75,7 +75,9 @@ def _listed(arguments: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value!r}" for key, value in arguments.items())
 
 
-def _describe(parts: list[ItemSamples | None], notes: list[str], classes: tuple[str, ...] | None) -> Source:
+def _describe(
+    parts: list[ItemSamples | None], notes: list[str], classes: tuple[str, ...] | None, ignored: int | None
+) -> Source:
     samples = parts[0]
     assert samples is not None
     value, _ = samples.look(0)
@@ -87,15 +89,17 @@ def _describe(parts: list[ItemSamples | None], notes: list[str], classes: tuple[
         train=samples,
         val=parts[1],
         test=parts[2],
-        num_outputs=targets.shape[1] if is_regression else _count_classes(targets, classes),
+        num_outputs=targets.shape[1] if is_regression else _count_classes(targets, classes, ignored),
         classes=None if is_regression else classes,
         notes=tuple(notes),
     )
 
 
-def _count_classes(targets: Tensor, classes: tuple[str, ...] | None) -> int:
+def _count_classes(targets: Tensor, classes: tuple[str, ...] | None, ignored: int | None) -> int:
     if classes:
         return len(classes)
+    if ignored is not None and bool((targets != ignored).any()):
+        targets = targets[targets != ignored]
     highest = int(torch.clamp(targets.max(), min=0))
     num_seen = len(set(targets.tolist()))
     if highest >= SUSPICIOUS_LABEL and highest >= 10 * num_seen:

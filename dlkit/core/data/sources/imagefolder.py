@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dlkit.core.components import ComponentError
 from dlkit.core.data.images import EXTENSIONS, Mode, load_image, printable
-from dlkit.core.data.samples import Source, SourceRequest
+from dlkit.core.data.samples import Source, SourceRequest, renumber
 from dlkit.errors import DataError
 from dlkit.suggestions import did_you_mean
 
@@ -43,7 +43,7 @@ class FileSamples:
 
     def renumbered(self, table: Tensor) -> "FileSamples":
         """Returns the same files, class `i` being called `table[i]`."""
-        return replace(self, targets=table[self.targets])
+        return replace(self, targets=renumber(self.targets, table))
 
 
 def imagefolder(path: str, mode: Mode = "rgb", *, request: SourceRequest) -> Source:

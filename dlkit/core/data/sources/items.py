@@ -14,6 +14,7 @@ from torch import Tensor
 from dlkit.core.data.contract import Kind
 from dlkit.core.data.counter_rng import Stream, hash_key
 from dlkit.core.data.images import image_to_tensor
+from dlkit.core.data.samples import renumber
 from dlkit.core.random_state import seeded_generators
 from dlkit.errors import DataError, DlkitError
 
@@ -48,7 +49,7 @@ class ItemSamples:
             count = f" of {len(item)}" if isinstance(item, tuple | list) else ""
             raise DataError(f"{name}: __getitem__ must give (input, target), got {type(item).__name__}{count}")
         target = to_target(item[1], name)
-        return to_input(item[0], name), target if self.table is None else self.table[target]
+        return to_input(item[0], name), target if self.table is None else renumber(target, self.table)
 
     def look(self, index: int) -> tuple[Tensor, Tensor]:
         """Read one sample before training, with global generators seeded by its index where reading is random."""
@@ -76,7 +77,7 @@ class ItemSamples:
         for name in ("targets", "labels", "_labels"):
             found = _as_targets(getattr(self.dataset, name, None), len(self))
             if found is not None and self.table is not None:
-                found = self.table[found]
+                found = renumber(found, self.table)
             if found is not None and self._agrees(found):
                 return found
         return stack_targets([self.look(index)[1] for index in range(len(self))], self)

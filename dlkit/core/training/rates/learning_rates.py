@@ -1,14 +1,13 @@
 """The learning rates of an optimizer while it trains: from dlkit's own curves, or from a torch scheduler by name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from dlkit.config import Schedule as ScheduleSection
-from dlkit.core.components import Builder, ComponentError, check_options, import_target, is_import_path, known_entry
+from dlkit.core.components import ComponentError, check_options, import_target, is_import_path, known_entry
+from dlkit.core.training.rates.torch_rates import SchedulerClass, build_torch_rates
 from dlkit.core.training.rates.torch_schedules import INJECTED
 from dlkit.quantities import parse_length
 from dlkit.schedules import LearningRate, LrSchedule, build_schedule
@@ -72,52 +71,6 @@ def _set_momentum(group: dict[str, Any], momentum: float) -> None:
         group["momentum"] = momentum
 
 
-class TorchRates:
-    """A real torch scheduler, stepped once per update (`unit: step`) or after each epoch's last one (`unit: epoch`)."""
-
-    def __init__(self, scheduler: LRScheduler, *, steps_per_unit: int) -> None:
-        self._scheduler = scheduler
-        self._steps_per_unit = steps_per_unit
-        self._num_steps = 0
-
-    def set(self, optimizer: Optimizer, step: int) -> list[float]:
-        """Returns the rates that the scheduler has put into the groups."""
-        return [float(group["lr"]) for group in optimizer.param_groups]
-
-    def after_step(self) -> None:
-        """Step the scheduler when its unit is over."""
-        self._num_steps += 1
-        if self._num_steps % self._steps_per_unit == 0:
-            self._scheduler.step()
-
-    def observe(self, metric: float) -> None:
-        """Do nothing: torch's plateau is dlkit's own curve `plateau`."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the scheduler's own state and the number of updates."""
-        return {"scheduler": self._scheduler.state_dict(), "num_steps": self._num_steps}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned; the rates themselves come back with the optimizer's state."""
-        self._scheduler.load_state_dict(state["scheduler"])
-        self._num_steps = int(state["num_steps"])
-
-
-@dataclass(frozen=True)
-class SchedulerClass:
-    """A scheduler class of torch, or of a user, with its options; it counts `steps_per_unit` updates as one."""
-
-    name: str
-    builder: Builder
-    options: Mapping[str, Any]
-    steps_per_unit: int
-
-    @property
-    def unit(self) -> str:
-        """What the scheduler counts."""
-        return "step" if self.steps_per_unit == 1 else "epoch"
-
-
 def pick_schedule(section: ScheduleSection, *, total_steps: int, steps_per_epoch: int) -> LrSchedule | SchedulerClass:
     """Returns the schedule of a config: one of dlkit's own curves, or a scheduler class, whose options are unchecked.
 
@@ -140,7 +93,8 @@ def pick_schedule(section: ScheduleSection, *, total_steps: int, steps_per_epoch
         words = "warmup goes with dlkit's own curves, not with a scheduler class; see `dlkit list schedules`"
         raise ComponentError(words, option="warmup")
     builder = import_target(entry.target if entry else section.name)
-    return SchedulerClass(section.name, builder, section.options, steps_per_epoch if section.unit == "epoch" else 1)
+    steps_per_unit = steps_per_epoch if section.unit == "epoch" else 1
+    return SchedulerClass(section.name, builder, section.options, steps_per_unit, total_steps)
 
 
 def resolve_schedule(
@@ -149,7 +103,7 @@ def resolve_schedule(
     """Returns the schedule that a config trains with. Raises UsageError as `pick_schedule`, also for a class's options."""
     schedule = pick_schedule(section, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     if isinstance(schedule, SchedulerClass):
-        check_options(schedule.builder, schedule.options, injected=INJECTED)
+        check_options(schedule.builder, schedule.filled([0.0]).options, injected=INJECTED)
     return schedule
 
 
@@ -157,10 +111,4 @@ def build_learning_rates(schedule: LrSchedule | SchedulerClass, optimizer: Optim
     """Returns the learning rates of an optimizer whose groups hold `initial_lr`. Raises ComponentError for refused values."""
     if isinstance(schedule, LrSchedule):
         return CurveRates(LearningRate(schedule, [group["initial_lr"] for group in optimizer.param_groups]))
-    for group in optimizer.param_groups:
-        group.pop("initial_lr", None)  # the scheduler notes it itself
-    try:
-        scheduler = schedule.builder(optimizer, **schedule.options)
-    except (TypeError, ValueError) as error:
-        raise ComponentError(f"{schedule.name} cannot be built: {error}") from error
-    return TorchRates(scheduler, steps_per_unit=schedule.steps_per_unit)
+    return build_torch_rates(schedule, optimizer)

@@ -14,6 +14,14 @@ import torch
 from torch.optim import Optimizer, lr_scheduler, swa_utils
 
 from dlkit.core.components import Builder, ComponentError, check_options, import_target, is_import_path
+from dlkit.core.training.rates.torch_rates import (
+    COUNT,
+    METRIC,
+    build_scheduler,
+    filled_options,
+    reason_of,
+    step_argument,
+)
 from dlkit.schedules import LrSchedule, Tabulated
 
 INJECTED = ("optimizer", "last_epoch", "verbose")
@@ -55,7 +63,7 @@ def tabulate_scheduler(
     the warm-up leaves of the run, and `max_lr` the base rates. Raises ComponentError for options that do not fit, a class
     that cannot be built, or one that wants a metric.
     """
-    options = _filled(builder, options, base_lrs, length=frame.length)
+    options = filled_options(builder, options, base_lrs, length=frame.length)
     check_options(builder, options, injected=INJECTED)
     rates, momenta = tabulate(builder, options, base_lrs, length=frame.length)
     table = {base: [row[index] for row in rates] for index, base in enumerate(base_lrs)}
@@ -87,36 +95,17 @@ def _dummy_optimizer(base_lrs: Sequence[float]) -> Optimizer:
     return torch.optim.SGD(groups, momentum=DUMMY_MOMENTUM)
 
 
-def _filled(builder: Builder, options: Mapping[str, Any], base_lrs: Sequence[float], *, length: int) -> dict[str, Any]:
-    """Returns the options with lengths and peaks that follow from the run."""
-    follows = {"T_max": length, "total_steps": length, "total_iters": length, "max_lr": list(base_lrs)}
-    parameters = inspect.signature(builder).parameters
-    filled = dict(options)
-    for option, value in follows.items():
-        is_needed = option in parameters and parameters[option].default in (inspect.Parameter.empty, None)
-        if filled.get(option) in (None, "auto") and (option in filled or (is_needed and "epochs" not in options)):
-            filled[option] = value
-    return filled
-
-
 def _build(builder: Builder, optimizer: Optimizer, options: Mapping[str, Any], title: str) -> Any:
-    if builder is lr_scheduler.ReduceLROnPlateau:
-        raise ComponentError("ReduceLROnPlateau is dlkit's own schedule plateau")
-    try:
-        scheduler = builder(optimizer, **options)
-    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        raise ComponentError(f"{title} cannot be built: {error}") from error
-    if not callable(getattr(scheduler, "step", None)):
-        raise ComponentError(f"{title} gives {type(scheduler).__name__}, which has no step(); a scheduler is needed")
+    scheduler = build_scheduler(builder, optimizer, options, title)
+    if step_argument(scheduler, title) == METRIC:
+        raise ComponentError(
+            f"{title} follows a metric, which only a run has; dlkit's own schedule plateau can be followed here"
+        )
     return scheduler
 
 
 def _advance(scheduler: Any, title: str, step: int) -> None:
     try:
-        scheduler.step()
-    except TypeError as error:
-        raise ComponentError(
-            f"{title}.step() wants more than torch gives it ({error}); only plateau sees a metric"
-        ) from error
-    except ValueError as error:
-        raise ComponentError(f"{title} has no value after step {step}: {error}") from error
+        scheduler.step(*([step + 1] if step_argument(scheduler, title) == COUNT else []))
+    except Exception as error:
+        raise ComponentError(f"{title} has no value after step {step}: {reason_of(error)}") from error

@@ -85,3 +85,111 @@ def test_warmup_belongs_to_our_curves():
 def test_unknown_options():
     with pytest.raises(ComponentError, match="unknown key for ExponentialLR"):
         build(make_optimizer(), name="torch.optim.lr_scheduler:ExponentialLR", gama=0.5)
+
+
+TORCH_CLASSES = sorted(
+    name
+    for name, thing in vars(torch.optim.lr_scheduler).items()
+    if isinstance(thing, type) and issubclass(thing, torch.optim.lr_scheduler.LRScheduler) and not name.startswith("_")
+)
+NEEDED = {
+    "CyclicLR": {"base_lr": 0.01, "max_lr": 0.1},
+    "ExponentialLR": {"gamma": 0.9},
+    "MultiStepLR": {"milestones": [3]},
+    "OneCycleLR": {"three_phase": True},
+    "StepLR": {"step_size": 3},
+    "CosineAnnealingWarmRestarts": {"T_0": 10},
+    "SequentialLR": {"schedulers": [], "milestones": []},
+    "ChainedScheduler": {"schedulers": []},
+    "LambdaLR": {"lr_lambda": 3},
+    "MultiplicativeLR": {"lr_lambda": 3},
+}
+
+
+@pytest.mark.parametrize("name", TORCH_CLASSES)
+def test_every_class_of_torch_runs_or_is_refused_before(name):
+    optimizer = make_optimizer(momentum=0.9)
+    try:
+        rates = build(optimizer, name=f"torch.optim.lr_scheduler:{name}", **NEEDED.get(name, {}))
+    except ComponentError:
+        assert name in {"SequentialLR", "ChainedScheduler", "LambdaLR", "MultiplicativeLR", "LRScheduler"}
+        return
+    found = follow(rates, optimizer, 20)
+    for _ in range(30):
+        rates.observe(1.0)
+    found += follow(rates, optimizer, 10)
+    assert len({tuple(lrs) for lrs in found}) > 1
+
+
+MINE = """
+class Mine:
+    def __init__(self, optimizer, most=10**9, extra=None):
+        self.optimizer, self.most, self.last = optimizer, most, 0
+        self.extra = extra and (lambda: 0)
+
+    def state_dict(self):
+        return {"last": self.last, "extra": self.extra}
+
+    def load_state_dict(self, state):
+        self.last = state["last"]
+
+
+class Counted(Mine):
+    def step(self, epoch):
+        if epoch > self.most:
+            raise RuntimeError("too often")
+        self.last = epoch
+        self.optimizer.param_groups[0]["lr"] = 1 / (epoch + 1)
+
+
+class Two(Mine):
+    def step(self, epoch, temperature):
+        pass
+
+
+class Picky(Mine):
+    def step(self, metrics):
+        if metrics != 1.0:
+            raise RuntimeError("no such metric")
+
+
+class Stateless:
+    def __init__(self, optimizer):
+        pass
+
+    def step(self):
+        pass
+"""
+
+
+@pytest.fixture
+def mine(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    return f"{tmp_path / 'mine.py'}"
+
+
+def test_a_step_that_wants_to_know_how_often_is_told(mine):
+    optimizer = make_optimizer()
+    rates = build(optimizer, name=f"{mine}:Counted")
+    assert [lrs[0] for lrs in follow(rates, optimizer, 4)][1:] == [1 / 2, 1 / 3, 1 / 4]
+    assert rates.state_dict() == {"scheduler": {"last": 4, "extra": None}, "num_steps": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("Counted", {"most": 20}, r"Counted.step\(\) fails after update 21: RuntimeError: too often"),
+        ("Counted", {"extra": True}, r"Counted.state_dict\(\) cannot be kept in a checkpoint"),
+        ("Two", {}, r"Two.step\(\) wants epoch, temperature; dlkit gives it nothing, a metric"),
+        ("Stateless", {}, r"Stateless gives Stateless, which has no state_dict\(\)"),
+    ],
+)
+def test_what_would_fail_in_the_run_is_refused_before_it(mine, name, options, says):
+    with pytest.raises(ComponentError, match=says):
+        build(make_optimizer(), name=f"{mine}:{name}", **options)
+
+
+def test_what_fails_in_the_run_ends_with_a_sentence(mine):
+    rates = build(make_optimizer(), name=f"{mine}:Picky")
+    with pytest.raises(ComponentError, match=r"Picky.step\(\) fails after update 0: RuntimeError: no such metric"):
+        rates.observe(0.5)

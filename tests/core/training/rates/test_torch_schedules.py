@@ -86,7 +86,7 @@ def test_a_user_s_class_by_path(tmp_path):
         ("StepLR", {"stepsize": 3}, "unknown key for StepLR. Did you mean 'step_size'"),
         ("StepLR", {}, "StepLR needs 'step_size'"),
         ("LambdaLR", {}, "LambdaLR needs 'lr_lambda'"),
-        ("ReduceLROnPlateau", {}, "ReduceLROnPlateau is dlkit's own schedule plateau"),
+        ("ReduceLROnPlateau", {}, "ReduceLROnPlateau follows a metric.*dlkit's own schedule plateau"),
         ("LinearLR", {"start_factor": 0.0}, "LinearLR cannot be built: Starting multiplicative factor"),
         ("OneCycleLR", {"total_steps": 10}, "OneCycleLR has no value after step 10: Tried to step 11 times"),
     ],
