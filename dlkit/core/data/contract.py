@@ -3,7 +3,7 @@ values.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple, Protocol
 
 from torch import Tensor
@@ -35,11 +35,25 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
+class TableColumn:
+    """A feature column of a table: a number, or one of these texts, each an input of its own that is 1 where it stands."""
+
+    name: str
+    texts: tuple[str, ...] | None = None
+
+    @property
+    def num_inputs(self) -> int:
+        """Inputs of the network that the column becomes."""
+        return 1 if self.texts is None else len(self.texts)
+
+
+@dataclass(frozen=True)
 class DataInfo:
     """What a model must know of its data, in plain values; it goes into the model file.
 
     `input_size` is one sample's: (C, H, W), (F,) or (T, F). `num_outputs` counts classes or target columns. `mean` and
     `std` are per channel for images scaled to 0..1, per feature otherwise; None means that nothing is normalized.
+    `columns` are the features of a table, `targets` the names of its target columns.
     """
 
     task: Task
@@ -49,19 +63,19 @@ class DataInfo:
     classes: tuple[str, ...] | None
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
+    columns: tuple[TableColumn, ...] | None = None
+    targets: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Lists, numbers and texts only."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """Lists, mappings, numbers and texts only."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DataInfo":
         """Returns the inverse of `to_dict`. Raises DataError for a missing or unknown key and for a value of the wrong kind."""
-        names = [field.name for field in fields(cls)]
-        if set(values) != set(names):
-            raise DataError(
-                f"data info needs exactly the keys {', '.join(names)}; got {', '.join(map(str, values)) or 'none'}"
-            )
+        known = {field.name: field.default is MISSING for field in fields(cls)}
+        if not {name for name, is_needed in known.items() if is_needed} <= set(values) <= set(known):
+            raise DataError(f"data info needs the keys {', '.join(known)}; got {', '.join(map(str, values)) or 'none'}")
         info = cls(
             task=_one_of(values, "task", ("classification", "regression")),
             kind=_one_of(values, "kind", ("image", "features", "sequence")),
@@ -70,6 +84,8 @@ class DataInfo:
             classes=_texts(values, "classes"),
             mean=_optional_numbers(values, "mean"),
             std=_optional_numbers(values, "std"),
+            columns=_columns(values.get("columns")),
+            targets=_texts(values, "targets"),
         )
         if (info.mean is None) != (info.std is None):
             raise DataError("data info: mean and std come together or not at all")
@@ -95,8 +111,24 @@ def _optional_numbers(values: Mapping[str, Any], key: str) -> tuple[float, ...] 
     return None if values[key] is None else tuple(_numbers(values, key, float))
 
 
+def _columns(found: Any) -> tuple[TableColumn, ...] | None:
+    if found is None:
+        return None
+    if not isinstance(found, list | tuple) or not all(isinstance(entry, Mapping) for entry in found):
+        raise DataError(f"data info: columns must hold mappings, got {found!r}")
+    if wrong := [entry for entry in found if set(entry) != {"name", "texts"} or not isinstance(entry["name"], str)]:
+        raise DataError(f"data info: columns need a name and texts, got {wrong[0]!r}")
+    return tuple(TableColumn(entry["name"], _texts(entry, "texts")) for entry in found)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
 def _texts(values: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
-    found = values[key]
+    found = values.get(key)
     if found is None:
         return None
     if not isinstance(found, list | tuple) or not all(isinstance(value, str) for value in found):

@@ -34,6 +34,8 @@ def describe_data(opened: OpenedData, stored: StoredSamples | None) -> DataInfo:
         classes=source.classes if task == "classification" else None,
         mean=mean,
         std=std,
+        columns=source.columns,
+        targets=source.targets,
     )
 
 

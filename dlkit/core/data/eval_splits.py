@@ -36,7 +36,7 @@ def build_eval_split(
 
     Class labels are matched by name. Raises NoSplit when there is none of that name, DataError when it does not fit the model.
     """
-    source = match_source(open_source(loaded, seed=loaded.config.seed, task=info.task), info)
+    source = match_source(open_source(loaded, seed=loaded.config.seed, known=info), info)
     subsets = pick_subsets(loaded, source, task=info.task, seed=loaded.config.seed)
     subset = next((subset for subset in subsets.listed() if subset.name == split), None)
     if subset is None:

@@ -71,7 +71,7 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
     DataError for data that are missing, broken or do not fit together, or do not fit the model.
     """
     with world.first_on_machine() if loaded.config.data.download else nullcontext():
-        source = open_source(loaded, seed=seed, task=known.task if known else None)
+        source = open_source(loaded, seed=seed, known=known)
     source = match_source(source, known) if known else source
     task = known.task if known else pick_task(loaded, source)
     subsets = pick_subsets(loaded, source, task=task, seed=seed)
@@ -94,14 +94,18 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
     )
 
 
-def open_source(loaded: LoadedConfig, *, seed: int, task: Task | None = None) -> Source:
-    """Open the source that the config names. Raises ConfigError at the key at fault, DataError where the data are."""
+def open_source(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None) -> Source:
+    """Open the source that the config names, as an existing model takes it if one is known.
+
+    Raises ConfigError at the key at fault, DataError where the data are.
+    """
     section = loaded.config.data
     request = SourceRequest(
         root=None if section.root == "auto" else section.root,
         download=section.download,
         seed=seed,
-        task=task or hinted_task(loaded),
+        task=known.task if known else hinted_task(loaded),
+        columns=known.columns if known else None,
     )
     with at_component(loaded, "data"):
         builder = resolve("datasets", section.name)

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dlkit.core.data.contract import Kind, Task
+from dlkit.core.data.contract import Kind, TableColumn, Task
 
 
 class Samples(Protocol):
@@ -75,7 +75,8 @@ class TensorSamples:
 class Source:
     """What a data set offers: its training samples, and validation and test samples where it keeps them apart.
 
-    `num_outputs` counts classes or target columns. `image_size` is the source's own default for `data.image_size`.
+    `num_outputs` counts classes or target columns. `image_size` is the source's own default for `data.image_size`. `columns`
+    and `targets` are those of a table.
     """
 
     task: Task
@@ -87,6 +88,8 @@ class Source:
     classes: tuple[str, ...] | None = None
     image_size: tuple[int, int] | None = None
     notes: tuple[str, ...] = field(default=())
+    columns: tuple[TableColumn, ...] | None = None
+    targets: tuple[str, ...] | None = None
 
     def renumbered(self, numbers: Sequence[int], classes: tuple[str, ...]) -> "Source":
         """Returns the same samples with other class numbers: what was class `i` becomes `numbers[i]` of `classes`."""
@@ -101,10 +104,11 @@ class Source:
 @dataclass(frozen=True)
 class SourceRequest:
     """What dlkit asks of a source: `data.root` (None for auto) and `data.download`, the seed, the task if the config
-    fixes it.
+    fixes it, and of a table the columns that an existing model takes.
     """
 
     root: str | None
     download: bool
     seed: int
     task: Task | None
+    columns: tuple[TableColumn, ...] | None = None
