@@ -66,6 +66,11 @@ class Data(Component):
     normalize: Literal["auto", "none"] | Normalization = Field(
         "auto", description="auto measures the training split and stores the result in the model file."
     )
+    standardize_target: bool | Auto = Field(
+        "auto",
+        description="Train regression on targets of mean 0 and deviation 1; predictions come in their own units. "
+        "auto does for mse, l1, smooth l1 and huber losses.",
+    )
     transforms: list[Component] = Field(
         [], description="Training transforms in order, by torchvision.transforms.v2 name."
     )

@@ -53,7 +53,8 @@ class DataInfo:
 
     `input_size` is one sample's: (C, H, W), (F,) or (T, F). `num_outputs` counts classes or target columns. `mean` and
     `std` are per channel for images scaled to 0..1, per feature otherwise; None means that nothing is normalized.
-    `columns` are the features of a table, `targets` the names of its target columns.
+    `columns` are the features of a table, `targets` the names of its target columns. With `target_mean` and `target_std`, one
+    number per output, the network is trained on standardized targets: its outputs are `(target - mean) / std`.
     """
 
     task: Task
@@ -65,6 +66,8 @@ class DataInfo:
     std: tuple[float, ...] | None
     columns: tuple[TableColumn, ...] | None = None
     targets: tuple[str, ...] | None = None
+    target_mean: tuple[float, ...] | None = None
+    target_std: tuple[float, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Lists, mappings, numbers and texts only."""
@@ -86,8 +89,10 @@ class DataInfo:
             std=_optional_numbers(values, "std"),
             columns=_columns(values.get("columns")),
             targets=_texts(values, "targets"),
+            target_mean=_optional_numbers(values, "target_mean"),
+            target_std=_optional_numbers(values, "target_std"),
         )
-        if (info.mean is None) != (info.std is None):
+        if (info.mean is None) != (info.std is None) or (info.target_mean is None) != (info.target_std is None):
             raise DataError("data info: mean and std come together or not at all")
         return info
 
@@ -108,7 +113,7 @@ def _numbers(values: Mapping[str, Any], key: str, kind: type) -> list[Any]:
 
 
 def _optional_numbers(values: Mapping[str, Any], key: str) -> tuple[float, ...] | None:
-    return None if values[key] is None else tuple(_numbers(values, key, float))
+    return None if values.get(key) is None else tuple(_numbers(values, key, float))
 
 
 def _columns(found: Any) -> tuple[TableColumn, ...] | None:
@@ -158,7 +163,7 @@ class Split(Protocol):
         """Returns the first micro-batch of epoch 0, for a look at what is trained on; training does not read it again."""
 
     def sample_targets(self) -> Tensor:
-        """Returns targets of all samples by position: int64 (N,), or float32 (N, num_outputs) for regression."""
+        """Returns targets of all samples by position: int64 (N,), or for regression floats (N, num_outputs), not standardized."""
 
 
 @dataclass(frozen=True)

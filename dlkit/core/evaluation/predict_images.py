@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.config import load_mapping
-from dlkit.core.data import EXTENSIONS, Mode, build_eval_transform, load_image, mode_for, prepare_image
+from dlkit.core.data import (
+    EXTENSIONS,
+    DataInfo,
+    Mode,
+    build_eval_transform,
+    load_image,
+    mode_for,
+    prepare_image,
+    restore_targets,
+)
 from dlkit.core.devices import torch_settings
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.core.trained_config import refuse_own_code
@@ -57,8 +66,7 @@ def predict_images(
             if isinstance(image, str):
                 yield ImagePrediction(path, [], [], problem=image)
             else:
-                is_classification = info.task == "classification"
-                yield _describe(path, next(outputs), info.classes, topk, is_classification=is_classification)
+                yield _describe(path, next(outputs), info, topk)
 
 
 def _try_load(path: Path, mode: Mode, prepare: Callable[[Tensor], Tensor]) -> Tensor | str:
@@ -107,12 +115,10 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _describe(
-    path: Path, output: Tensor, classes: tuple[str, ...] | None, topk: int, *, is_classification: bool
-) -> ImagePrediction:
-    if not is_classification:
-        return ImagePrediction(path, [], output.tolist())
-    names = classes or tuple(map(str, range(len(output))))
+def _describe(path: Path, output: Tensor, info: DataInfo, topk: int) -> ImagePrediction:
+    if info.task == "regression":
+        return ImagePrediction(path, [], restore_targets(output, info).tolist())
+    names = info.classes or tuple(map(str, range(len(output))))
     values, indices = output.softmax(0).topk(min(topk, len(output)))
     return ImagePrediction(
         path, [(names[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True)], []

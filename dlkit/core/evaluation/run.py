@@ -77,7 +77,7 @@ def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torc
     if is_import_path(section.name):
         section = type(section)()
     loss = build_loss(section, info, targets=split.sample_targets, device=device)
-    return Scoring(loss, pick_precision("off", device), info.task == "classification")
+    return Scoring(loss, pick_precision("off", device), info.task == "classification", info=info)
 
 
 def _score(

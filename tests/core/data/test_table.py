@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from dlkit.core.data import DataSplits, TableColumn, build_data, build_eval_split
+from dlkit.core.data import DataSplits, TableColumn, build_data, build_eval_split, restore_targets
 from dlkit.errors import ConfigError, DataError
 
 CPU = torch.device("cpu")
@@ -19,6 +19,7 @@ def write(path: Path, text: str) -> str:
 
 def read(load: Any, path: str, *, sections: Any = None, **options: Any) -> DataSplits:
     section = {"name": "csv", "path": path, "val": "none", "shuffle": False, "normalize": "none", **options}
+    section = {"standardize_target": False, **section}
     return build_data(load(section, **(sections or {})), device=CPU, seed=0)
 
 
@@ -323,3 +324,17 @@ def test_a_column_of_too_many_texts_is_left_out(load: Any, tmp_path: Path) -> No
     assert data.info.input_size == (1,) and "column 'name' holds 101 different texts and is left out" in data.notes[0]
     with pytest.raises(ConfigError, match=r"data\.features: column 'name' holds 101 different texts"):
         read(load, str(tmp_path / "a.csv"), target="y", features=["name"])
+
+
+def test_targets_are_standardized_by_the_training_rows_without_losing_digits(load: Any, tmp_path: Path) -> None:
+    # seconds since 1970, whose last digits float32 has not
+    rows = "".join(f"{number},{1_700_000_000 + 10 * number}.5\n" for number in range(100))
+    path = write(tmp_path / "a.csv", "x,y\n" + rows)
+    data = read(load, path, target="y", standardize_target="auto", val=0.2)
+    (batch,) = data.train.batches()
+    torch.testing.assert_close(batch.targets.mean(0), torch.zeros(1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(batch.targets.std(0, correction=0), torch.ones(1))
+    restored = restore_targets(batch.targets, data.info)
+    torch.testing.assert_close(restored, data.train.sample_targets().double(), atol=1e-3, rtol=0)
+    constant = read(load, write(tmp_path / "b.csv", "x,y\n1,2.5\n2,2.5\n"), target="y", standardize_target=True)
+    assert whole(constant)[1].tolist() == [[0.0], [0.0]] and constant.info.target_std == (1.0,)

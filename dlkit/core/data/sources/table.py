@@ -203,7 +203,7 @@ class TableReader:
             if name not in table.header:
                 raise DataError(f"{table.path}: no column {name!r}, which the training file has")
         if self.labels is None:
-            return TensorSamples(inputs, read_numbers(table, self.targets, numbers).float())
+            return TensorSamples(inputs, read_numbers(table, self.targets, numbers))
         return TensorSamples(inputs, _label_numbers(table, self.targets[0], self.labels))
 
     def inputs_of(self, table: Table, numbers: NumberFormat) -> Tensor:
