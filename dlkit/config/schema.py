@@ -60,6 +60,10 @@ class Data(Component):
         "auto",
         description="Look for broken image files before training: decode all, or read headers only; auto decodes up to 20,000 files.",
     )
+    on_bad: Literal["stop", "skip"] = Field(
+        "stop",
+        description="A sample that cannot be read stops the run before it trains; skip leaves it out and lists it in the run folder.",
+    )
     image_size: Size | Auto = Field(
         "auto", description="Resize images to this height and width; auto is 224 for image folders, else as they are."
     )

@@ -56,7 +56,7 @@ def load_data(opened: OpenedData, *, device: torch.device, world: World = ALONE,
         for subset in (opened.subsets.val, opened.subsets.test)
     )
     announce_choices(opened, info, emit)
-    return DataSplits(train, val, test, info, opened.notes)
+    return DataSplits(train, val, test, info, opened.notes, opened.skipped)
 
 
 def measure_data(opened: OpenedData, *, device: torch.device, emit: Emit = ignore) -> DataInfo:
@@ -109,6 +109,8 @@ def load_subsets(opened: OpenedData, *, device: torch.device) -> dict[SplitName,
 def scan_files(opened: OpenedData) -> None:
     """Look for broken image files as `data.scan` asks, but not in those that were decoded already."""
     section, train = opened.loaded.config.data, opened.subsets.train
+    if section.on_bad == "skip":
+        return  # read already
     paths = {path for subset in opened.subsets.listed() for path in subset.file_paths()}
     decoded = measured_positions(train) if section.normalize == "auto" else torch.tensor([0])
     scan_images(sorted(paths.difference(train.file_paths(train.rows[decoded]))), section.scan)

@@ -168,10 +168,13 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class DataSplits:
-    """All that a run reads. `notes` are sentences about choices that were made, already reported once."""
+    """All that a run reads. `notes` are sentences about choices that were made, already reported once; `skipped` says of each
+    sample that was left out what is wrong with it.
+    """
 
     train: Split
     val: Split | None
     test: Split | None
     info: DataInfo
     notes: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
