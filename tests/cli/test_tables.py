@@ -1,8 +1,10 @@
 """Tables from the command line: train, resume, eval, predict, and the files that come of them."""
 
+import csv
 import json
 import math
 import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,6 +40,11 @@ def train(dlkit, write_config, houses):
         return done
 
     return run
+
+
+def read_csv(path):
+    with Path(path).open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def metrics_of(dlkit, *arguments):
@@ -118,3 +125,74 @@ def test_compressed_networks_keep_their_units(train, dlkit):
         assert done.code == 0, done.err
         after = metrics_of(dlkit, f"small{number}.pt")
         assert after["r2"] > 0.9 and math.isclose(after["mae"], before["mae"], rel_tol=1)
+
+
+def test_rows_are_predicted_in_the_units_of_the_data(train, dlkit, houses):
+    train()
+    # other columns beside those of training, another order and another way of writing, no target
+    lines = ["id;rooms;city;size", "a-1;3;Ulm;100,5", "a-2;7;Bonn;1.299,0", "a-3;1;Kiel;40"]
+    (houses / "new.csv").write_text("\n".join(lines) + "\n")
+    done = dlkit("predict", "run/model.pt", "new.csv", "--out", "preds.csv")
+    assert done.code == 0 and "price of 3 rows: preds.csv" in done.out and "semicolons" in done.err
+    rows = read_csv("preds.csv")
+    assert list(rows[0]) == ["id", "rooms", "city", "size", "predicted_price"]
+    assert [row["id"] for row in rows] == ["a-1", "a-2", "a-3"] and rows[0]["size"] == "100,5"
+    assert 18_000 < float(rows[0]["predicted_price"]) < 26_000 < float(rows[1]["predicted_price"])
+    told = [json.loads(line) for line in dlkit("predict", "run/model.pt", "new.csv", "--json").out.splitlines()]
+    assert [line["line"] for line in told] == [2, 3, 4] and told[0]["schema"] == "dlkit.predict/1"
+    assert [line["values"][0] for line in told] == pytest.approx([float(row["predicted_price"]) for row in rows])
+    shown = dlkit("predict", "run/model.pt", "houses.csv").out
+    assert "and 280 more rows" in shown and "price" in shown
+
+
+def test_predictions_are_those_of_eval(train, dlkit, houses):
+    train("train.epochs=3", "data.test=none")
+    assert dlkit("predict", "run/model.pt", "houses.csv", "-o", "preds.csv").code == 0
+    errors = [abs(float(row["predicted_price"]) - float(row["price"])) for row in read_csv("preds.csv")]
+    (houses / "all.yaml").write_text("data: {name: csv, path: houses.csv, target: price, val: none}\nmodel: mlp\n")
+    scores = metrics_of(dlkit, "run/model.pt", "--data", "all.yaml", "--split", "train")
+    assert sum(errors) / len(errors) == pytest.approx(scores["mae"], rel=1e-4)
+
+
+def test_classes_of_rows_come_with_their_probability(train, dlkit, houses):
+    train("data.target=city", "train.epochs=2")
+    done = dlkit("predict", "run/model.pt", "houses.csv", "--out", "preds.csv")
+    assert done.code == 0, done.err
+    row = read_csv("preds.csv")[0]
+    assert row["predicted_city"] in CITIES and 1 / 3 <= float(row["probability"]) <= 1
+    told = json.loads(dlkit("predict", "run/model.pt", "houses.csv", "--json", "--topk", 3).out.splitlines()[0])
+    assert told["predictions"][0]["class"] == row["predicted_city"]
+    assert sum(entry["probability"] for entry in told["predictions"]) == pytest.approx(1)
+    again = dlkit("predict", "run/model.pt", "preds.csv", "--out", "twice.csv")
+    assert again.code == 3 and "'predicted_city' already" in again.err and not (houses / "twice.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("size,rooms\n1,2\n", "no column 'city', which the training file has"),
+        ("city,size,rooms\nRom,1,2\n", "column 'city' holds 'Rom', which the training file lacks"),
+        ("city,size,rooms\nBonn,1,2\nBonn,x,2\n", "new.csv:3: column 'size' is not a number: 'x'"),
+        ("city,size,rooms\nBonn,,2\n", "new.csv:2: column 'size' is empty"),
+        ("city,size,rooms\n", "a header but no rows"),
+    ],
+)
+def test_rows_that_do_not_fit_are_told_before_anything_is_written(train, dlkit, houses, text, sentence):
+    train("train.epochs=1")
+    (houses / "new.csv").write_text(text)
+    done = dlkit("predict", "run/model.pt", "new.csv", "--out", "preds.csv")
+    assert done.code == 3 and sentence in done.err and not (houses / "preds.csv").exists()
+
+
+def test_where_predictions_may_be_written(train, dlkit, houses):
+    train("train.epochs=1")
+    before = (houses / "houses.csv").read_text()
+    taken = dlkit("predict", "run/model.pt", "houses.csv", "--out", "houses.csv")
+    assert taken.code == 2 and "is there already" in taken.err
+    own = dlkit("predict", "run/model.pt", "houses.csv", "--out", "houses.csv", "--force")
+    assert own.code == 2 and "houses.csv is what is predicted" in own.err
+    assert (houses / "houses.csv").read_text() == before
+    ending = dlkit("predict", "run/model.pt", "houses.csv", "--out", "preds.txt")
+    assert ending.code == 2 and ".csv" in ending.err
+    two = dlkit("predict", "run/model.pt", "houses.csv", "houses.csv")
+    assert two.code == 2 and "one csv file" in two.err

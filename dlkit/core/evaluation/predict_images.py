@@ -5,20 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dlkit.config import load_mapping
 from dlkit.core.data import (
     EXTENSIONS,
-    DataInfo,
     Mode,
     build_eval_transform,
     load_image,
     mode_for,
     prepare_image,
-    restore_targets,
 )
-from dlkit.core.devices import torch_settings
+from dlkit.core.evaluation.answers import answers_of
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.core.trained_config import refuse_own_code
 from dlkit.errors import DataError, UsageError
@@ -61,12 +59,13 @@ def predict_images(
         part = found[start : start + batch_size]
         loaded = [_try_load(path, mode, lambda image: prepare_image(image, info, transform=transform)) for path in part]
         images = [image for image in loaded if isinstance(image, Tensor)]
-        outputs = iter(_forward(network, torch.stack(images).to(target)) if images else ())
+        answers = iter(answers_of(network, torch.stack(images).to(target), info, topk=topk) if images else ())
         for path, image in zip(part, loaded, strict=True):
             if isinstance(image, str):
                 yield ImagePrediction(path, [], [], problem=image)
             else:
-                yield _describe(path, next(outputs), info, topk)
+                answer = next(answers)
+                yield ImagePrediction(path, answer.classes, answer.values)
 
 
 def _try_load(path: Path, mode: Mode, prepare: Callable[[Tensor], Tensor]) -> Tensor | str:
@@ -75,13 +74,6 @@ def _try_load(path: Path, mode: Mode, prepare: Callable[[Tensor], Tensor]) -> Te
         return prepare(load_image(path, mode=mode))
     except DataError as error:
         return str(error)
-
-
-def _forward(network: nn.Module, inputs: Tensor) -> Tensor:
-    # torch's modes are set here and not around the loop, where they would reach the caller at every yield
-    with torch_settings(), torch.inference_mode():
-        outputs: Tensor = network(inputs).float().cpu()
-        return outputs
 
 
 def _eval_transform(file: ModelFile) -> Callable[[Tensor], Tensor] | None:
@@ -113,13 +105,3 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
         else:
             raise DataError(f"{path}: no such file or folder")
     return found
-
-
-def _describe(path: Path, output: Tensor, info: DataInfo, topk: int) -> ImagePrediction:
-    if info.task == "regression":
-        return ImagePrediction(path, [], restore_targets(output, info).tolist())
-    names = info.classes or tuple(map(str, range(len(output))))
-    values, indices = output.softmax(0).topk(min(topk, len(output)))
-    return ImagePrediction(
-        path, [(names[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True)], []
-    )

@@ -1,19 +1,20 @@
 """Rows of csv files as samples. Every complaint names file, line and column."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from dlkit.core.components import ComponentError
-from dlkit.core.data.contract import TableColumn, Task
+from dlkit.core.data.contract import DataInfo, TableColumn, Task
 from dlkit.core.data.samples import Source, SourceRequest, TensorSamples
 from dlkit.core.data.sources.table_columns import encode_columns, pick_features, read_numbers
-from dlkit.core.data.sources.table_file import Table, read_table
+from dlkit.core.data.sources.table_file import Table, is_nameless, read_table
 from dlkit.core.data.sources.table_numbers import FORMATS, NumberFormat, find_number_format
 from dlkit.errors import DataError
 
@@ -183,6 +184,34 @@ def _label_text(cell: str) -> str:
     """Returns the name of a class: the cell as it is, but 1.0 and 1 are the same class."""
     whole, _, zeros = cell.partition(".")
     return whole if zeros and not zeros.strip("0") and _is_whole(whole) else cell
+
+
+def read_rows(path: Path, info: DataInfo, options: Mapping[str, Any]) -> tuple[Table, Tensor, list[str]]:
+    """Returns a table of rows to predict, the inputs that a model of tables takes, raw, float64, and notes.
+
+    `options` are those of the `csv` that it was trained with. A target column may be there or not. Raises DataError for columns
+    that are missing and cells that do not fit.
+    """
+    writing = Writing(*(options.get(name, "auto") for name in ("delimiter", "decimal", "thousands")))
+    table = writing.open(path)
+    columns = info.columns or _columns_by_place(table, info, options)
+    numbers = writing.numbers_in(table, [column.name for column in columns])
+    steps = info.input_size[0] if info.kind == "sequence" else None
+    inputs = TableReader(writing, columns, steps, (), None).inputs_of(table, numbers)
+    return table, inputs, writing.notes_on(table, numbers)
+
+
+def _columns_by_place(table: Table, info: DataInfo, options: Mapping[str, Any]) -> tuple[TableColumn, ...]:
+    """Returns all columns in their order, for a model that does not tell their names."""
+    target = options.get("target", [])
+    targets = [target] if isinstance(target, str) else list(target)
+    names = options.get("features", "auto")
+    if not isinstance(names, list):
+        names = [name for name in table.header if not is_nameless(name) and name not in targets]
+    count = math.prod(info.input_size)
+    if len(names) != count:
+        raise DataError(f"{table.path}: {len(names)} columns where the model takes {count} features")
+    return tuple(map(TableColumn, names))
 
 
 @dataclass(frozen=True)
