@@ -117,6 +117,19 @@ def test_exported_programs_give_prices_and_weights_say_that_they_do_not(train, d
     assert "outputs are standardized: multiply them by" in done.out + done.err
 
 
+@pytest.mark.parametrize("is_int8", [False, True])
+def test_onnx_files_give_prices(train, dlkit, houses, quick, is_int8):
+    runtime = pytest.importorskip("onnxruntime")
+    train("train.epochs=5")
+    words = ["export", "run/model.pt", "--format", "onnx", "-o", "prices.onnx"]
+    if is_int8:
+        words = ["quantize", "run/model.pt", "--dynamic", "--export", "onnx", "-o", "prices.pt"]
+    done = dlkit(*words)
+    assert done.code == 0, done.err
+    (outputs,) = runtime.InferenceSession("prices.onnx").run(None, {"input": torch.zeros(3, 5).numpy()})
+    assert outputs.shape == (3, 1) and 20_000 < outputs.mean() < 45_000
+
+
 def test_compressed_networks_keep_their_units(train, dlkit):
     train("train.epochs=10")
     before = metrics_of(dlkit, "run/model.pt")

@@ -60,16 +60,15 @@ class Format:
 
 
 def _write_onnx(network: nn.Module, spec: ModelSpec, path: Path) -> Parity:
-    network, spec = with_restored_outputs(network, spec)
     return export_onnx(network, path, example_of(spec), spec=spec)
 
 
 def _write_pt2(network: nn.Module, spec: ModelSpec, path: Path) -> Parity:
-    return write_pt2(with_restored_outputs(network, spec)[0], path, example_of(spec))
+    return write_pt2(with_restored_outputs(network, spec), path, example_of(spec))
 
 
 def _write_aoti(network: nn.Module, spec: ModelSpec, path: Path) -> Parity:
-    return export_aoti(with_restored_outputs(network, spec)[0], path, example_of(spec))
+    return export_aoti(with_restored_outputs(network, spec), path, example_of(spec))
 
 
 def _write_state_dict(network: nn.Module, spec: ModelSpec, path: Path) -> None:
@@ -119,7 +118,8 @@ def _check_precision(file: ModelFile, format_name: ExportFormat) -> None:
 
 def _notes(spec: ModelSpec, format_name: ExportFormat) -> list[str]:
     notes = []
-    if spec.info.target_mean is not None and (is_quantized(spec.transforms) or FORMATS[format_name].is_weights):
+    is_int8_package = format_name == "aoti" and is_quantized(spec.transforms)
+    if spec.info.target_mean is not None and (is_int8_package or FORMATS[format_name].is_weights):
         notes.append(standardized_note(spec))
     if format_name == "pt2":
         notes.append("torch.export.load has no safe mode: load only .pt2 files whose maker you trust")
