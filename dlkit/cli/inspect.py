@@ -1,7 +1,7 @@
 """`dlkit inspect`: what a file is and holds, without running code from it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +12,7 @@ from dlkit.cli.options import AsJson
 from dlkit.shapes import size_text
 
 if TYPE_CHECKING:
+    from dlkit.core.data import TableColumn
     from dlkit.core.inspection import Inspection
     from dlkit.core.modelfile import ModelSpec
 
@@ -91,11 +92,33 @@ def _network_rows(spec: "ModelSpec") -> Iterator[tuple[str, str]]:
     for rewrite in spec.transforms:
         yield "changed", rewrite_words(rewrite)
     yield "input", f"{info.kind} {size_text(info.input_size)}, {_normalization(spec)}"
+    if info.columns is not None:
+        yield "columns", ", ".join(map(_column_words, info.columns))
     if info.task == "regression":
-        yield "outputs", f"{info.num_outputs} numbers"
+        yield "outputs", ", ".join([f"{info.num_outputs} numbers", *(info.targets or ()), *_target_scale(spec)])
     else:
         names = [*(info.classes or ())[:MOST_NAMES], *(["..."] if len(info.classes or ()) > MOST_NAMES else [])]
         yield "outputs", f"{info.num_outputs} classes" + (f": {', '.join(names)}" if names else "")
+
+
+def _column_words(column: "TableColumn") -> str:
+    if column.texts is None:
+        return column.name
+    more = ", ..." if len(column.texts) > MOST_NAMES else ""
+    return f"{column.name} ({', '.join(column.texts[:MOST_NAMES])}{more})"
+
+
+def _target_scale(spec: "ModelSpec") -> list[str]:
+    mean, std = spec.info.target_mean, spec.info.target_std
+    if mean is None or std is None:
+        return []
+    return [
+        f"standardized by mean {_numbers(mean)} and std {_numbers(std)}" if len(mean) <= MOST_NAMES else "standardized"
+    ]
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
 
 
 def _normalization(spec: "ModelSpec") -> str:
@@ -104,7 +127,7 @@ def _normalization(spec: "ModelSpec") -> str:
         return "not normalized"
     if len(mean) > MOST_NAMES:
         return f"normalized by mean and std of {len(mean)} features"
-    return f"mean {' '.join(f'{value:.4g}' for value in mean)}, std {' '.join(f'{value:.4g}' for value in std)}"
+    return f"mean {_numbers(mean)}, std {_numbers(std)}"
 
 
 def _training_rows(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""`dlkit predict`: what a model says of images."""
+"""`dlkit predict`: what a model says of images, or of the rows of a table."""
 
 import json
 from collections.abc import Iterable
@@ -7,43 +7,84 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlkit.cli.options import ArchName, Device, ImageSize, ModelFile, Network, NumClasses, WeightsData
-from dlkit.errors import DataError
+from dlkit.cli.options import ArchName, Device, Force, ImageSize, ModelFile, Network, NumClasses, WeightsData
+from dlkit.errors import DataError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from dlkit.core.evaluation import ImagePrediction
+    from dlkit.core.evaluation import Answer, ImagePrediction, RowPredictions
+    from dlkit.core.modelfile import ModelFile as LoadedModel
 
 MOST_SHOWN = 10
+MOST_ROWS = 20
 
 
 def predict(
     model: ModelFile,
-    images: Annotated[
-        list[Path], typer.Argument(help="Images, or folders of them.", metavar="IMAGE...", show_default=False)
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(help="Images, or folders of them; or one csv file.", metavar="FILE...", show_default=False),
     ],
-    topk: Annotated[int, typer.Option("--topk", min=1, help="Classes to show per image.")] = 5,
+    topk: Annotated[int, typer.Option("--topk", min=1, help="Classes to show per image or row.")] = 5,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write all predictions to this csv file.", metavar="FILE", show_default=False),
+    ] = None,
     arch: ArchName = None,
     num_classes: NumClasses = None,
     image_size: ImageSize = None,
+    force: Force = False,
     network: Network = None,
     data: WeightsData = None,
     device: Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per image.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per image or row.")] = False,
 ) -> None:
-    """Predict the classes of images. They are resized and normalized as the model's own evaluation data was."""
-    from dlkit.cli.display import made_aside, open_display, prints_aside
+    """Predict the classes, or values, of images or of rows of a table, prepared as the model's own evaluation data was."""
+    from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
-    from dlkit.core.evaluation import predict_images
     from dlkit.core.opening import Naming, open_model
 
+    if out is not None:
+        _check_out(out, inputs, may_replace=force)
     loaded = load_data_option(data) if data else None
     with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
         file = open_model(
             model, Naming(arch, num_classes, image_size, network), data=loaded, uses_data=False, emit=display.emit
         )
-    found = predict_images(file, images, topk=topk, model=network, device=device)
-    predictions = made_aside(found)
-    problems = _show_json(predictions) if as_json else _show_rows(predictions)
+    if file.spec.info.kind == "image":
+        _predict_images(file, inputs, topk=topk, network=network, device=device, out=out, as_json=as_json)
+    else:
+        _predict_rows(file, inputs, topk=topk, network=network, device=device, out=out, as_json=as_json)
+
+
+def _check_out(out: Path, inputs: list[Path], *, may_replace: bool) -> None:
+    from dlkit.files import check_ending, check_output
+
+    check_ending(out, (".csv",))
+    check_output(out, may_replace=may_replace, advice="give another name, or --force")
+    if any(path.exists() and out.exists() and path.samefile(out) for path in inputs):
+        raise OutputError(f"{out} is what is predicted; give another name with --out")
+
+
+def _predict_images(
+    file: "LoadedModel",
+    paths: list[Path],
+    *,
+    topk: int,
+    network: str | None,
+    device: str,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from dlkit.cli.display import made_aside
+    from dlkit.core.evaluation import predict_images
+
+    predictions = made_aside(predict_images(file, paths, topk=topk, model=network, device=device))
+    if out is not None:
+        predictions = iter(_save_images(list(predictions), out))
+    if as_json:
+        problems = _show_json(predictions)
+    else:
+        problems = _show_rows(predictions) if out is None else _show_count(predictions, out)
     if problems:
         more = f"\n  and {len(problems) - MOST_SHOWN} more" if len(problems) > MOST_SHOWN else ""
         raise DataError(
@@ -53,12 +94,114 @@ def predict(
         )
 
 
+def _save_images(predictions: "list[ImagePrediction]", out: Path) -> "list[ImagePrediction]":
+    """Write a row for each image, with what is wrong with those that cannot be read; return the predictions again."""
+    num_values = max((len(prediction.values) for prediction in predictions), default=0)
+    names = [f"value_{number}" for number in range(1, num_values + 1)] or ["prediction", "probability"]
+    rows = [
+        (str(prediction.path), *(_cells(prediction) or [""] * len(names)), prediction.problem)
+        for prediction in predictions
+    ]
+    _write_csv(out, ("image", *names, "problem"), rows)
+    return predictions
+
+
+def _show_count(predictions: "Iterable[ImagePrediction]", out: Path) -> list[str]:
+    """A line on what was written; the problems met."""
+    from dlkit.cli.console import show_lines
+
+    problems = [prediction.problem for prediction in predictions]
+    show_lines([f"{len(problems):,} images: {out}"])
+    return [problem for problem in problems if problem]
+
+
+def _predict_rows(
+    file: "LoadedModel",
+    paths: list[Path],
+    *,
+    topk: int,
+    network: str | None,
+    device: str,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from dlkit.cli.display import open_display, prints_aside
+    from dlkit.core.evaluation import predict_rows
+
+    if len(paths) != 1 or paths[0].is_dir():
+        raise UsageError(f"{file.path} takes rows of numbers: give one csv file with its columns")
+    with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
+        found = predict_rows(file, paths[0], topk=topk, model=network, device=device, emit=display.emit)
+    if out is not None:
+        _save_rows(found, out)
+    if as_json:
+        for line, answer in zip(found.lines, found.answers, strict=True):
+            facts = {"schema": "dlkit.predict/1", "file": str(found.path), "line": line}
+            typer.echo(json.dumps(facts | _facts_of(answer)))
+        return
+    _show_table(found, out)
+
+
+def _save_rows(found: "RowPredictions", out: Path) -> None:
+    """Write the rows as they are, with the predictions beside them."""
+    is_classes = bool(found.answers[0].classes)
+    names = [f"predicted_{name}" for name in found.targets] + ["probability"] * is_classes
+    if taken := [name for name in names if name in found.header]:
+        raise DataError(f"{found.path} has a column {taken[0]!r} already, which --out would write; rename it")
+    rows = [(*cells, *_cells(answer)) for cells, answer in zip(found.rows, found.answers, strict=True)]
+    _write_csv(out, (*found.header, *names), rows)
+
+
+def _cells(answer: "Answer | ImagePrediction") -> list[str]:
+    """Returns the likeliest class with its probability, or the values."""
+    if answer.classes:
+        name, probability = answer.classes[0]
+        return [name, f"{probability:.6g}"]
+    return [f"{value:.9g}" for value in answer.values]
+
+
+def _write_csv(path: Path, header: tuple[str, ...], rows: "Iterable[tuple[str, ...]]") -> None:
+    import csv
+    import io
+
+    from dlkit.files import write_text
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def _show_table(found: "RowPredictions", out: Path | None) -> None:
+    from dlkit.cli.console import show_lines, show_table
+
+    count, what = len(found.answers), " and ".join(found.targets)
+    if out is not None:
+        show_lines([f"{what} of {count:,} rows: {out}"])
+        return
+    shown = list(zip(found.lines, found.answers, strict=True))[:MOST_ROWS]
+    show_table(("line", what, "then"), [(str(line), *_ranked(answer)) for line, answer in shown], left=3)
+    if count > len(shown):
+        show_lines([f"and {count - len(shown):,} more rows: --out FILE writes all"])
+
+
+def _ranked(answer: "Answer | ImagePrediction") -> tuple[str, str]:
+    """Returns the best in words, and the others."""
+    words = [f"{name} {value:.1%}" for name, value in answer.classes] or [f"{value:.5g}" for value in answer.values]
+    return words[0], ", ".join(words[1:])
+
+
+def _facts_of(answer: "Answer | ImagePrediction") -> dict[str, Any]:
+    classes = [{"class": name, "probability": value} for name, value in answer.classes]
+    return {"predictions": classes} if classes else {"values": answer.values}
+
+
 def _show_json(predictions: "Iterable[ImagePrediction]") -> list[str]:
     """One object per image; the problems met."""
     problems = []
     for prediction in predictions:
-        classes = [{"class": name, "probability": value} for name, value in prediction.classes]
-        result: dict[str, Any] = {"predictions": classes} if classes else {"values": prediction.values}
+        result = _facts_of(prediction)
         if prediction.problem:
             problems.append(prediction.problem)
             result = {"error": prediction.problem}
@@ -75,10 +218,7 @@ def _show_rows(predictions: "Iterable[ImagePrediction]") -> list[str]:
         if prediction.problem:
             problems.append(prediction.problem)
             continue
-        ranked = [f"{name} {value:.1%}" for name, value in prediction.classes] or [
-            f"{value:.5g}" for value in prediction.values
-        ]
-        rows.append((str(prediction.path), ranked[0], ", ".join(ranked[1:])))
+        rows.append((str(prediction.path), *_ranked(prediction)))
     if rows:
         show_table(("image", "prediction", "then"), rows, left=3)
     return problems

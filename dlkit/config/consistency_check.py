@@ -50,6 +50,8 @@ def _splits(config: Config) -> _Found:
 
 
 def _loaders(config: Config) -> _Found:
+    if config.data.on_bad == "skip" and config.data.scan == "off":
+        yield ("data", "scan"), "off does not look for samples that on_bad: skip could leave out; use auto or quick"
     if config.data.num_workers != 0:
         return
     if config.data.persistent_workers is True:

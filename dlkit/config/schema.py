@@ -60,11 +60,20 @@ class Data(Component):
         "auto",
         description="Look for broken image files before training: decode all, or read headers only; auto decodes up to 20,000 files.",
     )
+    on_bad: Literal["stop", "skip"] = Field(
+        "stop",
+        description="A sample that cannot be read stops the run before it trains; skip leaves it out and lists it in the run folder.",
+    )
     image_size: Size | Auto = Field(
         "auto", description="Resize images to this height and width; auto is 224 for image folders, else as they are."
     )
     normalize: Literal["auto", "none"] | Normalization = Field(
         "auto", description="auto measures the training split and stores the result in the model file."
+    )
+    standardize_target: bool | Auto = Field(
+        "auto",
+        description="Train regression on targets of mean 0 and deviation 1; predictions come in their own units. "
+        "auto does for mse, l1, smooth l1 and huber losses.",
     )
     transforms: list[Component] = Field(
         [], description="Training transforms in order, by torchvision.transforms.v2 name."

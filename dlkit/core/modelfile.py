@@ -133,6 +133,7 @@ def load_model(
     """The network of a model file, in evaluation mode, its description in the attribute `dlkit_spec`.
 
     Inputs are float tensors of shape (N, *spec.info.input_size), scaled to 0..1 and normalized with the spec's mean and std.
+    Outputs of a regression are as it was trained: `outputs * target_std + target_mean` where the spec has these.
     A network of the user's own class is only loaded when `model` names that class again (`pkg.mod:Net`, or the class itself).
     Raises FileRefused when the file is corrupt, is no model file, or does not fit the network, and UsageError when an int8
     network is asked for on another device than the CPU.

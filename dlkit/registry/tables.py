@@ -41,7 +41,7 @@ DATASETS: Rows = {
     "csv": (
         "dlkit.core.data.sources.table:csv",
         (),
-        "Numeric columns of a csv file, for regression or classification.",
+        "Rows of a csv file, numbers and texts, for regression or classification.",
     ),
     "fake": (
         "dlkit.core.data.sources.fake:fake",

@@ -8,7 +8,7 @@ from PIL import Image
 from torchmetrics.functional.classification import multiclass_f1_score
 
 import dlkit as package
-from dlkit.core.data import build_eval_split
+from dlkit.core.data import build_eval_split, restore_targets
 from dlkit.core.modelfile import read_model_file
 from dlkit.core.trained_config import own_config
 from dlkit.quantize.int8 import available_kernels
@@ -85,7 +85,8 @@ def test_eval_tables_and_picture(dlkit, digits_model, tmp_path):
 
 def test_eval_of_a_regression(dlkit, numbers_model):
     judged = json.loads(dlkit("eval", numbers_model.model_path, "--json").out)["metrics"]
-    outputs, targets = outputs_of(numbers_model.model_path)
+    info = read_model_file(numbers_model.model_path).spec.info
+    outputs, targets = (restore_targets(values, info) for values in outputs_of(numbers_model.model_path))
     assert judged["mse"] == pytest.approx((outputs - targets).square().mean().item(), rel=1e-5)
     assert judged["mae"] == pytest.approx((outputs - targets).abs().mean().item(), rel=1e-5)
     assert judged["rmse"] ** 2 == pytest.approx(judged["mse"])
@@ -146,11 +147,16 @@ def test_predict_goes_on_after_a_broken_file(dlkit, digits_model, tmp_path):
     assert "a.png" in done.out and "c.png" in done.out and "b.png" not in done.out
     lines = [json.loads(line) for line in dlkit("predict", digits_model.model_path, folder, "--json").out.splitlines()]
     assert ["error" in line for line in lines] == [False, True, False]
+    saved = dlkit("predict", digits_model.model_path, folder, "--out", tmp_path / "preds.csv")
+    assert saved.code == 3 and "3 images: " in saved.out
+    head, *rows = (tmp_path / "preds.csv").read_text().splitlines()
+    assert head == "image,prediction,probability,problem" and len(rows) == 3
+    assert ",,,".join(("b.png", "")) in rows[1] and "not a readable image" in rows[1] and rows[0].endswith(",")
 
 
-def test_predict_takes_images_only(dlkit, numbers_model, tmp_path):
+def test_predict_takes_no_folder_for_a_model_of_tables(dlkit, numbers_model, tmp_path):
     done = dlkit("predict", numbers_model.model_path, tmp_path)
-    assert done.code == 2 and "takes features, not images" in done.err
+    assert done.code == 2 and "takes rows of numbers: give one csv file" in done.err
 
 
 def test_list(dlkit):

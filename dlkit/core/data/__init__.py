@@ -5,7 +5,7 @@ from dlkit.core.data.batching import BatchPlan, Finish, SharedBatches, SharedTur
 from dlkit.core.data.build import build_data, load_data, measure_data
 from dlkit.core.data.caching import MemorySplit, StoredSamples
 from dlkit.core.data.calibration import draw_calibration
-from dlkit.core.data.contract import Batch, DataInfo, DataSplits, Split
+from dlkit.core.data.contract import Batch, DataInfo, DataSplits, Split, TableColumn
 from dlkit.core.data.counter_rng import Draws, Stream, hash_indices, hash_key, integers, permutation
 from dlkit.core.data.eval_splits import NoSplit, build_eval_split, build_eval_transform
 from dlkit.core.data.images import (
@@ -23,7 +23,8 @@ from dlkit.core.data.mixing import CutMix, MixUp
 from dlkit.core.data.opening import OpenedData, open_data, open_source
 from dlkit.core.data.samples import TensorSamples
 from dlkit.core.data.scan import run_on_all, scan_images
+from dlkit.core.data.sources import read_rows
 from dlkit.core.data.splits import pick_eval_batch_size, pick_loader_options
-from dlkit.core.data.statistics import measure_statistics, normalize_inputs
+from dlkit.core.data.statistics import measure_statistics, normalize_inputs, restore_targets
 from dlkit.core.data.subsets import hold_out, pick_limit
 from dlkit.core.data.transforms import Pipeline, TransformStep

@@ -14,7 +14,7 @@ from torch.nn.functional import one_hot
 
 from dlkit.core.data.contract import Batch, DataInfo
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key, permutation
-from dlkit.core.data.statistics import normalize_inputs
+from dlkit.core.data.statistics import normalize_inputs, standardize_targets
 
 Mixer = Callable[[Tensor, Tensor, Draws], tuple[Tensor, Tensor]]
 
@@ -105,7 +105,7 @@ class SharedTurns(BatchPlan):
 
 @dataclass(frozen=True)
 class Finish:
-    """The last steps of a batch: to the device, normalized, mixed."""
+    """The last steps of a batch: to the device, normalized and standardized, mixed."""
 
     info: DataInfo
     device: torch.device
@@ -116,7 +116,7 @@ class Finish:
         """Returns a batch from raw inputs (N, ...), targets (N,) or (N, num_outputs) and the positions that they stand at."""
         positions = turn.positions
         inputs = normalize_inputs(raw.to(self.device, non_blocking=True), self.info)
-        targets = targets.to(self.device, non_blocking=True)
+        targets = standardize_targets(targets, self.info).to(self.device, non_blocking=True)
         if self.mixers:
             if not targets.is_floating_point():
                 targets = one_hot(targets, self.info.num_outputs).float()

@@ -20,6 +20,7 @@ from dlkit.core.distributed import ALONE, World
 from dlkit.events import Emit, Note, ignore
 
 WORTH_A_NOTE = 2000
+MOST_SCALES = 4
 
 
 def build_data(
@@ -57,8 +58,8 @@ def load_data(opened: OpenedData, *, device: torch.device, world: World = ALONE,
         builder.build_ordered(subset, opened.pipelines.evaluation, stored.get(subset.name)) if subset else None
         for subset in (opened.subsets.val, opened.subsets.test)
     )
-    announce_choices(opened, emit)
-    return DataSplits(train, val, test, info, opened.notes)
+    announce_choices(opened, info, emit)
+    return DataSplits(train, val, test, info, opened.notes, opened.skipped)
 
 
 def measure_data(opened: OpenedData, *, device: torch.device, emit: Emit = ignore) -> DataInfo:
@@ -68,7 +69,7 @@ def measure_data(opened: OpenedData, *, device: torch.device, emit: Emit = ignor
         announce_decoding([train], emit)
         stored = load_subset(train, opened.pipelines.train, device=device) if opened.is_in_memory else None
     info = describe_data(opened, stored)
-    announce_choices(opened, emit)
+    announce_choices(opened, info, emit)
     return info
 
 
@@ -79,10 +80,19 @@ def announce_decoding(subsets: Iterable[Subset], emit: Emit) -> None:
         emit(Note(f"reading {count:,} image files before training starts"))
 
 
-def announce_choices(opened: OpenedData, emit: Emit) -> None:
+def announce_choices(opened: OpenedData, info: DataInfo, emit: Emit) -> None:
     """Report the choices that were made."""
     for note in opened.notes:
         emit(Note(note))
+    if opened.known is None and info.target_mean is not None and info.target_std is not None:
+        scales = [f"{mean:.5g} and {std:.5g}" for mean, std in zip(info.target_mean, info.target_std, strict=True)]
+        listed = ", ".join(scales[:MOST_SCALES]) + (" ..." if len(scales) > MOST_SCALES else "")
+        emit(
+            Note(
+                f"targets are standardized by their mean and deviation ({listed}); losses are of standardized targets, all "
+                "else is in the units of the data (data.standardize_target)"
+            )
+        )
 
 
 def load_subsets(opened: OpenedData, *, device: torch.device) -> dict[SplitName, StoredSamples]:
@@ -102,6 +112,8 @@ def load_subsets(opened: OpenedData, *, device: torch.device) -> dict[SplitName,
 def scan_files(opened: OpenedData) -> None:
     """Look for broken image files as `data.scan` asks, but not in those that were decoded already."""
     section, train = opened.loaded.config.data, opened.subsets.train
+    if section.on_bad == "skip":
+        return  # read already
     paths = {path for subset in opened.subsets.listed() for path in subset.file_paths()}
     decoded = measured_positions(train) if section.normalize == "auto" else torch.tensor([0])
     scan_images(sorted(paths.difference(train.file_paths(train.rows[decoded]))), section.scan)

@@ -31,7 +31,7 @@ def draw_calibration(
     """
     _check_memory(info, count)
     own_seed = loaded.config.seed
-    source = match_source(open_source(loaded, seed=own_seed, task=info.task), info)
+    source = match_source(open_source(loaded, seed=own_seed, known=info), info)
     subset = pick_subsets(loaded, source, task=info.task, seed=own_seed).train
     order = permutation(hash_key(seed, Stream.CALIBRATION), len(subset.rows))[:count]
     drawn = replace(subset, rows=subset.rows[order], targets=subset.targets[order])

@@ -3,7 +3,7 @@ values.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple, Protocol
 
 from torch import Tensor
@@ -35,11 +35,26 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
+class TableColumn:
+    """A feature column of a table: a number, or one of these texts, each an input of its own that is 1 where it stands."""
+
+    name: str
+    texts: tuple[str, ...] | None = None
+
+    @property
+    def num_inputs(self) -> int:
+        """Inputs of the network that the column becomes."""
+        return 1 if self.texts is None else len(self.texts)
+
+
+@dataclass(frozen=True)
 class DataInfo:
     """What a model must know of its data, in plain values; it goes into the model file.
 
     `input_size` is one sample's: (C, H, W), (F,) or (T, F). `num_outputs` counts classes or target columns. `mean` and
     `std` are per channel for images scaled to 0..1, per feature otherwise; None means that nothing is normalized.
+    `columns` are the features of a table, `targets` the names of its target columns. With `target_mean` and `target_std`, one
+    number per output, the network is trained on standardized targets: its outputs are `(target - mean) / std`.
     """
 
     task: Task
@@ -49,19 +64,21 @@ class DataInfo:
     classes: tuple[str, ...] | None
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
+    columns: tuple[TableColumn, ...] | None = None
+    targets: tuple[str, ...] | None = None
+    target_mean: tuple[float, ...] | None = None
+    target_std: tuple[float, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Lists, numbers and texts only."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """Lists, mappings, numbers and texts only."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DataInfo":
         """Returns the inverse of `to_dict`. Raises DataError for a missing or unknown key and for a value of the wrong kind."""
-        names = [field.name for field in fields(cls)]
-        if set(values) != set(names):
-            raise DataError(
-                f"data info needs exactly the keys {', '.join(names)}; got {', '.join(map(str, values)) or 'none'}"
-            )
+        known = {field.name: field.default is MISSING for field in fields(cls)}
+        if not {name for name, is_needed in known.items() if is_needed} <= set(values) <= set(known):
+            raise DataError(f"data info needs the keys {', '.join(known)}; got {', '.join(map(str, values)) or 'none'}")
         info = cls(
             task=_one_of(values, "task", ("classification", "regression")),
             kind=_one_of(values, "kind", ("image", "features", "sequence")),
@@ -70,8 +87,12 @@ class DataInfo:
             classes=_texts(values, "classes"),
             mean=_optional_numbers(values, "mean"),
             std=_optional_numbers(values, "std"),
+            columns=_columns(values.get("columns")),
+            targets=_texts(values, "targets"),
+            target_mean=_optional_numbers(values, "target_mean"),
+            target_std=_optional_numbers(values, "target_std"),
         )
-        if (info.mean is None) != (info.std is None):
+        if (info.mean is None) != (info.std is None) or (info.target_mean is None) != (info.target_std is None):
             raise DataError("data info: mean and std come together or not at all")
         return info
 
@@ -92,11 +113,27 @@ def _numbers(values: Mapping[str, Any], key: str, kind: type) -> list[Any]:
 
 
 def _optional_numbers(values: Mapping[str, Any], key: str) -> tuple[float, ...] | None:
-    return None if values[key] is None else tuple(_numbers(values, key, float))
+    return None if values.get(key) is None else tuple(_numbers(values, key, float))
+
+
+def _columns(found: Any) -> tuple[TableColumn, ...] | None:
+    if found is None:
+        return None
+    if not isinstance(found, list | tuple) or not all(isinstance(entry, Mapping) for entry in found):
+        raise DataError(f"data info: columns must hold mappings, got {found!r}")
+    if wrong := [entry for entry in found if set(entry) != {"name", "texts"} or not isinstance(entry["name"], str)]:
+        raise DataError(f"data info: columns need a name and texts, got {wrong[0]!r}")
+    return tuple(TableColumn(entry["name"], _texts(entry, "texts")) for entry in found)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _texts(values: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
-    found = values[key]
+    found = values.get(key)
     if found is None:
         return None
     if not isinstance(found, list | tuple) or not all(isinstance(value, str) for value in found):
@@ -126,15 +163,18 @@ class Split(Protocol):
         """Returns the first micro-batch of epoch 0, for a look at what is trained on; training does not read it again."""
 
     def sample_targets(self) -> Tensor:
-        """Returns targets of all samples by position: int64 (N,), or float32 (N, num_outputs) for regression."""
+        """Returns targets of all samples by position: int64 (N,), or for regression floats (N, num_outputs), not standardized."""
 
 
 @dataclass(frozen=True)
 class DataSplits:
-    """All that a run reads. `notes` are sentences about choices that were made, already reported once."""
+    """All that a run reads. `notes` are sentences about choices that were made, already reported once; `skipped` says of each
+    sample that was left out what is wrong with it.
+    """
 
     train: Split
     val: Split | None
     test: Split | None
     info: DataInfo
     notes: tuple[str, ...]
+    skipped: tuple[str, ...] = ()

@@ -20,12 +20,15 @@ from dlkit.errors import DataError
 
 MOST_MEASURED = 20_000
 _CHUNK = 256
+# those that compare by differences; counts (Poisson), probabilities and one's own losses may need targets as they are
+_UNBOUND_LOSSES = frozenset({"auto", "mse", "mseloss", "l1loss", "smoothl1loss", "huberloss"})
 
 
 def describe_data(opened: OpenedData, stored: StoredSamples | None) -> DataInfo:
     """Returns the description of opened data; `stored` are the training samples where they are in memory."""
     loaded, source, task = opened.loaded, opened.source, opened.task
     mean, std = pick_statistics(opened, stored) or (None, None)
+    target_mean, target_std = pick_target_statistics(opened) or (None, None)
     return DataInfo(
         task=task,
         kind=source.kind,
@@ -34,6 +37,10 @@ def describe_data(opened: OpenedData, stored: StoredSamples | None) -> DataInfo:
         classes=source.classes if task == "classification" else None,
         mean=mean,
         std=std,
+        columns=source.columns,
+        targets=source.targets,
+        target_mean=target_mean,
+        target_std=target_std,
     )
 
 
@@ -57,6 +64,20 @@ def pick_statistics(opened: OpenedData, stored: StoredSamples | None) -> Statist
     if not all(map(math.isfinite, mean + std)):
         raise DataError("the training samples hold values that are not finite (nan or inf); remove or replace them")
     return mean, std
+
+
+def pick_target_statistics(opened: OpenedData) -> Statistics | None:
+    """Returns mean and standard deviation of each target over the training split, as `data.standardize_target` asks.
+
+    Raises ConfigError where targets are classes and it asks for them.
+    """
+    loaded, asked = opened.loaded, opened.loaded.config.data.standardize_target
+    if opened.task == "classification":
+        if asked is True:
+            raise loaded.error(("data", "standardize_target"), "the targets are classes; only numbers are standardized")
+        return None
+    is_wanted = loaded.config.loss.name.casefold() in _UNBOUND_LOSSES if asked == "auto" else asked
+    return measure_statistics([opened.subsets.train.targets.double()], is_image=False) if is_wanted else None
 
 
 def _given(loaded: LoadedConfig, asked: Normalization, sample: Tensor, *, kind: Kind) -> Statistics:

@@ -17,7 +17,9 @@ from dlkit.core.data.scan import scan_images
 from dlkit.core.data.splits import SplitBuilder
 from dlkit.core.data.subsets import Subset, Subsets, pick_subsets
 from dlkit.core.data.transforms import Pipeline, build_pipeline, try_pipeline
+from dlkit.core.data.unreadable import readable_part, skipped_note
 from dlkit.errors import DataError
+from dlkit.events import Emit, Note, ignore
 
 
 class NoSplit(DataError):
@@ -31,18 +33,19 @@ def build_eval_split(
     split: SplitName,
     device: torch.device,
     batch_size: int | None = None,
+    emit: Emit = ignore,
 ) -> Split:
     """Returns one split for a trained model: the samples that a run with this config holds out.
 
     Class labels are matched by name. Raises NoSplit when there is none of that name, DataError when it does not fit the model.
     """
-    source = match_source(open_source(loaded, seed=loaded.config.seed, task=info.task), info)
+    source = match_source(open_source(loaded, seed=loaded.config.seed, known=info), info)
     subsets = pick_subsets(loaded, source, task=info.task, seed=loaded.config.seed)
     subset = next((subset for subset in subsets.listed() if subset.name == split), None)
     if subset is None:
         have = ", ".join(subset.name for subset in subsets.listed())
         raise NoSplit(f"{loaded.config.data.name} has no {split} split under this config; it has: {have}")
-    return build_ordered_split(loaded, source, subset, info=info, device=device, batch_size=batch_size)
+    return build_ordered_split(loaded, source, subset, info=info, device=device, batch_size=batch_size, emit=emit)
 
 
 def build_ordered_split(
@@ -53,11 +56,16 @@ def build_ordered_split(
     info: DataInfo,
     device: torch.device,
     batch_size: int | None = None,
+    emit: Emit = ignore,
 ) -> Split:
     """Returns a subset in its own order, with evaluation's transforms and the model's normalization.
 
-    Raises DataError when it does not fit the model.
+    Samples that cannot be read are left out where `data.on_bad` says so, and reported. Raises DataError when it does not fit the
+    model.
     """
+    subset, skipped = readable_part(subset, loaded.config.data)
+    if skipped:
+        emit(Note(skipped_note(skipped)))
     check_subset(
         subset, num_classes=info.num_outputs if info.task == "classification" else None, ignored=ignored_label(loaded)
     )
@@ -67,7 +75,7 @@ def build_ordered_split(
     only = Subsets(subset, None, None, ())
     in_memory, _ = pick_memory(loaded, only, train=Pipeline(()), evaluation=evaluation)
     stored = load_subset(subset, evaluation, device=device) if in_memory else None
-    if not in_memory:
+    if not in_memory and loaded.config.data.on_bad == "stop":
         scan_images(subset.file_paths(), loaded.config.data.scan)
     section = loaded.config.data.model_copy(update={"eval_batch_size": batch_size} if batch_size else {})
     builder = SplitBuilder(section, info, device, loaded.config.seed, ignored_label=ignored_label(loaded))

@@ -70,7 +70,7 @@ class SampleReader(Dataset[Item | Failure]):
         if self.num_classes is not None:
             check_label(target, self.num_classes, name=self.samples.name_of(index), ignored=self.ignored)
         else:
-            target = target.float().reshape(-1)
+            target = (target if target.is_floating_point() else target.float()).reshape(-1)
         draws = Draws(self.seed, epoch, torch.tensor([position]), (Stream.AUGMENT,))
         return self.pipeline.run_sample(value, draws), target
 

@@ -1,6 +1,7 @@
 """From a config to data that are opened and checked: the source, the splits, the transforms, and one sample looked at.
 
-Nothing but that sample is read here, so what only has to know about the data need not load them.
+Nothing but that sample is read here, unless samples that cannot be read are to be skipped, so what only has to know about the
+data need not load them.
 """
 
 from contextlib import nullcontext
@@ -22,6 +23,7 @@ from dlkit.core.data.sources import open_custom, open_torchvision
 from dlkit.core.data.splits import build_mixers, idle_options, plan_training
 from dlkit.core.data.subsets import Subset, Subsets, pick_subsets
 from dlkit.core.data.transforms import Pipeline, build_pipeline, try_pipeline
+from dlkit.core.data.unreadable import skip_unreadable, skipped_note
 from dlkit.core.distributed import ALONE, World
 from dlkit.errors import DataError, UsageError
 from dlkit.registry import INJECTED
@@ -48,7 +50,8 @@ class OpenedData:
     """The data of a config before they are read: what makes up each split, what is done to it, and where it is kept.
 
     `shown` is the first training sample as evaluation transforms it, `plan` says which samples make up the batches of
-    training, `known` what an existing model takes, `notes` which choices were made, in sentences.
+    training, `known` what an existing model takes, `notes` which choices were made, in sentences, `skipped` what is wrong with
+    each sample that was left out.
     """
 
     loaded: LoadedConfig
@@ -62,6 +65,7 @@ class OpenedData:
     is_in_memory: bool
     known: DataInfo | None
     notes: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
 
 
 def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None, world: World = ALONE) -> OpenedData:
@@ -71,10 +75,10 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
     DataError for data that are missing, broken or do not fit together, or do not fit the model.
     """
     with world.first_on_machine() if loaded.config.data.download else nullcontext():
-        source = open_source(loaded, seed=seed, task=known.task if known else None)
+        source = open_source(loaded, seed=seed, known=known)
     source = match_source(source, known) if known else source
     task = known.task if known else pick_task(loaded, source)
-    subsets = pick_subsets(loaded, source, task=task, seed=seed)
+    subsets, skipped = skip_unreadable(pick_subsets(loaded, source, task=task, seed=seed), loaded.config.data)
     num_classes = None if task == "regression" else known.num_outputs if known else count_allowed(loaded, source)
     _check_ignored_label(loaded, source)
     for subset in subsets.listed():
@@ -89,9 +93,21 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
     mixers = build_mixers(loaded, source.kind)
     plan = plan_training(loaded.config.data, len(subsets.train.rows), seed=seed, world=world)
     check_has_batches(loaded, plan, world)
-    notes = (*source.notes, *subsets.notes, *why, *idle_options(loaded.config.data, in_memory=in_memory))
+    left_out = [skipped_note(skipped)] if skipped else []
+    notes = (*source.notes, *subsets.notes, *left_out, *why, *idle_options(loaded.config.data, in_memory=in_memory))
     return OpenedData(
-        loaded, source, task, subsets, pipelines, shown, mixers, plan, is_in_memory=in_memory, known=known, notes=notes
+        loaded,
+        source,
+        task,
+        subsets,
+        pipelines,
+        shown,
+        mixers,
+        plan,
+        in_memory,
+        known=known,
+        notes=notes,
+        skipped=skipped,
     )
 
 
@@ -106,15 +122,19 @@ def _check_ignored_label(loaded: LoadedConfig, source: Source) -> None:
         )
 
 
-def open_source(loaded: LoadedConfig, *, seed: int, task: Task | None = None) -> Source:
-    """Open the source that the config names. Raises ConfigError at the key at fault, DataError where the data are."""
+def open_source(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None) -> Source:
+    """Open the source that the config names, as an existing model takes it if one is known.
+
+    Raises ConfigError at the key at fault, DataError where the data are.
+    """
     section = loaded.config.data
     request = SourceRequest(
         root=None if section.root == "auto" else section.root,
         download=section.download,
         seed=seed,
-        task=task or hinted_task(loaded),
+        task=known.task if known else hinted_task(loaded),
         ignored_label=ignored_label(loaded),
+        columns=known.columns if known else None,
     )
     with at_component(loaded, "data"):
         builder = resolve("datasets", section.name)

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dlkit.core.data.contract import Kind, Task
+from dlkit.core.data.contract import Kind, TableColumn, Task
 
 
 class Samples(Protocol):
@@ -81,7 +81,8 @@ def renumber(targets: Tensor, table: Tensor) -> Tensor:
 class Source:
     """What a data set offers: its training samples, and validation and test samples where it keeps them apart.
 
-    `num_outputs` counts classes or target columns. `image_size` is the source's own default for `data.image_size`.
+    `num_outputs` counts classes or target columns. `image_size` is the source's own default for `data.image_size`. `columns`
+    and `targets` are those of a table.
     """
 
     task: Task
@@ -93,6 +94,8 @@ class Source:
     classes: tuple[str, ...] | None = None
     image_size: tuple[int, int] | None = None
     notes: tuple[str, ...] = field(default=())
+    columns: tuple[TableColumn, ...] | None = None
+    targets: tuple[str, ...] | None = None
 
     def renumbered(self, numbers: Sequence[int], classes: tuple[str, ...]) -> "Source":
         """Returns the same samples with other class numbers: what was class `i` becomes `numbers[i]` of `classes`."""
@@ -107,7 +110,7 @@ class Source:
 @dataclass(frozen=True)
 class SourceRequest:
     """What dlkit asks of a source: `data.root` (None for auto) and `data.download`, the seed, the task if the config
-    fixes it, and the label that the loss ignores.
+    fixes it, the label that the loss ignores, and of a table the columns that an existing model takes.
     """
 
     root: str | None
@@ -115,3 +118,4 @@ class SourceRequest:
     seed: int
     task: Task | None
     ignored_label: int | None = None
+    columns: tuple[TableColumn, ...] | None = None

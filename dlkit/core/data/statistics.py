@@ -1,4 +1,4 @@
-"""Normalization: statistics of the training split, and their use."""
+"""Normalization of inputs and of regression targets: statistics of the training split, and their use."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -89,3 +89,26 @@ def _normalize_features(inputs: Tensor, info: DataInfo) -> Tensor:
     wide = inputs.double() if inputs.device.type != "mps" else inputs
     mean, std = torch.tensor(info.mean, dtype=wide.dtype), torch.tensor(info.std, dtype=wide.dtype)
     return ((wide - mean.to(wide.device)) / std.to(wide.device)).float()
+
+
+def standardize_targets(targets: Tensor, info: DataInfo) -> Tensor:
+    """Returns targets (N, num_outputs) as the network is trained on them, float32; classes as they are."""
+    if not targets.is_floating_point():
+        return targets
+    scale = _target_scale(info)
+    return targets.float() if scale is None else ((targets.double() - scale[0]) / scale[1]).float()
+
+
+def restore_targets(values: Tensor, info: DataInfo) -> Tensor:
+    """Returns outputs of a network, or targets that it was trained on, on the CPU, in the units of the data, float64."""
+    scale = _target_scale(info)
+    return values.double() if scale is None else values.double() * scale[1] + scale[0]
+
+
+def _target_scale(info: DataInfo) -> tuple[Tensor, Tensor] | None:
+    return None if info.target_mean is None else _as_rows(info.target_mean, info.target_std or ())
+
+
+@lru_cache(maxsize=16)
+def _as_rows(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    return torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)

@@ -128,8 +128,10 @@ def pick_limit(size: int, limit: int | None, *, seed: int) -> Tensor:
 
 
 def shape_targets(targets: Tensor, task: Task) -> Tensor:
-    """Returns targets as the task has them: int64 (N,), or float32 (N, num_outputs)."""
-    return targets if task == "classification" else targets.float().reshape(len(targets), -1)
+    """Returns targets as the task has them: int64 (N,), or floats (N, num_outputs)."""
+    if task == "classification":
+        return targets
+    return (targets if targets.is_floating_point() else targets.float()).reshape(len(targets), -1)
 
 
 def _own_subset(name: SplitName, samples: Samples | None, task: Task) -> Subset | None:

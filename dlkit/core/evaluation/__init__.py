@@ -1,5 +1,6 @@
 """Models evaluated on data: metrics, predictions, and a network compared with what it was made from."""
 
+from dlkit.core.evaluation.answers import Answer
 from dlkit.core.evaluation.comparison import (
     Agreement,
     Comparison,
@@ -27,5 +28,6 @@ from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.evaluation.file_size import CHUNK_BYTES, bytes_text, file_sizes
 from dlkit.core.evaluation.metrics import score_predictions, score_split
 from dlkit.core.evaluation.predict_images import ImagePrediction, predict_images, sample_images
+from dlkit.core.evaluation.predict_rows import RowPredictions, predict_rows
 from dlkit.core.evaluation.predictions import Predictions, predict_split
 from dlkit.core.evaluation.run import EvalResult, most_confused, run_evaluation, scoring_for

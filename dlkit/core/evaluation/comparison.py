@@ -107,7 +107,7 @@ def compare_networks(
     if split is not None and scoring is not None:
         predictions = [predict_split(side.network, split, scoring, emit=emit) for side in both]
         scores = [Scores(split.name, len(found.targets), score_predictions(found, scoring)) for found in predictions]
-        agreement = compare_predictions(*predictions, is_classification=scoring.is_classification)
+        agreement = compare_predictions(*predictions, scoring=scoring)
     sides = [
         Side(side.name, found, weigh_network(side.network, input_size, side.path))
         for side, found in zip(both, scores, strict=True)
@@ -119,13 +119,14 @@ def compare_networks(
     return Comparison(sides[0], sides[1], agreement, speeds)
 
 
-def compare_predictions(before: Predictions, after: Predictions, *, is_classification: bool) -> Agreement:
+def compare_predictions(before: Predictions, after: Predictions, *, scoring: Scoring) -> Agreement:
     """Returns how far two networks agree on the same samples. Raises ValueError when the samples are not the same."""
     if not before.indices.equal(after.indices):
         raise ValueError("the predictions are of different samples")
-    if is_classification:
+    if scoring.is_classification:
         return Agreement(top1_matches(before.outputs, after.outputs).double().mean().item(), None)
-    return Agreement(None, (before.outputs.double() - after.outputs.double()).abs().mean().item())
+    difference = scoring.in_own_units(before.outputs) - scoring.in_own_units(after.outputs)
+    return Agreement(None, difference.abs().mean().item())
 
 
 def weigh_network(network: nn.Module, input_size: tuple[int, ...], path: Path | None) -> Costs:

@@ -1,6 +1,6 @@
 """Metrics of gathered predictions; counts by torchmetrics where there is more than a mean to it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -97,5 +97,7 @@ def score_predictions(predictions: Predictions, scoring: Scoring) -> dict[str, f
 
 def summarize(predictions: Predictions, scoring: Scoring) -> dict[str, float]:
     """Returns the task's metrics without the loss, over samples whose label the loss does not ignore."""
-    predictions = predictions.without(scoring.loss.ignore_index)
-    return summarize_classification(predictions) if scoring.is_classification else summarize_regression(predictions)
+    if scoring.is_classification:
+        return summarize_classification(predictions.without(scoring.loss.ignore_index))
+    outputs, targets = map(scoring.in_own_units, (predictions.outputs, predictions.targets))
+    return summarize_regression(replace(predictions, outputs=outputs, targets=targets))

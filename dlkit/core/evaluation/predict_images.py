@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dlkit.config import load_mapping
 from dlkit.core.data import EXTENSIONS, build_eval_transform, load_image, mode_for, prepare_image
-from dlkit.core.devices import torch_settings
+from dlkit.core.evaluation.answers import answers_of
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.core.trained_config import refuse_own_code
 from dlkit.errors import DataError, UsageError
@@ -50,13 +50,13 @@ def predict_images(
         part = found[start : start + batch_size]
         loaded = [prepare(path) for path in part]
         images = [image for image in loaded if isinstance(image, Tensor)]
-        outputs = iter(_forward(network, torch.stack(images).to(target)) if images else ())
+        answers = iter(answers_of(network, torch.stack(images).to(target), info, topk=topk) if images else ())
         for path, image in zip(part, loaded, strict=True):
             if isinstance(image, str):
                 yield ImagePrediction(path, [], [], problem=image)
             else:
-                is_classification = info.task == "classification"
-                yield _describe(path, next(outputs), info.classes, topk, is_classification=is_classification)
+                answer = next(answers)
+                yield ImagePrediction(path, answer.classes, answer.values)
 
 
 def sample_images(
@@ -94,13 +94,6 @@ def _preparing(file: ModelFile) -> Callable[[Path], Tensor | str]:
     return prepare
 
 
-def _forward(network: nn.Module, inputs: Tensor) -> Tensor:
-    # torch's modes are set here and not around the loop, where they would reach the caller at every yield
-    with torch_settings(), torch.inference_mode():
-        outputs: Tensor = network(inputs).float().cpu()
-        return outputs
-
-
 def _eval_transform(file: ModelFile) -> Callable[[Tensor], Tensor] | None:
     """Returns the evaluation transforms of the config that a model file was trained with; a file never names foreign code.
 
@@ -130,15 +123,3 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
         else:
             raise DataError(f"{path}: no such file or folder")
     return found
-
-
-def _describe(
-    path: Path, output: Tensor, classes: tuple[str, ...] | None, topk: int, *, is_classification: bool
-) -> ImagePrediction:
-    if not is_classification or len(output) == 1:  # of one class alone every network would be sure
-        return ImagePrediction(path, [], output.tolist())
-    names = classes or tuple(map(str, range(len(output))))
-    values, indices = output.softmax(0).topk(min(topk, len(output)))
-    return ImagePrediction(
-        path, [(names[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True)], []
-    )

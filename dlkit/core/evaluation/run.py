@@ -58,17 +58,19 @@ def run_evaluation(
         target = pick_model_device(file, device, emit)
         network = build_from_file(file, model=model).to(target)
         info = file.spec.info
-        split = _open_split(loaded, info, split_name, target)
+        split = _open_split(loaded, info, split_name, target, emit)
         return _score(network, split, scoring_for(loaded, info, split, target), info, use_tta=use_tta, emit=emit)
 
 
-def _open_split(loaded: LoadedConfig, info: DataInfo, name: SplitName | None, device: torch.device) -> Split:
+def _open_split(
+    loaded: LoadedConfig, info: DataInfo, name: SplitName | None, device: torch.device, emit: Emit
+) -> Split:
     try:
-        return build_eval_split(loaded, info, split=name or "test", device=device)
+        return build_eval_split(loaded, info, split=name or "test", device=device, emit=emit)
     except NoSplit:
         if name is not None or loaded.config.data.val != "none":
             raise
-        return build_eval_split(loaded, info, split="train", device=device)
+        return build_eval_split(loaded, info, split="train", device=device, emit=emit)
 
 
 def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torch.device) -> Scoring:
@@ -78,7 +80,7 @@ def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torc
         kept = {name: value for name, value in section.options.items() if name == "ignore_index"}
         section = type(section)(name="auto", **kept)
     loss = build_loss(section, info, targets=split.sample_targets, device=device)
-    return Scoring(loss, pick_precision("off", device), info.task == "classification")
+    return Scoring(loss, pick_precision("off", device), info.task == "classification", info=info)
 
 
 def _score(

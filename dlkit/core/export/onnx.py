@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dlkit.core.export.metadata import file_metadata, find_spec_of
 from dlkit.core.export.parity import Parity, require_parity
+from dlkit.core.export.restored import restore_onnx_outputs, restored_spec
 from dlkit.core.export.tracing import CHECKED_SAMPLES
 from dlkit.core.modelfile import ModelSpec
 from dlkit.core.models import has_int8_layers, random_inputs
@@ -31,6 +32,7 @@ def export_onnx(
 
     `example` is one batch of normalized inputs; `inputs`, by default random ones, are what the file is checked on in ONNX
     Runtime before anything is written; `spec`, by default what `load_model` left on the network, goes into its metadata.
+    Where it is given and targets were standardized, the file's outputs are in the units of the data.
     Raises UsageError for a missing extra or a network that cannot be exported, and DlkitError when the file would say
     something else than the network.
     """
@@ -38,7 +40,10 @@ def export_onnx(
     if inputs is None:
         inputs = random_inputs(example.shape[1:], CHECKED_SAMPLES)
     make = import_module(INT8_EXPORTER).make_onnx if has_int8_layers(network) else _make_float
-    data, parity = make(network, example, inputs=inputs, metadata=file_metadata(spec or find_spec_of(network)))
+    told = restored_spec(spec) if spec else find_spec_of(network)
+    data, parity = make(network, example, inputs=inputs, metadata=file_metadata(told))
+    if spec and spec.info.target_mean is not None:
+        data = restore_onnx_outputs(data, spec, inputs)
     write_bytes(path, data)
     found: Parity = parity
     return found

@@ -20,6 +20,7 @@ from dlkit.core.export.loading_code import (
 from dlkit.core.export.onnx import export_onnx, require_onnx
 from dlkit.core.export.parity import Parity
 from dlkit.core.export.pt2 import write_pt2
+from dlkit.core.export.restored import standardized_note, with_restored_outputs
 from dlkit.core.export.timm import check_timm_has, write_timm_folder
 from dlkit.core.export.weights import write_safetensors, write_state_dict
 from dlkit.core.modelfile import ModelFile, ModelSpec, build_from_file
@@ -45,7 +46,9 @@ class Exported:
 
 @dataclass(frozen=True)
 class Format:
-    """How a format is written (giving its parity, where there is one), what loads it, and whether int8 networks have it."""
+    """How a format is written (giving its parity, where there is one), what loads it, whether int8 networks have it, and
+    whether it is weights alone.
+    """
 
     write: Callable[[nn.Module, ModelSpec, Path], Parity | None]
     loading: Callable[[ModelSpec, Path], list[str]]
@@ -53,6 +56,7 @@ class Format:
     ending: str | None = None
     takes_int8: bool = False
     is_folder: bool = False
+    is_weights: bool = False
 
 
 def _write_onnx(network: nn.Module, spec: ModelSpec, path: Path) -> Parity:
@@ -60,11 +64,11 @@ def _write_onnx(network: nn.Module, spec: ModelSpec, path: Path) -> Parity:
 
 
 def _write_pt2(network: nn.Module, spec: ModelSpec, path: Path) -> Parity:
-    return write_pt2(network, path, example_of(spec))
+    return write_pt2(with_restored_outputs(network, spec), path, example_of(spec))
 
 
 def _write_aoti(network: nn.Module, spec: ModelSpec, path: Path) -> Parity:
-    return export_aoti(network, path, example_of(spec))
+    return export_aoti(with_restored_outputs(network, spec), path, example_of(spec))
 
 
 def _write_state_dict(network: nn.Module, spec: ModelSpec, path: Path) -> None:
@@ -79,9 +83,9 @@ FORMATS: Mapping[ExportFormat, Format] = {
     "onnx": Format(_write_onnx, load_onnx, check=lambda spec: require_onnx(), takes_int8=True),
     "pt2": Format(_write_pt2, load_pt2),
     "aoti": Format(_write_aoti, load_compiled, check=lambda spec: require_compiler(), ending=".pt2", takes_int8=True),
-    "state-dict": Format(_write_state_dict, load_state_dict),
-    "safetensors": Format(_write_safetensors, load_safetensors),
-    "timm": Format(write_timm_folder, load_timm, check=check_timm_has, is_folder=True),
+    "state-dict": Format(_write_state_dict, load_state_dict, is_weights=True),
+    "safetensors": Format(_write_safetensors, load_safetensors, is_weights=True),
+    "timm": Format(write_timm_folder, load_timm, check=check_timm_has, is_folder=True, is_weights=True),
 }
 
 
@@ -114,6 +118,9 @@ def _check_precision(file: ModelFile, format_name: ExportFormat) -> None:
 
 def _notes(spec: ModelSpec, format_name: ExportFormat) -> list[str]:
     notes = []
+    is_int8_package = format_name == "aoti" and is_quantized(spec.transforms)
+    if spec.info.target_mean is not None and (is_int8_package or FORMATS[format_name].is_weights):
+        notes.append(standardized_note(spec))
     if format_name == "pt2":
         notes.append("torch.export.load has no safe mode: load only .pt2 files whose maker you trust")
     if format_name in ("state-dict", "safetensors") and spec.transforms:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlkit.core.data import DataInfo, restore_targets
 from dlkit.core.distributed import ALONE, World
 from dlkit.core.scoring.losses import WeightedLoss
 from dlkit.core.scoring.precision import Precision
@@ -15,18 +16,27 @@ from dlkit.core.scoring.precision import Precision
 
 @dataclass(frozen=True)
 class Scoring:
-    """How outputs are computed and scored, apart from the model."""
+    """How outputs are computed and scored, apart from the model; `info` tells the units of standardized targets."""
 
     loss: WeightedLoss
     precision: Precision
     is_classification: bool
     channels_last: bool = False
+    info: DataInfo | None = None
 
     def new_meter(self) -> "Meter":
         """Returns an empty meter for these scores."""
+        unit = self.info.target_std if self.info else None
         return Meter(
-            self.precision.device, is_classification=self.is_classification, ignore_index=self.loss.ignore_index
+            self.precision.device,
+            is_classification=self.is_classification,
+            ignore_index=self.loss.ignore_index,
+            unit=unit,
         )
+
+    def in_own_units(self, values: Tensor) -> Tensor:
+        """Returns outputs or targets of a regression, on the CPU, in the units of the data, float64."""
+        return restore_targets(values, self.info) if self.info else values.double()
 
     def arrange(self, inputs: Tensor) -> Tensor:
         """Inputs in the memory layout that the model was put in."""
@@ -38,14 +48,23 @@ class Scoring:
 class Meter:
     """Means over samples seen so far; reading them waits for the device.
 
-    `sums` are those of `sums_of`, float64 on the device (float32 where it has none).
+    `sums` are those of `sums_of`, float64 on the device (float32 where it has none). `unit` is what 1 stands for in each output,
+    where targets are standardized.
     """
 
-    def __init__(self, device: torch.device, *, is_classification: bool, ignore_index: int | None = None) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        is_classification: bool,
+        ignore_index: int | None = None,
+        unit: tuple[float, ...] | None = None,
+    ) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self.sums = torch.zeros(4, dtype=dtype, device=device)
         self.is_classification = is_classification
         self.ignore_index = ignore_index
+        self.unit = torch.tensor(unit, dtype=dtype, device=device) if unit else None
 
     @torch.no_grad()
     def sums_of(self, outputs: Tensor, targets: Tensor, loss: Tensor, weight: Tensor | float) -> Tensor:
@@ -62,7 +81,8 @@ class Meter:
                 is_right = is_right & (labels != self.ignore_index)
             sums[2] = is_right.sum()
         else:
-            sums[2] = (outputs.detach() - targets).abs().mean() * len(targets)
+            errors = (outputs.detach() - targets).abs()
+            sums[2] = (errors if self.unit is None else errors * self.unit).mean() * len(targets)
         sums[3] = len(targets) if self.ignore_index is None else (targets != self.ignore_index).sum()
         return sums
 

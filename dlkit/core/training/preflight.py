@@ -13,6 +13,8 @@ from dlkit.core.training.learner import Learner
 from dlkit.errors import ConfigError, DlkitError, first_line
 from dlkit.shapes import size_text
 
+_BOUNDED = frozenset({"Sigmoid", "Tanh", "Relu", "Softplus", "Softmax", "Hardtanh", "Hardsigmoid", "Clamp", "Exp"})
+_RESHAPES = ("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "TBackward", "Transpose", "Clone", "ToCopy")
 _CHANNELS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm)
 
 
@@ -23,6 +25,8 @@ def check_first_batch(learner: Learner, data: DataSplits, loaded: LoadedConfig) 
         outputs = _forward(learner.model, scoring.arrange(batch.inputs), loaded)
         _check_outputs(outputs, batch, data.info, loaded)
         _loss(scoring, outputs, batch, loaded)
+    if data.info.target_mean is not None and not loaded.config.train.compile:
+        _check_reach(learner.model, scoring.arrange(batch.inputs[:2]), loaded)
 
 
 def _forward(model: nn.Module, inputs: Tensor, loaded: LoadedConfig) -> Any:
@@ -73,6 +77,21 @@ def _check_outputs(outputs: Any, batch: Batch, info: DataInfo, loaded: LoadedCon
         raise loaded.error(
             ("model",),
             f"the network gives (N, {got}) for a batch of N; the data has {info.num_outputs} {what}, so (N, {info.num_outputs}) is needed",
+        )
+
+
+def _check_reach(model: nn.Module, inputs: Tensor, loaded: LoadedConfig) -> None:
+    """Raise ConfigError for a network that cannot give negative numbers, or large ones, where its targets have mean 0."""
+    with eval_mode(model), torch.enable_grad():
+        step = model(inputs).grad_fn
+    while step is not None and step.name().startswith(_RESHAPES):
+        step = step.next_functions[0][0]
+    name = step.name().split("Backward")[0] if step is not None else ""
+    if name in _BOUNDED:
+        raise loaded.error(
+            ("model",),
+            f"the network ends in {name.lower()}, which cannot give standardized targets, whose mean is 0; "
+            "set data.standardize_target: false, or leave that function out",
         )
 
 

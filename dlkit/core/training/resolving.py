@@ -119,7 +119,7 @@ def build_scoring(
     with at_section(loaded, "loss"):
         loss = build_loss(loaded.config.loss, info, targets=targets, device=precision.device)
     use_channels_last = _use_channels_last(loaded.config.train.channels_last, network, precision)
-    return Scoring(loss, precision, info.task == "classification", use_channels_last and info.kind == "image")
+    return Scoring(loss, precision, info.task == "classification", use_channels_last and info.kind == "image", info)
 
 
 LARGEST_CRASHING = 6  # channels
@@ -212,6 +212,7 @@ def _fill_data(section: DataSection, info: DataInfo, device: torch.device, *, is
     values: dict[str, Any] = {
         "normalize": Normalization(mean=list(info.mean), std=list(info.std)) if info.mean and info.std else "none",
         "eval_batch_size": pick_eval_batch_size(section),
+        "standardize_target": info.target_mean is not None,
     }
     if is_in_memory:
         values |= {"cache": "memory", "num_workers": 0, "pin_memory": False, "persistent_workers": False}

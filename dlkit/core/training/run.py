@@ -115,6 +115,7 @@ def _run_in_folder(job: Job, folder: RunFolder, checkpoint: dict[str, Any] | Non
     emit = log_to(folder.path / "train.log", emit)
     records = _open_records(job, folder, checkpoint, emit)
     folder.write_configs(given=job.loaded.text, resolved=dump_config(job.config))
+    folder.write_skipped(job.data.skipped)
     folder.write_facts(**facts_of(job), status="running", resumed_at_step=job.learner.position.step or None)
     emit(run_started(job, folder))
     try:
@@ -197,6 +198,7 @@ def _finish(job: Job, folder: RunFolder, records: RunRecords, status: str, emit:
         "images_per_s": round(learner.position.samples / learner.train_s, 1) if learner.train_s else None,
         "parameters": parameter_count(learner.model)[0],
         "processes": job.world.size,
+        "skipped": len(job.data.skipped),
         "model": str(folder.model_path),
     }
     folder.write_facts(status=status, ended=now())

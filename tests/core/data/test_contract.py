@@ -3,14 +3,16 @@ from typing import Any
 
 import pytest
 
-from dlkit.core.data import DataInfo
+from dlkit.core.data import DataInfo, TableColumn
 from dlkit.errors import DataError
 
 IMAGES = DataInfo("classification", "image", (3, 32, 32), 2, ("cat", "dog"), (0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
 ROWS = DataInfo("regression", "features", (4,), 1, None, None, None)
+COLUMNS = (TableColumn("city", ("Bonn", "Kiel", "Rom")), TableColumn("size"))
+TABLE = DataInfo("regression", "features", (4,), 1, None, None, None, columns=COLUMNS, targets=("price",))
 
 
-@pytest.mark.parametrize("info", [IMAGES, ROWS])
+@pytest.mark.parametrize("info", [IMAGES, ROWS, TABLE])
 def test_plain_values_and_back(info: DataInfo) -> None:
     values = json.loads(json.dumps(info.to_dict()))
     assert values == info.to_dict()
@@ -31,6 +33,10 @@ def test_plain_values_and_back(info: DataInfo) -> None:
         ({"mean": ["0.5"]}, "mean"),
         ({"std": None}, "std"),
         ({"colour": "red"}, "colour"),
+        ({"columns": ["size"]}, "columns"),
+        ({"columns": [{"name": 1, "texts": None}]}, "columns"),
+        ({"columns": [{"name": "size", "texts": [1]}]}, "texts"),
+        ({"targets": [1]}, "targets"),
     ],
 )
 def test_wrong_values_are_refused_by_name(change: dict[str, Any], word: str) -> None:
@@ -43,3 +49,9 @@ def test_a_missing_key_is_refused() -> None:
     del values["mean"]
     with pytest.raises(DataError, match="mean"):
         DataInfo.from_dict(values)
+
+
+def test_files_from_before_tables_had_columns_are_read() -> None:
+    values = ROWS.to_dict()
+    del values["columns"], values["targets"]
+    assert DataInfo.from_dict(values) == ROWS

@@ -278,7 +278,16 @@ def test_a_builder_that_takes_split_is_called_by_name(load: Any) -> None:
 
 
 def test_any_other_builder_is_called_once(load: Any) -> None:
-    data = build(load, CUSTOM + "once", val=0.25, test=0.25, offset=3.0, normalize="none", shuffle=False)
+    data = build(
+        load,
+        CUSTOM + "once",
+        val=0.25,
+        test=0.25,
+        offset=3.0,
+        normalize="none",
+        standardize_target=False,
+        shuffle=False,
+    )
     assert data.val is not None and data.test is not None
     assert [split.num_samples for split in (data.train, data.val, data.test)] == [7, 2, 3]
     assert data.info.task == "regression" and data.info.num_outputs == 2 and data.info.classes is None

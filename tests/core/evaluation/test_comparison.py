@@ -122,4 +122,4 @@ def test_regression_agrees_by_difference():
 def test_predictions_of_different_samples_are_refused():
     one, other = (Predictions(torch.zeros(2, 3), torch.zeros(2), torch.tensor(index)) for index in ([0, 1], [1, 0]))
     with pytest.raises(ValueError, match="different samples"):
-        compare_predictions(one, other, is_classification=True)
+        compare_predictions(one, other, scoring=CLASSES)

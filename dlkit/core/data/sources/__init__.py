@@ -3,6 +3,7 @@
 from dlkit.core.data.sources.custom import open_custom
 from dlkit.core.data.sources.digits import read_digits
 from dlkit.core.data.sources.imagefolder import FileSamples
+from dlkit.core.data.sources.table import read_rows
 from dlkit.core.data.sources.torchvision import (
     DEBIAN_FASHION_MNIST,
     FASHION_CLASSES,

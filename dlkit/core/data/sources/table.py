@@ -1,37 +1,75 @@
-"""Rows of numbers in csv files. Every complaint names file, line and column."""
+"""Rows of csv files as samples. Every complaint names file, line and column."""
 
-import csv as csv_format
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from dlkit.core.components import ComponentError
-from dlkit.core.data.contract import Task
+from dlkit.core.data.contract import DataInfo, TableColumn, Task
 from dlkit.core.data.samples import Source, SourceRequest, TensorSamples
+from dlkit.core.data.sources.table_columns import encode_columns, pick_features, read_numbers
+from dlkit.core.data.sources.table_file import Table, is_nameless, read_table
+from dlkit.core.data.sources.table_numbers import FORMATS, NumberFormat, find_number_format
 from dlkit.errors import DataError
-from dlkit.suggestions import did_you_mean
 
 MOST_CLASSES = 20
+MOST_EXACT = 2**53  # whole numbers up to here are exact as floats
+_DECIMALS = ("auto", ".", ",")
+_THOUSANDS = {"auto": None, "none": "", ",": ",", ".": ".", " ": " ", "'": "'"}
 
 
 @dataclass(frozen=True)
-class Table:
-    """The cells of a file, stripped, by row and column; `lines` are where each row ends."""
+class Writing:
+    """How cells and numbers of a table are parted; `auto` is found out from each file."""
 
-    path: Path
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    lines: tuple[int, ...]
+    delimiter: str = "auto"
+    decimal: str = "auto"
+    thousands: str = "auto"
 
-    def column(self, name: str) -> list[str]:
-        """Returns the cells of one column."""
-        position = self.header.index(name)
-        return [row[position] for row in self.rows]
+    def check(self) -> None:
+        """Raise ComponentError at the option that is wrong."""
+        if self.delimiter != "auto" and (not isinstance(self.delimiter, str) or len(self.delimiter) != 1):
+            raise ComponentError(f"expected auto or one character, got {self.delimiter!r}", option="delimiter")
+        if self.decimal not in _DECIMALS:
+            raise ComponentError(f"expected auto, '.' or ',', got {self.decimal!r}", option="decimal")
+        if self.thousands not in _THOUSANDS:
+            listed = ", ".join(map(repr, _THOUSANDS))
+            raise ComponentError(f"expected one of {listed}, got {self.thousands!r}", option="thousands")
+        if self.decimal == self.thousands != "auto":
+            raise ComponentError(f"{self.thousands!r} stands before the fraction already", option="thousands")
+
+    def open(self, path: Path) -> Table:
+        """Returns the cells of a file."""
+        return read_table(path, self.delimiter)
+
+    def numbers_in(self, table: Table, names: Sequence[str]) -> NumberFormat:
+        """Returns how numbers are written in these columns. Raises DataError, naming the file, if that is not plain."""
+        mark = _THOUSANDS[self.thousands]
+        allowed = [
+            entry
+            for entry in FORMATS
+            if self.decimal in ("auto", entry.decimal) and (mark is None or mark == entry.thousands)
+        ]
+        columns = [table.column(name) for name in names if name in table.header]
+        try:
+            return find_number_format(columns, allowed=allowed, comma_parts=table.delimiter == ",")
+        except DataError as error:
+            raise DataError(f"{table.path}: {error}") from None
+
+    def notes_on(self, table: Table, numbers: NumberFormat) -> list[str]:
+        """Returns what was found out and is not plain."""
+        notes = []
+        if self.delimiter == "auto" and table.delimiter != ",":
+            notes.append(f"cells are parted by {table.delimiter_words}; data.delimiter sets it otherwise")
+        if "auto" in (self.decimal, self.thousands) and not numbers.is_plain:
+            notes.append(f"numbers are read with {numbers.words}; data.decimal and data.thousands set it otherwise")
+        return notes
 
 
 def csv(
@@ -40,150 +78,97 @@ def csv(
     *,
     features: Literal["auto"] | list[str] = "auto",
     sequence_length: int | None = None,
-    delimiter: str = ",",
+    delimiter: str = "auto",
+    decimal: str = "auto",
+    thousands: str = "auto",
     test_path: str | None = None,
     request: SourceRequest,
 ) -> Source:
-    """Rows of a csv file with a header; `features: auto` is every column but the target.
+    """Rows of a csv file with a header; `features: auto` is every column but the target and those without a name.
 
-    Texts in the target column are classes, in sorted order; whole numbers of at most 20 different values are too,
-    unless the task says otherwise; anything else, and more than one target, is regression. With `sequence_length` T, a
-    row's features are T steps of equally many values, the first step's values first. Raises DataError for cells that
-    are empty or no finite number.
+    Texts in the target column are classes, in sorted order; whole numbers of at most 20 different values are too, unless the
+    task says otherwise; anything else, and more than one target, is regression. A feature column of texts becomes one input
+    per text. With `sequence_length` T, a row's features are T steps of equally many values, the first step's values first.
+    Raises DataError for cells that are empty or no finite number.
     """
-    _check_options(sequence_length, delimiter)
-    table = read_table(Path(path), delimiter)
+    writing = Writing(delimiter, decimal, thousands)
+    _check_options(writing, sequence_length)
+    table = writing.open(Path(path))
     targets = [target] if isinstance(target, str) else list(target)
-    columns = _pick_columns(table, targets, features)
-    task_found, notes = _pick_task(table, targets, request.task)
-    labels = _class_labels(table, targets[0]) if task_found == "classification" else None
-    tables = [table] if test_path is None else [table, read_table(Path(test_path), delimiter)]
-    samples = [_to_samples(part, columns, targets, labels=labels, sequence_length=sequence_length) for part in tables]
+    columns, notes = pick_features(table, targets, features, known=request.columns)
+    numbers = writing.numbers_in(table, [*(column.name for column in columns), *targets])
+    task, task_notes = _pick_task(table, targets, numbers, request.task)
+    labels = tuple(_class_labels(table, targets[0], numbers)) if task == "classification" else None
+    reader = TableReader(writing, columns, sequence_length, tuple(targets), labels)
     return Source(
-        task=task_found,
+        task=task,
         kind="sequence" if sequence_length else "features",
-        train=samples[0],
+        train=reader.samples_of(table),
         val=None,
-        test=samples[1] if test_path else None,
-        num_outputs=len(labels) if labels else len(targets),
-        classes=tuple(labels) if labels else None,
-        notes=notes,
+        test=reader.samples_of(writing.open(Path(test_path))) if test_path else None,
+        num_outputs=len(labels or targets),
+        classes=labels,
+        notes=(*writing.notes_on(table, numbers), *notes, *task_notes),
+        columns=columns,
+        targets=tuple(targets),
     )
 
 
-def _check_options(sequence_length: int | None, delimiter: str) -> None:
+def _check_options(writing: Writing, sequence_length: int | None) -> None:
+    writing.check()
     if sequence_length is not None and (type(sequence_length) is not int or sequence_length < 1):
         raise ComponentError(
             f"expected a number of steps, at least 1, got {sequence_length!r}", option="sequence_length"
         )
-    if not isinstance(delimiter, str) or len(delimiter) != 1:
-        raise ComponentError(f"expected one character, got {delimiter!r}", option="delimiter")
 
 
-def read_table(path: Path, delimiter: str) -> Table:
-    """Returns all cells of a file. Raises DataError for a missing file, no header, no rows, and rows of another length."""
-    rows: list[tuple[str, ...]] = []
-    lines: list[int] = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv_format.reader(file, delimiter=delimiter, strict=True)
-            for row in reader:
-                if any(cell.strip() for cell in row):
-                    rows.append(tuple(cell.strip() for cell in row))
-                    lines.append(reader.line_num)
-    except csv_format.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: {error}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise DataError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    return _checked_table(path, rows, lines, delimiter=delimiter)
-
-
-def _checked_table(path: Path, rows: list[tuple[str, ...]], lines: list[int], *, delimiter: str) -> Table:
-    if not rows:
-        raise DataError(f"{path}: the file is empty")
-    header = rows[0]
-    if len(header) == 1 and (other := next((mark for mark in ";\t|," if mark in header[0]), None)):
-        raise DataError(
-            f"{path}:{lines[0]}: one column, {header[0]!r}; columns are parted by {delimiter!r}. "
-            f"Did you mean delimiter: {other!r}?"
-        )
-    if all(_is_number(cell) for cell in header):
-        raise DataError(
-            f"{path}:{lines[0]}: numbers where the names of the columns are expected; put a header line first"
-        )
-    doubled = next((name for name in header if header.count(name) > 1), None)
-    if doubled is not None:
-        raise DataError(f"{path}:{lines[0]}: column {doubled!r} stands there twice")
-    if len(rows) == 1:
-        raise DataError(f"{path}: a header but no rows")
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(header):
-            raise DataError(f"{path}:{line}: {len(row)} cells where the header has {len(header)}")
-    return Table(path, header, tuple(rows[1:]), tuple(lines[1:]))
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _pick_columns(table: Table, targets: Sequence[str], features: Literal["auto"] | list[str]) -> list[str]:
-    if not targets:
-        raise ComponentError("at least one column is needed", option="target")
-    for name in targets:
-        _check_column(table, name, "target")
-    if features == "auto":
-        columns = [name for name in table.header if name not in targets]
-    else:
-        columns = [features] if isinstance(features, str) else list(features)
-        for name in columns:
-            _check_column(table, name, "features")
-            if name in targets:
-                raise ComponentError(f"{name!r} is the target; it cannot be a feature too", option="features")
-    if not columns:
-        raise DataError(f"{table.path}: no feature columns beside the target")
-    return columns
-
-
-def _check_column(table: Table, name: str, option: str) -> None:
-    if name not in table.header:
-        hint = did_you_mean(str(name), table.header)
-        raise ComponentError(
-            f"{table.path} has no column {name!r}.{hint} It has: {', '.join(table.header)}", option=option
-        )
-
-
-def _pick_task(table: Table, targets: Sequence[str], asked: Task | None) -> tuple[Task, tuple[str, ...]]:
+def _pick_task(
+    table: Table, targets: Sequence[str], numbers: NumberFormat, asked: Task | None
+) -> tuple[Task, tuple[str, ...]]:
     if len(targets) > 1:
         if asked == "classification":
             raise ComponentError("classification takes one target column", option="target")
         return "regression", ()
     if asked is not None:
         return asked, ()
-    cells = table.column(targets[0])
-    if not all(_is_number(cell) or not cell for cell in cells):
+    values = {_label_text(cell) for cell in table.column(targets[0]) if cell}
+    if any(numbers.number(value) is None for value in values):
         return "classification", ()
-    values = {float(cell) for cell in cells if cell}
-    if all(value.is_integer() for value in values) and len(values) <= MOST_CLASSES:
+    if not all(map(_is_whole, values)):
+        return "regression", ()
+    what, way_out = f"column {targets[0]!r} holds", "is taken as classes; for regression set task: regression"
+    if any(map(_is_name, values)):
         return "classification", (
-            f"column {targets[0]!r} holds {len(values)} different whole numbers and is taken as classes; "
-            "for regression set task: regression",
+            f"{what} whole numbers that are names, such as {min(filter(_is_name, values))}, and {way_out}",
         )
+    if len(values) <= MOST_CLASSES:
+        return "classification", (f"{what} {len(values)} different whole numbers and {way_out}",)
     return "regression", ()
 
 
-def _class_labels(table: Table, target: str) -> list[str]:
+def _is_whole(label: str) -> bool:
+    return _without_sign(label).isdecimal()
+
+
+def _is_name(label: str) -> bool:
+    """Whether a whole number would not come out of a float as it went in."""
+    digits = _without_sign(label)
+    return (digits[0] == "0" and len(digits) > 1) or int(digits) > MOST_EXACT
+
+
+def _without_sign(label: str) -> str:
+    return label[1:] if label[:1] in ("-", "+") else label
+
+
+def _class_labels(table: Table, target: str, numbers: NumberFormat) -> list[str]:
     found: dict[str, None] = {}
     for cell, line in zip(table.column(target), table.lines, strict=True):
         if not cell:
             raise DataError(f"{table.path}:{line}: column {target!r} is empty")
-        found[_label_text(cell)] = None
-        if _is_number(cell) and not float(cell).is_integer():
+        label = _label_text(cell)
+        found[label] = None
+        value = numbers.number(label)
+        if value is not None and not value.is_integer():
             raise DataError(
                 f"{table.path}:{line}: column {target!r} holds {cell}, which is no class: classes are texts or whole numbers. "
                 "For such numbers use a regression loss (mse) or task: regression"
@@ -192,55 +177,82 @@ def _class_labels(table: Table, target: str) -> list[str]:
         raise DataError(
             f"{table.path}: column {target!r} holds one class only ({next(iter(found))}); at least two are needed"
         )
-    return sorted(found, key=float) if all(map(_is_number, found)) else sorted(found)
+    return sorted(found, key=lambda label: (Decimal(label), label)) if all(map(_is_whole, found)) else sorted(found)
 
 
 def _label_text(cell: str) -> str:
-    # 1 and 1.0 are the same class
-    return (
-        str(int(float(cell))) if _is_number(cell) and math.isfinite(float(cell)) and float(cell).is_integer() else cell
-    )
+    """Returns the name of a class: the cell as it is, but 1.0 and 1 are the same class."""
+    whole, _, zeros = cell.partition(".")
+    return whole if zeros and not zeros.strip("0") and _is_whole(whole) else cell
 
 
-def _to_samples(
-    table: Table, columns: list[str], targets: list[str], *, labels: list[str] | None, sequence_length: int | None
-) -> TensorSamples:
-    for name in (*columns, *targets):
-        if name not in table.header:
-            raise DataError(f"{table.path}: no column {name!r}, which the training file has")
-    inputs = _numbers(table, columns)
-    if sequence_length is not None:
-        if len(columns) % sequence_length:
+def read_rows(path: Path, info: DataInfo, options: Mapping[str, Any]) -> tuple[Table, Tensor, list[str]]:
+    """Returns a table of rows to predict, the inputs that a model of tables takes, raw, float64, and notes.
+
+    `options` are those of the `csv` that it was trained with. A target column may be there or not. Raises DataError for columns
+    that are missing and cells that do not fit.
+    """
+    writing = Writing(*(options.get(name, "auto") for name in ("delimiter", "decimal", "thousands")))
+    table = writing.open(path)
+    columns = info.columns or _columns_by_place(table, info, options)
+    numbers = writing.numbers_in(table, [column.name for column in columns])
+    steps = info.input_size[0] if info.kind == "sequence" else None
+    inputs = TableReader(writing, columns, steps, (), None).inputs_of(table, numbers)
+    return table, inputs, writing.notes_on(table, numbers)
+
+
+def _columns_by_place(table: Table, info: DataInfo, options: Mapping[str, Any]) -> tuple[TableColumn, ...]:
+    """Returns all columns in their order, for a model that does not tell their names."""
+    target = options.get("target", [])
+    targets = [target] if isinstance(target, str) else list(target)
+    names = options.get("features", "auto")
+    if not isinstance(names, list):
+        names = [name for name in table.header if not is_nameless(name) and name not in targets]
+    count = math.prod(info.input_size)
+    if len(names) != count:
+        raise DataError(f"{table.path}: {len(names)} columns where the model takes {count} features")
+    return tuple(map(TableColumn, names))
+
+
+@dataclass(frozen=True)
+class TableReader:
+    """How the rows of a table become samples, of classes if there are `labels`."""
+
+    writing: Writing
+    columns: tuple[TableColumn, ...]
+    sequence_length: int | None
+    targets: tuple[str, ...]
+    labels: tuple[str, ...] | None
+
+    def samples_of(self, table: Table) -> TensorSamples:
+        """Returns the inputs and targets of all rows. Raises DataError for columns that are missing and cells that do not fit."""
+        numbers = self.writing.numbers_in(table, [*(column.name for column in self.columns), *self.targets])
+        inputs = self.inputs_of(table, numbers)
+        for name in self.targets:
+            if name not in table.header:
+                raise DataError(f"{table.path}: no column {name!r}, which the training file has")
+        if self.labels is None:
+            return TensorSamples(inputs, read_numbers(table, self.targets, numbers))
+        return TensorSamples(inputs, _label_numbers(table, self.targets[0], self.labels))
+
+    def inputs_of(self, table: Table, numbers: NumberFormat) -> Tensor:
+        """Returns the inputs of all rows, float64 (N, F) or (N, T, F). Raises what `samples_of` raises."""
+        inputs = encode_columns(table, self.columns, numbers)
+        if self.sequence_length is None:
+            return inputs
+        if texts := next((column.name for column in self.columns if column.texts is not None), None):
             raise ComponentError(
-                f"{len(columns)} feature columns cannot be cut into {sequence_length} steps of equally many",
+                f"column {texts!r} holds texts, which cannot be part of a sequence", option="sequence_length"
+            )
+        if inputs.shape[1] % self.sequence_length:
+            raise ComponentError(
+                f"{inputs.shape[1]} feature columns cannot be cut into {self.sequence_length} steps of equally many",
                 option="sequence_length",
             )
-        inputs = inputs.view(len(inputs), sequence_length, -1)
-    if labels is None:
-        return TensorSamples(inputs, _numbers(table, targets).float())
-    return TensorSamples(inputs, _label_numbers(table, targets[0], labels))
+        return inputs.view(len(inputs), self.sequence_length, -1)
 
 
-def _numbers(table: Table, columns: list[str]) -> Tensor:
-    positions = [table.header.index(name) for name in columns]
-    values = []
-    for row, line in zip(table.rows, table.lines, strict=True):
-        try:
-            values.append([float(row[position]) for position in positions])
-        except ValueError:
-            position = next(position for position in positions if not _is_number(row[position]))
-            what = "is empty" if not row[position] else f"is not a number: {row[position]!r}"
-            raise DataError(f"{table.path}:{line}: column {table.header[position]!r} {what}") from None
-    tensor = torch.tensor(values, dtype=torch.float64)
-    wrong = (~tensor.isfinite()).nonzero()
-    if len(wrong):
-        row_number, number = wrong[0].tolist()
-        cell = table.rows[row_number][positions[number]]
-        raise DataError(f"{table.path}:{table.lines[row_number]}: column {columns[number]!r} is not finite: {cell!r}")
-    return tensor
-
-
-def _label_numbers(table: Table, target: str, labels: list[str]) -> Tensor:
+def _label_numbers(table: Table, target: str, labels: Sequence[str]) -> Tensor:
     number_of = {label: number for number, label in enumerate(labels)}
     numbers = []
     for cell, line in zip(table.column(target), table.lines, strict=True):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from dlkit.config import Config
+from dlkit.core.data import DataInfo
 from dlkit.core.training.setup import Job
 from dlkit.errors import FileRefused, UsageError
 from dlkit.events import Emit, Note
@@ -51,7 +52,7 @@ def check_same_run(checkpoint: Mapping[str, Any], path: Path, job: Job, emit: Em
         if key in {"train.epochs", "train.max_steps"}:
             change = f"{key} was {_shown(saved.get(key))} and is {_shown(current.get(key))}"
             emit(Note(f"{change}: the schedule is stretched over the new length from here on"))
-    if checkpoint["spec"]["input"] != job.data.info.to_dict():
+    if DataInfo.from_dict(checkpoint["spec"]["input"]) != job.data.info:
         raise FileRefused(path, "the data changed since this run was saved (classes, sizes or statistics differ)")
     _note_differences(checkpoint["spec"]["provenance"], emit)
 

@@ -30,6 +30,7 @@ def facts_of(job: Job) -> dict[str, Any]:
         "parameters": total,
         "trainable_parameters": trainable,
         "samples": job.split_sizes,
+        "skipped": len(job.data.skipped),
         "classes": list(job.data.info.classes or ()),
         "steps_per_epoch": job.plan.steps_per_epoch,
         "total_steps": job.plan.total_steps,

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,19 @@ from dlkit.core.environment import now
 from dlkit.errors import OutputError
 from dlkit.files import write_json, write_text
 
+SKIPPED_FILE = "skipped.txt"
+
 # what a run writes and nobody wants replaced
-_KEPT = ("config.yaml", "config.resolved.yaml", "metrics.jsonl", "metrics.csv", "summary.json", "model.pt", "train.log")
+_KEPT = (
+    "config.yaml",
+    "config.resolved.yaml",
+    "metrics.jsonl",
+    "metrics.csv",
+    "summary.json",
+    "model.pt",
+    "train.log",
+    SKIPPED_FILE,
+)
 
 MODEL_FILE = "model.pt"
 
@@ -57,6 +68,11 @@ class RunFolder:
         if given is not None:
             write_text(self.path / "config.yaml", given)
         write_text(self.path / "config.resolved.yaml", resolved)
+
+    def write_skipped(self, problems: Sequence[str]) -> None:
+        """List the samples that are left out, a line for each, if there are any."""
+        if problems:
+            write_text(self.path / SKIPPED_FILE, "".join(f"{' '.join(problem.split())}\n" for problem in problems))
 
     def release(self) -> None:
         """Release the lock."""
