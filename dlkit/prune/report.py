@@ -1,5 +1,6 @@
 """The report of a pruning run: before and after, as numbers and in plain sentences."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from dlkit.prune.recovery import Recalibration
 from dlkit.prune.request import PruneRequest
 
 SCHEMA = "dlkit.prune/1"
+MOST_REASONS = 3
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,24 @@ class PruneReport:
     @property
     def sentences(self) -> list[str]:
         """What the numbers mean."""
-        measured = pruning_sentences(self.comparison) if self.request.is_shrunk else self._mask_sentences()
+        if self.request.is_shrunk:
+            measured = [*self._whole_sentences(), *pruning_sentences(self.comparison)]
+        else:
+            measured = self._mask_sentences()
         return [*_target_sentences(self.request, self.solution), *measured, *_norm_sentences(self.recalibration)]
+
+    def _whole_sentences(self) -> list[str]:
+        """Why far less became smaller than was asked for, where that is so."""
+        old, new = self.comparison.before.costs.macs, self.comparison.after.costs.macs
+        share = self.request.amount.share if self.request.amount else None
+        if not (old and new and share) or new / old <= 1 - share / 2:
+            return []
+        whole = Counter(group.note for group in self.groups if group.num_kept == group.num_channels and group.note)
+        reasons = "; ".join(f"{count}x {note}" for note, count in whole.most_common(MOST_REASONS))
+        return [
+            f"{new / old:.0%} of the MACs are left, although {share:.0%} of the channels were to go: {whole.total()} of "
+            f"{len(self.groups)} groups of layers stay whole ({reasons})"
+        ]
 
     def _mask_sentences(self) -> list[str]:
         hint = "; --shrink removes whole channels for real" if self.request.is_structured else ""

@@ -434,7 +434,41 @@ def test_a_group_that_the_code_does_not_let_go_of_is_named(prune_own):
     assert outcome.code == 0, outcome.err
     groups = {group["id"]: group for group in json.loads(outcome.out)["groups"]}
     assert groups["first"]["num_kept"] == 4 and groups["second"]["num_kept"] == 6
-    assert "code does not allow" in groups["second"]["note"]
+    assert groups["second"]["note"] == "with fewer channels the network's own code fails"
+
+
+def test_a_network_that_hardly_shrinks_says_why(prune_own):
+    outcome = prune_own(STANDARDIZED, "--amount", "50%", "--shrink", "--json")
+    assert outcome.code == 0, outcome.err
+    facts = json.loads(outcome.out)
+    assert any(
+        "of the MACs are left, although 50% of the channels were to go" in sentence
+        and "2x its weight is computed from other values at every call" in sentence
+        for sentence in facts["sentences"]
+    )
+
+
+STANDARDIZED = """
+import torch.nn.functional as F
+from torch import nn
+
+
+class StandardConv(nn.Conv2d):
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = StandardConv(1, 16, 3, padding=1), StandardConv(16, 32, 3)
+        self.hidden, self.head = nn.Linear(32, 16), nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = self.b(self.a(x).relu()).relu().mean((2, 3))
+        return self.head(self.hidden(x).relu())
+"""
 
 
 FIXED_SIZE = """

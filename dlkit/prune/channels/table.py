@@ -53,7 +53,8 @@ def _row(
         note = "skipped"
     else:
         note = group.note
-    makers = tuple(dict.fromkeys(member.module for member in group.members if member.part == "makes"))
+    layers = tuple(dict.fromkeys(member.module for member in group.members if member.part == "makes"))
+    makers = layers or (group.id,)
     role = group.role if group.num_makers < 2 else f"{group.role} x{group.num_makers}"
     kind = kinds.get(group.id, group.kind) if is_cut else ""
     return GroupRow(group.id, role, makers, group.num_channels, group.num_channels * units // group.size, kind, note)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.models import RunningModules, eval_mode, meta_copy, random_inputs, tensors_in, unfused_attention
-from dlkit.errors import first_line
 from dlkit.prune.channels.cutting import cut_network
 from dlkit.prune.channels.group import Group, Keep, kept_units
 
@@ -125,13 +124,21 @@ def find_structure_problem(
         cut_network(network, groups, keep)
         with running.followed(network):
             found = [output_shapes(network, x) for x in inputs]
-    except Exception as error:
+    except Exception:
         places = (running.innermost.name if running.innermost else "", running.last)
-        return CutProblem(f"the network's code does not allow it: {first_line(error, 160)}", places)
+        return CutProblem(f"with fewer channels {_words(running)} fails", places)
     if found != shapes:
         return CutProblem(f"the output's shape changes from {shapes[0]} to {found[0]}")
     empty = [name for name, tensor in network.named_parameters() if not tensor.numel()]
     return CutProblem(f"{empty[0]} would have no channel left") if empty else None
+
+
+def _words(running: RunningModules) -> str:
+    """`the code of attn (Attention)`, the module that was running when the network failed."""
+    innermost = running.innermost
+    if innermost is None or not innermost.name:
+        return "the network's own code"
+    return f"the code of {innermost.name} ({type(innermost.module).__name__})"
 
 
 def example_inputs(example: Tensor) -> list[Tensor]:
