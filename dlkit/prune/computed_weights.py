@@ -3,7 +3,7 @@
 Neither a mask nor a cut holds there, as the next call computes the weight anew.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from torch import nn
 from torch.nn.utils import parametrize
@@ -24,6 +24,14 @@ def find_computed_weights(network: nn.Module) -> dict[str, str]:
     for layer, module in network.named_modules():
         for weight, kind in _computed(module):
             found.setdefault(layer, f"its {weight} is computed by {kind} at every call")
+    return found
+
+
+def layers_by_reason(computed: Mapping[str, str]) -> dict[str, list[str]]:
+    """The layers that share a reason, by the reason."""
+    found: dict[str, list[str]] = {}
+    for layer, reason in computed.items():
+        found.setdefault(reason, []).append(layer or "the network")
     return found
 
 

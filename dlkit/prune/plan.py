@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from dlkit.core.evaluation import weigh_network
 from dlkit.events import Emit, ignore
 from dlkit.prune.channels import GroupRow, list_groups, shrink
@@ -33,7 +35,14 @@ def plan_mask_rows(opened: OpenedModel, request: PruneRequest) -> list[PlannedLa
         note = "" if mask is not None else "makes the network's outputs"
         removed = 0 if mask is None else int((~mask).sum())
         rows.append(PlannedLayer(weight.name, weight.kind, tuple(weight.parameter.shape), size, removed, note))
-    return rows
+    return rows + [_computed_row(opened.network, layer, reason) for layer, reason in plan.computed.items()]
+
+
+def _computed_row(network: nn.Module, layer: str, reason: str) -> PlannedLayer:
+    """A layer of which nothing is masked, with the parameters that its weight is computed from."""
+    module = network.get_submodule(layer)
+    size = sum(parameter.numel() for parameter in module.parameters())
+    return PlannedLayer(layer, type(module).__name__, (), size, 0, reason)
 
 
 @dataclass(frozen=True)

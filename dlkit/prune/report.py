@@ -1,12 +1,14 @@
 """The report of a pruning run: before and after, as numbers and in plain sentences."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dlkit.core.evaluation import Comparison, pruning_sentences
 from dlkit.prune.channels import GroupRow, TargetSolution, show_cost
+from dlkit.prune.computed_weights import layers_by_reason
 from dlkit.prune.masks import LayerSparsity, total_sparsity
 from dlkit.prune.recovery import Recalibration
 from dlkit.prune.request import PruneRequest
@@ -17,8 +19,9 @@ MOST_REASONS = 3
 
 @dataclass(frozen=True)
 class PruneReport:
-    """A finished run: `layers` of masks, or `groups` of a shrunk network. `recalibration` is None where none was done.
+    """A finished run: `layers` of masks and those `left_alone`, with the reason, or `groups` of a shrunk network.
 
+    `recalibration` is None where none was done.
     `max_delta` is the largest difference between a shrunk network and the full one with the same channels at zero, before
     any recovery, in float64.
     """
@@ -28,6 +31,7 @@ class PruneReport:
     request: PruneRequest
     comparison: Comparison
     layers: tuple[LayerSparsity, ...] = ()
+    left_alone: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[GroupRow, ...] = ()
     max_delta: float | None = None
     solution: TargetSolution | None = None
@@ -61,6 +65,10 @@ class PruneReport:
             f"{total_sparsity(self.layers):.1%} of the pruned layers' weights are zero, in tensors of the same size: as many "
             f"bytes are stored as before, {self._gzip_words()}",
             f"latency is the same, as dense kernels multiply by zeros like by any number{hint}",
+            *(
+                f"left alone: {', '.join(layers)}: {reason}, where a mask would not hold"
+                for reason, layers in layers_by_reason(self.left_alone).items()
+            ),
         ]
 
     def _gzip_words(self) -> str:
@@ -92,6 +100,7 @@ class PruneReport:
             "request": plain_request(self.request),
             **self.comparison.to_dict(),
             "layers": [_layer_dict(layer) for layer in self.layers],
+            "left_alone": dict(self.left_alone),
             "groups": [asdict(group) for group in self.groups],
             "target": _target_dict(self.solution),
             "checks": self._checks(),

@@ -11,7 +11,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -39,14 +39,15 @@ from dlkit.prune.shrink_rounds import plan_shrinking, run_shrink_rounds
 class Pruned:
     """A network after pruning, and what the report says of how it was made.
 
-    `layers` are those that were masked. Of a shrunk network `groups` are its groups, `max_delta` the largest difference of
-    its outputs when it was verified, `solution` how its target was met, and `rewrite` what a file needs to build the smaller
-    layers again.
+    `layers` are those that were masked, `left_alone` those that could not be, with the reason. Of a shrunk network `groups` are
+    its groups, `max_delta` the largest difference of its outputs when it was verified, `solution` how its target was met, and
+    `rewrite` what a file needs to build the smaller layers again.
     """
 
     network: nn.Module
     recalibration: Recalibration | None
     layers: tuple[LayerSparsity, ...] = ()
+    left_alone: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[GroupRow, ...] = ()
     max_delta: float | None = None
     solution: TargetSolution | None = None
@@ -93,7 +94,7 @@ def _mask(opened: OpenedModel, request: PruneRequest, rewound: Mapping[str, Tens
     if plan.outputs:
         emit(Note(f"left alone, as its channels are the network's outputs: {', '.join(plan.outputs)}"))
     _, recalibration = run_mask_rounds(opened.network, plan, request, opened.task_data, rewound=rewound, emit=emit)
-    return Pruned(opened.network, recalibration, tuple(measure_sparsity(plan.weights)))
+    return Pruned(opened.network, recalibration, tuple(measure_sparsity(plan.weights)), left_alone=plan.computed)
 
 
 def _shrink(opened: OpenedModel, request: PruneRequest, rewound: Mapping[str, Tensor] | None, emit: Emit) -> Pruned:
@@ -120,6 +121,7 @@ def _report_of(
         request=request,
         comparison=comparison,
         layers=pruned.layers,
+        left_alone=pruned.left_alone,
         groups=pruned.groups,
         max_delta=pruned.max_delta,
         solution=pruned.solution,

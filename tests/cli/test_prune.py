@@ -600,3 +600,73 @@ def test_a_file_that_does_not_give_the_network_back_is_not_left_behind(prune_own
 def test_divergence_writes_nothing(prune, tmp_path):
     outcome = prune("--amount", "50%", "--finetune", "1", "--lr", "1e30", "--no-latency")
     assert outcome.code == 5 and "lower" in outcome.err and not list(tmp_path.iterdir())
+
+
+NORMED = """
+from torch import nn
+from torch.nn.utils import parametrizations
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        wrap = {wrap}
+        self.first = wrap(nn.Conv2d(1, 16, 3, padding=1))
+        self.hidden, self.last, self.head = nn.Linear(16, 24), nn.Linear(24, 16), wrap(nn.Linear(16, 10))
+
+    def forward(self, x):
+        x = self.first(x).relu().mean((2, 3))
+        return self.head(self.last(self.hidden(x).relu()).relu())
+"""
+WRAPS = [
+    "nn.utils.weight_norm",
+    "nn.utils.spectral_norm",
+    "parametrizations.weight_norm",
+    "parametrizations.spectral_norm",
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_computed_weights_train_with_an_average_and_are_named_when_pruned(dlkit, write_config, tmp_path, wrap):
+    kind = wrap.rpartition(".")[2]
+    net = tmp_path / "net.py"
+    net.write_text(NORMED.replace("{wrap}", wrap))
+    config = write_config(
+        f"data: {{name: digits, limit: 200}}\nmodel: {net}:Net\ntrain: {{epochs: 1}}\nema: {{decay: 0.9}}\n"
+    )
+    trained = dlkit("train", config, "--out", tmp_path / "run", "-q")
+    assert trained.code == 0, trained.err
+    own, out = ("--model", f"{net}:Net"), tmp_path / "p.pt"
+    options = ("--amount", "50%", "--no-latency", "--force", "-o", out, *own)
+    masked = dlkit("prune", tmp_path / "run" / "model.pt", *options, "--structured", "--json")
+    assert masked.code == 0, masked.err
+    layers = {layer["name"] for layer in json.loads(masked.out)["layers"]}
+    assert layers == {"hidden.weight", "last.weight"}  # no outputs: those are made by a computed weight behind them
+    reason = f"its weight is computed by {kind} at every call"
+    assert json.loads(masked.out)["left_alone"] == {"first": reason, "head": reason}
+    shrunk = dlkit("prune", tmp_path / "run" / "model.pt", *options, "--shrink", "--round-to", "1", "--json")
+    assert shrunk.code == 0, shrunk.err
+    groups = {group["id"]: group for group in json.loads(shrunk.out)["groups"]}
+    assert groups["hidden"]["num_kept"] == 12
+    assert groups["first"]["note"] == reason and groups["last"]["note"] == f"is read by head: {reason}"
+    assert dlkit("eval", out, *own).code == 0
+
+
+def test_taylor_without_a_group_that_is_read_is_refused(prune_own):
+    outcome = prune_own(UNREAD, "--amount", "50%", "--shrink", "--round-to", "1", "--method", "taylor")
+    assert outcome.code == 2 and "--method taylor can rank no channels" in outcome.err
+
+
+UNREAD = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.head = nn.Conv2d(1, 8, 3), nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.head(x.flatten(1)) + self.hidden(x).sum((1, 2, 3))[:, None]
+"""

@@ -1,6 +1,5 @@
 """Trying cuts: whether a network's code still runs with fewer channels, and the largest part of a choice that passes."""
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import gcd
@@ -8,7 +7,15 @@ from math import gcd
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models import RunningModules, eval_mode, meta_copy, random_inputs, tensors_in, unfused_attention
+from dlkit.core.models import (
+    RunningModules,
+    copy_network,
+    eval_mode,
+    meta_copy,
+    random_inputs,
+    tensors_in,
+    unfused_attention,
+)
 from dlkit.prune.channels.cutting import cut_network
 from dlkit.prune.channels.group import Group, Keep, kept_units
 
@@ -40,7 +47,7 @@ def refuse_untouchable(network: nn.Module, groups: Sequence[Group], example: Ten
     shapes = [output_shapes(base, x) for x in inputs]
 
     def find_problem(keep: Keep) -> CutProblem | None:
-        return find_structure_problem(copy.deepcopy(base), groups, keep, inputs=inputs, shapes=shapes)
+        return find_structure_problem(copy_network(base), groups, keep, inputs=inputs, shapes=shapes)
 
     keep: Keep = {group.id: _smallest_cut(group) for group in groups if group.size > 1}
     while keep and (problem := find_problem(keep)) is not None:
