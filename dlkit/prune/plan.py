@@ -10,7 +10,7 @@ from dlkit.prune.channels import GroupRow, list_groups, shrink
 from dlkit.prune.mask_rounds import final_masks, plan_masks
 from dlkit.prune.opened_model import OpenedModel
 from dlkit.prune.request import PruneRequest
-from dlkit.prune.shrink_rounds import pick_units, plan_shrinking
+from dlkit.prune.shrink_rounds import layer_shares, pick_units, plan_shrinking
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def plan_shrink_sizes(opened: OpenedModel, request: PruneRequest, *, emit: Emit 
     size = opened.file.spec.info.input_size
     before, after = (weigh_network(network, size, None) for network in (opened.network, smaller))
     return ShrinkSizes(
-        groups=tuple(list_groups(plan.groups, plan.limits, keep)),
+        groups=tuple(list_groups(plan.groups, plan.limits, keep, shares=layer_shares(plan, request))),
         num_parameters=(before.num_parameters, after.num_parameters),
         macs=(before.macs, after.macs),
     )

@@ -32,7 +32,7 @@ from dlkit.prune.recovery import Recalibration, find_norms, read_rewind_weights
 from dlkit.prune.report import PruneReport, plain_request
 from dlkit.prune.request import PruneRequest, describe_request
 from dlkit.prune.saving import PruneOutputs, describe_pruned, save_pruned
-from dlkit.prune.shrink_rounds import plan_shrinking, run_shrink_rounds
+from dlkit.prune.shrink_rounds import layer_shares, plan_shrinking, run_shrink_rounds
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,14 @@ def _shrink(opened: OpenedModel, request: PruneRequest, rewound: Mapping[str, Te
     plan = plan_shrinking(opened.network, request, opened.example)
     shrunk = run_shrink_rounds(opened, plan, request, rewound=rewound, emit=emit)
     verified = shrunk.verified
-    rows = list_groups(plan.groups, plan.limits, verified.keep, kinds=verified.kinds, rolled_back=verified.rolled_back)
+    rows = list_groups(
+        plan.groups,
+        plan.limits,
+        verified.keep,
+        kinds=verified.kinds,
+        rolled_back=verified.rolled_back,
+        shares=layer_shares(plan, request),
+    )
     return Pruned(
         verified.network,
         shrunk.recalibration,

@@ -180,6 +180,13 @@ def _loss(network: nn.Module, batch: Batch, scoring: Scoring) -> Tensor:
     return loss
 
 
+def layer_shares(plan: ShrinkPlan, request: PruneRequest) -> Shares | None:
+    """What every group is to lose; None for a target and where groups compete."""
+    if request.amount is None or request.scope == "global":
+        return None
+    return _shares(plan, request, None, 1.0)
+
+
 def _shares(plan: ShrinkPlan, request: PruneRequest, picked: Picked | None, progress: float) -> Shares:
     """What to remove by the time that `progress` of the request is done: a share, or for a count one of each group.
 

@@ -437,6 +437,21 @@ def test_a_group_that_the_code_does_not_let_go_of_is_named(prune_own):
     assert groups["second"]["note"] == "with fewer channels the network's own code fails"
 
 
+def test_rounding_that_changes_the_amount_is_told(prune):
+    def notes(*options):
+        rows = json.loads(prune("--shrink", "--plan", "--json", *options).out)["groups"]
+        return {row["num_channels"]: (row["num_kept"], row["note"]) for row in rows}
+
+    found = notes("--amount", "60%")
+    assert found[8] == (8, "stays whole: no smaller multiple of 8 (--round-to)")
+    assert found[16] == (8, "multiple of 8 nearest to 6 (--round-to)")
+    assert notes("--amount", "60%", "--round-to", "1")[16] == (6, "")
+    assert notes("--amount", "90%", "--round-to", "1", "--min-keep", "25%")[16] == (
+        4,
+        "at least 25% stays (--min-keep)",
+    )
+
+
 def test_a_network_that_hardly_shrinks_says_why(prune_own):
     outcome = prune_own(STANDARDIZED, "--amount", "50%", "--shrink", "--json")
     assert outcome.code == 0, outcome.err
