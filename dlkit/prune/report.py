@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlkit.core.evaluation import Comparison, pruning_sentences
+from dlkit.core.evaluation import Comparison, bytes_text, pruning_sentences
+from dlkit.core.sparse_storage import StoredBytes
 from dlkit.prune.channels import GroupRow, TargetSolution, show_cost
 from dlkit.prune.computed_weights import layers_by_reason
 from dlkit.prune.masks import LayerSparsity, total_sparsity
@@ -15,13 +16,14 @@ from dlkit.prune.request import PruneRequest
 
 SCHEMA = "dlkit.prune/1"
 MOST_REASONS = 3
+NOTHING = StoredBytes(0, 0)
 
 
 @dataclass(frozen=True)
 class PruneReport:
     """A finished run: `layers` of masks and those `left_alone`, with the reason, or `groups` of a shrunk network.
 
-    `recalibration` is None where none was done.
+    `stored` are the bytes of its tensors in the file, and were all of them dense. `recalibration` is None where none was done.
     `max_delta` is the largest difference between a shrunk network and the full one with the same channels at zero, before
     any recovery, in float64.
     """
@@ -32,6 +34,7 @@ class PruneReport:
     comparison: Comparison
     layers: tuple[LayerSparsity, ...] = ()
     left_alone: Mapping[str, str] = field(default_factory=dict)
+    stored: StoredBytes = NOTHING
     groups: tuple[GroupRow, ...] = ()
     max_delta: float | None = None
     solution: TargetSolution | None = None
@@ -62,8 +65,7 @@ class PruneReport:
     def _mask_sentences(self) -> list[str]:
         hint = "; --shrink removes whole channels for real" if self.request.is_structured else ""
         return [
-            f"{total_sparsity(self.layers):.1%} of the pruned layers' weights are zero, in tensors of the same size: as many "
-            f"bytes are stored as before, {self._gzip_words()}",
+            f"{total_sparsity(self.layers):.1%} of the pruned layers' weights are zero; {self._storage_words()}",
             f"latency is the same, as dense kernels multiply by zeros like by any number{hint}",
             *(
                 f"left alone: {', '.join(layers)}: {reason}, where a mask would not hold"
@@ -71,12 +73,15 @@ class PruneReport:
             ),
         ]
 
-    def _gzip_words(self) -> str:
-        before, after = self.comparison.before.costs.sizes, self.comparison.after.costs.sizes
-        if before is None or after is None:
-            return "and only a compressed file is smaller"
-        saved = 1 - after.gzip_bytes / before.gzip_bytes
-        return f"and only a compressed file is smaller ({saved:.0%} here)" if saved >= 0.01 else "also when compressed"
+    def _storage_words(self) -> str:
+        dense, stored = (bytes_text(size) for size in (self.stored.dense, self.stored.stored))
+        if not self.stored.is_packed:
+            return f"as many bytes are stored as before ({dense}), as too few are zero for a smaller form"
+        share = self.stored.stored / self.stored.dense
+        return (
+            f"the file stores the others and one bit for each place: {stored} instead of {dense} ({share:.0%}); loaded, tensors are "
+            "as large as before"
+        )
 
     def _checks(self) -> dict[str, Any]:
         """What was verified; a run that fails one of these ends with an error."""
@@ -101,6 +106,7 @@ class PruneReport:
             **self.comparison.to_dict(),
             "layers": [_layer_dict(layer) for layer in self.layers],
             "left_alone": dict(self.left_alone),
+            "stored_bytes": asdict(self.stored),
             "groups": [asdict(group) for group in self.groups],
             "target": _target_dict(self.solution),
             "checks": self._checks(),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation import Comparison
+from dlkit.core.sparse_storage import measure_stored
 from dlkit.core.staging import staged
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Note, Saved, ignore
@@ -129,6 +130,7 @@ def _report_of(
         comparison=comparison,
         layers=pruned.layers,
         left_alone=pruned.left_alone,
+        stored=measure_stored(pruned.network.state_dict()),
         groups=pruned.groups,
         max_delta=pruned.max_delta,
         solution=pruned.solution,
