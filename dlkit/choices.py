@@ -3,7 +3,7 @@
 from typing import Literal
 
 SplitName = Literal["test", "val", "train"]
-ExportFormat = Literal["onnx", "pt2", "aoti", "state-dict", "safetensors", "timm"]
+ExportFormat = Literal["onnx", "pt2", "aoti", "state-dict", "safetensors", "sparse", "timm"]
 
 # quantization
 QuantizeMode = Literal["dynamic", "static", "qat"]

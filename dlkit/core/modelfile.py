@@ -2,6 +2,8 @@
 
     {"format": "dlkit.model", "version": 1, "spec": {...}, "state_dict": {...}}
 
+Weights that are mostly zeros stand packed under a further key, `sparse` (sparse_storage.py), in a file of version 2.
+
 `spec` tells how to build the network (registry name and options), how to prepare its input, and where it comes from. A
 name in a file resolves only through dlkit's own registries: loading a file never imports anybody's code.
 """
@@ -20,12 +22,14 @@ from dlkit.core.devices import pick_device
 from dlkit.core.models import Arch, build_model, build_on_meta, resolve_arch
 from dlkit.core.release_memory import release_memory
 from dlkit.core.rewrites import is_quantized, load_rewritten
+from dlkit.core.sparse_storage import pack_tensors
 from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file
 from dlkit.errors import DataError, FileRefused, UsageError
 from dlkit.events import Emit, Note, ignore
 
 FORMAT = "dlkit.model"
 VERSION = 1
+SPARSE_VERSION = 2  # with weights that are mostly zeros packed, which a dlkit of before does not read
 MOST_SHRINKING = 1000  # how many times smaller than its architecture a compressed network may be
 
 
@@ -80,9 +84,13 @@ class ModelFile:
 
 
 def save_model_file(path: Path, spec: ModelSpec, state_dict: Mapping[str, Tensor]) -> None:
-    """Write a model file in one step. Tensors are stored on the CPU, contiguous, under their plain names."""
+    """Write a model file in one step. Tensors are stored on the CPU, contiguous, under their plain names, and packed where most
+    of their numbers are zeros.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
-    save_torch_file(path, {"format": FORMAT, "version": VERSION, "spec": spec.to_dict(), "state_dict": tensors})
+    dense, sparse = pack_tensors(tensors)
+    value = {"format": FORMAT, "version": VERSION, "spec": spec.to_dict(), "state_dict": dense}
+    save_torch_file(path, value if sparse is None else {**value, "version": SPARSE_VERSION, "sparse": sparse})
 
 
 def read_model_file(path: str | Path) -> ModelFile:
@@ -106,8 +114,10 @@ def parse_model_file(path: Path, value: Any) -> ModelFile:
     value = plain_mapping(path, value, wanted="a dlkit model file")
     if value.get("format") != FORMAT:
         raise FileRefused(path, _other_format(value))
-    if value.get("version") != VERSION:
-        raise FileRefused(path, f"model file version {value.get('version')!r}; this dlkit reads version {VERSION}")
+    if value.get("version") not in (VERSION, SPARSE_VERSION):
+        raise FileRefused(
+            path, f"model file version {value.get('version')!r}; this dlkit reads {VERSION} and {SPARSE_VERSION}"
+        )
     try:
         spec = ModelSpec.from_dict(value["spec"])
     except (KeyError, ValueError, TypeError, DataError) as error:

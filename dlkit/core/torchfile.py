@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from dlkit.core.sparse_storage import unpack_tensors
 from dlkit.errors import FileRefused, first_line
 from dlkit.files import write_bytes
 
@@ -44,7 +45,18 @@ def read_torch_file(path: str | Path, *, allow_legacy: bool = False) -> Any:
     except Exception as error:  # hostile bytes surface as many kinds of error
         raise FileRefused(path, f"cannot be read: {type(error).__name__}: {first_line(error, 200)}") from None
     _check_plain(path, value)
-    return value
+    return _with_sparse_weights(path, value)
+
+
+def _with_sparse_weights(path: Path, value: Any) -> Any:
+    """A model file's value with the weights that it stores packed as dense ones, so that every reader finds them."""
+    if not isinstance(value, dict) or not str(value.get("format")).startswith("dlkit.") or "sparse" not in value:
+        return value
+    rest = {key: item for key, item in value.items() if key != "sparse"}
+    try:
+        return {**rest, "state_dict": unpack_tensors(value["state_dict"], value["sparse"])}
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+        raise FileRefused(path, f"its sparse weights cannot be read: {first_line(error, 200)}") from None
 
 
 def _check_there(path: Path) -> None:

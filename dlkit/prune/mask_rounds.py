@@ -1,7 +1,7 @@
 """Pruning by masks, in one round or several, with recovery after each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Note
 from dlkit.prune.amounts import Amount, progress_of
+from dlkit.prune.computed_weights import find_computed_weights
 from dlkit.prune.masks import (
     MaskRule,
     PrunableWeight,
@@ -27,12 +28,15 @@ from dlkit.prune.request import PruneRequest
 
 @dataclass(frozen=True)
 class MaskPlan:
-    """The weights that are masked, and by which rule; `outputs` are left alone although no --skip names them."""
+    """The weights that are masked, and by which rule; `outputs` are left alone although no --skip names them, and so are
+    layers whose weights are `computed`, each with the reason.
+    """
 
     weights: tuple[PrunableWeight, ...]
     rule: MaskRule
     all_weights: tuple[PrunableWeight, ...]
     outputs: tuple[str, ...] = ()
+    computed: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan_masks(network: nn.Module, request: PruneRequest, example: Tensor) -> MaskPlan:
@@ -53,7 +57,7 @@ def plan_masks(network: nn.Module, request: PruneRequest, example: Tensor) -> Ma
     kept = tuple(weight for weight in weights if weight.name not in outputs)
     if not kept:
         raise UsageError("nothing to prune: every layer makes outputs of the network; without --structured it can be")
-    return MaskPlan(kept, rule, tuple(weights), tuple(sorted(outputs)))
+    return MaskPlan(kept, rule, tuple(weights), tuple(sorted(outputs)), find_computed_weights(network))
 
 
 def run_mask_rounds(

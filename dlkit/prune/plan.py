@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from dlkit.core.evaluation import weigh_network
 from dlkit.events import Emit, ignore
 from dlkit.prune.channels import GroupRow, list_groups, shrink
 from dlkit.prune.mask_rounds import final_masks, plan_masks
 from dlkit.prune.opened_model import OpenedModel
 from dlkit.prune.request import PruneRequest
-from dlkit.prune.shrink_rounds import pick_units, plan_shrinking
+from dlkit.prune.shrink_rounds import layer_shares, pick_units, plan_shrinking
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,14 @@ def plan_mask_rows(opened: OpenedModel, request: PruneRequest) -> list[PlannedLa
         note = "" if mask is not None else "makes the network's outputs"
         removed = 0 if mask is None else int((~mask).sum())
         rows.append(PlannedLayer(weight.name, weight.kind, tuple(weight.parameter.shape), size, removed, note))
-    return rows
+    return rows + [_computed_row(opened.network, layer, reason) for layer, reason in plan.computed.items()]
+
+
+def _computed_row(network: nn.Module, layer: str, reason: str) -> PlannedLayer:
+    """A layer of which nothing is masked, with the parameters that its weight is computed from."""
+    module = network.get_submodule(layer)
+    size = sum(parameter.numel() for parameter in module.parameters())
+    return PlannedLayer(layer, type(module).__name__, (), size, 0, reason)
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ def plan_shrink_sizes(opened: OpenedModel, request: PruneRequest, *, emit: Emit 
     size = opened.file.spec.info.input_size
     before, after = (weigh_network(network, size, None) for network in (opened.network, smaller))
     return ShrinkSizes(
-        groups=tuple(list_groups(plan.groups, plan.limits, keep)),
+        groups=tuple(list_groups(plan.groups, plan.limits, keep, shares=layer_shares(plan, request))),
         num_parameters=(before.num_parameters, after.num_parameters),
         macs=(before.macs, after.macs),
     )

@@ -1,22 +1,29 @@
 """The report of a pruning run: before and after, as numbers and in plain sentences."""
 
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlkit.core.evaluation import Comparison, pruning_sentences
+from dlkit.core.evaluation import Comparison, bytes_text, pruning_sentences
+from dlkit.core.sparse_storage import StoredBytes
 from dlkit.prune.channels import GroupRow, TargetSolution, show_cost
+from dlkit.prune.computed_weights import layers_by_reason
 from dlkit.prune.masks import LayerSparsity, total_sparsity
 from dlkit.prune.recovery import Recalibration
 from dlkit.prune.request import PruneRequest
 
 SCHEMA = "dlkit.prune/1"
+MOST_REASONS = 3
+NOTHING = StoredBytes(0, 0)
 
 
 @dataclass(frozen=True)
 class PruneReport:
-    """A finished run: `layers` of masks, or `groups` of a shrunk network. `recalibration` is None where none was done.
+    """A finished run: `layers` of masks and those `left_alone`, with the reason, or `groups` of a shrunk network.
 
+    `stored` are the bytes of its tensors in the file, and were all of them dense. `recalibration` is None where none was done.
     `max_delta` is the largest difference between a shrunk network and the full one with the same channels at zero, before
     any recovery, in float64.
     """
@@ -26,6 +33,8 @@ class PruneReport:
     request: PruneRequest
     comparison: Comparison
     layers: tuple[LayerSparsity, ...] = ()
+    left_alone: Mapping[str, str] = field(default_factory=dict)
+    stored: StoredBytes = NOTHING
     groups: tuple[GroupRow, ...] = ()
     max_delta: float | None = None
     solution: TargetSolution | None = None
@@ -34,23 +43,45 @@ class PruneReport:
     @property
     def sentences(self) -> list[str]:
         """What the numbers mean."""
-        measured = pruning_sentences(self.comparison) if self.request.is_shrunk else self._mask_sentences()
+        if self.request.is_shrunk:
+            measured = [*self._whole_sentences(), *pruning_sentences(self.comparison)]
+        else:
+            measured = self._mask_sentences()
         return [*_target_sentences(self.request, self.solution), *measured, *_norm_sentences(self.recalibration)]
+
+    def _whole_sentences(self) -> list[str]:
+        """Why far less became smaller than was asked for, where that is so."""
+        old, new = self.comparison.before.costs.macs, self.comparison.after.costs.macs
+        share = self.request.amount.share if self.request.amount else None
+        if not (old and new and share) or new / old <= 1 - share / 2:
+            return []
+        whole = Counter(group.note for group in self.groups if group.num_kept == group.num_channels and group.note)
+        reasons = "; ".join(f"{count}x {note}" for note, count in whole.most_common(MOST_REASONS))
+        return [
+            f"{new / old:.0%} of the MACs are left, although {share:.0%} of the channels were to go: {whole.total()} of "
+            f"{len(self.groups)} groups of layers stay whole ({reasons})"
+        ]
 
     def _mask_sentences(self) -> list[str]:
         hint = "; --shrink removes whole channels for real" if self.request.is_structured else ""
         return [
-            f"{total_sparsity(self.layers):.1%} of the pruned layers' weights are zero, in tensors of the same size: as many "
-            f"bytes are stored as before, {self._gzip_words()}",
+            f"{total_sparsity(self.layers):.1%} of the pruned layers' weights are zero; {self._storage_words()}",
             f"latency is the same, as dense kernels multiply by zeros like by any number{hint}",
+            *(
+                f"left alone: {', '.join(layers)}: {reason}, where a mask would not hold"
+                for reason, layers in layers_by_reason(self.left_alone).items()
+            ),
         ]
 
-    def _gzip_words(self) -> str:
-        before, after = self.comparison.before.costs.sizes, self.comparison.after.costs.sizes
-        if before is None or after is None:
-            return "and only a compressed file is smaller"
-        saved = 1 - after.gzip_bytes / before.gzip_bytes
-        return f"and only a compressed file is smaller ({saved:.0%} here)" if saved >= 0.01 else "also when compressed"
+    def _storage_words(self) -> str:
+        dense, stored = (bytes_text(size) for size in (self.stored.dense, self.stored.stored))
+        if not self.stored.is_packed:
+            return f"as many bytes are stored as before ({dense}), as too few are zero for a smaller form"
+        share = self.stored.stored / self.stored.dense
+        return (
+            f"the file stores the others and one bit for each place: {stored} instead of {dense} ({share:.0%}); loaded, tensors are "
+            "as large as before"
+        )
 
     def _checks(self) -> dict[str, Any]:
         """What was verified; a run that fails one of these ends with an error."""
@@ -74,6 +105,8 @@ class PruneReport:
             "request": plain_request(self.request),
             **self.comparison.to_dict(),
             "layers": [_layer_dict(layer) for layer in self.layers],
+            "left_alone": dict(self.left_alone),
+            "stored_bytes": asdict(self.stored),
             "groups": [asdict(group) for group in self.groups],
             "target": _target_dict(self.solution),
             "checks": self._checks(),

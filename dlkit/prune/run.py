@@ -11,7 +11,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation import Comparison
+from dlkit.core.sparse_storage import measure_stored
 from dlkit.core.staging import staged
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Note, Saved, ignore
@@ -32,21 +33,22 @@ from dlkit.prune.recovery import Recalibration, find_norms, read_rewind_weights
 from dlkit.prune.report import PruneReport, plain_request
 from dlkit.prune.request import PruneRequest, describe_request
 from dlkit.prune.saving import PruneOutputs, describe_pruned, save_pruned
-from dlkit.prune.shrink_rounds import plan_shrinking, run_shrink_rounds
+from dlkit.prune.shrink_rounds import layer_shares, plan_shrinking, run_shrink_rounds
 
 
 @dataclass(frozen=True)
 class Pruned:
     """A network after pruning, and what the report says of how it was made.
 
-    `layers` are those that were masked. Of a shrunk network `groups` are its groups, `max_delta` the largest difference of
-    its outputs when it was verified, `solution` how its target was met, and `rewrite` what a file needs to build the smaller
-    layers again.
+    `layers` are those that were masked, `left_alone` those that could not be, with the reason. Of a shrunk network `groups` are
+    its groups, `max_delta` the largest difference of its outputs when it was verified, `solution` how its target was met, and
+    `rewrite` what a file needs to build the smaller layers again.
     """
 
     network: nn.Module
     recalibration: Recalibration | None
     layers: tuple[LayerSparsity, ...] = ()
+    left_alone: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[GroupRow, ...] = ()
     max_delta: float | None = None
     solution: TargetSolution | None = None
@@ -93,14 +95,21 @@ def _mask(opened: OpenedModel, request: PruneRequest, rewound: Mapping[str, Tens
     if plan.outputs:
         emit(Note(f"left alone, as its channels are the network's outputs: {', '.join(plan.outputs)}"))
     _, recalibration = run_mask_rounds(opened.network, plan, request, opened.task_data, rewound=rewound, emit=emit)
-    return Pruned(opened.network, recalibration, tuple(measure_sparsity(plan.weights)))
+    return Pruned(opened.network, recalibration, tuple(measure_sparsity(plan.weights)), left_alone=plan.computed)
 
 
 def _shrink(opened: OpenedModel, request: PruneRequest, rewound: Mapping[str, Tensor] | None, emit: Emit) -> Pruned:
     plan = plan_shrinking(opened.network, request, opened.example)
     shrunk = run_shrink_rounds(opened, plan, request, rewound=rewound, emit=emit)
     verified = shrunk.verified
-    rows = list_groups(plan.groups, plan.limits, verified.keep, kinds=verified.kinds, rolled_back=verified.rolled_back)
+    rows = list_groups(
+        plan.groups,
+        plan.limits,
+        verified.keep,
+        kinds=verified.kinds,
+        rolled_back=verified.rolled_back,
+        shares=layer_shares(plan, request),
+    )
     return Pruned(
         verified.network,
         shrunk.recalibration,
@@ -120,6 +129,8 @@ def _report_of(
         request=request,
         comparison=comparison,
         layers=pruned.layers,
+        left_alone=pruned.left_alone,
+        stored=measure_stored(pruned.network.state_dict()),
         groups=pruned.groups,
         max_delta=pruned.max_delta,
         solution=pruned.solution,

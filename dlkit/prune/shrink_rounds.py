@@ -4,7 +4,6 @@ Rounds before the last hold channels at zero in the network of full size, so tha
 original; the last one cuts them out, verifies the result, and recovers the small network.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.data import Batch
+from dlkit.core.models import copy_network
 from dlkit.core.scoring import Scoring
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Note
@@ -72,9 +72,14 @@ def plan_shrinking(network: nn.Module, request: PruneRequest, example: Tensor) -
     groups = find_groups(network, example)
     limits = ChannelLimits(request.picked_round_to, request.picked_min_keep, request.skip)
     if not prunable_groups(groups, limits):
-        reasons = dict.fromkeys(group.refusal for group in groups if group.refusal)
-        raise UsageError(f"nothing to shrink: {'; '.join(reasons) or 'no layer has channels'}")
+        raise UsageError(f"nothing to shrink: {_refusals(groups) or 'no layer has channels'}")
     return ShrinkPlan(tuple(groups), limits)
+
+
+def _refusals(groups: Sequence[Group]) -> str:
+    """The reasons why groups stay whole, each with the first group that it holds for: `fc: reaches the model's output`."""
+    first = {group.refusal: group.id for group in reversed(groups) if group.refusal}
+    return "; ".join(f"{group_id}: {reason}" for reason, group_id in reversed(first.items()))
 
 
 def run_shrink_rounds(
@@ -143,7 +148,7 @@ def pick_units(
     """
     importance = measure_importance(opened, plan.groups, request)
     if not any(group.id in importance for group in prunable_groups(plan.groups, plan.limits)):
-        raise UsageError(f"--method {request.picked_method} can rank no channels of this network; try l1, l2 or taylor")
+        raise UsageError(f"--method {request.picked_method} can rank no channels of this network; try l1 or l2")
     for group in plan.groups:
         if before and group.id in before:
             gone = torch.ones(group.size, dtype=torch.bool)
@@ -173,6 +178,13 @@ def measure_importance(opened: OpenedModel, groups: Sequence[Group], request: Pr
 def _loss(network: nn.Module, batch: Batch, scoring: Scoring) -> Tensor:
     loss, _ = scoring.loss(network(scoring.arrange(batch.inputs)), batch.targets)
     return loss
+
+
+def layer_shares(plan: ShrinkPlan, request: PruneRequest) -> Shares | None:
+    """What every group is to lose; None for a target and where groups compete."""
+    if request.amount is None or request.scope == "global":
+        return None
+    return _shares(plan, request, None, 1.0)
 
 
 def _shares(plan: ShrinkPlan, request: PruneRequest, picked: Picked | None, progress: float) -> Shares:
@@ -205,7 +217,7 @@ def _count_removed(groups: Sequence[Group], keep: Keep) -> str:
 
 def channel_masks(network: nn.Module, groups: Sequence[Group], keep: Keep) -> dict[str, Tensor]:
     """Masks of the parameters in which removed channels have a place, true where channels stay."""
-    ones = copy.deepcopy(network)
+    ones = copy_network(network)
     with torch.no_grad():
         for parameter in ones.parameters():
             parameter.fill_(1)

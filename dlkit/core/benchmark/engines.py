@@ -1,6 +1,5 @@
 """Ways to run a network, each started on real inputs and compared with eager before anybody times it."""
 
-import copy
 import logging
 import tempfile
 import warnings
@@ -18,7 +17,7 @@ from dlkit.core.benchmark.openvino_engine import require_openvino, start_openvin
 from dlkit.core.benchmark.unavailable import EngineUnavailable
 from dlkit.core.environment import NO_COMPILER, find_compiler
 from dlkit.core.export import export_aoti, load_aoti
-from dlkit.core.models import fitted_copy, has_int8_layers, top1_matches, unpacked_copy
+from dlkit.core.models import copy_network, fitted_copy, has_int8_layers, top1_matches, unpacked_copy
 from dlkit.core.out_of_memory import is_out_of_memory
 from dlkit.errors import DlkitError, OutOfResource, UsageError, first_line
 from dlkit.shapes import size_text
@@ -179,7 +178,7 @@ def _start_channels_last(network: nn.Module, examples: Sequence[Tensor]) -> Run:
     if has_int8_layers(network):
         run = _one_per_shape(network)
     else:
-        run = copy.deepcopy(network).to(memory_format=torch.channels_last)
+        run = copy_network(network).to(memory_format=torch.channels_last)
     return lambda inputs: run(inputs.contiguous(memory_format=torch.channels_last))
 
 

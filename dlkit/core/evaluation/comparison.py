@@ -1,6 +1,5 @@
 """A network before and after it was changed, on the same samples, inputs and machine: what a report is made of."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from dlkit.core.data import Split
 from dlkit.core.evaluation.file_size import FileSizes, file_sizes
 from dlkit.core.evaluation.metrics import score_predictions
 from dlkit.core.evaluation.predictions import Predictions, predict_split
-from dlkit.core.models import has_int8_layers, parameter_count, top1_matches
+from dlkit.core.models import copy_network, has_int8_layers, parameter_count, top1_matches
 from dlkit.core.profile import InputSpec, ProfileError, profile_model
 from dlkit.core.scoring import Scoring
 from dlkit.events import Emit, ignore
@@ -136,7 +135,7 @@ def weigh_network(network: nn.Module, input_size: tuple[int, ...], path: Path | 
         return Costs(None, None, sizes, ("parameters and MACs are not counted in int8 layers",))
     num_parameters, _ = parameter_count(network)
     try:
-        profile = profile_model(copy.deepcopy(network).to("meta"), [InputSpec(input_size)], with_memory=False)
+        profile = profile_model(copy_network(network).to("meta"), [InputSpec(input_size)], with_memory=False)
     except (ProfileError, NotImplementedError, RuntimeError) as error:
         return Costs(num_parameters, None, sizes, (f"MACs are not counted: {error}",))
     notes = tuple(f"{name} ({count}x) has no MAC formula" for name, count in profile.uncounted.items())

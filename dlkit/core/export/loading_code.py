@@ -43,6 +43,19 @@ def load_safetensors(spec: ModelSpec, path: Path) -> list[str]:
     return ["from safetensors.torch import load_file", *_into_network(spec, f"load_file({str(path)!r})")]
 
 
+def load_sparse(spec: ModelSpec, path: Path) -> list[str]:
+    """With torch, made dense, into torchvision's network where it is one."""
+    *build, load = _into_network(spec, "dense")
+    return [
+        "import torch",
+        f"sparse = torch.load({str(path)!r}, weights_only=True)",
+        *(line for line in build if not line.startswith("weights =")),
+        "sizes = {name: tensor.shape for name, tensor in network.state_dict().items()}",
+        "dense = {name: tensor.to_dense().reshape(sizes[name]) for name, tensor in sparse.items()}",
+        load.replace("weights", "dense"),
+    ]
+
+
 def load_timm(spec: ModelSpec, path: Path) -> list[str]:
     """With timm."""
     return ["import timm", f'network = timm.create_model("local-dir:{path}", pretrained=True)']

@@ -14,6 +14,7 @@ from dlkit.core.export.loading_code import (
     load_onnx,
     load_pt2,
     load_safetensors,
+    load_sparse,
     load_state_dict,
     load_timm,
 )
@@ -22,7 +23,7 @@ from dlkit.core.export.parity import Parity
 from dlkit.core.export.pt2 import write_pt2
 from dlkit.core.export.restored import standardized_note, with_restored_outputs
 from dlkit.core.export.timm import check_timm_has, write_timm_folder
-from dlkit.core.export.weights import write_safetensors, write_state_dict
+from dlkit.core.export.weights import write_safetensors, write_sparse, write_state_dict
 from dlkit.core.modelfile import ModelFile, ModelSpec, build_from_file
 from dlkit.core.rewrites import is_quantized
 from dlkit.errors import UsageError
@@ -79,14 +80,22 @@ def _write_safetensors(network: nn.Module, spec: ModelSpec, path: Path) -> None:
     write_safetensors(network, path)
 
 
+def _write_sparse(network: nn.Module, spec: ModelSpec, path: Path) -> None:
+    write_sparse(network, path)
+
+
 FORMATS: Mapping[ExportFormat, Format] = {
     "onnx": Format(_write_onnx, load_onnx, check=lambda spec: require_onnx(), takes_int8=True),
     "pt2": Format(_write_pt2, load_pt2),
     "aoti": Format(_write_aoti, load_compiled, check=lambda spec: require_compiler(), ending=".pt2", takes_int8=True),
     "state-dict": Format(_write_state_dict, load_state_dict, is_weights=True),
     "safetensors": Format(_write_safetensors, load_safetensors, is_weights=True),
+    "sparse": Format(_write_sparse, load_sparse, is_weights=True),
     "timm": Format(write_timm_folder, load_timm, check=check_timm_has, is_folder=True, is_weights=True),
 }
+
+
+WEIGHTS = ("state-dict", "safetensors", "sparse")  # formats without the network
 
 
 def export_model(
@@ -123,14 +132,14 @@ def _notes(spec: ModelSpec, format_name: ExportFormat) -> list[str]:
         notes.append(standardized_note(spec))
     if format_name == "pt2":
         notes.append("torch.export.load has no safe mode: load only .pt2 files whose maker you trust")
-    if format_name in ("state-dict", "safetensors") and spec.transforms:
+    if format_name in WEIGHTS and spec.transforms:
         notes.append(f"sizes are those of the pruned network, which a new {spec.arch.name} does not have")
     if format_name == "aoti":
         notes.append(
             "native code, compiled for this kind of CPU and this torch: load only packages whose maker you trust"
         )
     channels = spec.info.input_size[0]
-    if format_name in ("state-dict", "safetensors") and spec.arch.registry == "torchvision" and channels != 3:
+    if format_name in WEIGHTS and spec.arch.registry == "torchvision" and channels != 3:
         notes.append(
             f"the first convolution takes {channels} channel{'s' if channels > 1 else ''}; torchvision's takes 3"
         )

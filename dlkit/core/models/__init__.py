@@ -5,6 +5,7 @@ from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model, build_on_meta, plan_arch, resolve_arch
 from dlkit.core.models.checkpointing import disable_checkpointing, enable_checkpointing
 from dlkit.core.models.computed_weights import has_computed_weights, with_plain_weights
+from dlkit.core.models.copying import copy_network
 from dlkit.core.models.eval_mode import eval_mode, kept_modes, unfused_attention
 from dlkit.core.models.guessing import guess_classifiers
 from dlkit.core.models.int8_layers import fitted_copy, has_int8_layers, is_int8_layer, unpacked_copy

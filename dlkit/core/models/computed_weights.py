@@ -1,12 +1,13 @@
 """Weights that are computed from other parameters: weight norm and spectral norm, as hooks or as parametrizations."""
 
-import copy
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm, SpectralNormLoadStateDictPreHook
 from torch.nn.utils.weight_norm import WeightNorm
+
+from dlkit.core.models.copying import copy_network
 
 
 def has_computed_weights(network: nn.Module) -> bool:
@@ -18,11 +19,7 @@ def with_plain_weights(network: nn.Module) -> nn.Module:
     """A copy in evaluation mode whose layers have the computed weights as their own; the network itself where none are computed."""
     if not has_computed_weights(network):
         return network
-    for module in network.modules():  # the hooks leave what they computed last, which cannot be copied with its history
-        for name, value in vars(module).items():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                vars(module)[name] = value.detach()
-    plain = copy.deepcopy(network).eval()
+    plain = copy_network(network).eval()
     for module in plain.modules():
         for hook in _hooks(module):
             remove = remove_weight_norm if isinstance(hook, WeightNorm) else remove_spectral_norm

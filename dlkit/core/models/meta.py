@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from dlkit.core.models.copying import computed_tensors
 from dlkit.core.models.eval_mode import eval_mode
 
 _ALLOCATING = frozenset(
@@ -43,6 +44,8 @@ def meta_copy(model: nn.Module) -> nn.Module:
         memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
     for buffer in model.buffers():
         memo[id(buffer)] = buffer.detach().to("meta")
+    for tensor in computed_tensors(model):
+        memo[id(tensor)] = tensor.detach().to("meta")
     return copy.deepcopy(model, memo)
 
 

@@ -1,12 +1,12 @@
 """What a network consists of: parameters, and a table of its parts with their output shapes."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from dlkit.core.models.copying import copy_network
 from dlkit.core.models.meta import meta_copy
 from dlkit.core.models.running import RunningModules
 from dlkit.core.models.tensors import first_tensor
@@ -63,7 +63,7 @@ def _measure_shapes(model: nn.Module, input_size: Shape) -> dict[str, Shape]:
     except (RuntimeError, NotImplementedError, TypeError):
         # a model that reads values (indices, loops until convergence) needs real ones
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        return _run(copy.deepcopy(model), input_size, device=device)
+        return _run(copy_network(model), input_size, device=device)
 
 
 def _run(model: nn.Module, input_size: Shape, *, device: str | torch.device) -> dict[str, Shape]:

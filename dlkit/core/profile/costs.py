@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
 
-from dlkit.core.models import RunningModules, eval_mode, first_tensor, kept_modes
+from dlkit.core.models import RunningModules, eval_mode, first_tensor, kept_modes, tensors_in
 from dlkit.core.profile.activation_memory import measure_peak_bytes, measure_saved_bytes
-from dlkit.core.profile.macs import count_macs
+from dlkit.core.profile.macs import count_macs, multiplied_activations
 from dlkit.errors import UsageError
 from dlkit.shapes import size_text
 
@@ -37,7 +38,7 @@ class InputSpec:
 class LayerCost:
     """One module, with everything inside it. `out_shape` is of the last call, with the batch; None if never called.
 
-    `attention_macs` are the products of two activations, which have no weight in them.
+    `attention_macs` are the products of two activations: matrices that both come from the input, with no weight in them.
     """
 
     path: str
@@ -94,8 +95,8 @@ def profile_model(
 
     Raises ProfileError when the model refuses the input or reads values, which meta tensors do not have.
     """
-    counter = _Counter(model)
     tensors = [spec.on_meta(batch) for spec in inputs]
+    counter = _Counter(model, tensors)
     with eval_mode(model), torch.no_grad(), counter.running.followed(model), _explained(inputs), counter:
         model(*tensors)
     notes: list[str] = []
@@ -183,9 +184,10 @@ class _Tally:
 
 @dataclass
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # the base is untyped
-    """Counts operators into the modules that are running."""
+    """Counts operators into the modules that are running, and follows which tensors come from the inputs."""
 
     model: nn.Module
+    inputs: Sequence[Tensor]
     tallies: dict[str, _Tally] = field(default_factory=dict)
     uncounted: Counter[str] = field(default_factory=Counter)
     activation_bytes: int = 0
@@ -193,21 +195,28 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # the base 
     def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.running = RunningModules(self._leave)
-        self._weights = {p.untyped_storage()._cdata for p in self.model.parameters()}
+        self._activations: Any = WeakIdKeyDictionary(dict.fromkeys(self.inputs))
         self.tallies = {path: _Tally() for path, _ in self.model.named_modules()}
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator and count it."""
-        out = op(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        out = op(*args, **kwargs)
+        if any(tensor in self._activations for tensor in tensors_in((args, kwargs))):
+            self._activations.update(dict.fromkeys(tensors_in(out)))
         macs = count_macs(op, args, out)
         if macs is None:
             self.uncounted[op.name()] += 1
         elif macs:
-            has_weight = any(isinstance(a, Tensor) and a.untyped_storage()._cdata in self._weights for a in args)
+            is_attention = self._multiplies_activations(op, args)
             for path in {*(entered.name for entered in self.running.stack), ""}:
                 self.tallies[path].macs += macs
-                self.tallies[path].attention_macs += 0 if has_weight else macs
+                self.tallies[path].attention_macs += macs if is_attention else 0
         return out
+
+    def _multiplies_activations(self, op: Any, args: Any) -> bool:
+        operands = multiplied_activations(op, args)
+        return operands is not None and all(operand in self._activations for operand in operands)
 
     def _leave(self, path: str, module: nn.Module, output: Any) -> None:
         tally = self.tallies[path]

@@ -92,6 +92,19 @@ _FREE = frozenset(
 )
 
 
+_WITH_WEIGHT = frozenset(
+    {"aten::convolution", "aten::_convolution", "aten::linear", "torchvision::deform_conv2d"}
+)  # their second operand is a weight, also one that is computed
+
+
+def multiplied_activations(op: Any, args: Sequence[Any]) -> tuple[Any, Any] | None:
+    """The two operands that an operator multiplies with each other; None where one of them is a weight by its place."""
+    name = op.name().split(".")[0]
+    if name in _WITH_WEIGHT or len(args) < 2:
+        return None
+    return (args[1], args[2]) if FORMULAS.get(name) is _added_product else (args[0], args[1])
+
+
 def count_macs(op: Any, args: Sequence[Any], out: Any) -> int | None:
     """MACs of one call of an operator: 0 where it has none, None where no formula is known."""
     name = op.name().split(".")[0]
@@ -105,4 +118,5 @@ def is_free(op: Any) -> bool:
     """Whether an operator has no multiply-accumulates worth counting."""
     name = op.name().split(".")[0]
     tags = {torch.Tag.pointwise, *([torch.Tag.reduction] if hasattr(torch.Tag, "reduction") else [])}
-    return op.is_view or bool(tags & set(op.tags)) or name in _FREE or name.startswith(_FREE_PREFIXES)
+    is_view = op.is_view or torch.Tag.inplace_view in op.tags
+    return is_view or bool(tags & set(op.tags)) or name in _FREE or name.startswith(_FREE_PREFIXES)

@@ -1,6 +1,5 @@
 """An exponential moving average of weights and buffers."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.distributed import local_part
+from dlkit.core.models import copy_network
 
 
 class EmaModel:
@@ -18,7 +18,7 @@ class EmaModel:
     """
 
     def __init__(self, model: nn.Module, *, decay: float, warmup: bool = True, every: int = 1) -> None:
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.model = copy_network(model).eval().requires_grad_(False)
         self.decay = decay
         self.warmup = warmup
         self.every = every

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from torch import Tensor
@@ -31,6 +31,9 @@ class ChannelLimits:
             raise UsageError(f"--round-to {self.round_to}: must be 1 or more")
         if not 0 <= self.min_keep <= 1:
             raise UsageError(f"--min-keep {self.min_keep:g}: must be a share from 0 to 1")
+
+
+_FREE = ChannelLimits(round_to=1, min_keep=0.0)
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,26 @@ def nearest_size(group: Group, amount: float, limits: ChannelLimits) -> int:
     """The allowed number of units that is nearest to what is left of the group after removing the share `amount`."""
     wanted = group.size * (1 - amount)
     return min(_allowed_sizes(group, limits), key=lambda units: (round(abs(units - wanted), 9), -units))
+
+
+def rounding_note(group: Group, num_kept: int, share: float | None, limits: ChannelLimits) -> str:
+    """Why a group keeps another number of units than the share to remove says, where --round-to or --min-keep make it so.
+
+    Without a share, only a group that cannot lose any is told.
+    """
+    if len(_allowed_sizes(group, limits)) == 1:
+        return f"stays whole: no smaller multiple of {limits.round_to} (--round-to)"
+    if share is None:
+        return ""
+    wanted = group.num_channels * nearest_size(group, share, _FREE) // group.size
+    floor = limits.min_keep * group.size
+    if num_kept == wanted:
+        return ""
+    if num_kept > wanted and nearest_size(group, share, replace(limits, round_to=1)) >= floor > group.size * (
+        1 - share
+    ):
+        return f"at least {limits.min_keep:.0%} stays (--min-keep)"
+    return f"multiple of {limits.round_to} nearest to {wanted} (--round-to)"
 
 
 def _allowed_sizes(group: Group, limits: ChannelLimits) -> list[int]:

@@ -1,6 +1,5 @@
 """Cutting channels out: a smaller network with only those units of each group that are kept, or the same ones set to zero."""
 
-import copy
 import math
 from collections.abc import Sequence
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from dlkit.core.models import copy_network
 from dlkit.prune.channels.group import Group, Keep, Member, kept_units
 from dlkit.prune.channels.layer_sizes import fit_sizes, put_tensor, stored_tensors
 
@@ -18,7 +18,7 @@ def shrink(network: nn.Module, groups: Sequence[Group], keep: Keep) -> nn.Module
     Cuts parameters and buffers and sets the layers' sizes. Works on the meta device. Raises ValueError for units that do not
     exist, for a group left empty, and for blocks of which different shares are kept.
     """
-    smaller = copy.deepcopy(network)
+    smaller = copy_network(network)
     cut_network(smaller, groups, keep)
     return smaller
 

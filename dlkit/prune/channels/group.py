@@ -36,7 +36,7 @@ class Group:
     The same share of each of the `blocks` of units must stay. `refusal` is the reason why the group is never pruned.
     `kind` is exact where removing channels equals setting to 0 the weights that make them, with the norms and biases
     along them; otherwise `note` says why not. Other channels depend on those of a mixed group, for example through layer
-    norm.
+    norm. A layer that stays whole without having been followed has no members.
     """
 
     id: str
@@ -52,7 +52,7 @@ class Group:
     @property
     def num_channels(self) -> int:
         """Channels of the first layer that makes them."""
-        return sum(map(len, self.members[0].places))
+        return sum(map(len, self.members[0].places)) if self.members else self.size
 
     @property
     def num_makers(self) -> int:

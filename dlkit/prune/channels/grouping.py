@@ -38,7 +38,15 @@ def _traced_groups(findings: Findings) -> list[Group]:
         names[name] += 1
         group_id = name if names[name] == 1 else f"{name}#{names[name]}"
         groups.append(_group(group_id, bundle, findings, left_over, mixed))
+    groups += [_whole_group(name, size, reason) for name, (size, reason) in findings.whole.items() if not names[name]]
     return groups
+
+
+def _whole_group(name: str, size: int, reason: str) -> Group:
+    """A layer with channels that are not followed, so that the table names it with the reason."""
+    return Group(
+        id=name, size=size, members=(), blocks=(tuple(range(size)),), role="fixed", kind="exact", refusal=reason
+    )
 
 
 def _group(

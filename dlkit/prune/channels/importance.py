@@ -74,8 +74,9 @@ def taylor_importance(
 ) -> dict[str, Tensor]:
     """The `Importance` by the change of the loss, to first order, were a channel no longer read (Molchanov et al., 2019).
 
-    `loss_of(network, batch)` returns a batch's mean loss. The network runs in evaluation mode; no parameter's `.grad` is
-    touched. The change is squared for each batch and averaged, as its sign differs from batch to batch.
+    Groups that no layer reads are left out. `loss_of(network, batch)` returns a batch's mean loss. The network runs in
+    evaluation mode; no parameter's `.grad` is touched. The change is squared for each batch and averaged, as its sign differs
+    from batch to batch.
     """
     parameters = dict(network.named_parameters())
     readers = {
@@ -85,6 +86,8 @@ def taylor_importance(
     }
     names = sorted({member.tensor for members in readers.values() for member in members})
     totals = {group.id: torch.zeros(group.size, dtype=torch.float64) for group in groups if readers.get(group.id)}
+    if not totals:
+        return {}
     weights = [parameters[name] for name in names]
     with eval_mode(network), unfused_attention(), torch.enable_grad(), _requiring_grad(weights):
         for batch in batches:

@@ -1,6 +1,5 @@
 """Trying cuts: whether a network's code still runs with fewer channels, and the largest part of a choice that passes."""
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import gcd
@@ -8,8 +7,15 @@ from math import gcd
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models import RunningModules, eval_mode, meta_copy, random_inputs, tensors_in, unfused_attention
-from dlkit.errors import first_line
+from dlkit.core.models import (
+    RunningModules,
+    copy_network,
+    eval_mode,
+    meta_copy,
+    random_inputs,
+    tensors_in,
+    unfused_attention,
+)
 from dlkit.prune.channels.cutting import cut_network
 from dlkit.prune.channels.group import Group, Keep, kept_units
 
@@ -41,7 +47,7 @@ def refuse_untouchable(network: nn.Module, groups: Sequence[Group], example: Ten
     shapes = [output_shapes(base, x) for x in inputs]
 
     def find_problem(keep: Keep) -> CutProblem | None:
-        return find_structure_problem(copy.deepcopy(base), groups, keep, inputs=inputs, shapes=shapes)
+        return find_structure_problem(copy_network(base), groups, keep, inputs=inputs, shapes=shapes)
 
     keep: Keep = {group.id: _smallest_cut(group) for group in groups if group.size > 1}
     while keep and (problem := find_problem(keep)) is not None:
@@ -125,13 +131,21 @@ def find_structure_problem(
         cut_network(network, groups, keep)
         with running.followed(network):
             found = [output_shapes(network, x) for x in inputs]
-    except Exception as error:
+    except Exception:
         places = (running.innermost.name if running.innermost else "", running.last)
-        return CutProblem(f"the network's code does not allow it: {first_line(error, 160)}", places)
+        return CutProblem(f"with fewer channels {_words(running)} fails", places)
     if found != shapes:
         return CutProblem(f"the output's shape changes from {shapes[0]} to {found[0]}")
     empty = [name for name, tensor in network.named_parameters() if not tensor.numel()]
     return CutProblem(f"{empty[0]} would have no channel left") if empty else None
+
+
+def _words(running: RunningModules) -> str:
+    """`the code of attn (Attention)`, the module that was running when the network failed."""
+    innermost = running.innermost
+    if innermost is None or not innermost.name:
+        return "the network's own code"
+    return f"the code of {innermost.name} ({type(innermost.module).__name__})"
 
 
 def example_inputs(example: Tensor) -> list[Tensor]:

@@ -6,7 +6,6 @@ the full network with the removed channels set to 0. The last does not hold for 
 through statistics, as no zeros have the same effect there.
 """
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dlkit.core.models import eval_mode, parameter_count, tensors_in, unfused_attention
+from dlkit.core.models import copy_network, eval_mode, parameter_count, tensors_in, unfused_attention
 from dlkit.prune.channels.cutting import kept_places, predict_parameters, shrink, zero_channels
 from dlkit.prune.channels.group import Group, Keep, Kind, kept_units
 from dlkit.prune.channels.trial_cuts import (
@@ -117,7 +116,7 @@ class _Verifier:
         return CutProblem(f"outputs differ by {compared.delta:.2g} from those with these channels set to 0")
 
     def _find_structure_problem(self, keep: Keep) -> CutProblem | None:
-        shrunk = copy.deepcopy(self._network)
+        shrunk = copy_network(self._network)
         problem = find_structure_problem(shrunk, self._groups, keep, inputs=self._inputs, shapes=self._shapes)
         if problem is not None:
             return problem
@@ -160,7 +159,7 @@ class _Verifier:
 
     def _double(self) -> nn.Module:
         """A float64 copy, made anew each time: a large network is not held twice."""
-        return copy.deepcopy(self._network).double()
+        return copy_network(self._network).double()
 
     def _compare(self, network: nn.Module, keep: Keep, *, reads: bool) -> OutputDifference:
         shrunk = shrink(network, self._groups, keep)

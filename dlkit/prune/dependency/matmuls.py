@@ -4,10 +4,10 @@ from typing import Any
 
 from torch import Tensor
 
-from dlkit.prune.dependency.tracer import StoredTensor, Tracer
+from dlkit.prune.dependency.tracer import COMPUTED, Channels, StoredTensor, Tracer
 from dlkit.prune.dependency.union_find import FREE, compact, varying_dims
 
-COMPUTED = "its weight is computed from other values"
+NOT_FOLLOWED = "is read by a grouped transposed convolution, or through a reshaped weight, which are not followed"
 
 
 def follow_convolution(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, out: Tensor) -> None:
@@ -18,10 +18,7 @@ def follow_convolution(tracer: Tracer, name: str, op: Any, args: Any, kwargs: An
     taken = tracer.side_nodes(weight, 0 if transposed else 1, part="reads")
     inputs = tracer.channel_nodes(x, dim=1)
     if made is None or taken is None or (transposed and groups > 1):
-        reason = "grouped transposed convolution" if transposed and groups > 1 else COMPUTED
-        for tensor in (x, weight, bias):
-            if tensor is not None:
-                tracer.fix_tensor(tensor, reason)
+        _stay_whole(tracer, x, weight, bias, dim=1 if transposed else 0)
         return
     if groups == 1:
         _read_channels(tracer, x, inputs, taken)
@@ -31,6 +28,15 @@ def follow_convolution(tracer: Tracer, name: str, op: Any, args: Any, kwargs: An
         _follow_grouped(tracer, x, weight, made, groups=groups)
     vanishes = _add_bias(tracer, bias, made)
     tracer.put(out, made.reshape(1, -1, *[1] * (out.dim() - 2)), vanishes=vanishes, why="" if vanishes else COMPUTED)
+
+
+def _stay_whole(tracer: Tracer, x: Tensor, weight: Tensor, bias: Tensor | None, *, dim: int) -> None:
+    """Leave a layer whole that is no case for cutting, as its weight, with outputs along `dim`, is computed."""
+    is_stored = isinstance(tracer.get(weight), StoredTensor)
+    reason = NOT_FOLLOWED if is_stored else tracer.keep_whole(weight, dim)
+    for tensor in (x, weight, bias):
+        if tensor is not None:
+            tracer.fix_tensor(tensor, reason)
 
 
 def _follow_grouped(tracer: Tracer, x: Tensor, weight: Tensor, made: Tensor, *, groups: int) -> None:
@@ -50,8 +56,11 @@ def follow_product(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, o
     added = args[0] if name in ("addmm", "baddbmm", "addmv") else None
     left, right = args[1:3] if added is not None else args[:2]
     left_is_weight, right_is_weight = (isinstance(tracer.get(side), StoredTensor) for side in (left, right))
-    is_plain = added is None or (isinstance(tracer.get(added), StoredTensor) and right_is_weight)
-    if left.dim() < 2 or right.dim() < 2 or not is_plain:
+    has_bias = isinstance(tracer.get(added), StoredTensor)
+    is_plain = added is None or (has_bias and right_is_weight)
+    if has_bias and not right_is_weight and isinstance(tracer.get(left), Channels):
+        _stay_whole(tracer, left, right, added, dim=1)
+    elif left.dim() < 2 or right.dim() < 2 or not is_plain:
         for tensor in (left, right, added):
             if tensor is not None:
                 tracer.fix_tensor(tensor, f"goes through {name}, with operands that are not followed")
@@ -71,9 +80,7 @@ def _follow_linear(
     made = tracer.side_nodes(weight, weight.dim() + out_dim, part="makes")
     taken = tracer.side_nodes(weight, weight.dim() + in_dim, part="reads")
     if made is None or taken is None:
-        for tensor in (x, weight, bias):
-            if tensor is not None:
-                tracer.fix_tensor(tensor, COMPUTED)
+        _stay_whole(tracer, x, weight, bias, dim=out_dim)
         return
     labels = tracer.labels(x).mT if is_turned else tracer.labels(x)
     dims = varying_dims(compact(labels))

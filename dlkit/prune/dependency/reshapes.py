@@ -30,7 +30,9 @@ OTHERS = frozenset(
     {"permute", "transpose", "t", "unsqueeze", "squeeze", "select", "unbind", "roll", "flip", "index", "index_select",
      "repeat", "unfold", "diagonal", "narrow", "movedim", "expand", "slice"}
 )  # fmt: skip
-MOVES = RESHAPES | COPIES | SPLITS | JOINS | PADS | RESTRIDES | FLOAT_ONLY | OTHERS
+# they give a tensor another shape where it is; swapaxes_ and swapdims_ reach the dispatcher as transpose_
+IN_PLACE = frozenset({"transpose_", "t_", "unsqueeze_", "squeeze_", "detach_"})
+MOVES = RESHAPES | COPIES | SPLITS | JOINS | PADS | RESTRIDES | FLOAT_ONLY | OTHERS | IN_PLACE
 
 
 def follow_move(tracer: Tracer, name: str, op: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -76,6 +78,8 @@ def _mover(name: str, op: Any, args: Any, kwargs: Any, out: Any) -> Callable[[Te
         return lambda labels: op(labels, args[1], FREE)
     if name in FLOAT_ONLY:
         return lambda labels: op(labels.double(), *args[1:], **kwargs).long()
+    if name in IN_PLACE:
+        return lambda labels: op(labels.view(labels.shape), *args[1:], **kwargs)  # not in the labels that are kept
     return lambda labels: op(labels, *args[1:], **kwargs)
 
 

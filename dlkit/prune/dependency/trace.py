@@ -59,7 +59,7 @@ def trace(network: nn.Module, example: Tensor) -> Findings:
         example = example.detach().clone()
         if example.is_floating_point():
             tracer.add_input(example)
-        with tracer:
+        with tracer.running.followed(network), tracer:
             output = network(example)
         for tensor in tensors_in(output):
             tracer.fix_tensor(tensor, "reaches the model's output")

@@ -7,13 +7,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from dlkit.core.models import tensors_in
+from dlkit.core.models import RunningModule, RunningModules, tensors_in
+from dlkit.prune.computed_weights import find_computed_weights
 from dlkit.prune.dependency.union_find import FREE, UnionFind, compact, varying_dims, without_repeats
 
 INPUT = "the input"
+COMPUTED = "its weight is computed from other values at every call"
+OPAQUE = (nn.RNNBase, nn.RNNCellBase, ParametrizationList)  # not followed inside
+NOT_SHRUNK = "recurrent layers are not shrunk"
 _MOST_NUMBERS = 4_000_000  # a parameter used number by number that is larger than this is not cut
 
 Follow = Callable[["Tracer", Any, Any, Any, Any], None]
@@ -54,6 +59,7 @@ class Findings:
     - `mixed` channels are ones on which other channels depend, for example through a norm's statistics
     - `parted` are rows of nodes of which every row must keep as many
     - `grouped_inputs` are the inputs of grouped convolutions, which dimension 1 of their weights does not list
+    - `whole` are layers of which no channel can go although they have some: how many, and the reason
     """
 
     classes: UnionFind = field(default_factory=UnionFind)
@@ -67,6 +73,7 @@ class Findings:
     mixed: list[tuple[Tensor, str]] = field(default_factory=list)
     parted: list[Tensor] = field(default_factory=list)
     grouped_inputs: dict[str, Tensor] = field(default_factory=dict)
+    whole: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
 class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -75,6 +82,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, network: nn.Module, follow: Follow) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the base is untyped
         self._follow = follow
+        self.running = RunningModules()
+        self._computed = find_computed_weights(network)
         self.findings = Findings()
         self.classes = self.findings.classes
         self._tracked: Any = WeakTensorKeyDictionary()
@@ -90,9 +99,44 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run one operator, and follow its channels where an operand has some."""
         kwargs = kwargs or {}
         out = op(*args, **kwargs)
-        if any(self.get(tensor) is not None for tensor in tensors_in((args, kwargs))):
+        operands = tensors_in((args, kwargs))
+        opaque = next((entered for entered in self.running.stack if isinstance(entered.module, OPAQUE)), None)
+        if opaque is not None:
+            self._stop_at(opaque, operands)
+        elif any(self.get(tensor) is not None for tensor in operands):
             self._follow(self, op, args, kwargs, out)
+            self._drop_reshaped(op, args)
         return out
+
+    def _stop_at(self, entered: RunningModule, operands: list[Tensor]) -> None:
+        """What an opaque module gives counts as a constant; recurrent layers keep all their sizes, and what they read stays."""
+        if isinstance(entered.module, ParametrizationList):
+            return
+        kind = type(entered.module).__name__
+        self.findings.whole[entered.name] = (int(entered.module.hidden_size), f"{kind}: {NOT_SHRUNK}")  # type: ignore[arg-type]
+        for tensor in operands:
+            self.fix_tensor(tensor, f"is read by {entered.name or 'the network'} ({kind}): {NOT_SHRUNK}")
+
+    def keep_whole(self, weight: Tensor, dim: int) -> str:
+        """Note that the running layer stays whole, as its weight, with outputs along `dim`, is computed; return why what it
+        reads stays, too.
+        """
+        name = self.running.innermost.name if self.running.innermost else ""
+        reason = self._computed.get(name, COMPUTED)
+        if not isinstance(self.get(weight), StoredTensor):
+            self.findings.whole[name] = (weight.shape[dim], reason)
+        return f"is read by {name or 'the network'}: {reason}"
+
+    def _drop_reshaped(self, op: Any, args: Any) -> None:
+        """Give up a tensor that an operator gave another shape in place, where that was not followed."""
+        if not args or not op._schema.is_mutable:
+            return
+        changed, tracked = args[0], self.get(args[0])
+        if isinstance(tracked, Channels) and tracked.labels.shape != changed.shape:
+            self.fix(
+                self.classes.roots(tracked.labels), f"goes through {op.overloadpacket.__name__}, which is not followed"
+            )
+            del self._tracked[changed]
 
     def add_input(self, tensor: Tensor) -> None:
         """Mark the network's input, of shape (N, ...): its numbers are never removed."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from dlkit.errors import UsageError
+from dlkit.prune.computed_weights import find_computed_weights, is_computed
 from dlkit.prune.skipping import check_globs, is_skipped
 
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
@@ -42,11 +43,14 @@ class LayerSparsity:
 def find_weights(network: nn.Module, skip: Sequence[str] = ()) -> list[PrunableWeight]:
     """Weights of convolutions, linear, recurrent and attention layers, in the network's order; a shared one once.
 
-    `skip` are globs on the names of layers or parameters. Raises UsageError when a glob matches nothing, and when nothing is
-    left.
+    Weights that are no parameters but computed are left out, as a mask would not hold there. `skip` are globs on the names of
+    layers or parameters. Raises UsageError when a glob matches nothing, and when nothing is left.
     """
     found = list(_all_weights(network))
     if not found:
+        if computed := find_computed_weights(network):
+            layer, reason = next(iter(computed.items()))
+            raise UsageError(f"nothing to prune: {layer or 'the network'}: {reason}; a mask would not hold there")
         raise UsageError("the network has nothing to prune: no convolution, linear, recurrent or attention layer")
     check_globs(skip, [name for weight in found for name in (weight.layer, weight.name)])
     kept = [weight for weight in found if not is_skipped(skip, weight.layer, weight.name)]
@@ -67,12 +71,21 @@ def _all_weights(network: nn.Module) -> Iterator[PrunableWeight]:
 
 def _weight_names(module: nn.Module) -> list[str]:
     if isinstance(module, nn.modules.conv._ConvNd | nn.Linear | nn.Bilinear):
-        return ["weight"]
+        return ["weight"] if "weight" in _parameters(module) else []
     if isinstance(module, _RECURRENT):
-        return [name for name, _ in module.named_parameters(recurse=False) if name.startswith("weight_")]
+        return [name for name in _parameters(module) if name.startswith("weight_") and not _is_part(name, module)]
     if isinstance(module, nn.MultiheadAttention):
-        return [name for name in _PROJECTIONS if getattr(module, name) is not None]
+        return [name for name in _PROJECTIONS if name in _parameters(module)]
     return []
+
+
+def _parameters(module: nn.Module) -> list[str]:
+    return [name for name, parameter in module._parameters.items() if parameter is not None]
+
+
+def _is_part(name: str, module: nn.Module) -> bool:
+    """Whether a parameter, such as `weight_hh_l0_v`, is what another weight is computed from."""
+    return is_computed(module, name.rpartition("_")[0])
 
 
 def measure_sparsity(weights: Sequence[PrunableWeight]) -> list[LayerSparsity]:

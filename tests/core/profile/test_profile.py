@@ -87,6 +87,28 @@ class Attention(nn.Module):
         return F.scaled_dot_product_attention(q, k, k)
 
 
+class ComputedWeights(nn.Module):
+    """A convolution and a linear layer whose weights are computed, and views that are made in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel, self.matrix = nn.Parameter(torch.ones(4, 3, 3, 3)), nn.Parameter(torch.ones(4, 5))
+        self.recurrent = nn.GRU(5, 6, batch_first=True, bidirectional=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = F.conv2d(x, self.kernel - self.kernel.mean())
+        rows = maps.mean(3).transpose_(1, 2).unsqueeze_(0).squeeze_(0).swapaxes_(0, 1).swapaxes_(0, 1)
+        out: torch.Tensor = self.recurrent(rows @ (self.matrix * 2))[0]
+        return out
+
+
+def test_computed_weights_are_no_attention_and_views_in_place_are_free() -> None:
+    found = profile_model(on_meta(ComputedWeights()), [InputSpec((3, 8, 8))])
+    recurrent = 2 * 6 * (3 * 6 * (5 + 6))
+    assert found.macs == 36 * 27 * 4 + 6 * 4 * 5 + recurrent
+    assert found.attention_macs == 0 and not found.uncounted
+
+
 def test_a_functional_attention_is_counted() -> None:
     found = profile_model(Attention(), [InputSpec((4, 10, 16)), InputSpec((4, 7, 16))], batch=3)
     assert found.macs == found.attention_macs == 3 * 4 * 10 * 7 * (16 + 16)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import warnings
 
 import pytest
 import torch
@@ -245,6 +246,46 @@ def attention():
     return Net(run, a=conv(3, 8), mix=nn.MultiheadAttention(8, 2, batch_first=True), head=nn.Linear(8, 5))
 
 
+def viewed_in_place():
+    def run(net, x):
+        x = net.a(x)
+        x.transpose_(2, 3)
+        x.unsqueeze_(0).squeeze_(0).swapaxes_(1, 3)
+        x = x.mean((1, 2)).t_()
+        return net.head(x.t_().swapdims_(0, 1).swapdims_(0, 1))
+
+    return Net(run, a=conv(3, 8), head=nn.Linear(8, 5))
+
+
+def resized_in_place():
+    return Net(lambda net, x: net.head(net.a(x).clone().resize_(2, 8, 16).mean(2)), a=conv(3, 8), head=nn.Linear(8, 5))
+
+
+def weight_normed():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the old form, which networks still use
+        return Net(lambda net, x: net.head(pooled(net.a(x))), a=nn.utils.weight_norm(conv(3, 8)), head=nn.Linear(8, 5))
+
+
+def parametrized():
+    b = nn.utils.parametrizations.spectral_norm(conv(8, 8))
+    return Net(lambda net, x: net.head(pooled(net.b(net.a(x)))), a=conv(3, 8), b=b, head=nn.Linear(8, 5))
+
+
+def parametrized_head():
+    head = nn.utils.parametrizations.orthogonal(nn.Linear(8, 5))
+    return Net(lambda net, x: net.head(pooled(net.a(x))), a=conv(3, 8), head=head)
+
+
+def standardized():
+    class StandardConv(nn.Conv2d):
+        def forward(self, x):
+            weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+            return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+    return Net(lambda net, x: net.head(pooled(net.a(x))), a=StandardConv(3, 8, 3), head=nn.Linear(8, 5))
+
+
 # channels that are left of each group when half is asked for; None stands for a group that stays whole
 EXACT = {
     plain: {"a": 4, "b": 4, "head": None},
@@ -266,6 +307,7 @@ EXACT = {
     Positions: {"a": 4, "head": None},
     several_outputs: {"a": 4, "b": None, "head": None},
     unused: {"a": 4, "head": None},
+    viewed_in_place: {"a": 4, "head": None},
 }
 # groups whose removal changes more than zeros would, and why
 APPROXIMATE = {
@@ -276,7 +318,15 @@ APPROXIMATE = {
     softmax_channels: ("a", "softmax over channels"),
 }
 # groups on whose sizes the network's own code relies
-HELD = {own_size: ("a", "code does not allow it"), attention: ("a", "code does not allow it")}
+HELD = {
+    own_size: ("a", "with fewer channels the network's own code fails"),
+    attention: ("a", "with fewer channels the code of mix (MultiheadAttention) fails"),
+    resized_in_place: ("a", "goes through resize_, which is not followed"),
+    weight_normed: ("a", "its weight is computed by weight_norm at every call"),
+    parametrized: ("a", "is read by b: its weight is computed by spectral_norm at every call"),
+    parametrized_head: ("a", "is read by head: its weight is computed by orthogonal at every call"),
+    standardized: ("a", "its weight is computed from other values at every call"),
+}
 
 
 def build_net(build):
@@ -369,6 +419,24 @@ def test_what_the_code_relies_on_stays_whole(build):
     group_id, reason = HELD[build]
     assert reason in {group.id: group.refusal for group in groups}[group_id] and group_id not in keep
     assert sum(map(torch.numel, verified.network.parameters())) == sum(map(torch.numel, network.parameters()))
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+@pytest.mark.parametrize("options", [{}, {"batch_first": True}, {"batch_first": True, "bidirectional": True}])
+def test_recurrent_layers_stay_whole_and_what_comes_after_them_does_not(kind, options):
+    def run(net, x):
+        return net.head(net.b(net.mix(net.a(x[:, 0]))[0].mean(1)).relu())
+
+    torch.manual_seed(0)
+    width = 24 if "bidirectional" in options else 12
+    layers = {"a": nn.Linear(4, 6), "mix": kind(6, 12, **options), "b": nn.Linear(width, 8), "head": nn.Linear(8, 5)}
+    network, x = Net(run, **layers), torch.randn(2, 3, 4, 4)
+    groups = find_groups(network, x)
+    reasons = {group.id: group.refusal for group in groups}
+    assert reasons["a"] == f"is read by mix ({kind.__name__}): recurrent layers are not shrunk" and not reasons["b"]
+    assert reasons["mix"] == f"{kind.__name__}: recurrent layers are not shrunk"
+    verified = shrink_verified(network, groups, {"b": (0, 1, 2)}, x)
+    assert verified.network.head.weight.shape == (5, 3) and verified.kinds == {"b": "exact"}
 
 
 def test_equal_parts_lose_equally():

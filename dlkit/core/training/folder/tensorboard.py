@@ -1,6 +1,5 @@
 """TensorBoard files: scalars, the model graph, hyperparameters with final metrics, sample images."""
 
-import copy
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models import disable_checkpointing
+from dlkit.core.models import copy_network, disable_checkpointing
 from dlkit.core.training.learner import Row
 from dlkit.errors import first_line
 from dlkit.events import Emit, Note
@@ -42,7 +41,7 @@ class Board:
         try:
             with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
                 warnings.simplefilter("ignore")  # the tracer warns about itself and about python control flow
-                traced = copy.deepcopy(model).cpu().eval()
+                traced = copy_network(model).cpu().eval()
                 disable_checkpointing(traced)
                 self._writer.add_graph(traced, inputs[:1].cpu())
         except Exception as error:  # tracing fails in many ways, and no run should end for its picture
