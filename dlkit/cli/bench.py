@@ -48,6 +48,15 @@ Baseline = Annotated[
         show_default=False,
     ),
 ]
+OriginData = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Config of the data that weights from elsewhere were made for; they tell what the network takes.",
+        metavar="CFG",
+        show_default=False,
+    ),
+]
 
 
 def bench(
@@ -63,12 +72,14 @@ def bench(
     num_classes: NumClasses = None,
     image_size: ImageSize = None,
     network: Network = None,
+    data: OriginData = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure latency: every model by every engine, interleaved, with ratios to a baseline and their spread."""
     batches = parse_batches(batch)
     size = parse_input(input_size) if input_size is not None else None
 
+    from dlkit.config import load_data_option
     from dlkit.core.benchmark import ENGINES, BenchRequest
     from dlkit.core.opening import Naming
 
@@ -82,6 +93,7 @@ def bench(
         input_size=size,
         baseline=baseline,
         naming=Naming(arch, num_classes, image_size, network),
+        data=load_data_option(data) if data else None,
     )
     _run(request, as_json=as_json)
 

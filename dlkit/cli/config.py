@@ -1,6 +1,7 @@
 """`dlkit config`: write a starter file, check a config, show what it comes to, and print its schema for editors."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +32,7 @@ def init(
     if path.exists() and not force:
         raise OutputError(f"{path} is there already; --force replaces it")
     _write(path, starter_text(str(path)))
-    typer.echo(f"wrote {path}; next: dlkit train {path}")
+    typer.echo(f"wrote {path}; next: dlkit train {shlex.quote(str(path))}")
 
 
 @app.command("check")

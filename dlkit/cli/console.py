@@ -38,6 +38,11 @@ def stdout_console() -> Console:
     )
 
 
+def terminal_width() -> int | None:
+    """The columns of the terminal that results go to; None where they go to a file or a pipe, which has no width."""
+    return stdout_console().width if sys.stdout.isatty() else None
+
+
 def stderr_console() -> Console:
     """For progress, notes and errors."""
     return PatientConsole(stderr=True, highlight=False, emoji=False, soft_wrap=not sys.stderr.isatty())

@@ -16,6 +16,7 @@ from dlkit.files import write_json, write_text
 _KEPT = ("config.yaml", "config.resolved.yaml", "metrics.jsonl", "metrics.csv", "summary.json", "model.pt", "train.log")
 
 MODEL_FILE = "model.pt"
+RESOLVED_FILE = "config.resolved.yaml"
 
 _held_locks: set[int] = set()
 
@@ -56,7 +57,7 @@ class RunFolder:
         """Keep the config as it was given and as it was resolved."""
         if given is not None:
             write_text(self.path / "config.yaml", given)
-        write_text(self.path / "config.resolved.yaml", resolved)
+        write_text(self.path / RESOLVED_FILE, resolved)
 
     def release(self) -> None:
         """Release the lock."""
