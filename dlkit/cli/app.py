@@ -26,6 +26,7 @@ from dlkit.cli import (
     shapecalc,
     train,
 )
+from dlkit.cli.config_command import ConfigCommand
 from dlkit.cli.processes import note_failure
 from dlkit.errors import ConfigError, DlkitError, Interrupted, OutOfResource, exit_code_of
 from dlkit.signals import heed_interrupts
@@ -65,7 +66,7 @@ def options(
     """Options of all commands."""
 
 
-app.command("train", no_args_is_help=True)(train.train)
+app.command("train", cls=ConfigCommand, no_args_is_help=True)(train.train)
 app.command("eval", no_args_is_help=True)(eval.evaluate)
 app.command("predict", no_args_is_help=True)(predict.predict)
 app.command("prune", epilog=prune.EPILOG, no_args_is_help=True)(prune.prune)
@@ -78,7 +79,7 @@ app.command("list")(listing.list_names)
 app.command("lr-plot", context_settings=lr_plot.CONTEXT_SETTINGS, epilog=lr_plot.EPILOG, no_args_is_help=True)(
     lr_plot.lr_plot
 )
-app.command("lr-find", epilog=lr_find.EPILOG, no_args_is_help=True)(lr_find.lr_find)
+app.command("lr-find", cls=ConfigCommand, epilog=lr_find.EPILOG, no_args_is_help=True)(lr_find.lr_find)
 app.add_typer(shapecalc.app, name="shapecalc")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dlkit.cli.config_command import ConfigCommand
 from dlkit.cli.options import AsJson, Config, Force, Overlays, Overrides, output_option
 from dlkit.errors import ConfigError, OutputError
 
@@ -35,7 +36,7 @@ def init(
     typer.echo(f"wrote {path}; next: dlkit train {shlex.quote(str(path))}")
 
 
-@app.command("check")
+@app.command("check", cls=ConfigCommand)
 def check(cfg: Config, overrides: Overrides = None, config: Overlays = None, as_json: AsJson = False) -> None:
     """Look for every mistake that can be found without importing torch or your code."""
     try:
@@ -68,7 +69,7 @@ def schema(
     typer.echo(f"wrote {output}; first line of a config: # yaml-language-server: $schema={output}")
 
 
-@app.command("show")
+@app.command("show", cls=ConfigCommand)
 def show(cfg: Config, overrides: Overrides = None, config: Overlays = None, as_json: AsJson = False) -> None:
     """Show the whole config: files and overrides merged, defaults filled in."""
     from dlkit.config import dump_config

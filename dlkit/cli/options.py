@@ -1,5 +1,6 @@
 """Options that several commands take, declared once."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -82,6 +83,11 @@ DataOption = Annotated[
 NoLatency = Annotated[bool, typer.Option("--no-latency", help="Measure no latency.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def options_as_overrides(values: Mapping[str, object]) -> list[str]:
+    """Options that set keys of the config as overrides, so that they are checked in the same way."""
+    return [f"{key}={value}" for key, value in values.items() if value is not None]
 
 
 def seconds_option(least: float) -> OptionInfo:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dlkit.config.source_locations import KeyPath
     from dlkit.config.starter import starter_text
     from dlkit.config.type_mismatch import type_text
+    from dlkit.config.unknown_keys import keys_named
 
 _MODULES = {
     "dump": ("dump_config", "dump_values"),
@@ -45,6 +46,7 @@ _MODULES = {
     "source_locations": ("KeyPath",),
     "starter": ("starter_text",),
     "type_mismatch": ("type_text",),
+    "unknown_keys": ("keys_named",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = list(_MODULE_OF)

@@ -54,7 +54,7 @@ def _check(path: KeyPath, values: dict[str, Any], locations: Locations) -> Itera
     elif entry.options is not None and (entry.is_ours or is_current()):
         keys = value if isinstance(value, dict) else {}
         given = {key: item for key, item in keys.items() if key not in section.model_fields}
-        yield from _check_options(path, entry, given, locations)
+        yield from _check_options(path, entry, given, locations, beside=keys)
 
 
 def _unknown_name(kind: str, name: str) -> str:
@@ -68,7 +68,7 @@ def _unknown_name(kind: str, name: str) -> str:
 
 
 def _check_options(
-    path: KeyPath, entry: Entry, given: Mapping[str, Any], locations: Locations
+    path: KeyPath, entry: Entry, given: Mapping[str, Any], locations: Locations, *, beside: Mapping[str, Any]
 ) -> Iterator[tuple[KeyPath, Problem]]:
     assert entry.options is not None
     for key, value in given.items():
@@ -83,4 +83,6 @@ def _check_options(
         if option.required and option.name not in given:
             option_path = (*path, option.name)
             message = f"missing; {entry.title} needs it" + (f" ({option.type})" if option.type else "")
+            if option.name == "path" and "root" in beside:
+                option_path, message = (*path, "root"), f"{entry.title} calls it path: write data.path"
             yield option_path, locations.problem(option_path, message)
