@@ -10,6 +10,7 @@ import typer
 from dlkit.cli.config_command import ConfigCommand
 from dlkit.cli.options import AsJson, Config, Force, Overlays, Overrides, output_option
 from dlkit.errors import ConfigError, OutputError
+from dlkit.quantities import counted
 
 if TYPE_CHECKING:
     from dlkit.config import LoadedConfig
@@ -95,7 +96,7 @@ def summary(loaded: "LoadedConfig") -> str:
         f"model {config.model.name}",
         f"{config.optimizer.name} with {config.schedule.name}",
     ]
-    return ", ".join([*parts, f"{config.train.epochs} epochs", f"seed {config.seed}"])
+    return ", ".join([*parts, counted(config.train.epochs, "epoch"), f"seed {config.seed}"])
 
 
 def _verdict(is_ok: bool, problems: list[dict[str, Any]], warnings: list[dict[str, Any]]) -> dict[str, Any]:

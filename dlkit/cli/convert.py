@@ -7,6 +7,7 @@ import typer
 
 from dlkit.cli.options import Force
 from dlkit.errors import UsageError
+from dlkit.quantities import counted
 
 Old = Annotated[Path, typer.Argument(help="Weights, or a pickled model.", metavar="OLD", show_default=False)]
 New = Annotated[
@@ -57,7 +58,7 @@ def convert(
     weights = read_any(old, trust_pickle=trust_pickle)
     if arch is None:
         write_weights(new, weights)
-        typer.echo(f"{len(weights)} tensors written to {new}")
+        typer.echo(f"{counted(len(weights), 'tensor')} written to {new}")
         return
     name = arch.removeprefix("torchvision:")
     outputs = num_classes or count_outputs(weights, name)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlkit.cli.options import AsJson
+from dlkit.quantities import counted
 from dlkit.shapes import size_text
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def _show(found: "Inspection", *, with_tensors: bool) -> None:
         fits = " or ".join(f"torchvision:{name}" for name in found.fits)
         rows.append(("network", f"not told; it fits {fits}" if fits else "not told"))
     sizes = ", ".join(f"{dtype} {count:,} bytes" for dtype, count in found.bytes_by_dtype.items())
-    rows.append(("stored", f"{found.num_numbers:,} numbers in {len(found.tensors)} tensors: {sizes}"))
+    rows.append(
+        ("stored", f"{counted(found.num_numbers, 'number')} in {counted(len(found.tensors), 'tensor')}: {sizes}")
+    )
     rows += [*_origin_rows(found.spec)] if found.spec else []
     show_lines([f"{found.path}: {KINDS[found.kind]}, {found.num_bytes:,} bytes", ""])
     show_lines([f"{name:10}{text}" for name, text in rows])
@@ -92,10 +95,10 @@ def _network_rows(spec: "ModelSpec") -> Iterator[tuple[str, str]]:
         yield "changed", rewrite_words(rewrite)
     yield "input", f"{info.kind} {size_text(info.input_size)}, {_normalization(spec)}"
     if info.task == "regression":
-        yield "outputs", f"{info.num_outputs} numbers"
+        yield "outputs", counted(info.num_outputs, "number")
     else:
         names = [*(info.classes or ())[:MOST_NAMES], *(["..."] if len(info.classes or ()) > MOST_NAMES else [])]
-        yield "outputs", f"{info.num_outputs} classes" + (f": {', '.join(names)}" if names else "")
+        yield "outputs", counted(info.num_outputs, "class") + (f": {', '.join(names)}" if names else "")
 
 
 def _normalization(spec: "ModelSpec") -> str:
@@ -112,7 +115,10 @@ def _training_rows(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
     if not training:
         return
-    yield "stands at", f"epoch {training['epoch']}, step {training['step']:,}, {training['samples']:,} samples seen"
+    yield (
+        "stands at",
+        f"epoch {training['epoch']}, step {training['step']:,}, {counted(training['samples'], 'sample')} seen",
+    )
     best = training["best"]
     if best.get("value") is not None:
         yield "best", f"{metric_text(str(best.get('metric', 'value')), best['value'])} in epoch {best.get('epoch')}"

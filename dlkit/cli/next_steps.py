@@ -27,7 +27,7 @@ def shell_options(**given: object) -> str:
 def show_next_steps(steps: Sequence[NextStep]) -> None:
     """Print the proposed commands under their heading; nothing where there are none."""
     if steps:
-        show_lines(["", "Next:", *next_lines(steps, width=terminal_width())])
+        show_lines(["", "Next:", *next_lines(steps, width=terminal_width())], is_code=True)
 
 
 def next_lines(steps: Sequence[NextStep], *, width: int | None = None) -> list[str]:

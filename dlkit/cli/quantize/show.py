@@ -10,6 +10,7 @@ import typer
 
 from dlkit.cli.console import show_lines, show_table
 from dlkit.cli.next_steps import NextStep, shell_options, show_next_steps
+from dlkit.quantities import counted
 
 if TYPE_CHECKING:
     from dlkit.core.benchmark import Speeds
@@ -59,7 +60,7 @@ def show_ranking(ranking: "Ranking", naming: "Naming", data: str | None, *, as_j
 
         typer.echo(to_json(describe_ranking(ranking)))
         return
-    show_lines([f"{ranking.model}: what int8 costs in each layer alone, {len(ranking.layers)} layers", ""])
+    show_lines([f"{ranking.model}: what int8 costs in each layer alone, {counted(len(ranking.layers), 'layer')}", ""])
     _show_layers(ranking.layers)
     model, named = shlex.quote(str(ranking.model)), shell_options(**asdict(naming), data=data or None)
     start = f"dlkit quantize {model}{named} --static"
@@ -116,7 +117,7 @@ def coverage_lines(coverage: "Coverage") -> Iterator[str]:
     kernels = [f"{name.rpartition('::')[2]} {count}" for name, count in counts]
     shown = [*kernels[:MOST_KERNELS], *(["..."] if len(kernels) > MOST_KERNELS else [])]
     num_runs = sum(coverage.kernels.values())
-    yield f"{coverage.num_int8} of {len(coverage.layers)} layers are int8; {num_runs} int8 kernels ran: {', '.join(shown)}"
+    yield f"{coverage.num_int8} of {len(coverage.layers)} layers are int8; {counted(num_runs, 'int8 kernel')} ran: {', '.join(shown)}"
     for reason, count in coverage.reasons():
         names = [layer.name for layer in coverage.in_float if layer.reason == reason]
         listed = ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")

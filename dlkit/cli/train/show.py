@@ -11,6 +11,7 @@ from dlkit.cli.console import show_lines, show_table
 from dlkit.cli.next_steps import NextStep, shell_options, show_next_steps
 from dlkit.event_lines import metric_value
 from dlkit.files import without_nan
+from dlkit.quantities import counted
 from dlkit.shapes import size_text
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def show_result(result: "TrainResult", *, as_json: bool) -> None:
         lines.append(f"stopped early after epoch {len(result.history)}")
     elif result.status == "max_time":
         lines.append(
-            f"time is up after {len(result.history)} epochs; "
+            f"time is up after {counted(len(result.history), 'epoch')}; "
             "go on with: "
             + shlex.join(
                 ["dlkit", "train", str(result.run_dir / "config.resolved.yaml"), "--resume", str(result.run_dir)]

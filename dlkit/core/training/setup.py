@@ -29,6 +29,7 @@ from dlkit.core.training.rates import build_learning_rates
 from dlkit.core.training.resolving import ResolvedLearner, build_scoring, fill_autos, resolve_learner
 from dlkit.errors import ConfigError
 from dlkit.events import Emit, Note, ignore
+from dlkit.quantities import counted
 
 SMALL_BATCH = 16
 
@@ -118,13 +119,13 @@ def _build_network(loaded: LoadedConfig, arch: Arch, world: World, emit: Emit) -
 
 
 def _describe_weights(source: str, loaded: WeightsReport) -> str:
-    parts = [f"{loaded.num_loaded} tensors from {source}"]
+    parts = [f"{counted(loaded.num_loaded, 'tensor')} from {source}"]
     if loaded.head:
         parts.append(f"new head, for another number of classes: {', '.join(loaded.head)}")
     if loaded.fitted:
         parts.append(f"fitted to the input channels: {', '.join(loaded.fitted)}")
     if loaded.ignored:
-        parts.append(f"not used: {len(loaded.ignored)} tensors of auxiliary heads")
+        parts.append(f"not used: {counted(len(loaded.ignored), 'tensor')} of auxiliary heads")
     return "; ".join(parts)
 
 
@@ -177,8 +178,11 @@ def arrange_network(
                 raise
             emit(Note(f"no gradient checkpointing: {error.problems[0].message}"))
         else:
-            pieces = "1 part" if num_pieces == 1 else f"{num_pieces} parts"
-            emit(Note(f"gradient checkpointing recomputes {pieces} of the network in the backward pass"))
+            emit(
+                Note(
+                    f"gradient checkpointing recomputes {counted(num_pieces, 'part')} of the network in the backward pass"
+                )
+            )
 
 
 def freeze_parameters(loaded: LoadedConfig, network: nn.Module, emit: Emit) -> None:
