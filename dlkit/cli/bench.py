@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dlkit.cli.completion import complete_models
 from dlkit.cli.options import ArchName, AsJson, Device, ImageSize, Network, NumClasses, seconds_option
 from dlkit.errors import UsageError
 
@@ -18,7 +19,12 @@ EPILOG = """Inputs are random numbers: latency does not depend on them, accuracy
 
 Models = Annotated[
     list[Path],
-    typer.Argument(help="Model files, float, int8 or pruned, and .onnx files.", metavar="MODEL...", show_default=False),
+    typer.Argument(
+        help="Model files, float, int8 or pruned, and .onnx files.",
+        metavar="MODEL...",
+        show_default=False,
+        autocompletion=complete_models,
+    ),
 ]
 Engines = Annotated[
     str | None,

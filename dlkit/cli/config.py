@@ -9,16 +9,17 @@ import typer
 
 from dlkit.cli.config_command import ConfigCommand
 from dlkit.cli.options import AsJson, Config, Force, Overlays, Overrides, output_option
+from dlkit.cli.plain_help import PlainCommand, PlainGroup
 from dlkit.errors import ConfigError, OutputError
 from dlkit.quantities import counted
 
 if TYPE_CHECKING:
     from dlkit.config import LoadedConfig
 
-app = typer.Typer(name="config", help="Write, check and show config files.", no_args_is_help=True)
+app = typer.Typer(name="config", cls=PlainGroup, help="Write, check and show config files.", no_args_is_help=True)
 
 
-@app.command("init")
+@app.command("init", cls=PlainCommand)
 def init(
     path: Annotated[Path, typer.Argument(metavar="[PATH]", help="File to write; - writes to stdout.")] = Path(
         "dlkit.yaml"
@@ -55,7 +56,7 @@ def check(cfg: Config, overrides: Overrides = None, config: Overlays = None, as_
     typer.echo(f"ok  {summary(loaded)}")
 
 
-@app.command("schema")
+@app.command("schema", cls=PlainCommand)
 def schema(
     output: Annotated[Path | None, output_option("File to write instead of stdout.")] = None,
 ) -> None:

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
+from dlkit.cli.plain_help import PlainCommand
 from dlkit.errors import UsageError
 
 
-class ConfigCommand(TyperCommand):
+class ConfigCommand(PlainCommand):
     """A command whose further words are `key=value`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dlkit.cli.completion import complete_models
 from dlkit.cli.options import AsJson
 from dlkit.quantities import counted
 from dlkit.shapes import size_text
@@ -23,7 +24,13 @@ MOST_TENSORS = 12
 
 def inspect(
     file: Annotated[
-        Path, typer.Argument(help="A model file, a checkpoint or weights.", metavar="FILE", show_default=False)
+        Path,
+        typer.Argument(
+            help="A model file, a checkpoint or weights.",
+            metavar="FILE",
+            show_default=False,
+            autocompletion=complete_models,
+        ),
     ],
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor with its shape and type.")] = False,
     as_json: AsJson = False,

@@ -7,7 +7,12 @@ from typing import Annotated
 import typer
 from typer.models import OptionInfo
 
-Config = Annotated[Path, typer.Argument(help="YAML file of the run.", metavar="CFG", show_default=False)]
+from dlkit.cli.completion import complete_configs, complete_models, complete_overrides
+
+Config = Annotated[
+    Path,
+    typer.Argument(help="YAML file of the run.", metavar="CFG", show_default=False, autocompletion=complete_configs),
+]
 Overlays = Annotated[
     list[Path] | None,
     typer.Option(
@@ -16,12 +21,16 @@ Overlays = Annotated[
         help="Another YAML file laid over the first; may be given again.",
         metavar="FILE",
         show_default=False,
+        autocompletion=complete_configs,
     ),
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Changes: optimizer=sgd, data.batch_size=256, ~ema.", metavar="[KEY=VALUE]...", show_default=False
+        help="Changes: optimizer=sgd, data.batch_size=256, ~ema.",
+        metavar="[KEY=VALUE]...",
+        show_default=False,
+        autocompletion=complete_overrides,
     ),
 ]
 RunDevice = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps.", show_default=False)]
@@ -32,10 +41,17 @@ ModelFile = Annotated[
         help="Model file, as `dlkit train` writes it; or weights, with --arch or --model.",
         metavar="MODEL",
         show_default=False,
+        autocompletion=complete_models,
     ),
 ]
 OwnModelFile = Annotated[
-    Path, typer.Argument(help="Model file, as `dlkit train` writes it.", metavar="MODEL", show_default=False)
+    Path,
+    typer.Argument(
+        help="Model file, as `dlkit train` writes it.",
+        metavar="MODEL",
+        show_default=False,
+        autocompletion=complete_models,
+    ),
 ]
 Network = Annotated[
     str | None,
@@ -78,6 +94,7 @@ DataOption = Annotated[
         help="Config with other data, or imagefolder:PATH; default is what the model was trained on.",
         metavar="CFG",
         show_default=False,
+        autocompletion=complete_configs,
     ),
 ]
 NoLatency = Annotated[bool, typer.Option("--no-latency", help="Measure no latency.")]

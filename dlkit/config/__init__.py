@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dlkit.config.dump import dump_config, dump_values
-    from dlkit.config.fields import annotation_of, is_section, sections
+    from dlkit.config.fields import (
+        annotation_at,
+        annotation_of,
+        is_section,
+        kind_at,
+        plain_types,
+        sections,
+        sections_by_key,
+    )
     from dlkit.config.json_schema import config_schema
     from dlkit.config.loading import LoadedConfig, load_config, load_data_option, load_mapping
     from dlkit.config.schema import (
@@ -35,7 +43,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "dump": ("dump_config", "dump_values"),
-    "fields": ("annotation_of", "is_section", "sections"),
+    "fields": ("annotation_at", "annotation_of", "is_section", "kind_at", "plain_types", "sections", "sections_by_key"),
     "json_schema": ("config_schema",),
     "loading": ("LoadedConfig", "load_config", "load_data_option", "load_mapping"),
     "schema": (

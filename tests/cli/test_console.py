@@ -93,4 +93,6 @@ def test_one_file_is_no_files(dlkit, tmp_path):
     (tmp_path / "images" / "cats" / "notes.txt").write_text("no image")
     (tmp_path / "cfg.yaml").write_text("data: {name: imagefolder, path: ./images, image_size: 8}\nmodel: small_cnn\n")
     done = dlkit("train", tmp_path / "cfg.yaml", "--dry-run")
-    assert done.code == 0 and "note: 1 file without an image's extension left out" in " ".join(done.err.split()), done.err
+    assert done.code == 0 and "note: 1 file without an image's extension left out" in " ".join(done.err.split()), (
+        done.err
+    )
