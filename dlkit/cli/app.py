@@ -27,8 +27,9 @@ from dlkit.cli import (
     train,
 )
 from dlkit.cli.config_command import ConfigCommand
+from dlkit.cli.loading_notes import note_slow_imports
 from dlkit.cli.plain_help import PlainCommand, PlainGroup
-from dlkit.cli.processes import note_failure
+from dlkit.cli.processes import is_main_process, note_failure
 from dlkit.errors import ConfigError, DlkitError, Interrupted, OutOfResource, exit_code_of
 from dlkit.signals import heed_interrupts
 
@@ -92,6 +93,8 @@ def main() -> None:
     heed_interrupts()
     _open_closed_streams()
     arguments = _readable(sys.argv[1:])
+    if is_main_process() and not {"-q", "--quiet"} & set(arguments):
+        note_slow_imports()
     is_debug = "--debug" in arguments or bool(os.environ.get("DLKIT_DEBUG"))
     try:
         app(args=[argument for argument in arguments if argument != "--debug"], prog_name="dlkit")
