@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         sections,
         sections_by_key,
     )
+    from dlkit.config.image_transforms import is_done_anyway, said_otherwise
     from dlkit.config.json_schema import config_schema
     from dlkit.config.loading import LoadedConfig, load_config, load_data_option, load_mapping
     from dlkit.config.schema import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "dump": ("dump_config", "dump_values"),
     "fields": ("annotation_at", "annotation_of", "is_section", "kind_at", "plain_types", "sections", "sections_by_key"),
+    "image_transforms": ("is_done_anyway", "said_otherwise"),
     "json_schema": ("config_schema",),
     "loading": ("LoadedConfig", "load_config", "load_data_option", "load_mapping"),
     "schema": (

@@ -21,7 +21,7 @@ from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.core.data.sources import open_custom, open_torchvision
 from dlkit.core.data.splits import build_mixers, idle_options, plan_training
 from dlkit.core.data.subsets import Subset, Subsets, pick_subsets
-from dlkit.core.data.transforms import Pipeline, build_pipeline, try_pipeline
+from dlkit.core.data.transforms import Pipeline, build_pipeline, notes_on_transforms, try_pipeline
 from dlkit.core.distributed import ALONE, World
 from dlkit.errors import DataError, UsageError
 from dlkit.registry import INJECTED
@@ -88,7 +88,8 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
     mixers = build_mixers(loaded, source.kind)
     plan = plan_training(loaded.config.data, len(subsets.train.rows), seed=seed, world=world)
     check_has_batches(loaded, plan, world)
-    notes = (*source.notes, *subsets.notes, *why, *idle_options(loaded.config.data, in_memory=in_memory))
+    idle = idle_options(loaded.config.data, in_memory=in_memory)
+    notes = (*source.notes, *subsets.notes, *notes_on_transforms(loaded), *why, *idle)
     return OpenedData(
         loaded, source, task, subsets, pipelines, shown, mixers, plan, is_in_memory=in_memory, known=known, notes=notes
     )
