@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 SAY = "import sys; from dlkit.cli.loading_notes import note_slow_imports; note_slow_imports(); import {}; print({}.WORDS, file=sys.stderr)"
 
@@ -45,3 +46,23 @@ def test_a_package_that_cannot_be_loaded_leaves_no_words(slow, tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], stderr=writer, check=True)
     assert os.read(reader, 10_000).decode().endswith("loading torch ...\r\x1b[2K1\r\n")
+
+
+@pytest.mark.parametrize("command", ["eval", "predict"])
+def test_a_network_of_ours_is_used_without_torchvision_and_compiler(command, tmp_path):
+    """They take seconds to load; torch's settings, empty networks and images of the right size get by without."""
+    import dlkit as package
+
+    config = {
+        "data": {"name": "digits", "limit": 64},
+        "model": "small_cnn",
+        "train": {"epochs": 1},
+        "log": {"tensorboard": False},
+    }
+    run = package.train(config, out=tmp_path / "run")
+    Image.new("L", (8, 8), 100).save(tmp_path / "picture.png")
+    words = [command, str(run.model_path), *([str(tmp_path / "picture.png")] if command == "predict" else [])]
+    code = f"import sys; sys.argv = ['dlkit', *{words!r}]\nfrom dlkit.cli.app import main\ntry: main()\nfinally: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "torch" in loaded and not loaded & {"torchvision", "torch._dynamo", "sympy", "torchmetrics", "matplotlib"}

@@ -7,9 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-import torchvision.transforms.v2 as v2
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
 
 from dlkit.config import Component, LoadedConfig, is_done_anyway, said_otherwise
 from dlkit.core.components import at_component, check_options, is_import_path, resolve
@@ -22,7 +20,7 @@ from dlkit.errors import DataError, first_line
 from dlkit.shapes import size_text
 
 # These bring any image to a size of their own, so that an image size in front of them would only lose pixels.
-SIZING = (v2.Resize, v2.RandomResizedCrop, v2.ScaleJitter, v2.RandomShortestSize, v2.RandomResize)
+SIZING = ("Resize", "RandomResizedCrop", "ScaleJitter", "RandomShortestSize", "RandomResize")
 ON_BATCHES = {"mixup", "cutmix"}
 
 
@@ -102,7 +100,7 @@ def build_pipeline(loaded: LoadedConfig, key: str, *, kind: Kind, image_size: tu
         for number, component in enumerate(components)
         if not is_done_anyway(component.name)
     ]
-    if image_size is not None and not (steps and isinstance(steps[0].single, SIZING)):
+    if image_size is not None and not (steps and _is_sizing(steps[0].single)):
         fit = Fit(image_size)
         steps.insert(0, TransformStep("image_size", Batched(fit, None), fit))
     return Pipeline(tuple(steps))
@@ -115,6 +113,13 @@ def notes_on_transforms(loaded: LoadedConfig) -> list[str]:
     if not names:
         return []
     return [f"left out: {', '.join(names)}. Transforms get tensors, and dlkit scales them to 0..1 behind the last one"]
+
+
+def _is_sizing(transform: object) -> bool:
+    """Whether a transform is one of torchvision's SIZING, or a class on top of one."""
+    return any(
+        kind.__name__ in SIZING and kind.__module__.startswith("torchvision.") for kind in type(transform).__mro__
+    )
 
 
 def build_step(loaded: LoadedConfig, where: tuple[str, int], component: Component) -> TransformStep:
@@ -146,7 +151,11 @@ def build_step(loaded: LoadedConfig, where: tuple[str, int], component: Componen
 
 def _plain(option: str, value: Any) -> Any:
     # older releases of torchvision take no text for it
-    return InterpolationMode(value) if option == "interpolation" and isinstance(value, str) else value
+    if option != "interpolation" or not isinstance(value, str):
+        return value
+    from torchvision.transforms import InterpolationMode  # takes two seconds to import
+
+    return InterpolationMode(value)
 
 
 def try_pipeline(loaded: LoadedConfig, key: str, pipeline: Pipeline, *, sample: Tensor) -> Tensor:
