@@ -1,6 +1,7 @@
 """Events as plain lines of text, for train.log and for output that is no terminal."""
 
 from dlkit.events import EpochDone, Event, Note, Progress, RunStarted, Saved, Tested
+from dlkit.quantities import counted
 
 
 def event_line(event: Event) -> str | None:
@@ -27,9 +28,9 @@ def start_lines(event: RunStarted) -> list[str]:
     splits = ", ".join(f"{count:,} {name}" for name, count in event.split_sizes.items())
     batch = _batch_text(event)
     steps = (
-        f"{event.epochs} epochs of {_count(event.steps_per_epoch, 'step')}"
+        f"{event.epochs} epochs of {counted(event.steps_per_epoch, 'step')}"
         if event.epochs > 1
-        else _count(event.total_steps, "step")
+        else counted(event.total_steps, "step")
     )
     lines = [
         f"{event.model}, {event.num_parameters:,} parameters{trainable}, on {event.device} in {event.precision}",
@@ -47,10 +48,6 @@ def _batch_text(event: RunStarted) -> str:
     factors += [f"{event.accumulate} accumulated"] if event.accumulate > 1 else []
     total = event.batch_size * event.processes * event.accumulate
     return "batch " + " x ".join(factors) + (f" = {total:,}" if event.processes > 1 else "")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def progress_line(event: Progress) -> str:

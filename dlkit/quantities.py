@@ -8,6 +8,16 @@ COUNT_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(%|st|ep)")
 
 
+def counted(number: int, what: str) -> str:
+    """A number with what it counts, in the plural unless it is one.
+
+    >>> counted(1, "file"), counted(1200, "class")
+    ('1 file', '1,200 classes')
+    """
+    plural = "" if number == 1 else "es" if what.endswith("s") else "s"
+    return f"{number:,} {what}{plural}"
+
+
 def parse_count(text: str) -> float:
     """Read `5000`, `10k`, `1.5M`, `2G` or `1T`. Raises ValueError.
 

@@ -64,8 +64,11 @@ def dlkit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Int8 files are loaded again in this process and pictures stay empty: a fresh process and drawing take seconds."""
+    really_run = subprocess.run
 
-    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        if command[1:2] != ["-m"]:
+            return really_run(command, **options)
         monkeypatch.setattr(sys, "argv", command[2:])
         runpy.run_module(command[2], run_name="__main__")
         return subprocess.CompletedProcess(command, 0, "", "")

@@ -26,7 +26,10 @@ from dlkit.cli import (
     shapecalc,
     train,
 )
-from dlkit.cli.processes import note_failure
+from dlkit.cli.config_command import ConfigCommand
+from dlkit.cli.loading_notes import note_slow_imports
+from dlkit.cli.plain_help import PlainCommand, PlainGroup
+from dlkit.cli.processes import is_main_process, note_failure
 from dlkit.errors import ConfigError, DlkitError, Interrupted, OutOfResource, exit_code_of
 from dlkit.signals import heed_interrupts
 
@@ -38,6 +41,7 @@ ALIASES = {"shape-calc": "shapecalc", "lrplot": "lr-plot"}
 
 app = typer.Typer(
     name="dlkit",
+    cls=PlainGroup,
     help="Deep-learning utilities for people who train and ship PyTorch models.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
@@ -65,23 +69,23 @@ def options(
     """Options of all commands."""
 
 
-app.command("train", no_args_is_help=True)(train.train)
-app.command("eval", no_args_is_help=True)(eval.evaluate)
-app.command("predict", no_args_is_help=True)(predict.predict)
-app.command("prune", epilog=prune.EPILOG, no_args_is_help=True)(prune.prune)
-app.command("bench", epilog=bench.EPILOG, no_args_is_help=True)(bench.bench)
-app.command("inspect", no_args_is_help=True)(inspect.inspect)
-app.command("quantize", epilog=quantize.EPILOG, no_args_is_help=True)(quantize.quantize)
-app.command("convert", no_args_is_help=True)(convert.convert)
-app.command("export", no_args_is_help=True)(export.export)
-app.command("list")(listing.list_names)
-app.command("lr-plot", context_settings=lr_plot.CONTEXT_SETTINGS, epilog=lr_plot.EPILOG, no_args_is_help=True)(
-    lr_plot.lr_plot
-)
-app.command("lr-find", epilog=lr_find.EPILOG, no_args_is_help=True)(lr_find.lr_find)
+app.command("train", cls=ConfigCommand, no_args_is_help=True)(train.train)
+app.command("eval", cls=PlainCommand, no_args_is_help=True)(eval.evaluate)
+app.command("predict", cls=PlainCommand, no_args_is_help=True)(predict.predict)
+app.command("prune", cls=PlainCommand, epilog=prune.EPILOG, no_args_is_help=True)(prune.prune)
+app.command("bench", cls=PlainCommand, epilog=bench.EPILOG, no_args_is_help=True)(bench.bench)
+app.command("inspect", cls=PlainCommand, no_args_is_help=True)(inspect.inspect)
+app.command("quantize", cls=PlainCommand, epilog=quantize.EPILOG, no_args_is_help=True)(quantize.quantize)
+app.command("convert", cls=PlainCommand, no_args_is_help=True)(convert.convert)
+app.command("export", cls=PlainCommand, no_args_is_help=True)(export.export)
+app.command("list", cls=PlainCommand)(listing.list_names)
+app.command(
+    "lr-plot", cls=PlainCommand, context_settings=lr_plot.CONTEXT_SETTINGS, epilog=lr_plot.EPILOG, no_args_is_help=True
+)(lr_plot.lr_plot)
+app.command("lr-find", cls=ConfigCommand, epilog=lr_find.EPILOG, no_args_is_help=True)(lr_find.lr_find)
 app.add_typer(shapecalc.app, name="shapecalc")
 app.add_typer(config.app, name="config")
-app.command("doctor")(doctor.doctor)
+app.command("doctor", cls=PlainCommand)(doctor.doctor)
 
 
 def main() -> None:
@@ -89,6 +93,8 @@ def main() -> None:
     heed_interrupts()
     _open_closed_streams()
     arguments = _readable(sys.argv[1:])
+    if is_main_process() and not {"-q", "--quiet"} & set(arguments):
+        note_slow_imports()
     is_debug = "--debug" in arguments or bool(os.environ.get("DLKIT_DEBUG"))
     try:
         app(args=[argument for argument in arguments if argument != "--debug"], prog_name="dlkit")

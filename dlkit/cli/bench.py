@@ -7,17 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dlkit.cli.completion import complete_models
 from dlkit.cli.options import ArchName, AsJson, Device, ImageSize, Network, NumClasses, seconds_option
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
     from dlkit.core.benchmark import BenchRequest, BenchResult
 
+LEAST_WANTED = (7, 3, 5)  # columns of speeds, where a terminal is narrow: samples per second, then spreads
 EPILOG = """Inputs are random numbers: latency does not depend on them, accuracy is what `dlkit eval` measures."""
 
 Models = Annotated[
     list[Path],
-    typer.Argument(help="Model files, float, int8 or pruned, and .onnx files.", metavar="MODEL...", show_default=False),
+    typer.Argument(
+        help="Model files, float, int8 or pruned, and .onnx files.",
+        metavar="MODEL...",
+        show_default=False,
+        autocompletion=complete_models,
+    ),
 ]
 Engines = Annotated[
     str | None,
@@ -48,6 +55,15 @@ Baseline = Annotated[
         show_default=False,
     ),
 ]
+OriginData = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Config of the data that weights from elsewhere were made for; they tell what the network takes.",
+        metavar="CFG",
+        show_default=False,
+    ),
+]
 
 
 def bench(
@@ -63,12 +79,14 @@ def bench(
     num_classes: NumClasses = None,
     image_size: ImageSize = None,
     network: Network = None,
+    data: OriginData = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure latency: every model by every engine, interleaved, with ratios to a baseline and their spread."""
     batches = parse_batches(batch)
     size = parse_input(input_size) if input_size is not None else None
 
+    from dlkit.config import load_data_option
     from dlkit.core.benchmark import ENGINES, BenchRequest
     from dlkit.core.opening import Naming
 
@@ -82,6 +100,7 @@ def bench(
         input_size=size,
         baseline=baseline,
         naming=Naming(arch, num_classes, image_size, network),
+        data=load_data_option(data) if data else None,
     )
     _run(request, as_json=as_json)
 
@@ -134,7 +153,7 @@ def _show(result: "BenchResult") -> None:
     for batch in sorted({row.latency.batch for row in result.speeds.rows}):
         rows = [(names[row[0]], *row[1:]) for row in speed_rows(result.speeds, batch)]
         show_lines([""])
-        show_table(SPEED_COLUMNS, rows, title=f"batch {batch}", left=2)
+        show_table(SPEED_COLUMNS, rows, title=f"batch {batch}", left=2, optional=LEAST_WANTED)
     said = [
         f"{names[file.name]}: {sentence}"
         for file in result.files

@@ -1,21 +1,25 @@
 """`dlkit config`: write a starter file, check a config, show what it comes to, and print its schema for editors."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dlkit.cli.config_command import ConfigCommand
 from dlkit.cli.options import AsJson, Config, Force, Overlays, Overrides, output_option
+from dlkit.cli.plain_help import PlainCommand, PlainGroup
 from dlkit.errors import ConfigError, OutputError
+from dlkit.quantities import counted
 
 if TYPE_CHECKING:
     from dlkit.config import LoadedConfig
 
-app = typer.Typer(name="config", help="Write, check and show config files.", no_args_is_help=True)
+app = typer.Typer(name="config", cls=PlainGroup, help="Write, check and show config files.", no_args_is_help=True)
 
 
-@app.command("init")
+@app.command("init", cls=PlainCommand)
 def init(
     path: Annotated[Path, typer.Argument(metavar="[PATH]", help="File to write; - writes to stdout.")] = Path(
         "dlkit.yaml"
@@ -31,10 +35,10 @@ def init(
     if path.exists() and not force:
         raise OutputError(f"{path} is there already; --force replaces it")
     _write(path, starter_text(str(path)))
-    typer.echo(f"wrote {path}; next: dlkit train {path}")
+    typer.echo(f"wrote {path}; next: dlkit train {shlex.quote(str(path))}")
 
 
-@app.command("check")
+@app.command("check", cls=ConfigCommand)
 def check(cfg: Config, overrides: Overrides = None, config: Overlays = None, as_json: AsJson = False) -> None:
     """Look for every mistake that can be found without importing torch or your code."""
     try:
@@ -52,7 +56,7 @@ def check(cfg: Config, overrides: Overrides = None, config: Overlays = None, as_
     typer.echo(f"ok  {summary(loaded)}")
 
 
-@app.command("schema")
+@app.command("schema", cls=PlainCommand)
 def schema(
     output: Annotated[Path | None, output_option("File to write instead of stdout.")] = None,
 ) -> None:
@@ -67,7 +71,7 @@ def schema(
     typer.echo(f"wrote {output}; first line of a config: # yaml-language-server: $schema={output}")
 
 
-@app.command("show")
+@app.command("show", cls=ConfigCommand)
 def show(cfg: Config, overrides: Overrides = None, config: Overlays = None, as_json: AsJson = False) -> None:
     """Show the whole config: files and overrides merged, defaults filled in."""
     from dlkit.config import dump_config
@@ -93,7 +97,7 @@ def summary(loaded: "LoadedConfig") -> str:
         f"model {config.model.name}",
         f"{config.optimizer.name} with {config.schedule.name}",
     ]
-    return ", ".join([*parts, f"{config.train.epochs} epochs", f"seed {config.seed}"])
+    return ", ".join([*parts, counted(config.train.epochs, "epoch"), f"seed {config.seed}"])
 
 
 def _verdict(is_ok: bool, problems: list[dict[str, Any]], warnings: list[dict[str, Any]]) -> dict[str, Any]:

@@ -3,15 +3,18 @@
 import contextlib
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 REFRESH_PER_S = 8
-FILE_WIDTH = 100
+NO_WIDTH = 10_000  # of files and pipes, where nothing is wrapped
+WIDE = 110  # columns of a terminal that has room for long bars
 MIN_CELL, MARK_WIDTH = 7, 4
 # control characters and the marks that turn writing direction, which file and class names could smuggle to a terminal
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -31,11 +34,20 @@ class PatientConsole(Console):
 
 
 def stdout_console() -> Console:
-    """For results. Plain when piped, and of a fixed width then, so that files look the same everywhere."""
+    """For results. Plain when piped, and never wrapped then, so that files look the same everywhere."""
     is_terminal = sys.stdout.isatty()
     return PatientConsole(
-        highlight=False, emoji=False, width=None if is_terminal else FILE_WIDTH, soft_wrap=not is_terminal
+        highlight=False,
+        emoji=False,
+        force_terminal=is_terminal,
+        width=None if is_terminal else NO_WIDTH,
+        soft_wrap=not is_terminal,
     )
+
+
+def terminal_width() -> int | None:
+    """The columns of the terminal that results go to; None where they go to a file or a pipe, which has no width."""
+    return stdout_console().width if sys.stdout.isatty() else None
 
 
 def stderr_console() -> Console:
@@ -53,10 +65,22 @@ def show_error(text: str) -> None:
         )
 
 
-def show_lines(lines: Sequence[str], *, console: Console | None = None) -> None:
-    """Plain lines."""
+def show_lines(lines: Sequence[str], *, console: Console | None = None, is_code: bool = False) -> None:
+    """Plain lines. On a terminal those that are too long go on below, broken between words; code stays as it is."""
+    console = console or stdout_console()
     for line in lines:
-        (console or stdout_console()).print(clean(line), soft_wrap=True)
+        for part in [line] if is_code or not console.is_terminal else broken_between_words(line, console.width):
+            console.print(clean(part), soft_wrap=True)
+
+
+def broken_between_words(line: str, width: int) -> list[str]:
+    """A line as lines of at most `width` columns; a word that is longer, such as a path, is left whole."""
+    if cell_len(line) <= width:
+        return [line]
+    start = line[: len(line) - len(line.lstrip())]
+    room = max(width - len(start), MIN_CELL)
+    parts = textwrap.wrap(line.strip(), room, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return [start + part for part in parts]
 
 
 def build_table(
@@ -75,13 +99,50 @@ def build_table(
 
 
 def show_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, left: int = 1
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    title: str | None = None,
+    left: int = 1,
+    optional: Sequence[int] = (),
 ) -> None:
-    """Print a table to stdout. For a narrow terminal text is broken between words, numbers never."""
-    console, table = stdout_console(), build_table(columns, rows, title=title, left=left)
-    least = console.measure(table, options=console.options.update(max_width=FILE_WIDTH)).minimum
+    """Print a table to stdout. A file or a pipe gets a line for every row, however long.
+
+    For a narrow terminal the `optional` columns, numbered from 0, are left out in that order until the rest fits; then text is
+    broken between words, numbers never.
+    """
+    console = stdout_console()
+    if not console.is_terminal:
+        show_lines([*([title] if title else []), *plain_table(columns, rows, left=left)], console=console)
+        return
+    left_out: set[int] = set()
+    for index in (*optional, None):
+        table = build_table(
+            without(left_out, columns), [without(left_out, row) for row in rows], title=title, left=left
+        )
+        least = console.measure(table, options=console.options.update(max_width=NO_WIDTH)).minimum
+        if least <= console.width or index is None:
+            break
+        left_out.add(index)
     console.width = max(console.width, least)
     console.print(table)
+
+
+def without(left_out: Collection[int], cells: Sequence[str]) -> list[str]:
+    """The cells but those at some places."""
+    return [cell for index, cell in enumerate(cells) if index not in left_out]
+
+
+def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
+    """Headings and rows as lines, the first `left` columns set to the left, with no blanks at the end."""
+    lines = [[" ".join(cell.split("\n")) for cell in row] for row in (columns, *rows)]
+    widths = [max(cell_len(row[index]) for row in lines) for index in range(len(columns))]
+
+    def padded(index: int, cell: str) -> str:
+        blanks = " " * (widths[index] - cell_len(cell))
+        return cell + blanks if index < left else blanks + cell
+
+    return ["  ".join(padded(index, cell) for index, cell in enumerate(row)).rstrip() for row in lines]
 
 
 @contextlib.contextmanager
@@ -127,13 +188,18 @@ class EpochTable:
         self._console.print(line, no_wrap=True, overflow="crop" if is_cut else "ignore", crop=is_cut)
 
 
+def _bar_width(console: Console) -> int:
+    """How wide bars are, so that what stands beside them has room on a terminal of 80 columns."""
+    return 24 if console.width >= WIDE else 10
+
+
 class LiveBars:
     """Two bars at the bottom of the terminal: the epoch and the run, with live metrics. Redrawn by rich's own timer."""
 
     def __init__(self, console: Console) -> None:
         self.progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=_bar_width(console)),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
             TextColumn("eta"),
@@ -181,7 +247,7 @@ class WorkBar:
     def __init__(self, console: Console) -> None:
         self.progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=_bar_width(console)),
             TextColumn("{task.completed:.0f} of {task.total:.0f}"),
             TimeElapsedColumn(),
             console=console,

@@ -7,6 +7,7 @@ import typer
 
 from dlkit.cli.options import Force
 from dlkit.errors import UsageError
+from dlkit.quantities import counted
 
 if TYPE_CHECKING:
     from dlkit.core.models import StateDict
@@ -125,4 +126,4 @@ def _write_plain(new: Path, weights: "StateDict", emit: "Emit") -> None:
         emit(Note(note))
     if prefix := common_prefix(reading.state):
         emit(Note(f"all names begin with {prefix!r}; --prefix {prefix} takes it off"))
-    typer.echo(f"{len(reading.state)} tensors written to {new}")
+    typer.echo(f"{counted(len(reading.state), 'tensor')} written to {new}")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import typer
 
-from dlkit.cli.console import EpochTable, LiveBars, WorkBar, clean, quiet_pipe, stderr_console
+from dlkit.cli.console import EpochTable, LiveBars, WorkBar, clean, quiet_pipe, show_lines, stderr_console
 from dlkit.event_lines import metric_value, progress_line, start_lines
 from dlkit.events import EpochDone, Evaluating, Event, Note, Progress, RunStarted, Saved, Tested, Throttle, Working
 from dlkit.files import without_nan
@@ -89,8 +89,7 @@ class Display:
     def _start(self, event: RunStarted) -> None:
         if self._work:
             self._work.stop()
-        for line in start_lines(event):
-            self._console.print(clean(line), soft_wrap=True)
+        show_lines(start_lines(event), console=self._console)
         if self._bars:
             self._bars.start(total_steps=event.total_steps, done=event.start_step)
 

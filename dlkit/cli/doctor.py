@@ -76,7 +76,6 @@ def check_versions() -> list[Diagnosis]:
         "PyYAML",
         "safetensors",
         "tensorboard",
-        "torchmetrics",
         "matplotlib",
     )
     found = [Diagnosis("python", "ok", platform.python_version())]

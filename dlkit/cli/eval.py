@@ -1,6 +1,7 @@
 """`dlkit eval`: what a model file scores."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from dlkit.core.evaluation import EvalResult
 
 MOST_TABLE_CLASSES = 20
+LEAST_HEADING = 7
 
 
 SplitOption = Annotated[
@@ -109,11 +111,20 @@ def _show(result: "EvalResult", model: Path) -> None:
     if len(result.classes) <= MOST_TABLE_CLASSES:
         show_lines(["", "confusion: rows are true classes, columns predicted ones"])
         body = [(name, *map(_count, counts)) for name, counts in zip(result.classes, result.confusion, strict=True)]
-        show_table(("", *(name[:7] for name in result.classes)), body)
+        show_table(("", *_headings(result.classes)), body)
     if pairs := most_confused(result):
         show_lines(
             ["", "most often mistaken: " + ", ".join(f"{true} for {said} ({count})" for true, said, count in pairs)]
         )
+
+
+def _headings(classes: Sequence[str]) -> list[str]:
+    """The names of the classes, cut as far as the terminal is too narrow for them; a file or a pipe has room for all."""
+    from dlkit.cli.console import terminal_width
+
+    width, longest = terminal_width(), max(map(len, classes))
+    room = longest if width is None else (width - longest - 2) // len(classes) - 2
+    return [name[: max(room, LEAST_HEADING)] for name in classes]
 
 
 def _count(count: int) -> str:

@@ -63,7 +63,7 @@ def _show(exported: "Exported") -> None:
 
     show_lines([f"{exported.path}  {exported.format}, {exported.bytes:,} bytes"])
     show_lines([f"checked: {_parity(exported.parity)}", *(f"note: {note}" for note in exported.notes), ""])
-    show_lines([f"  {line}" for line in exported.loading])
+    show_lines([f"  {line}" for line in exported.loading], is_code=True)
 
 
 def _parity(parity: "Parity | None") -> str:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dlkit.cli.completion import complete_models
 from dlkit.cli.options import AsJson
+from dlkit.quantities import counted
 from dlkit.shapes import size_text
 
 if TYPE_CHECKING:
@@ -23,7 +25,13 @@ MOST_TENSORS = 12
 
 def inspect(
     file: Annotated[
-        Path, typer.Argument(help="A model file, a checkpoint or weights.", metavar="FILE", show_default=False)
+        Path,
+        typer.Argument(
+            help="A model file, a checkpoint or weights.",
+            metavar="FILE",
+            show_default=False,
+            autocompletion=complete_models,
+        ),
     ],
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor with its shape and type.")] = False,
     as_json: AsJson = False,
@@ -67,7 +75,9 @@ def _show(found: "Inspection", *, with_tensors: bool) -> None:
         fits = " or ".join(f"torchvision:{name}" for name in found.fits)
         rows.append(("network", f"not told; it fits {fits}" if fits else "not told"))
     sizes = ", ".join(f"{dtype} {count:,} bytes" for dtype, count in found.bytes_by_dtype.items())
-    rows.append(("stored", f"{found.num_numbers:,} numbers in {len(found.tensors)} tensors: {sizes}"))
+    rows.append(
+        ("stored", f"{counted(found.num_numbers, 'number')} in {counted(len(found.tensors), 'tensor')}: {sizes}")
+    )
     rows += [*_origin_rows(found.spec)] if found.spec else []
     show_lines([f"{found.path}: {KINDS[found.kind]}, {found.num_bytes:,} bytes", ""])
     show_lines([f"{name:10}{text}" for name, text in rows])
@@ -95,10 +105,11 @@ def _network_rows(spec: "ModelSpec") -> Iterator[tuple[str, str]]:
     if info.columns is not None:
         yield "columns", ", ".join(map(_column_words, info.columns))
     if info.task == "regression":
-        yield "outputs", ", ".join([f"{info.num_outputs} numbers", *(info.targets or ()), *_target_scale(spec)])
+        numbers = counted(info.num_outputs, "number")
+        yield "outputs", ", ".join([numbers, *(info.targets or ()), *_target_scale(spec)])
     else:
         names = [*(info.classes or ())[:MOST_NAMES], *(["..."] if len(info.classes or ()) > MOST_NAMES else [])]
-        yield "outputs", f"{info.num_outputs} classes" + (f": {', '.join(names)}" if names else "")
+        yield "outputs", counted(info.num_outputs, "class") + (f": {', '.join(names)}" if names else "")
 
 
 def _column_words(column: "TableColumn") -> str:
@@ -135,7 +146,10 @@ def _training_rows(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
     if not training:
         return
-    yield "stands at", f"epoch {training['epoch']}, step {training['step']:,}, {training['samples']:,} samples seen"
+    yield (
+        "stands at",
+        f"epoch {training['epoch']}, step {training['step']:,}, {counted(training['samples'], 'sample')} seen",
+    )
     best = training["best"]
     if best.get("value") is not None:
         yield "best", f"{metric_text(str(best.get('metric', 'value')), best['value'])} in epoch {best.get('epoch')}"

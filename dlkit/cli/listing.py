@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from dlkit.cli.completion import complete_kinds
 from dlkit.cli.options import AsJson
 from dlkit.errors import UsageError
 from dlkit.registry import Entry, entries, kinds
@@ -17,6 +18,7 @@ def list_names(
             help="models, datasets, losses, optimizers, schedules, transforms, ...",
             metavar="[KIND]",
             show_default=False,
+            autocompletion=complete_kinds,
         ),
     ] = None,
     match: Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlkit.cli.options import Config, Overlays, Overrides, RunDevice, Seed
+from dlkit.cli.options import Config, Overlays, Overrides, RunDevice, Seed, options_as_overrides
 from dlkit.cli.plotting import AsciiOnly, Height, ValuesAsJson, pick_look
 from dlkit.errors import Interrupted
 from dlkit.signals import stopped_by_signals
@@ -57,8 +57,7 @@ def lr_find(
     plan = SweepPlan(lo, hi, steps, repeats)
     for path in output or ():
         check_result_file(path)
-    given = {"runtime.device": device, "seed": seed}
-    changes = [*(overrides or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
+    changes = [*(overrides or ()), *options_as_overrides({"runtime.device": device, "seed": seed})]
     loaded = load_config(cfg, overlays=overlays or (), overrides=changes)
     found = _test(loaded, plan)
     show(found, output or (), as_json=as_json, look=pick_look(height, least_width=60, ascii_only=ascii_only))

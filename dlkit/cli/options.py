@@ -1,12 +1,18 @@
 """Options that several commands take, declared once."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer.models import OptionInfo
 
-Config = Annotated[Path, typer.Argument(help="YAML file of the run.", metavar="CFG", show_default=False)]
+from dlkit.cli.completion import complete_configs, complete_models, complete_overrides
+
+Config = Annotated[
+    Path,
+    typer.Argument(help="YAML file of the run.", metavar="CFG", show_default=False, autocompletion=complete_configs),
+]
 Overlays = Annotated[
     list[Path] | None,
     typer.Option(
@@ -15,12 +21,16 @@ Overlays = Annotated[
         help="Another YAML file laid over the first; may be given again.",
         metavar="FILE",
         show_default=False,
+        autocompletion=complete_configs,
     ),
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Changes: optimizer=sgd, data.batch_size=256, ~ema.", metavar="[KEY=VALUE]...", show_default=False
+        help="Changes: optimizer=sgd, data.batch_size=256, ~ema.",
+        metavar="[KEY=VALUE]...",
+        show_default=False,
+        autocompletion=complete_overrides,
     ),
 ]
 RunDevice = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps.", show_default=False)]
@@ -31,6 +41,7 @@ ModelFile = Annotated[
         help="Model file, as `dlkit train` writes it; or weights, with --arch or --model.",
         metavar="MODEL",
         show_default=False,
+        autocompletion=complete_models,
     ),
 ]
 Network = Annotated[
@@ -74,6 +85,7 @@ DataOption = Annotated[
         help="Config with other data, or imagefolder:PATH; default is what the model was trained on.",
         metavar="CFG",
         show_default=False,
+        autocompletion=complete_configs,
     ),
 ]
 WeightsData = Annotated[
@@ -83,11 +95,17 @@ WeightsData = Annotated[
         help="Config or imagefolder:PATH that tells what weights from elsewhere take.",
         metavar="CFG",
         show_default=False,
+        autocompletion=complete_configs,
     ),
 ]
 NoLatency = Annotated[bool, typer.Option("--no-latency", help="Measure no latency.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def options_as_overrides(values: Mapping[str, object]) -> list[str]:
+    """Options that set keys of the config as overrides, so that they are checked in the same way."""
+    return [f"{key}={value}" for key, value in values.items() if value is not None]
 
 
 def seconds_option(least: float) -> OptionInfo:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dlkit.config.dump import dump_config, dump_values
-    from dlkit.config.fields import annotation_of, is_section, sections
+    from dlkit.config.fields import (
+        annotation_at,
+        annotation_of,
+        is_section,
+        kind_at,
+        plain_types,
+        sections,
+        sections_by_key,
+    )
+    from dlkit.config.image_transforms import is_done_anyway, said_otherwise
     from dlkit.config.json_schema import config_schema
     from dlkit.config.loading import LoadedConfig, load_config, load_data_option, load_mapping
     from dlkit.config.schema import (
@@ -31,10 +40,12 @@ if TYPE_CHECKING:
     from dlkit.config.source_locations import KeyPath
     from dlkit.config.starter import starter_text
     from dlkit.config.type_mismatch import type_text
+    from dlkit.config.unknown_keys import keys_named
 
 _MODULES = {
     "dump": ("dump_config", "dump_values"),
-    "fields": ("annotation_of", "is_section", "sections"),
+    "fields": ("annotation_at", "annotation_of", "is_section", "kind_at", "plain_types", "sections", "sections_by_key"),
+    "image_transforms": ("is_done_anyway", "said_otherwise"),
     "json_schema": ("config_schema",),
     "loading": ("LoadedConfig", "load_config", "load_data_option", "load_mapping"),
     "schema": (
@@ -45,6 +56,7 @@ _MODULES = {
     "source_locations": ("KeyPath",),
     "starter": ("starter_text",),
     "type_mismatch": ("type_text",),
+    "unknown_keys": ("keys_named",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = list(_MODULE_OF)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dlkit.config.fields import KIND_OF_SECTION, component_paths, kind_at, section_at
+from dlkit.config.image_transforms import is_done_anyway, said_otherwise
 from dlkit.config.nodes import value_at
 from dlkit.config.option_types import option_mismatch
 from dlkit.config.source_locations import KeyPath, Locations
@@ -48,13 +49,23 @@ def _check(path: KeyPath, values: dict[str, Any], locations: Locations) -> Itera
         return
     if kind == "losses" and name == "auto":
         name = "mse" if values.get("task") == "regression" else "cross_entropy"
+    keys = value if isinstance(value, dict) else {}
+    given = {key: item for key, item in keys.items() if key not in section.model_fields}
+    if kind == "transforms" and (words := said_otherwise(name)):
+        yield name_path, locations.problem(name_path, words, at="value")
+        return
+    if kind == "transforms" and is_done_anyway(name):
+        for key in given:
+            yield (
+                (*path, key),
+                locations.problem((*path, key), f"{name} has no options here: it is what happens anyway"),
+            )
+        return
     entry = find_entry(kind, name)
     if entry is None:
         yield name_path, locations.problem(name_path, _unknown_name(kind, name), at="value")
     elif entry.options is not None and (entry.is_ours or is_current()):
-        keys = value if isinstance(value, dict) else {}
-        given = {key: item for key, item in keys.items() if key not in section.model_fields}
-        yield from _check_options(path, entry, given, locations)
+        yield from _check_options(path, entry, given, locations, beside=keys)
 
 
 def _unknown_name(kind: str, name: str) -> str:
@@ -68,7 +79,7 @@ def _unknown_name(kind: str, name: str) -> str:
 
 
 def _check_options(
-    path: KeyPath, entry: Entry, given: Mapping[str, Any], locations: Locations
+    path: KeyPath, entry: Entry, given: Mapping[str, Any], locations: Locations, *, beside: Mapping[str, Any]
 ) -> Iterator[tuple[KeyPath, Problem]]:
     assert entry.options is not None
     for key, value in given.items():
@@ -83,4 +94,6 @@ def _check_options(
         if option.required and option.name not in given:
             option_path = (*path, option.name)
             message = f"missing; {entry.title} needs it" + (f" ({option.type})" if option.type else "")
+            if option.name == "path" and "root" in beside:
+                option_path, message = (*path, "root"), f"{entry.title} calls it path: write data.path"
             yield option_path, locations.problem(option_path, message)

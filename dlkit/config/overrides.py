@@ -11,7 +11,7 @@ from dlkit.config.merge import merge, merge_mappings, name_as_mapping
 from dlkit.config.nodes import Child, MappingNode, Node, ScalarNode, SequenceNode
 from dlkit.config.source_locations import KeyPath, Location, dotted, printable
 from dlkit.config.type_mismatch import value_text
-from dlkit.config.unknown_keys import explain_unknown_key
+from dlkit.config.unknown_keys import explain_unknown_key, keys_named
 from dlkit.errors import Problem
 from dlkit.suggestions import did_you_mean
 
@@ -49,12 +49,12 @@ def parse_override(text: str, problems: list[Problem]) -> Override | None:
     is_removal = text.startswith("~")
     key, equals, written = text.removeprefix("~").partition("=")
     parts = [part.strip() for part in key.split(".")]
+    path: KeyPath = tuple(int(part) if part.isdecimal() and part.isascii() else part for part in parts)
     if is_removal == bool(equals) or not all(parts):
         problems.append(
-            location.problem("", "expected key=value with a dotted key, such as train.epochs=20, or ~key to remove one")
+            location.problem("", "expected key=value with a dotted key, or ~key to remove one" + _example(path))
         )
         return None
-    path: KeyPath = tuple(int(part) if part.isdecimal() and part.isascii() else part for part in parts)
     if path[0] == "extends":
         problems.append(location.problem("extends", "files are extended in a file, or put on top with -c FILE"))
         return None
@@ -63,6 +63,15 @@ def parse_override(text: str, problems: list[Problem]) -> Override | None:
     num_before = len(problems)
     node = parse_document(written, location, problems, path=path) or ScalarNode(None, location)
     return Override(path, absolute_paths(node, Path.cwd()), location) if len(problems) == num_before else None
+
+
+def _example(path: KeyPath) -> str:
+    """The key with a value where it is one, what it may be called where not, else a key that is one."""
+    if annotation_at(path) is not None:
+        return f": {dotted(path)}=..."
+    if keys := keys_named(str(path[-1])):
+        return f": {' or '.join(f'{key}=...' for key in keys)}"
+    return ", such as train.epochs=20"
 
 
 def _picks_component(override: Override) -> bool:

@@ -1,5 +1,6 @@
 """The commented file that `dlkit config init` writes; made from the schema, so it shows every key."""
 
+import shlex
 from typing import Any
 
 from dlkit.config.dump import dump_values
@@ -37,7 +38,7 @@ _WIDTH = 34  # where comments begin
 def starter_text(path: str = "dlkit.yaml") -> str:
     """A config that trains a small network on the bundled digits and shows every section and key."""
     lines = [
-        _HEAD.format(path=path),
+        _HEAD.format(path=shlex.quote(path)),
         _line("# extends: base.yaml", "A config file, or a list of them, that this one builds on."),
     ]
     for key, field in Config.model_fields.items():

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from dlkit.config.fields import is_component, section_at, sections_by_key
+from dlkit.config.fields import annotation_at, is_component, section_at, sections_by_key
 from dlkit.config.source_locations import KeyPath, dotted
 from dlkit.suggestions import closest, did_you_mean
 
@@ -20,6 +20,7 @@ _OTHER_NAMES = {
     "runtime": "environment system hardware machine",
     "seed": "random_seed manual_seed rng_seed",
     "extends": "include includes inherit inherits base bases _base_ defaults",
+    "data.path": "data_dir data_root data_path dataset_dir folder directory",
     "data.root": "data_dir data_root data_path dataset_dir",
     "data.val": "val_split validation_split valid_split val_size val_fraction valid",
     "data.test": "test_split test_size test_fraction",
@@ -75,6 +76,14 @@ _COMPONENT_OPTIONS = {
     "loss": ("label_smoothing",),
 }
 _MOST_LISTED = 16
+# what dlkit does by itself, where other libraries want to be told
+_DONE_BY_DLKIT = {
+    "data.train": "the training and the test samples of a data set are both taken; data.val and data.test say what is held out",
+    "optimizer.params": "the parameters are those of the network; optimizer.groups says which are treated otherwise",
+    "schedule.optimizer": "the optimizer is that of the config",
+    "schedule.last_epoch": "--resume goes on where a run stopped",
+}
+_DONE_BY_DLKIT["data.split"] = _DONE_BY_DLKIT["data.train"]
 OTHER_NAMES_OF_NAME = {"type", "class", "class_path", "_target_", "_component_", "cls", "kind", "target"}
 _NESTING_KEYS = {"args", "kwargs", "init_args", "params", "options", "dict_kwargs"}
 
@@ -106,17 +115,30 @@ def explain_unknown_key(path: KeyPath, options: Collection[str] = (), *, owner: 
     return start + _hint(path, known, in_component=in_component)
 
 
+def keys_named(word: str) -> list[str]:
+    """The dotted keys that a word may mean by itself, as one of ours or by another name; for typos the nearest."""
+    word = word.casefold().replace("-", "_")
+    if "." in word:
+        return [word] if annotation_at(tuple(word.split("."))) is not None else []
+    if found := _elsewhere(word, _BY_OTHER_NAME.get(word, [])):
+        return [dotted(path) for path in found]
+    far = closest(word, sections_by_key(), most=1) if len(word) > 2 else []
+    return [dotted((*section, far[0])) for section in sections_by_key()[far[0]][:1]] if far else []
+
+
 def _hint(path: KeyPath, known: Collection[str], *, in_component: bool) -> str:
     parent, key = path[:-1], str(path[-1])
     word = key.casefold().replace("-", "_")
     if word == "extends":
         return "; files are extended at the top of a config file, and nowhere else"
+    if own := _DONE_BY_DLKIT.get(dotted((*parent, word))):
+        return f"; {own}"
     if in_component and word in OTHER_NAMES_OF_NAME:
         return ". Did you mean 'name'?"
     if in_component and word in _NESTING_KEYS:
         return "; options stand beside the name: {name: ..., option: value}"
     meant = [target for target in _BY_OTHER_NAME.get(word, ()) if target != path]
-    if here := [target[-1] for target in meant if target[:-1] == parent]:
+    if here := [target[-1] for target in meant if target[:-1] == parent and target[-1] in known]:
         return f". Did you mean {here[0]!r}?"
     near = closest(key, known)
     elsewhere = _elsewhere(word, meant)

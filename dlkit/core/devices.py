@@ -110,5 +110,8 @@ def torch_settings(*, threads: int | None = None, deterministic: bool = False) -
         yield
     finally:
         torch.set_num_threads(old_threads)
-        torch.use_deterministic_algorithms(old_deterministic)
+        if (
+            torch.are_deterministic_algorithms_enabled() != old_deterministic
+        ):  # the call loads torch's compiler, for two seconds
+            torch.use_deterministic_algorithms(old_deterministic)
         torch.backends.cudnn.benchmark = old_benchmark

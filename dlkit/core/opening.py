@@ -106,6 +106,11 @@ def read_path(path: Path) -> Any:
     return read_tensors(path)
 
 
+def is_from_elsewhere(file: ModelFile) -> bool:
+    """Whether a model file exists in memory only, made of weights that do not tell their network."""
+    return "weights" in file.spec.provenance
+
+
 def check_arch(arch: str) -> None:
     """Raise UsageError, with the names that come close, for what is no network of torchvision or of dlkit."""
     if is_import_path(arch.removeprefix(TORCHVISION)):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from dlkit.config import LoadedConfig, load_mapping
+from dlkit.config import Config, LoadedConfig, load_mapping
 from dlkit.core.components import is_import_path
 from dlkit.core.modelfile import ModelFile
 from dlkit.errors import UsageError
@@ -17,10 +17,14 @@ def own_config(file: ModelFile) -> LoadedConfig:
     if not file.spec.config:
         raise UsageError(f"{file.path} does not tell what it was trained on; name the data: --data CFG")
     loaded = _without_download(load_mapping(dict(file.spec.config)))
-    data = loaded.config.data
-    names = [data.name, *(transform.name for transform in (*data.transforms, *data.eval_transforms))]
-    refuse_own_code(file, names)
+    refuse_own_code(file, names_of_data(loaded.config))
     return loaded
+
+
+def names_of_data(config: Config) -> list[str]:
+    """The names of the components that a config's data are made of: the data set and its transforms."""
+    data = config.data
+    return [data.name, *(transform.name for transform in (*data.transforms, *data.eval_transforms))]
 
 
 def refuse_own_code(

@@ -10,6 +10,7 @@ from dlkit.core.evaluation import evaluate
 from dlkit.core.scoring import Scoring
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Note
+from dlkit.quantities import counted
 from dlkit.quantize.calibration_data import ModelData
 from dlkit.quantize.ptq import (
     Fallback,
@@ -111,5 +112,5 @@ def _require_met(found: Fallback, max_drop: float, split: Split) -> None:
     if not found.is_met:
         raise UsageError(
             f"--max-drop {max_drop:g}: the least drop that was found on the {split.name} split is {found.chosen.drop:.2f} points, "
-            f"with {len(found.chosen.kept)} layers in float; allow more, or train for int8 with --qat"
+            f"with {counted(len(found.chosen.kept), 'layer')} in float; allow more, or train for int8 with --qat"
         )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dlkit.errors import UsageError
+from dlkit.quantities import counted
 from dlkit.quantize.coverage import LayerStatus
 
 _SPACES = ("quantized::", "onednn::q")
@@ -42,6 +43,6 @@ def require_int8(statuses: Sequence[LayerStatus], kernels: Mapping[str, int]) ->
     if any(row.is_int8 for row in statuses) and kernels:
         return
     reasons = Counter(row.reason for row in statuses if not row.is_int8 and row.reason)
-    told = "; ".join(f"{reason} ({count} layers)" for reason, count in reasons.most_common(4))
+    told = "; ".join(f"{reason} ({counted(count, 'layer')})" for reason, count in reasons.most_common(4))
     what = "no layer became int8" if not any(row.is_int8 for row in statuses) else "no int8 kernel ran"
     raise UsageError(f"the network is still float: {what}. {told or 'It has no layer that could be int8'}")

@@ -90,17 +90,18 @@ class Upsample(Spatial):
             return adaptive_taps(size, out)
         ratio = self._ratio(axis, size, out)
         support = MODES[self.mode][1] * (max(ratio, Fraction(1)) if self.antialias else 1)
-        if self.align_corners and out > 1:
-            return _taps([Fraction(index * (size - 1), out - 1) for index in range(out)], support, advance=size)
-        half = Fraction(0) if self.mode == "nearest" else Fraction(1, 2)
+        half = Fraction(0) if self.mode == "nearest" or self.align_corners else Fraction(1, 2)
         centres = [(index + half) * ratio - (0 if support == 0 else half) for index in range(ratio.denominator)]
         return _taps(centres, support, advance=ratio.numerator)
 
     def _ratio(self, axis: int, size: int, out: int) -> Fraction:
         """Input positions per output position: torch steps by 1/scale where a scale is given, whatever is rounded off.
 
+        With aligned corners the first and the last positions lie on each other, and a scale only sets the size.
         A scale stands for the nearest fraction with a denominator up to 1000, so that the pattern of taps repeats.
         """
+        if self.align_corners:
+            return Fraction(size - 1, out - 1) if out > 1 else Fraction(0)
         scale = Fraction((self.scale or (0.0,) * self.num_axes)[axis]).limit_denominator(1000)
         return 1 / scale if scale else Fraction(size, out)
 

@@ -155,7 +155,7 @@ def test_missing_config(dlkit, tmp_path):
 
 def test_unknown_option_of_the_command(dlkit, write_config):
     outcome = dlkit("train", write_config(BASE), "--epoch", "3")
-    assert outcome.code == 2 and "No such option" in outcome.err
+    assert outcome.code == 2 and "no option --epoch. Did you mean '--epochs'?" in outcome.err
 
 
 def test_unknown_device(dlkit, write_config):
@@ -257,3 +257,41 @@ def test_a_config_file_of_any_name_gives_a_run_that_can_be_repeated(dlkit, write
     first = dlkit("train", write_config(BASE, name="my cfg ü.yaml"), f"runtime.out={tmp_path}")
     assert first.code == 0 and (tmp_path / "my-cfg-ü-001").is_dir(), first.err
     assert dlkit("train", tmp_path / "my-cfg-ü-001" / "config.resolved.yaml", "--dry-run").code == 0
+
+
+FLAGS = {
+    ("-k", "3"): "no option -k. Keys of the config are set without dashes, such as train.epochs=3",
+    ("--momentum", "0.9"): "no option --momentum. Keys of the config are set without dashes: optimizer.momentum=0.9",
+    ("--learning-rate=0.1",): "no option --learning-rate. Keys of the config are set without dashes: optimizer.lr=0.1",
+    ("--train.epochs", "3"): "Keys of the config are set without dashes: train.epochs=3",
+    ("--optimizer", "adam"): "Keys of the config are set without dashes: optimizer=adam",
+    ("--batch_size", "3"): "no option --batch_size; it is written --batch-size",
+    ("--verbos",): "no option --verbos. Did you mean '--verbose'?",
+}
+
+
+@pytest.mark.parametrize("words", FLAGS, ids=" ".join)
+def test_keys_of_the_config_that_are_written_as_options(dlkit, write_config, words):
+    done = dlkit("train", write_config(BASE), *words)
+    assert done.code == 2 and FLAGS[words] in done.err and "\n" not in done.err.strip(), done.err
+
+
+@pytest.mark.parametrize("command", [("config", "check"), ("config", "show"), ("lr-find",)], ids=" ".join)
+def test_every_command_with_a_config_answers_them(dlkit, write_config, command):
+    done = dlkit(*command, write_config(BASE), "--epochs", 3)
+    assert done.code == 2 and "without dashes: train.epochs=3" in done.err
+
+
+def test_a_folder_of_images_under_the_name_that_other_data_sets_use(dlkit, write_config, images):
+    text = f"data: {{name: imagefolder, root: {images}}}\nmodel: small_cnn\n"
+    done = dlkit("train", write_config(text), "--dry-run")
+    assert done.code == 2 and "cfg.yaml:1:27  data.root: imagefolder calls it path: write data.path" in done.err
+    done = dlkit("train", write_config(text.replace("root", "data_dir")), "--dry-run")
+    assert "data.data_dir: unknown key for imagefolder. Did you mean 'path'?" in done.err
+
+
+def test_common_keys_as_options_of_training(dlkit, write_config):
+    shown = dlkit("train", write_config(BASE), "--epochs", 3, "--lr", 1e-5, "--batch-size", 8, "--print-config").out
+    assert "\n  epochs: 3\n" in shown and "\n  lr: 1.0e-05\n" in shown and "\n  batch_size: 8\n" in shown, shown
+    wrong = dlkit("train", write_config(BASE), "--epochs", 0)
+    assert wrong.code == 2 and "train.epochs: expected an integer of at least 1, got 0" in wrong.err

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from PIL import Image
-from torchmetrics.functional.classification import multiclass_f1_score
+from torchmetrics.functional import classification as torchmetrics
 
 import dlkit as package
 from dlkit.core.data import build_eval_split, restore_targets
@@ -62,11 +62,14 @@ def test_eval_numbers(dlkit, digits_model):
     assert judged["metrics"]["accuracy"] == pytest.approx(digits_model.metrics["accuracy"], abs=0.01)
     top5 = (outputs.topk(5).indices == targets[:, None]).any(1).double().mean().item()
     assert judged["metrics"]["top5"] == pytest.approx(top5) and 0 < judged["metrics"]["accuracy_tta"] <= 1
-    f1 = multiclass_f1_score(labels, targets, num_classes=10, average="macro").item()
+    f1 = torchmetrics.multiclass_f1_score(labels, targets, num_classes=10, average="macro").item()
     assert judged["metrics"]["macro_f1"] == pytest.approx(f1, abs=1e-6)
     confusion = torch.tensor(judged["confusion"])
     assert confusion.sum() == 359 and confusion.diag().sum() == (labels == targets).sum()
     assert confusion.sum(1).tolist() == torch.bincount(targets, minlength=10).tolist()
+    for name in ("precision", "recall", "f1_score"):
+        expected = getattr(torchmetrics, f"multiclass_{name}")(labels, targets, num_classes=10, average="none").tolist()
+        assert [row[name.removesuffix("_score")] for row in judged["per_class"]] == pytest.approx(expected, abs=1e-6)
     for row in judged["per_class"]:
         number = int(row["name"])
         hits = confusion[number, number].item()

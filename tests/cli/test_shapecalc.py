@@ -90,6 +90,9 @@ def test_a_lost_column_is_seen_explained_and_mended() -> None:
         (("lppool", "--k", "2", "--in", "8x7x7"), [8, 3, 3]),
         (("adaptive", "--out", "7,3", "--in", "8x20x20"), [8, 7, 3]),
         (("upsample", "--scale", "1.5", "--in", "8x5x5"), [8, 7, 7]),
+        (("upsample", "--scale", "2", "--mode", "linear", "--in", "8x5"), [8, 10]),
+        (("upsample", "--scale", "2", "--mode", "linear", "--in", "1x8x5"), [8, 10]),
+        (("upsample", "--scale", "2", "--mode", "trilinear", "--in", "8x5x5x5"), [8, 10, 10, 10]),
         (("upsample", "--size", "9", "--mode", "linear", "--in", "8x5", "--dims", "1"), [8, 9]),
         (("pixelshuffle", "--r", "2", "--in", "8x5x5"), [2, 10, 10]),
         (("pixelshuffle", "--r", "5", "--down", "--in", "8x5x5"), [200, 1, 1]),
@@ -264,6 +267,26 @@ def test_mistakes_in_a_chain_have_a_place(tmp_path: Path) -> None:
         (("conv", "--k", "three"), "--k 'three' is not a number"),
         (("conv", "--k", "3", "--in", "3x4x5x6x7x8"), "has 6 numbers"),
         (("upsample", "--in", "5"), "a size or a scale factor is missing"),
+        (
+            ("upsample", "--scale", "2", "--mode", "linear", "--in", "3x32x32"),
+            "'linear' does not take 2 spatial axes. What would work",
+        ),
+        (
+            ("upsample", "--scale", "2", "--mode", "linear", "--in", "32,32"),
+            "'linear' does not take 2 spatial axes. What would work",
+        ),
+        (
+            ("upsample", "--scale", "2", "--mode", "trilinear", "--in", "3x32x32"),
+            "'trilinear' does not take 2 spatial axes",
+        ),
+        (
+            ("upsample", "--scale", "2", "--mode", "trilinear", "--in", "8,8"),
+            "'trilinear' does not take 2 spatial axes",
+        ),
+        (
+            ("upsample", "--scale", "2", "--mode", "bilinear", "--in", "3x8x8x8"),
+            "'bilinear' does not take 3 spatial axes",
+        ),
         (("upsample", "--in", "5", "--size", "3", "--scale", "2"), "either a size or a scale factor"),
         (("conv", "--k", "3", "--padding-mode", "mirror"), "zeros, reflect, replicate, circular"),
         (("conv", "--k", "3,3,3,3"), "at most 3 spatial axes"),

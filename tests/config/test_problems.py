@@ -378,3 +378,23 @@ def test_the_report_counts_and_is_cut(write):
     lines = caught.value.report().splitlines()
     assert len(lines) == 52
     assert lines[-2:] == ["... and 10 more", "60 problems; nothing was started. Full key list: dlkit config schema"]
+
+
+def test_transforms_that_training_refuses_are_refused_by_the_check():
+    for name, words in {
+        "Normalize": "use data.normalize",
+        "normalize": "use data.normalize",
+        "ToDtype": "remove it",
+    }.items():
+        for key in ("transforms", "eval_transforms"):
+            with pytest.raises(ConfigError, match=words) as caught:
+                load_mapping({"data": {"name": "digits", key: [{"name": name, "mean": [0.5]}]}, "model": "mlp"})
+            assert [problem.key for problem in caught.value.problems] == [f"data.{key}.0.name"]
+
+
+def test_transforms_that_happen_anyway_pass_but_take_no_options():
+    passed = ["ToTensor", "toimage", {"name": "PILToTensor"}]
+    assert load_mapping({"data": {"name": "digits", "transforms": passed}, "model": "mlp"}).config.data.transforms
+    with pytest.raises(ConfigError, match="what happens anyway") as caught:
+        load_mapping({"data": {"name": "digits", "transforms": [{"name": "ToTensor", "scale": True}]}, "model": "mlp"})
+    assert [problem.key for problem in caught.value.problems] == ["data.transforms.0.scale"]

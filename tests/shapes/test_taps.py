@@ -101,6 +101,24 @@ def test_interpolation_by_a_scale_steps_by_the_scale_and_not_by_the_sizes(mode: 
         assert touched(module, size, index) == field.at(index)
 
 
+@pytest.mark.parametrize(("size", "scale"), [(5, 2.0), (7, 3.0), (9, 0.5), (12, 1.5), (1, 4.0), (6, 0.2), (33, 2.0)])
+def test_aligned_corners_step_from_the_first_position_to_the_last(size: int, scale: float) -> None:
+    """A scale only sets the size of the output then; the jump is (in - 1) / (out - 1)."""
+    layer = Upsample(1, scale=(scale,), mode="linear", align_corners=True)
+    out = layer.out_size(0, size)
+    field = compose(layer.taps(0, size), IDENTITY)
+    assert field.jump == (Fraction(size - 1, out - 1) if out > 1 else 0)
+    for options in ({"scale_factor": scale}, {"size": out}):
+        module = nn.Upsample(**options, mode="linear", align_corners=True)
+        seen = [touched(module, size, index) for index in range(out)]
+        # rounding may touch a neighbour whose weight is next to nothing, where the exact position is a whole one
+        assert all(
+            low >= span[0] - 1 and high <= span[1] + 1
+            for (low, high), span in zip(seen, map(field.at, range(out)), strict=True)
+        )
+        assert (seen[0][0], seen[-1][1]) == (0, field.at(out - 1)[1])
+
+
 def test_branches_join_to_their_hull() -> None:
     class Branches(nn.Module):
         def __init__(self) -> None:

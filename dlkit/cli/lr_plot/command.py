@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dlkit.cli.completion import complete_curves
 from dlkit.cli.lr_plot.request import Frame, config_changes, load_metrics, plan_run, read_request
 from dlkit.cli.lr_plot.tracing import check_metric_is_followed, trace_all, trace_config
 from dlkit.cli.plotting import AsciiOnly, Height, ValuesAsJson, pick_look
@@ -27,6 +28,7 @@ Words = Annotated[
         "or a config file; then the curve's own options.",
         metavar="SCHEDULE|CFG [OPTION=VALUE]...",
         show_default=False,
+        autocompletion=complete_curves,
     ),
 ]
 Lr = Annotated[

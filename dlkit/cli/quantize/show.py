@@ -3,11 +3,14 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from dlkit.cli.console import show_lines, show_table
+from dlkit.cli.next_steps import NextStep, shell_options, show_next_steps
+from dlkit.quantities import counted
 
 if TYPE_CHECKING:
     from dlkit.core.benchmark import Speeds
@@ -19,12 +22,6 @@ MOST_KERNELS = 6
 MOST_LAYERS = 20
 LITTLE_SMALLER = 0.6  # of the float file: most weights are in layers that dynamic quantization does not cover
 COLUMNS = ("", "float32", "int8", "change")
-
-
-def shell_options(**given: object) -> str:
-    """Options as words for a shell, each with a space before it; those that are None are left out."""
-    named = {name.replace("_", "-"): value for name, value in given.items() if value is not None}
-    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in named.items())
 
 
 def show_outcome(outcome: "Outcome", naming: "Naming", data: str | None, *, as_json: bool) -> None:
@@ -52,7 +49,7 @@ def show_outcome(outcome: "Outcome", naming: "Naming", data: str | None, *, as_j
             ["", f"{outcome.paths.exported}: same class as here for {same:.0%} of {samples} samples in ONNX Runtime"]
         )
     show_lines(["", "files", *(f"  {path}" for path in outcome.paths.listed())])
-    show_lines(["", "Next:", *next_steps(outcome, naming, data)])
+    show_next_steps(next_steps(outcome, naming, data))
 
 
 def show_ranking(ranking: "Ranking", naming: "Naming", data: str | None, *, as_json: bool) -> None:
@@ -63,13 +60,21 @@ def show_ranking(ranking: "Ranking", naming: "Naming", data: str | None, *, as_j
 
         typer.echo(to_json(describe_ranking(ranking)))
         return
-    show_lines([f"{ranking.model}: what int8 costs in each layer alone, {len(ranking.layers)} layers", ""])
+    show_lines([f"{ranking.model}: what int8 costs in each layer alone, {counted(len(ranking.layers), 'layer')}", ""])
     _show_layers(ranking.layers)
     model, named = shlex.quote(str(ranking.model)), shell_options(**asdict(naming), data=data or None)
-    start = f"  dlkit quantize {model}{named} --static"
+    start = f"dlkit quantize {model}{named} --static"
+    show_lines(["", f"file {ranking.path}"])
     can_judge = not (data or "").startswith("images:")
-    lines = ["", f"file {ranking.path}", "", "Next:", *([f"{start} --max-drop 0.5"] if can_judge else [])]
-    show_lines([*lines, f"{start} --keep-float {shlex.quote(ranking.layers[0].name)}"])
+    kept = [f"--max-drop 0.5{_output(ranking.model, 'max-drop')}"] if can_judge else []
+    kept += [f"--keep-float {shlex.quote(ranking.layers[0].name)}{_output(ranking.model, 'keep-float')}"]
+    show_next_steps([NextStep(f"{start} {options}") for options in kept])
+
+
+def _output(model: Path, word: str) -> str:
+    """The option of a file that is not there yet, so that what was made before is not in the way."""
+    names = (f"{model.stem}.{word}{number}-int8.pt" for number in ("", *map(str, range(2, 100))))
+    return shell_options(output=next(path for name in names if not (path := model.with_name(name)).exists()))
 
 
 def _show_layers(layers: "Sequence[LayerSensitivity]") -> None:
@@ -113,7 +118,7 @@ def coverage_lines(coverage: "Coverage") -> Iterator[str]:
     kernels = [f"{name.rpartition('::')[2]} {count}" for name, count in counts]
     shown = [*kernels[:MOST_KERNELS], *(["..."] if len(kernels) > MOST_KERNELS else [])]
     num_runs = sum(coverage.kernels.values())
-    yield f"{coverage.num_int8} of {len(coverage.layers)} layers are int8; {num_runs} int8 kernels ran: {', '.join(shown)}"
+    yield f"{coverage.num_int8} of {len(coverage.layers)} layers are int8; {counted(num_runs, 'int8 kernel')} ran: {', '.join(shown)}"
     for reason, count in coverage.reasons():
         names = [layer.name for layer in coverage.in_float if layer.reason == reason]
         listed = ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
@@ -151,15 +156,27 @@ def _cells(speeds: "Speeds", pair: tuple[str, str], batch: int) -> tuple[str, st
     return f"{latency.median_ms:.2f}", f"{latency.p10_ms:.2f}-{latency.p90_ms:.2f}", gain
 
 
-def next_steps(outcome: "Outcome", naming: "Naming", data: str | None) -> list[str]:
-    """Commands that fit, ready to be pasted into a shell."""
-    before, after = (shlex.quote(str(path)) for path in (outcome.task.file.path, outcome.paths.model))
-    named = shell_options(**asdict(naming))
-    lines = [f"  dlkit eval {after}{shell_options(model=naming.model)}", f"  dlkit bench {before} {after}{named}"]
-    again = f"  dlkit quantize {before}{named}{shell_options(data=data or None)}"
-    if outcome.made.recipe.mode == "static" and (outcome.drop or 0) > 1:
-        lines.append(f"{again} --static --sensitivity      which layers cost most")
-        lines.append(f"{again} --static --max-drop 0.5     keep those in float")
-    if outcome.made.recipe.mode == "dynamic" and (outcome.size_ratio or 0) > LITTLE_SMALLER:
-        lines.append(f"{again} --static     int8 for the other layers too")
-    return lines
+def next_steps(outcome: "Outcome", naming: "Naming", data: str | None) -> list[NextStep]:
+    """Commands that fit; data and a class of the user's own are named again. What needs data is left out where none are known."""
+    from dlkit.core.opening import is_from_elsewhere
+
+    file = outcome.task.file
+    before, after = shlex.quote(str(file.path)), shlex.quote(str(outcome.paths.model))
+    named, of_data = shell_options(**asdict(naming)), shell_options(data=data or None)
+    bench = NextStep(f"dlkit bench {before} {after}{named}{of_data if is_from_elsewhere(file) else ''}")
+    if not outcome.comparison.before.scores.num_samples:
+        return [bench]
+    evaluate = NextStep(f"dlkit eval {after}{of_data}{shell_options(model=naming.model)}")
+    return [evaluate, bench, *_again(outcome, f"dlkit quantize {before}{named}{of_data}")]
+
+
+def _again(outcome: "Outcome", command: str) -> Iterator[NextStep]:
+    """What quantizing in another way would bring, unless its file is there already."""
+    model, mode = outcome.task.file.path, outcome.made.recipe.mode
+    if mode == "static" and (outcome.drop or 0) > 1:
+        if not model.with_name(f"{model.stem}.sensitivity.json").exists():
+            yield NextStep(f"{command} --sensitivity", "which layers cost most")
+        yield NextStep(f"{command} --static --max-drop 0.5{_output(model, 'max-drop')}", "keep those in float")
+    has_static = model.with_name(f"{model.stem}.static-int8.pt").exists()
+    if mode == "dynamic" and (outcome.size_ratio or 0) > LITTLE_SMALLER and not has_static:
+        yield NextStep(f"{command} --static", "int8 for the other layers too")

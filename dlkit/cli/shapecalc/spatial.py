@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from dlkit.cli.options import AsJson
-from dlkit.cli.shapecalc.layer_report import LayerRequest, report_layer
+from dlkit.cli.shapecalc.layer_report import AXIS_NAMES, LayerRequest, report_layer
 from dlkit.cli.shapecalc.options import (
     Bias,
     CeilMode,
@@ -34,6 +34,7 @@ from dlkit.shapes import (
     Window,
     explain_transposed,
     explanation_lines,
+    parse_numbers,
 )
 
 Explain = Annotated[bool, typer.Option("--explain", help="Show the steps on a small grid.")]
@@ -236,8 +237,20 @@ def upsample(
     options |= {"mode": mode, "align_corners": align_corners, "antialias": antialias}
     if scale is not None:
         options["scale_factor"] = _factors(scale)
-    wanted = dims or {"linear": 1, "trilinear": 3}.get(mode)
-    report_layer(LayerRequest("upsample", "upsample", options, input_text, wanted, as_json))
+    report_layer(LayerRequest("upsample", "upsample", options, input_text, dims or _axes(mode, input_text), as_json))
+
+
+def _axes(mode: str, input_text: str | None) -> int | None:
+    """The spatial axes that linear and trilinear work on, or those that the input has where it is for another mode."""
+    axes = {"linear": 1, "trilinear": 3}.get(mode)
+    if axes is None or input_text is None:
+        return axes
+    numbers = parse_numbers(input_text, what="--in")
+    has_channels = "x" in input_text.lower()
+    told = len(numbers) - has_channels
+    if has_channels and told == axes + 1 and numbers[0] == 1:
+        told = axes  # a leading batch of one
+    return axes if told == 1 and not has_channels else min(max(told, 1), len(AXIS_NAMES))
 
 
 def _factors(text: str) -> tuple[float, ...]:

@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlkit.cli.options import Config, Overlays, Overrides, RunDevice, Seed
+from dlkit.cli.options import Config, Overlays, Overrides, RunDevice, Seed, options_as_overrides
 from dlkit.cli.processes import count_processes, has_to_launch, hold_lifeline, is_main_process, launch
 
 if TYPE_CHECKING:
     from dlkit.cli.display import Display
     from dlkit.config import LoadedConfig
 
+Epochs = Annotated[int | None, typer.Option("--epochs", help="As train.epochs=N.", metavar="N", show_default=False)]
+Lr = Annotated[float | None, typer.Option("--lr", help="As optimizer.lr=RATE.", metavar="RATE", show_default=False)]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", help="As data.batch_size=N.", metavar="N", show_default=False)
+]
 Out = Annotated[
     Path | None,
     typer.Option("--out", help="The run folder itself; default is the next free runs/NAME-NNN.", show_default=False),
@@ -55,30 +60,20 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also say what is
 
 
 def train(
-    cfg: Config,
-    overrides: Overrides = None,
-    overlays: Overlays = None,
-    out: Out = None,
-    name: Name = None,
-    resume: Resume = None,
-    device: RunDevice = None,
-    seed: Seed = None,
-    max_steps: MaxSteps = None,
-    nproc: Nproc = None,
-    overfit: Overfit = None,
-    dry_run: DryRun = False,
-    print_config: PrintConfig = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
+    cfg: Config, overrides: Overrides = None, overlays: Overlays = None, epochs: Epochs = None, lr: Lr = None,
+    batch_size: BatchSize = None, out: Out = None, name: Name = None, resume: Resume = None, device: RunDevice = None,
+    seed: Seed = None, max_steps: MaxSteps = None, nproc: Nproc = None, overfit: Overfit = None, dry_run: DryRun = False,
+    print_config: PrintConfig = False, as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
     """Train a model from one YAML file.
 
     Progress goes to stderr, the result to stdout. Ctrl-C saves and exits with 130; a second one stops at once.
     """
     from dlkit.cli.display import open_display
 
-    changes = [*(overrides or ()), *_changes(name=name, device=device, seed=seed, max_steps=max_steps)]
+    given: dict[str, object] = {"name": name, "runtime.device": device, "seed": seed, "train.max_steps": max_steps}
+    given |= {"train.epochs": epochs, "optimizer.lr": lr, "data.batch_size": batch_size}
+    changes = [*(overrides or ()), *options_as_overrides(given)]
     loaded = _load(cfg, overlays or [], changes, overfit, nproc or count_processes())
     if has_to_launch(nproc):
         launch(nproc or 1, sys.argv[1:])
@@ -91,12 +86,6 @@ def train(
             _run_dry(loaded, out, display, as_json=as_json)
         else:
             _run(loaded, out, resume, display=display, as_json=as_json)
-
-
-def _changes(*, name: str | None, device: str | None, seed: int | None, max_steps: int | None) -> list[str]:
-    """Dedicated options as overrides, so that they are checked in the same way."""
-    values = {"name": name, "runtime.device": device, "seed": seed, "train.max_steps": max_steps}
-    return [f"{key}={value}" for key, value in values.items() if value is not None]
 
 
 def _load(

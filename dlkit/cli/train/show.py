@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from dlkit.cli.console import show_lines, show_table
+from dlkit.cli.next_steps import NextStep, shell_options, show_next_steps
 from dlkit.event_lines import metric_value
 from dlkit.files import without_nan
+from dlkit.quantities import counted
 from dlkit.shapes import size_text
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def show_result(result: "TrainResult", *, as_json: bool) -> None:
         lines.append(f"stopped early after epoch {len(result.history)}")
     elif result.status == "max_time":
         lines.append(
-            f"time is up after {len(result.history)} epochs; "
+            f"time is up after {counted(len(result.history), 'epoch')}; "
             "go on with: "
             + shlex.join(
                 ["dlkit", "train", str(result.run_dir / "config.resolved.yaml"), "--resume", str(result.run_dir)]
@@ -48,20 +50,22 @@ def show_result(result: "TrainResult", *, as_json: bool) -> None:
         lines.append(
             "test  " + "  ".join(f"{name} {metric_value(name, value)}" for name, value in result.metrics.items())
         )
-    show_lines([*lines, f"model {result.model_path}", "", "Next:", *_next_steps(result)])
+    show_lines([*lines, f"model {result.model_path}"])
+    show_next_steps(next_steps(result))
 
 
-def _next_steps(result: "TrainResult") -> list[str]:
-    """Commands that fit what was trained, ready to be pasted into a shell."""
+def next_steps(result: "TrainResult") -> list[NextStep]:
+    """Commands that fit what was trained; code of the user's own is named again, as the model file does not."""
     model, board = shlex.quote(str(result.model_path)), result.run_dir / "tb"
     is_classification = any("train_accuracy" in row for row in result.history)
     what = "per-class numbers and the confusion matrix" if is_classification else "mse, rmse, mae and r2"
-    lines = [f"  dlkit eval {model}                  {what}"]
-    if result.input_kind == "image":
-        lines.append(f"  dlkit predict {model} IMAGE...      use it")
+    own = shell_options(data=result.config_path, model=result.own_model)
+    steps = [NextStep(f"dlkit eval {model}{own}", what)]
+    if result.predicts_files:
+        steps.append(NextStep(f"dlkit predict {model} IMAGE...{shell_options(model=result.own_model)}", "use it"))
     if board.is_dir():
-        lines.append(f"  tensorboard --logdir {shlex.quote(str(board))}")
-    return lines
+        steps.append(NextStep(f"tensorboard --logdir {shlex.quote(str(board))}", "curves of the run"))
+    return steps
 
 
 def show_dry_run(dry: "DryRun", *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dlkit.config import LoadedConfig
 from dlkit.core.benchmark.engines import ENGINES, check_engines
 from dlkit.core.benchmark.machine import Machine, describe_machine
 from dlkit.core.benchmark.onnx_files import read_onnx_file
@@ -26,7 +27,10 @@ DATA = "standard normal numbers, seed 0"
 
 @dataclass(frozen=True)
 class BenchRequest:
-    """What is asked for. `input_size` is one sample's, None for what the files say; `baseline` is MODEL or MODEL:ENGINE."""
+    """What is asked for. `input_size` is one sample's, None for what the files say; `baseline` is MODEL or MODEL:ENGINE.
+
+    `naming` and `data` describe weights from elsewhere; model files say themselves what they are.
+    """
 
     models: tuple[Path, ...]
     engines: tuple[str, ...] = ENGINES
@@ -37,6 +41,7 @@ class BenchRequest:
     input_size: tuple[int, ...] | None = None
     baseline: str | None = None
     naming: Naming = field(default_factory=Naming)
+    data: LoadedConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ def run_bench(request: BenchRequest, *, emit: Emit = ignore) -> BenchResult:
         emit(event)
 
     with torch_settings(threads=request.threads):
-        opened = [_open(path, request.naming) for path in request.models]
+        opened = [_open(path, request) for path in request.models]
         input_size = request.input_size or _common_input_size(opened)
         models = [one.model for one in opened]
         device = _pick_device(request.device, models, note_and_report)
@@ -124,12 +129,12 @@ class _Opened:
     input_size: tuple[int, ...] | None
 
 
-def _open(path: Path, naming: Naming) -> _Opened:
+def _open(path: Path, request: BenchRequest) -> _Opened:
     if _is_onnx(path):
         file = read_onnx_file(path)
         return _Opened(TimedModel(str(path), path, file.is_int8), path.stat().st_size, file.input_size)
-    model_file = _open_model_file(path, naming)
-    network = build_from_file(model_file, model=naming.model)
+    model_file = _open_model_file(path, request)
+    network = build_from_file(model_file, model=request.naming.model)
     size = model_file.spec.info.input_size
     return _Opened(TimedModel(str(path), network, has_int8_layers(network)), path.stat().st_size, size)
 
@@ -138,12 +143,12 @@ def _is_onnx(path: Path) -> bool:
     return path.suffix.lower() == ".onnx"
 
 
-def _open_model_file(path: Path, naming: Naming) -> ModelFile:
+def _open_model_file(path: Path, request: BenchRequest) -> ModelFile:
     """A dlkit file says itself what it is; naming is for the other files, which may stand beside it."""
     value = read_path(path)
     if is_model_file(value):
         return parse_model_file(path, value)
-    return open_model(path, naming)
+    return open_model(path, request.naming, data=request.data)
 
 
 def _common_input_size(opened: Sequence[_Opened]) -> tuple[int, ...]:

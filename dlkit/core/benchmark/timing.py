@@ -96,7 +96,9 @@ def measure_interleaved(
         cost = sum(took * (2 if name in settling else 1) for name, took in first.items())
         planned = min(MAX_ROUNDS, max(MIN_ROUNDS, int(seconds / max(cost, 1e-9))))
         times: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in _rounds(planned, seconds, clock, emit):
+        for _ in _rounds(
+            planned, seconds, clock, lambda done: emit(Working(f"measuring latency, batch {batch}", done, planned))
+        ):
             for name, call in calls.items():
                 if name in settling:
                     call()
@@ -106,14 +108,14 @@ def measure_interleaved(
     return latencies
 
 
-def _rounds(planned: int, seconds: float, clock: Clock, emit: Emit) -> Iterator[int]:
+def _rounds(planned: int, seconds: float, clock: Clock, tell: Callable[[int], None]) -> Iterator[int]:
     """Numbers of rounds; ends early, but not before the least number, when other work on the machine eats up the time."""
     started, throttle = clock(), Throttle(clock=clock)
     for number in range(planned):
         if number >= MIN_ROUNDS and clock() - started > seconds:
             return
         if throttle.is_due():
-            emit(Working("measuring latency", number, planned))
+            tell(number)
         yield number
 
 

@@ -1,6 +1,6 @@
 """Data as a trained network is evaluated on them: in order, normalized as the network was trained, nothing measured."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -31,20 +31,22 @@ def build_eval_split(
     info: DataInfo,
     *,
     split: SplitName,
+    instead: Sequence[SplitName] = (),
     device: torch.device,
     batch_size: int | None = None,
     emit: Emit = ignore,
 ) -> Split:
     """Returns one split for a trained model: the samples that a run with this config holds out.
 
-    Class labels are matched by name. Raises NoSplit when there is none of that name, DataError when it does not fit the model.
+    Where there is none of that name it is the first one of `instead`. Class labels are matched by name. Raises NoSplit when
+    there is none of any name, DataError when it does not fit the model.
     """
     source = match_source(open_source(loaded, seed=loaded.config.seed, known=info), info)
     subsets = pick_subsets(loaded, source, task=info.task, seed=loaded.config.seed)
-    subset = next((subset for subset in subsets.listed() if subset.name == split), None)
+    have = {subset.name: subset for subset in subsets.listed()}
+    subset = next((have[name] for name in (split, *instead) if name in have), None)
     if subset is None:
-        have = ", ".join(subset.name for subset in subsets.listed())
-        raise NoSplit(f"{loaded.config.data.name} has no {split} split under this config; it has: {have}")
+        raise NoSplit(f"{loaded.config.data.name} has no {split} split under this config; it has: {', '.join(have)}")
     return build_ordered_split(loaded, source, subset, info=info, device=device, batch_size=batch_size, emit=emit)
 
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
-import torchvision.transforms.v2.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -78,21 +78,33 @@ def image_to_tensor(image: Image.Image, *, mode: Mode = "rgb") -> Tensor:
         raise ValueError("32-bit float pixels have no agreed range; convert the file to 8 or 16 bits")
     if image.mode in ("P", "PA") and "transparency" in image.info:
         image = image.convert("RGBA")
-    tensor: Tensor = F.pil_to_tensor(image.convert("L" if mode == "grey" else "RGB"))
-    return tensor
+    return _pixels(image.convert("L" if mode == "grey" else "RGB"))
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    """The numbers of an image, (C, H, W)."""
+    return channels_first(torch.from_numpy(np.array(image)))
+
+
+def channels_first(pixels: Tensor) -> Tensor:
+    """Pixels (H, W) or (H, W, C) as (C, H, W)."""
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    pixels = F.pil_to_tensor(image.convert("I")).double()
+    pixels = _pixels(image.convert("I")).double()
     if pixels.max() > 65535 or pixels.min() < 0:
         raise ValueError("32-bit pixels have no agreed range; convert the file to 8 or 16 bits")
-    scaled: Image.Image = F.to_pil_image((pixels / 257).round().to(torch.uint8))
-    return scaled
+    return Image.fromarray((pixels[0] / 257).round().to(torch.uint8).numpy())
 
 
 def fit_image(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Images (..., C, H, W) at this height and width: scaled until both sides cover it, then cut about the centre."""
     height, width = size
+    if tuple(images.shape[-2:]) == size:
+        return images
+    from torchvision.transforms.v2 import functional as F  # takes two seconds to import
+
     scale = max(height / images.shape[-2], width / images.shape[-1])
     covering = [max(height, round(images.shape[-2] * scale)), max(width, round(images.shape[-1] * scale))]
     if covering != list(images.shape[-2:]):

@@ -22,7 +22,7 @@ from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.core.data.sources import open_custom, open_torchvision
 from dlkit.core.data.splits import build_mixers, idle_options, plan_training
 from dlkit.core.data.subsets import Subset, Subsets, pick_subsets
-from dlkit.core.data.transforms import Pipeline, build_pipeline, try_pipeline
+from dlkit.core.data.transforms import Pipeline, build_pipeline, notes_on_transforms, try_pipeline
 from dlkit.core.data.unreadable import skip_unreadable, skipped_note
 from dlkit.core.distributed import ALONE, World
 from dlkit.errors import DataError, UsageError
@@ -94,7 +94,8 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
     plan = plan_training(loaded.config.data, len(subsets.train.rows), seed=seed, world=world)
     check_has_batches(loaded, plan, world)
     left_out = [skipped_note(skipped)] if skipped else []
-    notes = (*source.notes, *subsets.notes, *left_out, *why, *idle_options(loaded.config.data, in_memory=in_memory))
+    idle = idle_options(loaded.config.data, in_memory=in_memory)
+    notes = (*source.notes, *subsets.notes, *left_out, *notes_on_transforms(loaded), *why, *idle)
     return OpenedData(
         loaded,
         source,

@@ -7,11 +7,9 @@ from functools import partial
 from typing import Any
 
 import torch
-import torchvision.transforms.v2 as v2
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
 
-from dlkit.config import Component, LoadedConfig
+from dlkit.config import Component, LoadedConfig, is_done_anyway, said_otherwise
 from dlkit.core.components import at_component, check_options, is_import_path, resolve
 from dlkit.core.data.augment import Batched, batched_version
 from dlkit.core.data.contract import Kind
@@ -22,17 +20,8 @@ from dlkit.errors import DataError, first_line
 from dlkit.shapes import size_text
 
 # These bring any image to a size of their own, so that an image size in front of them would only lose pixels.
-SIZING = (v2.Resize, v2.RandomResizedCrop, v2.ScaleJitter, v2.RandomShortestSize, v2.RandomResize)
-DLKIT_DOES_IT = {
-    "normalize": "dlkit normalizes itself, so that the model file knows how: use data.normalize with mean and std",
-    "todtype": "dlkit scales to 0..1 and casts itself: remove it",
-    "convertimagedtype": "dlkit scales to 0..1 and casts itself: remove it",
-    "totensor": "dlkit hands tensors to transforms and scales to 0..1 itself: remove it",
-    "piltotensor": "dlkit hands tensors to transforms: remove it",
-    "toimage": "dlkit hands tensors to transforms: remove it",
-    "mixup": "it works on batches: put it under data.batch_transforms",
-    "cutmix": "it works on batches: put it under data.batch_transforms",
-}
+SIZING = ("Resize", "RandomResizedCrop", "ScaleJitter", "RandomShortestSize", "RandomResize")
+ON_BATCHES = {"mixup", "cutmix"}
 
 
 @dataclass(frozen=True)
@@ -106,11 +95,31 @@ def build_pipeline(loaded: LoadedConfig, key: str, *, kind: Kind, image_size: tu
     for number, component in enumerate(components):
         if kind != "image" and not is_import_path(component.name):
             raise loaded.error(("data", key, number, "name"), f"{component.name} works on images; the data are {kind}")
-    steps = [build_step(loaded, (key, number), component) for number, component in enumerate(components)]
-    if image_size is not None and not (steps and isinstance(steps[0].single, SIZING)):
+    steps = [
+        build_step(loaded, (key, number), component)
+        for number, component in enumerate(components)
+        if not is_done_anyway(component.name)
+    ]
+    if image_size is not None and not (steps and _is_sizing(steps[0].single)):
         fit = Fit(image_size)
         steps.insert(0, TransformStep("image_size", Batched(fit, None), fit))
     return Pipeline(tuple(steps))
+
+
+def notes_on_transforms(loaded: LoadedConfig) -> list[str]:
+    """Returns a sentence about the transforms that were left out because they are what happens anyway."""
+    data = loaded.config.data
+    names = dict.fromkeys(item.name for item in (*data.transforms, *data.eval_transforms) if is_done_anyway(item.name))
+    if not names:
+        return []
+    return [f"left out: {', '.join(names)}. Transforms get tensors, and dlkit scales them to 0..1 behind the last one"]
+
+
+def _is_sizing(transform: object) -> bool:
+    """Whether a transform is one of torchvision's SIZING, or a class on top of one."""
+    return any(
+        kind.__name__ in SIZING and kind.__module__.startswith("torchvision.") for kind in type(transform).__mro__
+    )
 
 
 def build_step(loaded: LoadedConfig, where: tuple[str, int], component: Component) -> TransformStep:
@@ -119,8 +128,10 @@ def build_step(loaded: LoadedConfig, where: tuple[str, int], component: Componen
     Raises ConfigError at its place in the file.
     """
     place = ("data", *where)
-    if component.name.casefold() in DLKIT_DOES_IT:
-        raise loaded.error((*place, "name"), DLKIT_DOES_IT[component.name.casefold()])
+    if component.name.casefold() in ON_BATCHES:
+        raise loaded.error((*place, "name"), "it works on batches: put it under data.batch_transforms")
+    if words := said_otherwise(component.name):
+        raise loaded.error((*place, "name"), words)
     with at_component(loaded, *place):
         builder = resolve("transforms", component.name)
         is_function = inspect.isfunction(builder)
@@ -140,7 +151,11 @@ def build_step(loaded: LoadedConfig, where: tuple[str, int], component: Componen
 
 def _plain(option: str, value: Any) -> Any:
     # older releases of torchvision take no text for it
-    return InterpolationMode(value) if option == "interpolation" and isinstance(value, str) else value
+    if option != "interpolation" or not isinstance(value, str):
+        return value
+    from torchvision.transforms import InterpolationMode  # takes two seconds to import
+
+    return InterpolationMode(value)
 
 
 def try_pipeline(loaded: LoadedConfig, key: str, pipeline: Pipeline, *, sample: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from dlkit.core.evaluation.predictions import Predictions
@@ -12,12 +13,9 @@ MOST_LABELS = 40
 
 def confusion_matrix(predictions: Predictions) -> Tensor:
     """Returns counts with true classes as rows and predicted classes as columns."""
-    from torchmetrics.functional.classification import multiclass_confusion_matrix  # takes two seconds to import
-
-    counts: Tensor = multiclass_confusion_matrix(
-        predictions.outputs.argmax(1), predictions.targets, num_classes=predictions.outputs.shape[1]
-    )
-    return counts
+    count = predictions.outputs.shape[1]
+    places = predictions.targets * count + predictions.outputs.argmax(1)
+    return torch.bincount(places, minlength=count * count).reshape(count, count)
 
 
 def save_confusion_picture(path: Path, confusion: list[list[int]], classes: tuple[str, ...]) -> None:

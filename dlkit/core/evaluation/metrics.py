@@ -1,4 +1,4 @@
-"""Metrics of gathered predictions; counts by torchmetrics where there is more than a mean to it."""
+"""Metrics of gathered predictions."""
 
 from dataclasses import dataclass, replace
 
@@ -7,6 +7,7 @@ from torch import nn
 
 from dlkit.core.data import Split
 from dlkit.core.distributed import ALONE, World
+from dlkit.core.evaluation.confusion import confusion_matrix
 from dlkit.core.evaluation.predictions import Predictions, predict_split
 from dlkit.core.scoring import Scoring
 from dlkit.events import Emit, ignore
@@ -50,15 +51,11 @@ def summarize_regression(predictions: Predictions) -> dict[str, float]:
 
 def metrics_per_class(predictions: Predictions, classes: tuple[str, ...]) -> list[ClassMetrics]:
     """Precision, recall and F1 of every class; 0 where nothing was predicted or nothing was there."""
-    from torchmetrics.functional.classification import multiclass_f1_score, multiclass_precision, multiclass_recall
-
-    labels, targets, count = predictions.outputs.argmax(1), predictions.targets, len(classes)
-    scores = [
-        function(labels, targets, num_classes=count, average="none").tolist()
-        for function in (multiclass_precision, multiclass_recall, multiclass_f1_score)
-    ]
-    support = torch.bincount(targets, minlength=count).tolist()
-    return [ClassMetrics(*row) for row in zip(classes, support, *scores, strict=True)]
+    counts = confusion_matrix(predictions).double()
+    hits, support, predicted = counts.diag(), counts.sum(1), counts.sum(0)
+    scores = [2 * hits / (support + predicted).clamp(min=1), hits / predicted.clamp(min=1), hits / support.clamp(min=1)]
+    f1, precision, recall = (score.tolist() for score in scores)
+    return [ClassMetrics(*row) for row in zip(classes, support.long().tolist(), precision, recall, f1, strict=True)]
 
 
 def macro_average(rows: list[ClassMetrics]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from torch import nn
 from dlkit.choices import SplitName
 from dlkit.config import LoadedConfig
 from dlkit.core.components import is_import_path
-from dlkit.core.data import DataInfo, NoSplit, Split, build_eval_split
+from dlkit.core.data import DataInfo, Split, build_eval_split
 from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation.confusion import confusion_matrix
 from dlkit.core.evaluation.metrics import (
@@ -50,7 +50,8 @@ def run_evaluation(
 ) -> EvalResult:
     """Score a model file on a split of its own data, or of `data`, a config.
 
-    Without a name it is the test split, or everything where the data have no splits and none are held out.
+    Without a name it is the test split; where there is none the validation split, or everything where none is held out, with
+    a note.
     Raises UsageError when the data is the user's own code and is not named again, and for a split that is not there.
     """
     loaded = data or own_config(file)
@@ -58,19 +59,19 @@ def run_evaluation(
         target = pick_model_device(file, device, emit)
         network = build_from_file(file, model=model).to(target)
         info = file.spec.info
-        split = _open_split(loaded, info, split_name, target, emit)
+        split = _open_split(loaded, info, split_name, device=target, emit=emit)
         return _score(network, split, scoring_for(loaded, info, split, target), info, use_tta=use_tta, emit=emit)
 
 
 def _open_split(
-    loaded: LoadedConfig, info: DataInfo, name: SplitName | None, device: torch.device, emit: Emit
+    loaded: LoadedConfig, info: DataInfo, name: SplitName | None, *, device: torch.device, emit: Emit
 ) -> Split:
-    try:
-        return build_eval_split(loaded, info, split=name or "test", device=device, emit=emit)
-    except NoSplit:
-        if name is not None or loaded.config.data.val != "none":
-            raise
-        return build_eval_split(loaded, info, split="train", device=device, emit=emit)
+    if name is not None:
+        return build_eval_split(loaded, info, split=name, device=device, emit=emit)
+    split = build_eval_split(loaded, info, split="test", instead=("val", "train"), device=device, emit=emit)
+    if split.name != "test":
+        emit(Note(f"{loaded.config.data.name} has no test split under this config: {split.name} samples are scored"))
+    return split
 
 
 def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torch.device) -> Scoring:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -22,17 +22,18 @@ from dlkit.config import Segments
 from dlkit.core.components import ComponentError
 from dlkit.suggestions import did_you_mean
 
+LEAST_LAYERS = 4
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 Buffers = list[tuple[nn.Module, str, Tensor]]
 
 
 def enable_checkpointing(model: nn.Module, setting: bool | int | Sequence[str] | Segments) -> int:
-    """Checkpoint the model in place and return in how many pieces; 0 when `true` finds nothing worth it.
+    """Checkpoint the model in place and return how many pieces are computed again; 0 only when `setting` is false.
 
     true: the outermost blocks whose class occurs more than once, else the largest sequential part in about sqrt(n)
-    segments. A list: the modules whose names match these globs. A number of segments: the model, or its largest
-    sequential part, in so many. Raises ComponentError for a glob that matches no module, and for more segments than
-    layers.
+    segments. A list: the modules whose names match these globs. A number of segments: the largest sequential part in so
+    many, sequential parts inside it layer by layer. Raises ComponentError where nothing would be saved, for a glob that
+    matches no module, and for more segments than layers.
     """
     if isinstance(setting, Segments):
         return _checkpoint_segments(model, setting.segments)
@@ -61,10 +62,14 @@ def _checkpoint_blocks(model: nn.Module) -> int:
         for block in blocks:
             _wrap(block)
         return len(blocks)
-    sequential = _largest_sequential(model)
-    if sequential is None or len(sequential) < 4:
-        return 0
-    return _checkpoint_segments(model, round(math.sqrt(len(sequential))))
+    _, sequential = _largest_sequential(model)
+    if sequential is None or len(chain := _chain(sequential)) < LEAST_LAYERS:
+        raise ComponentError(
+            "this network has nothing to recompute: no block whose class occurs twice, and no sequential part of "
+            f"{LEAST_LAYERS} layers. Set it to false; less memory is also had by a smaller data.batch_size with "
+            f"train.accumulate, or by modules of more than one layer as globs. {_outermost_words(model)}"
+        )
+    return _checkpoint_segments(model, round(math.sqrt(len(chain))))
 
 
 def _repeated_blocks(model: nn.Module) -> list[nn.Module]:
@@ -77,7 +82,7 @@ def _repeated_blocks(model: nn.Module) -> list[nn.Module]:
 
 def _holds_layers(module: nn.Module) -> bool:
     return (
-        not isinstance(module, _CONTAINERS)
+        type(module) not in _CONTAINERS
         and any(True for _ in module.children())
         and any(True for _ in module.parameters())
     )
@@ -95,39 +100,73 @@ def _checkpoint_matching(model: nn.Module, globs: Sequence[str]) -> int:
     for glob in globs:
         found = [(name, module) for name, module in named if fnmatchcase(name, glob)]
         if not found:
-            names = [name for name, _ in named]
-            top = ", ".join(name for name, _ in model.named_children())
-            raise ComponentError(f"no module matches {glob!r}.{did_you_mean(glob, names)} The outermost are: {top}")
+            near = did_you_mean(glob, [name for name, _ in named])
+            raise ComponentError(f"no module matches {glob!r}.{near} {_outermost_words(model)}")
         for name, module in found:
             is_list = isinstance(module, nn.ModuleList | nn.ModuleDict)
             chosen += (
                 [(f"{name}.{key}", child) for key, child in module.named_children()] if is_list else [(name, module)]
             )
     blocks = _outermost(list(dict(chosen).items()))
+    if all(map(_keeps_only_its_input, blocks)):
+        raise ComponentError(
+            f"{', '.join(globs)}: single layers, which keep nothing but their input for the backward pass; recomputing them "
+            f"saves no memory. Name modules that hold several layers, or true. {_outermost_words(model)}"
+        )
     for block in blocks:
         _wrap(block)
     return len(blocks)
 
 
 def _checkpoint_segments(model: nn.Module, num_segments: int) -> int:
-    sequential = _largest_sequential(model)
-    if sequential is None:
+    name, sequential = _largest_sequential(model)
+    if sequential is None or len(chain := _chain(sequential)) < 2:
         raise ComponentError(
-            "segments need a sequential model or part, this one has none; give a list of module names, or true"
+            "segments need a sequential model or part of two layers or more, this one has none; give a list of module "
+            f"names, or true. {_outermost_words(model)}"
         )
-    if not 1 <= num_segments <= len(sequential):
-        raise ComponentError(f"segments must be from 1 to {len(sequential)}, the number of layers, got {num_segments}")
-    bounds = [round(index * len(sequential) / num_segments) for index in range(num_segments + 1)]
+    if not 2 <= num_segments <= len(chain):
+        where = f"layers of {name!r}, its largest sequential part" if name else "layers of the model"
+        alone = "; the last segment is never recomputed, so that one alone saves nothing" if num_segments == 1 else ""
+        raise ComponentError(
+            f"segments must be from 2 to {len(chain)}, the number of {where}, got {num_segments}{alone}"
+        )
+    bounds = [round(index * len(chain) / num_segments) for index in range(num_segments + 1)]
     _keep_inputs(sequential)
     sequential.forward = partial(_forward_segments, sequential, tuple(bounds))  # type: ignore[method-assign]
-    return num_segments
+    return num_segments - 1
 
 
-def _largest_sequential(model: nn.Module) -> nn.Sequential | None:
-    if isinstance(model, nn.Sequential) and len(model) > 1:
-        return model
-    found = [module for module in model.modules() if isinstance(module, nn.Sequential)]
-    return max(found, key=len, default=None)
+def _largest_sequential(model: nn.Module) -> tuple[str, nn.Sequential | None]:
+    """The sequential part with the most layers and its name, the outer one of equals."""
+    found = [(name, module) for name, module in model.named_modules() if _is_sequential(module)]
+    return max(found, key=lambda pair: len(_chain(pair[1])), default=("", None))
+
+
+def _is_sequential(module: nn.Module) -> TypeGuard[nn.Sequential]:
+    # a class of its own may have a forward of its own, which segments would not follow
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+def _chain(sequential: nn.Sequential) -> list[nn.Module]:
+    """The layers one after another, those of sequential parts inside included; what hooks watch stays whole."""
+    layers: list[nn.Module] = []
+    for layer in sequential:
+        if _is_sequential(layer) and not layer._forward_hooks and not layer._forward_pre_hooks:
+            layers += _chain(layer)
+        else:
+            layers.append(layer)
+    return layers
+
+
+def _keeps_only_its_input(module: nn.Module) -> bool:
+    """Whether a module is one of torch's single layers; recurrent ones keep every step, and other code may do anything."""
+    is_single = not any(True for _ in module.children()) and type(module).__module__.startswith("torch.nn.")
+    return is_single and not isinstance(module, nn.RNNBase)
+
+
+def _outermost_words(model: nn.Module) -> str:
+    return f"The outermost are: {', '.join(name for name, _ in model.named_children())}"
 
 
 def _wrap(module: nn.Module) -> None:
@@ -148,7 +187,7 @@ def _forward_checkpointed(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
 
 
 def _forward_segments(sequential: nn.Sequential, bounds: tuple[int, ...], x: Tensor) -> Tensor:
-    layers = list(sequential)
+    layers = _chain(sequential)
     for start, end in pairwise(bounds):
         segment = layers[start:end]
         # the last segment's activations are needed at once, so dropping them would only cost time

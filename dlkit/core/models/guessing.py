@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 
-import torchvision
 from torch import Tensor, nn
 
 from dlkit.core.components import ComponentError
@@ -51,10 +50,12 @@ def _patterns(names: Iterable[str]) -> set[str]:
 @cache
 def _families() -> Mapping[str, list[str]]:
     """Registry names by the class that their builders make."""
+    from torchvision.models import get_model_builder  # takes two seconds to import
+
     families: dict[str, list[str]] = {}
     for entry in entries("models").values():
         if not entry.is_ours:
-            builder = torchvision.models.get_model_builder(entry.name)
+            builder = get_model_builder(entry.name)
             families.setdefault(inspect.signature(builder).return_annotation.__name__, []).append(entry.name)
     return families
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dlkit.core.models.copying import computed_tensors
@@ -16,6 +16,12 @@ from dlkit.core.models.eval_mode import eval_mode
 
 _ALLOCATING = frozenset(
     {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.empty_strided}
+)
+
+
+# what fills a tensor that has no memory does nothing, but torch loads its compiler for it, which takes two seconds
+_FILLING = frozenset(
+    (Tensor.normal_, Tensor.uniform_, Tensor.bernoulli_, Tensor.log_normal_, Tensor.exponential_, Tensor.random_)
 )
 
 
@@ -29,6 +35,8 @@ class AllocateNothing(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func in _FILLING and args and args[0].is_meta:
+            return args[0]
         kwargs = dict(kwargs or {})
         if func in _ALLOCATING:
             kwargs["device"] = "meta"

@@ -10,9 +10,7 @@ from typing import Any
 from urllib.error import URLError
 
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models import MNASNet
 
 from dlkit.core.components import Builder, ComponentError
 from dlkit.errors import first_line
@@ -43,21 +41,11 @@ def build_torchvision(name: str, builder: Builder, options: Mapping[str, Any]) -
     if keywords.get("transform_input") and in_channels != 3:
         raise ComponentError(f"transform_input needs 3 channels, the data has {in_channels}", option="transform_input")
     model = _call(builder, name, keywords)
-    if type(model) is MNASNet:
+    if type(model).__name__ == "MNASNet":
+        from dlkit.core.models.mnasnet import CurrentMNASNet
+
         model.__class__ = CurrentMNASNet
     return fit_first_conv(model, in_channels)
-
-
-class CurrentMNASNet(MNASNet):  # type: ignore[misc]  # torchvision has no types
-    """Takes tensors without a version, as model files and checkpoints hold them, for those of its own layout.
-
-    torchvision's class refuses them, because it could be asked for an older one.
-    """
-
-    def _load_from_state_dict(
-        self, state_dict: Any, prefix: str, local_metadata: Mapping[str, Any], *others: Any
-    ) -> None:
-        super()._load_from_state_dict(state_dict, prefix, {"version": self._version, **local_metadata}, *others)
 
 
 def _call(builder: Builder, name: str, keywords: Mapping[str, Any]) -> nn.Module:
@@ -86,6 +74,8 @@ def torchvision_options(name: str) -> list[str]:
     """Returns options of a classifier that a config may set: those of its class that are plain values and that its builder
     leaves open.
     """
+    import torchvision  # takes two seconds
+
     builder = torchvision.models.get_model_builder(name)
     model_class = inspect.signature(builder).return_annotation
     parameters = list(inspect.signature(model_class).parameters.values())
@@ -178,6 +168,8 @@ def fit_channels(weight: Tensor, in_channels: int) -> Tensor:
 
 def imagenet_classes(name: str) -> tuple[str, ...] | None:
     """Returns the names of ImageNet's 1000 classes, in the order of a classifier's published weights; None where it has none."""
+    import torchvision  # takes two seconds
+
     found = [member.meta.get("categories") for member in torchvision.models.get_model_weights(name)]
     return next((tuple(names) for names in found if names and len(names) == IMAGENET_SIZE), None)
 
@@ -191,6 +183,8 @@ def pretrained_state_dict(name: str, weights: str) -> dict[str, Tensor]:
     """torchvision's published weights of a classifier: `DEFAULT` or a name such as `IMAGENET1K_V1`. Fetches them if
     need be.
     """
+    import torchvision  # takes two seconds
+
     entries = torchvision.models.get_model_weights(name)
     if weights not in entries.__members__:
         known = ["DEFAULT", *entries.__members__]

@@ -105,10 +105,12 @@ _MODES |= {"bicubic2d": "bicubic", "nearest_exact": "nearest-exact"}
 def _upsample(call: Call) -> Seen:
     mode = next(mode for key, mode in _MODES.items() if key in call.name.replace("nearest_exact", "exact"))
     dims = call.args[0].dim() - 2
+    is_aligned = "linear" in mode or "cubic" in mode
+    is_aligned = is_aligned and len(call.args) > 2 and call.args[2] is True  # align_corners, in every overload
     taps = []
     for axis in range(dims):
         size, wanted = int(call.args[0].shape[2 + axis]), int(call.out.shape[2 + axis])
-        layer = Upsample(dims, size=(wanted,) * dims, mode=mode)
+        layer = Upsample(dims, size=(wanted,) * dims, mode=mode, align_corners=is_aligned)
         taps.append(layer.taps(axis, size))
     return through_taps(call.parts[0], taps, call.out.shape, call.name)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 
 from dlkit.config import load_config
@@ -80,10 +79,12 @@ def _from_name(name: str, given: Mapping[str, Any]) -> ProfiledModel:
     if entry is not None and entry.is_ours:
         ours = resolve("models", name)
         return ProfiledModel(name, _build(name, ours, accepted(ours, given)), None)
-    if name.lower() not in torchvision.models.list_models():
+    from torchvision.models import get_model_builder, list_models  # takes two seconds to import
+
+    if name.lower() not in list_models():
         resolve("models", name)  # raises, with the names that come close
     size = _SIZES.get(name.lower(), 224)
-    builder = torchvision.models.get_model_builder(name.lower())
+    builder = get_model_builder(name.lower())
     return ProfiledModel(name, _build(name, builder, _OPTIONS.get(name.lower(), {})), (InputSpec((3, size, size)),))
 
 

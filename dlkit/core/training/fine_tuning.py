@@ -73,7 +73,7 @@ def build_fine_tuning(
     network.to(device)
     precision = pick_noted_precision(loaded, device, emit)
     scoring = build_scoring(loaded, network, precision, info=data.info, targets=data.train.sample_targets)
-    arrange_network(loaded, network, channels_last=scoring.channels_last, emit=emit)
+    arrange_network(loaded, network, channels_last=scoring.channels_last, is_changed=True, emit=emit)
     freeze_parameters(loaded, network, emit)
     resolved = resolve_learner(loaded, scoring, num_batches=num_batches, has_val=data.val is not None)
     learner = build_learner(loaded, network, resolved)

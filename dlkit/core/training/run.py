@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from dlkit.config import LoadedConfig, dump_config, load_config, load_mapping
+from dlkit.core.components import is_import_path
 from dlkit.core.devices import pick_threads, torch_settings
 from dlkit.core.distributed import check_same_program, joined, load_whole
 from dlkit.core.environment import now
@@ -24,9 +25,11 @@ from dlkit.core.modelfile import save_model_file
 from dlkit.core.models import parameter_count
 from dlkit.core.out_of_memory import explain_out_of_memory
 from dlkit.core.stopping import StopRequest, watch_signals
+from dlkit.core.trained_config import names_of_data
 from dlkit.core.training.fit import fit
 from dlkit.core.training.folder import (
     MODEL_FILE,
+    RESOLVED_FILE,
     Board,
     Follower,
     RunFolder,
@@ -54,7 +57,9 @@ from dlkit.quantities import parse_duration_s
 @dataclass(frozen=True)
 class TrainResult:
     """What a run came to. `metrics` are those of the test split, fractions of 1; `best` the value that decided best.pt;
-    `input_kind` is `image`, `sequence` or `features`.
+    `input_kind` is `image`, `sequence` or `features`. What other commands need to be told again, as a model file never names
+    code of the user's own: `config_path` where the data or a transform is such code, and the class of the network, `own_model`.
+    `predicts_files` says whether `dlkit predict` can prepare images as evaluation did.
     """
 
     run_dir: Path
@@ -64,6 +69,9 @@ class TrainResult:
     best: Mapping[str, Any]
     history: Sequence[Mapping[str, float | int | None]] = field(default_factory=list)
     input_kind: str = "image"
+    config_path: Path | None = None
+    own_model: str | None = None
+    predicts_files: bool = True
 
 
 def train(
@@ -207,7 +215,15 @@ def _finish(job: Job, folder: RunFolder, records: RunRecords, status: str, emit:
 
 
 def _result(job: Job, run_dir: Path, status: str, metrics: Mapping[str, float], best: Mapping[str, Any]) -> TrainResult:
-    return TrainResult(run_dir, run_dir / MODEL_FILE, status, metrics, best, job.learner.history, job.data.info.kind)
+    is_own_data = any(map(is_import_path, names_of_data(job.config)))
+    is_own_look = any(is_import_path(transform.name) for transform in job.config.data.eval_transforms)
+    kind = job.data.info.kind
+    return TrainResult(
+        run_dir, run_dir / MODEL_FILE, status, metrics, best, job.learner.history, kind,
+        config_path=run_dir / RESOLVED_FILE if is_own_data else None,
+        own_model=job.arch.name if job.arch.registry == "user" else None,
+        predicts_files=kind == "image" and not is_own_look,
+    )  # fmt: skip
 
 
 def _best_weights(job: Job, folder: RunFolder | None) -> tuple[Path, Mapping[str, Tensor], dict[str, Any]]:

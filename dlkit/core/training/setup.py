@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from dlkit.config import Config, LoadedConfig, Segments
+from dlkit.config import Config, LoadedConfig
 from dlkit.core.components import ComponentError, at_section
 from dlkit.core.data import DataInfo, DataSplits, OpenedData, hash_key, load_data, measure_data, open_data
 from dlkit.core.devices import pick_device, pick_threads, torch_settings
@@ -27,7 +27,9 @@ from dlkit.core.training.learner import Learner
 from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching, lr_factor
 from dlkit.core.training.rates import TorchRates, build_learning_rates
 from dlkit.core.training.resolving import ResolvedLearner, build_scoring, fill_autos, resolve_learner
+from dlkit.errors import ConfigError
 from dlkit.events import Emit, Note, ignore
+from dlkit.quantities import counted
 
 SMALL_BATCH = 16
 
@@ -118,7 +120,7 @@ def _build_network(loaded: LoadedConfig, arch: Arch, info: DataInfo, world: Worl
 
 
 def _describe_weights(source: str, loaded: WeightsReport) -> str:
-    return f"{loaded.num_loaded} tensors from {source}" + (f"; {loaded.words}" if loaded.words else "")
+    return f"{counted(loaded.num_loaded, 'tensor')} from {source}" + (f"; {loaded.words}" if loaded.words else "")
 
 
 def _resolve(
@@ -151,15 +153,30 @@ def pick_noted_precision(loaded: LoadedConfig, device: torch.device, emit: Emit)
     return precision
 
 
-def arrange_network(loaded: LoadedConfig, network: nn.Module, *, channels_last: bool, emit: Emit) -> None:
-    """Apply memory layout and gradient checkpointing, in place; names and values of parameters stay."""
+def arrange_network(
+    loaded: LoadedConfig, network: nn.Module, *, channels_last: bool, is_changed: bool = False, emit: Emit
+) -> None:
+    """Apply memory layout and gradient checkpointing, in place; names and values of parameters stay.
+
+    A network that was changed since the config was written may have no part left for checkpointing; that is only noted.
+    """
     if channels_last:
         network.to(memory_format=torch.channels_last)
     setting = loaded.config.train.gradient_checkpointing
     if setting:
-        with at_section(loaded, "train", "gradient_checkpointing"):
-            num_wrapped = enable_checkpointing(network, setting.segments if isinstance(setting, Segments) else setting)
-        emit(Note(f"gradient checkpointing recomputes {num_wrapped} modules in the backward pass"))
+        try:
+            with at_section(loaded, "train", "gradient_checkpointing"):
+                num_pieces = enable_checkpointing(network, setting)
+        except ConfigError as error:
+            if not is_changed:
+                raise
+            emit(Note(f"no gradient checkpointing: {error.problems[0].message}"))
+        else:
+            emit(
+                Note(
+                    f"gradient checkpointing recomputes {counted(num_pieces, 'part')} of the network in the backward pass"
+                )
+            )
 
 
 def freeze_parameters(loaded: LoadedConfig, network: nn.Module, emit: Emit) -> None:

@@ -21,6 +21,7 @@ from dlkit.core.data import (
 )
 from dlkit.errors import ConfigError, DataError
 from dlkit.events import Event, Note
+from dlkit.registry import entries
 
 CPU = torch.device("cpu")
 FAKE = {"name": "fake", "num_samples": 100, "num_workers": 0}
@@ -215,7 +216,7 @@ def floats() -> list[tuple[Tensor, float]]:
         ),
         ({"eval_transforms": [{"name": "Resize", "size": "big"}]}, "data.eval_transforms.0", "Resize: "),
         ({"transforms": ["Normalize"]}, "data.transforms.0.name", "use data.normalize"),
-        ({"transforms": ["ToTensor"]}, "data.transforms.0.name", "remove it"),
+        ({"transforms": ["ToDtype"]}, "data.transforms.0.name", "remove it"),
         ({"transforms": ["mixup"]}, "data.transforms.0.name", "put it under data.batch_transforms"),
         (
             {"transforms": [f"{__file__}:NotCallable"]},
@@ -391,3 +392,52 @@ def test_splits_travel_to_other_processes(load: Any) -> None:
     for position in range(3):
         assert torch.equal(again[(1, position)][0], split.reader[(1, position)][0])
     assert StoredSamples(torch.zeros(1), torch.zeros(1), ()).steps == ()
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "CenterCrop": {"size": 8},
+    "Pad": {"padding": 1},
+    "RandomCrop": {"size": 8},
+    "RandomResizedCrop": {"size": 8},
+    "Resize": {"size": [8, 8]},
+    "GaussianBlur": {"kernel_size": 3},
+    "RandomAdjustSharpness": {"sharpness_factor": 2},
+    "RandomAffine": {"degrees": 5},
+    "RandomPosterize": {"bits": 3},
+    "RandomResize": {"min_size": 8, "max_size": 20},
+    "RandomRotation": {"degrees": 3},
+    "RandomShortestSize": {"min_size": 8},
+    "RandomSolarize": {"threshold": 100},
+    "ScaleJitter": {"target_size": [16, 16]},
+}
+
+
+@pytest.mark.parametrize("name", entries("transforms"))
+def test_every_transform_that_is_offered_runs(load: Any, name: str) -> None:
+    transforms = [{"name": name, **OPTIONS.get(name, {})}, {"name": "CenterCrop", "size": 8}]
+    grey = {"eval_transforms": [name]} if name == "Grayscale" else {}
+    data = build(
+        load,
+        {
+            **FAKE,
+            "shape": [3, 32, 32],
+            "num_samples": 24,
+            "transforms": transforms,
+            "cache": "none",
+            "val": "none",
+            **grey,
+        },
+    )
+    assert next(iter(data.train.batches(0))).inputs.shape[2:] == (8, 8)
+
+
+def test_what_happens_anyway_is_left_out_and_said(load: Any) -> None:
+    plain = build(load, {**FAKE, "transforms": ["RandomHorizontalFlip"]})
+    data = build(
+        load, {**FAKE, "transforms": ["ToImage", "RandomHorizontalFlip", "ToTensor"], "eval_transforms": ["ToTensor"]}
+    )
+    assert [note for note in data.notes if note not in plain.notes] == [
+        "left out: ToImage, ToTensor. Transforms get tensors, and dlkit scales them to 0..1 behind the last one"
+    ]
+    for ours, theirs in zip(data.train.batches(1), plain.train.batches(1), strict=True):
+        assert torch.equal(ours.inputs, theirs.inputs)

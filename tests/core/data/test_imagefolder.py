@@ -65,7 +65,7 @@ def test_files_of_other_kinds_are_left_out_and_told(load: Any, image_folder: Pat
     data = build_data(load(section(image_folder, val="none")), device=CPU, seed=0)
     assert data.train.num_samples == 12
     assert len(data.notes) == 1
-    assert data.notes[0].startswith("1 files without an image's extension") and "notes.txt" in data.notes[0]
+    assert data.notes[0].startswith("1 file without an image's extension") and "notes.txt" in data.notes[0]
 
 
 def test_links_are_followed_and_loops_end(load: Any, image_folder: Path) -> None:

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from dlkit.config import Segments
 from dlkit.core.components import ComponentError
-from dlkit.core.models import disable_checkpointing, enable_checkpointing, resnet_small, small_cnn
+from dlkit.core.models import build_layers, disable_checkpointing, enable_checkpointing, lstm, resnet_small, small_cnn
 
 
 def block(norm=nn.BatchNorm2d):
@@ -27,6 +27,21 @@ def spectral(channels):
 
 def chain(norm=nn.BatchNorm2d, length=4):
     return nn.Sequential(*(block(norm) for _ in range(length)), nn.Flatten(), nn.Linear(4 * 36, 3))
+
+
+def nested():
+    """What `layers:` makes of a `repeat:` inside a `sequential:`."""
+    return nn.Sequential(nn.Sequential(chain()[:4], nn.ReLU()), nn.Flatten(), nn.Linear(4 * 36, 3))
+
+
+class OwnBlock(nn.Sequential):
+    """A block that adds its input, as many write it."""
+
+    def __init__(self):
+        super().__init__(*block())
+
+    def forward(self, x):
+        return x + super().forward(x)
 
 
 def train_steps(model, channels, steps=3):
@@ -51,6 +66,9 @@ CASES = [
     (lambda: chain(), 4, 3),
     (lambda: chain(), 4, Segments(segments=2)),
     (lambda: chain(instance_norm), 4, 3),
+    (lambda: nested(), 4, True),
+    (lambda: nested(), 4, Segments(segments=4)),
+    (lambda: nn.Sequential(*(OwnBlock() for _ in range(3)), nn.Flatten(), nn.Linear(4 * 36, 3)), 4, True),
     (lambda: chain(spectral), 4, ["0", "2"]),
     (lambda: small_cnn(4, 3, input_size=(4, 6, 6), width=4, dropout=0.2), 4, True),
     (lambda: resnet_small(4, 3, depth=14, width=4), 4, True),
@@ -159,8 +177,7 @@ def test_true_saves_memory_in_a_residual_network():
 def test_how_many_pieces():
     assert enable_checkpointing(resnet_small(3, 10, depth=20), True) == 9
     assert enable_checkpointing(resnet_small(3, 10, depth=20), ["layer1.*"]) == 3
-    assert enable_checkpointing(nn.Sequential(*(nn.Linear(2, 2) for _ in range(9))), True) == 3
-    assert enable_checkpointing(nn.Linear(2, 2), True) == 0
+    assert enable_checkpointing(nn.Sequential(*(nn.Linear(2, 2) for _ in range(9))), True) == 2
     assert enable_checkpointing(chain(), False) == 0
 
 
@@ -169,13 +186,37 @@ def test_how_many_pieces():
     [
         (resnet_small(3, 10, depth=8), ["layr1"], "no module matches 'layr1'. Did you mean 'layer1'"),
         (resnet_small(3, 10, depth=8), ["layer1", "stage*"], "no module matches 'stage\\*'.*conv1, bn1"),
-        (chain(), 7, "segments must be from 1 to 6"),
+        (chain(), 19, "segments must be from 2 to 18, the number of layers of the model, got 19"),
+        (chain(), 1, "got 1; the last segment is never recomputed"),
         (nn.Linear(2, 2), 2, "segments need a sequential model"),
+        (nn.Linear(2, 2), True, "nothing to recompute"),
+        (lstm((6, 4), 3), True, "nothing to recompute.*train.accumulate.*The outermost are: lstm, fc"),
+        (lstm((6, 4), 3), Segments(segments=2), "segments need a sequential model"),
+        (lstm((6, 4), 3), ["fc"], "fc: single layers, which keep nothing but their input"),
     ],
 )
 def test_mistakes(model, setting, words):
     with pytest.raises(ComponentError, match=words):
         enable_checkpointing(model, setting)
+
+
+@pytest.mark.parametrize(("setting", "pieces"), [(True, 8), (Segments(segments=4), 3)])
+def test_repeated_layers_of_a_list_save_memory(setting, pieces):
+    layers = [{"repeat": 24, "layers": [{"conv": {"out": 8, "kernel": 3, "padding": "same"}}, "batchnorm", "silu"]}]
+    layers = [{"sequential": layers}, "flatten", {"linear": "auto"}]
+
+    def build():
+        torch.manual_seed(0)
+        return build_layers(layers, (8, 16, 16), 3)
+
+    model = build()
+    assert enable_checkpointing(model, setting) == pieces
+    assert peak_bytes(model) < 0.4 * peak_bytes(build())
+
+
+def test_segments_leave_a_forward_of_ones_own_alone():
+    with pytest.raises(ComponentError, match="segments need a sequential model"):
+        enable_checkpointing(OwnBlock(), 2)
 
 
 def test_evaluation_without_gradients_runs_straight_through():

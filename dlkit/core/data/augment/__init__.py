@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torchvision.transforms.v2 as v2
 from torch import Tensor
 
 from dlkit.core.data.augment.affine import affine_images, rotate_images
@@ -25,15 +24,15 @@ from dlkit.core.data.counter_rng import Draws
 
 Function = Callable[[Any, Tensor, Draws], Tensor]
 
-DETERMINISTIC = (v2.CenterCrop, v2.Pad, v2.Resize, v2.Grayscale, v2.RGB)
-RANDOM: dict[type, Function] = {
-    v2.RandomCrop: crop_images,
-    v2.RandomHorizontalFlip: flip_horizontally,
-    v2.RandomVerticalFlip: flip_vertically,
-    v2.RandomRotation: rotate_images,
-    v2.RandomAffine: affine_images,
-    v2.RandomErasing: erase_images,
-    AlternatingFlip: flip_alternately,
+# by the names of torchvision's classes, because torchvision takes two seconds to import
+DETERMINISTIC = {"CenterCrop", "Pad", "Resize", "Grayscale", "RGB"}
+RANDOM: dict[str, Function] = {
+    "RandomCrop": crop_images,
+    "RandomHorizontalFlip": flip_horizontally,
+    "RandomVerticalFlip": flip_vertically,
+    "RandomRotation": rotate_images,
+    "RandomAffine": affine_images,
+    "RandomErasing": erase_images,
 }
 
 
@@ -59,18 +58,17 @@ class Batched:
 
 def batched_version(transform: Any) -> Batched | None:
     """Returns the batched form of a transform, or None if it has none (or none for these options)."""
-    if type(transform) in DETERMINISTIC:
+    if type(transform) is AlternatingFlip:
+        return Batched(transform, flip_alternately)
+    name = type(transform).__name__ if type(transform).__module__.startswith("torchvision.transforms.v2.") else ""
+    if name in DETERMINISTIC:
         return Batched(transform, None)
-    function = RANDOM.get(type(transform))
+    function = RANDOM.get(name)
     if (
         function is None
         or getattr(transform, "expand", False)
-        or _erases_with_noise(transform)
+        or (name == "RandomErasing" and transform.value is None)
         or isinstance(getattr(transform, "fill", 0), dict)
     ):
         return None
     return Batched(transform, function)
-
-
-def _erases_with_noise(transform: Any) -> bool:
-    return isinstance(transform, v2.RandomErasing) and transform.value is None

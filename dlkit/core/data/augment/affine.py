@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
-from torchvision.transforms import InterpolationMode
 
 from dlkit.core.data.counter_rng import Draws
 
@@ -84,7 +83,7 @@ def warp_images(
     images: Tensor, matrices: Tensor, *, interpolation: Any, fill: float | Sequence[float] | None
 ) -> Tensor:
     """Sample each image (N, C, H, W) through its matrix (N, 2, 3); integer images are rounded."""
-    mode = InterpolationMode(interpolation).value
+    mode = getattr(interpolation, "value", interpolation)
     pixels = images if images.is_floating_point() else images.float()
     grid = _grid(matrices.to(pixels), images.shape[-2], images.shape[-1])
     warped = grid_sample(pixels, grid, mode=mode, padding_mode="zeros", align_corners=False)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-import torchvision.transforms.v2.functional as F
 from torch import Tensor
 
 from dlkit.core.data.counter_rng import Draws, integers
@@ -41,6 +40,8 @@ def _pad(transform: Any, images: Tensor) -> Tensor:
     if not any((left, right, top, bottom)):
         return images
     fill = list(transform.fill) if isinstance(transform.fill, list | tuple) else transform.fill
+    from torchvision.transforms.v2 import functional as F  # takes two seconds to import
+
     padded: Tensor = F.pad(images, [left, top, right, bottom], fill=fill, padding_mode=transform.padding_mode)
     return padded
 

@@ -12,6 +12,7 @@ from dlkit.core.components import ComponentError
 from dlkit.core.data.images import EXTENSIONS, Mode, load_image, printable
 from dlkit.core.data.samples import Source, SourceRequest, renumber
 from dlkit.errors import DataError
+from dlkit.quantities import counted
 from dlkit.suggestions import did_you_mean
 
 DEFAULT_SIZE = (224, 224)
@@ -74,7 +75,7 @@ def imagefolder(path: str, mode: Mode = "rgb", *, request: SourceRequest) -> Sou
         classes=tuple(map(printable, classes)),
         image_size=DEFAULT_SIZE,
         notes=(
-            f"{len(left_out)} files without an image's extension were left out, for example {printable(left_out[0])}",
+            f"{counted(len(left_out), 'file')} without an image's extension left out, for example {printable(left_out[0])}",
         )
         if left_out
         else (),

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision.transforms.v2.functional as F
 from PIL import Image
 from torch import Tensor
 
 from dlkit.core.data.contract import Kind
 from dlkit.core.data.counter_rng import Stream, hash_key
-from dlkit.core.data.images import image_to_tensor
+from dlkit.core.data.images import channels_first, image_to_tensor
 from dlkit.core.data.samples import renumber
 from dlkit.core.random_state import seeded_generators
 from dlkit.errors import DataError, DlkitError
@@ -126,7 +125,9 @@ def to_input(value: Any, name: str) -> Tensor:
         value = np.array(value)
         if value.dtype.kind not in "biuf":
             raise DataError(f"{name}: the input must be an array of numbers, got dtype {value.dtype}")
-        value = F.to_image(value) if value.dtype == np.uint8 and value.ndim in (2, 3) else torch.from_numpy(value)
+        value = torch.from_numpy(value)
+        if value.dtype == torch.uint8 and value.ndim in (2, 3):
+            value = channels_first(value).contiguous()
     if not isinstance(value, Tensor):
         raise DataError(f"{name}: the input must be a tensor, an array or a Pillow image, got {type(value).__name__}")
     value = value.as_subclass(Tensor).detach()

@@ -7,6 +7,7 @@ from dlkit.core.training.folder.resuming import check_same_run
 from dlkit.core.training.folder.run_facts import facts_of, resume_command, run_started, spec_of
 from dlkit.core.training.folder.run_folder import (
     MODEL_FILE,
+    RESOLVED_FILE,
     RunFolder,
     check_writable,
     create_run_folder,

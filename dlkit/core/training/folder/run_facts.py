@@ -11,7 +11,7 @@ from dlkit.core.distributed import STORE, World
 from dlkit.core.environment import describe_environment, now
 from dlkit.core.modelfile import ModelSpec
 from dlkit.core.models import parameter_count
-from dlkit.core.training.folder.run_folder import RunFolder
+from dlkit.core.training.folder.run_folder import RESOLVED_FILE, RunFolder
 from dlkit.core.training.resolving import run_name
 from dlkit.core.training.setup import Job
 from dlkit.events import RunStarted
@@ -75,7 +75,7 @@ def spec_of(job: Job, results: Mapping[str, Any]) -> ModelSpec:
 
 def resume_command(run_dir: Path, world: World) -> str:
     """Returns what to type to go on with a run."""
-    arguments = ["train", str(run_dir / "config.resolved.yaml"), "--resume", str(run_dir)]
+    arguments = ["train", str(run_dir / RESOLVED_FILE), "--resume", str(run_dir)]
     if world.is_alone:
         return shlex.join(["dlkit", *arguments])
     if STORE in os.environ:

@@ -27,6 +27,7 @@ _KEPT = (
 )
 
 MODEL_FILE = "model.pt"
+RESOLVED_FILE = "config.resolved.yaml"
 
 _held_locks: set[int] = set()
 
@@ -67,7 +68,7 @@ class RunFolder:
         """Keep the config as it was given and as it was resolved."""
         if given is not None:
             write_text(self.path / "config.yaml", given)
-        write_text(self.path / "config.resolved.yaml", resolved)
+        write_text(self.path / RESOLVED_FILE, resolved)
 
     def write_skipped(self, problems: Sequence[str]) -> None:
         """List the samples that are left out, a line for each, if there are any."""
