@@ -521,3 +521,22 @@ def test_a_scheduler_that_raises_in_the_run_ends_it_with_a_sentence(dlkit, quick
     done = dlkit("train", quick, "--out", tmp_path / "run", name, "schedule.warmup=0")
     assert done.code == 2 and "Picky.step() fails after update" in done.err and "no such metric" in done.err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+
+
+def test_a_bare_resume_finds_runs_made_with_out(dlkit, write_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = write_config(QUICK)
+    nothing = dlkit("train", config, "--resume")
+    assert nothing.code == 2 and "--resume FOLDER" in nothing.err
+    assert dlkit("train", config, "train.epochs=1").code == 0
+    assert dlkit("train", config, "train.epochs=1", "--out", tmp_path / "there").code == 0
+    assert dlkit("train", config, "train.epochs=1", "--out", tmp_path / "other", "name=another").code == 0
+    with (tmp_path / "runs" / ".elsewhere.jsonl").open("a") as file:
+        file.write('{"name": "cut')
+    assert dlkit("train", config, "train.epochs=2", "--resume").code == 0
+    epochs = {
+        path.name: (path / "metrics.csv").read_text().count("\n") - 1
+        for path in tmp_path.glob("*/")
+        if path.name != "runs"
+    }
+    assert epochs == {"there": 2, "other": 1}

@@ -7,7 +7,7 @@ from pathlib import Path
 from dlkit.config import LoadedConfig
 from dlkit.core.distributed import World
 from dlkit.core.training.folder.checkpoints import find_checkpoint
-from dlkit.core.training.folder.resuming import find_run_to_resume
+from dlkit.core.training.folder.resuming import find_run_to_resume, remember_elsewhere
 from dlkit.core.training.folder.run_folder import RunFolder, check_writable, create_run_folder, reopen_run_folder
 from dlkit.core.training.resolving import run_name
 from dlkit.errors import OutputError
@@ -28,7 +28,10 @@ class RunLocation:
         """Make or reopen the run folder and lock it. Raises OutputError when that cannot be."""
         if self.folder is not None:
             return reopen_run_folder(self.folder)
-        return create_run_folder(out=self.out, parent=self.parent, name=name)
+        folder = create_run_folder(out=self.out, parent=self.parent, name=name)
+        if self.out is not None:
+            remember_elsewhere(self.parent, name, folder.path)
+        return folder
 
 
 def pick_location(loaded: LoadedConfig, world: World, *, out: Path | None, resume: Path | None) -> RunLocation:

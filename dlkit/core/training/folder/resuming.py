@@ -1,5 +1,6 @@
 """Going on with a run: which one, and whether the config still describes it."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from dlkit.core.data import DataInfo
 from dlkit.core.training.setup import Job
 from dlkit.errors import FileRefused, UsageError
 from dlkit.events import Emit, Note
+from dlkit.files import to_json
 
 # sections and keys that may differ between a run and its continuation: they do not change what is computed, or are
 # asked for on purpose
@@ -22,13 +24,51 @@ _FREE = {
 }  # fmt: skip
 
 
+ELSEWHERE = ".elsewhere.jsonl"  # below `runtime.out`: runs that were made with --out
+
+
 def find_run_to_resume(parent: Path, name: str) -> Path:
-    """Returns the newest run folder of this name that holds a checkpoint. Raises UsageError when there is none."""
+    """Returns the newest run folder of this name that holds a checkpoint: the last number below `parent`, or one made with
+    --out that was saved later. Raises UsageError when there is none.
+    """
     runs = [path.parent.parent for path in parent.glob(f"{name}-*/checkpoints/last.pt")]
     runs = [path for path in runs if path.name.removeprefix(name + "-").isdigit()]
+    runs = sorted(runs, key=lambda path: int(path.name.removeprefix(name + "-")))[-1:]
+    runs += [path for path in _runs_elsewhere(parent, name) if (path / "checkpoints" / "last.pt").is_file()]
     if not runs:
-        raise UsageError(f"nothing to resume: no {parent}/{name}-NNN holds checkpoints/last.pt")
-    return max(runs, key=lambda path: int(path.name.removeprefix(name + "-")))
+        raise UsageError(
+            f"nothing to resume: no {parent}/{name}-NNN holds checkpoints/last.pt, and no run named {name} that was made with "
+            "--out from here; name its folder: --resume FOLDER"
+        )
+    return max(runs, key=lambda path: (path / "checkpoints" / "last.pt").stat().st_mtime)
+
+
+def remember_elsewhere(parent: Path, name: str, folder: Path) -> None:
+    """Note below `parent` that a run of this name lies in `folder`, for a bare --resume; not where that cannot be written."""
+    line = to_json({"name": name, "folder": str(folder.resolve())}) + "\n"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with (parent / ELSEWHERE).open("a", encoding="utf-8") as file:  # one write, so that runs do not mix
+            file.write(line)
+    except OSError:  # the run itself is elsewhere, and goes on
+        return
+
+
+def _runs_elsewhere(parent: Path, name: str) -> list[Path]:
+    try:
+        lines = (parent / ELSEWHERE).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
+    return [Path(found["folder"]) for line in lines if (found := _note_of(line)) and found["name"] == name]
+
+
+def _note_of(line: str) -> dict[str, str] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:  # cut off by a full disk
+        return None
+    is_note = isinstance(value, dict) and all(isinstance(value.get(key), str) for key in ("name", "folder"))
+    return value if is_note else None
 
 
 def check_same_run(checkpoint: Mapping[str, Any], path: Path, job: Job, emit: Emit) -> None:
