@@ -76,8 +76,7 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
     """
     with world.first_on_machine() if loaded.config.data.download else nullcontext():
         source = open_source(loaded, seed=seed, known=known)
-    source = match_source(source, known) if known else source
-    task = known.task if known else pick_task(loaded, source)
+    source, task = (match_source(source, known), known.task) if known else (source, pick_task(loaded, source))
     subsets, skipped = skip_unreadable(pick_subsets(loaded, source, task=task, seed=seed), loaded.config.data)
     num_classes = None if task == "regression" else known.num_outputs if known else count_allowed(loaded, source)
     _check_ignored_label(loaded, source)
@@ -93,9 +92,8 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
     mixers = build_mixers(loaded, source.kind)
     plan = plan_training(loaded.config.data, len(subsets.train.rows), seed=seed, world=world)
     check_has_batches(loaded, plan, world)
-    left_out = [skipped_note(skipped)] if skipped else []
-    idle = idle_options(loaded.config.data, in_memory=in_memory)
-    notes = (*source.notes, *subsets.notes, *left_out, *notes_on_transforms(loaded), *why, *idle)
+    of_config = (*notes_on_transforms(loaded), *why, *idle_options(loaded.config.data, in_memory=in_memory))
+    notes = (*source.notes, *subsets.notes, *([skipped_note(skipped)] if skipped else []), *of_config)
     return OpenedData(
         loaded,
         source,
@@ -105,7 +103,7 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
         shown,
         mixers,
         plan,
-        in_memory,
+        is_in_memory=in_memory,
         known=known,
         notes=notes,
         skipped=skipped,
