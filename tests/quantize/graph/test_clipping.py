@@ -48,7 +48,7 @@ def conv_range(network):
     [([nn.Hardsigmoid()], -3, 3), ([nn.Hardtanh(-2, 5)], -2, 5), ([nn.Sigmoid()], -6.5, 6.5), ([nn.Tanh()], -3.5, 3.5),
      ([F.hardsigmoid], -3, 3), ([torch.tanh, nn.ReLU6()], -3.5, 6), ([F.hardswish, F.relu6], -3, 20), ([nn.SiLU(), nn.GELU()], -8, 20),
      ([lambda x: x.clamp(-1, 2)], -1, 2), ([nn.ELU()], -20, 20)],
-    ids=str,
+    ids=lambda value: "+".join(getattr(one, "__name__", str(one)) for one in value) if isinstance(value, list) else str(value),
 )  # fmt: skip
 def test_codes_are_spent_on_what_the_readers_tell_apart(readers, low, high):
     """One reader that a convolution takes in needs no codes in front of it."""
