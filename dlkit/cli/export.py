@@ -27,6 +27,12 @@ Output = Annotated[
 ]
 
 
+Normalize = Annotated[
+    bool,
+    typer.Option("--normalize", help="ONNX: let the file normalize, so that it takes pixels from 0 to 1."),
+]
+
+
 def export(
     model: ModelFile,
     format_: FormatOption,
@@ -36,6 +42,7 @@ def export(
     image_size: ImageSize = None,
     network: Network = None,
     data: WeightsData = None,
+    normalize: Normalize = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -50,7 +57,7 @@ def export(
         file = open_model(
             model, Naming(arch, num_classes, image_size, network), data=loaded, uses_data=False, emit=display.emit
         )
-        exported = export_model(file, format_, output, model=network, force=force)
+        exported = export_model(file, format_, output, model=network, normalizes=normalize, force=force)
     if as_json:
         values = asdict(exported) | {"path": str(exported.path)}
         typer.echo(json.dumps({"schema": "dlkit.export/1", "model": str(model), **values}))

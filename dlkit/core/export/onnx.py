@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from dlkit.core.export.metadata import file_metadata, find_spec_of
+from dlkit.core.export.normalizing import normalize_onnx_inputs, raw_spec
 from dlkit.core.export.parity import Parity, require_parity
 from dlkit.core.export.restored import restore_onnx_outputs, restored_spec
 from dlkit.core.export.tracing import CHECKED_SAMPLES
@@ -27,12 +28,14 @@ def export_onnx(
     *,
     inputs: Tensor | None = None,
     spec: ModelSpec | None = None,
+    normalizes: bool = False,
 ) -> Parity:
     """Write a network, float or int8, as an ONNX file with `input` (N, ...) and `logits`, N free, and say how near it is.
 
     `example` is one batch of normalized inputs; `inputs`, by default random ones, are what the file is checked on in ONNX
     Runtime before anything is written; `spec`, by default what `load_model` left on the network, goes into its metadata.
-    Where it is given and targets were standardized, the file's outputs are in the units of the data.
+    Where it is given and targets were standardized, the file's outputs are in the units of the data; with `normalizes` the file takes
+    inputs that are not normalized, and does it itself.
     Raises UsageError for a missing extra or a network that cannot be exported, and DlkitError when the file would say
     something else than the network.
     """
@@ -41,9 +44,12 @@ def export_onnx(
         inputs = random_inputs(example.shape[1:], CHECKED_SAMPLES)
     make = import_module(INT8_EXPORTER).make_onnx if has_int8_layers(network) else _make_float
     told = restored_spec(spec) if spec else find_spec_of(network)
+    told = raw_spec(told) if told and normalizes else told
     data, parity = make(network, example, inputs=inputs, metadata=file_metadata(told))
     if spec and spec.info.target_mean is not None:
         data = restore_onnx_outputs(data, spec, inputs)
+    if spec and normalizes:
+        data = normalize_onnx_inputs(data, spec, inputs)
     write_bytes(path, data)
     found: Parity = parity
     return found

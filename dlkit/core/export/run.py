@@ -18,6 +18,7 @@ from dlkit.core.export.loading_code import (
     load_state_dict,
     load_timm,
 )
+from dlkit.core.export.normalizing import raw_spec
 from dlkit.core.export.onnx import export_onnx, require_onnx
 from dlkit.core.export.parity import Parity
 from dlkit.core.export.pt2 import write_pt2
@@ -99,9 +100,16 @@ WEIGHTS = ("state-dict", "safetensors", "sparse")  # formats without the network
 
 
 def export_model(
-    file: ModelFile, format_name: ExportFormat, path: Path, *, model: str | None = None, force: bool = False
+    file: ModelFile,
+    format_name: ExportFormat,
+    path: Path,
+    *,
+    model: str | None = None,
+    normalizes: bool = False,
+    force: bool = False,
 ) -> Exported:
-    """Write the network of a model file in another format. `model` names the class of a user's own network again.
+    """Write the network of a model file in another format. `model` names the class of a user's own network again; with `normalizes`
+    an ONNX file normalizes its inputs itself.
 
     Raises OutputError for a path that is taken, unless `force`, and UsageError for a network that the format cannot hold.
     """
@@ -111,9 +119,15 @@ def export_model(
     if chosen.ending and path.suffix != chosen.ending:
         raise UsageError(f"{path}: torch loads packages that end with {chosen.ending} alone")
     chosen.check(file.spec)
+    if normalizes and format_name != "onnx":
+        raise UsageError(f"--normalize belongs to --format onnx; {format_name} takes normalized inputs")
+    told = raw_spec(file.spec) if normalizes else file.spec
     network = build_from_file(file, model=model)
-    parity = chosen.write(network, file.spec, path)
-    loading = tuple(chosen.loading(file.spec, path))
+    if normalizes:
+        parity: Parity | None = export_onnx(network, path, example_of(file.spec), spec=file.spec, normalizes=True)
+    else:
+        parity = chosen.write(network, file.spec, path)
+    loading = tuple(chosen.loading(told, path))
     return Exported(path, format_name, size_of(path), parity, loading, tuple(_notes(file.spec, format_name)))
 
 

@@ -3,8 +3,10 @@
 import json
 import sys
 import zipfile
+from dataclasses import replace
 
 import onnx
+import onnxruntime
 import pytest
 import torch
 import torchvision
@@ -54,6 +56,35 @@ def test_onnx(small, tmp_path, capfd):
     assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["input", "logits"]
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert not any(node.metadata_props for node in model.graph.node)
+
+
+@pytest.mark.parametrize("kind", ["image", "sequence"])
+def test_onnx_that_normalizes_itself(kind, tmp_path):
+    if kind == "image":
+        file, size = model_file(tmp_path, SMALL, (2, 16, 16)), (2, 1, 1)
+    else:
+        arch, size = Arch("dlkit", "lstm", {"input_size": [6, 4], "num_classes": 3, "hidden_size": 8}), (4,)
+        info = DataInfo("classification", "sequence", (6, 4), 3, CLASSES, (0.5, 1.0, 2.0, -3.0), (0.25, 1.0, 2.0, 4.0))
+        save_model_file(tmp_path / "model.pt", ModelSpec(arch, info), build_model(arch).state_dict())
+        file = read_model_file(tmp_path / "model.pt")
+    exported = export_model(file, "onnx", tmp_path / "net.onnx", normalizes=True)
+    info = file.spec.info
+    mean, std = (torch.tensor(values).view(size) for values in (info.mean, info.std))
+    raw = torch.rand(5, *info.input_size)
+    (found,) = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {"input": raw.numpy()})
+    expected = build_from_file(file)((raw - mean) / std)
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-4)
+    said = {entry.key for entry in onnx.load(tmp_path / "net.onnx").metadata_props}
+    assert "mean" not in said and "normalized" not in exported.loading[-1]
+
+
+def test_normalizing_that_cannot_be_had_is_refused(small, tmp_path):
+    with pytest.raises(UsageError, match="--normalize belongs to --format onnx"):
+        export_model(small, "pt2", tmp_path / "net.pt2", normalizes=True)
+    plain = replace(small, spec=replace(small.spec, info=replace(small.spec.info, mean=None, std=None)))
+    with pytest.raises(UsageError, match="are not normalized"):
+        export_model(plain, "onnx", tmp_path / "net.onnx", normalizes=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"model.pt"}
 
 
 def test_onnx_of_vectors_and_sequences(tmp_path):
