@@ -79,6 +79,8 @@ def _check_archive(path: Path) -> None:
             raise FileRefused(path, _not_an_archive(path))
         with zipfile.ZipFile(path) as archive:
             _check_members(path, archive)
+    except EOFError:
+        raise FileRefused(path, "the archive is damaged: it ends too early") from None
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise FileRefused(path, f"the archive is damaged: {first_line(error, 200)}") from None
 

@@ -63,7 +63,7 @@ def test_prices_are_learned_by_default(train, dlkit, houses):
     last = dict(zip(rows[0].split(","), rows[-1].split(","), strict=True))
     assert float(last["val_loss"]) < 0.1 and float(last["val_mae"]) > 100
     shown = dlkit("inspect", "run/model.pt").out
-    assert "city (Bonn, Kiel, Ulm), size, rooms" in shown and "1 numbers, price, standardized by mean" in shown
+    assert "city (Bonn, Kiel, Ulm), size, rooms" in shown and "1 number, price, standardized by mean" in shown
     info = torch.load("run/model.pt", weights_only=True)["spec"]["input"]
     assert info["target_mean"] == [pytest.approx(32600, rel=0.1)] and info["target_std"] == [
         pytest.approx(9000, rel=0.2)

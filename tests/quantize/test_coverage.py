@@ -89,7 +89,7 @@ def test_float_networks_count_no_kernels_and_are_refused():
     with torch.no_grad():
         quantized = convert(observe_network(network, recipe, [X]), recipe)
     rows = layer_statuses(network, quantized, recipe)
-    with pytest.raises(UsageError, match=r"still float: no layer became int8. kept in float by the user \(1 layers\)"):
+    with pytest.raises(UsageError, match=r"still float: no layer became int8. kept in float by the user \(1 layer\)"):
         require_int8(rows, count_int8_kernels(quantized, X))
     with pytest.raises(UsageError, match="has no layer that could be int8"):
         require_int8([], {})

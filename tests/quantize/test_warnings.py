@@ -13,6 +13,7 @@ from dlkit.quantize.ptq import observe_network
 
 RUN = """
 import sys, warnings, torch
+import sympy  # which torch imports when it first follows shapes; it adds a filter of its own
 from torch import nn
 import torch.nn.functional as F
 from dlkit.quantize import Recipe, quantize_dynamic
