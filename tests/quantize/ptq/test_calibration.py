@@ -121,3 +121,30 @@ def test_first_samples():
     batches = list(torch.arange(12).view(3, 4))
     assert torch.cat(first_samples(batches, 6)).tolist() == [0, 1, 2, 3, 4, 5]
     assert len(first_samples(batches, 4)) == 1
+
+
+class Chaotic(nn.Module):
+    """A convolution and a norm, whose last bits are blown up until nothing else is left."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.last = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        x = self.norm(self.conv(x))
+        for _ in range(12):
+            x = torch.sin(30 * x)
+        return self.last(x)
+
+
+def test_a_network_that_blows_up_rounding_is_no_other_network():
+    torch.manual_seed(0)
+    network, batches = Chaotic(), [torch.randn(8, 3, 8, 8) for _ in range(2)]
+    with torch.no_grad():
+        for batch in batches:
+            network.train()(batch)
+        network.eval()
+        folded = nn.utils.fusion.fuse_conv_bn_eval(network.conv, network.norm)(batches[0])
+        exact = network.norm(network.conv(batches[0]))
+        assert 0 < (folded - exact).abs().max() < 1e-5
+    observe_network(network, Recipe("static", "x86"), batches)
