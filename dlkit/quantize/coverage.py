@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from dlkit.core.models import is_int8_layer, with_plain_weights
@@ -58,22 +58,15 @@ class LayerStatus:
 def float_weights_note(network: nn.Module, statuses: Sequence[LayerStatus]) -> str | None:
     """A sentence where most of a float network's weights stay in float, so that its file hardly shrinks; else None."""
     plain = with_plain_weights(network)
-    sizes = {row.name: _num_weights(plain, row.name) for row in statuses}
+    weights = {name: sum(map(Tensor.numel, module.parameters())) for name, module in plain.named_modules()}
+    sizes = {row.name: weights.get(row.name, 0) for row in statuses}  # functions of the graph have none
     in_int8 = sum(sizes[row.name] for row in statuses if row.is_int8)
-    total = sum(parameter.numel() for parameter in plain.parameters())
+    total = weights[""]
     if 2 * in_int8 >= total:
         return None
     largest = max((row for row in statuses if not row.is_int8), key=lambda row: sizes[row.name], default=None)
     why = "" if largest is None else f"; of {largest.name}: {largest.reason}"
     return f"{1 - in_int8 / total:.0%} of the weights stay in float, so that the file is hardly smaller{why}"
-
-
-def _num_weights(network: nn.Module, name: str) -> int:
-    try:
-        module = network.get_submodule(name)
-    except AttributeError:  # a function of the graph
-        return 0
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def layer_statuses(
