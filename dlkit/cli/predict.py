@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
 
 MOST_SHOWN = 10
 MOST_ROWS = 20
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """How to predict, and where the predictions go."""
+
+    topk: int
+    network: str | None
+    device: str
+    out: Path | None
+    as_json: bool
 
 
 def predict(
@@ -50,10 +62,8 @@ def predict(
         file = open_model(
             model, Naming(arch, num_classes, image_size, network), data=loaded, uses_data=False, emit=display.emit
         )
-    if file.spec.info.kind == "image":
-        _predict_images(file, inputs, topk=topk, network=network, device=device, out=out, as_json=as_json)
-    else:
-        _predict_rows(file, inputs, topk=topk, network=network, device=device, out=out, as_json=as_json)
+    run = _predict_images if file.spec.info.kind == "image" else _predict_rows
+    run(file, inputs, _Asked(topk, network, device, out, as_json))
 
 
 def _check_out(out: Path, inputs: list[Path], *, may_replace: bool) -> None:
@@ -65,26 +75,17 @@ def _check_out(out: Path, inputs: list[Path], *, may_replace: bool) -> None:
         raise OutputError(f"{out} is what is predicted; give another name with --out")
 
 
-def _predict_images(
-    file: "LoadedModel",
-    paths: list[Path],
-    *,
-    topk: int,
-    network: str | None,
-    device: str,
-    out: Path | None,
-    as_json: bool,
-) -> None:
+def _predict_images(file: "LoadedModel", paths: list[Path], asked: _Asked) -> None:
     from dlkit.cli.display import made_aside
     from dlkit.core.evaluation import predict_images
 
-    predictions = made_aside(predict_images(file, paths, topk=topk, model=network, device=device))
-    if out is not None:
-        predictions = iter(_save_images(list(predictions), out))
-    if as_json:
+    predictions = made_aside(predict_images(file, paths, topk=asked.topk, model=asked.network, device=asked.device))
+    if asked.out is not None:
+        predictions = iter(_save_images(list(predictions), asked.out))
+    if asked.as_json:
         problems = _show_json(predictions)
     else:
-        problems = _show_rows(predictions) if out is None else _show_count(predictions, out)
+        problems = _show_rows(predictions) if asked.out is None else _show_count(predictions, asked.out)
     if problems:
         more = f"\n  and {len(problems) - MOST_SHOWN} more" if len(problems) > MOST_SHOWN else ""
         raise DataError(
@@ -115,31 +116,24 @@ def _show_count(predictions: "Iterable[ImagePrediction]", out: Path) -> list[str
     return [problem for problem in problems if problem]
 
 
-def _predict_rows(
-    file: "LoadedModel",
-    paths: list[Path],
-    *,
-    topk: int,
-    network: str | None,
-    device: str,
-    out: Path | None,
-    as_json: bool,
-) -> None:
+def _predict_rows(file: "LoadedModel", paths: list[Path], asked: _Asked) -> None:
     from dlkit.cli.display import open_display, prints_aside
     from dlkit.core.evaluation import predict_rows
 
     if len(paths) != 1 or paths[0].is_dir():
         raise UsageError(f"{file.path} takes rows of numbers: give one csv file with its columns")
-    with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
-        found = predict_rows(file, paths[0], topk=topk, model=network, device=device, emit=display.emit)
-    if out is not None:
-        _save_rows(found, out)
-    if as_json:
+    with prints_aside(), open_display(quiet=asked.as_json, verbose=False, as_json=False) as display:
+        found = predict_rows(
+            file, paths[0], topk=asked.topk, model=asked.network, device=asked.device, emit=display.emit
+        )
+    if asked.out is not None:
+        _save_rows(found, asked.out)
+    if asked.as_json:
         for line, answer in zip(found.lines, found.answers, strict=True):
             facts = {"schema": "dlkit.predict/1", "file": str(found.path), "line": line}
             typer.echo(json.dumps(facts | _facts_of(answer)))
         return
-    _show_table(found, out)
+    _show_table(found, asked.out)
 
 
 def _save_rows(found: "RowPredictions", out: Path) -> None:

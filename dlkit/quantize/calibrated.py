@@ -30,7 +30,7 @@ RANKED_ON = 128  # samples; the order of layers hardly changes with more
 SEARCHED = "kept in float by the accuracy search"
 
 
-def make_calibrated(task: Task, data: ModelData | None, recipe: Recipe, batches: Sequence[Tensor]) -> Made:
+def make_calibrated(task: Task, recipe: Recipe, batches: Sequence[Tensor]) -> Made:
     """Observe, convert, correct; then rank the layers and keep the most sensitive in float, if asked to.
 
     Raises UsageError for a network that cannot be followed, and when no choice of layers meets `--max-drop`.
@@ -42,9 +42,9 @@ def make_calibrated(task: Task, data: ModelData | None, recipe: Recipe, batches:
     if not task.request.rank_layers and task.request.max_drop is None:
         return made
     made = replace(made, ranking=tuple(rank(task, best, batches)))
-    if task.request.max_drop is None or data is None:
+    if task.request.max_drop is None or task.data is None:
         return made
-    return _fall_back(task, data, made, best, batches)
+    return _fall_back(task, task.data, made, best, batches)
 
 
 def note_unstable_ranges(task: Task, recipe: Recipe, batches: Sequence[Tensor]) -> None:

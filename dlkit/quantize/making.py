@@ -91,7 +91,7 @@ def make_int8(task: Task, recipe: Recipe) -> Made:
         inputs = random_inputs(task.file.spec.info.input_size, 8)
         return Made(quantize_dynamic(task.network, recipe, example=inputs), recipe, inputs)
     batches = calibration_inputs(task)
-    static = make_calibrated(task, task.data, replace(recipe, mode="static"), batches)
+    static = make_calibrated(task, replace(recipe, mode="static"), batches)
     if task.data is None:
         _note_agreement(task, static, batches)
     return static if recipe.mode == "static" else _train(task, require_data(task), static, batches)

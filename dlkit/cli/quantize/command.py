@@ -15,6 +15,7 @@ from dlkit.cli.options import (
     NumClasses,
 )
 from dlkit.cli.quantize.options import (
+    IMAGES,
     BackendOption,
     Calib,
     Dynamic,
@@ -65,7 +66,7 @@ def quantize(
         from dlkit.core.opening import Naming
         from dlkit.quantize import QuantizeRequest
 
-        images = Path(data.partition(":")[2]) if data and data.startswith("images:") else None
+        images = Path(data.removeprefix(IMAGES)) if data and data.startswith(IMAGES) else None
         naming = Naming(arch, num_classes, image_size, network)
         request = QuantizeRequest(
             mode=mode, writes_model=dynamic or static or qat, rank_layers=sensitivity,

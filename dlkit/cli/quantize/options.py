@@ -8,6 +8,8 @@ import typer
 from dlkit.choices import AskedBackend, AskedReduce, Int8Export, Observer, QatKeep, SplitName
 from dlkit.cli.options import output_option, seconds_option
 
+IMAGES = "images:"  # before a folder of pictures without labels, in --data
+
 Dynamic = Annotated[bool, typer.Option("--dynamic", help="int8 weights of linear and recurrent layers; needs no data.")]
 Static = Annotated[bool, typer.Option("--static", help="int8 weights and activations, calibrated on training samples.")]
 Qat = Annotated[bool, typer.Option("--qat", help="Fine-tune with int8 in mind, then convert; the most accurate.")]

@@ -10,6 +10,7 @@ import typer
 
 from dlkit.cli.console import show_lines, show_table
 from dlkit.cli.next_steps import NextStep, shell_options, show_next_steps
+from dlkit.cli.quantize.options import IMAGES
 from dlkit.quantities import counted
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def show_ranking(ranking: "Ranking", naming: "Naming", data: str | None, *, as_j
     model, named = shlex.quote(str(ranking.model)), shell_options(**asdict(naming), data=data or None)
     start = f"dlkit quantize {model}{named} --static"
     show_lines(["", f"file {ranking.path}"])
-    can_judge = not (data or "").startswith("images:")
+    can_judge = not (data or "").startswith(IMAGES)
     kept = [f"--max-drop 0.5{_output(ranking.model, 'max-drop')}"] if can_judge else []
     kept += [f"--keep-float {shlex.quote(ranking.layers[0].name)}{_output(ranking.model, 'keep-float')}"]
     show_next_steps([NextStep(f"{start} {options}") for options in kept])

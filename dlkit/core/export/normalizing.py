@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from dlkit.core.export.onnx_graph import INPUT
+from dlkit.core.export.onnx_graph import INPUT, extend_onnx
 from dlkit.core.export.onnx_parity import start_session
 from dlkit.core.modelfile import ModelSpec
 from dlkit.errors import DlkitError, UsageError
@@ -23,23 +23,15 @@ def raw_spec(spec: ModelSpec) -> ModelSpec:
 
 def normalize_onnx_inputs(data: bytes, spec: ModelSpec, inputs: Tensor) -> bytes:
     """Returns an ONNX file, float or int8, whose first operations normalize, checked on these normalized inputs."""
-    import onnx
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     shape = (-1, 1, 1) if spec.info.kind == "image" else (-1,)
     mean, std = (np.array(values, dtype=np.float32).reshape(shape) for values in (spec.info.mean, spec.info.std))
-    model = onnx.load_from_string(data)
-    for node in model.graph.node:
-        node.input[:] = [NORMALIZED if name == INPUT else name for name in node.input]
-    parts = [numpy_helper.from_array(mean, "input_mean"), numpy_helper.from_array(std, "input_std")]
-    model.graph.initializer.extend(parts)
-    for node in (
-        helper.make_node("Div", ["centered", "input_std"], [NORMALIZED], name="normalize/scale"),
+    nodes = [
         helper.make_node("Sub", [INPUT, "input_mean"], ["centered"], name="normalize/shift"),
-    ):
-        model.graph.node.insert(0, node)
-    onnx.checker.check_model(model, full_check=True)
-    changed = bytes(model.SerializeToString())
+        helper.make_node("Div", ["centered", "input_std"], [NORMALIZED], name="normalize/scale"),
+    ]
+    changed = extend_onnx(data, {INPUT: NORMALIZED}, {"input_mean": mean, "input_std": std}, first=nodes)
     _check(data, changed, inputs.numpy(), mean=mean, std=std)
     return changed
 

@@ -1,9 +1,10 @@
 """From a network to an ONNX graph: torch's exporter, called once and kept quiet, with the batch as a free axis."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +35,30 @@ def build_onnx(network: nn.Module, example: Tensor) -> "ModelProto":
     model: ModelProto = exported.model_proto
     tidy(model)
     return model
+
+
+def extend_onnx(
+    data: bytes,
+    renamed: Mapping[str, str],
+    values: Mapping[str, np.ndarray],
+    *,
+    first: Sequence["NodeProto"] = (),
+    last: Sequence["NodeProto"] = (),
+) -> bytes:
+    """An ONNX file with nodes before and behind those that it has, in which tensors got other names to make room for theirs."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load_from_string(data)
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [renamed.get(name, name) for name in names]
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
+    for node in reversed(first):
+        model.graph.node.insert(0, node)
+    model.graph.node.extend(last)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
 
 
 def tidy(model: "ModelProto") -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.export.onnx_graph import INPUT, OUTPUT
+from dlkit.core.export.onnx_graph import INPUT, OUTPUT, extend_onnx
 from dlkit.core.export.onnx_parity import start_session
 from dlkit.core.modelfile import ModelSpec
 from dlkit.core.models import has_int8_layers
@@ -46,25 +46,15 @@ def with_restored_outputs(network: nn.Module, spec: ModelSpec) -> nn.Module:
 
 def restore_onnx_outputs(data: bytes, spec: ModelSpec, inputs: Tensor) -> bytes:
     """Returns an ONNX file, float or int8, whose outputs are in the units of the data, checked on these inputs."""
-    import onnx
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     std, mean = (np.array(values, dtype=np.float32) for values in (spec.info.target_std, spec.info.target_mean))
-    model = onnx.load_from_string(data)
-    for node in model.graph.node:
-        for names in (node.input, node.output):
-            names[:] = [STANDARDIZED if name == OUTPUT else name for name in names]
-    model.graph.initializer.extend(
-        [numpy_helper.from_array(std, "target_std"), numpy_helper.from_array(mean, "target_mean")]
-    )
-    model.graph.node.extend(
-        [
-            helper.make_node("Mul", [STANDARDIZED, "target_std"], ["scaled"], name="restore/scale"),
-            helper.make_node("Add", ["scaled", "target_mean"], [OUTPUT], name="restore/shift"),
-        ]
-    )
-    onnx.checker.check_model(model, full_check=True)
-    restored = bytes(model.SerializeToString())
+    nodes = [
+        helper.make_node("Mul", [STANDARDIZED, "target_std"], ["scaled"], name="restore/scale"),
+        helper.make_node("Add", ["scaled", "target_mean"], [OUTPUT], name="restore/shift"),
+    ]
+    values = {"target_std": std, "target_mean": mean}
+    restored = extend_onnx(data, {OUTPUT: STANDARDIZED}, values, last=nodes)
     before, after = (start_session(part).run(None, {INPUT: inputs.numpy()})[0] for part in (data, restored))
     wanted = before.astype(np.float64) * std + mean
     if not np.abs(after - wanted).max() <= ROUNDING * np.abs(wanted).max():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -61,8 +62,8 @@ class Format:
     is_weights: bool = False
 
 
-def _write_onnx(network: nn.Module, spec: ModelSpec, path: Path) -> Parity:
-    return export_onnx(network, path, example_of(spec), spec=spec)
+def _write_onnx(network: nn.Module, spec: ModelSpec, path: Path, *, normalizes: bool = False) -> Parity:
+    return export_onnx(network, path, example_of(spec), spec=spec, normalizes=normalizes)
 
 
 def _write_pt2(network: nn.Module, spec: ModelSpec, path: Path) -> Parity:
@@ -96,9 +97,6 @@ FORMATS: Mapping[ExportFormat, Format] = {
 }
 
 
-WEIGHTS = ("state-dict", "safetensors", "sparse")  # formats without the network
-
-
 def export_model(
     file: ModelFile,
     format_name: ExportFormat,
@@ -123,10 +121,8 @@ def export_model(
         raise UsageError(f"--normalize belongs to --format onnx; {format_name} takes normalized inputs")
     told = raw_spec(file.spec) if normalizes else file.spec
     network = build_from_file(file, model=model)
-    if normalizes:
-        parity: Parity | None = export_onnx(network, path, example_of(file.spec), spec=file.spec, normalizes=True)
-    else:
-        parity = chosen.write(network, file.spec, path)
+    write = partial(_write_onnx, normalizes=True) if normalizes else chosen.write
+    parity = write(network, file.spec, path)
     loading = tuple(chosen.loading(told, path))
     return Exported(path, format_name, size_of(path), parity, loading, tuple(_notes(file.spec, format_name)))
 
@@ -140,20 +136,21 @@ def _check_precision(file: ModelFile, format_name: ExportFormat) -> None:
 
 
 def _notes(spec: ModelSpec, format_name: ExportFormat) -> list[str]:
-    notes = []
+    notes, chosen = [], FORMATS[format_name]
+    is_weights_file = chosen.is_weights and not chosen.is_folder
     is_int8_package = format_name == "aoti" and is_quantized(spec.transforms)
-    if spec.info.target_mean is not None and (is_int8_package or FORMATS[format_name].is_weights):
+    if spec.info.target_mean is not None and (is_int8_package or chosen.is_weights):
         notes.append(standardized_note(spec))
     if format_name == "pt2":
         notes.append("torch.export.load has no safe mode: load only .pt2 files whose maker you trust")
-    if format_name in WEIGHTS and spec.transforms:
+    if is_weights_file and spec.transforms:
         notes.append(f"sizes are those of the pruned network, which a new {spec.arch.name} does not have")
     if format_name == "aoti":
         notes.append(
             "native code, compiled for this kind of CPU and this torch: load only packages whose maker you trust"
         )
     channels = spec.info.input_size[0]
-    if format_name in WEIGHTS and spec.arch.registry == "torchvision" and channels != 3:
+    if is_weights_file and spec.arch.registry == "torchvision" and channels != 3:
         notes.append(
             f"the first convolution takes {channels} channel{'s' if channels > 1 else ''}; torchvision's takes 3"
         )

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models import with_plain_weights
 from dlkit.quantize.ptq.channel_links import CAP, Link, find_links
 from dlkit.quantize.ptq.channel_scaling import channel_maxima, columns_range, proven_links, rows_range, scale_link
 
@@ -35,7 +34,6 @@ def equalize(network: nn.Module, batches: Sequence[Tensor] = (), keep_float: Seq
 
     Raises UsageError for a network that cannot be followed.
     """
-    network = with_plain_weights(network)
     found = find_links(network, next(iter(batches), None), keep_float)
     links = [link for link in found if link.layer is not None and (batches or not link.is_capped)]
     if not links:

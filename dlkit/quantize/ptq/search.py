@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from dlkit.choices import Observer
+from dlkit.core.models import with_plain_weights
 from dlkit.events import Emit, Working, ignore
 from dlkit.quantize.graph import convert
 from dlkit.quantize.ptq.bias_correction import correct_bias
@@ -78,6 +79,7 @@ def quantize_accurately(
 
     `network` stays as it is. Raises what `observe_network` raises.
     """
+    network = with_plain_weights(network)  # once for all trials; a layer that computes its weight cannot be scaled
     search = _AccuracySearch(network, batches, is_classification=is_classification, emit=emit)
     best = search.start(recipe)
     for observer in remedies.observers:

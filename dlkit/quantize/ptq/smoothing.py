@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models import with_plain_weights
 from dlkit.quantize.ptq.channel_links import Link, find_links
 from dlkit.quantize.ptq.channel_scaling import channel_maxima, columns_range, proven_links, scale_link
 
@@ -35,7 +34,7 @@ def smooth(network: nn.Module, batches: Sequence[Tensor], *, alpha: float, keep_
 
     Only what linear layers and attention read is smoothed. Raises UsageError for a network that cannot be followed.
     """
-    network = copy.deepcopy(with_plain_weights(network)).eval()
+    network = copy.deepcopy(network).eval()
     links = proven_links(network, smoothable_links(network, batches[0], keep_float), batches[0])
     maxima = channel_maxima(network, [link.source for link in links], batches, is_magnitude=True)
     for link in links:
@@ -47,7 +46,7 @@ def smoothable_links(network: nn.Module, example: Tensor | None = None, keep_flo
     """Links from a layer norm or linear layer to linear layers or attention. Raises UsageError as `find_links` does."""
     return [
         link
-        for link in find_links(with_plain_weights(network), example, keep_float)
+        for link in find_links(network, example, keep_float)
         if not link.is_capped
         and isinstance(network.get_submodule(link.source), _SOURCES)
         and all(isinstance(network.get_submodule(name), _READERS) for name in link.readers)
