@@ -4,17 +4,18 @@ import errno
 import io
 import json
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
+from dlkit import disk
 from dlkit.errors import OutOfResource, OutputError, UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FAILING = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE}
 PICTURES = (".png", ".svg", ".pdf")
 WAY_OUT = "give another name with -o, or --force"
 
@@ -50,64 +51,62 @@ def _check_folder(folder: Path, words_if_missing: str) -> None:
         raise OutputError(f"{folder}: cannot write here; give another place")
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Call `write` with an open file and put the result at `path` in one step, through a temporary file in the same folder.
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Write bytes in one step: after a crash or a power failure the old or the new file is there, whole.
 
-    The file and its folder are synced, so that after a power failure the old or the new file is there, whole.
-    Raises OutOfResource when the disk is full and OutputError when the folder cannot be written to; the old file stays.
+    Raises OutOfResource when the disk is full or fails, and OutputError when the file cannot be written; the old file stays.
     """
-    temporary: Path | None = None
+
+    def fill(temporary: Path) -> None:
+        with disk.create(temporary) as file:
+            disk.write(file, data)
+            disk.sync(file)
+
+    _put(path, fill)
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Put the same bytes under a second name, in one step. Files are only ever replaced, so sharing them is safe."""
+
+    def fill(temporary: Path) -> None:
+        try:
+            disk.link(source, temporary)
+        except OSError:  # a file system without links, or another one
+            with disk.create(temporary) as file:
+                disk.write(file, source.read_bytes())
+                disk.sync(file)
+
+    if not (target.exists() and source.samefile(target)):
+        _put(target, fill)
+
+
+def _put(path: Path, fill: Callable[[Path], None]) -> None:
+    """Make a file under another name in the same folder, and give it its own when it is whole."""
+    temporary = path.with_name(f".tmp-{path.name[:40]}-{os.urandom(4).hex()}")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".tmp-{path.name}-", delete=False) as file:
-            temporary = Path(file.name)
-            write(cast(BinaryIO, file))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        fill(temporary)
+        disk.replace(temporary, path)
+        disk.sync_folder(path.parent)
     except OSError as error:
-        raise _disk_error(path, error) from error
+        raise disk_error(path, error) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        disk.drop(temporary)
 
 
-def _umask() -> int:
-    # the mask can only be read by setting it
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _disk_error(path: Path, error: OSError) -> OutOfResource | OutputError:
+def disk_error(path: Path, error: OSError) -> OutOfResource | OutputError:
+    """What to raise for a file that cannot be written: the words name the file."""
     if error.errno in FULL:
         return OutOfResource(
             f"{path}: {error.strerror}. Free some space and start again; what was saved before is intact"
         )
+    if error.errno in FAILING:
+        return OutOfResource(f"{path}: {error.strerror}; the disk fails. What was saved before is intact")
     return OutputError(f"{path} cannot be written: {error.strerror or error}")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write text as UTF-8, atomically."""
     write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Write bytes, atomically."""
-
-    def write(file: BinaryIO) -> None:
-        file.write(data)
-
-    write_atomically(path, write)
 
 
 def save_figure(path: Path, figure: "Figure", *, dpi: int = 150) -> None:

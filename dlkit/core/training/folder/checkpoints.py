@@ -1,7 +1,5 @@
 """Training checkpoints: one file that holds everything a run needs to go on, written in one step."""
 
-import contextlib
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from dlkit.core.distributed import local_part
 from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file
 from dlkit.core.training.learner import Learner
 from dlkit.errors import Diverged, FileRefused
+from dlkit.files import link_file
 
 FORMAT = "dlkit.train"
 VERSION = 1
@@ -31,7 +30,7 @@ def save_checkpoint(folder: Path, names: Iterable[str], learner: Learner, extra:
         return []
     save_torch_file(paths[0], {"format": FORMAT, "version": VERSION, **state, **extra})
     for path in paths[1:]:
-        _link(paths[0], path)
+        link_file(paths[0], path)
     return paths
 
 
@@ -42,18 +41,6 @@ def _check_finite(learner: Learner) -> None:
         raise Diverged(
             f"weights are not finite after step {learner.position.step}; not saved. The checkpoint before this one is intact"
         )
-
-
-def _link(source: Path, target: Path) -> None:
-    """Put the same bytes under a second name. Files are only ever replaced, so sharing them is safe."""
-    temporary = target.with_name(f".tmp-{target.name}-{os.getpid()}")
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
-    try:
-        os.link(source, temporary)
-    except OSError:  # a file system without links
-        temporary.write_bytes(source.read_bytes())
-    temporary.replace(target)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
