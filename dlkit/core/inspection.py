@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from dlkit.core.modelfile import ModelSpec, is_model_file, parse_model_file
-from dlkit.core.models import StateDict, find_weights, guess_classifiers, plain_reading
+from dlkit.core.file_forms import CheckpointForm, check_form
+from dlkit.core.modelfile import ModelSpec, is_model_file, parse_model_file, read_spec
+from dlkit.core.models import find_weights, guess_classifiers, plain_reading
 from dlkit.core.opening import read_path
-from dlkit.errors import DataError, FileRefused
+from dlkit.errors import FileRefused
 from dlkit.shapes import size_text
 
 CHECKPOINT = "dlkit.train"
@@ -73,13 +74,10 @@ def _describe(path: Path, kind: str, state: Mapping[str, Tensor], **facts: Any) 
 
 
 def _describe_checkpoint(path: Path, value: Mapping[str, Any]) -> Inspection:
-    try:
-        spec = ModelSpec.from_dict(value["spec"])
-        history: Sequence[Any] = value["history"]
-        training = {**value["position"], "best": value["best"], "last": dict(history[-1]) if history else {}}
-        state: StateDict = dict(value["state_dict"])
-    except (KeyError, ValueError, TypeError, DataError) as error:
-        raise FileRefused(path, f"a training checkpoint whose parts cannot be read: {error}") from None
+    check_form(path, value, CheckpointForm)
+    history: Sequence[Any] = value["history"]
+    training = {**value["position"], "best": value["best"], "last": dict(history[-1]) if history else {}}
+    state, spec = value["state_dict"], read_spec(path, value["spec"])
     return _describe(path, "checkpoint", state, spec=spec, training=training)
 
 

@@ -19,18 +19,21 @@ from torch import Tensor, nn
 from dlkit.core.components import ComponentError
 from dlkit.core.data import DataInfo
 from dlkit.core.devices import pick_device
+from dlkit.core.file_forms import ModelForm, check_form
 from dlkit.core.models import Arch, build_model, build_on_meta, resolve_arch
+from dlkit.core.plain_values import stored_bytes, total_bytes
 from dlkit.core.release_memory import release_memory
 from dlkit.core.rewrites import is_quantized, load_rewritten
 from dlkit.core.sparse_storage import pack_tensors
-from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file
+from dlkit.core.torchfile import plain_mapping, read_torch_file, refused, save_torch_file
 from dlkit.errors import DataError, FileRefused, UsageError
 from dlkit.events import Emit, Note, ignore
 
 FORMAT = "dlkit.model"
 VERSION = 1
 SPARSE_VERSION = 2  # with weights that are mostly zeros packed, which a dlkit of before does not read
-MOST_SHRINKING = 1000  # how many times smaller than its architecture a compressed network may be
+# a network is built whole before it is cut to what a file holds: beyond that many bytes only in proportion to the file
+ALWAYS_BUILT, MOST_SHRINKING = 600 * 2**20, 16
 
 
 @dataclass(frozen=True)
@@ -118,14 +121,16 @@ def parse_model_file(path: Path, value: Any) -> ModelFile:
         raise FileRefused(
             path, f"model file version {value.get('version')!r}; this dlkit reads {VERSION} and {SPARSE_VERSION}"
         )
+    check_form(path, value, ModelForm)
+    return ModelFile(path, read_spec(path, value["spec"]), value["state_dict"])
+
+
+def read_spec(path: Path, value: Any) -> ModelSpec:
+    """What a model file or a checkpoint says of its network. Raises FileRefused."""
     try:
-        spec = ModelSpec.from_dict(value["spec"])
+        return ModelSpec.from_dict(value)
     except (KeyError, ValueError, TypeError, DataError) as error:
         raise FileRefused(path, f"its description cannot be read: {error}") from None
-    state_dict = value.get("state_dict")
-    if not isinstance(state_dict, dict) or not all(isinstance(tensor, Tensor) for tensor in state_dict.values()):
-        raise FileRefused(path, "its state_dict does not map names to tensors")
-    return ModelFile(path, spec, state_dict)
 
 
 def _other_format(value: Mapping[str, Any]) -> str:
@@ -171,7 +176,8 @@ def build_from_file(file: ModelFile, *, model: str | Callable[..., nn.Module] | 
         release_memory(file.state_dict.values())  # those before its rewrites
     else:
         _compare_shapes(file, network)
-        network.load_state_dict(dict(file.state_dict), strict=True)
+        with refused(file.path):
+            network.load_state_dict(dict(file.state_dict), strict=True)
     network.dlkit_spec = file.spec  # type: ignore[assignment]
     return network.eval()
 
@@ -197,22 +203,18 @@ def _build(file: ModelFile, model: str | Callable[..., nn.Module] | None) -> nn.
         )  # before memory is taken for whatever sizes the file asks for
         if not file.spec.transforms:
             _compare_shapes(file, planned)
-        elif _num_elements(planned.state_dict()) > MOST_SHRINKING * max(1, _num_elements(file.state_dict)):
+        elif total_bytes(planned.state_dict().values()) > ALWAYS_BUILT + MOST_SHRINKING * stored_bytes(
+            file.state_dict.values()
+        ):
             raise FileRefused(file.path, "its network is far larger than the weights stored for it")
         return build_model(arch, input_size=file.spec.info.input_size)
     except ComponentError as error:
         raise FileRefused(file.path, f"its network {arch.name!r} cannot be built: {error}") from error
 
 
-def _num_elements(state: Mapping[str, Tensor]) -> int:
-    return sum(tensor.numel() for tensor in state.values())
-
-
 def _replay(file: ModelFile, network: nn.Module) -> nn.Module:
-    try:
+    with refused(file.path, "its changed network cannot be rebuilt: "):
         return load_rewritten(network, file.spec.transforms, file.state_dict)
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise FileRefused(file.path, f"its changed network cannot be rebuilt: {error}") from error
 
 
 def _compare_shapes(file: ModelFile, network: nn.Module) -> None:

@@ -101,8 +101,6 @@ def open_weights(
 
 def read_path(path: Path) -> Any:
     """What a file holds: tensors and plain values only. Raises FileRefused."""
-    if not path.is_file():
-        raise FileRefused(path, "no such file" if not path.exists() else "this is a folder; a model file is needed")
     return read_tensors(path)
 
 

@@ -74,11 +74,15 @@ def measure_stored(tensors: Mapping[str, Tensor]) -> StoredBytes:
     return StoredBytes(dense, packed if packed <= (1 - LEAST_SAVED) * dense else dense)
 
 
-def unpack_tensors(dense: Mapping[str, Tensor], sparse: Any) -> dict[str, Tensor]:
-    """All tensors again, in their order. Raises ValueError for what `pack_tensors` did not make."""
+def unpack_tensors(dense: Mapping[str, Tensor], sparse: Any, *, most_numbers: int) -> dict[str, Tensor]:
+    """All tensors again, in their order. Raises ValueError for what `pack_tensors` did not make, and for more packed numbers
+    than `most_numbers`: blocks of a hostile file may share one bitmap.
+    """
     if not isinstance(sparse, dict) or not {"order", "packed", "tied"} <= set(sparse):
         raise ValueError("its sparse weights are not described")
     found = dict(dense)
+    if sum(8 * len(block["bitmap"]) for block in sparse["packed"]) > most_numbers:
+        raise ValueError("its sparse weights are more than its bytes can tell")
     for block in sparse["packed"]:
         found |= _unpack(block)
     for name, owner in dict(sparse["tied"]).items():

@@ -5,25 +5,46 @@
 """
 
 import io
+import os
 import pickle
+import stat
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 
+from dlkit.core.plain_values import check_plain
 from dlkit.core.sparse_storage import unpack_tensors
-from dlkit.errors import FileRefused, first_line
+from dlkit.errors import DlkitError, FileRefused, first_line
 from dlkit.files import write_bytes
 
-MAX_PICKLE_BYTES = 64 * 2**20
-MAX_MEMBERS = 200_000
+MAX_PICKLE_BYTES = 3 * 2**20  # torch's own reader, which is in python, takes a second or two for each MiB
+MAX_MEMBERS = 60_000
+MOST_REASON = 2_000
 CONVERT_HINT = (
     "convert it once, if you trust where it comes from: dlkit convert {path} NEW.pt --trust-pickle --arch NAME"
 )
+
+
+@contextmanager
+def refused(path: str | Path, words: str = "") -> Iterator[None]:
+    """Say of a file that what is done with its contents fails: they come from anywhere, so any error is the file's own fault.
+
+    Errors of dlkit pass, and so does a lack of memory.
+    """
+    try:
+        yield
+    except (DlkitError, MemoryError):
+        raise
+    except Exception as error:
+        # torch and dlkit say what is wrong; python's own errors only name a key or a type
+        is_sentence = isinstance(error, ValueError | RuntimeError)
+        reason = str(error)[:MOST_REASON] if is_sentence else f"{type(error).__name__}: {first_line(error, 200)}"
+        raise FileRefused(path, f"{words}{reason}") from error
 
 
 def read_torch_file(path: str | Path, *, allow_legacy: bool = False) -> Any:
@@ -33,7 +54,7 @@ def read_torch_file(path: str | Path, *, allow_legacy: bool = False) -> Any:
     for anything else: missing, truncated, TorchScript, an exported program, or a pickle that names code.
     """
     path = Path(path)
-    _check_there(path)
+    check_file(path)
     if not (allow_legacy and _is_legacy(path)):
         _check_archive(path)
     try:
@@ -44,28 +65,37 @@ def read_torch_file(path: str | Path, *, allow_legacy: bool = False) -> Any:
         raise FileRefused(path, _pickle_reason(path)) from None
     except Exception as error:  # hostile bytes surface as many kinds of error
         raise FileRefused(path, f"cannot be read: {type(error).__name__}: {first_line(error, 200)}") from None
-    _check_plain(path, value)
-    return _with_sparse_weights(path, value)
+    num_bytes = path.stat().st_size
+    with refused(path):
+        check_plain(value, num_bytes=num_bytes)
+    return _with_sparse_weights(path, value, num_bytes)
 
 
-def _with_sparse_weights(path: Path, value: Any) -> Any:
+def _with_sparse_weights(path: Path, value: Any, num_bytes: int) -> Any:
     """A model file's value with the weights that it stores packed as dense ones, so that every reader finds them."""
     if not isinstance(value, dict) or not str(value.get("format")).startswith("dlkit.") or "sparse" not in value:
         return value
     rest = {key: item for key, item in value.items() if key != "sparse"}
+    with refused(path, "its sparse weights cannot be read: "):
+        return {**rest, "state_dict": unpack_tensors(value["state_dict"], value["sparse"], most_numbers=8 * num_bytes)}
+
+
+def check_file(path: Path) -> None:
+    """Raise FileRefused unless there is a file of bytes here: no folder, and no device or pipe, which may have no end."""
     try:
-        return {**rest, "state_dict": unpack_tensors(value["state_dict"], value["sparse"])}
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
-        raise FileRefused(path, f"its sparse weights cannot be read: {first_line(error, 200)}") from None
-
-
-def _check_there(path: Path) -> None:
-    if not path.exists():
-        raise FileRefused(path, "no such file")
-    if path.is_dir():
+        status = path.stat()
+    except (OSError, ValueError) as error:  # also a name that is too long, or that holds a zero
+        is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FileRefused(path, "no such file" if is_missing else f"cannot be opened: {reason}") from None
+    if stat.S_ISDIR(status.st_mode):
         raise FileRefused(path, "this is a folder; a model or checkpoint file is needed")
-    if path.stat().st_size == 0:
+    if not stat.S_ISREG(status.st_mode):
+        raise FileRefused(path, "not a regular file; a model or checkpoint file is needed")
+    if status.st_size == 0:
         raise FileRefused(path, "the file is empty")
+    if not os.access(path, os.R_OK):
+        raise FileRefused(path, "this file may not be read")
 
 
 def _is_legacy(path: Path) -> bool:
@@ -115,10 +145,11 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
         and not any(".." in name.split("/") or name.startswith("/") for name in names)
         and all(member.compress_type == zipfile.ZIP_STORED for member in members)
         and sum(member.file_size for member in members) <= path.stat().st_size
-        and all(member.file_size <= MAX_PICKLE_BYTES for member in members if member.filename.endswith("data.pkl"))
     )
     if not sound:
         raise FileRefused(path, "the archive is not laid out as torch.save does it")
+    if max(member.file_size for member in members if member.filename.endswith("data.pkl")) > MAX_PICKLE_BYTES:
+        raise FileRefused(path, f"describes its tensors in more than {MAX_PICKLE_BYTES >> 20} MiB, and is not read")
     if damaged := archive.testzip():
         raise FileRefused(path, f"damaged: the checksum of {damaged.partition('/')[2]} is wrong")
 
@@ -130,31 +161,6 @@ def _pickle_reason(path: Path) -> str:
         named = []
     names = f" ({', '.join(named[:4])}{' ...' if len(named) > 4 else ''})" if named else ""
     return f"a pickled object{names}, which can run code when loaded; " + CONVERT_HINT.format(path=path)
-
-
-def _check_plain(path: Path, value: Any) -> None:
-    """Only containers, scalars and dense tensors whose elements are all there."""
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, Mapping):
-            pending.extend(item.values())
-        elif isinstance(item, list | tuple | set):
-            pending.extend(item)
-        elif isinstance(item, Tensor):
-            _check_tensor(path, item)
-        elif item is not None and not isinstance(item, str | int | float | bool | torch.Size | torch.dtype):
-            raise FileRefused(path, f"holds a {type(item).__name__}; only tensors and plain values are read")
-
-
-def _check_tensor(path: Path, tensor: Tensor) -> None:
-    if tensor.layout is not torch.strided or tensor.is_meta:
-        raise FileRefused(
-            path, f"holds a tensor of layout {tensor.layout} on {tensor.device}; only dense tensors are read"
-        )
-    # a stride of 0 would let a few bytes claim to be a huge tensor
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise FileRefused(path, "holds a tensor that is larger than the bytes stored for it")
 
 
 def save_torch_file(path: Path, value: Any) -> None:

@@ -61,7 +61,7 @@ def changed(path, change):
 @pytest.mark.parametrize(("change", "words"), [
     (lambda value: value.update(format="other"), "without a description"),
     (lambda value: value.update(version=99), "version 99"),
-    (lambda value: value["spec"].pop("arch"), "cannot be read"),
+    (lambda value: value["spec"].pop("arch"), "it has no spec.arch"),
     (lambda value: value["spec"]["arch"].update(registry="os"), "cannot be read"),
     (lambda value: value["spec"]["arch"].update(name="os:system"), "cannot be built"),
     (lambda value: value["spec"]["arch"]["options"].update(num_classes=10**12), "do not fit|cannot be built"),
@@ -71,7 +71,14 @@ def changed(path, change):
     (lambda value: value["state_dict"].pop("fc.weight"), "missing: fc.weight"),
     (lambda value: value["state_dict"].update(extra=torch.zeros(1)), "unexpected: extra"),
     (lambda value: value["state_dict"].update({"fc.bias": torch.zeros(1).expand(5)}), "larger than the bytes"),
-    (lambda value: value.update(state_dict=[1]), "does not map"),
+    (lambda value: value.update(state_dict=[1]), "state_dict should be a valid dictionary"),
+    (lambda value: value.update(state_dict={"x": 1}), "state_dict.x should be an instance of Tensor"),
+    (lambda value: value["spec"].update(transforms={"op": "prune"}), "spec.transforms should be a valid list"),
+    (lambda value: value["spec"]["input"].update(mean=[0.5]), "mean and std must be 3 finite numbers"),
+    (lambda value: value["spec"]["input"].update(std=[0.5, 0.0, 0.5]), "std above 0"),
+    (lambda value: value["spec"]["input"].update(input_size=[1, 50_000, 50_000]), "no size of image input"),
+    (lambda value: value["spec"]["input"].update(classes=list("abcdef")), "6 classes for 5 outputs"),
+    (lambda value: value["spec"]["config"].update({"\ud800": 1}), "not Unicode"),
     (lambda value: value["spec"].update(transforms=[{"op": "melt"}]), "does not know: 'melt'"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused(saved, change, words):

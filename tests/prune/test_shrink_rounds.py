@@ -9,7 +9,8 @@ import torch
 from dlkit.core.evaluation import evaluate, weigh_network
 from dlkit.core.stopping import StopRequest
 from dlkit.core.training import EmaModel, NoRecords, build_fine_tuning, fit, train_step
-from dlkit.core.training.folder import read_checkpoint, save_checkpoint
+from dlkit.core.torchfile import read_torch_file
+from dlkit.core.training.folder import save_checkpoint
 from dlkit.errors import UsageError
 from dlkit.events import Note, ignore
 from dlkit.prune import (
@@ -213,7 +214,7 @@ def test_resuming_the_training_of_a_shrunk_network_is_exact(opened, tmp_path):
     network = run(opened, shrinking())[1].verified.network
     whole, resumed = tuning_of(copy.deepcopy(network), opened), tuning_of(copy.deepcopy(network), opened)
     fit(whole.learner, whole.data, whole.plan, SaveAt(tmp_path, 5), stop=StopRequest(), emit=ignore)
-    resumed.learner.load_state_dict(read_checkpoint(tmp_path / "mid.pt"))
+    resumed.learner.load_state_dict(read_torch_file(tmp_path / "mid.pt"))
     fit(resumed.learner, resumed.data, resumed.plan, NoRecords(), stop=StopRequest(), emit=ignore)
     other = resumed.learner.model.state_dict()
     assert all(torch.equal(tensor, other[name]) for name, tensor in whole.learner.model.state_dict().items())

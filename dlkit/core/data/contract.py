@@ -2,6 +2,7 @@
 values.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple, Protocol
@@ -10,9 +11,15 @@ from torch import Tensor
 
 from dlkit.choices import SplitName
 from dlkit.errors import DataError
+from dlkit.shapes import size_text
 
 Task = Literal["classification", "regression"]
 Kind = Literal["image", "features", "sequence"]
+Numbers = tuple[float, ...] | None
+
+
+_DIMENSIONS = {"image": 3, "features": 1, "sequence": 2}
+LARGEST_SAMPLE = 2**26  # numbers: an image of 3 x 4,700 x 4,700
 
 
 class Batch(NamedTuple):
@@ -92,23 +99,46 @@ class DataInfo:
             target_mean=_optional_numbers(values, "target_mean"),
             target_std=_optional_numbers(values, "target_std"),
         )
-        if (info.mean is None) != (info.std is None) or (info.target_mean is None) != (info.target_std is None):
-            raise DataError("data info: mean and std come together or not at all")
+        _check_together(info)
         return info
+
+
+def _check_together(info: DataInfo) -> None:
+    """Raise DataError where the parts of a description contradict each other, or tell of samples of a senseless size."""
+    if len(info.input_size) != _DIMENSIONS[info.kind] or math.prod(info.input_size) > LARGEST_SAMPLE:
+        raise DataError(f"data info: {size_text(info.input_size):.80} is no size of {info.kind} input")
+    num_inputs = info.input_size[0 if info.kind == "image" else -1]
+    _check_statistics("", info.mean, info.std, num_inputs)
+    _check_statistics("target_", info.target_mean, info.target_std, info.num_outputs)
+    if len(info.classes or ()) > info.num_outputs:
+        raise DataError(f"data info: {len(info.classes or ())} classes for {info.num_outputs} outputs")
+    if info.task == "regression" and info.targets is not None and len(info.targets) != info.num_outputs:
+        raise DataError(f"data info: {len(info.targets)} targets for {info.num_outputs} outputs")
+    if info.columns is not None and sum(column.num_inputs for column in info.columns) != num_inputs:
+        raise DataError(f"data info: its columns do not make {num_inputs} inputs")
+
+
+def _check_statistics(name: str, mean: Numbers, std: Numbers, count: int) -> None:
+    if (mean is None) != (std is None):
+        raise DataError(f"data info: {name}mean and {name}std come together or not at all")
+    if mean is None or std is None:
+        return
+    if not len(mean) == len(std) == count or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise DataError(f"data info: {name}mean and {name}std must be {count} finite numbers each, {name}std above 0")
 
 
 def _one_of(values: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> Any:
     if values[key] not in allowed:
-        raise DataError(f"data info: {key} must be one of {', '.join(allowed)}, got {values[key]!r}")
+        raise DataError(f"data info: {key} must be one of {', '.join(allowed)}, got {values[key]!r:.200}")
     return values[key]
 
 
 def _numbers(values: Mapping[str, Any], key: str, kind: type) -> list[Any]:
     found = values[key]
     if not isinstance(found, list | tuple) or not found or any(type(value) is not kind for value in found):
-        raise DataError(f"data info: {key} must hold {kind.__name__} numbers, got {found!r}")
+        raise DataError(f"data info: {key} must hold {kind.__name__} numbers, got {found!r:.200}")
     if kind is int and min(found) < 1:
-        raise DataError(f"data info: {key} must be at least 1, got {found!r}")
+        raise DataError(f"data info: {key} must be at least 1, got {found!r:.200}")
     return list(found)
 
 
@@ -120,9 +150,9 @@ def _columns(found: Any) -> tuple[TableColumn, ...] | None:
     if found is None:
         return None
     if not isinstance(found, list | tuple) or not all(isinstance(entry, Mapping) for entry in found):
-        raise DataError(f"data info: columns must hold mappings, got {found!r}")
+        raise DataError(f"data info: columns must hold mappings, got {found!r:.200}")
     if wrong := [entry for entry in found if set(entry) != {"name", "texts"} or not isinstance(entry["name"], str)]:
-        raise DataError(f"data info: columns need a name and texts, got {wrong[0]!r}")
+        raise DataError(f"data info: columns need a name and texts, got {wrong[0]!r:.200}")
     return tuple(TableColumn(entry["name"], _texts(entry, "texts")) for entry in found)
 
 
@@ -137,7 +167,7 @@ def _texts(values: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
     if found is None:
         return None
     if not isinstance(found, list | tuple) or not all(isinstance(value, str) for value in found):
-        raise DataError(f"data info: {key} must hold texts, got {found!r}")
+        raise DataError(f"data info: {key} must hold texts, got {found!r:.200}")
     return tuple(found)
 
 

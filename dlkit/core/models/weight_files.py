@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from dlkit.core.torchfile import read_torch_file
+from dlkit.core.plain_values import check_plain
+from dlkit.core.torchfile import check_file, read_torch_file, refused
 from dlkit.errors import FileRefused
 
 StateDict = dict[str, Tensor]
@@ -50,8 +51,6 @@ def read_state_dict(path: str | Path) -> StateDict:
 def read_weights(path: str | Path, *, key: str | None = None) -> FoundWeights:
     """As `read_state_dict`, with where the weights lay in the file; `key` chooses one of several."""
     path = Path(path)
-    if not path.is_file():
-        raise FileRefused(path, "no such file" if not path.exists() else "not a file")
     try:
         return find_weights(read_tensors(path), key=key)
     except ValueError as error:
@@ -60,6 +59,7 @@ def read_weights(path: str | Path, *, key: str | None = None) -> FoundWeights:
 
 def read_tensors(path: Path) -> Any:
     """Returns what a file holds, tensors and plain values only. Raises FileRefused."""
+    check_file(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     return read_torch_file(path, allow_legacy=True)
@@ -74,6 +74,8 @@ def _read_safetensors(path: Path) -> StateDict:
             same_as = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise FileRefused(path, f"not a safetensors file, or a damaged one ({error})") from error
+    with refused(path):
+        check_plain(state, num_bytes=path.stat().st_size)
     # save_model writes a tied weight once, and beside it which name stands for which
     return state | {name: state[kept] for name, kept in same_as.items() if kept in state and name not in state}
 

@@ -10,7 +10,8 @@ from torch import nn
 from dlkit.core.evaluation import evaluate
 from dlkit.core.stopping import StopRequest
 from dlkit.core.training import EarlyStopping, EmaModel
-from dlkit.core.training.folder import read_checkpoint, save_checkpoint
+from dlkit.core.torchfile import read_torch_file
+from dlkit.core.training.folder import save_checkpoint
 from dlkit.errors import Diverged
 
 
@@ -61,7 +62,7 @@ def test_resume_is_bit_exact_at_every_step(lab, float64_data, tmp_path, schedule
         save_checkpoint(tmp_path, ["last"], first, {})
         torch.randn(step)  # another history of the global generator
         second, after = build(lab, schedule=schedule, total_steps=12), Recorder()
-        second.load_state_dict(read_checkpoint(tmp_path / "last.pt"))
+        second.load_state_dict(read_torch_file(tmp_path / "last.pt"))
         assert lab.fit(second, train, epochs=4, val=val, records=after) == "finished"
         assert before.lrs + after.lrs == whole.lrs and before.losses + after.losses == whole.losses
         for mine, theirs in ((second.model, straight.model), (second.ema.model, straight.ema.model)):
@@ -142,7 +143,7 @@ def test_weights_that_are_not_finite_are_not_saved(lab, tmp_path):
         learner.parameters[0][0, 0] = math.inf
     with pytest.raises(Diverged, match="not saved"):
         save_checkpoint(tmp_path, ["last"], learner, {})
-    kept = read_checkpoint(tmp_path / "last.pt")
+    kept = read_torch_file(tmp_path / "last.pt")
     assert all(tensor.isfinite().all() for tensor in kept["state_dict"].values() if tensor.is_floating_point())
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
@@ -151,4 +152,4 @@ def test_best_and_last_share_a_file_and_part_when_one_is_replaced(lab, tmp_path)
     learner = build(lab)
     save_checkpoint(tmp_path, ["last", "best"], learner, {"mark": 1})
     save_checkpoint(tmp_path, ["last"], learner, {"mark": 2})
-    assert read_checkpoint(tmp_path / "best.pt")["mark"] == 1 and read_checkpoint(tmp_path / "last.pt")["mark"] == 2
+    assert read_torch_file(tmp_path / "best.pt")["mark"] == 1 and read_torch_file(tmp_path / "last.pt")["mark"] == 2

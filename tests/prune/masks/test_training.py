@@ -11,7 +11,8 @@ from torch.nn.utils import prune
 from dlkit.config import load_mapping
 from dlkit.core.stopping import StopRequest
 from dlkit.core.training import NoRecords, Row, build_job, fit
-from dlkit.core.training.folder import read_checkpoint, save_checkpoint
+from dlkit.core.torchfile import read_torch_file
+from dlkit.core.training.folder import save_checkpoint
 from dlkit.events import ignore
 from dlkit.prune import Amount
 from dlkit.prune.masks import (
@@ -139,7 +140,7 @@ def test_resuming_a_masked_run_is_exact(tmp_path):
     masks = half_masked(whole.learner.model)
     train(whole, masks, SaveAt(tmp_path, 3))
     resumed = job_of(**settings)
-    resumed.learner.load_state_dict(read_checkpoint(tmp_path / "mid.pt"))
+    resumed.learner.load_state_dict(read_torch_file(tmp_path / "mid.pt"))
     assert holds(resumed.learner.model, masks)
     train(resumed, masks)
     for mine, other in (

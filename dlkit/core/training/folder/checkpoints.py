@@ -7,6 +7,8 @@ from typing import Any
 import torch
 
 from dlkit.core.distributed import local_part
+from dlkit.core.file_forms import CheckpointForm, check_form
+from dlkit.core.modelfile import read_spec
 from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file
 from dlkit.core.training.learner import Learner
 from dlkit.errors import Diverged, FileRefused
@@ -50,6 +52,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise FileRefused(path, "not a training checkpoint; --resume takes a run folder or its checkpoints/last.pt")
     if value.get("version") != VERSION:
         raise FileRefused(path, f"checkpoint version {value.get('version')!r}; this dlkit reads version {VERSION}")
+    check_form(path, value, CheckpointForm)
+    read_spec(path, value["spec"])
     return value
 
 

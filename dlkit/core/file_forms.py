@@ -1,0 +1,154 @@
+"""What a model file and a training checkpoint must hold, said once and compared with a file before anything is built of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from dlkit.errors import FileRefused
+
+MOST_SHOWN = 5
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Weights = dict[str, Tensor]
+Plain = dict[str, Any]
+
+
+class _Form(BaseModel):
+    """A mapping with these keys, of exactly these types; further ones, of a later dlkit, are let be."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", arbitrary_types_allowed=True)
+
+
+class SpecForm(_Form):
+    """`spec`: what a file says of its network. Architecture and input are read further by their own classes."""
+
+    arch: Plain
+    transforms: list[Plain]
+    input: Plain
+    data: Plain
+    config: Plain
+    provenance: Plain
+
+
+class ModelForm(_Form):
+    """A model file whose packed weights are unpacked."""
+
+    spec: SpecForm
+    state_dict: Weights
+
+
+class OptimizerForm(_Form):
+    """State by the number of the parameter, and the settings of each group."""
+
+    state: dict[int, Plain]
+    param_groups: list[Plain]
+
+
+class AveragedForm(_Form):
+    """The moving average of the weights."""
+
+    state_dict: Weights
+    num_steps: Count
+
+
+class SumsForm(_Form):
+    """Sums of losses in the middle of an epoch."""
+
+    sums: Tensor
+    num_samples: Count
+
+
+class BestForm(_Form):
+    """What made best.pt the best."""
+
+    metric: str
+    mode: Literal["min", "max"]
+    value: float | None
+    epoch: Count | None
+
+
+class StoppingForm(_Form):
+    """Evaluations without improvement."""
+
+    best: float | None
+    num_bad: Count
+
+
+class PositionForm(_Form):
+    """Where training stands."""
+
+    epoch: Count
+    batch: Count
+    step: Count
+    samples: Count
+
+
+class RandomForm(_Form):
+    """The state of every generator."""
+
+    python: list[Any] = Field(min_length=3, max_length=3)
+    numpy: list[Any] = Field(min_length=5, max_length=5)
+    torch: Tensor
+    cuda: list[Tensor]
+
+
+class ProcessForm(_Form):
+    """What differs between processes."""
+
+    random: RandomForm
+    meter: SumsForm
+    statistics: list[list[Tensor]]
+
+
+class DataSectionForm(_Form):
+    """What is compared of the data, whatever else stands there."""
+
+    batch_size: Count
+
+
+class ConfigForm(_Form):
+    """The config that a run was begun with."""
+
+    data: DataSectionForm
+
+
+class CheckpointForm(_Form):
+    """Everything a run needs to go on."""
+
+    spec: SpecForm
+    config: ConfigForm
+    state_dict: Weights
+    state_dict_ema: AveragedForm | None
+    optimizer: OptimizerForm
+    learning_rates: Plain
+    scaler: Plain
+    meter: SumsForm
+    best: BestForm
+    early_stopping: StoppingForm | None
+    position: PositionForm
+    history: list[dict[str, float | int | None]]
+    train_s: float
+    num_skipped: Count
+    random: RandomForm
+    processes: list[ProcessForm]
+    file_sizes: dict[str, Count]
+
+
+def check_form(path: Path, value: Mapping[str, Any], form: type[BaseModel]) -> None:
+    """Raise FileRefused, with the first keys that are missing or hold something else, where a file has another form."""
+    try:
+        form.model_validate(value)
+    except ValidationError as error:
+        found = [_problem(dict(problem)) for problem in error.errors(include_url=False)]
+        more = [f"and {len(found) - MOST_SHOWN} more"] if len(found) > MOST_SHOWN else []
+        raise FileRefused(path, f"damaged, or not written by dlkit: {'; '.join(found[:MOST_SHOWN] + more)}") from None
+
+
+def _problem(problem: Mapping[str, Any]) -> str:
+    key = ".".join(f"{part!s:.60}" for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"it has no {key}"
+    return f"{key} {problem['msg'][:200].replace('Input should', 'should')}"
