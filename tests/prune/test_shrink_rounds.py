@@ -8,8 +8,8 @@ import torch
 
 from dlkit.core.evaluation import evaluate, weigh_network
 from dlkit.core.stopping import StopRequest
-from dlkit.core.training import EmaModel, NoRecords, build_fine_tuning, fit, train_step
 from dlkit.core.torchfile import read_torch_file
+from dlkit.core.training import EmaModel, NoRecords, build_fine_tuning, fit, train_step
 from dlkit.core.training.folder import save_checkpoint
 from dlkit.errors import UsageError
 from dlkit.events import Note, ignore

@@ -18,7 +18,7 @@ Kind = Literal["image", "features", "sequence"]
 Numbers = tuple[float, ...] | None
 
 
-_DIMENSIONS = {"image": 3, "features": 1, "sequence": 2}
+_DIMENSIONS = {"image": 3, "features": 1}
 LARGEST_SAMPLE = 2**26  # numbers: an image of 3 x 4,700 x 4,700
 
 
@@ -105,7 +105,8 @@ class DataInfo:
 
 def _check_together(info: DataInfo) -> None:
     """Raise DataError where the parts of a description contradict each other, or tell of samples of a senseless size."""
-    if len(info.input_size) != _DIMENSIONS[info.kind] or math.prod(info.input_size) > LARGEST_SAMPLE:
+    length = len(info.input_size)
+    if length != _DIMENSIONS.get(info.kind, length) or math.prod(info.input_size) > LARGEST_SAMPLE:
         raise DataError(f"data info: {size_text(info.input_size):.80} is no size of {info.kind} input")
     num_inputs = info.input_size[0 if info.kind == "image" else -1]
     _check_statistics("", info.mean, info.std, num_inputs)

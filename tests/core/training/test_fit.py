@@ -9,8 +9,8 @@ from torch import nn
 
 from dlkit.core.evaluation import evaluate
 from dlkit.core.stopping import StopRequest
-from dlkit.core.training import EarlyStopping, EmaModel
 from dlkit.core.torchfile import read_torch_file
+from dlkit.core.training import EarlyStopping, EmaModel
 from dlkit.core.training.folder import save_checkpoint
 from dlkit.errors import Diverged
 

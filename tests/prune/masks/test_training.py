@@ -10,8 +10,8 @@ from torch.nn.utils import prune
 
 from dlkit.config import load_mapping
 from dlkit.core.stopping import StopRequest
-from dlkit.core.training import NoRecords, Row, build_job, fit
 from dlkit.core.torchfile import read_torch_file
+from dlkit.core.training import NoRecords, Row, build_job, fit
 from dlkit.core.training.folder import save_checkpoint
 from dlkit.events import ignore
 from dlkit.prune import Amount
