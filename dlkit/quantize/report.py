@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from dlkit.core.benchmark import Machine
@@ -41,7 +42,8 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All of it. `comparison` has no scores where there was nothing to judge on; `parity` is the exported file's.
+    """All of it. `comparison` has no scores where there was nothing to judge on; `parity` is the exported file's; `export_failure` says
+    why there is none though it was asked for.
 
     `total` is against the network before it was pruned; None where it was not.
     """
@@ -55,6 +57,12 @@ class Outcome:
     machine: Machine
     notes: tuple[str, ...]
     total: Total | None = None
+    export_failure: Exception | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """What was written."""
+        return [path for path in self.paths.listed() if path != self.paths.exported or self.parity is not None]
 
     @property
     def drop(self) -> float | None:
@@ -89,7 +97,7 @@ def describe_outcome(outcome: Outcome) -> dict[str, Any]:
         "schema": SCHEMA,
         "model": str(task.file.path),
         "output": str(outcome.paths.model),
-        "files": [str(path) for path in outcome.paths.listed()],
+        "files": [str(path) for path in outcome.files],
         "recipe": made.recipe.to_dict(),
         "calibration": {"samples": made.num_calibration, "seed": task.request.seed},
         "steps": list(made.steps),
@@ -105,6 +113,7 @@ def describe_outcome(outcome: Outcome) -> dict[str, Any]:
         "kernels": {"runs": sum(coverage.kernels.values()), "by_name": dict(coverage.kernels)},
         "training": asdict(made.training) | {"recipe": made.training.recipe.to_dict()} if made.training else None,
         "export": asdict(outcome.parity) if outcome.parity else None,
+        "export_failure": str(outcome.export_failure) if outcome.export_failure else None,
         "reload": "bit-equal in a fresh process",
         "drop_points": outcome.drop,
         "size_ratio": outcome.size_ratio,

@@ -34,7 +34,8 @@ from dlkit.shapes import size_text
 def run_quantization(file: ModelFile, request: QuantizeRequest, emit: Emit = ignore) -> Outcome:
     """Make an int8 model file, prove that it loads and what it changed, and write all files or none.
 
-    Raises UsageError when no layer can be int8, and DlkitError when the file gives other outputs in a fresh process.
+    Raises UsageError when no layer can be int8, and DlkitError when the file gives other outputs in a fresh process. Where only the
+    export fails, the rest is written, and the outcome holds that error.
     """
     check_request(file, request)
     paths = plan_paths(file, request)
@@ -52,7 +53,7 @@ def run_quantization(file: ModelFile, request: QuantizeRequest, emit: Emit = ign
             task.emit(Note(text))
         with staged(paths.model) as staging:
             spec = _save(staging, paths, task, made)
-            parity = _export(staging, paths, made, spec)
+            parity, failure = _export(staging, paths, task, made, spec=spec)
             comparison = compare(staging.path(paths.model), task, made)
             total = measure_total(staging.path(paths.model), task, made, comparison.after.scores)
             outcome = Outcome(
@@ -62,6 +63,7 @@ def run_quantization(file: ModelFile, request: QuantizeRequest, emit: Emit = ign
                 coverage=coverage,
                 comparison=comparison,
                 parity=parity,
+                export_failure=failure,
                 machine=describe_machine(CPU),
                 notes=tuple(notes),
                 total=total,
@@ -120,11 +122,20 @@ def _save(staging: Staging, paths: QuantizeOutputs, task: Task, made: Made) -> M
     return spec
 
 
-def _export(staging: Staging, paths: QuantizeOutputs, made: Made, spec: ModelSpec) -> Parity | None:
-    """Write the ONNX file if it was asked for, and say how near it is."""
+def _export(
+    staging: Staging, paths: QuantizeOutputs, task: Task, made: Made, *, spec: ModelSpec
+) -> tuple[Parity | None, Exception | None]:
+    """Write the ONNX file if it was asked for. Returns how near it is, or why it was not written, which costs nobody the model."""
     if paths.exported is None:
-        return None
-    return export_onnx(made.network, staging.path(paths.exported), made.example, inputs=made.inputs, spec=spec)
+        return None, None
+    task.emit(Working(f"writing {paths.exported.name}", 0, 1))
+    try:
+        parity = export_onnx(made.network, staging.path(paths.exported), made.example, inputs=made.inputs, spec=spec)
+    except Exception as error:  # exporters fail with many kinds of error; the command ends with this one
+        return None, error
+    if parity.cpu_note:
+        task.emit(Note(parity.cpu_note))
+    return parity, None
 
 
 def _write_report(staging: Staging, outcome: Outcome) -> None:

@@ -317,6 +317,21 @@ def test_all_that_training_would_write_is_looked_for_first(dlkit, cnn, tmp_path,
     assert done.code == 2 and f"model.qat-int8.{ending} is there already" in done.err, done.err
 
 
+@pytest.mark.parametrize("broken, code", [("torch.onnx.export", 2), ("onnx.checker.check_model", 1)])
+def test_an_export_that_fails_costs_nobody_the_model(dlkit, lstm, quick, tmp_path, monkeypatch, broken, code):
+    def fail(*_, **__):
+        raise OverflowError("too deep inside")
+
+    monkeypatch.setattr(broken, fail)
+    done = dlkit("quantize", lstm, "--dynamic", "--export", "onnx", "--no-latency")
+    assert done.code == code and "too deep inside" in done.err, done.err
+    assert f"not written: {tmp_path / 'model.dynamic-int8.onnx'}" in done.out
+    assert written(tmp_path) == {f"model.dynamic-int8.{ending}" for ending in ("pt", "report.json", "png")}
+    report = json.loads((tmp_path / "model.dynamic-int8.report.json").read_text())
+    assert report["export"] is None and "too deep" in report["export_failure"] and len(report["files"]) == 3
+    assert dlkit("eval", tmp_path / "model.dynamic-int8.pt").code == 0
+
+
 def test_the_float_model_is_never_replaced(dlkit, cnn, quick, tmp_path):
     before = cnn.read_bytes()
     (tmp_path / "link.pt").symlink_to(cnn)

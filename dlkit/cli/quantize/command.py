@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from dlkit.core.opening import Naming
     from dlkit.quantize import Outcome, QuantizeRequest, Ranking
 
-EPILOG = """Writes MODEL.MODE-int8.pt, .report.json and .png beside the model, or nothing at all. Without layers that run in
-int8, or when the saved file does not give the same outputs in a fresh process, it ends with an error."""
+EPILOG = """Writes MODEL.MODE-int8.pt, .report.json and .png beside the model, or nothing at all. Where only the --export fails, these
+are written, and it ends with that error. Without layers that run in int8, or when the saved file does not give the same outputs in a
+fresh process, it ends with an error too."""
 
 
 def quantize(
@@ -110,5 +111,7 @@ def _show(result: "Outcome | Ranking", naming: "Naming", data: str | None, *, as
 
     if isinstance(result, Ranking):
         show_ranking(result, naming, data, as_json=as_json)
-    else:
-        show_outcome(result, naming, data, as_json=as_json)
+        return
+    show_outcome(result, naming, data, as_json=as_json)
+    if result.export_failure:  # what was asked for is not there, so that this is no success
+        raise result.export_failure

@@ -49,7 +49,10 @@ def show_outcome(outcome: "Outcome", naming: "Naming", data: str | None, *, as_j
         show_lines(
             ["", f"{outcome.paths.exported}: same class as here for {same:.0%} of {samples} samples in ONNX Runtime"]
         )
-    show_lines(["", "files", *(f"  {path}" for path in outcome.paths.listed())])
+    show_lines(["", "files", *(f"  {path}" for path in outcome.files)])
+    if (missing := outcome.paths.exported) and outcome.export_failure:
+        old = ", where the file of an earlier network stays" if missing.exists() else ""
+        show_lines([f"  not written: {missing}{old}"])
     show_next_steps(next_steps(outcome, naming, data))
 
 

@@ -9,13 +9,15 @@ from dlkit.errors import DlkitError
 
 FLOAT_TOLERANCE = 1e-3  # of the largest output; sums in another order differ by some 1e-6 of it
 INT8_TOLERANCE = 0.05  # a code that is rounded the other way early on changes what follows
+CUT = 0.01  # of the largest output: what is cut off is worth a warning
 SMALLEST = 1e-6  # for outputs that are all but zero
 
 
 @dataclass(frozen=True)
 class Parity:
     """The largest difference of any output, how large outputs are, the share of samples with the same top class, and for int8
-    the largest difference of any layer on equal input, in steps of its grid.
+    the largest difference of any layer on equal input, in steps of its grid. Where this CPU cuts off large sums of int8, all of
+    that is by exact arithmetic, and `max_abs_here` the largest difference of what this CPU computes.
     """
 
     samples: int
@@ -23,6 +25,17 @@ class Parity:
     output_max: float
     agreement: float
     layer_steps: int | None = None
+    max_abs_here: float | None = None
+
+    @property
+    def cpu_note(self) -> str | None:
+        """A sentence for a user whose CPU computes something else than what is in the file; None where it does not."""
+        if self.max_abs_here is None or self.max_abs_here <= self.max_abs + CUT * self.output_max:
+            return None
+        return (
+            f"on this CPU, which has no VNNI, ONNX Runtime cuts off large sums of 8-bit weights: here the file's outputs are off by "
+            f"{self.max_abs_here:.2g} of {self.output_max:.2g}, by exact arithmetic and on newer CPUs by {self.max_abs:.2g}"
+        )
 
 
 def parity_of(found: Tensor, expected: Tensor) -> Parity:

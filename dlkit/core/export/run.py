@@ -124,7 +124,8 @@ def export_model(
     write = partial(_write_onnx, normalizes=True) if normalizes else chosen.write
     parity = write(network, file.spec, path)
     loading = tuple(chosen.loading(told, path))
-    return Exported(path, format_name, size_of(path), parity, loading, tuple(_notes(file.spec, format_name)))
+    notes = [*_notes(file.spec, format_name), *([parity.cpu_note] if parity and parity.cpu_note else [])]
+    return Exported(path, format_name, size_of(path), parity, loading, tuple(notes))
 
 
 def _check_precision(file: ModelFile, format_name: ExportFormat) -> None:

@@ -24,6 +24,7 @@ from dlkit.errors import DlkitError
 from dlkit.quantize.graph import called_module
 from dlkit.quantize.int8 import Int8Product, product_of
 from dlkit.quantize.onnx.cleanup import clean_qdq
+from dlkit.quantize.onnx.cut_sums import cuts_off_sums, exact_copies, has_large_weights
 from dlkit.quantize.onnx.dynamic import dynamic_network
 from dlkit.quantize.onnx.layer_comparison import compare_layers, is_rounded_apart
 from dlkit.quantize.onnx.translation import qdq_graph
@@ -39,16 +40,20 @@ def make_onnx(
 ) -> tuple[bytes, Parity]:
     """An int8 network as the bytes of an ONNX file, and how near that is on `inputs`; `example` is one batch of such.
 
-    Raises UsageError for a layer that ONNX has no counterpart for, and DlkitError when a layer of the file computes something
-    else than torch's.
+    On a CPU that would cut off large sums the file is judged by exact arithmetic instead. Raises UsageError for a layer that ONNX
+    has no counterpart for, and DlkitError when a layer of the file computes something else than torch's.
     """
     with quiet_exporter():
         if isinstance(network, GraphModule):
             model = build_static(network, example)
-            data = finish_onnx(model, metadata)
-            return data, _require_layers(model, data, network, inputs=inputs)
-        data = finish_onnx(build_onnx(dynamic_network(network), example), metadata)
-        return data, require_parity(check_onnx(data, network, inputs), tolerance=DYNAMIC_TOLERANCE)
+        else:
+            model = build_onnx(dynamic_network(network), example)
+        data = finish_onnx(model, metadata)
+        if not (cuts_off_sums() and has_large_weights(model)):
+            return data, _require_same(model, network, inputs)
+        exact, by_reference = exact_copies(model, network)
+        parity = _require_same(exact, by_reference, inputs)
+        return data, replace(parity, max_abs_here=check_onnx(data, by_reference, inputs).max_abs)
 
 
 def build_static(program: GraphModule, example: Tensor) -> ModelProto:
@@ -58,7 +63,13 @@ def build_static(program: GraphModule, example: Tensor) -> ModelProto:
     return model
 
 
-def _require_layers(model: ModelProto, data: bytes, program: GraphModule, *, inputs: Tensor) -> Parity:
+def _require_same(model: ModelProto, network: nn.Module, inputs: Tensor) -> Parity:
+    if isinstance(network, GraphModule):
+        return _require_layers(model, network, inputs)
+    return require_parity(check_onnx(model.SerializeToString(), network, inputs), tolerance=DYNAMIC_TOLERANCE)
+
+
+def _require_layers(model: ModelProto, program: GraphModule, inputs: Tensor) -> Parity:
     compared = compare_layers(model, program, inputs)
     for node in program.graph.nodes:
         steps = compared.steps.get(node.name, 0)
@@ -69,7 +80,7 @@ def _require_layers(model: ModelProto, data: bytes, program: GraphModule, *, inp
     is_rounded = any(layer.inner is not None for layer in _without_codes(program))
     # float layers behind the last int8 one
     require_parity(compared.output, **({"tolerance": ROUNDED_TOLERANCE} if is_rounded else {}))
-    whole = check_onnx(data, program, inputs)
+    whole = check_onnx(model.SerializeToString(), program, inputs)
     return replace(whole, layer_steps=max(compared.steps.values(), default=0))
 
 
