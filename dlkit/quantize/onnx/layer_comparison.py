@@ -4,7 +4,7 @@ From end to end, one integer that is rounded the other way changes all that foll
 where every layer is right. On equal inputs a layer that is right differs by a code.
 """
 
-import math
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,9 @@ from torch.fx import GraphModule, Node
 
 from dlkit.core.export import INPUT, OUTPUT, Parity, parity_of, start_session
 from dlkit.quantize.graph import called_module
-from dlkit.quantize.int8 import Affine, Int8Product, code_affines, product_of
+from dlkit.quantize.int8 import Affine, Int8Product, bind_kernels, code_affines, product_of
 from dlkit.quantize.onnx.translation import ON_CODES, run_nodes
 
-MOST_CUT = 0.01
 KINDS = {torch.uint8: TensorProto.UINT8, torch.int8: TensorProto.INT8}
 
 
@@ -46,10 +45,10 @@ def compare_layers(model: ModelProto, program: GraphModule, inputs: Tensor) -> L
     logits, *made = session.run(
         wanted, {key: value for key, value in feeds.items() if key in asked} | {INPUT: inputs.numpy()}
     )
-    rounded = {node.name for node in affines if is_rounded_apart(called_module(program, node))}
+    nodes = {node.name: node for node in affines}
     steps = {
-        node: _steps(torch.from_numpy(found), integers[node], share=MOST_CUT if node in rounded else 0)
-        for node, found in zip(tensors, made, strict=True)
+        name: _steps(torch.from_numpy(found), integers[name], where=_let_through(program, nodes[name], values))
+        for name, found in zip(tensors, made, strict=True)
     }
     return LayerComparison(steps, parity_of(torch.from_numpy(logits), _output(program, values)))
 
@@ -64,11 +63,25 @@ def is_rounded_apart(layer: nn.Module | None) -> bool:
     return isinstance(product, Int8Product) and product.inner is not None
 
 
-def _steps(found: Tensor, wanted: Tensor, *, share: float) -> int:
-    """The largest difference, but for a share of the codes: what that one rounding more cuts off."""
-    differences = (found.int() - wanted.int()).abs().flatten()
-    kept = max(1, math.ceil(len(differences) * (1 - share)))
-    return int(differences.kthvalue(kept).values) if share else int(differences.max())
+def _let_through(program: GraphModule, node: Node, values: dict[Node, Tensor]) -> Tensor | None:
+    """Where a result is within the range of that one rounding more, which cuts off what calibration hardly saw; None is everywhere."""
+    layer = called_module(program, node)
+    if layer is None or not is_rounded_apart(layer):
+        return None
+    bare = copy.deepcopy(layer)
+    product: Any = product_of(bare)
+    product.y, product.residual, product.activation = None, None, "none"
+    bind_kernels(bare)
+    sums: Tensor = bare.forward(_in_bytes(values[node.all_input_nodes[0]], product.x))
+    codes: Tensor = sums / product.inner.scale + product.inner.zero_point
+    is_inside: Tensor = (codes > product.inner.lowest - 1) & (codes < product.inner.highest + 1)
+    return is_inside
+
+
+def _steps(found: Tensor, wanted: Tensor, *, where: Tensor | None) -> int:
+    """The largest difference."""
+    differences = (found.int() - wanted.int()).abs()
+    return int((differences if where is None else differences * where).max())
 
 
 def cut_at_codes(model: ModelProto, integers: dict[str, Tensor]) -> tuple[ModelProto, dict[str, str]]:
