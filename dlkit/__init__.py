@@ -4,8 +4,7 @@ The public door is small: `dlkit.train`, `dlkit.load_model` and the commands. Bo
 `import dlkit` costs nothing and never imports torch.
 """
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as in typing, which would take longer to import than all that happens before signals are heeded
 if TYPE_CHECKING:
     from dlkit.core.modelfile import load_model as load_model
     from dlkit.core.training import train as train
@@ -16,7 +15,7 @@ __all__ = ["__version__", "load_model", "train"]
 _DOORS = {"train": "dlkit.core.training.run", "load_model": "dlkit.core.modelfile"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _DOORS:
         raise AttributeError(f"module 'dlkit' has no attribute {name!r}")
     from importlib import import_module

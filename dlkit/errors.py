@@ -9,6 +9,7 @@ DlkitError                1  a failure with no better class
 +-- Diverged              5  a loss that is not finite
 +-- OutOfResource         6  memory or disk ran out
 +-- LostProcess           1  another process of the same run is gone
++-- LostLoader            1  a process that reads samples is gone
 +-- Interrupted     128 + n  stopped by signal n, after saving
 """
 
@@ -99,6 +100,10 @@ class OutOfResource(DlkitError):
 
 class LostProcess(DlkitError):
     """Another process of the same run ended or does not answer; its own output has the cause."""
+
+
+class LostLoader(DlkitError):
+    """A process that reads samples for the run ended."""
 
 
 class Interrupted(DlkitError):

@@ -3,7 +3,6 @@
 import errno
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,8 +29,8 @@ from dlkit.cli.config_command import ConfigCommand
 from dlkit.cli.loading_notes import note_slow_imports
 from dlkit.cli.plain_help import PlainCommand, PlainGroup
 from dlkit.cli.processes import is_main_process, note_failure
+from dlkit.cli.streams import lasting_streams
 from dlkit.errors import ConfigError, DlkitError, Interrupted, OutOfResource, exit_code_of
-from dlkit.signals import heed_interrupts
 
 EXIT_CODES = """Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 data, 4 file refused, 5 diverged, 6 out of memory or disk,
 130/143/129 stopped by a signal after saving."""
@@ -90,9 +89,11 @@ app.command("doctor", cls=PlainCommand)(doctor.doctor)
 
 def main() -> None:
     """Run the command line and exit."""
-    heed_interrupts()
-    _open_closed_streams()
-    arguments = _readable(sys.argv[1:])
+    with lasting_streams():
+        _run(_readable(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> None:
     if is_main_process() and not {"-q", "--quiet"} & set(arguments):
         note_slow_imports()
     is_debug = "--debug" in arguments or bool(os.environ.get("DLKIT_DEBUG"))
@@ -109,15 +110,6 @@ def main() -> None:
         error = _worded(error)
         _show_error(error)
         sys.exit(exit_code_of(error))
-    finally:
-        _let_go_of_stdout()
-
-
-def _open_closed_streams() -> None:
-    """Let a program that was started with `>&-` or `2>&-` talk to nobody, where Python would leave None."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _worded(error: Exception) -> Exception:
@@ -126,14 +118,6 @@ def _worded(error: Exception) -> Exception:
         where = f"{error.filename}" if error.filename else "the output"
         return OutOfResource(f"{where} cannot be written: {error.strerror}")
     return error
-
-
-def _let_go_of_stdout() -> None:
-    """Flush what is left; when nobody reads our output, or it has no room, there is nobody left to tell."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _readable(arguments: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ from dlkit.cli.console import EpochTable, LiveBars, WorkBar, clean, quiet_pipe, 
 from dlkit.event_lines import metric_value, progress_line, start_lines
 from dlkit.events import EpochDone, Evaluating, Event, Note, Progress, RunStarted, Saved, Tested, Throttle, Working
 from dlkit.files import without_nan
+from dlkit.signals import stopped_by_signals
 
 T = TypeVar("T")
 LINE_EVERY_S = 10.0
@@ -116,12 +117,13 @@ def _heading(name: str) -> str:
 
 @contextmanager
 def open_display(*, quiet: bool, verbose: bool, as_json: bool) -> Iterator[Display]:
-    """A display that is off the screen again at the end, whatever happens."""
+    """A display that is off the screen again at the end, whatever happens, a signal included."""
     display = Display(quiet=quiet, verbose=verbose, as_json=as_json)
-    try:
-        yield display
-    finally:
-        display.close()
+    with stopped_by_signals():
+        try:
+            yield display
+        finally:
+            display.close()
 
 
 @contextmanager

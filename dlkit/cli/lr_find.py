@@ -59,6 +59,8 @@ def lr_find(
         check_result_file(path)
     changes = [*(overrides or ()), *options_as_overrides({"runtime.device": device, "seed": seed})]
     loaded = load_config(cfg, overlays=overlays or (), overrides=changes)
+    import dlkit.core.training  # noqa: F401 # takes seconds, during which a signal ends this process on the spot
+
     found = _test(loaded, plan)
     show(found, output or (), as_json=as_json, look=pick_look(height, least_width=60, ascii_only=ascii_only))
     if found.signal_number is not None:

@@ -52,6 +52,9 @@ class Data(Component):
     prefetch_factor: PositiveInt | None = Field(
         None, description="Batches that each loader process keeps ready; null is torch's 2."
     )
+    timeout: str | Annotated[float, Field(gt=0)] | None = Field(
+        "10m", description="The longest that reading one sample may take: 90s, 10m; null for no limit."
+    )
     cache: Literal["auto", "memory", "none"] = Field(
         "auto",
         description="Keep decoded samples as uint8 tensors and augment whole batches; auto does when they fit and the transforms allow.",
@@ -80,6 +83,13 @@ class Data(Component):
     )
     eval_transforms: list[Component] = Field([], description="Transforms for evaluation, before normalization.")
     batch_transforms: list[Component] = Field([], description="Transforms of whole training batches: mixup, cutmix.")
+
+    @field_validator("timeout")
+    @classmethod
+    def _readable(cls, value: str | float | None) -> str | float | None:
+        if value is not None:
+            parse_duration_s(value)
+        return value
 
 
 class Model(Component):

@@ -118,8 +118,7 @@ def _load_file(path: Path) -> ModuleType:
     path = path.resolve()
     if not path.is_file():
         raise ComponentError(f"no file {path}")
-    # a name of its own for each path, registered so that classes of the file can be pickled for loader processes
-    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = _module_name(path)
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -132,6 +131,35 @@ def _load_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise ComponentError(f"importing {path} failed: {type(error).__name__}: {error}") from error
     return module
+
+
+def _module_name(path: Path) -> str:
+    """A name of its own for each path, registered so that classes of the file can be pickled for loader processes."""
+    return f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+class OwnCode:
+    """Code of the user's own that is loaded. Unpickled in another process, it makes the same modules importable there."""
+
+    def __init__(self, files: tuple[Path, ...], folder: Path) -> None:
+        self.files, self.folder = files, folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore_own_code, (self.files, self.folder)
+
+
+def own_code() -> OwnCode:
+    """Returns the files that import paths of the config named, and the folder that counts as a place for modules."""
+    loaded = [Path(found) for module in sys.modules.values() if (found := getattr(module, "__file__", None))]
+    return OwnCode(tuple(path for path in loaded if _module_name(path) in sys.modules), Path.cwd())
+
+
+def _restore_own_code(files: tuple[Path, ...], folder: Path) -> OwnCode:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    for path in files:
+        _load_file(path)
+    return OwnCode(files, folder)
 
 
 def check_options(

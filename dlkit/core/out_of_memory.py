@@ -1,5 +1,6 @@
 """Running out of memory, told in words."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,7 +23,16 @@ def explain_out_of_memory(config: Config) -> Iterator[None]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether this is torch's, on any device, or python's way of saying that memory ran out."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
+    is_kind = isinstance(error, torch.OutOfMemoryError | MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    return is_kind or "allocate memory" in str(error)
+
+
+def out_of_memory_at(name: str, error: BaseException) -> OutOfResource:
+    """Returns what to raise when memory ran out at one sample."""
+    return OutOfResource(
+        f"{name}: memory ran out while it was read ({first_line(error)}). Make samples smaller before they are decoded, or let "
+        "fewer be read at a time: data.num_workers, data.prefetch_factor, data.batch_size"
+    )
 
 
 def _advice(config: Config) -> str:

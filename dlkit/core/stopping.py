@@ -4,13 +4,12 @@ Several processes must stop at the same step, so none of them acts on a signal o
 are added up once per step, and what somebody asked for holds for all.
 """
 
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from dlkit.signals import STOPPING, handled_signals
+from dlkit.signals import SAVING, STOPPING, handled_signals
 
 
 @dataclass
@@ -32,7 +31,7 @@ class StopRequest:
 
     def ask(self, signal_number: int) -> None:
         """Ask for a stop, or for a checkpoint by SIGUSR1."""
-        if signal_number == signal.SIGUSR1:
+        if signal_number in SAVING:
             self._asked_save, self.save_now = True, self.save_now or not self.is_shared
         else:
             self._asked_signal = signal_number
@@ -76,7 +75,14 @@ class StopRequest:
 def watch_signals(stop: StopRequest) -> Iterator[None]:
     """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop, and SIGUSR1 into one to save.
 
-    The second of the stopping signals does what it would have done without us.
+    A second stopping signal, unless it comes at once, does what it would have done without us.
     """
-    with handled_signals(STOPPING, stop.ask, is_once=True), handled_signals([signal.SIGUSR1], stop.ask):
+    with handled_signals(STOPPING, stop.ask, is_once=True), watch_save_signal(stop):
+        yield
+
+
+@contextmanager
+def watch_save_signal(stop: StopRequest) -> Iterator[None]:
+    """Turn SIGUSR1 into a request to save, which waits for the next step where none is being made."""
+    with handled_signals(SAVING, stop.ask):
         yield

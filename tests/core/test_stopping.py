@@ -8,11 +8,13 @@ import pytest
 from dlkit.core.stopping import StopRequest, watch_signals
 
 
-def test_the_first_signal_asks_and_the_second_acts():
-    stop = StopRequest()
+def test_the_first_signal_asks_its_echo_does_nothing_and_a_second_acts(monkeypatch):
+    stop, clock = StopRequest(), iter([10.0, 10.5, 12.0])
+    monkeypatch.setattr("dlkit.signals.time.monotonic", lambda: next(clock))
     with pytest.raises(KeyboardInterrupt), watch_signals(stop):
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.is_due and stop.signal_number == signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

@@ -11,22 +11,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from dlkit.cli.processes.environment import LIFELINE, STORE, is_one_of_several, is_started_by_us
 from dlkit.cli.processes.failure_notes import ERROR_FILE, FailureNote, read_failure
 from dlkit.errors import UsageError
-from dlkit.signals import STOPPING, handled_signals
+from dlkit.signals import SAVING, STOPPING, handled_signals
 
-_PASSED_ON = (*STOPPING, signal.SIGUSR1)
 GRACE_S = (
     15.0  # for the others to end by themselves once one has failed; a collective fails at once when a partner is gone
 )
 POLL_S = 0.05
+_IS_POSIX = hasattr(os, "fork")
 
 
 @dataclass
@@ -69,16 +69,28 @@ def launch(nproc: int, arguments: Sequence[str]) -> None:
         )
     with tempfile.TemporaryDirectory(prefix="dlkit-") as folder, ExitStack() as stack:
         lifeline, kept = os.pipe()
-        workers = [_start(rank, nproc, arguments, Path(folder), lifeline, stack) for rank in range(nproc)]
-        os.close(lifeline)
-        with handled_signals(_PASSED_ON, lambda number: _signal(workers, number)):
+        workers: list[Worker] = []
+        came: list[int] = []
+
+        def pass_on(number: int) -> None:
+            came.append(number)
+            if len(workers) == nproc:
+                _signal(workers, number)
+
+        with handled_signals((*STOPPING, *SAVING), pass_on):
+            for rank in range(nproc):
+                workers.append(_start(rank, nproc, arguments, Path(folder), lifeline, stack))
+            os.close(lifeline)
+            for number in tuple(came):
+                _signal(workers, number)
             _wait(workers)
         os.close(kept)
-        sys.exit(_tell(workers))
+        sys.exit(_tell(workers, [number for number in came if number in STOPPING]))
 
 
 def _start(rank: int, size: int, arguments: Sequence[str], folder: Path, lifeline: int, stack: ExitStack) -> Worker:
-    environment = os.environ | _variables(rank, size, folder) | {LIFELINE: str(lifeline)}
+    environment = os.environ | _variables(rank, size, folder)
+    environment |= {LIFELINE: str(lifeline)} if _IS_POSIX else {}
     output: BinaryIO | None = None
     if rank > 0:
         output = stack.enter_context((folder / f"output-{rank}.txt").open("wb"))
@@ -88,10 +100,16 @@ def _start(rank: int, size: int, arguments: Sequence[str], folder: Path, lifelin
         stdout=output,
         stderr=output,
         stdin=None if rank == 0 else subprocess.DEVNULL,
-        pass_fds=[lifeline],
-        process_group=0,  # a Ctrl-C reaches this process only, which passes it on once
+        **_apart(lifeline),
     )
     return Worker(rank, process, folder)
+
+
+def _apart(lifeline: int) -> dict[str, Any]:
+    """A group of its own for a process, so that a Ctrl-C reaches this one only, which passes it on once."""
+    if _IS_POSIX:
+        return {"pass_fds": [lifeline], "process_group": 0}
+    return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
 
 
 def _variables(rank: int, size: int, folder: Path) -> dict[str, str]:
@@ -112,28 +130,31 @@ def _variables(rank: int, size: int, folder: Path) -> dict[str, str]:
 def _signal(workers: Sequence[Worker], number: int) -> None:
     for worker in workers:
         if worker.process.poll() is None:
-            worker.process.send_signal(number)
+            # Windows passes SIGBREAK alone to another group
+            worker.process.send_signal(number if _IS_POSIX else getattr(signal, "CTRL_BREAK_EVENT", number))
 
 
 def _wait(workers: Sequence[Worker]) -> None:
     """Until all have ended. When one fails, the others get some time to see it, are asked to end, and are ended."""
-    steps: list[tuple[float, int]] = []
+    steps: list[tuple[float, Callable[[subprocess.Popen[bytes]], None]]] = []
     while any(worker.process.poll() is None for worker in workers):
         now = time.monotonic()
         for worker in workers:
             if worker.ended is None and worker.process.poll() is not None:
                 worker.ended = now
         if not steps and any(worker.process.returncode not in (None, 0) for worker in workers):
-            steps = [(now + GRACE_S, signal.SIGTERM), (now + 1.5 * GRACE_S, signal.SIGKILL)]
+            steps = [(now + GRACE_S, subprocess.Popen.terminate), (now + 1.5 * GRACE_S, subprocess.Popen.kill)]
         if steps and now >= steps[0][0]:
+            _, put_down = steps.pop(0)
             for worker in workers:
-                worker.is_put_down = worker.is_put_down or worker.process.poll() is None
-            _signal(workers, steps.pop(0)[1])
+                if worker.process.poll() is None:
+                    worker.is_put_down = True
+                    put_down(worker.process)
         time.sleep(POLL_S)
 
 
-def _tell(workers: Sequence[Worker]) -> int:
-    """Show why the run ended, if it failed; the exit code."""
+def _tell(workers: Sequence[Worker], asked: Sequence[int]) -> int:
+    """Show why the run ended, if it failed; the exit code. `asked` are the signals to stop that were passed on."""
     failed = sorted((w for w in workers if w.process.returncode), key=lambda w: (w.ended or float("inf"), w.rank))
     if not failed:
         return 0
@@ -144,6 +165,12 @@ def _tell(workers: Sequence[Worker]) -> int:
     if cause.note:
         _show(cause.note, f"process {cause.rank} of {len(workers)}" if cause.rank else None)
         return cause.note.exit_code
+    if asked and cause.process.returncode in {-asked[0], 128 + asked[0]}:
+        _show(
+            FailureNote(f"stopped by {signal.Signals(asked[0]).name}", 128 + asked[0], is_lost=False, is_quiet=True),
+            None,
+        )
+        return 128 + asked[0]
     _show_death(cause, len(workers))
     return 1 if cause.process.returncode < 0 else cause.process.returncode
 
@@ -170,7 +197,7 @@ def _show_death(worker: Worker, size: int) -> None:
 
     code = worker.process.returncode
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    hint = "; often memory ran out" if code == -signal.SIGKILL else ""
+    hint = "; often memory ran out" if how.endswith("SIGKILL") else ""
     printed = "\n".join(worker.printed.strip().splitlines()[-20:])
     text = f"process {worker.rank} of {size} {how}{hint}. What was saved is intact; --resume goes on from there"
     show_error(f"{text}\n{printed}" if printed else text)

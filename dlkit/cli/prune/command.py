@@ -67,10 +67,10 @@ def prune(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Remove weights or whole channels, recover with training, and measure what that changed."""
-    with stopped_by_signals("nothing was written"):
-        from dlkit.core.opening import Naming
-        from dlkit.prune import PruneRequest, parse_floor, parse_target
+    from dlkit.core.opening import Naming
+    from dlkit.prune import PruneRequest, parse_floor, parse_target
 
+    with stopped_by_signals("nothing was written"):
         request = PruneRequest(
             amount=_pick_amount(amount, count, is_needed=target is None and not (plan or scan)),
             method=method,

@@ -62,11 +62,11 @@ def quantize(
 ) -> None:  # fmt: skip
     """Make an int8 model file, and measure accuracy, size and latency before and after."""
     mode = _pick_mode(dynamic=dynamic, static=static, qat=qat, sensitivity=sensitivity)
-    with stopped_by_signals("nothing was written"):
-        from dlkit.config import load_data_option
-        from dlkit.core.opening import Naming
-        from dlkit.quantize import QuantizeRequest
+    from dlkit.config import load_data_option
+    from dlkit.core.opening import Naming
+    from dlkit.quantize import QuantizeRequest
 
+    with stopped_by_signals("nothing was written"):
         images = Path(data.removeprefix(IMAGES)) if data and data.startswith(IMAGES) else None
         naming = Naming(arch, num_classes, image_size, network)
         request = QuantizeRequest(

@@ -78,6 +78,8 @@ def train(
     if has_to_launch(nproc):
         launch(nproc or 1, sys.argv[1:])
     hold_lifeline()
+    import dlkit.core.training  # noqa: F401 # takes seconds, during which a signal ends this process on the spot
+
     is_quiet = quiet or not is_main_process()
     with open_display(quiet=is_quiet, verbose=verbose, as_json=as_json) as display:
         if print_config:

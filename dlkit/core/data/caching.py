@@ -191,6 +191,10 @@ class MemorySplit:
             )
             yield self.finish(raw, self.targets[positions], turn, epoch=epoch)
 
+    def without_workers(self) -> "MemorySplit":
+        """Returns itself, as nobody else reads for it."""
+        return self
+
     def first_batch(self) -> Batch:
         """Returns the first micro-batch of epoch 0."""
         return next(self.batches())

@@ -190,6 +190,9 @@ class Split(Protocol):
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Yield the micro-batches of one epoch from number `start` on; what is skipped is not decoded."""
 
+    def without_workers(self) -> "Split":
+        """Returns the same split, read by this process alone."""
+
     def first_batch(self) -> Batch:
         """Returns the first micro-batch of epoch 0, for a look at what is trained on; training does not read it again."""
 

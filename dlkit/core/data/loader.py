@@ -4,10 +4,9 @@ Every sample is read under random generators that are seeded from (seed, epoch, 
 whatever process reads it, and reading can begin at any batch.
 """
 
-import sys
+import math
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,14 +15,26 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dlkit.choices import SplitName
+from dlkit.core.components import own_code
 from dlkit.core.data.batching import BatchPlan, Finish
 from dlkit.core.data.checks import check_label
 from dlkit.core.data.contract import Batch
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key
 from dlkit.core.data.samples import Samples
+from dlkit.core.data.time_limit import time_limit, too_slow
 from dlkit.core.data.transforms import Pipeline
+from dlkit.core.data.worker_processes import (
+    POLL_S,
+    Patience,
+    ReadingNow,
+    begin_workers,
+    end_workers,
+    enter_worker,
+    start_method,
+)
+from dlkit.core.out_of_memory import is_out_of_memory, out_of_memory_at
 from dlkit.core.random_state import seeded_generators
-from dlkit.errors import DataError, DlkitError
+from dlkit.errors import DataError, DlkitError, LostLoader, OutOfResource
 from dlkit.shapes import size_text
 
 Item = tuple[Tensor, Tensor]
@@ -36,11 +47,15 @@ class Failure:
     """
 
     message: str
+    kind: type[DlkitError] = DataError
 
 
 @dataclass(frozen=True)
 class SampleReader(Dataset[Item | Failure]):
-    """Samples by (epoch, position), read, transformed and checked; picklable for loader processes."""
+    """Samples by (epoch, position), read, transformed and checked; picklable for loader processes.
+
+    `reading` is where these note what they read. In this process, a sample may take `timeout_s`.
+    """
 
     samples: Samples
     rows: Tensor
@@ -48,21 +63,38 @@ class SampleReader(Dataset[Item | Failure]):
     seed: int
     num_classes: int | None
     ignored: int | None = None
+    timeout_s: float | None = None
+    reading: ReadingNow | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a process that is started anew needs the user's own modules before it can read the rest
+        return _rebuild_reader, (own_code(), *(getattr(self, part.name) for part in fields(self)))
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    def name_of(self, position: int) -> str:
+        """Returns what to call the sample at a position."""
+        return self.samples.name_of(int(self.rows[position]))
+
     def __getitem__(self, item: tuple[int, int]) -> Item | Failure:
         epoch, position = item
+        limit = self.reading.noted(position) if self.reading else time_limit(self.timeout_s, self.name_of, position)
+        with limit:
+            return self._attempt(epoch, position)
+
+    def _attempt(self, epoch: int, position: int) -> Item | Failure:
         try:
             if self.samples.is_random or self.pipeline.unbatched:
                 with seeded_generators(hash_key(self.seed, Stream.SAMPLE, epoch, position)):
                     return self._read(epoch, position)
             return self._read(epoch, position)
         except DlkitError as error:
-            return Failure(str(error))
+            return Failure(str(error), type(error) if type(error) in (DataError, OutOfResource) else DataError)
         except Exception as error:
-            return Failure(f"{self.samples.name_of(int(self.rows[position]))}: {type(error).__name__}: {error}")
+            if is_out_of_memory(error):
+                return Failure(str(out_of_memory_at(self.name_of(position), error)), OutOfResource)
+            return Failure(f"{self.name_of(position)}: {type(error).__name__}: {error}")
 
     def _read(self, epoch: int, position: int) -> Item:
         index = int(self.rows[position])
@@ -73,6 +105,10 @@ class SampleReader(Dataset[Item | Failure]):
             target = (target if target.is_floating_point() else target.float()).reshape(-1)
         draws = Draws(self.seed, epoch, torch.tensor([position]), (Stream.AUGMENT,))
         return self.pipeline.run_sample(value, draws), target
+
+
+def _rebuild_reader(_: object, *parts: Any) -> SampleReader:
+    return SampleReader(*parts)
 
 
 def collate_items(items: list[Item | Failure]) -> tuple[Tensor, Tensor] | Failure:
@@ -118,6 +154,7 @@ class LoaderOptions:
     pin_memory: bool = False
     persistent_workers: bool = False
     prefetch_factor: int | None = None
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -147,21 +184,30 @@ class LoaderSplit:
         return EpochSampler(self.plan)
 
     @cached_property
+    def _reading(self) -> ReadingNow:
+        return ReadingNow(self.options.num_workers)
+
+    @cached_property
     def _loader(self) -> DataLoader[Any]:
-        options = self.options
+        options, has_workers = self.options, self.options.num_workers > 0
         return DataLoader(
-            self.reader,
+            replace(self.reader, reading=self._reading) if has_workers else self.reader,
             batch_sampler=self._sampler,
             collate_fn=collate_items,
             num_workers=options.num_workers,
             pin_memory=options.pin_memory,
-            persistent_workers=options.persistent_workers and options.num_workers > 0,
-            # datasets from a user's file have a module that only a forked process knows
-            multiprocessing_context="fork" if options.num_workers > 0 and sys.platform == "linux" else None,
-            prefetch_factor=options.prefetch_factor if options.num_workers > 0 else None,
+            persistent_workers=options.persistent_workers and has_workers,
+            multiprocessing_context=start_method() if has_workers else None,
+            prefetch_factor=options.prefetch_factor if has_workers else None,
+            worker_init_fn=enter_worker,
+            timeout=POLL_S if has_workers else 0,
             # DataLoader draws a base seed for its workers; from here it does not touch the global generator
             generator=torch.Generator(),
         )
+
+    def without_workers(self) -> "LoaderSplit":
+        """Returns the same split, read by this process."""
+        return replace(self, options=LoaderOptions(timeout_s=self.options.timeout_s))
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Yield the micro-batches of one epoch from number `start` on; one that was read ahead is not read again.
@@ -185,36 +231,43 @@ class LoaderSplit:
         turns = self.plan.turns(epoch, start)
         for found in self._stacks():
             if isinstance(found, Failure):
-                raise DataError(found.message)
+                raise found.kind(found.message)
             raw, targets = found
             yield self.finish(raw, targets, next(turns), epoch=epoch)
 
     def _stacks(self) -> Iterator[tuple[Tensor, Tensor] | Failure]:
-        iterator = iter(self._loader)
-        try:
-            yield from iterator
-        except (RuntimeError, OSError, EOFError) as error:
-            # whatever goes wrong with a sample comes as a Failure; what is raised here is a process that is gone
-            if self.options.num_workers == 0:
-                raise
-            stop_workers(iterator)
-            raise DlkitError(
-                f"a loader process ended unexpectedly ({error}). Often memory or /dev/shm ran out: "
-                "try a smaller data.num_workers or data.prefetch_factor"
-            ) from None
+        if self.options.num_workers == 0:
+            yield from self._loader
+            return
+        iterator = begin_workers(self._loader)
+        while True:
+            try:
+                found = self._wait(iterator)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError) as error:
+                # whatever goes wrong with a sample comes as a Failure; what is raised here is a process that is gone
+                end_workers(iterator)
+                raise LostLoader(
+                    f"a loader process ended unexpectedly ({error}). Often memory or /dev/shm ran out: "
+                    "try a smaller data.num_workers or data.prefetch_factor"
+                ) from None
+            yield found
+
+    def _wait(self, iterator: Iterator[Any]) -> Any:
+        """Returns the next batch. Raises DataError naming the sample when reading one takes too long."""
+        patience: Patience | None = None
+        while True:
+            try:
+                return next(iterator)
+            except RuntimeError as error:
+                if "timed out after" not in str(error):
+                    raise
+            patience = patience or Patience(self._reading, self.options.timeout_s or math.inf)
+            if (late := patience.wait_more(POLL_S)) is not None:
+                end_workers(iterator)
+                raise too_slow(self.reader.name_of(late), self.options.timeout_s)
 
     def sample_targets(self) -> Tensor:
         """Returns targets of all samples by position."""
         return self.targets
-
-
-def stop_workers(iterator: object) -> None:
-    """End the processes of a DataLoader's iterator now.
-
-    torch raises a RuntimeError wherever the main process happens to be when it learns that a worker of a living
-    iterator died; waiting for the collector would let that come at any later time.
-    """
-    shutdown = getattr(iterator, "_shutdown_workers", None)
-    if shutdown is not None:
-        with suppress(RuntimeError):
-            shutdown()

@@ -22,6 +22,7 @@ from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.core.data.sources import open_custom, open_torchvision
 from dlkit.core.data.splits import build_mixers, idle_options, plan_training
 from dlkit.core.data.subsets import Subset, Subsets, pick_subsets
+from dlkit.core.data.time_limit import limit_of
 from dlkit.core.data.transforms import Pipeline, build_pipeline, notes_on_transforms, try_pipeline
 from dlkit.core.data.unreadable import skip_unreadable, skipped_note
 from dlkit.core.distributed import ALONE, World
@@ -134,6 +135,7 @@ def open_source(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = Non
         task=known.task if known else hinted_task(loaded),
         ignored_label=ignored_label(loaded),
         columns=known.columns if known else None,
+        timeout_s=limit_of(section),
     )
     with at_component(loaded, "data"):
         builder = resolve("datasets", section.name)

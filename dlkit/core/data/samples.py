@@ -110,7 +110,8 @@ class Source:
 @dataclass(frozen=True)
 class SourceRequest:
     """What dlkit asks of a source: `data.root` (None for auto) and `data.download`, the seed, the task if the config
-    fixes it, the label that the loss ignores, and of a table the columns that an existing model takes.
+    fixes it, the label that the loss ignores, of a table the columns that an existing model takes, and how long reading a
+    sample may take.
     """
 
     root: str | None
@@ -119,3 +120,4 @@ class SourceRequest:
     task: Task | None
     ignored_label: int | None = None
     columns: tuple[TableColumn, ...] | None = None
+    timeout_s: float | None = None

@@ -13,6 +13,7 @@ from dlkit.core.data.checks import ignored_label
 from dlkit.core.data.contract import DataInfo, Kind, Split
 from dlkit.core.data.loader import LoaderOptions, LoaderSplit, SampleReader
 from dlkit.core.data.subsets import Subset
+from dlkit.core.data.time_limit import limit_of
 from dlkit.core.data.transforms import Pipeline
 from dlkit.core.devices import num_cores
 from dlkit.core.distributed import ALONE, World
@@ -59,8 +60,10 @@ class SplitBuilder:
                 subset.name, stored.inputs, stored.rows, subset.targets, plan, rest, finish, len(stored.steps)
             )
         num_classes = self.info.num_outputs if self.info.task == "classification" else None
-        reader = SampleReader(subset.samples, subset.rows, pipeline, self.seed, num_classes, self.ignored_label)
         options = pick_loader_options(self.section, self.device, self.world.local_size)
+        reader = SampleReader(
+            subset.samples, subset.rows, pipeline, self.seed, num_classes, self.ignored_label, options.timeout_s
+        )
         return LoaderSplit(subset.name, reader, subset.targets, plan, finish, options)
 
 
@@ -91,6 +94,7 @@ def pick_loader_options(section: DataSection, device: torch.device, num_sharing:
         pin_memory=device.type == "cuda" if section.pin_memory == "auto" else section.pin_memory,
         persistent_workers=workers > 0 if section.persistent_workers == "auto" else section.persistent_workers,
         prefetch_factor=section.prefetch_factor,
+        timeout_s=limit_of(section),
     )
 
 

@@ -12,6 +12,7 @@ from dlkit.core.distributed import ALONE, World
 from dlkit.core.models import eval_mode
 from dlkit.core.scoring import Scoring
 from dlkit.core.stopping import StopRequest
+from dlkit.errors import LostLoader
 from dlkit.events import Emit, Evaluating, Throttle, ignore
 
 
@@ -32,14 +33,18 @@ def evaluate(
     """
     rows: list[Tensor] = []
     with eval_mode(model), without_gradients(world):
-        for batch in announced(split, most_batches, world, emit):
-            with scoring.precision.autocast():
-                outputs = model(scoring.arrange(batch.inputs))
-                loss, weight = scoring.loss(outputs, batch.targets)
-            if batch.is_counted:
-                rows.append(scoring.new_meter().sums_of(outputs, batch.targets, loss, weight))
-            if stop is not None and stop.is_asked and not world.lockstep:
-                break
+        try:
+            for batch in announced(split, most_batches, world, emit):
+                with scoring.precision.autocast():
+                    outputs = model(scoring.arrange(batch.inputs))
+                    loss, weight = scoring.loss(outputs, batch.targets)
+                if batch.is_counted:
+                    rows.append(scoring.new_meter().sums_of(outputs, batch.targets, loss, weight))
+                if stop is not None and stop.is_asked and not world.lockstep:
+                    break
+        except LostLoader:  # what stops a run may stop all of it at once
+            if stop is None or not stop.is_asked:
+                raise
     if stop is not None and stop.is_shared:
         stop.settle(world.sum(torch.tensor(stop.votes())).tolist())
     sums = _in_turn(rows, split, scoring, world)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from dlkit.core.data import Batch, DataSplits
+from dlkit.core.data import Batch, DataSplits, Split
 from dlkit.core.distributed import average_statistics
 from dlkit.core.evaluation import evaluate
 from dlkit.core.stopping import StopRequest
 from dlkit.core.training.learner import Learner, Row
 from dlkit.core.training.step import StepResult, train_step
+from dlkit.errors import LostLoader
 from dlkit.events import Emit, EpochDone, Progress, Throttle
 
 
@@ -87,7 +88,7 @@ def _train_epoch(
 ) -> None:
     position = learner.position
     learner.set_training_mode()
-    batches: Iterator[Batch] = data.train.batches(position.epoch, start=position.batch)
+    batches = _batches(data.train, position.epoch, position.batch, stop)
     started, samples, throttle = time.monotonic(), position.samples, Throttle()
     while position.batch < data.train.num_batches and position.step < plan.total_steps and not stop.is_due:
         window_size = min(learner.accumulate, data.train.num_batches - position.batch)
@@ -98,6 +99,21 @@ def _train_epoch(
         if throttle.is_due():
             samples_per_s = (position.samples - samples) / max(time.monotonic() - started, 1e-9)
             emit(_progress(learner, plan, result, samples_per_s))
+
+
+def _batches(split: Split, epoch: int, start: int, stop: StopRequest) -> Iterator[Batch]:
+    """Yield the micro-batches of an epoch. When processes that read them go while a stop is asked for, as what stops a run may
+    stop all of it at once, this process reads what the step that is being made still needs.
+    """
+    number = start
+    try:
+        for batch in split.batches(epoch, start):
+            yield batch
+            number += 1
+    except LostLoader:
+        if not stop.is_asked:
+            raise
+        yield from split.without_workers().batches(epoch, number)
 
 
 def _progress(learner: Learner, plan: Plan, result: StepResult, samples_per_s: float) -> Progress:

@@ -9,6 +9,7 @@ learner (setup.py) -> one batch through network and loss (preflight.py) -> run f
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from dlkit.core.evaluation import score_split
 from dlkit.core.modelfile import save_model_file
 from dlkit.core.models import parameter_count
 from dlkit.core.out_of_memory import explain_out_of_memory
-from dlkit.core.stopping import StopRequest, watch_signals
+from dlkit.core.stopping import StopRequest, watch_save_signal, watch_signals
 from dlkit.core.trained_config import names_of_data
 from dlkit.core.training.fit import fit
 from dlkit.core.training.folder import (
@@ -52,6 +53,7 @@ from dlkit.errors import Diverged, DlkitError, Interrupted
 from dlkit.events import Emit, Note, Saved, Tested, ignore
 from dlkit.files import write_json
 from dlkit.quantities import parse_duration_s
+from dlkit.signals import Stopped, stopped_by_signals, stops_ignored
 
 
 @dataclass(frozen=True)
@@ -99,53 +101,76 @@ def run_training(
     and writes, and all get the result.
     """
     runtime = loaded.config.runtime
-    with joined(runtime) as world:
+    with stopped_by_signals("nothing was written"), joined(runtime) as world:
         emit = emit if world.is_main else ignore
+        stop = StopRequest(is_shared=not world.is_alone)
         check_same_program(loaded, world)
         location = world.from_main(lambda: pick_location(loaded, world, out=out, resume=resume))
         threads = pick_threads(runtime.threads, world)
-        with torch_settings(threads=threads, deterministic=runtime.deterministic), explain_out_of_memory(loaded.config):
+        with (
+            watch_save_signal(stop),
+            torch_settings(threads=threads, deterministic=runtime.deterministic),
+            explain_out_of_memory(loaded.config),
+        ):
             job = build_job(loaded, world=world, emit=emit)
             check_first_batch(job.learner, job.data, loaded)
             checkpoint = world.from_main(lambda: read_checkpoint(location.checkpoint) if location.checkpoint else None)
             if location.checkpoint and checkpoint:
                 check_same_run(checkpoint, location.checkpoint, job, emit)
             if not world.is_main:
-                return _follow(job, checkpoint)
-            folder = location.open(run_name(loaded))
+                return _follow(job, checkpoint, stop)
+            folder = location.open(run_name(loaded), emit)
             try:
-                return _run_in_folder(job, folder, checkpoint, emit)
+                return _run_in_folder(job, folder, checkpoint, stop, emit)
             finally:
                 folder.release()
 
 
-def _run_in_folder(job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None, emit: Emit) -> TrainResult:
+def _run_in_folder(
+    job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None, stop: StopRequest, emit: Emit
+) -> TrainResult:
     emit = log_to(folder.path / "train.log", emit)
-    records = _open_records(job, folder, checkpoint, emit)
-    folder.write_configs(given=job.loaded.text, resolved=dump_config(job.config))
-    folder.write_skipped(job.data.skipped)
-    folder.write_facts(**facts_of(job), status="running", resumed_at_step=job.learner.position.step or None)
-    emit(run_started(job, folder))
     try:
-        status = _fit(job, records, emit)
-        result = _finish(job, folder, records, status, emit)
-    except DlkitError as error:
-        status = {Diverged: "diverged", Interrupted: "interrupted"}.get(type(error), "failed")
-        folder.write_facts(status=status, ended=now(), error=str(error))
-        raise
+        with stopped_by_signals(lambda: _way_on(folder, job)):
+            return _train_and_finish(job, folder, checkpoint, stop, emit)
     except BaseException as error:
-        folder.write_facts(status="failed", ended=now(), error=f"{type(error).__name__}: {error}")
+        kinds = {Diverged: "diverged", Interrupted: "interrupted", Stopped: "interrupted"}
+        status = kinds.get(type(error), "failed")
+        words = str(error) if isinstance(error, DlkitError) else f"{type(error).__name__}: {error}"
+        with stops_ignored(), suppress(DlkitError):  # a disk that is full hides no error behind its own
+            folder.write_facts(status=status, ended=now(), error=words)
         raise
+
+
+def _way_on(folder: RunFolder, job: Job) -> str:
+    """What a signal outside of the training loop leaves behind."""
+    if (folder.checkpoints / "last.pt").exists():
+        return f"what was saved is intact. Go on with: {resume_command(folder.path, job.world)}"
+    return "nothing was trained yet"
+
+
+def _train_and_finish(
+    job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None, stop: StopRequest, emit: Emit
+) -> TrainResult:
+    records = _open_records(job, folder, checkpoint, emit)
+    try:
+        folder.write_configs(given=job.loaded.text, resolved=dump_config(job.config))
+        folder.write_skipped(job.data.skipped)
+        folder.write_facts(
+            **facts_of(job), status="running", resumed_at_step=job.learner.position.step or None, ended=None, error=None
+        )
+        emit(run_started(job, folder))
+        status = _fit(job, records, stop, emit)
+        return _finish(job, folder, records, status, emit)
     finally:
         records.close()
-    return result
 
 
-def _follow(job: Job, checkpoint: dict[str, Any] | None) -> TrainResult:
+def _follow(job: Job, checkpoint: dict[str, Any] | None, stop: StopRequest) -> TrainResult:
     """Train as a process whose rank is not 0: all is computed and nothing is written."""
     if checkpoint:
         job.learner.load_state_dict(checkpoint)
-    status = _fit(job, Follower(), ignore)
+    status = _fit(job, Follower(), stop, ignore)
     run_dir, state_dict, best = _best_weights(job, None)
     return _result(job, run_dir, status, _test(job, state_dict, ignore), best)
 
@@ -171,10 +196,9 @@ def _open_records(job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None
     return records
 
 
-def _fit(job: Job, records: RunRecords | Follower, emit: Emit) -> str:
+def _fit(job: Job, records: RunRecords | Follower, stop: StopRequest, emit: Emit) -> str:
     limit = job.config.train.max_time
-    deadline = time.monotonic() + parse_duration_s(limit) if limit is not None else None
-    stop = StopRequest(deadline, is_shared=not job.world.is_alone)
+    stop.deadline = time.monotonic() + parse_duration_s(limit) if limit is not None else None
     with watch_signals(stop):
         status = fit(job.learner, job.data, job.plan, records, stop=stop, emit=emit)
     if status == "interrupted" and stop.signal_number is not None:
@@ -209,8 +233,9 @@ def _finish(job: Job, folder: RunFolder, records: RunRecords, status: str, emit:
         "skipped": len(job.data.skipped),
         "model": str(folder.model_path),
     }
-    folder.write_facts(status=status, ended=now())
-    write_json(folder.path / "summary.json", summary_of(folder.facts, results))
+    with stops_ignored():
+        folder.write_facts(status=status, ended=now())
+        write_json(folder.path / "summary.json", summary_of(folder.facts, results))
     return _result(job, folder.path, status, metrics, best)
 
 

@@ -40,7 +40,10 @@ def open_custom(builder: Callable[..., Any], options: Mapping[str, Any], request
         val, test = (_build_if_there(builder, {**fixed, "split": name}, notes) for name in ("val", "test"))
     else:
         train = _build(builder, fixed)
-    parts = [None if part is None else ItemSamples(part, builder.__name__) for part in (train, val, test)]
+    parts = [
+        None if part is None else ItemSamples(part, builder.__name__, timeout_s=request.timeout_s)
+        for part in (train, val, test)
+    ]
     return _describe(parts, notes, class_names(train), request.ignored_label)
 
 

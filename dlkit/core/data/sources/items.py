@@ -14,6 +14,8 @@ from dlkit.core.data.contract import Kind
 from dlkit.core.data.counter_rng import Stream, hash_key
 from dlkit.core.data.images import channels_first, image_to_tensor
 from dlkit.core.data.samples import renumber
+from dlkit.core.data.time_limit import time_limit
+from dlkit.core.out_of_memory import is_out_of_memory, out_of_memory_at
 from dlkit.core.random_state import seeded_generators
 from dlkit.errors import DataError, DlkitError
 
@@ -30,6 +32,7 @@ class ItemSamples:
     is_random: bool = True
     is_slow: bool = False
     table: Tensor | None = None
+    timeout_s: float | None = None
     _looks: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -43,6 +46,8 @@ class ItemSamples:
         except DlkitError:
             raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise out_of_memory_at(name, error) from error
             raise DataError(f"{name}: reading it raised {type(error).__name__}: {error}") from error
         if not isinstance(item, tuple | list) or len(item) != 2:
             count = f" of {len(item)}" if isinstance(item, tuple | list) else ""
@@ -53,7 +58,8 @@ class ItemSamples:
     def look(self, index: int) -> tuple[Tensor, Tensor]:
         """Read one sample before training, with global generators seeded by its index where reading is random."""
         if index not in self._looks:
-            with seeded_generators(hash_key(0, Stream.SAMPLE, 0, index)) if self.is_random else nullcontext():
+            seeded = seeded_generators(hash_key(0, Stream.SAMPLE, 0, index)) if self.is_random else nullcontext()
+            with seeded, time_limit(self.timeout_s, self.name_of, index):
                 found = self.load(index)
             if index not in self.probes:
                 return found

@@ -2,6 +2,7 @@
 
 from dlkit.core.training.folder.checkpoints import read_checkpoint, save_checkpoint
 from dlkit.core.training.folder.location import find_begun, pick_location
+from dlkit.core.training.folder.lock import RunLock
 from dlkit.core.training.folder.records import Follower, RunRecords, log_to
 from dlkit.core.training.folder.resuming import check_same_run
 from dlkit.core.training.folder.run_facts import facts_of, resume_command, run_started, spec_of

@@ -11,6 +11,7 @@ from dlkit.core.training.folder.resuming import find_run_to_resume, remember_els
 from dlkit.core.training.folder.run_folder import RunFolder, check_writable, create_run_folder, reopen_run_folder
 from dlkit.core.training.resolving import run_name
 from dlkit.errors import OutputError
+from dlkit.events import Emit
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,11 @@ class RunLocation:
     folder: Path | None = None
     out: Path | None = None
 
-    def open(self, name: str) -> RunFolder:
+    def open(self, name: str, emit: Emit) -> RunFolder:
         """Make or reopen the run folder and lock it. Raises OutputError when that cannot be."""
         if self.folder is not None:
-            return reopen_run_folder(self.folder)
-        folder = create_run_folder(out=self.out, parent=self.parent, name=name)
+            return reopen_run_folder(self.folder, emit)
+        folder = create_run_folder(out=self.out, parent=self.parent, name=name, emit=emit)
         if self.out is not None:
             remember_elsewhere(self.parent, name, folder.path)
         return folder

@@ -95,6 +95,7 @@ class RunRecords:
 
     def save(self, learner: Learner, *names: str) -> None:
         """Write a checkpoint under these names."""
+        self.folder.check_held()
         self._flush()
         sizes = {path.name: path.stat().st_size if path.exists() else 0 for path in (self._jsonl, self._csv)}
         for path in save_checkpoint(self.folder.checkpoints, names, learner, {**self.extra, "file_sizes": sizes}):

@@ -20,7 +20,7 @@ from dlkit.files import to_json
 _FREE = {
     "name", "train.channels_last", "train.epochs", "train.max_steps", "train.max_time", "train.early_stop", "train.on_nan",
     "checkpoint", "log", "runtime", "eval", "data.num_workers", "data.pin_memory", "data.persistent_workers",
-    "data.prefetch_factor", "data.root", "data.download", "data.scan", "data.eval_batch_size",
+    "data.prefetch_factor", "data.root", "data.download", "data.scan", "data.timeout", "data.eval_batch_size",
 }  # fmt: skip
 
 

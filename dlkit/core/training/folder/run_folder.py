@@ -1,15 +1,15 @@
 """The run folder: a name that is never reused silently, a lock while it is in use, and what goes where."""
 
-import fcntl
+import json
 import os
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlkit.core.environment import now
+from dlkit.core.training.folder.lock import RunLock
 from dlkit.errors import OutputError
+from dlkit.events import Emit, ignore
 from dlkit.files import write_json, write_text
 
 SKIPPED_FILE = "skipped.txt"
@@ -29,24 +29,13 @@ _KEPT = (
 MODEL_FILE = "model.pt"
 RESOLVED_FILE = "config.resolved.yaml"
 
-_held_locks: set[int] = set()
-
-
-def _drop_locks() -> None:
-    """Release the locks in a forked process: loader processes would hold them for seconds after a kill."""
-    while _held_locks:
-        os.close(_held_locks.pop())
-
-
-os.register_at_fork(after_in_child=_drop_locks)
-
 
 @dataclass
 class RunFolder:
     """A run folder that this process holds the lock of."""
 
     path: Path
-    _lock: int
+    _lock: RunLock
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -60,8 +49,9 @@ class RunFolder:
         return self.path / MODEL_FILE
 
     def write_facts(self, **facts: Any) -> None:
-        """Add to run.json and write it."""
-        self.facts |= facts
+        """Add to run.json and write it; None takes a fact away."""
+        self.check_held()
+        self.facts = {name: value for name, value in (self.facts | facts).items() if value is not None}
         write_json(self.path / "run.json", self.facts)
 
     def write_configs(self, *, given: str | None, resolved: str) -> None:
@@ -75,20 +65,23 @@ class RunFolder:
         if problems:
             write_text(self.path / SKIPPED_FILE, "".join(f"{' '.join(problem.split())}\n" for problem in problems))
 
+    def check_held(self) -> None:
+        """Raise OutputError when a run on another machine has taken this folder over."""
+        self._lock.check()
+
     def release(self) -> None:
         """Release the lock."""
-        _held_locks.discard(self._lock)
-        os.close(self._lock)
+        self._lock.release()
 
 
-def create_run_folder(*, out: Path | None, parent: Path, name: str) -> RunFolder:
+def create_run_folder(*, out: Path | None, parent: Path, name: str, emit: Emit = ignore) -> RunFolder:
     """Make `parent/name-NNN` with the next free number, or exactly `out`.
 
     Raises OutputError when the folder cannot be made or written to, or when `out` holds a run already
     or files of the names that a run writes.
     """
     if out is None:
-        return _open_folder(_next_free(parent, name))
+        return _open_folder(_next_free(parent, name), emit)
     if (out / "run.json").exists():
         raise OutputError(f"{out} holds a run already; continue it with --resume, or give another --out")
     # a lock without run.json is a run that was killed before it began; its folder may be used
@@ -97,7 +90,7 @@ def create_run_folder(*, out: Path | None, parent: Path, name: str) -> RunFolder
             f"{out} holds {', '.join(foreign)} of something else, which a run would replace; give another --out"
         )
     _make(out)
-    return _open_folder(out)
+    return _open_folder(out, emit)
 
 
 def _next_free(parent: Path, name: str) -> Path:
@@ -130,35 +123,34 @@ def _make(path: Path) -> None:
         ) from None
 
 
-def reopen_run_folder(path: Path) -> RunFolder:
+def reopen_run_folder(path: Path, emit: Emit = ignore) -> RunFolder:
     """Take the lock of a run folder that exists, and clear what a killed process left half-written.
 
     Raises OutputError when another process has the lock.
     """
-    folder = _open_folder(path)
+    folder = _open_folder(path, emit)
+    folder.facts = _read_facts(path)
     for leftover in (*path.glob(".tmp-*"), *folder.checkpoints.glob(".tmp-*")):
         leftover.unlink(missing_ok=True)
     return folder
 
 
-def _open_folder(path: Path) -> RunFolder:
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _open_folder(path: Path, emit: Emit) -> RunFolder:
     try:
         (path / "checkpoints").mkdir(exist_ok=True)
-        lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        return RunFolder(path, RunLock(path, emit))
     except OSError as error:
         raise OutputError(
             f"{path}: cannot write here: {error.strerror}; choose another folder with --out or runtime.out"
         ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(lock, 200).decode(errors="replace").strip()
-        os.close(lock)
-        raise OutputError(f"{path} is in use by another run ({holder or 'unknown'})") from None
-    os.ftruncate(lock, 0)
-    os.write(lock, f"pid {os.getpid()} on {socket.gethostname()} since {now()}".encode())
-    _held_locks.add(lock)
-    return RunFolder(path, lock)
 
 
 def check_writable(parent: Path) -> None:

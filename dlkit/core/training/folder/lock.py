@@ -1,0 +1,94 @@
+"""The lock of a run folder: one process at a time, on this machine and on others that share the file system.
+
+Two locks of the library filelock guard it. The system's own is exact and ends with its process, but says nothing across machines
+where the file system does not pass it on. The second is a file that names host and process and is touched every few seconds; its
+holder counts as gone when this machine has watched it untouched for LEASE_S, whatever the clocks of both say.
+"""
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock, SoftFileLease, Timeout
+
+from dlkit.errors import OutputError
+from dlkit.events import Emit, Note
+
+LEASE_S = 30.0
+_LEASE = ".lease"
+_POLL_S = 0.5
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+
+
+class RunLock:
+    """Holds a run folder until it is released. Raises OutputError when another process has it.
+
+    All who want a folder must agree on `lease_s`.
+    """
+
+    def __init__(self, folder: Path, emit: Emit, *, lease_s: float = LEASE_S) -> None:
+        self._folder, self._lease_s = folder, lease_s
+        self._of_system = FileLock(folder / ".lock", thread_local=False, preserve_lock_file=True)
+        self._lease = SoftFileLease(folder / _LEASE, lease_duration=lease_s, thread_local=False)
+        try:
+            self._take_that_of_system()
+            self._take_lease(emit)
+        except BaseException:
+            self.release()
+            raise
+
+    def _take_that_of_system(self) -> None:
+        try:
+            self._of_system.acquire(blocking=False)
+        except Timeout:
+            raise self._in_use() from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            # a file system without such locks leaves it to the lease
+
+    def _take_lease(self, emit: Emit) -> None:
+        with suppress(Timeout):
+            self._lease.acquire(blocking=False)
+            return
+        # here its holder would be known to be gone, as the lock of the system was free; on another machine it may live
+        who, first = self._holder(), self._touched()
+        emit(
+            Note(
+                f"{self._folder} was in use by {who}: waiting up to {self._lease_s:.0f} s to see whether that run is alive"
+            )
+        )
+        try:
+            self._lease.acquire(
+                timeout=2 * self._lease_s, poll_interval=_POLL_S, cancel_check=lambda: self._touched() != first
+            )
+        except Timeout:
+            raise self._in_use() from None
+
+    def _touched(self) -> float:
+        """When the lease was last touched, by the clock of the file system; opened, as others' changes are seen late otherwise."""
+        with suppress(OSError), (self._folder / _LEASE).open("rb") as file:
+            return os.fstat(file.fileno()).st_mtime
+        return 0
+
+    def _holder(self) -> str:
+        owner = self._lease.owner
+        return f"pid {owner.pid} on {owner.hostname}" if owner else "unknown"
+
+    def _in_use(self) -> OutputError:
+        return OutputError(f"{self._folder} is in use by another run ({self._holder()})")
+
+    def check(self) -> None:
+        """Raise OutputError when another machine has taken the folder over, as it may when this one was suspended or cut off."""
+        owner = self._lease.owner
+        if owner is None or owner.token != self._lease.token:
+            raise OutputError(
+                f"{self._folder} was taken over by another run ({self._holder()}) while this one did not answer; "
+                "nothing more is written by this one"
+            )
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        self._lease.release()
+        self._of_system.release()
