@@ -5,6 +5,9 @@ from typing import Literal
 SplitName = Literal["test", "val", "train"]
 ExportFormat = Literal["onnx", "pt2", "aoti", "state-dict", "safetensors", "sparse", "timm"]
 
+# training
+Extension = Literal["stretch", "tail"]
+
 # quantization
 QuantizeMode = Literal["dynamic", "static", "qat"]
 QatKeep = Literal["best", "trained"]

@@ -274,6 +274,7 @@ class Checkpoint(Section):
 
     every_epochs: PositiveInt = Field(1, description="Epochs between writes of last.pt.")
     every_steps: PositiveInt | None = Field(None, description="Also write last.pt every so many optimizer steps.")
+    keep: PositiveInt = Field(1, description="How many checkpoints stay: last.pt and those before it, as step-N.pt.")
     metric: str | Auto = Field(
         "auto", description="Column of metrics.csv that decides best.pt; auto is val_accuracy, or val_loss."
     )

@@ -68,6 +68,8 @@ class BestForm(_Form):
     mode: Literal["min", "max"]
     value: float | None
     epoch: Count | None
+    step: Count | None
+    weights: str | None
 
 
 class StoppingForm(_Form):
@@ -75,6 +77,7 @@ class StoppingForm(_Form):
 
     best: float | None
     num_bad: Count
+    is_over: bool
 
 
 class PositionForm(_Form):
@@ -84,6 +87,7 @@ class PositionForm(_Form):
     batch: Count
     step: Count
     samples: Count
+    is_evaluated: bool
 
 
 class RandomForm(_Form):
@@ -115,6 +119,13 @@ class ConfigForm(_Form):
     data: DataSectionForm
 
 
+class MarkForm(_Form):
+    """How much of a metrics file a checkpoint vouches for."""
+
+    size: Count
+    crc32: Count
+
+
 class CheckpointForm(_Form):
     """Everything a run needs to go on."""
 
@@ -134,7 +145,7 @@ class CheckpointForm(_Form):
     num_skipped: Count
     random: RandomForm
     processes: list[ProcessForm]
-    file_sizes: dict[str, Count]
+    metrics_files: dict[str, MarkForm]
 
 
 def check_form(path: Path, value: Mapping[str, Any], form: type[BaseModel]) -> None:

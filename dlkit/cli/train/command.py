@@ -130,10 +130,11 @@ def _run_dry(loaded: "LoadedConfig", out: Path | None, display: "Display", *, as
 def _run(loaded: "LoadedConfig", out: Path | None, resume: Path | None, *, display: "Display", as_json: bool) -> None:
     from dlkit.cli.display import prints_aside
     from dlkit.cli.train.show import show_result
-    from dlkit.core.training import run_training
+    from dlkit.core.training import Resume, run_training
 
     with prints_aside():
-        result = run_training(loaded, out=out, resume=resume, emit=display.emit)
+        asked = Resume(resume) if resume else None
+        result = run_training(loaded, out=out, resume=asked, emit=display.emit)
     display.close()
     if is_main_process():
         show_result(result, as_json=as_json)

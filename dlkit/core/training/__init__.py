@@ -5,6 +5,7 @@ from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.fine_tuning import LR_SHARE, FineTuning, build_fine_tuning, fine_tune
 from dlkit.core.training.fine_tuning_config import pick_tuning_config
 from dlkit.core.training.fit import NoRecords, Plan, Records, fit
+from dlkit.core.training.folder import Resume
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping, is_better, pick_mode
 from dlkit.core.training.learner import Learner, Row
 from dlkit.core.training.lr_find import FoundRate, find_learning_rate, iterate_windows, run_range_test

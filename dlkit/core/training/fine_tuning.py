@@ -198,8 +198,8 @@ class BestWeights:
         """Pass on one epoch's metrics."""
         self.records.add_epoch(learner, row)
 
-    def save(self, learner: Learner, *names: str) -> None:
+    def save(self, learner: Learner, *, is_best: bool = False) -> None:
         """Keep the weights of the best epoch, and pass on."""
-        if "best" in names:
+        if is_best:
             self.take(learner)
-        self.records.save(learner, *names)
+        self.records.save(learner, is_best=is_best)

@@ -37,8 +37,8 @@ class Records(Protocol):
     def add_epoch(self, learner: Learner, row: Row) -> None:
         """Record one epoch's metrics."""
 
-    def save(self, learner: Learner, *names: str) -> None:
-        """Write a checkpoint under these names: `last`, `best`."""
+    def save(self, learner: Learner, *, is_best: bool = False) -> None:
+        """Write a checkpoint; `is_best` says that it holds the best weights so far."""
 
 
 class NoRecords:
@@ -50,7 +50,7 @@ class NoRecords:
     def add_epoch(self, learner: Learner, row: Row) -> None:
         """Do nothing."""
 
-    def save(self, learner: Learner, *names: str) -> None:
+    def save(self, learner: Learner, *, is_best: bool = False) -> None:
         """Do nothing."""
 
 
@@ -60,27 +60,36 @@ def fit(learner: Learner, data: DataSplits, plan: Plan, records: Records, *, sto
     Returns why it ended: `finished`, `early_stopped`, `max_time` or `interrupted`. In each case the newest state is saved.
     Raises Diverged when the loss is not finite.
     """
-    while (learner.position.epoch < plan.epochs and learner.position.step < plan.total_steps) or _is_unevaluated(
-        learner
-    ):
+    while not is_over(learner, plan):
         started = time.monotonic()
         _train_epoch(learner, data, plan, records, stop=stop, emit=emit)
         learner.train_s += time.monotonic() - started
         row = None if stop.is_due else _evaluate_epoch(learner, data, plan, stop=stop, emit=emit)
-        is_cut = learner.position.batch < data.train.num_batches
-        if row is None or is_cut:
-            # an epoch that the number of steps cuts short is saved unfinished, so that a longer run can train its rest
-            records.save(learner, "last")
         if row is None:
+            records.save(learner)
             return "max_time" if stop.signal_number is None else "interrupted"
-        if _finish_epoch(learner, plan, records, row, emit, is_cut=is_cut):
-            return "early_stopped"
-    return "finished"
+        is_cut = learner.position.batch < data.train.num_batches
+        _finish_epoch(learner, plan, records, row, emit, is_cut=is_cut)
+    return "early_stopped" if _is_stopped(learner) and learner.position.epoch < plan.epochs else "finished"
 
 
-def _is_unevaluated(learner: Learner) -> bool:
-    """Returns whether an epoch was begun and has no row yet, as when a run is resumed before its last validation."""
-    return learner.position.batch > 0
+def is_over(learner: Learner, plan: Plan) -> bool:
+    """Returns whether nothing is left to train: the plan is done, or early stopping has ended it. An epoch that was begun and has
+    no row of metrics yet, as after a stop before its validation, is left.
+    """
+    position = learner.position
+    if position.batch > 0:
+        return False
+    return _is_stopped(learner) or position.epoch >= plan.epochs or position.step >= plan.total_steps
+
+
+def has_ended(learner: Learner, plan: Plan) -> bool:
+    """Returns whether a run that is resumed had come to its end; an epoch cut short is then only evaluated once more."""
+    return is_over(learner, plan) or (learner.position.is_evaluated and learner.position.step >= plan.total_steps)
+
+
+def _is_stopped(learner: Learner) -> bool:
+    return learner.early_stopping is not None and learner.early_stopping.is_over
 
 
 def _train_epoch(
@@ -92,10 +101,11 @@ def _train_epoch(
     started, samples, throttle = time.monotonic(), position.samples, Throttle()
     while position.batch < data.train.num_batches and position.step < plan.total_steps and not stop.is_due:
         window_size = min(learner.accumulate, data.train.num_batches - position.batch)
+        position.is_evaluated = False
         result = train_step(learner, islice(batches, window_size), stop)
         records.add_step(learner, result)
         if stop.take_save_request() or (plan.save_every_steps and position.step % plan.save_every_steps == 0):
-            records.save(learner, "last")
+            records.save(learner)
         if throttle.is_due():
             samples_per_s = (position.samples - samples) / max(time.monotonic() - started, 1e-9)
             emit(_progress(learner, plan, result, samples_per_s))
@@ -152,26 +162,30 @@ def _evaluate_epoch(learner: Learner, data: DataSplits, plan: Plan, *, stop: Sto
     return row
 
 
-def _finish_epoch(learner: Learner, plan: Plan, records: Records, row: Row, emit: Emit, *, is_cut: bool) -> bool:
-    """Take the row in, save and report; return whether to stop early."""
-    position = learner.position
-    position.epoch, position.batch = position.epoch + 1, 0
+def _finish_epoch(learner: Learner, plan: Plan, records: Records, row: Row, emit: Emit, *, is_cut: bool) -> None:
+    """Take the row in, save and report. An epoch that the number of steps cuts short is saved unfinished, so that a longer run can
+    train its rest.
+    """
+    position, epoch = learner.position, learner.position.epoch + 1
+    is_best = _is_best(learner, row, epoch)
+    if is_cut:
+        position.is_evaluated = True
+        records.save(learner, is_best=is_best)
+    position.epoch, position.batch, position.is_evaluated = epoch, 0, False
     learner.meter.reset()
-    is_best = _is_best(learner, row)
     if (value := row.get("val_loss")) is not None:
         learner.rates.observe(value)
     early = learner.early_stopping
-    stops = early is not None and (value := row.get(early.metric)) is not None and early.observe(value, position.epoch)
+    if early is not None and (value := row.get(early.metric)) is not None:
+        early.observe(value, epoch)
     row |= {"train_s": round(learner.train_s, 3)}
     learner.history.append(row)
     records.add_epoch(learner, row)
-    is_end = stops or position.epoch >= plan.epochs or position.step >= plan.total_steps
-    names = ["last"] if not is_cut and (is_end or position.epoch % plan.save_every_epochs == 0) else []
-    records.save(learner, *names, *(["best"] if is_best else []))
-    emit(EpochDone(position.epoch, plan.epochs, row, is_best))
-    return stops and position.epoch < plan.epochs
+    if not is_cut and (is_best or is_over(learner, plan) or epoch % plan.save_every_epochs == 0):
+        records.save(learner, is_best=is_best)
+    emit(EpochDone(epoch, plan.epochs, row, is_best))
 
 
-def _is_best(learner: Learner, row: Row) -> bool:
+def _is_best(learner: Learner, row: Row, epoch: int) -> bool:
     value = row.get(learner.best.metric)
-    return value is not None and learner.best.observe(value, learner.position.epoch)
+    return value is not None and learner.best.observe(value, epoch)

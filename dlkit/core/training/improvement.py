@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 _MORE_IS_BETTER = ("accuracy", "top5", "r2", "f1", "precision", "recall")
@@ -26,28 +26,41 @@ def is_better(value: float, best: float | None, *, mode: str, min_delta: float =
 
 @dataclass
 class BestSoFar:
-    """The best value of the metric that decides best.pt, and its epoch, counted from 1."""
+    """The best value of the metric that decides best.pt, and its epoch, counted from 1; of what was saved, the step and the hash of
+    the weights.
+    """
 
     metric: str
     mode: str
     value: float | None = None
     epoch: int | None = None
+    step: int | None = None
+    weights: str | None = None
 
     def observe(self, value: float, epoch: int) -> bool:
         """Take a value in and return whether it is the best now; of equal ones the later, which was trained for longer."""
         if value != self.value and not is_better(value, self.value, mode=self.mode):
             return False
-        self.value, self.epoch = value, epoch
+        self.value, self.epoch, self.step, self.weights = value, epoch, None, None
         return True
+
+    def bind(self, step: int, weights: str) -> None:
+        """Say which weights these are."""
+        self.step, self.weights = step, weights
+
+    def forget(self) -> None:
+        """Let the next value be the best, whatever came before."""
+        self.value, self.epoch, self.step, self.weights = None, None, None, None
 
     def state_dict(self) -> dict[str, Any]:
         """Returns plain values."""
-        return {"metric": self.metric, "mode": self.mode, "value": self.value, "epoch": self.epoch}
+        return asdict(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load what `state_dict` returned, unless another metric decides now."""
         if (state["metric"], state["mode"]) == (self.metric, self.mode):
             self.value, self.epoch = state["value"], state["epoch"]
+            self.step, self.weights = state["step"], state["weights"]
 
 
 @dataclass
@@ -61,6 +74,7 @@ class EarlyStopping:
     min_epochs: int = 0
     best: float | None = None
     num_bad: int = 0
+    is_over: bool = False
 
     def observe(self, value: float, epoch: int) -> bool:
         """Take an evaluation in (`epoch` counts from 1) and return whether it is time to stop."""
@@ -68,12 +82,14 @@ class EarlyStopping:
             self.best, self.num_bad = value, 0
         else:
             self.num_bad += 1
-        return self.num_bad >= self.patience and epoch >= self.min_epochs
+        self.is_over = self.num_bad >= self.patience and epoch >= self.min_epochs
+        return self.is_over
 
     def state_dict(self) -> dict[str, Any]:
         """Returns plain values."""
-        return {"best": self.best, "num_bad": self.num_bad}
+        return {"best": self.best, "num_bad": self.num_bad, "is_over": self.is_over}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned."""
+        """Load what `state_dict` returned; with more patience than before it is not over."""
         self.best, self.num_bad = state["best"], state["num_bad"]
+        self.is_over = bool(state["is_over"]) and self.num_bad >= self.patience

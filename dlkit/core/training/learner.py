@@ -31,12 +31,15 @@ Row = dict[str, float | int | None]
 
 @dataclass
 class Position:
-    """Where training stands: whole epochs done, micro-batches consumed in this one, updates applied, samples seen."""
+    """Where training stands: whole epochs done, micro-batches consumed in this one, updates applied, samples seen. `is_evaluated`
+    says of an epoch that was cut short that it has its row of metrics.
+    """
 
     epoch: int = 0
     batch: int = 0
     step: int = 0
     samples: int = 0
+    is_evaluated: bool = False
 
 
 @dataclass

@@ -27,20 +27,23 @@ from dlkit.core.models import parameter_count
 from dlkit.core.out_of_memory import explain_out_of_memory
 from dlkit.core.stopping import StopRequest, watch_save_signal, watch_signals
 from dlkit.core.trained_config import names_of_data
-from dlkit.core.training.fit import fit
+from dlkit.core.training.fit import fit, has_ended
 from dlkit.core.training.folder import (
     MODEL_FILE,
     RESOLVED_FILE,
     Board,
     Follower,
+    Resume,
+    Resumed,
     RunFolder,
     RunRecords,
     check_same_run,
     facts_of,
     flat_hparams,
     log_to,
+    mend_best,
     pick_location,
-    read_checkpoint,
+    read_best,
     resume_command,
     run_started,
     spec_of,
@@ -81,31 +84,31 @@ def train(
     *,
     overrides: Sequence[str] = (),
     out: str | Path | None = None,
-    resume: str | Path | None = None,
+    resume: str | Path | Resume | None = None,
     emit: Emit = ignore,
 ) -> TrainResult:
     """Train from a YAML file or a mapping, as `dlkit train` does, and return where the results lie.
 
-    Raises the errors of dlkit.errors; nothing is printed.
+    `resume` is a run folder or a checkpoint, or a `Resume` that says more. Raises the errors of dlkit.errors; nothing is printed.
     """
+    resume = Resume(Path(resume)) if isinstance(resume, str | Path) else resume
     loaded = load_mapping(config) if isinstance(config, Mapping) else load_config(Path(config), overrides=overrides)
-    return run_training(loaded, out=Path(out) if out else None, resume=Path(resume) if resume else None, emit=emit)
+    return run_training(loaded, out=Path(out) if out else None, resume=resume, emit=emit)
 
 
 def run_training(
-    loaded: LoadedConfig, *, out: Path | None = None, resume: Path | None = None, emit: Emit = ignore
+    loaded: LoadedConfig, *, out: Path | None = None, resume: Resume | None = None, emit: Emit = ignore
 ) -> TrainResult:
-    """Train as the config says, into `out` or the next free run folder; `resume` is a run folder or a checkpoint.
+    """Train as the config says, into `out` or the next free run folder, or go on as `resume` says.
 
-    `Path("auto")` resumes the newest run of the config's name. Under torchrun this is one of several processes: rank 0 reports
-    and writes, and all get the result.
+    Under torchrun this is one of several processes: rank 0 reports and writes, and all get the result.
     """
     runtime = loaded.config.runtime
     with stopped_by_signals("nothing was written"), joined(runtime) as world:
         emit = emit if world.is_main else ignore
         stop = StopRequest(is_shared=not world.is_alone)
         check_same_program(loaded, world)
-        location = world.from_main(lambda: pick_location(loaded, world, out=out, resume=resume))
+        location = world.from_main(lambda: pick_location(loaded, world, out=out, resume=resume, emit=emit))
         threads = pick_threads(runtime.threads, world)
         with (
             watch_save_signal(stop),
@@ -114,25 +117,22 @@ def run_training(
         ):
             job = build_job(loaded, world=world, emit=emit)
             check_first_batch(job.learner, job.data, loaded)
-            checkpoint = world.from_main(lambda: read_checkpoint(location.checkpoint) if location.checkpoint else None)
-            if location.checkpoint and checkpoint:
-                check_same_run(checkpoint, location.checkpoint, job, emit)
+            if location.resumed:
+                check_same_run(location.resumed.state, location.resumed.path, job, emit)
             if not world.is_main:
-                return _follow(job, checkpoint, stop)
+                return _follow(job, location.resumed, stop)
             folder = location.open(run_name(loaded), emit)
             try:
-                return _run_in_folder(job, folder, checkpoint, stop, emit)
+                return _run_in_folder(job, folder, location.resumed, stop, emit)
             finally:
                 folder.release()
 
 
-def _run_in_folder(
-    job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None, stop: StopRequest, emit: Emit
-) -> TrainResult:
+def _run_in_folder(job: Job, folder: RunFolder, resumed: Resumed | None, stop: StopRequest, emit: Emit) -> TrainResult:
     emit = log_to(folder.path / "train.log", emit)
     try:
         with stopped_by_signals(lambda: _way_on(folder, job)):
-            return _train_and_finish(job, folder, checkpoint, stop, emit)
+            return _train_and_finish(job, folder, resumed, stop, emit)
     except BaseException as error:
         kinds = {Diverged: "diverged", Interrupted: "interrupted", Stopped: "interrupted"}
         status = kinds.get(type(error), "failed")
@@ -150,9 +150,9 @@ def _way_on(folder: RunFolder, job: Job) -> str:
 
 
 def _train_and_finish(
-    job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None, stop: StopRequest, emit: Emit
+    job: Job, folder: RunFolder, resumed: Resumed | None, stop: StopRequest, emit: Emit
 ) -> TrainResult:
-    records = _open_records(job, folder, checkpoint, emit)
+    records = _open_records(job, folder, resumed, emit)
     try:
         folder.write_configs(given=job.loaded.text, resolved=dump_config(job.config))
         folder.write_skipped(job.data.skipped)
@@ -160,39 +160,47 @@ def _train_and_finish(
             **facts_of(job), status="running", resumed_at_step=job.learner.position.step or None, ended=None, error=None
         )
         emit(run_started(job, folder))
+        if has_ended(job.learner, job.plan):
+            emit(Note("this run has come to its end already; nothing is left to train"))
         status = _fit(job, records, stop, emit)
         return _finish(job, folder, records, status, emit)
     finally:
         records.close()
 
 
-def _follow(job: Job, checkpoint: dict[str, Any] | None, stop: StopRequest) -> TrainResult:
+def _follow(job: Job, resumed: Resumed | None, stop: StopRequest) -> TrainResult:
     """Train as a process whose rank is not 0: all is computed and nothing is written."""
-    if checkpoint:
-        job.learner.load_state_dict(checkpoint)
+    if resumed:
+        _go_back(job, resumed)
     status = _fit(job, Follower(), stop, ignore)
     run_dir, state_dict, best = _best_weights(job, None)
     return _result(job, run_dir, status, _test(job, state_dict, ignore), best)
 
 
-def _open_records(job: Job, folder: RunFolder, checkpoint: dict[str, Any] | None, emit: Emit) -> RunRecords:
+def _go_back(job: Job, resumed: Resumed) -> None:
+    """Put the learner where the checkpoint left it."""
+    job.learner.load_state_dict(resumed.state)
+    if resumed.best is None:
+        job.learner.best.forget()
+
+
+def _open_records(job: Job, folder: RunFolder, resumed: Resumed | None, emit: Emit) -> RunRecords:
     """Returns the run's files, with the learner put where the checkpoint left it."""
     config = job.config
-    step = checkpoint["position"]["step"] if checkpoint else None
+    step = resumed.state["position"]["step"] if resumed else None
     board = Board(folder.path / "tb", purge_step=step) if config.log.tensorboard else None
     extra = {"spec": spec_of(job, {}).to_dict(), "config": config.model_dump(mode="json")}
-    records = RunRecords(
-        folder, columns=job.columns, board=board, log_every=int(config.log.every), extra=extra, emit=emit
-    )
-    if board and not checkpoint:
+    records = RunRecords(folder, columns=job.columns, board=board, config=config, extra=extra, emit=emit)
+    if board and not resumed:
         batch = job.data.train.first_batch()
         if config.log.graph and not job.world.lockstep:
             board.add_graph(job.learner.model, batch.inputs, emit)
         if config.log.images and job.data.info.kind == "image":
             board.add_images(batch.inputs[: config.log.images])
-    records.cut_back(checkpoint["file_sizes"] if checkpoint else {})
-    if checkpoint:
-        job.learner.load_state_dict(checkpoint)
+    records.go_back(resumed.state if resumed else {})
+    if resumed:
+        _go_back(job, resumed)
+        records.best = mend_best(resumed, folder.checkpoints, emit)
     return records
 
 
@@ -252,7 +260,7 @@ def _result(job: Job, run_dir: Path, status: str, metrics: Mapping[str, float], 
 
 
 def _best_weights(job: Job, folder: RunFolder | None) -> tuple[Path, Mapping[str, Tensor], dict[str, Any]]:
-    """Returns the run folder, the weights of best.pt (the moving average where there is one), and what made them the best.
+    """Returns the run folder, the best weights (the moving average where there is one), and what made them the best.
 
     Only rank 0 has the folder; it tells the others.
     """
@@ -261,10 +269,7 @@ def _best_weights(job: Job, folder: RunFolder | None) -> tuple[Path, Mapping[str
 
     def read() -> tuple[Path, Mapping[str, Tensor]]:
         assert folder is not None
-        path = folder.checkpoints / "best.pt"
-        checkpoint = read_checkpoint(path if best.value is not None and path.exists() else path.with_name("last.pt"))
-        ema = checkpoint["state_dict_ema"]
-        return folder.path, ema["state_dict"] if ema else checkpoint["state_dict"]
+        return folder.path, read_best(folder.checkpoints, best.state_dict())
 
     return *job.world.from_main(read), facts
 

@@ -54,6 +54,6 @@ class MaskedRecords:
         """Record one epoch's metrics."""
         self.records.add_epoch(learner, row)
 
-    def save(self, learner: Learner, *names: str) -> None:
-        """Write a checkpoint under these names."""
-        self.records.save(learner, *names)
+    def save(self, learner: Learner, *, is_best: bool = False) -> None:
+        """Write a checkpoint."""
+        self.records.save(learner, is_best=is_best)

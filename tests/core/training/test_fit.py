@@ -31,8 +31,8 @@ class Recorder:
     def add_epoch(self, learner, row):
         self.rows.append(dict(row))
 
-    def save(self, learner, *names):
-        self.saves.append((learner.position.step, names))
+    def save(self, learner, *, is_best=False):
+        self.saves.append((learner.position.step, is_best))
 
 
 def build(lab, *, schedule="cosine", total_steps=36):
@@ -59,7 +59,7 @@ def test_resume_is_bit_exact_at_every_step(lab, float64_data, tmp_path, schedule
         stop = StopRequest()
         first, before = build(lab, schedule=schedule, total_steps=12), Recorder(stop, step)
         assert lab.fit(first, train, epochs=4, val=val, records=before, stop=stop) == "interrupted"
-        save_checkpoint(tmp_path, ["last"], first, {})
+        save_checkpoint(tmp_path, first, {})
         torch.randn(step)  # another history of the global generator
         second, after = build(lab, schedule=schedule, total_steps=12), Recorder()
         second.load_state_dict(read_torch_file(tmp_path / "last.pt"))
@@ -100,7 +100,7 @@ def test_early_stopping_ends_the_run_and_saves(lab, float64_data):
     learner.early_stopping = EarlyStopping("train_loss", "max", patience=3, min_delta=100)
     records = Recorder()
     assert lab.fit(learner, lab.split(inputs, targets, 20), epochs=30, records=records) == "early_stopped"
-    assert learner.position.epoch == 4 and records.saves[-1][1][0] == "last"
+    assert learner.position.epoch == 4 and records.saves[-1][0] == learner.position.step
 
 
 def test_time_limit_saves_and_says_so(lab, float64_data):
@@ -108,7 +108,7 @@ def test_time_limit_saves_and_says_so(lab, float64_data):
     learner = build(lab)
     stop = StopRequest(deadline=-math.inf)
     assert lab.fit(learner, lab.split(*float64_data, 10), epochs=5, records=records, stop=stop) == "max_time"
-    assert records.saves == [(0, ("last",))]
+    assert records.saves == [(0, False)]
 
 
 def test_signal_during_validation_keeps_the_epoch_open(lab, float64_data):
@@ -138,11 +138,11 @@ def test_signal_during_validation_keeps_the_epoch_open(lab, float64_data):
 
 def test_weights_that_are_not_finite_are_not_saved(lab, tmp_path):
     learner = build(lab)
-    save_checkpoint(tmp_path, ["last"], learner, {})
+    save_checkpoint(tmp_path, learner, {})
     with torch.no_grad():
         learner.parameters[0][0, 0] = math.inf
     with pytest.raises(Diverged, match="not saved"):
-        save_checkpoint(tmp_path, ["last"], learner, {})
+        save_checkpoint(tmp_path, learner, {})
     kept = read_torch_file(tmp_path / "last.pt")
     assert all(tensor.isfinite().all() for tensor in kept["state_dict"].values() if tensor.is_floating_point())
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
@@ -150,6 +150,6 @@ def test_weights_that_are_not_finite_are_not_saved(lab, tmp_path):
 
 def test_best_and_last_share_a_file_and_part_when_one_is_replaced(lab, tmp_path):
     learner = build(lab)
-    save_checkpoint(tmp_path, ["last", "best"], learner, {"mark": 1})
-    save_checkpoint(tmp_path, ["last"], learner, {"mark": 2})
+    save_checkpoint(tmp_path, learner, {"mark": 1}, best=True)
+    save_checkpoint(tmp_path, learner, {"mark": 2})
     assert read_torch_file(tmp_path / "best.pt")["mark"] == 1 and read_torch_file(tmp_path / "last.pt")["mark"] == 2

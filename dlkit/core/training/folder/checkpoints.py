@@ -1,39 +1,49 @@
 """Training checkpoints: one file that holds everything a run needs to go on, written in one step."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from dlkit import disk
 from dlkit.core.distributed import local_part
 from dlkit.core.file_forms import CheckpointForm, check_form
 from dlkit.core.modelfile import read_spec
 from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file
+from dlkit.core.training.folder.best_weights import exported_weights, weights_digest
 from dlkit.core.training.learner import Learner
 from dlkit.errors import Diverged, FileRefused
-from dlkit.files import link_file
+from dlkit.files import disk_error, link_file
 
 FORMAT = "dlkit.train"
 VERSION = 1
+LAST, BEST = "last.pt", "best.pt"
 
 
-def save_checkpoint(folder: Path, names: Iterable[str], learner: Learner, extra: Mapping[str, Any]) -> list[Path]:
-    """Write the learner's state as `<name>.pt` for each name and return the paths. Rank 0 writes, for all processes of a run.
+def save_checkpoint(
+    folder: Path, learner: Learner, extra: Mapping[str, Any], *, best: bool | Path = False, keep: int = 1
+) -> list[Path]:
+    """Write the learner's state as last.pt and return the paths. Rank 0 writes, for all processes of a run.
 
-    Raises Diverged instead of keeping weights that are not finite.
+    last.pt is the one commit point. It names the best weights by their hash; with `best` it is them, and best.pt a second name for
+    it, so a crash in between is mended from last.pt. A path as `best` is the file that has the best weights of before. The newest
+    `keep` checkpoints stay, those before last.pt as step-N.pt. Raises Diverged instead of keeping weights that are not finite.
     """
-    paths = [folder / f"{name}.pt" for name in names]
-    if not paths:
-        return []
     _check_finite(learner)
     state = learner.state_dict()
     if not learner.world.is_main:
         return []
-    save_torch_file(paths[0], {"format": FORMAT, "version": VERSION, **state, **extra})
-    for path in paths[1:]:
-        link_file(paths[0], path)
-    return paths
+    if best is True:
+        learner.best.bind(learner.position.step, weights_digest(exported_weights(state)))
+        state["best"] = learner.best.state_dict()
+    last = folder / LAST
+    save_torch_file(last, {"format": FORMAT, "version": VERSION, **state, **extra})
+    if best:
+        link_file(last if best is True else best, folder / BEST)
+    _rotate(folder, learner.position.step, keep)
+    return [last, folder / BEST] if best is True else [last]
 
 
 def _check_finite(learner: Learner) -> None:
@@ -43,6 +53,33 @@ def _check_finite(learner: Learner) -> None:
         raise Diverged(
             f"weights are not finite after step {learner.position.step}; not saved. The checkpoint before this one is intact"
         )
+
+
+def _rotate(folder: Path, step: int, keep: int) -> None:
+    """Keep the newest checkpoints, last.pt among them; those of later steps are of a past that was gone back from."""
+    if keep > 1:
+        link_file(folder / LAST, folder / f"step-{step:09d}.pt")
+    kept = [path for path in _numbered(folder) if _step_of(path) <= step][-keep:] if keep > 1 else []
+    for path in _numbered(folder):
+        if path not in kept:
+            try:
+                disk.remove(path)
+            except OSError as error:
+                raise disk_error(path, error) from error
+
+
+def _numbered(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.glob("step-*.pt") if re.fullmatch(r"step-\d+", path.stem)), key=_step_of)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints of a folder: last.pt, those before it from the newest on, best.pt."""
+    paths = [folder / LAST, *reversed(_numbered(folder)), folder / BEST]
+    return [path for path in paths if path.is_file()]
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -57,11 +94,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return value
 
 
-def find_checkpoint(path: Path) -> Path:
-    """Returns the checkpoint that `--resume PATH` means: a file, or last.pt of a folder. Raises FileRefused when there is none."""
-    if path.is_file():
-        return path
-    for candidate in (path / "checkpoints" / "last.pt", path / "last.pt"):
-        if candidate.is_file():
-            return candidate
-    raise FileRefused(path, "no checkpoint here; --resume takes a run folder or its checkpoints/last.pt")
+def read_valid(paths: Iterable[Path]) -> tuple[list[tuple[Path, dict[str, Any]]], list[FileRefused]]:
+    """The checkpoints among these files that can be read, and what is wrong with the others."""
+    found, refused = [], []
+    for path in paths:
+        try:
+            found.append((path, read_checkpoint(path)))
+        except FileRefused as error:
+            refused.append(error)
+    return found, refused

@@ -4,24 +4,38 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlkit.choices import Extension
 from dlkit.config import LoadedConfig
 from dlkit.core.distributed import World
-from dlkit.core.training.folder.checkpoints import find_checkpoint
-from dlkit.core.training.folder.resuming import find_run_to_resume, remember_elsewhere
-from dlkit.core.training.folder.run_folder import RunFolder, check_writable, create_run_folder, reopen_run_folder
+from dlkit.core.training.folder.checkpoints import BEST, LAST
+from dlkit.core.training.folder.resuming import (
+    Resumed,
+    find_run_to_resume,
+    has_begun,
+    read_resumed,
+    remember_elsewhere,
+)
+from dlkit.core.training.folder.run_folder import (
+    RunFolder,
+    check_writable,
+    create_run_folder,
+    holds_results,
+    reopen_run_folder,
+)
 from dlkit.core.training.resolving import run_name
 from dlkit.errors import OutputError
 from dlkit.events import Emit
+from dlkit.files import write_bytes
 
 
 @dataclass(frozen=True)
 class RunLocation:
-    """`checkpoint` is what training goes on from, `folder` the run folder that is there already; `out` is one to make, else
-    the next free one below `parent`.
+    """`resumed` is what training goes on from, `folder` the run folder that is there already; `out` is one to make, else the next
+    free one below `parent`.
     """
 
     parent: Path
-    checkpoint: Path | None = None
+    resumed: Resumed | None = None
     folder: Path | None = None
     out: Path | None = None
 
@@ -32,10 +46,32 @@ class RunLocation:
         folder = create_run_folder(out=self.out, parent=self.parent, name=name, emit=emit)
         if self.out is not None:
             remember_elsewhere(self.parent, name, folder.path)
+        if self.resumed is not None:
+            _adopt(self.resumed, folder.checkpoints)
         return folder
 
 
-def pick_location(loaded: LoadedConfig, world: World, *, out: Path | None, resume: Path | None) -> RunLocation:
+def _adopt(resumed: Resumed, folder: Path) -> None:
+    """Begin a new run folder with the checkpoint and the best weights of another; last.pt, which names the best, comes last."""
+    if resumed.best is not None:
+        write_bytes(folder / BEST, resumed.best.read_bytes())
+    write_bytes(folder / LAST, resumed.path.read_bytes())
+
+
+@dataclass(frozen=True)
+class Resume:
+    """What `--resume` asks for: a run folder, a checkpoint, or `auto` for the newest run. `is_relaxed` goes on in spite of changed
+    settings and data and without the best weights of before; `extend` says how a longer run goes on: `stretch` or `tail`.
+    """
+
+    path: Path
+    is_relaxed: bool = False
+    extend: Extension | None = None
+
+
+def pick_location(
+    loaded: LoadedConfig, world: World, *, out: Path | None, resume: Resume | None, emit: Emit
+) -> RunLocation:
     """Returns the folder of the run and the checkpoint that it goes on from; nothing is made yet.
 
     Raises FileRefused or UsageError when there is nothing to resume, OutputError for a folder that cannot be written to.
@@ -44,23 +80,29 @@ def pick_location(loaded: LoadedConfig, world: World, *, out: Path | None, resum
     name = run_name(loaded)
     begun = find_begun(out, parent, name, world) if resume is None else None
     if begun is not None:
-        last = begun / "checkpoints" / "last.pt"
-        return RunLocation(parent, checkpoint=last if last.exists() else None, folder=begun)
+        return RunLocation(parent, read_resumed(begun, emit=emit), folder=begun)
     if resume is None:
         check_writable(out or parent)
-        return RunLocation(parent, out=out)
-    if resume == Path("auto"):
-        resume = out or find_run_to_resume(parent, name)
-    path = find_checkpoint(resume)
-    if path.parent.name != "checkpoints":
-        return RunLocation(parent, checkpoint=path, out=out)
-    folder = path.parent.parent
+        is_empty = out is not None and has_begun(out) and not holds_results(out)
+        return RunLocation(parent, folder=out) if is_empty else RunLocation(parent, out=out)
+    path = resume.path if resume.path != Path("auto") else out or find_run_to_resume(parent, name)
+    resumed = read_resumed(path, is_relaxed=resume.is_relaxed, emit=emit)
+    folder = _run_folder_of(path, resumed)
+    if folder is None:
+        return RunLocation(parent, resumed, out=out)
     if out is not None and out.resolve() != folder.resolve():
         raise OutputError(
             f"--out {out} is not the folder of the run that --resume goes on with, {folder}; leave --out away, "
             "or copy the run folder to the new place and resume it there"
         )
-    return RunLocation(parent, checkpoint=path, folder=folder)
+    return RunLocation(parent, resumed, folder=folder)
+
+
+def _run_folder_of(path: Path, resumed: Resumed | None) -> Path | None:
+    """The run folder that a checkpoint lies in; None for a copy elsewhere."""
+    if resumed is None:
+        return path
+    return resumed.path.parent.parent if resumed.path.parent.name == "checkpoints" else None
 
 
 def find_begun(out: Path | None, parent: Path, name: str, world: World) -> Path | None:

@@ -1,21 +1,25 @@
 """What a run leaves behind while it trains: metrics.jsonl, metrics.csv, TensorBoard files, checkpoints and train.log."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from dlkit import disk
+from dlkit.config import Config
 from dlkit.core.environment import now
 from dlkit.core.training.folder.checkpoints import save_checkpoint
+from dlkit.core.training.folder.metrics_file import MetricsFile
 from dlkit.core.training.folder.run_folder import RunFolder
 from dlkit.core.training.folder.tensorboard import Board
 from dlkit.core.training.learner import Learner, Row
 from dlkit.core.training.step import StepResult
 from dlkit.event_lines import event_line
 from dlkit.events import Emit, Event, Progress, Saved, Throttle
-from dlkit.files import to_json
+from dlkit.files import disk_error, to_json
 
 FLUSH_S = 2.0
 PROGRESS_EVERY_S = 30.0
@@ -24,7 +28,8 @@ PROGRESS_EVERY_S = 30.0
 class RunRecords:
     """Writes a run's records. Lines of steps wait in memory, on the device, and are written every few seconds.
 
-    On resume the metrics files are cut back to where the checkpoint left them, so that no step or epoch stands twice.
+    On resume the metrics files go on from where the checkpoint left them, so that no step or epoch stands twice. `best` is the
+    file that holds the best weights so far, where that is not best.pt; `keep` says how many checkpoints stay.
     """
 
     def __init__(
@@ -33,26 +38,22 @@ class RunRecords:
         *,
         columns: Sequence[str],
         board: Board | None,
-        log_every: int,
+        config: Config,
         extra: Mapping[str, Any],
         emit: Emit,
     ) -> None:
         self.folder = folder
         self.columns = columns
         self.board = board
-        self.log_every = log_every
+        self.log_every = int(config.log.every)
+        self.keep = config.checkpoint.keep
         self.extra = extra
         self.emit = emit
+        self.best: Path | None = None
+        self._jsonl = MetricsFile(folder.path / "metrics.jsonl")
+        self._csv = MetricsFile(folder.path / "metrics.csv")
         self._waiting: list[tuple[dict[str, Any], StepResult]] = []
         self._throttle = Throttle(FLUSH_S)
-
-    @property
-    def _jsonl(self) -> Path:
-        return self.folder.path / "metrics.jsonl"
-
-    @property
-    def _csv(self) -> Path:
-        return self.folder.path / "metrics.csv"
 
     def add_step(self, learner: Learner, result: StepResult) -> None:
         """Record one optimizer step; `step` is the number of updates before it, so it is k in lr[k]."""
@@ -66,14 +67,13 @@ class RunRecords:
     def add_epoch(self, learner: Learner, row: Row) -> None:
         """Record one epoch's metrics."""
         self._flush()
-        with self._jsonl.open("a", encoding="utf-8") as file:
-            file.write(to_json({"event": "epoch", **row}) + "\n")
-        is_new = not self._csv.exists() or self._csv.stat().st_size == 0
-        with self._csv.open("a", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
+        self._jsonl.append(to_json({"event": "epoch", **row}) + "\n")
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        if self._csv.is_empty:
+            writer.writeheader()
+        writer.writerow(row)
+        self._csv.append(text.getvalue())
         if self.board:
             self.board.add_epoch(row)
 
@@ -82,37 +82,46 @@ class RunRecords:
         if not self._waiting:
             return
         losses = torch.stack([result.loss for _, result in self._waiting]).tolist()
-        with self._jsonl.open("a", encoding="utf-8") as file:
-            for (line, result), loss in zip(self._waiting, losses, strict=True):
-                if len(result.lrs) > 1:
-                    line["lrs"] = result.lrs
-                if result.grad_norm is not None:
-                    line["grad_norm"] = float(result.grad_norm)
-                file.write(to_json(line | {"loss": loss}) + "\n")
-                if self.board:
-                    self.board.add_step(line["step"], result.lrs, loss)
+        lines = []
+        for (line, result), loss in zip(self._waiting, losses, strict=True):
+            if len(result.lrs) > 1:
+                line["lrs"] = result.lrs
+            if result.grad_norm is not None:
+                line["grad_norm"] = float(result.grad_norm)
+            lines.append(to_json(line | {"loss": loss}) + "\n")
+            if self.board:
+                self.board.add_step(line["step"], result.lrs, loss)
         self._waiting.clear()
+        self._jsonl.append("".join(lines))
 
-    def save(self, learner: Learner, *names: str) -> None:
-        """Write a checkpoint under these names."""
+    def save(self, learner: Learner, *, is_best: bool = False) -> None:
+        """Write a checkpoint. The metrics that it knows are on the disk before, those that it replaces go after."""
         self.folder.check_held()
         self._flush()
-        sizes = {path.name: path.stat().st_size if path.exists() else 0 for path in (self._jsonl, self._csv)}
-        for path in save_checkpoint(self.folder.checkpoints, names, learner, {**self.extra, "file_sizes": sizes}):
+        files = (self._jsonl, self._csv)
+        extra = {**self.extra, "metrics_files": {file.path.name: file.mark() for file in files}}
+        best = True if is_best else self.best or False
+        for path in save_checkpoint(self.folder.checkpoints, learner, extra, best=best, keep=self.keep):
             self.emit(Saved(path, "checkpoint"))
+        self.best = None
+        for file in files:
+            file.settle()
 
-    def cut_back(self, sizes: Mapping[str, int]) -> None:
-        """Drop what was written after the checkpoint that is resumed from."""
-        for path in (self._jsonl, self._csv):
-            if path.exists():
-                with path.open("r+b") as file:
-                    file.truncate(min(sizes.get(path.name, 0), path.stat().st_size))
+    def go_back(self, checkpoint: Mapping[str, Any]) -> None:
+        """Go on from what a checkpoint notes of the metrics files; an empty one begins anew."""
+        marks = checkpoint.get("metrics_files", {})
+        for file in (self._jsonl, self._csv):
+            file.go_back(marks.get(file.path.name, {}))
 
     def close(self) -> None:
         """Write what waits and close the files."""
-        self._flush()
-        if self.board:
-            self.board.close()
+        try:
+            self._flush()
+        finally:
+            self._jsonl.close()
+            self._csv.close()
+            if self.board:
+                self.board.close()
 
 
 class Follower:
@@ -124,9 +133,9 @@ class Follower:
     def add_epoch(self, learner: Learner, row: Row) -> None:
         """Do nothing."""
 
-    def save(self, learner: Learner, *names: str) -> None:
+    def save(self, learner: Learner, *, is_best: bool = False) -> None:
         """Take part in making a checkpoint."""
-        save_checkpoint(Path(), names, learner, {})
+        save_checkpoint(Path(), learner, {})
 
 
 def log_to(path: Path, emit: Emit) -> Emit:
@@ -138,7 +147,10 @@ def log_to(path: Path, emit: Emit) -> Emit:
         if isinstance(event, Progress) and not throttle.is_due():
             return
         if (line := event_line(event)) is not None:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(f"{now()} {line}\n")
+            try:
+                with disk.append(path) as file:
+                    disk.write(file, f"{now()} {line}\n".encode())
+            except OSError as error:
+                raise disk_error(path, error) from error
 
     return emit_and_log

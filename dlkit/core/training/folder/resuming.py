@@ -3,17 +3,21 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dlkit.config import Config
 from dlkit.core.data import DataInfo
+from dlkit.core.training.folder.best_weights import exported_weights, find_best
+from dlkit.core.training.folder.checkpoints import BEST, LAST, checkpoints_in, read_checkpoint, read_valid
 from dlkit.core.training.setup import Job
 from dlkit.errors import FileRefused, UsageError
-from dlkit.events import Emit, Note
-from dlkit.files import to_json
+from dlkit.events import Emit, Note, ignore
+from dlkit.files import link_file, to_json
 
 # sections and keys that may differ between a run and its continuation: they do not change what is computed, or are
 # asked for on purpose
@@ -27,20 +31,124 @@ _FREE = {
 ELSEWHERE = ".elsewhere.jsonl"  # below `runtime.out`: runs that were made with --out
 
 
-def find_run_to_resume(parent: Path, name: str) -> Path:
-    """Returns the newest run folder of this name that holds a checkpoint: the last number below `parent`, or one made with
-    --out that was saved later. Raises UsageError when there is none.
+@dataclass(frozen=True)
+class Resumed:
+    """The checkpoint that a run goes on from, and the file that holds the best weights so far; None where none are known."""
+
+    path: Path
+    state: dict[str, Any]
+    best: Path | None
+
+
+def read_resumed(path: Path, *, is_relaxed: bool = False, emit: Emit = ignore) -> Resumed | None:
+    """Returns what `--resume PATH` goes on from: this file, or of a folder the newest checkpoint that can be read; None for a run
+    that ended before its first.
+
+    Raises FileRefused where there is none, and where the best weights that it names are gone unless `is_relaxed`.
     """
-    runs = [path.parent.parent for path in parent.glob(f"{name}-*/checkpoints/last.pt")]
-    runs = [path for path in runs if path.name.removeprefix(name + "-").isdigit()]
+    if path.is_file():
+        file, state = path, read_checkpoint(path)
+    else:
+        found = _read_newest(path, emit)
+        if found is None:
+            return None
+        file, state = found
+    named = state["best"]
+    if named["value"] is None:
+        return Resumed(file, state, None)
+    beside = [other for other in checkpoints_in(file.parent) if other != file]
+    held = find_best(named, [(file, state)]) or find_best(named, read_valid(beside)[0])
+    if held is None and not is_relaxed:
+        raise FileRefused(
+            file,
+            f"the best weights so far, of epoch {named['epoch']}, are in no checkpoint beside it; give the run folder that holds "
+            "them, or --resume-relaxed to choose the best anew from here on",
+        )
+    if held is None:
+        emit(Note(f"the best weights so far, of epoch {named['epoch']}, are gone; the best is chosen anew"))
+    return Resumed(file, state, held[0] if held else None)
+
+
+def mend_best(resumed: Resumed, folder: Path, emit: Emit) -> Path | None:
+    """Make best.pt of the run folder hold the best weights so far. Going on from an older checkpoint that waits until the next is
+    saved, as last.pt still names others; the file that holds them is returned then.
+    """
+    path = folder / BEST
+    if resumed.best is None or resumed.path.parent != folder or (path.exists() and resumed.best.samefile(path)):
+        return None
+    if resumed.path.name != LAST:
+        return resumed.best
+    link_file(resumed.best, path)
+    emit(
+        Note(
+            f"{BEST} did not hold the best weights so far, of epoch {resumed.state['best']['epoch']}; {resumed.best.name} had them"
+        )
+    )
+    return None
+
+
+def read_best(folder: Path, best: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    """The weights of a run folder that a learner names as the best, those of last.pt where it names none.
+
+    Raises FileRefused where no checkpoint holds them.
+    """
+    if best["value"] is None:
+        return exported_weights(read_checkpoint(folder / LAST))
+    paths = sorted(checkpoints_in(folder), key=lambda path: path.name != BEST)
+    found = find_best(best, ((path, state) for path in paths for _, state in read_valid([path])[0]))
+    if found is None:
+        raise FileRefused(
+            folder / BEST, f"it does not hold the best weights, of epoch {best['epoch']}, nor does another checkpoint"
+        )
+    return found[1]
+
+
+def _read_newest(path: Path, emit: Emit) -> tuple[Path, dict[str, Any]] | None:
+    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    paths = checkpoints_in(folder)
+    if not paths:
+        if not has_begun(path):
+            raise FileRefused(path, "no checkpoint here; --resume takes a run folder or its checkpoints/last.pt")
+        emit(Note(f"{path} ended before its first checkpoint; it begins anew"))
+        return None
+    found, refused = read_valid(paths[:1])
+    if not found:
+        found, more = read_valid(paths[1:])
+        refused += more
+    if not found:
+        raise refused[0]
+    newest = max(found, key=lambda pair: int(pair[1]["position"]["step"]))
+    if newest[0].name != LAST:
+        why = str(refused[0]) if refused else f"{folder / LAST} is gone"
+        emit(Note(f"{why}; going on from {newest[0].name} of step {newest[1]['position']['step']}"))
+    return newest
+
+
+def has_begun(path: Path) -> bool:
+    """Whether a run folder was made here, be it that the run wrote nothing more."""
+    return any((path / name).is_file() for name in ("run.json", ".lock"))
+
+
+def find_run_to_resume(parent: Path, name: str) -> Path:
+    """Returns the newest run folder of this name: the last number below `parent`, or one made with --out that was written to
+    later. Raises UsageError when there is none.
+    """
+    runs = [
+        path for path in parent.glob(f"{name}-*") if path.name.removeprefix(name + "-").isdigit() and has_begun(path)
+    ]
     runs = sorted(runs, key=lambda path: int(path.name.removeprefix(name + "-")))[-1:]
-    runs += [path for path in _runs_elsewhere(parent, name) if (path / "checkpoints" / "last.pt").is_file()]
+    runs += [path for path in _runs_elsewhere(parent, name) if has_begun(path)]
     if not runs:
         raise UsageError(
-            f"nothing to resume: no {parent}/{name}-NNN holds checkpoints/last.pt, and no run named {name} that was made with "
-            "--out from here; name its folder: --resume FOLDER"
+            f"nothing to resume: no run {parent}/{name}-NNN, and none named {name} that was made with --out from here; "
+            "name its folder: --resume FOLDER"
         )
-    return max(runs, key=lambda path: (path / "checkpoints" / "last.pt").stat().st_mtime)
+    return max(runs, key=_last_write)
+
+
+def _last_write(path: Path) -> float:
+    files = [*checkpoints_in(path / "checkpoints"), path / "run.json", path / ".lock"]
+    return max(file.stat().st_mtime for file in files if file.exists())
 
 
 def remember_elsewhere(parent: Path, name: str, folder: Path) -> None:

@@ -74,6 +74,11 @@ class RunFolder:
         self._lock.release()
 
 
+def holds_results(path: Path) -> bool:
+    """Whether a run has left something in this folder that a new start would lose."""
+    return (path / MODEL_FILE).exists() or any((path / "checkpoints").glob("*.pt"))
+
+
 def create_run_folder(*, out: Path | None, parent: Path, name: str, emit: Emit = ignore) -> RunFolder:
     """Make `parent/name-NNN` with the next free number, or exactly `out`.
 
