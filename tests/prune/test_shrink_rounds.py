@@ -207,14 +207,14 @@ class SaveAt(NoRecords):
 
     def add_step(self, learner, result):
         if learner.position.step == self.step:
-            save_checkpoint(self.folder, ["mid"], learner, {})
+            save_checkpoint(self.folder, learner, {})
 
 
 def test_resuming_the_training_of_a_shrunk_network_is_exact(opened, tmp_path):
     network = run(opened, shrinking())[1].verified.network
     whole, resumed = tuning_of(copy.deepcopy(network), opened), tuning_of(copy.deepcopy(network), opened)
     fit(whole.learner, whole.data, whole.plan, SaveAt(tmp_path, 5), stop=StopRequest(), emit=ignore)
-    resumed.learner.load_state_dict(read_torch_file(tmp_path / "mid.pt"))
+    resumed.learner.load_state_dict(read_torch_file(tmp_path / "last.pt"))
     fit(resumed.learner, resumed.data, resumed.plan, NoRecords(), stop=StopRequest(), emit=ignore)
     other = resumed.learner.model.state_dict()
     assert all(torch.equal(tensor, other[name]) for name, tensor in whole.learner.model.state_dict().items())

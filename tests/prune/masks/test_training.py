@@ -128,7 +128,7 @@ class SaveAt(NoRecords):
 
     def add_step(self, learner, result):
         if learner.position.step == self.step:
-            save_checkpoint(self.folder, ["mid"], learner, {})
+            save_checkpoint(self.folder, learner, {})
 
     def add_epoch(self, learner, row: Row):
         pass
@@ -140,7 +140,7 @@ def test_resuming_a_masked_run_is_exact(tmp_path):
     masks = half_masked(whole.learner.model)
     train(whole, masks, SaveAt(tmp_path, 3))
     resumed = job_of(**settings)
-    resumed.learner.load_state_dict(read_torch_file(tmp_path / "mid.pt"))
+    resumed.learner.load_state_dict(read_torch_file(tmp_path / "last.pt"))
     assert holds(resumed.learner.model, masks)
     train(resumed, masks)
     for mine, other in (
