@@ -30,12 +30,14 @@ from dlkit.cli.loading_notes import note_slow_imports
 from dlkit.cli.plain_help import PlainCommand, PlainGroup
 from dlkit.cli.processes import is_main_process, note_failure
 from dlkit.cli.streams import lasting_streams
+from dlkit.cli.table_form import AS_TSV
 from dlkit.errors import ConfigError, DlkitError, Interrupted, OutOfResource, exit_code_of
 
 EXIT_CODES = """Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 data, 4 file refused, 5 diverged, 6 out of memory or disk,
 130/143/129 stopped by a signal after saving."""
 
 # other spellings of commands; registering them twice would build their options twice at every start
+ANYWHERE = {"--debug", "--tsv"}  # options of the program that may stand behind those of a command
 ALIASES = {"shape-calc": "shapecalc", "lrplot": "lr-plot"}
 
 app = typer.Typer(
@@ -64,6 +66,9 @@ def options(
         bool, typer.Option("--version", help="Show versions and exit.", callback=_show_version, is_eager=True)
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere on the line.")] = False,
+    tsv: Annotated[
+        bool, typer.Option("--tsv", help="Tabs between the cells of tables; may stand anywhere, too.")
+    ] = False,
 ) -> None:
     """Options of all commands."""
 
@@ -97,8 +102,9 @@ def _run(arguments: list[str]) -> None:
     if is_main_process() and not {"-q", "--quiet"} & set(arguments):
         note_slow_imports()
     is_debug = "--debug" in arguments or bool(os.environ.get("DLKIT_DEBUG"))
+    AS_TSV.set("--tsv" in arguments)
     try:
-        app(args=[argument for argument in arguments if argument != "--debug"], prog_name="dlkit")
+        app(args=[argument for argument in arguments if argument not in ANYWHERE], prog_name="dlkit")
     except BrokenPipeError:
         sys.exit(0)
     except SystemExit as end:

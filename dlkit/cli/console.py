@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from dlkit.cli.table_form import AS_TSV
+
 REFRESH_PER_S = 8
 NO_WIDTH = 10_000  # of files and pipes, where nothing is wrapped
 WIDE = 110  # columns of a terminal that has room for long bars
@@ -106,14 +108,20 @@ def show_table(
     left: int = 1,
     optional: Sequence[int] = (),
 ) -> None:
-    """Print a table to stdout. A file or a pipe gets a line for every row, however long.
+    """Print a table to stdout. A file or a pipe gets a line for every row, however long; `--tsv` makes such lines too, with tabs.
 
     For a narrow terminal the `optional` columns, numbered from 0, are left out in that order until the rest fits; then text is
     broken between words, numbers never.
     """
     console = stdout_console()
+    headed = [title] if title else []
+    if AS_TSV.get():
+        console.file.writelines(
+            f"{line}\n" for line in (*headed, *tsv_table(columns, rows))
+        )  # rich would expand the tabs
+        return
     if not console.is_terminal:
-        show_lines([*([title] if title else []), *plain_table(columns, rows, left=left)], console=console)
+        show_lines([*headed, *plain_table(columns, rows, left=left)], console=console)
         return
     left_out: set[int] = set()
     for index in (*optional, None):
@@ -143,6 +151,11 @@ def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: 
         return cell + blanks if index < left else blanks + cell
 
     return ["  ".join(padded(index, cell) for index, cell in enumerate(row)).rstrip() for row in lines]
+
+
+def tsv_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Headings and rows as lines of cells with tabs between them; what would break a cell in two is a blank."""
+    return ["\t".join(_CONTROL.sub("?", re.sub(r"\s", " ", cell)) for cell in row) for row in (columns, *rows)]
 
 
 @contextlib.contextmanager
@@ -255,16 +268,17 @@ class WorkBar:
             transient=True,
         )
         self._task: TaskID | None = None
-        self._what = ""
+        self._piece = ("", 0)
 
     def show(self, what: str, done: int, total: int) -> None:
         """Put the bar where the work is."""
-        if self._task is None or what != self._what:
+        piece = (what, total)  # another total is another piece of work, though it may be called the same
+        if self._task is None or piece != self._piece:
             if self._task is not None:
                 self.progress.remove_task(self._task)
-            self._task, self._what = self.progress.add_task(clean(what), total=total), what
+            self._task, self._piece = self.progress.add_task(clean(what), total=total), piece
             self.progress.start()
-        self.progress.update(self._task, completed=done, total=total)
+        self.progress.update(self._task, completed=done)
 
     def stop(self) -> None:
         """Take the bar away."""

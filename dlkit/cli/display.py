@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from dlkit.signals import stopped_by_signals
 
 T = TypeVar("T")
 LINE_EVERY_S = 10.0
+QUIET_S = 3.0  # a command that is done by then says nothing of its phases
 SKIPPED = {"epoch", "step"}
 HEADINGS = {
     "train_s": "time",
@@ -40,6 +42,7 @@ class Display:
         self._table = EpochTable(self._console, LEAST_WANTED)
         self._lines = Throttle(LINE_EVERY_S)
         self._notes: set[str] = set()
+        self._phase, self._started = "", time.monotonic()
 
     def emit(self, event: Event) -> None:
         """Draw an event."""
@@ -84,8 +87,13 @@ class Display:
             if self._bars:
                 self._bars.stop()
             self._work.show(what, done, total)
-        elif self._lines.is_due():
-            self._console.print(clean(f"{what}: {done} of {total}"))
+        elif self._is_new(what) or self._lines.is_due():
+            self._phase = what
+            self._console.print(clean(f"{what}: {done} of {total}" if total > 1 else what))
+
+    def _is_new(self, what: str) -> bool:
+        """Whether this is another piece of work, in a command that takes longer than a moment."""
+        return what != self._phase and time.monotonic() - self._started > QUIET_S
 
     def _start(self, event: RunStarted) -> None:
         if self._work:

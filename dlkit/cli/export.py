@@ -31,6 +31,16 @@ Normalize = Annotated[
     bool,
     typer.Option("--normalize", help="ONNX: let the file normalize, so that it takes pixels from 0 to 1."),
 ]
+Resize = Annotated[
+    bool,
+    typer.Option("--resize", help="ONNX: let the file scale and cut images of any size to the network's."),
+]
+Opset = Annotated[
+    int | None,
+    typer.Option(
+        "--opset", help="ONNX: version of the operators, for older or newer runtimes.", metavar="N", show_default=False
+    ),
+]
 
 
 def export(
@@ -43,13 +53,15 @@ def export(
     network: Network = None,
     data: WeightsData = None,
     normalize: Normalize = False,
+    resize: Resize = False,
+    opset: Opset = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a model, float, pruned or int8, for other programs, and check that the file computes what the model does."""
     from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
-    from dlkit.core.export import export_model
+    from dlkit.core.export import OnnxOptions, export_model
     from dlkit.core.opening import Naming, open_model
 
     loaded = load_data_option(data) if data else None
@@ -57,7 +69,8 @@ def export(
         file = open_model(
             model, Naming(arch, num_classes, image_size, network), data=loaded, uses_data=False, emit=display.emit
         )
-        exported = export_model(file, format_, output, model=network, normalizes=normalize, force=force)
+        options = OnnxOptions(normalize, resize, opset)
+        exported = export_model(file, format_, output, model=network, options=options, force=force)
     if as_json:
         values = asdict(exported) | {"path": str(exported.path)}
         typer.echo(json.dumps({"schema": "dlkit.export/1", "model": str(model), **values}))

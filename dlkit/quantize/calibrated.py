@@ -17,7 +17,6 @@ from dlkit.quantize.ptq import (
     Int8,
     LayerSensitivity,
     Remedies,
-    calibration_stability,
     first_samples,
     keep_sensitive_layers,
     quantize_accurately,
@@ -35,9 +34,9 @@ def make_calibrated(task: Task, recipe: Recipe, batches: Sequence[Tensor]) -> Ma
 
     Raises UsageError for a network that cannot be followed, and when no choice of layers meets `--max-drop`.
     """
-    note_unstable_ranges(task, recipe, batches)
     remedies = Remedies(bias_correction=task.request.use_bias_correction)
     best = _quantize(task, task.network, recipe, batches, remedies)
+    note_unstable_ranges(task, best)
     made = Made(best.network, best.recipe, batches[0], sum(map(len, batches)), best.trials)
     if not task.request.rank_layers and task.request.max_drop is None:
         return made
@@ -47,12 +46,10 @@ def make_calibrated(task: Task, recipe: Recipe, batches: Sequence[Tensor]) -> Ma
     return _fall_back(task, task.data, made, best, batches)
 
 
-def note_unstable_ranges(task: Task, recipe: Recipe, batches: Sequence[Tensor]) -> None:
+def note_unstable_ranges(task: Task, best: Int8) -> None:
     """Report a range that two halves of the calibration data do not agree on."""
-    if len(batches) >= 2:
-        found = calibration_stability(task.network, recipe, batches)
-        if found.note:
-            task.emit(Note(found.note))
+    if best.stability is not None and best.stability.note:
+        task.emit(Note(best.stability.note))
 
 
 def rank(task: Task, best: Int8, batches: Sequence[Tensor]) -> list[LayerSensitivity]:

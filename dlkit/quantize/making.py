@@ -12,7 +12,7 @@ from dlkit.core.devices import pick_device
 from dlkit.core.evaluation import sample_images
 from dlkit.core.models import random_inputs, top1_matches
 from dlkit.errors import UsageError
-from dlkit.events import Note
+from dlkit.events import Note, Working
 from dlkit.quantize.backends import pick_backend, pick_reduce
 from dlkit.quantize.calibrated import make_calibrated
 from dlkit.quantize.calibration_data import ModelData
@@ -90,6 +90,7 @@ def make_int8(task: Task, recipe: Recipe) -> Made:
     if recipe.mode == "dynamic":
         inputs = random_inputs(task.file.spec.info.input_size, 8)
         return Made(quantize_dynamic(task.network, recipe, example=inputs), recipe, inputs)
+    task.emit(Working("reading samples to calibrate on", 0, 1))
     batches = calibration_inputs(task)
     static = make_calibrated(task, replace(recipe, mode="static"), batches)
     if task.data is None:

@@ -45,11 +45,11 @@ def run_ranking(file: ModelFile, request: QuantizeRequest, emit: Emit = ignore) 
         task = Task(file, request, network, open_model_data(file, request, emit), emit)
         recipe = plan_recipe(network, request)
         batches = calibration_inputs(task)
-        note_unstable_ranges(task, recipe, batches)
         plain = Remedies(bias_correction=False, equalization="off", smoothing="off")
         best = quantize_accurately(
             network, recipe, batches, remedies=plain, is_classification=task.is_classification, emit=emit
         )
+        note_unstable_ranges(task, best)
         layers = tuple(rank(task, best, batches))
     if not layers:
         raise UsageError(f"{file.path}: there is nothing to rank, the network has no layer that could be int8")

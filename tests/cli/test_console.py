@@ -96,3 +96,34 @@ def test_one_file_is_no_files(dlkit, tmp_path):
     assert done.code == 0 and "note: 1 file without an image's extension left out" in " ".join(done.err.split()), (
         done.err
     )
+
+
+@pytest.mark.parametrize("columns", [40, None])
+def test_tables_with_tabs_are_read_by_other_programs(dlkit, columns):
+    kinds = [line for line in lines_of(dlkit("list", "--tsv", columns=columns).out) if "\t" in line]
+    assert kinds[0] == "kind\tnames" and len(kinds) > 5 and all(line.split("\t")[1].isdecimal() for line in kinds[1:])
+    rows = dlkit("--tsv", "list", "losses", columns=columns).out.splitlines()
+    assert {line.count("\t") for line in rows if "\t" in line} == {rows[0].count("\t")} and "\x1b" not in rows[1]
+    assert "\t" not in dlkit("list", columns=columns).out  # for this command alone
+
+
+def test_cells_keep_no_tabs_and_no_control_characters():
+    from dlkit.cli.console import tsv_table
+
+    assert tsv_table(("a", "b"), [("x\ty", "1\n2\x1b[2J")]) == ["a\tb", "x y\t1 2?[2J"]
+
+
+def test_another_total_is_another_piece_of_work():
+    import io
+
+    from rich.console import Console
+
+    from dlkit.cli.console import WorkBar
+
+    bar = WorkBar(Console(file=io.StringIO(), force_terminal=True, width=80))
+    totals = []
+    for done, total in ((0, 8), (3, 8), (9, 21)):
+        bar.show("measuring", done, total)
+        totals.append([(task.id, task.completed, task.total) for task in bar.progress.tasks])
+    bar.stop()
+    assert totals[0][0][0] == totals[1][0][0] != totals[2][0][0] and totals[2][0][1:] == (9, 21)

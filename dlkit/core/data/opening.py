@@ -134,6 +134,7 @@ def open_source(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = Non
         seed=seed,
         task=known.task if known else hinted_task(loaded),
         ignored_label=ignored_label(loaded),
+        skips_bad=section.on_bad == "skip",
         columns=known.columns if known else None,
         timeout_s=limit_of(section),
     )

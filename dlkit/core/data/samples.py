@@ -110,8 +110,8 @@ class Source:
 @dataclass(frozen=True)
 class SourceRequest:
     """What dlkit asks of a source: `data.root` (None for auto) and `data.download`, the seed, the task if the config
-    fixes it, the label that the loss ignores, of a table the columns that an existing model takes, and how long reading a
-    sample may take.
+    fixes it, the label that the loss ignores, whether samples that cannot be read are left out, of a table the columns that an
+    existing model takes, and how long reading a sample may take.
     """
 
     root: str | None
@@ -119,5 +119,6 @@ class SourceRequest:
     seed: int
     task: Task | None
     ignored_label: int | None = None
+    skips_bad: bool = False
     columns: tuple[TableColumn, ...] | None = None
     timeout_s: float | None = None

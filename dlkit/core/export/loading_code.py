@@ -1,17 +1,19 @@
 """The lines of Python that load an exported file, for people to copy."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from dlkit.core.modelfile import ModelSpec
 from dlkit.core.models import HAS_AUX_HEADS
 
 
-def load_onnx(spec: ModelSpec, path: Path) -> list[str]:
+def load_onnx(spec: ModelSpec, path: Path, *, takes_any_size: bool = False) -> list[str]:
     """With ONNX Runtime."""
+    sizes = (spec.info.input_size[0], "height", "width") if takes_any_size else spec.info.input_size
     return [
         "import onnxruntime",
         f"session = onnxruntime.InferenceSession({str(path)!r})",
-        f'(logits,) = session.run(None, {{"input": inputs}})  # {_inputs(spec)}',
+        f'(logits,) = session.run(None, {{"input": inputs}})  # {_inputs(spec, sizes)}',
     ]
 
 
@@ -73,7 +75,7 @@ def _into_network(spec: ModelSpec, weights: str) -> list[str]:
     return ["import torchvision", build, f"network.load_state_dict({weights})"]
 
 
-def _inputs(spec: ModelSpec) -> str:
-    sizes = ", ".join(map(str, spec.info.input_size))
+def _inputs(spec: ModelSpec, sizes: Sequence[int | str] = ()) -> str:
+    listed = ", ".join(map(str, sizes or spec.info.input_size))
     prepared = ", normalized" if spec.info.mean else ""
-    return f"float32 (N, {sizes}){prepared}"
+    return f"float32 (N, {listed}){prepared}"

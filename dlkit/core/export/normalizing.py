@@ -7,11 +7,11 @@ from torch import Tensor
 
 from dlkit.core.export.onnx_graph import INPUT, extend_onnx
 from dlkit.core.export.onnx_parity import start_session
+from dlkit.core.export.parity import CLOSENESS
 from dlkit.core.modelfile import ModelSpec
 from dlkit.errors import DlkitError, UsageError
 
 NORMALIZED = "normalized"  # what the file called its input before
-CLOSENESS = 1e-3  # of the largest output: an input that is rounded otherwise may change codes of int8 by one
 
 
 def raw_spec(spec: ModelSpec) -> ModelSpec:

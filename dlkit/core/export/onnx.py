@@ -1,6 +1,7 @@
 """ONNX files of float networks, and of int8 ones by the exporter that the quantize task has for them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +10,9 @@ from torch import Tensor, nn
 
 from dlkit.core.export.metadata import file_metadata, find_spec_of
 from dlkit.core.export.normalizing import normalize_onnx_inputs, raw_spec
+from dlkit.core.export.opset import convert_opset
 from dlkit.core.export.parity import Parity, require_parity
+from dlkit.core.export.resizing import resize_onnx_inputs
 from dlkit.core.export.restored import restore_onnx_outputs, restored_spec
 from dlkit.core.export.tracing import CHECKED_SAMPLES
 from dlkit.core.modelfile import ModelSpec
@@ -21,6 +24,20 @@ NEEDED = ("onnx", "onnxscript", "onnxruntime")  # the extra `onnx`; torch's expo
 INT8_EXPORTER = "dlkit.quantize.onnx.writing"  # resolved late, as core imports no task
 
 
+@dataclass(frozen=True)
+class OnnxOptions:
+    """What a file does itself: with `normalizes` it takes inputs that are not normalized, with `resizes` images of any size. `opset` is
+    the version of its operators, by default the exporter's.
+    """
+
+    normalizes: bool = False
+    resizes: bool = False
+    opset: int | None = None
+
+
+AS_IT_IS = OnnxOptions()
+
+
 def export_onnx(
     network: nn.Module,
     path: Path,
@@ -28,14 +45,13 @@ def export_onnx(
     *,
     inputs: Tensor | None = None,
     spec: ModelSpec | None = None,
-    normalizes: bool = False,
+    options: OnnxOptions = AS_IT_IS,
 ) -> Parity:
     """Write a network, float or int8, as an ONNX file with `input` (N, ...) and `logits`, N free, and say how near it is.
 
     `example` is one batch of normalized inputs; `inputs`, by default random ones, are what the file is checked on in ONNX
     Runtime before anything is written; `spec`, by default what `load_model` left on the network, goes into its metadata.
-    Where it is given and targets were standardized, the file's outputs are in the units of the data; with `normalizes` the file takes
-    inputs that are not normalized, and does it itself.
+    Where it is given and targets were standardized, the file's outputs are in the units of the data.
     Raises UsageError for a missing extra or a network that cannot be exported, and DlkitError when the file would say
     something else than the network.
     """
@@ -44,12 +60,16 @@ def export_onnx(
         inputs = random_inputs(example.shape[1:], CHECKED_SAMPLES)
     make = import_module(INT8_EXPORTER).make_onnx if has_int8_layers(network) else _make_float
     told = restored_spec(spec) if spec else find_spec_of(network)
-    told = raw_spec(told) if told and normalizes else told
+    told = raw_spec(told) if told and options.normalizes else told
     data, parity = make(network, example, inputs=inputs, metadata=file_metadata(told))
     if spec and spec.info.target_mean is not None:
         data = restore_onnx_outputs(data, spec, inputs)
-    if spec and normalizes:
+    if spec and options.normalizes:
         data = normalize_onnx_inputs(data, spec, inputs)
+    if spec and options.resizes:
+        data = resize_onnx_inputs(data, spec)
+    if options.opset is not None:
+        data = convert_opset(data, options.opset, inputs)
     write_bytes(path, data)
     found: Parity = parity
     return found

@@ -44,10 +44,13 @@ def extend_onnx(
     *,
     first: Sequence["NodeProto"] = (),
     last: Sequence["NodeProto"] = (),
+    input_shape: Sequence[int | str] | None = None,
 ) -> bytes:
-    """An ONNX file with nodes before and behind those that it has, in which tensors got other names to make room for theirs."""
+    """An ONNX file with nodes before and behind those that it has, in which tensors got other names to make room for theirs, and
+    perhaps with an input of another shape.
+    """
     import onnx
-    from onnx import numpy_helper
+    from onnx import TensorProto, helper, numpy_helper
 
     model = onnx.load_from_string(data)
     for node in model.graph.node:
@@ -57,6 +60,8 @@ def extend_onnx(
     for node in reversed(first):
         model.graph.node.insert(0, node)
     model.graph.node.extend(last)
+    if input_shape is not None:
+        model.graph.input[0].CopyFrom(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, input_shape))
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
 

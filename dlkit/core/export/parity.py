@@ -9,6 +9,9 @@ from dlkit.errors import DlkitError
 
 FLOAT_TOLERANCE = 1e-3  # of the largest output; sums in another order differ by some 1e-6 of it
 INT8_TOLERANCE = 0.05  # a code that is rounded the other way early on changes what follows
+CLOSENESS = (
+    1e-3  # of the largest output, on average: an input that is rounded otherwise may change codes of int8 by one
+)
 CUT = 0.01  # of the largest output: what is cut off is worth a warning
 SMALLEST = 1e-6  # for outputs that are all but zero
 

@@ -20,9 +20,11 @@ from dlkit.core.export.loading_code import (
     load_timm,
 )
 from dlkit.core.export.normalizing import raw_spec
-from dlkit.core.export.onnx import export_onnx, require_onnx
+from dlkit.core.export.onnx import AS_IT_IS, OnnxOptions, export_onnx, require_onnx
+from dlkit.core.export.opset import check_opset
 from dlkit.core.export.parity import Parity
 from dlkit.core.export.pt2 import write_pt2
+from dlkit.core.export.resizing import check_resizable
 from dlkit.core.export.restored import standardized_note, with_restored_outputs
 from dlkit.core.export.timm import check_timm_has, write_timm_folder
 from dlkit.core.export.weights import write_safetensors, write_sparse, write_state_dict
@@ -62,8 +64,8 @@ class Format:
     is_weights: bool = False
 
 
-def _write_onnx(network: nn.Module, spec: ModelSpec, path: Path, *, normalizes: bool = False) -> Parity:
-    return export_onnx(network, path, example_of(spec), spec=spec, normalizes=normalizes)
+def _write_onnx(network: nn.Module, spec: ModelSpec, path: Path, *, options: OnnxOptions = AS_IT_IS) -> Parity:
+    return export_onnx(network, path, example_of(spec), spec=spec, options=options)
 
 
 def _write_pt2(network: nn.Module, spec: ModelSpec, path: Path) -> Parity:
@@ -103,11 +105,11 @@ def export_model(
     path: Path,
     *,
     model: str | None = None,
-    normalizes: bool = False,
+    options: OnnxOptions = AS_IT_IS,
     force: bool = False,
 ) -> Exported:
-    """Write the network of a model file in another format. `model` names the class of a user's own network again; with `normalizes`
-    an ONNX file normalizes its inputs itself.
+    """Write the network of a model file in another format. `model` names the class of a user's own network again; `options` are for
+    ONNX alone.
 
     Raises OutputError for a path that is taken, unless `force`, and UsageError for a network that the format cannot hold.
     """
@@ -117,15 +119,26 @@ def export_model(
     if chosen.ending and path.suffix != chosen.ending:
         raise UsageError(f"{path}: torch loads packages that end with {chosen.ending} alone")
     chosen.check(file.spec)
-    if normalizes and format_name != "onnx":
-        raise UsageError(f"--normalize belongs to --format onnx; {format_name} takes normalized inputs")
-    told = raw_spec(file.spec) if normalizes else file.spec
+    _check_options(file.spec, format_name, options)
+    told = raw_spec(file.spec) if options.normalizes else file.spec
     network = build_from_file(file, model=model)
-    write = partial(_write_onnx, normalizes=True) if normalizes else chosen.write
+    write, load = chosen.write, chosen.loading
+    if format_name == "onnx":
+        write, load = partial(_write_onnx, options=options), partial(load_onnx, takes_any_size=options.resizes)
     parity = write(network, file.spec, path)
-    loading = tuple(chosen.loading(told, path))
+    loading = tuple(load(told, path))
     notes = [*_notes(file.spec, format_name), *([parity.cpu_note] if parity and parity.cpu_note else [])]
     return Exported(path, format_name, size_of(path), parity, loading, tuple(notes))
+
+
+def _check_options(spec: ModelSpec, format_name: ExportFormat, options: OnnxOptions) -> None:
+    given = {"--normalize": options.normalizes, "--resize": options.resizes, "--opset": options.opset is not None}
+    if format_name != "onnx" and (names := [name for name, is_given in given.items() if is_given]):
+        raise UsageError(f"{names[0]} belongs to --format onnx; {format_name} has no such choice")
+    if options.resizes:
+        check_resizable(spec)
+    if options.opset is not None:
+        check_opset(options.opset)
 
 
 def _check_precision(file: ModelFile, format_name: ExportFormat) -> None:

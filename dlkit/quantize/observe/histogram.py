@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 HALF = 8192
+PART = 2**18  # values that are counted at once: what is computed on the way stays in the cache
 
 
 class NotANumber(ValueError):
@@ -30,22 +31,36 @@ class Histogram(nn.Module):
     def add(self, values: Tensor) -> None:
         """Count a tensor of any shape. Raises NotANumber when it holds one."""
         values = values.float().flatten()
-        if values.isinf().any():
-            values = values[values.isfinite()]
         if not values.numel():
             return
         least, greatest = (bound.item() for bound in values.aminmax())
-        if math.isnan(least):
-            raise NotANumber("a value is not a number")
+        if not (math.isfinite(least) and math.isfinite(greatest)):
+            if not values.isinf().any():
+                raise NotANumber("a value is not a number")
+            self.add(values[values.isfinite()])
+            return
         self.least, self.greatest = min(self.least, least), max(self.greatest, greatest)
         self._widen(max(-least, greatest))
-        bins = values.mul(1 / self.bin_width).floor_().int().add_(HALF)
-        self.counts += torch.bincount(bins, minlength=2 * HALF).to(self.counts)
+        for part in values.split(PART):
+            bins = part.mul(1 / self.bin_width).floor_().int().add_(HALF)
+            self.counts += torch.bincount(bins, minlength=2 * HALF).to(self.counts)
+
+    def merge(self, other: "Histogram") -> None:
+        """Count what another histogram has counted: afterwards this one is as if it had seen both."""
+        if other.exponent is None:
+            return
+        self._widen_to(other.exponent)
+        other._widen_to(self.exponent)
+        self.least, self.greatest = min(self.least, other.least), max(self.greatest, other.greatest)
+        self.counts += other.counts
 
     def _widen(self, magnitude: float) -> None:
         """Make R greater than this magnitude."""
         # magnitude < 2**needed; below 2**-100 it is zero for float32 purposes
-        needed = max(math.frexp(magnitude)[1], -100) if magnitude else -100
+        self._widen_to(max(math.frexp(magnitude)[1], -100) if magnitude else -100)
+
+    def _widen_to(self, needed: int | None) -> None:
+        assert needed is not None
         if self.exponent is None:
             self.exponent = needed
         while self.exponent < needed:

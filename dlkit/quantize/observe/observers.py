@@ -60,6 +60,14 @@ class RangeObserver(nn.Module):
         """Take in one tensor."""
 
     @abstractmethod
+    def clear(self) -> None:
+        """Forget all that was seen."""
+
+    @abstractmethod
+    def merge(self, other: Any) -> None:
+        """Take in all that an observer of the same kind has seen."""
+
+    @abstractmethod
     def pick_range(self) -> Bounds:
         """The least and the greatest value that get a code. Only called once something was seen."""
 
@@ -80,7 +88,10 @@ class MinMaxObserver(RangeObserver):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.low, self.high = math.inf, -math.inf
+        self.clear()
+
+    def clear(self) -> None:  # noqa: D102
+        self.low, self.high, self._affine = math.inf, -math.inf, None
 
     @property
     def has_seen(self) -> bool:  # noqa: D102
@@ -92,6 +103,9 @@ class MinMaxObserver(RangeObserver):
             raise NotANumber("a value is not a number")
         self.low, self.high = min(self.low, low), max(self.high, high)
 
+    def merge(self, other: "MinMaxObserver") -> None:  # noqa: D102
+        self.low, self.high, self._affine = min(self.low, other.low), max(self.high, other.high), None
+
     def pick_range(self) -> Bounds:
         """Both ends."""
         return self.low, self.high
@@ -102,7 +116,10 @@ class _HistogramObserver(RangeObserver):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.seen = Histogram()
+        self.clear()
+
+    def clear(self) -> None:
+        self.seen, self._affine = Histogram(), None
 
     @property
     def has_seen(self) -> bool:
@@ -110,6 +127,10 @@ class _HistogramObserver(RangeObserver):
 
     def observe(self, values: Tensor) -> None:
         self.seen.add(values)
+
+    def merge(self, other: "_HistogramObserver") -> None:
+        self.seen.merge(other.seen)
+        self._affine = None
 
 
 class PercentileObserver(_HistogramObserver):

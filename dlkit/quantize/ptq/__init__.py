@@ -9,5 +9,5 @@ from dlkit.quantize.ptq.fallback import Fallback, keep_sensitive_layers
 from dlkit.quantize.ptq.fidelity import Fidelity, fidelity_of, outputs_of
 from dlkit.quantize.ptq.search import Int8, Remedies, Trial, quantize_accurately
 from dlkit.quantize.ptq.sensitivity import LayerSensitivity, rank_layers
-from dlkit.quantize.ptq.smoothing import smooth
-from dlkit.quantize.ptq.stability import calibration_stability
+from dlkit.quantize.ptq.smoothing import find_smoothable, smooth
+from dlkit.quantize.ptq.stability import observe_in_halves

@@ -44,14 +44,21 @@ class BiasCorrection:
 
 
 def correct_bias(
-    prepared: GraphModule, converted: GraphModule, batches: Sequence[Tensor], *, is_classification: bool = True
+    prepared: GraphModule,
+    converted: GraphModule,
+    batches: Sequence[Tensor],
+    *,
+    outputs: Tensor | None = None,
+    is_classification: bool = True,
 ) -> BiasCorrection:
     """Correct the biases of `converted` in place; where that moves its outputs away from the float ones, put them back.
 
-    `prepared` is the float network that was calibrated and converted; it stays as it is.
+    `prepared` is the float network that was calibrated and converted; it stays as it is. `outputs` are those of `converted` for the
+    batches, where they are known.
     """
     reference = outputs_of(without_observers(prepared), batches)
-    before = fidelity_of(reference, outputs_of(converted, batches), is_classification=is_classification)
+    outputs = outputs_of(converted, batches) if outputs is None else outputs
+    before = fidelity_of(reference, outputs, is_classification=is_classification)
     old = shift_biases(prepared, converted, first_samples(batches, _num_fitting(batches[0])))
     after = fidelity_of(reference, outputs_of(converted, batches), is_classification=is_classification)
     is_kept = after.error < before.error

@@ -16,31 +16,55 @@ from dlkit.quantize.graph import clip_to_activations, prepare, without_observers
 from dlkit.quantize.observe import NotANumber
 from dlkit.quantize.recipe import Recipe
 
+CALIBRATING = "calibrating"
 CHECKED = 4  # samples that the network and its graph are compared on
 MOST_DIFFERENCE = 0.01  # relative; rounding in another order makes a millionth of EfficientNet-B4's outputs
 LAST_BITS = 1e-7  # of a float32 number, relative
 MOST_BLOWN_UP = 10  # by how much more than by its inputs a chaotic network may be moved by rounding in all layers
 
 
-def observe_network(network: nn.Module, recipe: Recipe, batches: Sequence[Tensor], emit: Emit = ignore) -> GraphModule:
+def observe_network(
+    network: nn.Module, recipe: Recipe, batches: Sequence[Tensor], emit: Emit = ignore, *, what: str = CALIBRATING
+) -> GraphModule:
     """The graph of a float network with observers that saw the batches, ready to `convert`; `network` is left as it was.
 
     Raises UsageError for a network that cannot be followed, and for one whose graph gives other outputs than the network
     itself. Raises DataError as `calibrate` does.
     """
-    prepared = prepare(network, recipe, batches[0][:1])
-    _check_same(network, prepared, batches[0][:CHECKED])
-    clip_to_activations(prepared)
-    calibrate(prepared, batches, emit)
+    prepared = prepare_to_observe(network, recipe, batches[0])
+    calibrate(prepared, batches, emit, what=what)
     return prepared
 
 
-def calibrate(prepared: GraphModule, batches: Sequence[Tensor], emit: Emit = ignore) -> None:
+def prepare_to_observe(network: nn.Module, recipe: Recipe, batch: Tensor) -> GraphModule:
+    """The graph with observers that have seen nothing. Raises UsageError as `observe_network` does."""
+    prepared = prepare(network, recipe, batch[:1])
+    _check_same(network, prepared, batch[:CHECKED])
+    clip_to_activations(prepared)
+    return prepared
+
+
+def calibrate(
+    prepared: GraphModule, batches: Sequence[Tensor], emit: Emit = ignore, *, what: str = CALIBRATING
+) -> None:
     """Let the observers of a prepared network see the batches: in evaluation mode, without gradients.
 
     Dropout is off, running statistics stay as they are, and nothing is random. Raises DataError when there is no batch and
     when inputs, weights or outputs are not finite, because no range would be right for them.
     """
+    calibrate_part(prepared, batches, range(len(batches)), emit, what=what)
+
+
+def calibrate_part(
+    prepared: GraphModule,
+    batches: Sequence[Tensor],
+    numbers: range,
+    emit: Emit,
+    *,
+    what: str = CALIBRATING,
+    done: int = 0,
+) -> None:
+    """As `calibrate`, with the batches of these numbers alone, after so many others."""
     prepared.eval()
     total, throttle = len(batches), Throttle()
     if not total:
@@ -48,14 +72,14 @@ def calibrate(prepared: GraphModule, batches: Sequence[Tensor], emit: Emit = ign
     _check_weights(prepared)
     device = _device_of(prepared)
     with torch.no_grad():
-        for done, batch in enumerate(batches, start=1):
-            batch = batch.to(device)
+        for ready, number in enumerate(numbers, start=done + 1):
+            batch = batches[number].to(device)
             if not batch.isfinite().all():
-                raise DataError(f"batch {done} of calibration holds inputs that are not finite")
+                raise DataError(f"batch {number + 1} of calibration holds inputs that are not finite")
             if not _run_finite(prepared, batch):
-                raise DataError(f"the float network's outputs for batch {done} of calibration are not finite")
-            if throttle.is_due() or done == total:
-                emit(Working("calibrating", done, total))
+                raise DataError(f"the float network's outputs for batch {number + 1} of calibration are not finite")
+            if throttle.is_due() or ready in (1, total):
+                emit(Working(what, ready, total))
 
 
 def _run_finite(prepared: GraphModule, batch: Tensor) -> bool:

@@ -21,7 +21,8 @@ from dlkit.quantize.ptq.bias_correction import correct_bias
 from dlkit.quantize.ptq.calibration import first_samples, observe_network
 from dlkit.quantize.ptq.equalization import equalize
 from dlkit.quantize.ptq.fidelity import Fidelity, fidelity_of, outputs_of
-from dlkit.quantize.ptq.smoothing import ALPHAS, smooth, smoothable_links
+from dlkit.quantize.ptq.smoothing import ALPHAS, Smoothable, find_smoothable, smooth, smoothable_links
+from dlkit.quantize.ptq.stability import Stability, observe_in_halves
 from dlkit.quantize.recipe import Recipe
 
 Choice = Literal["auto", "on", "off"]
@@ -52,13 +53,19 @@ class Trial:
 
 @dataclass(frozen=True)
 class Int8:
-    """An int8 network, the float network that it was made from, prepared and calibrated, and the recipe that rebuilds it."""
+    """An int8 network, the float network that it was made from, prepared and calibrated, and the recipe that rebuilds it.
+
+    `outputs` are those of samples to check on, before biases were corrected.
+    `stability` says whether two halves of the calibration data agree; None where there is only one batch.
+    """
 
     network: GraphModule
     prepared: GraphModule
     origin: nn.Module
     recipe: Recipe
     trials: tuple[Trial, ...]
+    outputs: Tensor
+    stability: Stability | None = None
 
     @property
     def fidelity(self) -> Fidelity:
@@ -99,23 +106,31 @@ class _AccuracySearch:
         self._network, self._batches, self._emit = network, batches, emit
         self._is_classification = is_classification
         self._checked = first_samples(batches, MOST_CHECKED)
+        emit(Working("running the float network", 0, 1))
         self._reference = outputs_of(network, self._checked)
 
     def start(self, recipe: Recipe) -> Int8:
         """The network as it is."""
-        self._best, fidelity = self._quantize(self._network, recipe)
+        stability = None
+        if len(self._batches) > 1:
+            prepared, stability = observe_in_halves(self._network, recipe, self._batches, self._emit)
+        else:
+            prepared = observe_network(self._network, recipe, self._batches, self._emit)
+        converted, fidelity = self._convert(self._network, prepared, recipe)
+        self._best = replace(converted, stability=stability)
         return self._note(f"observer {recipe.observer}", fidelity, is_kept=True)
 
     def consider(self, what: str, network: nn.Module, recipe: Recipe, choice: Choice) -> Int8:
         """Quantize this network instead, and keep it if it is closer or must be. Returns the best."""
-        candidate, fidelity = self._quantize(network, recipe)
+        candidate, fidelity = self._quantize(what, network, recipe)
         is_kept = choice == "on" or fidelity.error < self._best.fidelity.error
         if is_kept:
-            self._best = replace(candidate, trials=self._best.trials)
+            self._best = replace(candidate, trials=self._best.trials, stability=self._best.stability)
         return self._note(what, fidelity, is_kept=is_kept)
 
     def consider_equalization(self, choice: Choice) -> Int8:
         """Where there are layers that it can even out."""
+        self._emit(Working("equalization", 0, 1))
         equalized = equalize(self._network, self._batches, self._best.recipe.keep_float)
         if not equalized.links:
             return self._best
@@ -127,36 +142,48 @@ class _AccuracySearch:
         least = math.inf if choice == "on" else before.fidelity.error
         found: dict[float, Fidelity] = {}
         kept: float | None = None
+        self._emit(Working("smoothing", 0, 1))
+        links = find_smoothable(before.origin, self._batches, before.recipe.keep_float)
         for alpha in ALPHAS:
-            found[alpha] = self._smooth(before, alpha, least)
+            found[alpha] = self._smooth(before, links, alpha, least=least)
             if found[alpha].error < least:
                 least, kept = found[alpha].error, alpha
         for alpha, fidelity in found.items():
             self._note(f"smoothing {alpha}", fidelity, is_kept=alpha == kept)
         return self._best
 
-    def _smooth(self, before: Int8, alpha: float, least: float) -> Fidelity:
+    def _smooth(self, before: Int8, links: Smoothable, alpha: float, *, least: float) -> Fidelity:
         """One strength; of all candidates only the best so far stays in memory."""
-        smoothed = smooth(before.origin, self._batches, alpha=alpha, keep_float=before.recipe.keep_float).network
-        candidate, fidelity = self._quantize(smoothed, before.recipe)
+        smoothed = smooth(before.origin, links, alpha=alpha).network
+        candidate, fidelity = self._quantize(f"smoothing {alpha}", smoothed, before.recipe)
         if fidelity.error < least:
-            self._best = replace(candidate, trials=before.trials)
+            self._best = replace(candidate, trials=before.trials, stability=before.stability)
         return fidelity
 
     def corrected(self) -> Int8:
         """The best, with biases corrected where that helps."""
         self._emit(Working("correcting biases", 0, 1))
         best = self._best
-        found = correct_bias(best.prepared, best.network, self._checked, is_classification=self._is_classification)
+        found = correct_bias(
+            best.prepared,
+            best.network,
+            self._checked,
+            outputs=best.outputs,
+            is_classification=self._is_classification,
+        )
         self._emit(Working("correcting biases", 1, 1))
         return self._note("bias correction", found.after, is_kept=found.is_kept)
 
-    def _quantize(self, network: nn.Module, recipe: Recipe) -> tuple[Int8, Fidelity]:
-        prepared = observe_network(network, recipe, self._batches, self._emit)
+    def _quantize(self, what: str, network: nn.Module, recipe: Recipe) -> tuple[Int8, Fidelity]:
+        prepared = observe_network(network, recipe, self._batches, self._emit, what=f"calibrating, {what}")
+        return self._convert(network, prepared, recipe)
+
+    def _convert(self, network: nn.Module, prepared: GraphModule, recipe: Recipe) -> tuple[Int8, Fidelity]:
+        self._emit(Working("converting to int8", 0, 1))
         converted = convert(prepared, recipe)
         outputs = outputs_of(converted, self._checked)
         fidelity = fidelity_of(self._reference, outputs, is_classification=self._is_classification)
-        return Int8(converted, prepared, network, recipe, ()), fidelity
+        return Int8(converted, prepared, network, recipe, (), outputs), fidelity
 
     def _note(self, what: str, fidelity: Fidelity, *, is_kept: bool) -> Int8:
         self._best = replace(self._best, trials=(*self._best.trials, Trial(what, fidelity, is_kept)))

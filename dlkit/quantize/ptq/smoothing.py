@@ -6,7 +6,7 @@ s_c = a_c^alpha / w_c^(1 - alpha), with a_c the largest activation and w_c the l
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,17 +29,31 @@ class Smoothed:
     alpha: float
 
 
-def smooth(network: nn.Module, batches: Sequence[Tensor], *, alpha: float, keep_float: Sequence[str] = ()) -> Smoothed:
-    """A copy of the network whose activations in front of linear layers are alike in range over channels.
+@dataclass(frozen=True)
+class Smoothable:
+    """The links of a network that are proven to be scalable, and the largest activation of each channel at their sources."""
 
-    Only what linear layers and attention read is smoothed. Raises UsageError for a network that cannot be followed.
-    """
+    links: tuple[Link, ...]
+    maxima: Mapping[str, Tensor]
+
+
+def find_smoothable(network: nn.Module, batches: Sequence[Tensor], keep_float: Sequence[str] = ()) -> Smoothable:
+    """What is needed to smooth by any strength. Raises UsageError for a network that cannot be followed."""
     network = copy.deepcopy(network).eval()
     links = proven_links(network, smoothable_links(network, batches[0], keep_float), batches[0])
     maxima = channel_maxima(network, [link.source for link in links], batches, is_magnitude=True)
-    for link in links:
-        scale_link(network, link, _factors(maxima[link.source], columns_range(network, link), alpha))
-    return Smoothed(network, tuple(links), alpha)
+    return Smoothable(tuple(links), maxima)
+
+
+def smooth(network: nn.Module, found: Smoothable, *, alpha: float) -> Smoothed:
+    """A copy of the network whose activations in front of linear layers are alike in range over channels.
+
+    Only what linear layers and attention read is smoothed.
+    """
+    network = copy.deepcopy(network).eval()
+    for link in found.links:
+        scale_link(network, link, _factors(found.maxima[link.source], columns_range(network, link), alpha))
+    return Smoothed(network, found.links, alpha)
 
 
 def smoothable_links(network: nn.Module, example: Tensor | None = None, keep_float: Sequence[str] = ()) -> list[Link]:

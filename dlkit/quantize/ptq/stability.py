@@ -1,12 +1,16 @@
 """Whether the ranges found in calibration can be trusted: do two halves of the data give the same ones?"""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
+from dlkit.events import Emit, ignore
 from dlkit.quantize.graph import observed_tensors
-from dlkit.quantize.ptq.calibration import observe_network
+from dlkit.quantize.observe import RangeObserver
+from dlkit.quantize.ptq.calibration import calibrate_part, prepare_to_observe
 from dlkit.quantize.recipe import Recipe
 
 NOTABLE = 1.5
@@ -31,18 +35,36 @@ class Stability:
         )
 
 
-def calibration_stability(network: nn.Module, recipe: Recipe, batches: Sequence[Tensor]) -> Stability:
-    """Calibrate on every other batch, then on the others, and compare. Raises ValueError with fewer than two batches."""
+def observe_in_halves(
+    network: nn.Module, recipe: Recipe, batches: Sequence[Tensor], emit: Emit = ignore
+) -> tuple[GraphModule, Stability]:
+    """What `observe_network` gives, and whether every other batch and the rest agree, from one look at each batch.
+
+    Raises ValueError with fewer than two batches, and what `observe_network` raises.
+    """
     if len(batches) < 2:
         raise ValueError("two halves of the calibration data need at least two batches")
-    first, second = (_ranges(network, recipe, half) for half in (batches[::2], batches[1::2]))
+    prepared = prepare_to_observe(network, recipe, batches[0])
+    observers = [module for module in prepared.modules() if isinstance(module, RangeObserver)]
+    numbers = range(len(batches))
+    calibrate_part(prepared, batches, numbers[::2], emit)
+    first, seen = _ranges(prepared), [copy.deepcopy(observer) for observer in observers]
+    for observer in observers:
+        observer.clear()
+    calibrate_part(prepared, batches, numbers[1::2], emit, done=len(numbers[::2]))
+    stability = _compare(first, _ranges(prepared))
+    for observer, before in zip(observers, seen, strict=True):
+        observer.merge(before)
+    return prepared, stability
+
+
+def _ranges(prepared: GraphModule) -> dict[str, float]:
+    return {observed.name: observed.observer.affine().scale for observed in observed_tensors(prepared)}
+
+
+def _compare(first: dict[str, float], second: dict[str, float]) -> Stability:
     factors = {name: max(first[name] / second[name], second[name] / first[name]) for name in first}
     if not factors:  # all of the network is kept in float
         return Stability(1.0, 1.0, "")
     worst = max(factors, key=lambda name: factors[name])
     return Stability(sorted(factors.values())[len(factors) // 2], factors[worst], worst)
-
-
-def _ranges(network: nn.Module, recipe: Recipe, batches: Sequence[Tensor]) -> dict[str, float]:
-    prepared = observe_network(network, recipe, batches)
-    return {observed.name: observed.observer.affine().scale for observed in observed_tensors(prepared)}

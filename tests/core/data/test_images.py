@@ -232,3 +232,19 @@ def test_the_model_says_how_images_are_read() -> None:
         mode_for(info((4, 8, 8)))
     with pytest.raises(DataError, match="takes features input of size 4"):
         mode_for(DataInfo("regression", "features", (4,), 1, None, None, None))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(3, 33, 47), (1, 100, 31), (2, 3, 64, 65)], ids=str)
+@pytest.mark.parametrize("is_channels_last", [False, True])
+def test_scaling_is_torchvisions_to_the_bit(dtype, shape, is_channels_last):
+    from torchvision.transforms.v2 import functional
+
+    images = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    if is_channels_last:
+        images = images.movedim(-3, -1).contiguous().movedim(-1, -3)
+    for height, width in ((32, 32), (28, 20), (65, 64), (7, 9)):
+        scale = max(height / shape[-2], width / shape[-1])
+        covering = [max(height, round(shape[-2] * scale)), max(width, round(shape[-1] * scale))]
+        expected = functional.center_crop(functional.resize(images, covering, antialias=True), [height, width])
+        assert torch.equal(fit_image(images, (height, width)), expected)

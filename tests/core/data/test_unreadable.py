@@ -68,10 +68,22 @@ def test_headers_tell_less(load: Any, image_folder: Path) -> None:
         build_data(load(section), device=CPU, seed=0)
 
 
-def test_samples_of_ones_own_are_skipped_too(load: Any, tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text(OWN)
+@pytest.mark.parametrize("lines", [OWN, OWN.replace("targets =", "notes =")], ids=["targets", "no targets"])
+@pytest.mark.parametrize("bad", [(3, 8), (0, 10, 19)], ids=str)
+def test_samples_of_ones_own_are_skipped_too(load: Any, tmp_path: Path, lines: str, bad: tuple[int, ...]) -> None:
+    (tmp_path / "own.py").write_text(lines.replace("(3, 8)", str(bad)))
     section = {"name": f"{tmp_path}/own.py:Data", "val": "none", "num_workers": 0}
     with pytest.raises(DataError, match="gone"):
         build_data(load(section, model="mlp"), device=CPU, seed=0)
     data = build_data(load({**section, "on_bad": "skip"}, model="mlp"), device=CPU, seed=0)
-    assert data.train.num_samples == 18 and len(data.skipped) == 2 and "Data[3]" in data.skipped[0]
+    assert data.train.num_samples == 20 - len(bad) == 20 - len(data.skipped)
+    assert [line.split(":")[0] for line in data.skipped] == [f"Data[{index}]" for index in bad]
+    seen = torch.cat([batch.targets for batch in data.train.batches()])
+    assert sorted(seen.tolist()) == sorted(index % 2 for index in range(20) if index not in bad)
+
+
+def test_none_of_ones_own_samples_can_be_read(load: Any, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN.replace("targets =", "notes =").replace("(3, 8)", "range(20)"))
+    section = {"name": f"{tmp_path}/own.py:Data", "val": "none", "num_workers": 0, "on_bad": "skip"}
+    with pytest.raises(DataError, match="none of the 20 .*gone"):
+        build_data(load(section, model="mlp"), device=CPU, seed=0)

@@ -4,7 +4,15 @@ from torch import nn
 
 from dlkit.quantize import Recipe
 from dlkit.quantize.graph import convert
-from dlkit.quantize.ptq import Remedies, fidelity_of, observe_network, outputs_of, quantize_accurately, smooth
+from dlkit.quantize.ptq import (
+    Remedies,
+    fidelity_of,
+    find_smoothable,
+    observe_network,
+    outputs_of,
+    quantize_accurately,
+    smooth,
+)
 
 RECIPE = Recipe("static", "x86", "minmax", reduce="weights")
 
@@ -51,13 +59,17 @@ def batches():
     return list(torch.randn(4, 16, 9, 32, generator=torch.Generator().manual_seed(3)))
 
 
+def smoothed_copy(network, batches, alpha=0.5):
+    return smooth(network, find_smoothable(network, batches), alpha=alpha)
+
+
 def fidelity_in_int8(network, origin, batches):
     prepared = observe_network(network, RECIPE, batches)
     return fidelity_of(outputs_of(origin, batches), outputs_of(convert(prepared, RECIPE), batches))
 
 
 def test_norms_and_what_they_feed_are_found(batches):
-    found = [(link.source, link.readers) for link in smooth(with_outliers(), batches, alpha=0.5).links]
+    found = [(link.source, link.readers) for link in smoothed_copy(with_outliers(), batches).links]
     assert found == [
         ("blocks.0.norm1", ("blocks.0.attention",)),
         ("blocks.0.norm2", ("blocks.0.mlp.0",)),
@@ -69,7 +81,7 @@ def test_norms_and_what_they_feed_are_found(batches):
 @pytest.mark.parametrize("alpha", [0.3, 0.5, 0.9])
 def test_the_network_computes_the_same(alpha, batches):
     network = with_outliers()
-    smoothed = smooth(network, batches, alpha=alpha).network
+    smoothed = smoothed_copy(network, batches, alpha=alpha).network
     torch.testing.assert_close(outputs_of(smoothed, batches), outputs_of(network, batches), rtol=1e-5, atol=1e-5)
     assert list(smoothed.state_dict()) == list(network.state_dict())
 
@@ -78,13 +90,13 @@ def test_smoothed_beats_plain_where_a_channel_is_far_larger(batches):
     """Trap 4.21."""
     network = with_outliers()
     plain = fidelity_in_int8(network, network, batches)
-    smoothed = fidelity_in_int8(smooth(network, batches, alpha=0.5).network, network, batches)
+    smoothed = fidelity_in_int8(smoothed_copy(network, batches).network, network, batches)
     assert smoothed.sqnr_db > plain.sqnr_db + 10
     assert smoothed.agreement >= plain.agreement
 
 
 def test_outliers_are_gone_from_what_linear_layers_read(batches):
-    network = smooth(with_outliers(), batches, alpha=0.5).network
+    network = smoothed_copy(with_outliers(), batches).network
     hidden = network.blocks[0].norm2(torch.randn(100, 9, 32)).abs().amax((0, 1))
     assert hidden.max() / hidden.median() < 10
 
@@ -92,7 +104,7 @@ def test_outliers_are_gone_from_what_linear_layers_read(batches):
 def test_a_perceptron_is_smoothed_through_relu(batches):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(32, 16), nn.ReLU(), nn.Dropout(), nn.Linear(16, 3)).eval()
-    smoothed = smooth(network, batches, alpha=0.5)
+    smoothed = smoothed_copy(network, batches)
     assert [link.source for link in smoothed.links] == ["0"]
     torch.testing.assert_close(
         outputs_of(smoothed.network, batches), outputs_of(network, batches), rtol=1e-5, atol=1e-5

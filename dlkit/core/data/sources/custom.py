@@ -41,7 +41,9 @@ def open_custom(builder: Callable[..., Any], options: Mapping[str, Any], request
     else:
         train = _build(builder, fixed)
     parts = [
-        None if part is None else ItemSamples(part, builder.__name__, timeout_s=request.timeout_s)
+        None
+        if part is None
+        else ItemSamples(part, builder.__name__, timeout_s=request.timeout_s, skips_bad=request.skips_bad)
         for part in (train, val, test)
     ]
     return _describe(parts, notes, class_names(train), request.ignored_label)
@@ -83,8 +85,7 @@ def _describe(
 ) -> Source:
     samples = parts[0]
     assert samples is not None
-    value, _ = samples.look(0)
-    targets = samples.targets
+    value, targets = samples.first(), samples.targets
     is_regression = targets.is_floating_point()
     return Source(
         task="regression" if is_regression else "classification",

@@ -24,7 +24,8 @@ from dlkit.errors import DataError, DlkitError
 class ItemSamples:
     """Samples of a dataset object. What `__getitem__` returns becomes tensors; see `to_input` and `to_target`.
 
-    The first, the middle and the last sample are looked at for several reasons, and kept so that each is read once.
+    The first, the middle and the last sample are looked at for several reasons, and kept so that each is read once. With `skips_bad`
+    a sample that cannot be read costs nobody the others: its target is that of another, and reading it raises as before.
     """
 
     dataset: Any
@@ -33,13 +34,17 @@ class ItemSamples:
     is_slow: bool = False
     table: Tensor | None = None
     timeout_s: float | None = None
+    skips_bad: bool = False
     _looks: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _bad: dict[int, DataError] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def load(self, index: int) -> tuple[Tensor, Tensor]:
         """Read one sample. Raises DataError, naming the sample and what was got."""
+        if index in self._bad:
+            raise self._bad[index]
         name = self.name_of(index)
         try:
             item = self.dataset[index]
@@ -67,6 +72,26 @@ class ItemSamples:
         value, target = self._looks[index]
         return value.clone(), target  # a transform may work in place
 
+    def try_look(self, index: int) -> tuple[Tensor, Tensor] | None:
+        """As `look`, but with `skips_bad` None for a sample that cannot be read, which stays so."""
+        try:
+            return self.look(index)
+        except DataError as error:
+            if not self.skips_bad:
+                raise
+            self._bad[index] = error
+            return None
+
+    def first(self) -> Tensor:
+        """The first input that can be read. Raises DataError where none can."""
+        found = next((look[0] for index in range(len(self)) if (look := self.try_look(index))), None)
+        if found is None:
+            raise self._none_is_good()
+        return found
+
+    def _none_is_good(self) -> DataError:
+        return DataError(f"none of the {len(self)} samples of {self.title} can be read. {self._bad[0]}")
+
     @property
     def probes(self) -> tuple[int, ...]:
         """The samples that stand for all where a dataset is compared with its own arrays."""
@@ -85,14 +110,19 @@ class ItemSamples:
                 found = renumber(found, self.table)
             if found is not None and self._agrees(found):
                 return found
-        return stack_targets([self.look(index)[1] for index in range(len(self))], self)
+        looks = [self.try_look(index) for index in range(len(self))]
+        some = next((look[1] for look in looks if look), None)
+        if some is None:
+            raise self._none_is_good()
+        return stack_targets([look[1] if look else some for look in looks], self)
 
     def renumbered(self, table: Tensor) -> "ItemSamples":
         """Returns the same samples, class `i` being called `table[i]`."""
         return replace(self, table=table)
 
     def _agrees(self, targets: Tensor) -> bool:
-        return all(torch.equal(targets[index], self.look(index)[1]) for index in self.probes)
+        looks = ((index, self.try_look(index)) for index in self.probes)
+        return all(look is None or torch.equal(targets[index], look[1]) for index, look in looks)
 
 
 def stack_targets(targets: list[Tensor], samples: ItemSamples) -> Tensor:
