@@ -71,7 +71,7 @@ def resize_onnx_inputs(data: bytes, spec: ModelSpec) -> bytes:
     """
     channels, *size = spec.info.input_size
     resizer, values = _build_resizer(size)
-    shape = [BATCH, channels, "height", "width"]
+    shape: list[int | str] = [BATCH, channels, "height", "width"]
     changed = extend_onnx(data, {INPUT: RESIZED}, values, first=list(resizer.graph.node), input_shape=shape)
     _check(data, changed, resizer.SerializeToString(), channels=channels, size=size)
     return changed

@@ -41,7 +41,7 @@ class Histogram(nn.Module):
             return
         self.least, self.greatest = min(self.least, least), max(self.greatest, greatest)
         self._widen(max(-least, greatest))
-        for part in values.split(PART):
+        for part in torch.split(values, PART):
             bins = part.mul(1 / self.bin_width).floor_().int().add_(HALF)
             self.counts += torch.bincount(bins, minlength=2 * HALF).to(self.counts)
 
