@@ -46,6 +46,8 @@ def remove(path: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Return when the names in a folder are on the disk itself, where the system can say so."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders, and writes their names down by itself
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

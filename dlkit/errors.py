@@ -13,9 +13,10 @@ DlkitError                1  a failure with no better class
 +-- Interrupted     128 + n  stopped by signal n, after saving
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 class DlkitError(Exception):
@@ -87,9 +88,13 @@ class FileRefused(DlkitError):
 
 
 class Diverged(DlkitError):
-    """The loss or a gradient became NaN or infinite."""
+    """The loss or a gradient became NaN or infinite. `facts` are what is known of the step at fault."""
 
     exit_code = 5
+
+    def __init__(self, message: str, facts: Mapping[str, Any] | None = None) -> None:
+        self.facts = dict(facts or {})
+        super().__init__(message)
 
 
 class OutOfResource(DlkitError):

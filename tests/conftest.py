@@ -15,7 +15,30 @@ import pytest
 # before torch loads: threads that wait spin otherwise, which on a busy machine makes everything many times slower
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+SIMULATION = str(Path(__file__).resolve().parent / "simulation")
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--simulate-windows", action="store_true", help="Run dlkit without what Windows lacks.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--simulate-windows") and SIMULATION not in sys.path:
+        # before anything of dlkit is imported, here and in the processes that tests start
+        os.environ["DLKIT_SIMULATE_WINDOWS"] = "1"
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (SIMULATION, os.environ.get("PYTHONPATH"))))
+        sys.path.append(SIMULATION)
+        import windows
+
+        windows.simulate()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--simulate-windows"):
+        for item in items:
+            if item.get_closest_marker("posix"):
+                item.add_marker(pytest.mark.skip(reason="needs what Windows lacks"))
 
 
 @dataclass(frozen=True)

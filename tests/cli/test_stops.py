@@ -82,7 +82,7 @@ def test_a_stop_at_any_moment_of_a_run(dlkit, own, tmp_path, monkeypatch, same, 
     assert status_of(tmp_path / "run") == "finished"
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no SIGUSR1 here")
+@pytest.mark.posix
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_request_to_save_never_stops_a_run(dlkit, own, tmp_path, monkeypatch, moment):
     monkeypatch.setenv("MOMENT", moment)
@@ -108,7 +108,7 @@ def catches_signals(process):
     return int(next(line.split()[1] for line in lines if line.startswith("SigCgt")), 16) >> (signal.SIGTERM - 1) & 1
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
+@pytest.mark.posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_dlkit_loads(own, tmp_path, number):
     with start("train", own, "--out", "run", folder=tmp_path) as process:
@@ -128,6 +128,7 @@ def has_trained(run):
 
 
 @pytest.mark.slow
+@pytest.mark.posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_the_whole_group(write_config, tmp_path, number):
     """What a terminal does at Ctrl-C, and when it is closed: the loader processes get the signal too."""
@@ -142,6 +143,7 @@ def test_a_signal_to_the_whole_group(write_config, tmp_path, number):
 
 
 @pytest.mark.slow
+@pytest.mark.posix
 @pytest.mark.parametrize("is_told", [True, False], ids=["told by SIGHUP", "not told"])
 def test_a_terminal_that_goes_away(write_config, tmp_path, is_told):
     """Writing to it fails with EIO. SIGHUP stops the run; where that is ignored it goes on and ends well."""
@@ -182,6 +184,7 @@ class Dying:  # what stops a whole container: the run is asked to end, and a loa
 
 
 @pytest.mark.slow
+@pytest.mark.posix
 def test_a_loader_process_that_dies_while_the_run_stops(dlkit, write_config, tmp_path, monkeypatch, same):
     config = write_config(
         f"data: {{name: '{write_config(DYING, 'dying.py')}:Dying', val: none, batch_size: 8, num_workers: 2}}\n"

@@ -19,6 +19,7 @@ def test_the_first_signal_asks_its_echo_does_nothing_and_a_second_acts(monkeypat
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.posix
 def test_usr1_asks_for_one_save():
     stop = StopRequest()
     with watch_signals(stop):
@@ -52,6 +53,7 @@ def test_other_threads_watch_nothing():
     assert seen == [before]
 
 
+@pytest.mark.posix
 def test_processes_that_share_a_stop_act_on_settled_votes_only():
     """What one was asked for holds for both, from the same step on, and nothing before it is settled."""
     first, second = StopRequest(deadline=math.inf, is_shared=True), StopRequest(deadline=math.inf, is_shared=True)

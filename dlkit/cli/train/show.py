@@ -93,7 +93,11 @@ def show_dry_run(dry: "DryRun", *, as_json: bool) -> None:
             f"steps          {dry.steps_per_epoch:,} per epoch, {dry.total_steps:,} in all",
             f"learning rate  {planned}",
             f"first losses   {', '.join(f'{loss:.4f}' for loss in dry.losses)}",
-            f"memory         {dry.memory_bytes / 2**20:,.0f} MiB at the peak of two steps",
+            *(
+                [f"memory         {dry.memory_bytes / 2**20:,.0f} MiB at the peak of two steps"]
+                if dry.memory_bytes
+                else []
+            ),
             f"time           {_duration(dry.estimate_s)} estimated ({dry.step_s * 1000:.0f} ms per step, measured once)",
             "",
             "Nothing was written.",

@@ -59,7 +59,7 @@ def load_data(opened: OpenedData, *, device: torch.device, world: World = ALONE,
         for subset in (opened.subsets.val, opened.subsets.test)
     )
     announce_choices(opened, info, emit)
-    return DataSplits(train, val, test, info, opened.notes, opened.skipped)
+    return DataSplits(train, val, test, info, opened.notes, opened.skipped, opened.subsets.train.name_of)
 
 
 def measure_data(opened: OpenedData, *, device: torch.device, emit: Emit = ignore) -> DataInfo:

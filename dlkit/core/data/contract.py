@@ -3,7 +3,7 @@ values.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -203,7 +203,7 @@ class Split(Protocol):
 @dataclass(frozen=True)
 class DataSplits:
     """All that a run reads. `notes` are sentences about choices that were made, already reported once; `skipped` says of each
-    sample that was left out what is wrong with it.
+    sample that was left out what is wrong with it, `name_of` what to call the training sample at a position.
     """
 
     train: Split
@@ -212,3 +212,4 @@ class DataSplits:
     info: DataInfo
     notes: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    name_of: Callable[[int], str] = "sample {}".format

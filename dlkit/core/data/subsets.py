@@ -24,6 +24,10 @@ class Subset:
     rows: Tensor
     targets: Tensor
 
+    def name_of(self, position: int) -> str:
+        """Returns what to call the sample at a position in a message."""
+        return self.samples.name_of(int(self.rows[position]))
+
     def raw(self, position: int) -> Tensor:
         """Returns the input at a position before any transform; the first one, which stands for all, is read once."""
         # a transform may work in place

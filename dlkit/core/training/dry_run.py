@@ -1,6 +1,5 @@
 """Everything up to two real steps and one evaluation batch, writing nothing."""
 
-import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ from dlkit.events import Emit, ignore
 @dataclass(frozen=True)
 class DryRun:
     """What a run would do and cost. Learning rates are those of the first group; `memory_bytes` is the peak so far of the process
-    (CPU) or of the device.
+    (CPU) or of the device, None where the system does not tell.
     """
 
     model: str
@@ -42,7 +41,7 @@ class DryRun:
     peak_lr: float
     last_lr: float
     is_lr_planned: bool
-    memory_bytes: int
+    memory_bytes: int | None
     step_s: float
     losses: list[float]
     estimate_s: float
@@ -125,8 +124,12 @@ def _describe(
     )
 
 
-def _peak_memory(device: torch.device) -> int:
+def _peak_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

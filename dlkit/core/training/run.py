@@ -48,6 +48,7 @@ from dlkit.core.training.folder import (
     run_started,
     spec_of,
     summary_of,
+    told_in_full,
 )
 from dlkit.core.training.preflight import check_first_batch
 from dlkit.core.training.resolving import run_name
@@ -162,7 +163,8 @@ def _train_and_finish(
         emit(run_started(job, folder))
         if has_ended(job.learner, job.plan):
             emit(Note("this run has come to its end already; nothing is left to train"))
-        status = _fit(job, records, stop, emit)
+        with told_in_full(job.learner, job.data, folder.path):
+            status = _fit(job, records, stop, emit)
         return _finish(job, folder, records, status, emit)
     finally:
         records.close()

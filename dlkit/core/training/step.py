@@ -9,6 +9,7 @@ processes that share a window.
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,13 +38,15 @@ class StepResult:
 class _Sums:
     """What a window came to: the weighted sum of its losses, the sum of the weights, and samples.
 
-    Its gradients are those of the losses over `reference`; None where they are right as they are.
+    Its gradients are those of the losses over `reference`; None where they are right as they are. `positions` are where its
+    samples stand in their split, batch by batch.
     """
 
     loss: Tensor
     weight: Tensor
     num_samples: int
     reference: Tensor | float | None
+    positions: tuple[Tensor, ...]
 
 
 def train_step(learner: Learner, window: Iterable[Batch], stop: StopRequest | None = None) -> StepResult:
@@ -61,7 +64,7 @@ def train_step(learner: Learner, window: Iterable[Batch], stop: StopRequest | No
     loss = (sums.loss / sums.weight).detach()
     # weights must not move on a loss that is not finite, so this one look at the device per update is worth its wait
     if not torch.isfinite(loss):
-        _skip_or_raise(learner, float(loss), lrs)
+        _skip_or_raise(learner, float(loss), lrs, sums.positions)
         return StepResult(loss, lrs, None, is_applied=False)
     learner.num_skipped = 0
     if sums.reference is not None:
@@ -83,7 +86,7 @@ def _accumulate(learner: Learner, window: Iterable[Batch]) -> _Sums:
     weight_sum: Tensor | float = 0.0
     # the window's weight is not known before its end: scale by a guess now, by the rest later
     reference: Tensor | float | None = None if is_alone else float(learner.window_samples)
-    num_samples = 0
+    num_samples, positions = 0, []
     for batch, is_last in _with_last(window):
         with _turn(learner, batch, is_last=is_last):
             with scoring.precision.autocast():
@@ -100,8 +103,9 @@ def _accumulate(learner: Learner, window: Iterable[Batch]) -> _Sums:
             weight_sum = weight_sum + weight
             learner.meter.add(outputs, batch.targets, loss, weight)
             num_samples += len(batch.inputs)
+            positions.append(batch.indices)
     weight = torch.as_tensor(weight_sum, dtype=loss_sum.dtype, device=device)
-    return _Sums(loss_sum, weight, num_samples, reference)
+    return _Sums(loss_sum, weight, num_samples, reference, tuple(positions))
 
 
 def _with_last(window: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
@@ -145,18 +149,36 @@ def _update(learner: Learner) -> tuple[Tensor | None, bool]:
     return grad_norm, scaler.get_scale() >= scale_before
 
 
-def _skip_or_raise(learner: Learner, loss: float, lrs: list[float]) -> None:
-    learner.optimizer.zero_grad(set_to_none=True)
+def _skip_or_raise(learner: Learner, loss: float, lrs: list[float], positions: Sequence[Tensor]) -> None:
     learner.num_skipped += 1
     place = f"epoch {learner.position.epoch + 1}, step {learner.position.step}, learning rate {max(lrs):.3g}"
     if learner.on_nan == "stop":
         raise Diverged(
-            f"the loss is {loss} at {place}; no weight was changed by it. Try a lower optimizer.lr, train.clip, or a warm-up"
+            f"the loss is {loss} at {place}; no weight was changed by it. Try a lower optimizer.lr, train.clip, or a warm-up",
+            _facts(learner, loss, lrs, positions),
         )
     if learner.num_skipped > MAX_SKIPS:
         raise Diverged(
-            f"the loss is {loss} at {place}, the {learner.num_skipped}th time in a row; train.on_nan: skip gives up here"
+            f"the loss is {loss} at {place}, the {learner.num_skipped}th time in a row; train.on_nan: skip gives up here",
+            _facts(learner, loss, lrs, positions),
         )
+    learner.optimizer.zero_grad(set_to_none=True)
+
+
+def _facts(learner: Learner, loss: float, lrs: list[float], positions: Sequence[Tensor]) -> dict[str, Any]:
+    """What is known of a step whose loss is not finite; all processes must ask together."""
+    gradients = [parameter.grad for parameter in learner.parameters if parameter.grad is not None]
+    norm = whole(nn.utils.get_total_norm(gradients)) / learner.scaler.get_scale()
+    own = [position for batch in positions for position in batch.tolist()]
+    return {
+        "epoch": learner.position.epoch + 1,
+        "step": learner.position.step,
+        "lr": lrs,
+        "loss": loss,
+        "grad_norm": float(norm),
+        "positions": [position for part in learner.world.gather_values(own) for position in part],
+        "num_batches": len(positions),
+    }
 
 
 def scale_gradients(parameters: Sequence[nn.Parameter], factor: float | Tensor) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 import torch
@@ -50,12 +49,13 @@ def trouble(load, write_config):
     return build
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.posix), 2])
 def test_a_sample_that_hangs_is_named(trouble, num_workers):
     with pytest.raises(DataError, match=r"Trouble\[37\]: reading it has taken more than 1 s.*data\.timeout"):
         list(trouble("hang", num_workers=num_workers, timeout=1.0).batches())
 
 
+@pytest.mark.posix
 def test_a_sample_that_hangs_before_training_is_named(trouble):
     with pytest.raises(DataError, match=r"Trouble\[0\]: reading it has taken more than 1 s"):
         trouble("hang", at=0, num_workers=0, timeout="1s")
@@ -74,7 +74,7 @@ def test_samples_may_be_slow_as_long_as_each_comes(trouble):
     assert [len(batch.inputs) for batch in batches] == [8]
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
+@pytest.mark.posix
 def test_loader_processes_ignore_what_stops_or_saves(trouble):
     ignored = int(next(trouble(num_workers=1).batches()).inputs[0, 1])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):

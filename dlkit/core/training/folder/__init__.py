@@ -3,6 +3,7 @@
 from dlkit.core.training.folder.checkpoints import read_checkpoint, save_checkpoint
 from dlkit.core.training.folder.location import Resume, find_begun, pick_location
 from dlkit.core.training.folder.lock import RunLock
+from dlkit.core.training.folder.nonfinite import told_in_full
 from dlkit.core.training.folder.records import Follower, RunRecords, log_to
 from dlkit.core.training.folder.resuming import Resumed, check_same_run, has_begun, mend_best, read_best, read_resumed
 from dlkit.core.training.folder.run_facts import facts_of, resume_command, run_started, spec_of
