@@ -4,7 +4,9 @@ import errno
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +30,27 @@ def check_ending(path: Path, endings: Sequence[str], rule: str = "the file name 
 
 def check_output(path: Path, *, may_replace: bool, advice: str = WAY_OUT, may_be_folder: bool = False) -> None:
     """Raise OutputError for a file that could not be written after the work, or is there and must not be replaced."""
-    _check_folder(path.parent, f"{path} cannot be written: there is no folder {path.parent}")
-    if path.is_dir() and not may_be_folder:
-        raise OutputError(f"{path} is a folder; give the name of a file")
-    if path.exists() and not may_replace:
-        raise OutputError(f"{path} is there already; {advice}")
+    with worded(path):
+        _check_folder(path.parent, f"{path} cannot be written: there is no folder {path.parent}")
+        if path.is_dir() and not may_be_folder:
+            raise OutputError(f"{path} is a folder; give the name of a file")
+        check_own(path)
+        if path.exists() and not may_replace:
+            raise OutputError(f"{path} is there already; {advice}")
+
+
+def check_own(path: Path) -> None:
+    """Raise OutputError for what is there and is no file of its own: a link stands for a file elsewhere."""
+    if path.is_symlink():
+        raise OutputError(f"{path} is a link, to {path.readlink()}; give the name of the file itself")
+    check_replaceable(path)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise OutputError for what is there and no file: a device or a pipe would be gone when a file takes its name."""
+    kind = path.lstat().st_mode if os.path.lexists(path) else stat.S_IFREG
+    if not (stat.S_ISREG(kind) or stat.S_ISLNK(kind) or stat.S_ISDIR(kind)):
+        raise OutputError(f"{path} is a device or a pipe, which a file would replace; give the name of a file")
 
 
 def check_outputs(paths: Sequence[Path], original: Path, original_is: str, *, may_replace: bool) -> None:
@@ -82,15 +100,26 @@ def link_file(source: Path, target: Path) -> None:
 
 def _put(path: Path, fill: Callable[[Path], None]) -> None:
     """Make a file under another name in the same folder, and give it its own when it is whole."""
+    check_replaceable(path)
     temporary = path.with_name(f".tmp-{path.name[:40]}-{os.urandom(4).hex()}")
     try:
-        fill(temporary)
-        disk.replace(temporary, path)
-        disk.sync_folder(path.parent)
-    except OSError as error:
-        raise disk_error(path, error) from error
+        with worded(path):
+            fill(temporary)
+            disk.replace(temporary, path)
+            disk.sync_folder(path.parent)
     finally:
         disk.drop(temporary)
+
+
+@contextmanager
+def worded(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file or folder that is written into `disk_error`."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(path, error) from error
+    except ValueError as error:  # a zero in a name, or half of a pair of characters
+        raise OutputError(f"{path} cannot be written: {error}") from error
 
 
 def disk_error(path: Path, error: OSError) -> OutOfResource | OutputError:
@@ -105,8 +134,8 @@ def disk_error(path: Path, error: OSError) -> OutOfResource | OutputError:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8, atomically."""
-    write_bytes(path, text.encode())
+    """Write text as UTF-8, atomically. What is none, as in names of files that are not UTF-8, is written as an escape."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def save_figure(path: Path, figure: "Figure", *, dpi: int = 150) -> None:

@@ -1,6 +1,5 @@
 """The command line: registers the commands, and turns errors into a message and an exit code, in one place."""
 
-import errno
 import os
 import sys
 from typing import Annotated
@@ -31,7 +30,8 @@ from dlkit.cli.plain_help import PlainCommand, PlainGroup
 from dlkit.cli.processes import is_main_process, note_failure
 from dlkit.cli.streams import lasting_streams
 from dlkit.cli.table_form import AS_TSV
-from dlkit.errors import ConfigError, DlkitError, Interrupted, OutOfResource, exit_code_of
+from dlkit.errors import ConfigError, DlkitError, Interrupted, OutOfResource, UsageError, exit_code_of, first_line
+from dlkit.files import FAILING, FULL
 
 EXIT_CODES = """Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 data, 4 file refused, 5 diverged, 6 out of memory or disk,
 130/143/129 stopped by a signal after saving."""
@@ -119,10 +119,17 @@ def _run(arguments: list[str]) -> None:
 
 
 def _worded(error: Exception) -> Exception:
-    """A full disk outside of the run folder, which is mostly where stdout goes, in our words."""
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    """What may befall any command, in our words: a full or failing disk, mostly where stdout goes, a file that the system does not
+    give, and a lack of memory.
+    """
+    if isinstance(error, OSError) and error.errno in FULL | FAILING:
         where = f"{error.filename}" if error.filename else "the output"
         return OutOfResource(f"{where} cannot be written: {error.strerror}")
+    # a name that is too long, a folder that may not be read
+    if isinstance(error, OSError) and error.filename is not None:
+        return UsageError(f"{os.fsdecode(error.filename)}: {(error.strerror or str(error)).lower()}")
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error)):
+        return OutOfResource(f"out of memory: {first_line(error)}")
     return error
 
 

@@ -105,7 +105,7 @@ def _verdict(is_ok: bool, problems: list[dict[str, Any]], warnings: list[dict[st
 
 
 def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from None
+    from dlkit.files import check_output, write_text
+
+    check_output(path, may_replace=True)
+    write_text(path, text)

@@ -1,6 +1,7 @@
 """stdout and stderr that a command outlives: closed from the start, or a terminal that goes away meanwhile."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -26,10 +27,15 @@ def lasting_streams() -> Iterator[None]:
 
 
 def _open_closed_streams() -> None:
-    """Let a program that was started with `>&-` or `2>&-` talk to nobody, where Python would leave None."""
+    """Let a program that was started with `>&-` or `2>&-` talk to nobody, where Python would leave None. Names of files that are
+    not Unicode are shown with escapes.
+    """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _Lasting:

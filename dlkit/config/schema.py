@@ -20,6 +20,9 @@ class Normalization(Section):
     std: list[Annotated[float, Field(gt=0)]] = Field(min_length=1, description="Standard deviation per channel.")
 
 
+MOST_THREADS = 1024  # torch ends the process where the system has no room for as many as are asked for
+
+
 class Data(Component):
     """What to learn from, and how it reaches the model."""
 
@@ -298,7 +301,9 @@ class Runtime(Section):
     """The machine."""
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
-    threads: PositiveInt | Auto = Field("auto", description="CPU threads of torch; auto leaves torch's choice.")
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | Auto = Field(
+        "auto", description="CPU threads of torch; auto leaves torch's choice."
+    )
     deterministic: bool = Field(False, description="Only deterministic kernels; slower on CUDA.")
     out: str = Field("runs", description="Folder that run folders are made in.")
     parallel: Literal["ddp", "fsdp"] = Field(

@@ -89,6 +89,12 @@ def import_target(target: str) -> Builder:
         raise ComponentError(f"{module_name} has no {attribute!r}.{hint}") from None
     if not callable(found):
         raise ComponentError(f"{target} is a {type(found).__name__}; a class or a function is needed")
+    try:
+        inspect.signature(found)
+    except (ValueError, TypeError):
+        raise ComponentError(
+            f"{target} does not tell what it takes; a class or a function of Python is needed"
+        ) from None
     return found
 
 

@@ -22,6 +22,16 @@ class _Form(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", arbitrary_types_allowed=True)
 
 
+class ProvenanceForm(_Form):
+    """Where a network comes from, so far as it is shown or compared."""
+
+    test: dict[str, float | None] | None = None
+    metric: str | None = None
+    value: float | None = None
+    epoch: Count | None = None
+    prune: Plain | None = None
+
+
 class SpecForm(_Form):
     """`spec`: what a file says of its network. Architecture and input are read further by their own classes."""
 
@@ -30,7 +40,7 @@ class SpecForm(_Form):
     input: Plain
     data: Plain
     config: Plain
-    provenance: Plain
+    provenance: ProvenanceForm
 
 
 class ModelForm(_Form):

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlkit.errors import OutputError
-from dlkit.files import FULL
+from dlkit.files import check_replaceable, worded
 
 
 @dataclass(frozen=True)
@@ -26,23 +25,15 @@ def staged(targets: Path) -> Iterator[Staging]:
     """A folder beside `targets` whose files are moved there at the end; after an exception nothing is moved.
 
     Each file replaces one of the same name in one step; the model file itself, the one that `targets` names, comes last.
-    Raises OutputError where that folder cannot be made or the files cannot be moved.
+    Raises OutputError where that folder cannot be made or the files cannot be moved, OutOfResource where the disk is full.
     """
-    with _in_words(targets.parent):
+    with worded(targets.parent):
         temporary = tempfile.TemporaryDirectory(dir=targets.parent, prefix=f".tmp-{targets.stem}-")
     with temporary as folder:
         yield Staging(Path(folder))
         made = sorted(Path(folder).iterdir(), key=lambda path: path.name == targets.name)
-        with _in_words(targets.parent):
-            for path in made:
-                path.replace(targets.with_name(path.name))
-
-
-@contextmanager
-def _in_words(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise
-        raise OutputError(f"{folder}: cannot write here: {error.strerror}") from error
+        for path in made:
+            target = targets.with_name(path.name)
+            check_replaceable(target)
+            with worded(target):
+                path.replace(target)

@@ -11,8 +11,8 @@ from torch import nn
 
 from dlkit.core.export.weights import plain_weights, safetensors_bytes
 from dlkit.core.modelfile import ModelSpec
-from dlkit.errors import OutputError, UsageError
-from dlkit.files import write_bytes, write_json
+from dlkit.errors import UsageError
+from dlkit.files import worded, write_bytes, write_json
 
 # the same name in torchvision and in timm; width of the features before the classifier
 SAME_IN_TIMM = {
@@ -36,10 +36,8 @@ def write_timm_folder(network: nn.Module, spec: ModelSpec, path: Path) -> None:
     Raises UsageError for a network that timm has in another form.
     """
     check_timm_has(spec)
-    try:
+    with worded(path):
         path.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot make this folder: {error.strerror or error}") from error
     write_bytes(path / "model.safetensors", safetensors_bytes(plain_weights(network), {}))
     write_json(path / "config.json", timm_config(spec))
 

@@ -23,6 +23,7 @@ from dlkit.core.random_state import capture_random_state, restore_random_state
 from dlkit.core.scoring import Scoring
 from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping
+from dlkit.core.training.optimizer_state import check_optimizer_state
 from dlkit.core.training.optimizers import frozen_norms
 from dlkit.core.training.rates import LearningRates
 
@@ -140,7 +141,8 @@ class Learner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned, into a learner built from the same config."""
+        """Load what `state_dict` returned, into a learner built from the same config. Raises ValueError and others for what is not."""
+        check_optimizer_state(state["optimizer"], self.optimizer)
         load_whole(self.model, state["state_dict"])
         if self.ema and state["state_dict_ema"]:
             load_whole(self.ema.model, state["state_dict_ema"]["state_dict"])

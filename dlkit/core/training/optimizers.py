@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from dlkit.config import Optimizer as OptimizerSection
 from dlkit.config import ParameterGroup
 from dlkit.core.components import Builder, ComponentError, check_options, resolve
+from dlkit.errors import first_line
 from dlkit.suggestions import closest
 
 SGD_LR = 0.05
@@ -92,8 +93,8 @@ def build_optimizer(resolved: ResolvedOptimizer, model: nn.Module, *, num_proces
             group.pop("weight_decay", None)
     try:
         optimizer: Optimizer = builder(parameter_groups, lr=lr, **section.options)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise ComponentError(f"{section.name} cannot be built: {error}") from error
+    except Exception as error:  # torch looks at options one by one, and a class of the user's own does what it likes
+        raise ComponentError(f"{section.name} cannot be built: {first_line(error, 300)}") from error
     return optimizer
 
 

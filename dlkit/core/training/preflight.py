@@ -35,7 +35,7 @@ def _forward(model: nn.Module, inputs: Tensor, loaded: LoadedConfig) -> Any:
             return model(inputs)
         except DlkitError:
             raise
-        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
+        except Exception as error:  # a network of the user's own may raise anything
             if "allocate" in str(error) or isinstance(error, torch.OutOfMemoryError):
                 raise
             raise _misfit(inputs, running.innermost, error, loaded) from error
@@ -98,7 +98,11 @@ def _check_reach(model: nn.Module, inputs: Tensor, loaded: LoadedConfig) -> None
 def _loss(scoring: Scoring, outputs: Tensor, batch: Batch, loaded: LoadedConfig) -> None:
     try:
         loss, _ = scoring.loss(outputs, batch.targets)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except DlkitError:
+        raise
+    except Exception as error:  # a loss of the user's own may raise anything
+        if "allocate" in str(error) or isinstance(error, torch.OutOfMemoryError):
+            raise
         raise loaded.error(("loss",), f"{scoring.loss.name} cannot take these targets: {first_line(error)}") from error
     if not isinstance(loss, Tensor) or loss.ndim != 0:
         got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__

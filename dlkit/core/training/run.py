@@ -26,6 +26,7 @@ from dlkit.core.modelfile import save_model_file
 from dlkit.core.models import parameter_count
 from dlkit.core.out_of_memory import explain_out_of_memory
 from dlkit.core.stopping import StopRequest, watch_save_signal, watch_signals
+from dlkit.core.torchfile import refused
 from dlkit.core.trained_config import names_of_data
 from dlkit.core.training.fit import fit, has_ended
 from dlkit.core.training.folder import (
@@ -180,8 +181,9 @@ def _follow(job: Job, resumed: Resumed | None, stop: StopRequest) -> TrainResult
 
 
 def _go_back(job: Job, resumed: Resumed) -> None:
-    """Put the learner where the checkpoint left it."""
-    job.learner.load_state_dict(resumed.state)
+    """Put the learner where the checkpoint left it. Raises FileRefused for state of another network or optimizer."""
+    with refused(resumed.path, "its state does not fit this run: "):
+        job.learner.load_state_dict(resumed.state)
     if resumed.best is None:
         job.learner.best.forget()
 

@@ -98,12 +98,14 @@ def _cut(text: str, delimiter: str) -> Iterator[tuple[tuple[str, ...], int]]:
 
 def _read_text(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: not a file; a csv file is needed")  # a device or a pipe may have no end
         with path.open(encoding="utf-8-sig", newline="") as file:
             return file.read()
     except UnicodeDecodeError:
         raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise DataError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except (OSError, ValueError) as error:  # also a name that is too long, or with a zero in it
+        raise DataError(f"{path}: {(getattr(error, 'strerror', None) or str(error)).lower()}") from None
 
 
 def _checked_table(path: Path, rows: list[tuple[str, ...]], lines: list[int], *, delimiter: str) -> Table:

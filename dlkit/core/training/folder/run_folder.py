@@ -10,24 +10,16 @@ from typing import Any
 from dlkit.core.training.folder.lock import RunLock
 from dlkit.errors import OutputError
 from dlkit.events import Emit, ignore
-from dlkit.files import write_json, write_text
+from dlkit.files import check_own, write_json, write_text
 
 SKIPPED_FILE = "skipped.txt"
 
-# what a run writes and nobody wants replaced
-_KEPT = (
-    "config.yaml",
-    "config.resolved.yaml",
-    "metrics.jsonl",
-    "metrics.csv",
-    "summary.json",
-    "model.pt",
-    "train.log",
-    SKIPPED_FILE,
-)
-
 MODEL_FILE = "model.pt"
 RESOLVED_FILE = "config.resolved.yaml"
+
+# what a run writes and nobody wants replaced: before it begins, and then
+_FIRST = ("config.yaml", RESOLVED_FILE, "train.log", SKIPPED_FILE)
+_RESULTS = ("metrics.jsonl", "metrics.csv", "summary.json", MODEL_FILE)
 
 
 @dataclass
@@ -89,13 +81,20 @@ def create_run_folder(*, out: Path | None, parent: Path, name: str, emit: Emit =
         return _open_folder(_next_free(parent, name), emit)
     if (out / "run.json").exists():
         raise OutputError(f"{out} holds a run already; continue it with --resume, or give another --out")
-    # a lock without run.json is a run that was killed before it began; its folder may be used
-    if not (out / ".lock").exists() and (foreign := [name for name in _KEPT if (out / name).exists()]):
+    if foreign := _foreign_files(out):
         raise OutputError(
             f"{out} holds {', '.join(foreign)} of something else, which a run would replace; give another --out"
         )
     _make(out)
     return _open_folder(out, emit)
+
+
+def _foreign_files(out: Path) -> list[str]:
+    """What stands in a folder without run.json under the names that a run writes."""
+    # with a lock it is a run that was killed before it began; its folder may be used
+    names = _RESULTS if (out / ".lock").exists() else (*_FIRST, *_RESULTS)
+    found = [name for name in names if os.path.lexists(out / name)]
+    return found + sorted(f"checkpoints/{path.name}" for path in (out / "checkpoints").glob("*.pt"))
 
 
 def _next_free(parent: Path, name: str) -> Path:
@@ -149,6 +148,8 @@ def _read_facts(path: Path) -> dict[str, Any]:
 
 
 def _open_folder(path: Path, emit: Emit) -> RunFolder:
+    for name in (*_FIRST, *_RESULTS, "run.json"):
+        check_own(path / name)
     try:
         (path / "checkpoints").mkdir(exist_ok=True)
         return RunFolder(path, RunLock(path, emit))

@@ -62,6 +62,25 @@ def test_files_of_others_are_not_replaced(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
+def test_checkpoints_of_others_are_not_replaced(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best.pt").write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"holds checkpoints/best\.pt of something else"):
+        create_run_folder(out=tmp_path, parent=tmp_path, name="x")
+    (tmp_path / ".lock").touch()  # a lock alone does not make it ours
+    with pytest.raises(OutputError, match=r"holds checkpoints/best\.pt of something else"):
+        create_run_folder(out=tmp_path, parent=tmp_path, name="x")
+    assert (tmp_path / "checkpoints" / "best.pt").read_bytes() == b"mine"
+
+
+def test_a_run_does_not_write_through_links(tmp_path):
+    create_run_folder(out=tmp_path / "run", parent=tmp_path, name="x").release()
+    (tmp_path / "notes").write_text("mine")
+    (tmp_path / "run" / "train.log").symlink_to(tmp_path / "notes")
+    with pytest.raises(OutputError, match=r"train\.log is a link"):
+        reopen_run_folder(tmp_path / "run")
+
+
 def test_a_forked_process_does_not_keep_the_lock(tmp_path):
     (tmp_path / "run").mkdir()
     forks = f"""

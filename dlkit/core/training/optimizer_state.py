@@ -1,0 +1,79 @@
+"""Whether the state of an optimizer in a checkpoint is of this optimizer, which torch finds out in the middle of a step only.
+
+What it must look like is seen on a small optimizer of the same class and settings that makes one step.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+_SIDES = (2, 3, 5, 7, 11)  # of the small parameters, all different, so that the shapes of state show what they follow
+
+
+def check_optimizer_state(state: Mapping[str, Any], optimizer: Optimizer) -> None:
+    """Raise ValueError unless `state` is what this optimizer, built for the same parameters, would have saved."""
+    groups, saved_groups = optimizer.param_groups, state["param_groups"]
+    if [len(group["params"]) for group in groups] != [_length(group.get("params")) for group in saved_groups]:
+        raise ValueError("the groups of its optimizer hold other numbers of parameters")
+    for number, (group, saved) in enumerate(zip(groups, saved_groups, strict=True)):
+        settings = {name: value for name, value in group.items() if name != "params"}
+        found = {name: value for name, value in saved.items() if name != "params"}
+        _check_alike(found, settings, f"group {number} of its optimizer")
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    examples = {length: _state_of_a_step(optimizer, length) for length in {parameter.ndim for parameter in parameters}}
+    for index, parameter in enumerate(parameters):
+        example = examples[parameter.ndim]
+        if index in state["state"] and example is not None:
+            _check_parameter(state["state"][index], example, parameter, f"parameter {index}")
+
+
+def _length(parameters: Any) -> int:
+    is_listed = isinstance(parameters, list) and all(type(index) is int for index in parameters)
+    return len(parameters) if is_listed else -1
+
+
+def _check_alike(found: Mapping[str, Any], wanted: Mapping[str, Any], what: str) -> None:
+    if found.keys() != wanted.keys():
+        raise ValueError(f"{what} has {', '.join(found) or 'nothing'} where {', '.join(wanted) or 'nothing'} belongs")
+    for name, value in wanted.items():
+        if _kind(found[name]) != _kind(value):
+            raise ValueError(f"{name} in {what} is {found[name]!r:.80}")
+
+
+def _kind(value: Any) -> Any:
+    """What may stand for what: all numbers for each other, lists for tuples as long."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_kind, value))
+    return float if type(value) is int else type(value)
+
+
+def _state_of_a_step(optimizer: Optimizer, length: int) -> dict[str, Any] | None:
+    """What the optimizer keeps of a parameter with so many dimensions after one step; None for one that cannot be tried so, and for
+    a class of the user's own, which may keep other state at every step.
+    """
+    if not type(optimizer).__module__.startswith("torch.optim.") or length > len(_SIDES):
+        return None
+    parameter = nn.Parameter(torch.zeros(_SIDES[:length]))
+    parameter.grad = torch.zeros_like(parameter)
+    settings = {name: value for name, value in optimizer.param_groups[0].items() if name != "params"}
+    try:
+        small: Optimizer = type(optimizer)([{"params": [parameter], **settings}])  # type: ignore[call-arg]  # of a subclass
+        small.step()
+    except (RuntimeError, ValueError, TypeError):
+        return None
+    return dict(small.state[parameter])
+
+
+def _check_parameter(found: Mapping[str, Any], example: Mapping[str, Any], parameter: Tensor, what: str) -> None:
+    _check_alike(found, example, f"the state of {what} of its optimizer")
+    small = _SIDES[: parameter.ndim]
+    for name, value in example.items():
+        if not isinstance(value, Tensor) or value.ndim not in (0, parameter.ndim):
+            continue
+        sides = zip(value.shape, small, parameter.shape, strict=True) if value.ndim else ()
+        wanted = tuple(whole if side == side_of_small else side for side, side_of_small, whole in sides)
+        if tuple(found[name].shape) != wanted:
+            raise ValueError(f"{name} of {what} of its optimizer has shape {tuple(found[name].shape)}, not {wanted}")
