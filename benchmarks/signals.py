@@ -87,8 +87,11 @@ def run_trials(out: Path, arguments: argparse.Namespace, longest_s: float) -> tu
     draw.shuffle(wanted)
     found: list[Trial] = []
     compared = 0
+    summary = json.loads((out / "straight" / "summary.json").read_text())
+    train_s, steps = summary["train_s"], summary["steps"]
     while len(found) < len(wanted):
-        trial = attempt(out, wanted[len(found)], draw.choice(SIGNALS), draw.uniform(0, longest_s))
+        lasts_s = longest_s - train_s * step_of(out / "stopped" / "checkpoints" / "last.pt") / steps
+        trial = attempt(out, wanted[len(found)], draw.choice(SIGNALS), draw.uniform(0, lasts_s))
         if trial is not None:
             found.append(trial)
             print(f"{len(found)}: {trial}", flush=True)

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from ctypes import Array, c_int64
@@ -85,7 +86,9 @@ def begin_workers(loader: DataLoader[Any]) -> Iterator[Any]:
     is_main = threading.current_thread() is threading.main_thread()
     child = getattr(signal, "SIGCHLD", None)
     before = signal.getsignal(child) if child is not None else None
-    with stops_held():
+    with stops_held(), warnings.catch_warnings():
+        # threads of ours, such as the one that touches the lock of the run folder, hold nothing that a loader process needs
+        warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
         iterator = iter(loader)
     if child is not None and before is not None and is_main:
         signal.signal(child, before)

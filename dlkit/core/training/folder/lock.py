@@ -80,9 +80,16 @@ class RunLock:
         return OutputError(f"{self._folder} is in use by another run ({self._holder()})")
 
     def check(self) -> None:
-        """Raise OutputError when another machine has taken the folder over, as it may when this one was suspended or cut off."""
+        """Raise OutputError when another machine has taken the folder over, as it may when this one was suspended or cut off.
+
+        A lease that cannot be read just now says nothing; one that is gone does, as the other may have come and ended.
+        """
         owner = self._lease.owner
-        if owner is None or owner.token != self._lease.token:
+        if owner is not None and owner.token == self._lease.token:
+            return
+        with suppress(OSError):
+            if owner is None and (self._folder / _LEASE).exists():
+                return
             raise OutputError(
                 f"{self._folder} was taken over by another run ({self._holder()}) while this one did not answer; "
                 "nothing more is written by this one"

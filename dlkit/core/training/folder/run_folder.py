@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dlkit.core.training.folder.lock import RunLock
-from dlkit.errors import OutputError
+from dlkit.errors import DlkitError, OutOfResource, OutputError
 from dlkit.events import Emit, ignore
-from dlkit.files import check_own, write_json, write_text
+from dlkit.files import check_own, disk_error, write_json, write_text
 
 SKIPPED_FILE = "skipped.txt"
 
@@ -113,18 +113,14 @@ def _next_free(parent: Path, name: str) -> Path:
         except FileExistsError:
             number += 1
         except OSError as error:
-            raise OutputError(
-                f"{path}: cannot make the run folder: {error.strerror}; choose another with --out or runtime.out"
-            ) from None
+            raise _unusable(path, "cannot make the run folder", error) from None
 
 
 def _make(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"{path}: cannot make this folder: {error.strerror}; choose another with --out or runtime.out"
-        ) from None
+        raise _unusable(path, "cannot make this folder", error) from None
 
 
 def reopen_run_folder(path: Path, emit: Emit = ignore) -> RunFolder:
@@ -154,9 +150,13 @@ def _open_folder(path: Path, emit: Emit) -> RunFolder:
         (path / "checkpoints").mkdir(exist_ok=True)
         return RunFolder(path, RunLock(path, emit))
     except OSError as error:
-        raise OutputError(
-            f"{path}: cannot write here: {error.strerror}; choose another folder with --out or runtime.out"
-        ) from None
+        raise _unusable(path, "cannot write here", error) from None
+
+
+def _unusable(path: Path, what: str, error: OSError) -> DlkitError:
+    if isinstance(found := disk_error(path, error), OutOfResource):
+        return found
+    return OutputError(f"{path}: {what}: {error.strerror}; choose another folder with --out or runtime.out")
 
 
 def check_writable(parent: Path) -> None:

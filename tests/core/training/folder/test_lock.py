@@ -54,3 +54,12 @@ def test_a_run_that_was_killed_on_this_machine_is_taken_over_at_once(tmp_path):
     started = time.monotonic()
     reopen_run_folder(tmp_path / "run").release()
     assert time.monotonic() - started < 2.0
+
+
+def test_a_lease_that_is_gone_is_lost(tmp_path):
+    """Another run may have come and ended since."""
+    lock = RunLock(tmp_path, ignore)
+    (tmp_path / ".lease").unlink()
+    with pytest.raises(OutputError, match="taken over by another run .unknown"):
+        lock.check()
+    lock.release()
