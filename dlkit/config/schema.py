@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from dlkit.config.section import Auto, Component, Fraction, PositiveInt, Section, Size
-from dlkit.quantities import parse_duration_s, parse_warmup
+from dlkit.quantities import parse_duration_s, parse_length, parse_warmup
 
 
 class Normalization(Section):
@@ -161,6 +161,10 @@ class Schedule(Component):
     unit: Literal["auto", "step", "epoch"] = Field(
         "auto", description="What the curve counts; auto is epochs for step, multistep and exponential, else steps."
     )
+    length: str | PositiveInt = Field(
+        "auto",
+        description="The curve ends here and its last rate is held: steps (500st) or epochs (2ep); auto is the end of the run.",
+    )
     warmup: str | Annotated[int, Field(ge=0)] = Field(
         "0st", description="Linear warm-up in front: a share (5%), steps (500st) or epochs (2ep)."
     )
@@ -172,6 +176,13 @@ class Schedule(Component):
     @classmethod
     def _readable(cls, value: str | int) -> str | int:
         parse_warmup(value)
+        return value
+
+    @field_validator("length")
+    @classmethod
+    def _readable_length(cls, value: str | int) -> str | int:
+        if value != "auto" and parse_length(value).amount <= 0:
+            raise ValueError(f"expected a length above 0, got {value!r}")
         return value
 
 

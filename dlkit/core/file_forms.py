@@ -123,10 +123,25 @@ class DataSectionForm(_Form):
     batch_size: Count
 
 
+class LengthForm(_Form):
+    """How long the run was to be."""
+
+    epochs: Count
+    max_steps: Count | None
+
+
+class CurveForm(_Form):
+    """Where the curve of its learning rate ends."""
+
+    length: str | Count
+
+
 class ConfigForm(_Form):
     """The config that a run was begun with."""
 
     data: DataSectionForm
+    train: LengthForm
+    schedule: CurveForm
 
 
 class MarkForm(_Form):
@@ -156,6 +171,8 @@ class CheckpointForm(_Form):
     random: RandomForm
     processes: list[ProcessForm]
     metrics_files: dict[str, MarkForm]
+    data: dict[str, dict[str, str | int]]
+    total_steps: Count
 
 
 def check_form(path: Path, value: Mapping[str, Any], form: type[BaseModel]) -> None:

@@ -34,7 +34,7 @@ class CyclesMomentum(Protocol):
 class LrSchedule:
     """The learning rate of a whole run as a pure function of the optimizer step.
 
-    `unit` is what the curve counts, `step` or `epoch`.
+    `unit` is what the curve counts, `step` or `epoch`. From step `held_from` on the rate of the step before it is held.
     """
 
     name: str
@@ -44,6 +44,7 @@ class LrSchedule:
     steps_per_epoch: int
     warmup_steps: int = 0
     warmup_from: float = 0.01
+    held_from: int | None = None
 
     @property
     def is_plateau(self) -> bool:
@@ -55,7 +56,7 @@ class LrSchedule:
 
         For a plateau, pass the rate in its state; the warm-up is then applied to it.
         """
-        curve = self.curve
+        curve, step = self.curve, self._within(step)
         lr = base_lr if isinstance(curve, Plateau) else curve.lr(self.position(step), base_lr)
         return lr if step >= self.warmup_steps else lr * self.warmup_factor(step)
 
@@ -64,7 +65,11 @@ class LrSchedule:
 
         As in torch, a cycled momentum replaces what the optimizer was given, even a momentum of 0.
         """
+        step = self._within(step)
         return self.curve.momentum(self.position(step)) if isinstance(self.curve, CyclesMomentum) else None
+
+    def _within(self, step: int) -> int:
+        return step if self.held_from is None else min(step, self.held_from - 1)
 
     def warmup_factor(self, step: int) -> float:
         """The factor of the warm-up: from `warmup_from` at step 0 to 1 at `warmup_steps`."""

@@ -50,6 +50,8 @@ def write_torch_code(schedule: LrSchedule, base_lr: float) -> str:
     """
     if isinstance(schedule.curve, Tabulated):
         raise UsageError(f"--code: {schedule.name} is a torch scheduler already")
+    if schedule.held_from is not None:
+        raise UsageError("--code: torch has no schedule that ends and holds its last rate (schedule.length)")
     if schedule.warmup_steps == 0 and _has_class(schedule):
         lines = [f"scheduler = {_class_call(schedule.curve, base_lr)}", _when_to_step(schedule)]
     elif _is_sequential(schedule):

@@ -100,11 +100,21 @@ def test_two_processes_leave_one_run_that_goes_on_as_it_was(quick, tmp_path):
     names = set(torch.load(tmp_path / "run" / "model.pt", weights_only=True)["state_dict"])
     assert names == set(package.load_model(tmp_path / "run" / "model.pt").state_dict())
 
-    refused = run(quick, "train.epochs=3", "--resume", tmp_path / "run")
+    refused = run(quick, "train.epochs=3", "--resume", tmp_path / "run", "--extend", "stretch")
     assert refused.returncode == 2 and "--nproc 2, or data.batch_size=32" in refused.stderr
-    fewer = run(quick, "train.epochs=3", "data.batch_size=32", "--resume", tmp_path / "run")
+    fewer = run(quick, "train.epochs=3", "data.batch_size=32", "--resume", tmp_path / "run", "--extend", "stretch")
     assert fewer.returncode == 0 and "trained by 2 before and by 1 now" in fewer.stderr
-    more = run(quick, "train.epochs=4", "--nproc", 2, "runtime.parallel=fsdp", "--resume", tmp_path / "run")
+    more = run(
+        quick,
+        "train.epochs=4",
+        "--nproc",
+        2,
+        "runtime.parallel=fsdp",
+        "--resume",
+        tmp_path / "run",
+        "--extend",
+        "stretch",
+    )
     assert more.returncode == 0, more.stderr
     assert last_of(tmp_path / "run")["position"]["epoch"] == 4
 

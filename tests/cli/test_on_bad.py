@@ -29,7 +29,7 @@ def test_skipped_pictures_are_counted_and_listed(dlkit, write_config, tmp_path, 
     facts, summary = (json.loads(Path("run", name).read_text()) for name in ("run.json", "summary.json"))
     assert facts["skipped"] == summary["skipped"] == 2
     assert sum(facts["samples"].values()) == len(list(Path("shapes").rglob("*.png"))) - 2
-    resumed = dlkit("train", "run/config.resolved.yaml", "--resume", "run", "train.epochs=2")
+    resumed = dlkit("train", "run/config.resolved.yaml", "--resume", "run", "train.epochs=2", "--extend", "stretch")
     assert resumed.code == 0, resumed.err
     for split in ("train", "val", "test"):
         assert dlkit("eval", "run/model.pt", "--split", split).code == 0

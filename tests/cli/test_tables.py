@@ -86,7 +86,16 @@ def test_losses_that_need_targets_as_they_are_get_them(train, houses, loss, stan
 def test_a_run_goes_on_with_the_same_targets(train, dlkit, houses):
     train("train.epochs=4", "--out", "whole")
     train("train.epochs=4", "train.max_steps=10")
-    done = dlkit("train", "run/config.resolved.yaml", "--resume", "run", "train.max_steps=null", "train.epochs=4")
+    done = dlkit(
+        "train",
+        "run/config.resolved.yaml",
+        "--resume",
+        "run",
+        "train.max_steps=null",
+        "train.epochs=4",
+        "--extend",
+        "tail",
+    )
     assert done.code == 0, done.err
     both = [json.loads((houses / name / "summary.json").read_text())["steps"] for name in ("run", "whole")]
     assert both[0] == both[1]

@@ -195,7 +195,17 @@ def test_resume_into_another_folder_is_refused(dlkit, quick, tmp_path):
     dlkit("train", quick, "--out", tmp_path / "run", "--max-steps", "2")
     other = dlkit("train", quick, "--resume", tmp_path / "run", "--out", tmp_path / "other")
     assert other.code == 2 and "--out" in other.err and not (tmp_path / "other").exists()
-    assert dlkit("train", quick, "--resume", tmp_path / "run", "--out", tmp_path / "run").code == 0
+    again = ["--resume", tmp_path / "run", "--out", tmp_path / "run"]
+    assert dlkit("train", quick, *again, "--max-steps", "2").code == 0
+    longer = dlkit("train", quick, *again)
+    assert (
+        longer.code == 2
+        and "train.max_steps: 2 in the checkpoint, not set now" in longer.err
+        and "--extend tail" in longer.err
+    )
+    assert dlkit("train", quick, *again, "--extend", "tail").code == 0
+    alone = dlkit("train", quick, "--extend", "tail")
+    assert alone.code == 2 and "--extend goes with --resume" in alone.err
 
 
 def test_resuming_a_finished_run_says_so(dlkit, quick, tmp_path):
@@ -207,12 +217,13 @@ def test_resuming_a_finished_run_says_so(dlkit, quick, tmp_path):
 def test_resume_with_another_config_is_refused(dlkit, quick, tmp_path):
     dlkit("train", quick, "--out", tmp_path / "run")
     other = dlkit("train", quick, "--out", tmp_path / "run", "--resume", "data.batch_size=32", "seed=3")
+    assert "--resume-relaxed" in other.err
     assert other.code == 2 and "data.batch_size: 16 in the checkpoint, 32 now" in other.err and "seed" in other.err
 
 
 def test_an_unfinished_run_can_be_given_more_epochs(dlkit, quick, tmp_path):
     dlkit("train", quick, "--out", tmp_path / "run")
-    more = dlkit("train", quick, "--resume", tmp_path / "run", "train.epochs=5")
+    more = dlkit("train", quick, "--resume", tmp_path / "run", "train.epochs=5", "--extend", "stretch")
     assert more.code == 0 and "train.epochs was 3 and is 5" in more.err
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 6
 
@@ -221,7 +232,7 @@ def test_a_run_that_max_steps_cut_short_goes_on_in_the_middle_of_the_epoch(dlkit
     dlkit("train", quick, "--out", tmp_path / "run", "--max-steps", 5)
     again = dlkit("train", quick, "--resume", tmp_path / "run", "--max-steps", 5)
     assert again.code == 0 and len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 2
-    assert dlkit("train", quick, "--resume", tmp_path / "run").code == 0
+    assert dlkit("train", quick, "--resume", tmp_path / "run", "--extend", "stretch").code == 0
     with (tmp_path / "run" / "metrics.csv").open() as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["9", "18", "27"]
 
@@ -392,7 +403,7 @@ def test_a_checkpoint_of_before_a_config_key_goes_on(dlkit, quick, tmp_path):
     state = torch.load(path, weights_only=True)
     del state["config"]["optimizer"]["lr_scale"], state["config"]["train"]["sync_bn"]
     torch.save(state, path)
-    done = dlkit("train", quick, "train.epochs=4", "--resume", tmp_path / "run")
+    done = dlkit("train", quick, "train.epochs=4", "--resume", tmp_path / "run", "--extend", "stretch")
     assert done.code == 0, done.err
     refused = dlkit("train", quick, "train.epochs=4", "train.sync_bn=true", "--resume", tmp_path / "run")
     assert refused.code == 2 and "train.sync_bn" in refused.err
@@ -533,7 +544,7 @@ def test_a_bare_resume_finds_runs_made_with_out(dlkit, write_config, tmp_path, m
     assert dlkit("train", config, "train.epochs=1", "--out", tmp_path / "other", "name=another").code == 0
     with (tmp_path / "runs" / ".elsewhere.jsonl").open("a") as file:
         file.write('{"name": "cut')
-    assert dlkit("train", config, "train.epochs=2", "--resume").code == 0
+    assert dlkit("train", config, "train.epochs=2", "--resume", "--extend", "stretch").code == 0
     epochs = {
         path.name: (path / "metrics.csv").read_text().count("\n") - 1
         for path in tmp_path.glob("*/")

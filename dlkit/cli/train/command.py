@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dlkit.choices import Extension
 from dlkit.cli.options import Config, Overlays, Overrides, RunDevice, Seed, options_as_overrides
 from dlkit.cli.processes import count_processes, has_to_launch, hold_lifeline, is_main_process, launch
+from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
     from dlkit.cli.display import Display
@@ -29,6 +31,17 @@ Resume = Annotated[
         "--resume",
         help="Go on with a run folder or a checkpoint; without PATH, with the newest run.",
         metavar="[PATH]",
+        show_default=False,
+    ),
+]
+ResumeRelaxed = Annotated[
+    bool, typer.Option("--resume-relaxed", help="Resume in spite of changed settings or data; each is told.")
+]
+Extend = Annotated[
+    Extension | None,
+    typer.Option(
+        "--extend",
+        help="Resume into another length: stretch lays the schedule over it from here on, tail holds its last rate.",
         show_default=False,
     ),
 ]
@@ -61,7 +74,8 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also say what is
 
 def train(
     cfg: Config, overrides: Overrides = None, overlays: Overlays = None, epochs: Epochs = None, lr: Lr = None,
-    batch_size: BatchSize = None, out: Out = None, name: Name = None, resume: Resume = None, device: RunDevice = None,
+    batch_size: BatchSize = None, out: Out = None, name: Name = None, resume: Resume = None,
+    resume_relaxed: ResumeRelaxed = False, extend: Extend = None, device: RunDevice = None,
     seed: Seed = None, max_steps: MaxSteps = None, nproc: Nproc = None, overfit: Overfit = None, dry_run: DryRun = False,
     print_config: PrintConfig = False, as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False,
 ) -> None:  # fmt: skip
@@ -87,7 +101,8 @@ def train(
         elif dry_run:
             _run_dry(loaded, out, display, as_json=as_json)
         else:
-            _run(loaded, out, resume, display=display, as_json=as_json)
+            asked = (resume, resume_relaxed, extend)
+            _run(loaded, out, asked, display=display, as_json=as_json)
 
 
 def _load(
@@ -127,14 +142,24 @@ def _run_dry(loaded: "LoadedConfig", out: Path | None, display: "Display", *, as
         show_dry_run(dry, as_json=as_json)
 
 
-def _run(loaded: "LoadedConfig", out: Path | None, resume: Path | None, *, display: "Display", as_json: bool) -> None:
+def _run(
+    loaded: "LoadedConfig",
+    out: Path | None,
+    asked: tuple[Path | None, bool, Extension | None],
+    *,
+    display: "Display",
+    as_json: bool,
+) -> None:
     from dlkit.cli.display import prints_aside
     from dlkit.cli.train.show import show_result
     from dlkit.core.training import Resume, run_training
 
+    path, is_relaxed, extend = asked
+    if path is None and (is_relaxed or extend):
+        raise UsageError(f"{'--resume-relaxed' if is_relaxed else '--extend'} goes with --resume")
     with prints_aside():
-        asked = Resume(resume) if resume else None
-        result = run_training(loaded, out=out, resume=asked, emit=display.emit)
+        resume = Resume(path, is_relaxed, extend) if path else None
+        result = run_training(loaded, out=out, resume=resume, emit=display.emit)
     display.close()
     if is_main_process():
         show_result(result, as_json=as_json)

@@ -8,6 +8,7 @@ from dlkit.core.data.calibration import draw_calibration
 from dlkit.core.data.contract import Batch, DataInfo, DataSplits, Split, TableColumn
 from dlkit.core.data.counter_rng import Draws, Stream, hash_indices, hash_key, integers, permutation
 from dlkit.core.data.eval_splits import NoSplit, build_eval_split, build_eval_transform
+from dlkit.core.data.fingerprint import Fingerprint, fingerprint, fingerprint_differences
 from dlkit.core.data.images import (
     EXTENSIONS,
     Mode,

@@ -4,7 +4,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +161,10 @@ def plan_schedule(loaded: LoadedConfig, *, num_batches: int | None = None) -> tu
         if isinstance(picked, LrSchedule):
             return picked, lr
         unit = "epoch" if config.schedule.unit == "epoch" else "step"
-        frame = LrSchedule(picked.name, Constant(), unit, plan.total_steps, plan.steps_per_epoch)
-        return tabulate_scheduler(picked.builder, picked.options, frame, base_lrs=[lr]), lr
+        frame = LrSchedule(picked.name, Constant(), unit, picked.total_steps, plan.steps_per_epoch)
+        table = tabulate_scheduler(picked.builder, picked.options, frame, base_lrs=[lr])
+        held_from = picked.total_steps if picked.is_held else None
+        return replace(table, total_steps=plan.total_steps, held_from=held_from), lr
 
 
 def fill_autos(opened: OpenedData, info: DataInfo, arch: Arch, resolved: ResolvedLearner) -> Config:

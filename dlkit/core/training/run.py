@@ -39,6 +39,7 @@ from dlkit.core.training.folder import (
     RunFolder,
     RunRecords,
     check_same_run,
+    extend_schedule,
     facts_of,
     flat_hparams,
     log_to,
@@ -117,10 +118,12 @@ def run_training(
             torch_settings(threads=threads, deterministic=runtime.deterministic),
             explain_out_of_memory(loaded.config),
         ):
+            if location.resumed:
+                loaded = extend_schedule(loaded, location.resumed, resume.extend if resume else None)
             job = build_job(loaded, world=world, emit=emit)
             check_first_batch(job.learner, job.data, loaded)
             if location.resumed:
-                check_same_run(location.resumed.state, location.resumed.path, job, emit)
+                check_same_run(location.resumed, job, resume, emit)
             if not world.is_main:
                 return _follow(job, location.resumed, stop)
             folder = location.open(run_name(loaded), emit)
@@ -193,7 +196,12 @@ def _open_records(job: Job, folder: RunFolder, resumed: Resumed | None, emit: Em
     config = job.config
     step = resumed.state["position"]["step"] if resumed else None
     board = Board(folder.path / "tb", purge_step=step) if config.log.tensorboard else None
-    extra = {"spec": spec_of(job, {}).to_dict(), "config": config.model_dump(mode="json")}
+    extra = {
+        "spec": spec_of(job, {}).to_dict(),
+        "config": config.model_dump(mode="json"),
+        "data": job.fingerprint,
+        "total_steps": job.plan.total_steps,
+    }
     records = RunRecords(folder, columns=job.columns, board=board, config=config, extra=extra, emit=emit)
     if board and not resumed:
         batch = job.data.train.first_batch()

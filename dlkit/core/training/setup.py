@@ -7,7 +7,17 @@ from torch import nn
 
 from dlkit.config import Config, LoadedConfig
 from dlkit.core.components import ComponentError, at_section
-from dlkit.core.data import DataInfo, DataSplits, OpenedData, hash_key, load_data, measure_data, open_data
+from dlkit.core.data import (
+    DataInfo,
+    DataSplits,
+    Fingerprint,
+    OpenedData,
+    fingerprint,
+    hash_key,
+    load_data,
+    measure_data,
+    open_data,
+)
 from dlkit.core.devices import pick_device, pick_threads, torch_settings
 from dlkit.core.distributed import ALONE, Sharing, World, build_replica, joined, sync_batch_norms
 from dlkit.core.models import (
@@ -45,6 +55,7 @@ class Job:
     learner: Learner
     plan: Plan
     columns: tuple[str, ...]
+    fingerprint: Fingerprint
 
     @property
     def config(self) -> Config:
@@ -80,7 +91,7 @@ def build_job(loaded: LoadedConfig, *, world: World = ALONE, emit: Emit) -> Job:
     learner = build_learner(loaded, network, resolved, world=world)
     _spread_random_state(config.seed, world)
     filled = replace(loaded, config=fill_autos(opened, data.info, arch, resolved))
-    return Job(filled, device, data, arch, learner, resolved.plan, resolved.columns)
+    return Job(filled, device, data, arch, learner, resolved.plan, resolved.columns, fingerprint(opened.subsets))
 
 
 def resolve_config(loaded: LoadedConfig, *, emit: Emit = ignore) -> Config:

@@ -1,11 +1,11 @@
 """What a run leaves on disk: its folder, checkpoints, metrics, logs and facts."""
 
 from dlkit.core.training.folder.checkpoints import read_checkpoint, save_checkpoint
-from dlkit.core.training.folder.location import Resume, find_begun, pick_location
+from dlkit.core.training.folder.location import find_begun, pick_location
 from dlkit.core.training.folder.lock import RunLock
 from dlkit.core.training.folder.nonfinite import told_in_full
 from dlkit.core.training.folder.records import Follower, RunRecords, log_to
-from dlkit.core.training.folder.resuming import Resumed, check_same_run, has_begun, mend_best, read_best, read_resumed
+from dlkit.core.training.folder.resuming import Resumed, has_begun, mend_best, read_best, read_resumed
 from dlkit.core.training.folder.run_facts import facts_of, resume_command, run_started, spec_of
 from dlkit.core.training.folder.run_folder import (
     MODEL_FILE,
@@ -16,4 +16,5 @@ from dlkit.core.training.folder.run_folder import (
     reopen_run_folder,
     summary_of,
 )
+from dlkit.core.training.folder.same_run import Resume, check_same_run, extend_schedule
 from dlkit.core.training.folder.tensorboard import Board, flat_hparams

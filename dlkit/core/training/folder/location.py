@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlkit.choices import Extension
 from dlkit.config import LoadedConfig
 from dlkit.core.distributed import World
 from dlkit.core.training.folder.checkpoints import BEST, LAST
@@ -22,6 +21,7 @@ from dlkit.core.training.folder.run_folder import (
     holds_results,
     reopen_run_folder,
 )
+from dlkit.core.training.folder.same_run import Resume
 from dlkit.core.training.resolving import run_name
 from dlkit.errors import OutputError
 from dlkit.events import Emit
@@ -56,17 +56,6 @@ def _adopt(resumed: Resumed, folder: Path) -> None:
     if resumed.best is not None:
         write_bytes(folder / BEST, resumed.best.read_bytes())
     write_bytes(folder / LAST, resumed.path.read_bytes())
-
-
-@dataclass(frozen=True)
-class Resume:
-    """What `--resume` asks for: a run folder, a checkpoint, or `auto` for the newest run. `is_relaxed` goes on in spite of changed
-    settings and data and without the best weights of before; `extend` says how a longer run goes on: `stretch` or `tail`.
-    """
-
-    path: Path
-    is_relaxed: bool = False
-    extend: Extension | None = None
 
 
 def pick_location(

@@ -1,32 +1,18 @@
-"""Going on with a run: which one, and whether the config still describes it."""
+"""Going on with a run: which one, from which checkpoint, and where its best weights are."""
 
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from dlkit.config import Config
-from dlkit.core.data import DataInfo
 from dlkit.core.training.folder.best_weights import exported_weights, find_best
 from dlkit.core.training.folder.checkpoints import BEST, LAST, checkpoints_in, read_checkpoint, read_valid
-from dlkit.core.training.setup import Job
 from dlkit.errors import FileRefused, UsageError
 from dlkit.events import Emit, Note, ignore
 from dlkit.files import link_file, to_json
-
-# sections and keys that may differ between a run and its continuation: they do not change what is computed, or are
-# asked for on purpose
-_FREE = {
-    "name", "train.channels_last", "train.epochs", "train.max_steps", "train.max_time", "train.early_stop", "train.on_nan",
-    "checkpoint", "log", "runtime", "eval", "data.num_workers", "data.pin_memory", "data.persistent_workers",
-    "data.prefetch_factor", "data.root", "data.download", "data.scan", "data.timeout", "data.eval_batch_size",
-}  # fmt: skip
-
 
 ELSEWHERE = ".elsewhere.jsonl"  # below `runtime.out`: runs that were made with --out
 
@@ -177,91 +163,3 @@ def _note_of(line: str) -> dict[str, str] | None:
         return None
     is_note = isinstance(value, dict) and all(isinstance(value.get(key), str) for key in ("name", "folder"))
     return value if is_note else None
-
-
-def check_same_run(checkpoint: Mapping[str, Any], path: Path, job: Job, emit: Emit) -> None:
-    """Compare the config with the checkpoint's. Raises UsageError when the run would become another one."""
-    saved = dict(_flatten(checkpoint["config"]))
-    current = dict(_flatten(job.config.model_dump(mode="json")))
-    # a checkpoint of an older dlkit has no value for a key that is new
-    default = dict(_flatten(Config.model_validate({"data": "unused", "model": "unused"}).model_dump(mode="json")))
-    saved = {key: default[key] for key in default.keys() & current.keys()} | saved
-    changed = sorted(key for key in saved.keys() | current.keys() if saved.get(key) != current.get(key))
-    breaking = [key for key in changed if not _is_free(key)]
-    breaking = _compare_processes(checkpoint, saved, current, breaking, path, job, emit)
-    if breaking:
-        lines = "\n".join(
-            f"  {key}: {_shown(saved.get(key))} in the checkpoint, {_shown(current.get(key))} now" for key in breaking
-        )
-        raise UsageError(
-            f"{path} belongs to another run:\n{lines}\nGive the run's own config, or start a new run with model.weights={path}"
-        )
-    for key in changed:
-        if key in {"train.epochs", "train.max_steps"}:
-            change = f"{key} was {_shown(saved.get(key))} and is {_shown(current.get(key))}"
-            emit(Note(f"{change}: the schedule is stretched over the new length from here on"))
-    if DataInfo.from_dict(checkpoint["spec"]["input"]) != job.data.info:
-        raise FileRefused(path, "the data changed since this run was saved (classes, sizes or statistics differ)")
-    _note_differences(checkpoint["spec"]["provenance"], emit)
-
-
-def _compare_processes(
-    checkpoint: Mapping[str, Any],
-    saved: Mapping[str, Any],
-    current: Mapping[str, Any],
-    breaking: list[str],
-    path: Path,
-    job: Job,
-    emit: Emit,
-) -> list[str]:
-    """Returns the keys that still differ too much. The same samples must make up an update: processes x batch_size stays.
-
-    Raises UsageError when another number of processes makes it another run.
-    """
-    then, now = len(checkpoint.get("processes") or [0]), job.world.size
-    if then == now:
-        return breaking
-    size = int(saved["data.batch_size"])
-    is_same = size * then == int(current["data.batch_size"]) * now and job.config.optimizer.lr_scale == "none"
-    if not is_same:
-        fitting = size * then // now
-        way_out = f", or data.batch_size={fitting}" if size * then % now == 0 else ""
-        raise UsageError(
-            f"{path} was trained by {then} process{'es' if then > 1 else ''} with batches of {size}, now {now} would take "
-            f"{current['data.batch_size']} each, which makes another run of it. Give --nproc {then}{way_out} (with "
-            "optimizer.lr_scale: none)"
-        )
-    emit(Note(f"trained by {then} before and by {now} now, with the same samples per update; dropout draws anew"))
-    return [key for key in breaking if key not in {"data.batch_size", "data.eval_batch_size"}]
-
-
-def _shown(value: Any) -> str:
-    return "not set" if value is None else repr(value)
-
-
-def _is_free(key: str) -> bool:
-    parts = key.split(".")
-    return any(".".join(parts[:length]) in _FREE for length in range(1, len(parts) + 1))
-
-
-def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, value
-
-
-def _note_differences(provenance: Mapping[str, Any], emit: Emit) -> None:
-    if provenance.get("torch") != torch.__version__.split("+")[0]:
-        emit(
-            Note(
-                f"saved with torch {provenance.get('torch')}, this is {torch.__version__}: the last bits of results may differ"
-            )
-        )
-    if provenance.get("threads") not in (None, torch.get_num_threads()):
-        emit(
-            Note(
-                f"saved with {provenance['threads']} CPU threads, now {torch.get_num_threads()} of {os.cpu_count()}: last bits may differ"
-            )
-        )

@@ -1,6 +1,7 @@
 """The learning rates of an optimizer while it trains: from dlkit's own curves, or from a torch scheduler by name."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from torch.optim import Optimizer
@@ -76,25 +77,28 @@ def pick_schedule(section: ScheduleSection, *, total_steps: int, steps_per_epoch
 
     Raises UsageError for an unknown name, for options that the curve does not take, and for a warm-up in front of a class.
     """
-    warmup = parse_length(section.warmup).to_steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-    warmup_steps = min(warmup, total_steps)
+    frame = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    length = total_steps if section.length == "auto" else max(1, parse_length(section.length).to_steps(**frame))
+    warmup = parse_length(section.warmup).to_steps(total_steps=length, steps_per_epoch=steps_per_epoch)
+    warmup_steps = min(warmup, length)
     entry = None if is_import_path(section.name) else known_entry("schedules", section.name)
     if entry is not None and entry.is_ours:
-        return build_schedule(
+        schedule = build_schedule(
             entry.name,
             section.options,
             unit=section.unit,
             warmup_steps=warmup_steps,
             warmup_from=section.warmup_from,
-            total_steps=total_steps,
+            total_steps=length,
             steps_per_epoch=steps_per_epoch,
         )
+        return schedule if length == total_steps else replace(schedule, total_steps=total_steps, held_from=length)
     if warmup_steps:
         words = "warmup goes with dlkit's own curves, not with a scheduler class; see `dlkit list schedules`"
         raise ComponentError(words, option="warmup")
     builder = import_target(entry.target if entry else section.name)
     steps_per_unit = steps_per_epoch if section.unit == "epoch" else 1
-    return SchedulerClass(section.name, builder, section.options, steps_per_unit, total_steps)
+    return SchedulerClass(section.name, builder, section.options, steps_per_unit, length, is_held=length < total_steps)
 
 
 def resolve_schedule(

@@ -25,8 +25,8 @@ MOST_TRIED = 20_000  # calls of step before a run, about 0.2 s
 
 @dataclass(frozen=True)
 class SchedulerClass:
-    """A scheduler class of torch, or of a user, with its options, for a run of `total_steps`; it counts `steps_per_unit` updates
-    as one.
+    """A scheduler class of torch, or of a user, with its options, for `total_steps`; it counts `steps_per_unit` updates as one. With
+    `is_held` the run is longer, and its last rate stays.
     """
 
     name: str
@@ -34,6 +34,7 @@ class SchedulerClass:
     options: Mapping[str, Any]
     steps_per_unit: int
     total_steps: int
+    is_held: bool = False
 
     @property
     def unit(self) -> str:
@@ -51,8 +52,9 @@ class TorchRates:
     step wants a metric, after each evaluation.
     """
 
-    def __init__(self, scheduler: Any, *, name: str, steps_per_unit: int) -> None:
+    def __init__(self, scheduler: Any, *, name: str, steps_per_unit: int, held_from: int | None = None) -> None:
         self._scheduler = scheduler
+        self._held_from = held_from
         self._name = name
         self._argument = step_argument(scheduler, name)
         self._steps_per_unit = steps_per_unit
@@ -71,7 +73,8 @@ class TorchRates:
         """Step the scheduler when its unit is over. Raises ComponentError for what it raises."""
         self._num_steps += 1
         num_units, rest = divmod(self._num_steps, self._steps_per_unit)
-        if not rest and not self.needs_metric:
+        is_held = self._held_from is not None and self._num_steps >= self._held_from
+        if not rest and not self.needs_metric and not is_held:
             self._advance(*([num_units] if self._argument == COUNT else []))
 
     def observe(self, metric: float) -> None:
@@ -125,6 +128,7 @@ def _build(schedule: SchedulerClass, optimizer: Optimizer) -> TorchRates:
         build_scheduler(schedule.builder, optimizer, schedule.options, schedule.name),
         name=schedule.name,
         steps_per_unit=schedule.steps_per_unit,
+        held_from=schedule.total_steps if schedule.is_held else None,
     )
 
 
