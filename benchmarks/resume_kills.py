@@ -30,7 +30,6 @@ import torch
 
 import dlkit
 from dlkit.core.training import Resume
-from dlkit.core.training.folder import has_begun, read_checkpoint
 from dlkit.errors import DlkitError
 
 SETTINGS: dict[str, list[Any]] = {
@@ -132,7 +131,7 @@ def run_child(config: dict[str, Any], folder: Path, kill_after: float | None) ->
     if child == 0:
         try:
             os.setpgid(0, 0)
-            resume = Resume(folder) if has_begun(folder) else None
+            resume = Resume(folder) if (folder / ".lock").exists() else None
             dlkit.train(config, out=folder, resume=resume)
             os._exit(0)
         except BaseException as error:
@@ -155,11 +154,17 @@ def differences(first: Path, second: Path) -> list[str]:
 
 def end_of(folder: Path) -> dict[str, Any]:
     """Everything that a run leaves, without times."""
-    state = read_checkpoint(folder / "checkpoints" / "last.pt")
+    state = read_state(folder / "checkpoints" / "last.pt")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     rows = [row.rpartition(",")[0] for row in (folder / "metrics.csv").read_text().splitlines()]
     found = without_times({key: state[key] for key in STATE} | {"lines": lines})
     return {**found, "rows": rows, "model": dict(dlkit.load_model(folder / "model.pt").state_dict())}
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds."""
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    return state
 
 
 def without_times(value: Any) -> Any:
@@ -195,7 +200,7 @@ def drop_leaves(out: Path) -> list[str]:
     config = config_of(chosen, seed=1)
     start, middle, straight = (copied(config, out / name, steps) for name, steps in (("a", 2), ("b", 16), ("c", None)))
     unnoticed, idle, count = [], [], 0
-    for path in leaves(read_checkpoint(middle / "checkpoints" / "last.pt")):
+    for path in leaves(read_state(middle / "checkpoints" / "last.pt")):
         count += 1
         for how in ("taken out", "set back"):
             if not is_noticed(config, (start, middle, straight), path, how, out / "trial"):
@@ -224,7 +229,7 @@ def stop_after(steps: int) -> None:
 
     def replace(source: Path, target: Path) -> None:
         really_replace(source, target)
-        if target.name == "last.pt" and read_checkpoint(target)["position"]["step"] >= steps:
+        if target.name == "last.pt" and read_state(target)["position"]["step"] >= steps:
             os._exit(0)
 
     disk.replace = replace
