@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dlkit.core.benchmark.onnx_engine import require_onnxruntime, start_onnx_file
 from dlkit.core.benchmark.onnx_files import written_as_onnx
 from dlkit.core.benchmark.openvino_engine import require_openvino, start_openvino_file
+from dlkit.core.benchmark.sparse_engine import start_sparse
 from dlkit.core.benchmark.unavailable import EngineUnavailable
 from dlkit.core.environment import NO_COMPILER, find_compiler
 from dlkit.core.export import export_aoti, load_aoti
@@ -23,7 +24,7 @@ from dlkit.errors import DlkitError, OutOfResource, UsageError, first_line
 from dlkit.shapes import size_text
 from dlkit.suggestions import did_you_mean
 
-ENGINES = ("eager", "channels_last", "compile", "frozen", "onnx", "openvino", "aoti")
+ENGINES = ("eager", "channels_last", "compile", "frozen", "onnx", "openvino", "aoti", "sparse")
 FILE_ENGINES = {"onnx": start_onnx_file, "openvino": start_openvino_file}  # those that run `.onnx` files
 FLOAT_TOLERANCE = 1e-3  # of the largest output: other convolution algorithms round differently
 INT8_TOLERANCE = (
@@ -249,4 +250,5 @@ STARTERS: dict[str, Callable[[nn.Module, Sequence[Tensor]], Run]] = {
     "onnx": _start_onnx,
     "openvino": _start_openvino,
     "aoti": _start_aoti,
+    "sparse": lambda network, examples: start_sparse(network),
 }

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.benchmark.engines import ENGINES, FILE_ENGINES, Difference, start_engine
+from dlkit.core.benchmark.sparse_engine import has_sparse_layers
 from dlkit.core.benchmark.timing import Latency, Ratio, measure_interleaved, speedup
 from dlkit.core.benchmark.unavailable import EngineUnavailable
 from dlkit.core.models import random_inputs
@@ -164,9 +165,13 @@ def _start_all(
 
 
 def _engines_for(model: TimedModel, engines: Sequence[str]) -> Sequence[str]:
-    """An ONNX file runs in what takes such files, or in ONNX Runtime if only others were asked for."""
+    """An ONNX file runs in what takes such files, or in ONNX Runtime if only others were asked for.
+
+    Sparse kernels are for masked networks, unless they were asked for by name.
+    """
     if not isinstance(model.source, Path):
-        return engines
+        is_dense = tuple(engines) == ENGINES and not has_sparse_layers(model.source)
+        return [engine for engine in engines if not (is_dense and engine == "sparse")]
     return [engine for engine in engines if engine in FILE_ENGINES] or ["onnx"]
 
 

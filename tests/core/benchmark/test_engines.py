@@ -10,7 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from dlkit.core.benchmark import ENGINES, STARTERS, EngineUnavailable, difference_of, start_engine
+from dlkit.core.benchmark import (
+    ENGINES,
+    STARTERS,
+    EngineUnavailable,
+    SpeedPlan,
+    TimedModel,
+    difference_of,
+    measure_speeds,
+    start_engine,
+)
 from dlkit.core.models import has_int8_layers
 from dlkit.errors import UsageError
 from dlkit.quantize.int8 import int8_layers
@@ -20,7 +29,7 @@ COMPILED = ["compile", "aoti"]
 WRONG = pytest.mark.xfail(
     reason="with a free batch axis Inductor compiles some programs wrongly; the check refuses them"
 )
-QUICK = [name for name in ENGINES if name not in COMPILED]
+QUICK = [name for name in ENGINES if name not in (*COMPILED, "sparse")]
 
 
 def outputs(network, inputs):
@@ -216,3 +225,49 @@ def test_differences():
     assert (found.largest, found.relative, found.same_top1) == (2.0, 0.5, 0.5)
     assert difference_of(wanted, wanted[:1]).relative == float("inf")
     assert difference_of(torch.zeros(2, 3), torch.zeros(2, 3)).relative == 0.0
+
+
+class Masked(nn.Module):
+    """A 1x1 and a 3x3 convolution, a sequence through one linear layer, another behind it; nine of ten weights are zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.point, self.wide = nn.Conv2d(1, 8, 1), nn.Conv2d(8, 8, 3, padding=1)
+        self.rows, self.head = nn.Linear(8, 6, bias=False), nn.Linear(8 * 8 * 6, 5)
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                parameter.data *= torch.rand(parameter.shape, generator=torch.Generator().manual_seed(1)) > 0.9
+
+    def forward(self, x):
+        return self.head(self.rows(self.wide(self.point(x))).flatten(1))
+
+
+def test_masked_networks_run_by_sparse_kernels():
+    torch.manual_seed(0)
+    network = Masked().eval()
+    before, other = copy.deepcopy(network.state_dict()), torch.randn(5, 1, 8, 8)
+    started = start_engine("sparse", network, X, more_examples=[other])
+    for inputs in (X, other):
+        torch.testing.assert_close(started(inputs), outputs(network, inputs), rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def test_sparse_kernels_are_for_masked_float_networks(float_network, int8_network):
+    with pytest.raises(EngineUnavailable, match="at least 80% zeros"):
+        start_engine("sparse", float_network, X)
+    with pytest.raises(EngineUnavailable, match="no sparse kernels for int8"):
+        start_engine("sparse", int8_network, X)
+
+
+def test_sparse_kernels_are_left_out_for_dense_networks_unless_asked_for(float_network, monkeypatch):
+    for name in set(ENGINES) - {"sparse"}:
+        monkeypatch.setitem(STARTERS, name, STARTERS["eager"])
+
+    def engines(network, asked=ENGINES):
+        plan = SpeedPlan((1, 8, 8), torch.device("cpu"), (1,), engines=asked, seconds=0.01)
+        speeds = measure_speeds([TimedModel("net", network, False)], plan)
+        return [row.engine for row in speeds.rows], [skipped.engine for skipped in speeds.skipped]
+
+    assert engines(float_network) == (list(ENGINES[:-1]), [])
+    assert engines(float_network, ("eager", "sparse")) == (["eager"], ["sparse"])
+    assert engines(Masked().eval()) == (list(ENGINES), [])
