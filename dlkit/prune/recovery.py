@@ -75,7 +75,7 @@ def recover(
 
 def _train(network: nn.Module, masks: Masks | None, recovery: Recovery, task_data: TaskData, emit: Emit) -> None:
     loaded = task_data.loaded
-    lr = recovery.lr or (pick_lr(loaded.config.optimizer) if recovery.is_rewound else None)
+    lr = recovery.lr or (pick_lr(loaded.config.optimizer, loaded.config.model.name) if recovery.is_rewound else None)
     built = build_fine_tuning(
         loaded, network, task_data.data.info, epochs=recovery.epochs or 0, lr=lr, device=task_data.device, emit=emit
     )

@@ -67,7 +67,7 @@ def build_fine_tuning(
     data = build_data(loaded, device=device, seed=loaded.config.seed, known=info, emit=emit)
     num_batches = data.train.num_batches
     with at_section(loaded, "optimizer"):
-        peak = lr or LR_SHARE * pick_lr(loaded.config.optimizer)
+        peak = lr or LR_SHARE * pick_lr(loaded.config.optimizer, loaded.config.model.name)
     config = derive_tuning_config(loaded.config, epochs=epochs, lr=peak, num_batches=num_batches)
     loaded = replace(loaded, config=config)
     network.to(device)

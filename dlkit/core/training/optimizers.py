@@ -14,9 +14,11 @@ from dlkit.config import Optimizer as OptimizerSection
 from dlkit.config import ParameterGroup
 from dlkit.core.components import Builder, ComponentError, check_options, resolve
 from dlkit.errors import first_line
+from dlkit.registry import find_entry
 from dlkit.suggestions import closest
 
 SGD_LR = 0.05
+OWN_LRS = {"mlp": 0.004, "small_cnn": 0.004, "resnet_small": 0.004, "lstm": 0.01}  # benchmarks/default_rates.py
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
 
 
@@ -66,12 +68,15 @@ class ResolvedOptimizer:
     lr: float
 
 
-def resolve_optimizer(section: OptimizerSection) -> ResolvedOptimizer:
-    """Find the class, check the options against it and pick the rate. Raises ComponentError for unknown names and options."""
+def resolve_optimizer(section: OptimizerSection, model: str) -> ResolvedOptimizer:
+    """Find the class, check the options against it and pick the rate for the model of that name.
+
+    Raises ComponentError for unknown names and options.
+    """
     builder = resolve("optimizers", section.name)
     also_known = [name for name in type(section).model_fields if name != "name"]
     check_options(builder, section.options, injected=("params", "lr"), also_known=also_known)
-    return ResolvedOptimizer(section, builder, pick_lr(section, builder))
+    return ResolvedOptimizer(section, builder, pick_lr(section, model))
 
 
 def build_optimizer(resolved: ResolvedOptimizer, model: nn.Module, *, num_processes: int = 1) -> Optimizer:
@@ -98,13 +103,19 @@ def build_optimizer(resolved: ResolvedOptimizer, model: nn.Module, *, num_proces
     return optimizer
 
 
-def pick_lr(section: OptimizerSection, builder: Builder | None = None) -> float:
-    """Returns the learning rate of a config; `auto` is torch's default for the class, for SGD 0.05."""
+def pick_lr(section: OptimizerSection, model: str) -> float:
+    """Returns the learning rate of a config for the model of that name.
+
+    `auto` is torch's default for the class, but for SGD 0.05, and what was measured for Adam and AdamW on our own networks.
+    """
     if section.lr != "auto":
         return section.lr
-    builder = builder or resolve("optimizers", section.name)
+    builder = resolve("optimizers", section.name)
     if builder.__name__ == "SGD":
         return SGD_LR
+    entry = find_entry("models", model)
+    if builder.__name__ in ("Adam", "AdamW") and entry is not None and entry.name in OWN_LRS:
+        return OWN_LRS[entry.name]
     lr = inspect.signature(builder).parameters["lr"].default
     if not isinstance(lr, int | float):
         raise ComponentError(f"{section.name} has no default learning rate; set it", option="lr")

@@ -51,7 +51,7 @@ def resolve_learner(loaded: LoadedConfig, scoring: Scoring, *, num_batches: int,
         is_classification=scoring.is_classification, has_val=has_val, has_ema=config.ema is not None
     )
     with at_section(loaded, "optimizer"):
-        optimizer = resolve_optimizer(config.optimizer)
+        optimizer = resolve_optimizer(config.optimizer, config.model.name)
     with at_section(loaded, "schedule"):
         schedule = resolve_schedule(config.schedule, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch)
     metric = _pick_metric(loaded, columns)
@@ -152,7 +152,7 @@ def plan_schedule(loaded: LoadedConfig, *, num_batches: int | None = None) -> tu
     """
     config = loaded.config
     with at_section(loaded, "optimizer"):
-        lr = pick_lr(config.optimizer)
+        lr = pick_lr(config.optimizer, config.model.name)
     if num_batches is None:
         num_batches = open_data(loaded, seed=config.seed).plan.num_batches
     plan = plan_steps(config, num_batches)

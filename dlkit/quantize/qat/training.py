@@ -133,7 +133,9 @@ def build_qat(prepared: GraphModule, settings: QatSettings, emit: Emit) -> FineT
         prepared,
         settings.info,
         epochs=settings.epochs,
-        lr=LR_SHARE * pick_lr(loaded.config.optimizer) if settings.lr is None else settings.lr,
+        lr=LR_SHARE * pick_lr(loaded.config.optimizer, loaded.config.model.name)
+        if settings.lr is None
+        else settings.lr,
         device=settings.device,
         emit=emit,
     )

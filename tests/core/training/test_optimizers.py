@@ -10,7 +10,7 @@ from dlkit.registry import entries
 
 
 def build(section, model):
-    return build_optimizer(resolve_optimizer(section), model)
+    return build_optimizer(resolve_optimizer(section, "mlp"), model)
 
 
 def names_in(model, group):
@@ -91,16 +91,26 @@ def test_a_glob_that_matches_nothing_names_what_is_there():
 
 def test_unknown_option_and_unknown_name():
     with pytest.raises(ComponentError, match="Did you mean 'weight_decay'") as caught:
-        resolve_optimizer(Section(name="adamw", weight_deacy=0.1))
+        resolve_optimizer(Section(name="adamw", weight_deacy=0.1), "mlp")
     assert caught.value.option == "weight_deacy"
     with pytest.raises(ComponentError, match="no optimizer 'adamm'"):
-        resolve_optimizer(Section(name="adamm"))
+        resolve_optimizer(Section(name="adamm"), "mlp")
 
 
 def test_learning_rate_auto():
-    assert resolve_optimizer(Section(name="sgd")).lr == 0.05
-    assert resolve_optimizer(Section(name="adamw")).lr == 1e-3
-    assert resolve_optimizer(Section(name="rmsprop", lr=0.3)).lr == 0.3
+    assert resolve_optimizer(Section(name="sgd"), "small_cnn").lr == 0.05
+    assert resolve_optimizer(Section(name="adamw"), "resnet18").lr == 1e-3
+    assert resolve_optimizer(Section(name="rmsprop"), "small_cnn").lr == 1e-2
+    assert resolve_optimizer(Section(name="rmsprop", lr=0.3), "mlp").lr == 0.3
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "AdamW"])
+def test_learning_rate_auto_of_our_own_networks_was_measured(name):
+    assert resolve_optimizer(Section(name=name), "small_cnn").lr > 1e-3
+    assert (
+        resolve_optimizer(Section(name=name), "Small_CNN").lr == resolve_optimizer(Section(name=name), "small_cnn").lr
+    )
+    assert resolve_optimizer(Section(name=name, lr=2e-3), "small_cnn").lr == 2e-3
 
 
 @pytest.mark.parametrize("name", entries("optimizers"))
