@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from training_anew import train_anew
 
+from dlkit.config import LoadedConfig
 from dlkit.core.benchmark import describe_machine
 from dlkit.core.modelfile import read_model_file
 from dlkit.core.trained_config import own_config
@@ -79,7 +81,14 @@ def measure(model: Path, name: str, request: PruneRequest, arguments: argparse.N
         "gzip_bytes": [side.costs.sizes.gzip_bytes for side in (before, after) if side.costs.sizes],
         "speedup": [row.to_baseline.median, row.to_baseline.p10, row.to_baseline.p90] if row else None,
         "seconds": time.monotonic() - started,
+        "anew": [train_anew(paths.model, epochs=epochs) for epochs in anew_epochs(loaded, arguments)],
     }
+
+
+def anew_epochs(loaded: LoadedConfig, arguments: argparse.Namespace) -> list[float]:
+    """Epochs of the baselines: those of fine-tuning, and those of the first training with them."""
+    extra: float = arguments.finetune * arguments.iterations
+    return [extra, extra + float(loaded.config.train.epochs or 0)] if arguments.anew else []
 
 
 def line(found: dict[str, Any]) -> str:
@@ -96,6 +105,7 @@ def line(found: dict[str, Any]) -> str:
         f"{found['parameters'][1] / found['parameters'][0]:.1%}",
         f"{found['gzip_bytes'][1] / found['gzip_bytes'][0]:.1%}",
         speedup,
+        *([f"{accuracy:.2%}" for accuracy in found["anew"]] or ["", ""]),
         f"{found['seconds']:.0f} s",
     ]
     return "| " + " | ".join(cells) + " |"
@@ -136,6 +146,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", choices=("shrink", "mask"), help="leave the other one out")
     parser.add_argument("--samples", type=int, default=0, help="train on so many samples only, to try the script")
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument(
+        "--anew",
+        action="store_true",
+        help="also train the pruned networks from new weights, for the extra epochs and for all",
+    )
     return parser.parse_args()
 
 
@@ -155,8 +170,8 @@ def main() -> None:
     lines = [
         f"{machine.cpu}, {machine.threads} threads, torch {machine.torch}; {arguments.finetune:g} epochs of fine-tuning",
         "",
-        "| network | way | before | after | points | MACs | parameters | gzip | latency, batch 16 | took |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| network | way | before | after | points | MACs | parameters | gzip | latency, batch 16 | anew, extra | anew, total | took |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
         *map(line, results),
         "",
         *verdict(results),

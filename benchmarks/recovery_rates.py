@@ -15,13 +15,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import nn
+from training_anew import rate_of, train_anew
 
 import dlkit
-from dlkit.config import LoadedConfig
-from dlkit.core.modelfile import load_model, read_model_file
-from dlkit.core.trained_config import own_config
-from dlkit.core.training import build_fine_tuning, fine_tune, pick_lr, train
+from dlkit.core.modelfile import read_model_file
+from dlkit.core.training import train
 from dlkit.events import ignore
 from dlkit.prune import Amount, PruneRequest, open_for_pruning, parse_target, plan_paths, prune_model
 
@@ -83,9 +81,10 @@ def measure(case: Case, runs: Path) -> Mapping[str, float]:
     file = read_model_file(path)
     cut = prune(path, file, case, epochs=None, lr=None)
     if case.way.startswith("new"):
-        after = from_new_weights(Path(cut["path"]), case)
+        extra = NETS[case.net][2] if case.way == "new both" else 0
+        after = train_anew(Path(cut["path"]), epochs=case.epochs + extra)
     else:
-        lr = None if case.way == "none" else float(case.way) * rate_of(own_config(file))
+        lr = None if case.way == "none" else float(case.way) * rate_of(file)
         after = prune(path, file, case, epochs=case.epochs, lr=lr)["after"]
     return {"before": cut["before"], "cut": cut["after"], "after": after}
 
@@ -98,25 +97,6 @@ def prune(path: Path, file: Any, case: Case, *, epochs: int | None, lr: float | 
     made = prune_model(opened, request, paths, emit=ignore).comparison
     scores = [side.scores.metrics["accuracy"] for side in (made.before, made.after)]
     return {"before": scores[0], "after": scores[1], "path": path.with_name("pruned.pt")}
-
-
-def rate_of(loaded: LoadedConfig) -> float:
-    """The rate of the first training."""
-    return pick_lr(loaded.config.optimizer, loaded.config.model.name)
-
-
-def from_new_weights(path: Path, case: Case) -> float:
-    """The pruned network trained from new weights at the config's own rate; a masked one is dense then."""
-    network, loaded = load_model(path), own_config(read_model_file(path))
-    for module in network.modules():
-        if isinstance(module, nn.Module) and hasattr(module, "reset_parameters"):
-            module.reset_parameters()
-    epochs = case.epochs + (NETS[case.net][2] if case.way == "new both" else 0)
-    info, device = network.dlkit_spec.info, next(network.parameters()).device
-    rate = rate_of(loaded)
-    tuning = build_fine_tuning(loaded, network, info, epochs=epochs, lr=rate, device=device, emit=ignore)
-    fine_tune(tuning, emit=ignore)
-    return float(tuning.learner.best.value)
 
 
 def table(results: Mapping[Case, Mapping[str, float]]) -> list[str]:

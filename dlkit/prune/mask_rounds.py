@@ -22,7 +22,7 @@ from dlkit.prune.masks import (
     total_sparsity,
 )
 from dlkit.prune.opened_model import TaskData
-from dlkit.prune.recovery import Recalibration, Recovery, recover
+from dlkit.prune.recovery import Recalibration, plan_recovery, recover
 from dlkit.prune.request import PruneRequest
 
 
@@ -75,7 +75,7 @@ def run_mask_rounds(
     """
     _check_amount(plan, request)
     recalibration = None
-    recovery = Recovery(request.picked_recal, request.epochs, request.lr, is_rewound=rewound is not None)
+    recovery = plan_recovery(network, request, task_data, is_rewound=rewound is not None)
     generator = torch.Generator().manual_seed(request.seed)
     masks = full_masks(plan.weights)
     rounds = progress_of(request.schedule, request.iterations)

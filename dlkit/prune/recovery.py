@@ -5,6 +5,7 @@ arXiv:1903.01611).
 """
 
 import copy
+import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,11 +24,13 @@ from dlkit.core.random_state import seeded
 from dlkit.core.scoring import Scoring
 from dlkit.core.training import build_fine_tuning, fine_tune, pick_lr
 from dlkit.errors import FileRefused, UsageError
-from dlkit.events import Emit, Throttle, Working
+from dlkit.events import Emit, Note, Throttle, Working
 from dlkit.prune.masks import MaskedRecords, Masks, masked_gradients
 from dlkit.prune.opened_model import TaskData
+from dlkit.prune.request import PruneRequest
 
 INIT = "init"
+LR_SHARE = 0.3  # of the config's rate, for a cut that cost nothing (benchmarks/recovery_rates.py)
 Norm = nn.modules.batchnorm._BatchNorm
 
 
@@ -43,18 +46,33 @@ class Recalibration:
         """Whether the new statistics are at least as good."""
         return self.loss_after <= self.loss_before
 
+    @property
+    def loss(self) -> float:
+        """With the statistics that stay."""
+        return self.loss_after if self.is_kept else self.loss_before
+
 
 @dataclass(frozen=True)
 class Recovery:
     """What follows each round of pruning: batches to measure batch norm on, then epochs of training; both may be none.
 
-    Without `lr` fine-tuning picks its own; after rewinding it is the config's, as training starts again from there.
+    Without `lr` the rate follows what the cut cost: `loss` is that of the network before it on the judging split. None is for
+    weights that were rewound, whose training starts again at the config's rate.
     """
 
     num_recal: int = 0
     epochs: float | None = None
     lr: float | None = None
-    is_rewound: bool = False
+    loss: float | None = None
+
+
+def plan_recovery(
+    network: nn.Module, request: PruneRequest, task_data: TaskData | None, *, is_rewound: bool
+) -> Recovery:
+    """Returns what a request asks to follow each round; the network is the one before pruning."""
+    is_judged = task_data is not None and request.epochs and request.lr is None and not is_rewound
+    loss = _judge(network, task_data) if task_data is not None and is_judged else None
+    return Recovery(request.picked_recal, request.epochs, request.lr, loss)
 
 
 def recover(
@@ -69,15 +87,34 @@ def recover(
     if recovery.num_recal:
         recalibration = recalibrate_norms(network, task_data, num_batches=recovery.num_recal, emit=emit)
     if recovery.epochs:
-        _train(network, masks, recovery, task_data, emit)
+        loss = _judge(network, task_data) if recalibration is None else recalibration.loss
+        lr = recovery.lr or _pick_lr(recovery, loss, task_data, emit)
+        _train(network, masks, epochs=recovery.epochs, lr=lr, task_data=task_data, emit=emit)
     return recalibration
 
 
-def _train(network: nn.Module, masks: Masks | None, recovery: Recovery, task_data: TaskData, emit: Emit) -> None:
-    loaded = task_data.loaded
-    lr = recovery.lr or (pick_lr(loaded.config.optimizer, loaded.config.model.name) if recovery.is_rewound else None)
+def _pick_lr(recovery: Recovery, loss: float, task_data: TaskData, emit: Emit) -> float:
+    """The more a cut cost, the nearer to the config's own rate: small steps suffice for small damage, and undo less."""
+    config = task_data.loaded.config
+    whole = pick_lr(config.optimizer, config.model.name)
+    if recovery.loss is None:
+        return whole
+    ratio = loss / recovery.loss if recovery.loss > 0 else math.inf
+    share = min(1.0, LR_SHARE * ratio) if math.isfinite(ratio) else 1.0
+    losses = f"the cut took the loss from {recovery.loss:.3g} to {loss:.3g}"
+    emit(
+        Note(
+            f"training on at a learning rate of {share * whole:.2g}, {share:.0%} of the config's: {losses}; --lr sets it"
+        )
+    )
+    return share * whole
+
+
+def _train(
+    network: nn.Module, masks: Masks | None, *, epochs: float, lr: float, task_data: TaskData, emit: Emit
+) -> None:
     built = build_fine_tuning(
-        loaded, network, task_data.data.info, epochs=recovery.epochs or 0, lr=lr, device=task_data.device, emit=emit
+        task_data.loaded, network, task_data.data.info, epochs=epochs, lr=lr, device=task_data.device, emit=emit
     )
     with masked_gradients(network, masks) if masks else nullcontext():
         fine_tune(built, MaskedRecords(masks) if masks else None, emit=emit)
@@ -92,18 +129,18 @@ def recalibrate_norms(network: nn.Module, task_data: TaskData, *, num_batches: i
     norms = find_norms(network)
     if not norms:
         return None
-    before = _judge(network, task_data.judging, task_data.scoring)
+    before = _judge(network, task_data)
     kept = [copy.deepcopy(norm.state_dict()) for norm in norms]
     _measure_statistics(network, norms, task_data.data.train, task_data.scoring, num_batches, emit)
-    result = Recalibration(before, _judge(network, task_data.judging, task_data.scoring))
+    result = Recalibration(before, _judge(network, task_data))
     if not result.is_kept:
         for norm, state in zip(norms, kept, strict=True):
             norm.load_state_dict(state)
     return result
 
 
-def _judge(network: nn.Module, split: Split, scoring: Scoring) -> float:
-    means = evaluate(network, split, scoring)
+def _judge(network: nn.Module, task_data: TaskData) -> float:
+    means = evaluate(network, task_data.judging, task_data.scoring)
     assert means is not None
     return means["loss"]
 

@@ -36,7 +36,7 @@ from dlkit.prune.channels import (
 )
 from dlkit.prune.masks import apply_masks
 from dlkit.prune.opened_model import OpenedModel
-from dlkit.prune.recovery import Recalibration, Recovery, recover
+from dlkit.prune.recovery import Recalibration, Recovery, plan_recovery, recover
 from dlkit.prune.request import PruneRequest
 
 TAYLOR_BATCHES = 20
@@ -90,7 +90,7 @@ def run_shrink_rounds(
     `rewound` are weights to go back to in each round. Raises UsageError when nothing can be removed, and before any
     training when the target cannot be reached.
     """
-    recovery = Recovery(request.picked_recal, request.epochs, request.lr, is_rewound=rewound is not None)
+    recovery = plan_recovery(opened.network, request, opened.task_data, is_rewound=rewound is not None)
     picked = _pick_in_rounds(opened, plan, request, recovery, rewound=rewound, emit=emit)
     _check_removes(plan.groups, picked.keep)
     verified = shrink_verified(opened.network, plan.groups, picked.keep, opened.example)

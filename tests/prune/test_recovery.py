@@ -163,9 +163,27 @@ def test_rewinding_trains_from_earlier_weights(digits):
     for name, kept in masks.items():  # the choice is by the trained weights, the values are the first ones
         assert torch.equal(digits.network.get_parameter(name), first[name] * kept)
     before = loss_of(digits)
-    recover(digits.network, masks, Recovery(epochs=3.0, is_rewound=True), digits.task_data, emit=ignore)
+    recover(digits.network, masks, Recovery(epochs=3.0), digits.task_data, emit=ignore)
     assert loss_of(digits) < 0.5 * before
     assert all(not digits.network.get_parameter(name)[~kept].any() for name, kept in masks.items())
+
+
+@pytest.mark.parametrize(("share", "lr"), [(0.3, None), (0.9, None), (0.9, 0.07)])
+def test_the_rate_follows_what_the_cut_cost(digits, share, lr):
+    """A third of the config's for no damage, all of it where the loss is three times as large."""
+    notes, before = [], loss_of(digits)
+    request = PruneRequest(amount=Amount(share=share), scope="global", epochs=1, lr=lr, num_recal=0)
+    state = copy.deepcopy(digits.network.state_dict())
+    mask(digits, replace(request, epochs=None, lr=None))
+    after, whole = loss_of(digits), digits.task_data.loaded.config.optimizer.lr
+    digits.network.load_state_dict(state)
+    mask(digits, request, task_data=digits.task_data, emit=notes.append)
+    told = [note.text for note in notes if isinstance(note, Note) and "training on at a learning rate" in note.text]
+    if lr is not None:
+        assert not told
+    else:
+        wanted = min(1.0, 0.3 * after / before)
+        assert f"{wanted * whole:.2g}, {wanted:.0%} of the config's" in told[0]
 
 
 def test_weights_of_another_network_are_refused(digits, tmp_path):

@@ -66,7 +66,11 @@ Finetune = Annotated[
 ]
 Lr = Annotated[
     float | None,
-    typer.Option("--lr", help="Learning rate of --finetune; default is a tenth of the config's.", show_default=False),
+    typer.Option(
+        "--lr",
+        help="Learning rate of --finetune; by default 30 to 100% of the config's, by what the cut cost.",
+        show_default=False,
+    ),
 ]
 Recal = Annotated[
     int | None,

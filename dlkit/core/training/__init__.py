@@ -2,7 +2,7 @@
 
 from dlkit.core.training.dry_run import DryRun, run_dry
 from dlkit.core.training.ema import EmaModel
-from dlkit.core.training.fine_tuning import LR_SHARE, FineTuning, build_fine_tuning, fine_tune
+from dlkit.core.training.fine_tuning import FineTuning, build_fine_tuning, fine_tune
 from dlkit.core.training.fine_tuning_config import pick_tuning_config
 from dlkit.core.training.fit import NoRecords, Plan, Records, fit
 from dlkit.core.training.folder import Resume

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.config import LoadedConfig
-from dlkit.core.components import at_section
 from dlkit.core.data import DataInfo, DataSplits, build_data
 from dlkit.core.devices import describe_device, torch_settings
 from dlkit.core.evaluation import evaluate
@@ -24,15 +23,12 @@ from dlkit.core.stopping import StopRequest, watch_signals
 from dlkit.core.training.fine_tuning_config import derive_tuning_config
 from dlkit.core.training.fit import NoRecords, Plan, Records, fit
 from dlkit.core.training.learner import Learner, Row
-from dlkit.core.training.optimizers import pick_lr
 from dlkit.core.training.preflight import check_first_batch
 from dlkit.core.training.resolving import build_scoring, resolve_learner
 from dlkit.core.training.setup import arrange_network, build_learner, freeze_parameters, pick_noted_precision
 from dlkit.core.training.step import StepResult
 from dlkit.errors import Interrupted, UsageError
 from dlkit.events import Emit, Note, RunStarted
-
-LR_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -51,14 +47,14 @@ def build_fine_tuning(
     info: DataInfo,
     *,
     epochs: float,
-    lr: float | None = None,
+    lr: float,
     device: torch.device,
     emit: Emit,
 ) -> FineTuning:
     """Build the config's data, loss and a new optimizer around a network, which is moved to the device and trained in place.
 
     `info` is what the network was built for: classes are matched by name and inputs normalized as before. `epochs` may
-    be a fraction of one. `lr` is the peak, by default a tenth of the config's; it rises over the first 5 % of the steps and
+    be a fraction of one. `lr` is the peak; it rises over the first 5 % of the steps and
     falls to zero as a cosine. Moving average, early stopping, time limit and compilation of the config are left out.
     Raises ConfigError at the key at fault, DataError when the data do not fit the network, UsageError for `epochs` or `lr`
     that are not positive.
@@ -66,9 +62,7 @@ def build_fine_tuning(
     _check_positive(epochs=epochs, lr=lr)
     data = build_data(loaded, device=device, seed=loaded.config.seed, known=info, emit=emit)
     num_batches = data.train.num_batches
-    with at_section(loaded, "optimizer"):
-        peak = lr or LR_SHARE * pick_lr(loaded.config.optimizer, loaded.config.model.name)
-    config = derive_tuning_config(loaded.config, epochs=epochs, lr=peak, num_batches=num_batches)
+    config = derive_tuning_config(loaded.config, epochs=epochs, lr=lr, num_batches=num_batches)
     loaded = replace(loaded, config=config)
     network.to(device)
     precision = pick_noted_precision(loaded, device, emit)
@@ -81,9 +75,9 @@ def build_fine_tuning(
     return FineTuning(learner, data, resolved.plan, loaded)
 
 
-def _check_positive(**values: float | None) -> None:
+def _check_positive(**values: float) -> None:
     for name, value in values.items():
-        if value is not None and not (value > 0 and math.isfinite(value)):
+        if not (value > 0 and math.isfinite(value)):
             raise UsageError(f"{name} of fine-tuning must be greater than 0, got {value}")
 
 

@@ -11,7 +11,7 @@ from dlkit.config import load_mapping
 from dlkit.core.data import DataInfo, build_data
 from dlkit.core.modelfile import ModelFile, ModelSpec
 from dlkit.core.models import Arch
-from dlkit.core.training import LR_SHARE, NoRecords, build_fine_tuning, fine_tune, pick_tuning_config
+from dlkit.core.training import NoRecords, build_fine_tuning, fine_tune, pick_tuning_config
 from dlkit.errors import DataError, Diverged, Interrupted, UsageError
 from dlkit.events import EpochDone, Note, RunStarted, ignore
 
@@ -56,7 +56,7 @@ def network(**options):
     return Net(**options)
 
 
-def tune(loaded=None, model=None, *, epochs=2, lr=None, info=INFO, emit=ignore, **options):
+def tune(loaded=None, model=None, *, epochs=2, lr=0.002, info=INFO, emit=ignore, **options):
     model = model or network()
     tuning = build_fine_tuning(loaded or config(), model, info, epochs=epochs, lr=lr, device=CPU, emit=emit)
     fine_tune(tuning, emit=emit, **options)
@@ -96,7 +96,7 @@ def by_hand(model, *, epochs, peak):
 
 def test_fine_tuning_equals_the_loop_by_hand():
     _, model = tune(epochs=3, keep_best=False)
-    wanted = by_hand(network(), epochs=3, peak=0.02 * LR_SHARE)
+    wanted = by_hand(network(), epochs=3, peak=0.002)
     for name, parameter in wanted.named_parameters():
         torch.testing.assert_close(model.get_parameter(name), parameter, rtol=0, atol=1e-12)
 
@@ -182,7 +182,7 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_random_state_alone():
 def test_without_validation_the_last_epoch_is_kept_with_a_note():
     notes = []
     loaded = config(data={"name": "digits", "limit": 200, "batch_size": 32, "val": "none"}, train={})
-    tuning = build_fine_tuning(loaded, network(), INFO, epochs=2, device=CPU, emit=notes.append)
+    tuning = build_fine_tuning(loaded, network(), INFO, epochs=2, lr=0.002, device=CPU, emit=notes.append)
     records = Judge()
     fine_tune(tuning, records, emit=notes.append)
     for name, tensor in tuning.learner.model.state_dict().items():
@@ -200,7 +200,7 @@ def test_what_is_reported():
 
 
 def test_a_signal_ends_it_with_its_exit_code():
-    tuning = build_fine_tuning(config(), network(), INFO, epochs=3, device=CPU, emit=ignore)
+    tuning = build_fine_tuning(config(), network(), INFO, epochs=3, lr=0.002, device=CPU, emit=ignore)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted, match="step 2 of 12.*nothing was written") as caught:
         fine_tune(tuning, Judge(stop_at=2), emit=ignore)
@@ -226,7 +226,7 @@ def test_groups_keep_their_rates_and_stay_frozen():
 
 def test_inputs_are_normalized_as_the_network_was_trained():
     loaded = config(data={"name": "digits", "limit": 200, "normalize": {"mean": [0.0], "std": [1.0]}})
-    tuning = build_fine_tuning(loaded, network(), INFO, epochs=1, device=CPU, emit=ignore)
+    tuning = build_fine_tuning(loaded, network(), INFO, epochs=1, lr=0.002, device=CPU, emit=ignore)
     raw = build_data(loaded, device=CPU, seed=0).train
     given, plain = next(iter(tuning.data.train.batches())), next(iter(raw.batches()))
     torch.testing.assert_close(given.inputs, (plain.inputs - 0.3) / 0.4)
@@ -234,7 +234,7 @@ def test_inputs_are_normalized_as_the_network_was_trained():
 
 def test_classes_are_matched_by_name():
     turned = DataInfo("classification", "image", (1, 8, 8), 10, DIGITS[::-1], (0.3,), (0.4,))
-    tuning = build_fine_tuning(config(), network(), turned, epochs=1, device=CPU, emit=ignore)
+    tuning = build_fine_tuning(config(), network(), turned, epochs=1, lr=0.002, device=CPU, emit=ignore)
     plain = build_data(config(), device=CPU, seed=0).train
     assert torch.equal(tuning.data.train.sample_targets(), 9 - plain.sample_targets())
     unknown = DataInfo("classification", "image", (1, 8, 8), 10, tuple("abcdefghij"), (0.3,), (0.4,))
