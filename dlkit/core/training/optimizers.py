@@ -18,7 +18,7 @@ from dlkit.registry import find_entry
 from dlkit.suggestions import closest
 
 SGD_LR = 0.05
-OWN_LRS = {"mlp": 0.004, "small_cnn": 0.004, "resnet_small": 0.004, "lstm": 0.01}  # benchmarks/default_rates.py
+OWN_LRS = {"mlp": 0.004, "small_cnn": 0.004, "resnet_small": 0.004, "lstm": 0.008}  # benchmarks/default_rates.py
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
 
 
