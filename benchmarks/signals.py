@@ -50,6 +50,7 @@ class Trial:
     to: str
     name: str
     phase: str
+    code: int
     ended_s: float
     problems: tuple[str, ...]
 
@@ -113,7 +114,7 @@ def attempt(out: Path, to: str, number: signal.Signals, after_s: float) -> Trial
     before = step_of(last)
     process = subprocess.Popen(
         command(out, "stopped", *(["--resume", str(run)] if last.exists() else [])),
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed_all,
     )  # fmt: skip
     try:
         process.wait(after_s)
@@ -124,10 +125,16 @@ def attempt(out: Path, to: str, number: signal.Signals, after_s: float) -> Trial
         _, errors = process.communicate(timeout=120)
         ended_s = time.monotonic() - started
         problems = tuple(check(run, process, number, errors, before=before, phase=phase))
-        return Trial(to, number.name, phase, round(ended_s, 2), problems)
+        return Trial(to, number.name, phase, process.returncode, round(ended_s, 2), problems)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     return None
+
+
+def heed_all() -> None:
+    """Ignore no signal, where nohup or a shell's background does."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def phase_of(run: Path, process: "subprocess.Popen[str]") -> str:
@@ -165,7 +172,9 @@ def check(
 ) -> Iterator[str]:
     """What is wrong with how an attempt ended."""
     code, status, step = process.returncode, facts_of(run).get("status"), step_of(run / "checkpoints" / "last.pt")
-    right = {128 + number} | ({0} if status == "finished" else set()) | ({-number, 1} if phase == "python" else set())
+    right = {128 + number}
+    right |= {0} if status == "finished" and phase == "ending" else set()  # nothing was left to be stopped
+    right |= {-number, 1} if phase == "python" else set()
     if code not in right:
         yield f"exit code {code}, status {status}: {errors!r}"
     if phase != "python" and ("Traceback" in errors or "rror" in errors):
