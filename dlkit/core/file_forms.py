@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from torch import Tensor
 
 from dlkit.errors import FileRefused
@@ -14,6 +14,7 @@ MOST_SHOWN = 5
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Weights = dict[str, Tensor]
 Plain = dict[str, Any]
+Json = dict[str, JsonValue]
 
 
 class _Form(BaseModel):
@@ -38,8 +39,8 @@ class SpecForm(_Form):
     arch: Plain
     transforms: list[Plain]
     input: Plain
-    data: Plain
-    config: Plain
+    data: Json
+    config: Json
     provenance: ProvenanceForm
 
 
@@ -120,6 +121,8 @@ class ProcessForm(_Form):
 class DataSectionForm(_Form):
     """What is compared of the data, whatever else stands there."""
 
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: Json
     batch_size: Count
 
 
@@ -139,6 +142,8 @@ class CurveForm(_Form):
 class ConfigForm(_Form):
     """The config that a run was begun with."""
 
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: Json
     data: DataSectionForm
     train: LengthForm
     schedule: CurveForm

@@ -95,7 +95,8 @@ def _count(shape: tuple[int, ...]) -> int:
 def rewrite_words(rewrite: Mapping[str, Any]) -> str:
     """A rewrite of the network that a file lists, in words: its kind, then its settings; long lists as their length."""
     if rewrite.get("op") == "prune":
-        return f"prune: {len(rewrite.get('sizes') or ()) + len(rewrite.get('parameters') or ())} layers are smaller"
+        listed = [found for key in ("sizes", "parameters") if isinstance(found := rewrite.get(key), Mapping)]
+        return f"prune: {sum(map(len, listed))} layers are smaller"
     settings = [_setting(name, value) for name, value in rewrite.items() if name != "op"]
     return f"{rewrite.get('op')}: {', '.join(settings)}" if settings else str(rewrite.get("op"))
 

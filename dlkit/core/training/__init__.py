@@ -9,6 +9,7 @@ from dlkit.core.training.folder import Resume
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping, is_better, pick_mode
 from dlkit.core.training.learner import Learner, Row
 from dlkit.core.training.lr_find import FoundRate, find_learning_rate, iterate_windows, run_range_test
+from dlkit.core.training.optimizer_state import check_optimizer_state as check_optimizer_state
 from dlkit.core.training.optimizers import (
     build_optimizer,
     check_groups,

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dlkit.core.components import accepted
+from dlkit.errors import first_line
+
 _SIDES = (2, 3, 5, 7, 11)  # of the small parameters, all different, so that the shapes of state show what they follow
 
 
@@ -22,6 +25,7 @@ def check_optimizer_state(state: Mapping[str, Any], optimizer: Optimizer) -> Non
         settings = {name: value for name, value in group.items() if name != "params"}
         found = {name: value for name, value in saved.items() if name != "params"}
         _check_alike(found, settings, f"group {number} of its optimizer")
+        _check_settings(type(optimizer), found, f"group {number} of its optimizer")
     parameters = [parameter for group in groups for parameter in group["params"]]
     examples = {length: _state_of_a_step(optimizer, length) for length in {parameter.ndim for parameter in parameters}}
     for index, parameter in enumerate(parameters):
@@ -41,6 +45,16 @@ def _check_alike(found: Mapping[str, Any], wanted: Mapping[str, Any], what: str)
     for name, value in wanted.items():
         if _kind(found[name]) != _kind(value):
             raise ValueError(f"{name} in {what} is {found[name]!r:.80}")
+
+
+def _check_settings(kind: type[Optimizer], found: Mapping[str, Any], what: str) -> None:
+    """Raise ValueError for settings that the class itself would not take: it looks at them only when it is made."""
+    if not kind.__module__.startswith("torch.optim."):
+        return
+    try:
+        kind([nn.Parameter(torch.zeros(1, 1))], **accepted(kind, found))
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{what}: {first_line(error, 200)}") from error
 
 
 def _kind(value: Any) -> Any:
@@ -73,6 +87,10 @@ def _check_parameter(found: Mapping[str, Any], example: Mapping[str, Any], param
     for name, value in example.items():
         if not isinstance(value, Tensor) or value.ndim not in (0, parameter.ndim):
             continue
+        if name == "step" and not 0 <= float(found[name]) < 2**53:
+            raise ValueError(f"{what} of its optimizer is at step {float(found[name]):g}")
+        if found[name].is_floating_point() != value.is_floating_point() or found[name].is_complex():
+            raise ValueError(f"{name} of {what} of its optimizer holds numbers of {found[name].dtype}")
         sides = zip(value.shape, small, parameter.shape, strict=True) if value.ndim else ()
         wanted = tuple(whole if side == side_of_small else side for side, side_of_small, whole in sides)
         if tuple(found[name].shape) != wanted:

@@ -1,8 +1,9 @@
 """Run hostile files against the commands that read them.
 
-    python tests/core/hostile [--every N] [--mutants N] [--first SEED] [--json FILE]
+    python tests/core/hostile [--every N] [--mutants N] [--first SEED] [--step N] [--only TEXT] [--json FILE]
 
-`--every 8` takes each eighth of the crafted files. Ends with 1 where anything happened that is not promised.
+`--every 8` takes each eighth of the crafted files, `--step` the distance between the seeds of mutants, `--only` files with a text in
+their name. Ends with 1 where anything happened that is not promised.
 """
 
 import argparse
@@ -15,7 +16,6 @@ from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("DLKIT_QUIET", "1")
 
 from crafted import crafted
 from mutants import mutant
@@ -34,7 +34,7 @@ def main() -> None:
         work.mkdir()
         trials: list[Trial] = [
             *crafted(originals, canary)[options.first % options.every :: options.every],
-            *(mutant(originals, options.first + number) for number in range(options.mutants)),
+            *(mutant(originals, options.first + number * options.step) for number in range(options.mutants)),
         ]
         trials = [trial for trial in trials if options.only in trial.name]
         results = []
@@ -57,6 +57,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--mutants", type=int, default=2000)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--only", default="")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()

@@ -43,6 +43,8 @@ def crafted(originals: Originals, canary: Path) -> list[Trial]:
         *_safetensors(originals),
         *_data_sections(originals),
         *_configs(originals),
+        *_names(originals),
+        *_onnx_files(),
     ]
 
 
@@ -594,6 +596,67 @@ def _configs(originals: Originals) -> Iterator[Trial]:
         commands,
         frozenset({6}),
     )
+
+
+def _names(originals: Originals) -> Iterator[Trial]:
+    """Sound files under odd names, and outputs under such names, of every command that reads or writes one."""
+    config, model, weights = (str(originals.path(kind)) for kind in ("config", "model", "weights"))
+    odd = {
+        "300 characters": "x" * 300,
+        "not UTF-8": "a\udcff",
+        "a line break": "a\nb",
+        "markup": "[red]x[/]",
+        "a blank": " ",
+    }
+    places = "{folder}/NAME.pt", "{folder}/NAME/x.pt", "/dev/full", "/dev/null", "/proc/self/x.pt", "{folder}"
+    for words, name in odd.items():
+        for place in places:
+            path = place.replace("NAME", name.replace("{", ""))
+            commands = (
+                ("inspect", path),
+                ("eval", path, "--json"),
+                ("predict", model, path),
+                ("convert", weights, path, "--force"),
+                ("convert", path, "{out}.pt", "--force"),
+                ("export", model, "--format", "state-dict", "-o", path, "--force"),
+                ("prune", model, "--amount", "50%", "--plan", "-o", path),
+                ("config", "check", path),
+                ("config", "schema", "-o", path),
+                (
+                    "lr-plot",
+                    "cosine",
+                    "--lr",
+                    "0.1",
+                    "--epochs",
+                    "2",
+                    "--steps-per-epoch",
+                    "5",
+                    "-o",
+                    path.replace(".pt", ".csv"),
+                ),
+                ("train", config, "--resume", path, "--quiet"),
+                ("train", config, f"model.weights={path}", "--quiet", "--out", "{out}"),
+            )
+            for command in commands:
+                # outputs may go where there is no room
+                yield Trial(f"name: {words} at {place}, {command[0]}", ".pt", _nothing, (command,), frozenset({6}))
+
+
+def _nothing(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _onnx_files() -> Iterator[Trial]:
+    """What `dlkit bench` is given as an ONNX file."""
+    command = ("bench", "{file}", "--input", "1x8x8", "--batch", "1", "--json")
+    texts = {
+        "nothing": b"",
+        "a line": b"hello",
+        "zeros": bytes(100),
+        "a field of 2^60 bytes": b"\x3a" + b"\xff" * 8 + b"\x0f",
+    }
+    for name, text in texts.items():
+        yield Trial(f"onnx: {name}", ".onnx", lambda path, t=text: path.write_bytes(t) and None, (command,))
 
 
 def _config(name: str, text: str, commands: tuple[tuple[str, ...], ...]) -> Trial:
