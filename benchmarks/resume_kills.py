@@ -83,6 +83,7 @@ def kill_often(out: Path, num_kills: int, draw: random.Random) -> list[str]:
         seen.update({f"{name}={json.dumps(value)}": times for name, value in chosen.items()})
         if different := differences(folder / "straight", folder / "killed"):
             problems.append(f"{json.dumps(chosen)} seed {config['seed']}: {', '.join(different)} differ")
+            print(problems[-1], file=sys.stderr, flush=True)
         shutil.rmtree(folder)
         print(f"{kills} kills of {runs} runs", file=sys.stderr, flush=True)
     print(

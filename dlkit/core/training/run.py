@@ -38,6 +38,7 @@ from dlkit.core.training.folder import (
     Resumed,
     RunFolder,
     RunRecords,
+    check_disk_space,
     check_same_run,
     extend_schedule,
     facts_of,
@@ -126,6 +127,7 @@ def run_training(
                 check_same_run(location.resumed, job, resume, emit)
             if not world.is_main:
                 return _follow(job, location.resumed, stop)
+            check_disk_space(location.place, job.learner)
             folder = location.open(run_name(loaded), emit)
             try:
                 return _run_in_folder(job, folder, location.resumed, stop, emit)

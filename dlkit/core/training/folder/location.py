@@ -39,6 +39,11 @@ class RunLocation:
     folder: Path | None = None
     out: Path | None = None
 
+    @property
+    def place(self) -> Path:
+        """Where the run folder is or will be."""
+        return self.folder or self.out or self.parent
+
     def open(self, name: str, emit: Emit) -> RunFolder:
         """Make or reopen the run folder and lock it. Raises OutputError when that cannot be."""
         if self.folder is not None:
