@@ -11,6 +11,7 @@ from dlkit.core.models.blocks import Activation, ConvBlock, check_number, initia
 from dlkit.suggestions import did_you_mean
 
 _WIDEST = 65536
+_DEEPEST = 1000  # layers; a file may list any number in a few bytes
 _LARGEST_FULL_SIDE = 40  # larger images are halved by the first convolution
 _SMALLEST_SIDE = 4  # pooling stops here, so that global pooling still sees places
 
@@ -25,8 +26,8 @@ def mlp(
     norm: str = "none",
 ) -> nn.Sequential:
     """Fully connected layers over flattened input of any shape. `norm` is none, batch or layer."""
-    if not isinstance(hidden, list | tuple):
-        raise ComponentError(f"hidden must be a list of widths, got {hidden!r}", option="hidden")
+    if not isinstance(hidden, list | tuple) or len(hidden) > _DEEPEST:
+        raise ComponentError(f"hidden must be a list of at most {_DEEPEST} widths, got {hidden!r:.80}", option="hidden")
     for width in hidden:
         check_number("hidden", width, least=1, most=_WIDEST)
     check_number("dropout", dropout, least=0, most=1, whole=False)
