@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FAILING = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE}
 PICTURES = (".png", ".svg", ".pdf")
+COPIED_AT_ONCE = 2**24  # bytes
 WAY_OUT = "give another name with -o, or --force"
 
 
@@ -90,12 +91,22 @@ def link_file(source: Path, target: Path) -> None:
         try:
             disk.link(source, temporary)
         except OSError:  # a file system without links, or another one
-            with disk.create(temporary) as file:
-                disk.write(file, source.read_bytes())
-                disk.sync(file)
+            _copy(source, temporary)
 
     if not (target.exists() and source.samefile(target)):
         _put(target, fill)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Write the bytes of a file a second time, in one step, so that damage to one leaves the other."""
+    _put(target, lambda temporary: _copy(source, temporary))
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as read, disk.create(target) as file:
+        while chunk := read.read(COPIED_AT_ONCE):
+            disk.write(file, chunk)
+        disk.sync(file)
 
 
 def _put(path: Path, fill: Callable[[Path], None]) -> None:

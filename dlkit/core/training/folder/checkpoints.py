@@ -15,7 +15,7 @@ from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file
 from dlkit.core.training.folder.best_weights import exported_weights, weights_digest
 from dlkit.core.training.learner import Learner
 from dlkit.errors import Diverged, FileRefused
-from dlkit.files import disk_error, link_file
+from dlkit.files import copy_file, disk_error, link_file
 
 FORMAT = "dlkit.train"
 VERSION = 1
@@ -27,9 +27,10 @@ def save_checkpoint(
 ) -> list[Path]:
     """Write the learner's state as last.pt and return the paths. Rank 0 writes, for all processes of a run.
 
-    last.pt is the one commit point. It names the best weights by their hash; with `best` it is them, and best.pt a second name for
-    it, so a crash in between is mended from last.pt. A path as `best` is the file that has the best weights of before. The newest
-    `keep` checkpoints stay, those before last.pt as step-N.pt. Raises Diverged instead of keeping weights that are not finite.
+    last.pt is the one commit point. It names the best weights by their hash; with `best` it is them, and best.pt a copy, so a
+    crash in between is mended from last.pt and damage to one leaves the other. A path as `best` is the file that has the
+    best weights of before. The newest `keep` checkpoints stay, those before last.pt as step-N.pt. Raises Diverged instead of
+    keeping weights that are not finite.
     """
     _check_finite(learner)
     state = learner.state_dict()
@@ -41,7 +42,7 @@ def save_checkpoint(
     last = folder / LAST
     save_torch_file(last, {"format": FORMAT, "version": VERSION, **state, **extra})
     if best:
-        link_file(last if best is True else best, folder / BEST)
+        copy_file(last if best is True else best, folder / BEST)
     _rotate(folder, learner.position.step, keep)
     return [last, folder / BEST] if best is True else [last]
 

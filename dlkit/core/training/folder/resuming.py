@@ -1,7 +1,7 @@
 """Going on with a run: which one, from which checkpoint, and where its best weights are."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from dlkit.core.training.folder.best_weights import exported_weights, find_best
 from dlkit.core.training.folder.checkpoints import BEST, LAST, checkpoints_in, read_checkpoint, read_valid
 from dlkit.errors import FileRefused, UsageError
 from dlkit.events import Emit, Note, ignore
-from dlkit.files import link_file, to_json
+from dlkit.files import copy_file, to_json
 
 ELSEWHERE = ".elsewhere.jsonl"  # below `runtime.out`: runs that were made with --out
 
@@ -43,7 +43,7 @@ def read_resumed(path: Path, *, is_relaxed: bool = False, emit: Emit = ignore) -
     if named["value"] is None:
         return Resumed(file, state, None)
     beside = [other for other in checkpoints_in(file.parent) if other != file]
-    held = find_best(named, [(file, state)]) or find_best(named, read_valid(beside)[0])
+    held = find_best(named, _each_valid(_best_first([file, *beside]), known={file: state}))
     if held is None and not is_relaxed:
         raise FileRefused(
             file,
@@ -60,11 +60,11 @@ def mend_best(resumed: Resumed, folder: Path, emit: Emit) -> Path | None:
     saved, as last.pt still names others; the file that holds them is returned then.
     """
     path = folder / BEST
-    if resumed.best is None or resumed.path.parent != folder or (path.exists() and resumed.best.samefile(path)):
+    if resumed.best is None or resumed.path.parent != folder or resumed.best == path:
         return None
     if resumed.path.name != LAST:
         return resumed.best
-    link_file(resumed.best, path)
+    copy_file(resumed.best, path)
     emit(
         Note(
             f"{BEST} did not hold the best weights so far, of epoch {resumed.state['best']['epoch']}; {resumed.best.name} had them"
@@ -80,13 +80,27 @@ def read_best(folder: Path, best: Mapping[str, Any]) -> Mapping[str, Tensor]:
     """
     if best["value"] is None:
         return exported_weights(read_checkpoint(folder / LAST))
-    paths = sorted(checkpoints_in(folder), key=lambda path: path.name != BEST)
-    found = find_best(best, ((path, state) for path in paths for _, state in read_valid([path])[0]))
+    found = find_best(best, _each_valid(_best_first(checkpoints_in(folder))))
     if found is None:
         raise FileRefused(
             folder / BEST, f"it does not hold the best weights, of epoch {best['epoch']}, nor does another checkpoint"
         )
     return found[1]
+
+
+def _best_first(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: path.name != BEST)
+
+
+def _each_valid(
+    paths: Iterable[Path], known: Mapping[Path, dict[str, Any]] | None = None
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The checkpoints among these files that can be read, each read when it is its turn, but for those that are known."""
+    for path in paths:
+        if known and path in known:
+            yield path, known[path]
+        else:
+            yield from read_valid([path])[0]
 
 
 def _read_newest(path: Path, emit: Emit) -> tuple[Path, dict[str, Any]] | None:

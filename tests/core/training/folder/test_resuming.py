@@ -105,10 +105,11 @@ def test_the_newest_checkpoint_that_can_be_read(go, crash, finished, same, what,
         shutil.copy(finished / "model.pt", finished / "kept.pt")
     last = checkpoints / "last.pt"
     data = bytearray(last.read_bytes())
-    last.unlink()  # the others may share its bytes
     middle = slice(len(data) // 2, len(data) // 2 + 300)  # longer than what stands between two tensors
     data[middle] = bytes(byte ^ 1 for byte in data[middle])
-    if what != "gone":
+    if what == "gone":
+        last.unlink()
+    else:
         last.write_bytes(data if what == "flipped" else data[: len(data) // 2])
     _, notes = go(finished, Resume(finished, is_relaxed=only != "best.pt"), **LONGER)
     assert "going on from" in notes and ("is gone" in notes) == (what == "gone")
@@ -117,6 +118,17 @@ def test_the_newest_checkpoint_that_can_be_read(go, crash, finished, same, what,
     last.write_bytes(b"no checkpoint")
     with pytest.raises(FileRefused, match=r"last\.pt"):
         go(finished, Resume(last), **LONGER)
+
+
+def test_damage_to_the_last_checkpoint_leaves_the_best_of_the_same_epoch(go, tmp_path, same):
+    rising = {"checkpoint": {"metric": "train_loss", "mode": "min"}}
+    go(tmp_path / "run", **rising)
+    before, last = weights_of(tmp_path / "run" / "model.pt"), tmp_path / "run" / "checkpoints" / "last.pt"
+    assert read_checkpoint(last)["best"]["epoch"] == 2
+    with last.open("r+b") as file:
+        file.write(b"damage in place")
+    _, notes = go(tmp_path / "run", Resume(tmp_path / "run"), **rising)
+    assert "going on from best.pt" in notes and same(weights_of(tmp_path / "run" / "model.pt"), before)
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(go, crash, tmp_path, same):
