@@ -18,7 +18,7 @@ from dlkit.errors import Diverged, FileRefused
 from dlkit.files import copy_file, disk_error, link_file
 
 FORMAT = "dlkit.train"
-VERSION = 1
+VERSION = 2  # 1 did not name the best weights
 LAST, BEST = "last.pt", "best.pt"
 
 
@@ -89,7 +89,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if value.get("format") != FORMAT:
         raise FileRefused(path, "not a training checkpoint; --resume takes a run folder or its checkpoints/last.pt")
     if value.get("version") != VERSION:
-        raise FileRefused(path, f"checkpoint version {value.get('version')!r}; this dlkit reads version {VERSION}")
+        raise FileRefused(
+            path,
+            f"checkpoint version {value.get('version')!r}; this dlkit goes on from version {VERSION}. Its weights can "
+            "begin a new run: model.weights",
+        )
     check_form(path, value, CheckpointForm)
     read_spec(path, value["spec"])
     return value

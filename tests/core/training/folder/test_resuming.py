@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import torch
 
 import dlkit
 from dlkit.core.training import Resume
@@ -129,6 +130,17 @@ def test_damage_to_the_last_checkpoint_leaves_the_best_of_the_same_epoch(go, tmp
         file.write(b"damage in place")
     _, notes = go(tmp_path / "run", Resume(tmp_path / "run"), **rising)
     assert "going on from best.pt" in notes and same(weights_of(tmp_path / "run" / "model.pt"), before)
+
+
+def test_a_checkpoint_of_an_earlier_dlkit_is_told_by_its_version(go, finished):
+    path = finished / "checkpoints" / "last.pt"
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "version": 1}, path)
+    with pytest.raises(FileRefused, match=r"checkpoint version 1; .* model\.weights"):
+        go(finished, Resume(path), **LONGER)
+    old = {"name": "mlp", "hidden": [3], "weights": str(path)}
+    result, _ = go(finished.with_name("new"), model=old, train={"epochs": 1})
+    assert result.status == "finished"
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(go, crash, tmp_path, same):
