@@ -205,7 +205,7 @@ BAD = {
     "a ranking with max-drop": (("--sensitivity", "--max-drop", 1), 2, "--max-drop makes a model"),
     "a ranking with export": (("--sensitivity", "--export", "onnx"), 2, "--export needs a model"),
     "a ranking into a model": (("--sensitivity", "-o", "x.pt"), 2, "a ranking is a .json file"),
-    "unwritable folder": (("--static", "-o", "/proc/x.pt"), 2, "/proc: cannot write here"),
+    "unwritable folder": (("--static", "-o", "/proc/x.pt"), 2, "/proc cannot be written"),
     "unknown split": (("--static", "--split", "dev"), 2, "dev"),
     "arch of a model file": (("--static", "--arch", "resnet18"), 2, "leave --arch out"),
     "nothing to quantize": (("--static", "--keep-float", "*"), 2, "still float"),

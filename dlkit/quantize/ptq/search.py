@@ -106,8 +106,6 @@ class _AccuracySearch:
         self._network, self._batches, self._emit = network, batches, emit
         self._is_classification = is_classification
         self._checked = first_samples(batches, MOST_CHECKED)
-        emit(Working("running the float network", 0, 1))
-        self._reference = outputs_of(network, self._checked)
 
     def start(self, recipe: Recipe) -> Int8:
         """The network as it is."""
@@ -116,6 +114,9 @@ class _AccuracySearch:
             prepared, stability = observe_in_halves(self._network, recipe, self._batches, self._emit)
         else:
             prepared = observe_network(self._network, recipe, self._batches, self._emit)
+        # only now is it known that the network gives the same outputs on every call
+        self._emit(Working("running the float network", 0, 1))
+        self._reference = outputs_of(self._network, self._checked)
         converted, fidelity = self._convert(self._network, prepared, recipe)
         self._best = replace(converted, stability=stability)
         return self._note(f"observer {recipe.observer}", fidelity, is_kept=True)
