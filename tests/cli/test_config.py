@@ -47,7 +47,7 @@ def test_init_replaces_nothing_unless_forced(run):
 
 def test_init_to_a_folder_that_is_not_there(run):
     result = run("init", "nowhere/x.yaml")
-    assert result.code == 2 and "nowhere/x.yaml cannot be written: No such file" in result.err
+    assert result.code == 2 and "nowhere/x.yaml cannot be written: there is no folder nowhere" in result.err
 
 
 def test_init_to_stdout(run):

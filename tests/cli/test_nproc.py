@@ -130,7 +130,7 @@ def test_a_signal_to_one_process_stops_all_with_one_checkpoint(quick, tmp_path):
     step = last_of(tmp_path / "run")["position"]["step"]
     offered = errors.split("Go on with: dlkit train ")[1].split()
     assert offered[-2:] == ["--nproc", "2"]
-    goes_on = run(*offered, "--max-steps", step + 2)
+    goes_on = run(*offered, "--max-steps", step + 2, "--extend", "tail")
     assert goes_on.returncode == 0 and last_of(tmp_path / "run")["position"]["step"] == step + 2 > 2
 
 

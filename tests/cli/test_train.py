@@ -156,7 +156,7 @@ def test_a_signal_saves_and_exits_with_its_code(quick, tmp_path, number, code):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
     step = read_checkpoint(last)["position"]["step"]
     offered = errors.split("Go on with: dlkit ")[1].split()
-    goes_on = [sys.executable, "-m", "dlkit", *offered, "--max-steps", str(step + 2)]
+    goes_on = [sys.executable, "-m", "dlkit", *offered, "--max-steps", str(step + 2), "--extend", "tail"]
     assert subprocess.run(goes_on, capture_output=True).returncode == 0
     assert read_checkpoint(last)["position"]["step"] == step + 2 > 2
 
@@ -501,7 +501,15 @@ def test_a_plateau_by_its_path_is_the_plateau(dlkit, quick, tmp_path):
     assert rates[0] == rates[1] and len(set(rates[0])) > 1
     assert (
         dlkit(
-            "train", quick, "--resume", tmp_path / PLATEAU[-7:], f"schedule={PLATEAU}", *options, "train.epochs=5"
+            "train",
+            quick,
+            "--resume",
+            tmp_path / PLATEAU[-7:],
+            f"schedule={PLATEAU}",
+            *options,
+            "train.epochs=5",
+            "--extend",
+            "stretch",
         ).code
         == 0
     )

@@ -155,7 +155,7 @@ def test_regression_targets_must_be_finite_numbers(load: Any, tmp_path: Path) ->
 def test_unreadable_files(load: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv: no such file"):
         read(load, str(tmp_path / "none.csv"), target="y")
-    with pytest.raises(DataError, match="is a directory"):
+    with pytest.raises(DataError, match="not a file; a csv file is needed"):
         read(load, str(tmp_path), target="y")
     (tmp_path / "latin.csv").write_bytes(b"x,y\n1,\xe9\n2,b\n")
     with pytest.raises(DataError, match="not UTF-8"):

@@ -24,7 +24,7 @@ _FREE = {
     "data.root", "data.download", "data.scan", "data.timeout",
 }  # fmt: skip
 # what a machine may force, or what only the last report depends on: told
-_TOLD = {"runtime", "eval.tta", "eval.test", "data.eval_batch_size"}
+_TOLD = {"runtime", "train.channels_last", "eval.tta", "eval.test", "data.eval_batch_size"}
 _LENGTHS = {"train.epochs", "train.max_steps"}
 _CURVE = "schedule.length"
 
