@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from equal_runs import same
 
 import dlkit
 from dlkit.core.training import Resume
@@ -173,17 +174,6 @@ def without_times(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_times(item) for key, item in value.items() if key != "train_s"}
     return [without_times(item) for item in value] if isinstance(value, list) else value
-
-
-def same(first: Any, second: Any) -> bool:
-    """Whether two nests of tensors and values are equal to the bit."""
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(same, first, second))
-    return bool(first == second)
 
 
 # the control

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from equal_runs import same, strip
 
 CONFIG = """
 data: {name: fake, num_samples: 640, shape: [1, 8, 8], num_classes: 4, batch_size: 16, cache: none, num_workers: 2}
@@ -219,22 +220,6 @@ def compare(out: Path) -> list[str]:
     problems += [] if same(*weights) else ["model.pt differs"]
     lines = [[strip(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in runs]
     return problems + (["metrics.jsonl differs"] if lines[0] != lines[1] else [])
-
-
-def strip(line: str) -> dict[str, Any]:
-    """A line of metrics without times."""
-    return {key: value for key, value in json.loads(line).items() if key != "train_s"}
-
-
-def same(first: Any, second: Any) -> bool:
-    """Whether two nests of tensors and values are equal to the bit."""
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(same, first, second))
-    return bool(first == second)
 
 
 def show(found: list[Trial], compared: int, longest_s: float) -> None:

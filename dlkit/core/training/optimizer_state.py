@@ -1,6 +1,7 @@
 """Whether the state of an optimizer in a checkpoint is of this optimizer, which torch finds out in the middle of a step only.
 
-What it must look like is seen on a small optimizer of the same class and settings that makes one step.
+What it must look like is seen on a small optimizer of the same class that makes one step with the settings of the checkpoint: a schedule
+may have moved them, as one that cycles the momentum does.
 """
 
 from collections.abc import Mapping
@@ -21,17 +22,22 @@ def check_optimizer_state(state: Mapping[str, Any], optimizer: Optimizer) -> Non
     groups, saved_groups = optimizer.param_groups, state["param_groups"]
     if [len(group["params"]) for group in groups] != [_length(group.get("params")) for group in saved_groups]:
         raise ValueError("the groups of its optimizer hold other numbers of parameters")
+    index = 0
     for number, (group, saved) in enumerate(zip(groups, saved_groups, strict=True)):
-        settings = {name: value for name, value in group.items() if name != "params"}
-        found = {name: value for name, value in saved.items() if name != "params"}
-        _check_alike(found, settings, f"group {number} of its optimizer")
+        found = _settings(saved)
+        _check_alike(found, _settings(group), f"group {number} of its optimizer")
         _check_settings(type(optimizer), found, f"group {number} of its optimizer")
-    parameters = [parameter for group in groups for parameter in group["params"]]
-    examples = {length: _state_of_a_step(optimizer, length) for length in {parameter.ndim for parameter in parameters}}
-    for index, parameter in enumerate(parameters):
-        example = examples[parameter.ndim]
-        if index in state["state"] and example is not None:
-            _check_parameter(state["state"][index], example, parameter, f"parameter {index}")
+        lengths = {parameter.ndim for parameter in group["params"]}
+        examples = {length: _state_of_a_step(type(optimizer), found, length) for length in lengths}
+        for parameter in group["params"]:
+            example = examples[parameter.ndim]
+            if index in state["state"] and example is not None:
+                _check_parameter(state["state"][index], example, parameter, f"parameter {index}")
+            index += 1
+
+
+def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != "params"}
 
 
 def _length(parameters: Any) -> int:
@@ -64,17 +70,16 @@ def _kind(value: Any) -> Any:
     return float if type(value) is int else type(value)
 
 
-def _state_of_a_step(optimizer: Optimizer, length: int) -> dict[str, Any] | None:
-    """What the optimizer keeps of a parameter with so many dimensions after one step; None for one that cannot be tried so, and for
+def _state_of_a_step(kind: type[Optimizer], settings: Mapping[str, Any], length: int) -> dict[str, Any] | None:
+    """What an optimizer keeps of a parameter with so many dimensions after one step; None for one that cannot be tried so, and for
     a class of the user's own, which may keep other state at every step.
     """
-    if not type(optimizer).__module__.startswith("torch.optim.") or length > len(_SIDES):
+    if not kind.__module__.startswith("torch.optim.") or length > len(_SIDES):
         return None
     parameter = nn.Parameter(torch.zeros(_SIDES[:length]))
     parameter.grad = torch.zeros_like(parameter)
-    settings = {name: value for name, value in optimizer.param_groups[0].items() if name != "params"}
     try:
-        small: Optimizer = type(optimizer)([{"params": [parameter], **settings}])  # type: ignore[call-arg]  # of a subclass
+        small: Optimizer = kind([{"params": [parameter], **settings}])  # type: ignore[call-arg]  # of a subclass
         small.step()
     except (RuntimeError, ValueError, TypeError):
         return None

@@ -36,6 +36,19 @@ def test_own_state_is_taken(build):
     )
 
 
+@pytest.mark.parametrize("kind", [torch.optim.RMSprop, torch.optim.SGD])
+def test_a_momentum_that_a_schedule_moves_is_that_of_the_checkpoint(kind):
+    """Only with momentum is there a buffer for it."""
+
+    def moved(parameters):
+        optimizer = kind(parameters, lr=0.1)
+        optimizer.param_groups[0]["momentum"] = 0.9
+        return optimizer
+
+    fresh = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(8, 3))
+    check_optimizer_state(stepped(moved).state_dict(), kind(fresh.parameters(), lr=0.1))
+
+
 @pytest.mark.parametrize(("change", "words"), [
     (lambda state: state["state"][0].pop("step"), "has exp_avg"),
     (lambda state: state["state"][0].update(exp_avg=1.0), "exp_avg in the state of parameter 0"),
