@@ -21,8 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-from equal_runs import same, strip
+from equal_runs import differences
 
 CONFIG = """
 data: {name: fake, num_samples: 1200, shape: [1, 8, 8], num_classes: 4, batch_size: 16}
@@ -53,7 +52,7 @@ def main() -> None:
         (out / "run.yaml").write_text(CONFIG.replace("EPOCHS", str(arguments.epochs)))
         found = kill_often(out, arguments)
         straight(out, arguments.nproc)
-        problems = compare(out / "straight", out / "killed")
+        problems = differences(out / "straight", out / "killed", EXACT)
     print(json.dumps(found))
     print("\n".join(problems) or f"{found['kills']} kills: all the same bits as straight through")
     sys.exit(bool(problems or found["failures"]))
@@ -130,14 +129,6 @@ def wait_for_training(run: Path, process: "subprocess.Popen[str]") -> None:
     began = metrics.stat().st_mtime if metrics.exists() else 0.0
     while process.poll() is None and not (metrics.exists() and metrics.stat().st_mtime > began):
         time.sleep(0.02)
-
-
-def compare(straight: Path, killed: Path) -> list[str]:
-    """What differs between the two runs."""
-    first, second = (torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (straight, killed))
-    problems = [f"{key} differs" for key in EXACT if not same(first[key], second[key])]
-    lines = [[strip(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (straight, killed)]
-    return problems + (["metrics.jsonl differs"] if lines[0] != lines[1] else [])
 
 
 if __name__ == "__main__":

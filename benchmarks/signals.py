@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from equal_runs import same, strip
+from equal_runs import differences, same
 
 CONFIG = """
 data: {name: fake, num_samples: 640, shape: [1, 8, 8], num_classes: 4, batch_size: 16, cache: none, num_workers: 2}
@@ -214,12 +214,8 @@ def group_of(stat: Path) -> int | None:
 def compare(out: Path) -> list[str]:
     """What differs between the run that was stopped and the one that was not."""
     runs = (out / "straight", out / "stopped")
-    first, second = (torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in runs)
-    problems = [f"{key} differs" for key in EXACT if not same(first[key], second[key])]
     weights = [torch.load(run / "model.pt", weights_only=True)["state_dict"] for run in runs]
-    problems += [] if same(*weights) else ["model.pt differs"]
-    lines = [[strip(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in runs]
-    return problems + (["metrics.jsonl differs"] if lines[0] != lines[1] else [])
+    return differences(*runs, EXACT) + ([] if same(*weights) else ["model.pt differs"])
 
 
 def show(found: list[Trial], compared: int, longest_s: float) -> None:

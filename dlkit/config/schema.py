@@ -23,6 +23,12 @@ class Normalization(Section):
 MOST_THREADS = 1024  # torch ends the process where the system has no room for as many as are asked for
 
 
+def _check_duration(value: str | float | None) -> str | float | None:
+    if value is not None:
+        parse_duration_s(value)
+    return value
+
+
 class Data(Component):
     """What to learn from, and how it reaches the model."""
 
@@ -87,12 +93,7 @@ class Data(Component):
     eval_transforms: list[Component] = Field([], description="Transforms for evaluation, before normalization.")
     batch_transforms: list[Component] = Field([], description="Transforms of whole training batches: mixup, cutmix.")
 
-    @field_validator("timeout")
-    @classmethod
-    def _readable(cls, value: str | float | None) -> str | float | None:
-        if value is not None:
-            parse_duration_s(value)
-        return value
+    _readable = field_validator("timeout")(_check_duration)
 
 
 class Model(Component):
@@ -257,12 +258,7 @@ class Train(Section):
         "stop", description="A loss that is not finite stops the run, or skips the update (at most 10 in a row)."
     )
 
-    @field_validator("max_time")
-    @classmethod
-    def _readable(cls, value: str | float | None) -> str | float | None:
-        if value is not None:
-            parse_duration_s(value)
-        return value
+    _readable = field_validator("max_time")(_check_duration)
 
 
 class Ema(Section):
@@ -329,11 +325,7 @@ class Runtime(Section):
         "10m", description="How long processes wait for each other before the run is given up."
     )
 
-    @field_validator("timeout")
-    @classmethod
-    def _readable(cls, value: str | float) -> str | float:
-        parse_duration_s(value)
-        return value
+    _readable = field_validator("timeout")(_check_duration)
 
 
 class Config(Section):
