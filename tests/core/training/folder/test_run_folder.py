@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -24,8 +23,11 @@ def test_numbers_go_on_after_the_highest(tmp_path):
 
 
 def test_eight_at_once_get_eight_folders(tmp_path):
-    with multiprocessing.get_context("spawn").Pool(8) as pool:
-        names = pool.map(make, [tmp_path] * 8)
+    making = "import pathlib, sys\nfrom dlkit.core.training.folder import create_run_folder\n"
+    making += "print(create_run_folder(out=None, parent=pathlib.Path(sys.argv[1]), name='x').path.name)"
+    command = [sys.executable, "-c", making, str(tmp_path)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    names = [process.communicate()[0].strip() for process in processes]
     assert sorted(names) == [f"x-{number:03d}" for number in range(1, 9)]
 
 
