@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dlkit.config.data_section import Data, Normalization
     from dlkit.config.dump import dump_config, dump_values
     from dlkit.config.fields import (
         annotation_at,
@@ -24,12 +25,10 @@ if TYPE_CHECKING:
         Checkpoint,
         Clip,
         Config,
-        Data,
         EarlyStop,
         Eval,
         Loss,
         Model,
-        Normalization,
         Optimizer,
         ParameterGroup,
         Runtime,
@@ -43,14 +42,15 @@ if TYPE_CHECKING:
     from dlkit.config.unknown_keys import keys_named
 
 _MODULES = {
+    "data_section": ("Data", "Normalization"),
     "dump": ("dump_config", "dump_values"),
     "fields": ("annotation_at", "annotation_of", "is_section", "kind_at", "plain_types", "sections", "sections_by_key"),
     "image_transforms": ("is_done_anyway", "said_otherwise"),
     "json_schema": ("config_schema",),
     "loading": ("LoadedConfig", "load_config", "load_data_option", "load_mapping"),
     "schema": (
-        "Checkpoint", "Clip", "Config", "Data", "EarlyStop", "Eval", "Loss", "Model", "Normalization", "Optimizer",
-        "ParameterGroup", "Runtime", "Schedule", "Segments",
+        "Checkpoint", "Clip", "Config", "EarlyStop", "Eval", "Loss", "Model", "Optimizer", "ParameterGroup",
+        "Runtime", "Schedule", "Segments",
     ),
     "section": ("Component",),
     "source_locations": ("KeyPath",),

@@ -9,91 +9,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from dlkit.config.section import Auto, Component, Fraction, PositiveInt, Section, Size
-from dlkit.quantities import parse_duration_s, parse_length, parse_warmup
-
-
-class Normalization(Section):
-    """Fixed statistics, one number per channel, for inputs scaled to 0..1."""
-
-    mean: list[float] = Field(min_length=1, description="Mean per channel.")
-    std: list[Annotated[float, Field(gt=0)]] = Field(min_length=1, description="Standard deviation per channel.")
-
+from dlkit.config.data_section import Data
+from dlkit.config.section import Auto, Component, PositiveInt, Section, check_duration
+from dlkit.quantities import parse_length, parse_warmup
 
 MOST_THREADS = 1024  # torch ends the process where the system has no room for as many as are asked for
-
-
-def _check_duration(value: str | float | None) -> str | float | None:
-    if value is not None:
-        parse_duration_s(value)
-    return value
-
-
-class Data(Component):
-    """What to learn from, and how it reaches the model."""
-
-    root: str | Auto = Field(
-        "auto", description="Folder of the data set; auto is ./data, or where Debian's package put it."
-    )
-    download: bool = Field(False, description="Let torchvision fetch the data set into root.")
-    val: Fraction | Literal["test", "none"] = Field(
-        0.1,
-        description="Share of the training split held out by seed; `test` validates on the test split, `none` does without.",
-    )
-    test: Fraction | Literal["auto", "none"] = Field(
-        "auto",
-        description="auto takes the data set's own test split if it has one, else none; a fraction holds one out by seed.",
-    )
-    limit: PositiveInt | None = Field(None, description="Use only this many training samples, picked by seed.")
-    batch_size: PositiveInt = Field(128, description="Samples per micro-batch.")
-    eval_batch_size: PositiveInt | Auto = Field(
-        "auto", description="Samples per evaluation batch; auto is 4 times batch_size, at most 512."
-    )
-    shuffle: bool = Field(True, description="Draw a new order from (seed, epoch) each epoch.")
-    drop_last: bool | Auto = Field("auto", description="auto drops a trailing batch of a single sample only.")
-    num_workers: Annotated[int, Field(ge=0)] | Auto = Field(
-        "auto", description="Loader processes; auto is 0 in memory, else the cores less one, at most 8."
-    )
-    pin_memory: bool | Auto = Field("auto", description="Page-locked batches; auto is on when training on CUDA.")
-    persistent_workers: bool | Auto = Field(
-        "auto", description="Keep loader processes between epochs; auto is on when there are any."
-    )
-    prefetch_factor: PositiveInt | None = Field(
-        None, description="Batches that each loader process keeps ready; null is torch's 2."
-    )
-    timeout: str | Annotated[float, Field(gt=0)] | None = Field(
-        "10m", description="The longest that reading one sample may take: 90s, 10m; null for no limit."
-    )
-    cache: Literal["auto", "memory", "none"] = Field(
-        "auto",
-        description="Keep decoded samples as uint8 tensors and augment whole batches; auto does when they fit and the transforms allow.",
-    )
-    scan: Literal["auto", "full", "quick", "off"] = Field(
-        "auto",
-        description="Look for broken image files before training: decode all, or read headers only; auto decodes up to 20,000 files.",
-    )
-    on_bad: Literal["stop", "skip"] = Field(
-        "stop",
-        description="A sample that cannot be read stops the run before it trains; skip leaves it out and lists it in the run folder.",
-    )
-    image_size: Size | Auto = Field(
-        "auto", description="Resize images to this height and width; auto is 224 for image folders, else as they are."
-    )
-    normalize: Literal["auto", "none"] | Normalization = Field(
-        "auto", description="auto measures the training split and stores the result in the model file."
-    )
-    standardize_target: bool | Auto = Field(
-        "auto",
-        description="Train regression on targets of mean 0 and deviation 1; predictions come in their own units. "
-        "auto does for mse, l1, smooth l1 and huber losses.",
-    )
-    transforms: list[Component] = Field(
-        [], description="Training transforms in order, by torchvision.transforms.v2 name."
-    )
-    eval_transforms: list[Component] = Field([], description="Transforms for evaluation, before normalization.")
-    batch_transforms: list[Component] = Field([], description="Transforms of whole training batches: mixup, cutmix.")
-
-    _readable = field_validator("timeout")(_check_duration)
 
 
 class Model(Component):
@@ -258,7 +178,7 @@ class Train(Section):
         "stop", description="A loss that is not finite stops the run, or skips the update (at most 10 in a row)."
     )
 
-    _readable = field_validator("max_time")(_check_duration)
+    _readable = field_validator("max_time")(check_duration)
 
 
 class Ema(Section):
@@ -325,7 +245,7 @@ class Runtime(Section):
         "10m", description="How long processes wait for each other before the run is given up."
     )
 
-    _readable = field_validator("timeout")(_check_duration)
+    _readable = field_validator("timeout")(check_duration)
 
 
 class Config(Section):

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from dlkit.quantities import parse_duration_s
+
 Auto = Literal["auto"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -35,3 +37,10 @@ class Component(Section):
     def options(self) -> dict[str, Any]:
         """The component's own options: every key that its section does not declare."""
         return dict(self.model_extra or {})
+
+
+def check_duration(value: str | float | None) -> str | float | None:
+    """Raise ValueError for a duration that cannot be read."""
+    if value is not None:
+        parse_duration_s(value)
+    return value
