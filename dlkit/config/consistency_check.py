@@ -86,14 +86,16 @@ def _metrics(config: Config) -> _Found:
     watched: list[tuple[KeyPath, str]] = [(("checkpoint", "metric"), config.checkpoint.metric)]
     if config.train.early_stop:
         watched.append((("train", "early_stop", "metric"), config.train.early_stop.metric))
+    followed, curve = config.schedule.metric, find_entry("schedules", config.schedule.name)
+    if (curve and curve.name == "plateau") or (curve is None and followed != "val_loss"):
+        watched.append((("schedule", "metric"), followed))
+        if config.schedule.options.get("mode") == "max" and followed.endswith("loss"):
+            yield ("schedule", "mode"), f"less of {followed} is better; leave mode out, or name another schedule.metric"
+    elif curve and curve.is_ours and followed != "val_loss":
+        yield ("schedule", "metric"), f"{curve.name} follows no metric; plateau does"
     for path, metric in watched:
         if message := _metric_mistake(metric, config):
             yield path, message
-    if _is_spelling_of("schedules", config.schedule.name, "plateau"):
-        if config.data.val == "none":
-            yield ("schedule", "name"), "plateau follows a validation metric, but data.val is none"
-        if config.schedule.options.get("mode") == "max":
-            yield ("schedule", "mode"), "plateau follows val_loss, where less is better; leave mode at min"
 
 
 def _metric_mistake(metric: str, config: Config) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 from dlkit.config.component_check import check_components
 from dlkit.config.config_files import ConfigFiles, absolute_paths
 from dlkit.config.consistency_check import check_consistency, find_warnings
+from dlkit.config.image_transforms import move_normalize
 from dlkit.config.merge import merge_mappings, without_nulls
 from dlkit.config.nodes import Child, MappingNode, ScalarNode, from_mapping, to_locations, to_values, value_at
 from dlkit.config.overrides import apply_overrides
@@ -22,8 +23,8 @@ from dlkit.errors import ConfigError, Problem
 class LoadedConfig:
     """A config that has passed every check that needs no torch.
 
-    `values` are the plain values it was made from, `text` is that of the main file, and `warnings` are about settings that
-    are allowed but probably not wanted.
+    `values` are the plain values it was made from, `text` is that of the main file, `warnings` are about settings that are allowed
+    but probably not wanted, and `notes` say what was understood in another way than it is written.
     """
 
     config: Config
@@ -31,6 +32,7 @@ class LoadedConfig:
     locations: Locations = field(default_factory=Locations)
     text: str | None = None
     warnings: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def error(self, path: KeyPath, message: str, *, at: str = "value") -> ConfigError:
         """Returns a config error at one key, for the checks that come after loading."""
@@ -95,7 +97,7 @@ def _merge_all(trees: Sequence[MappingNode]) -> MappingNode:
 
 
 def _check(root: MappingNode, problems: list[Problem], text: str | None) -> LoadedConfig:
-    root = without_nulls(root)
+    root, notes = move_normalize(without_nulls(root), problems)
     values, locations = to_values(root), to_locations(root)
     config, found = check_schema(values, locations)
     checkable = config or _without_mistakes(values, found)
@@ -106,7 +108,7 @@ def _check(root: MappingNode, problems: list[Problem], text: str | None) -> Load
     problems = [*problems, *_not_yet_reported(found, problems)]
     if problems or config is None:
         raise ConfigError(problems)
-    return LoadedConfig(config, values, locations, text, find_warnings(config, locations))
+    return LoadedConfig(config, values, locations, text, find_warnings(config, locations), notes)
 
 
 def _without_mistakes(values: dict[str, Any], found: Mapping[KeyPath, Problem]) -> Config | None:

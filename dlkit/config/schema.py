@@ -88,6 +88,10 @@ class Schedule(Component):
         "auto",
         description="The curve ends here and its last rate is held: steps (500st) or epochs (2ep); auto is the end of the run.",
     )
+    metric: str = Field(
+        "val_loss",
+        description="What plateau follows, a column of metrics.csv; its mode is max for accuracies and r2 unless given.",
+    )
     warmup: str | Annotated[int, Field(ge=0)] = Field(
         "0st", description="Linear warm-up in front: a share (5%), steps (500st) or epochs (2ep)."
     )

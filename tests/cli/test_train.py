@@ -515,11 +515,32 @@ def test_a_plateau_by_its_path_is_the_plateau(dlkit, quick, tmp_path):
     )
 
 
+@pytest.mark.parametrize("metric", ["val_accuracy", "train/loss"])
+@pytest.mark.parametrize("name", ["plateau", PLATEAU])
+def test_a_plateau_follows_any_metric_as_torch_does(dlkit, quick, tmp_path, name, metric):
+    """Accuracies are better when they are higher, unless `mode` says otherwise."""
+    options = {"threshold": 0.02, "threshold_mode": "abs", "cooldown": 1, "min_lr": 1e-4, "patience": 0, "factor": 0.3}
+    settings = [f"schedule.{key}={value}" for key, value in options.items()]
+    changes = (f"schedule={name}", f"schedule.metric={metric}", "schedule.warmup=0", "train.epochs=7", *settings)
+    done = dlkit("train", quick, "--out", tmp_path / "run", *changes)
+    assert done.code == 0, done.err
+    table = csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines())
+    rows = [{column: float(cell) for column, cell in row.items() if cell} for row in table]
+    theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=rows[0]["lr"])
+    mode = "max" if metric == "val_accuracy" else "min"
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, mode=mode, **options)
+    for row in rows:
+        assert row["lr"] == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12)
+        theirs.step()
+        scheduler.step(row[metric.replace("/", "_")])
+    assert len({row["lr"] for row in rows}) > 1
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("data.val=none",), "follows val_loss, but data.val is none"),
-        (("schedule.mode=max",), "less is better"),
+        (("data.val=none",), "schedule.metric: this run has no metric 'val_loss'; it has train_loss"),
+        (("schedule.metric=val_f2",), "schedule.metric: this run has no metric 'val_f2'; it has"),
         (("schedule.factor=2",), "cannot be built: Factor should be < 1.0"),
     ],
 )

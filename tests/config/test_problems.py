@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dlkit.config import load_config, load_mapping
+from dlkit.config import Normalization, load_config, load_mapping
 from dlkit.errors import ConfigError
 from dlkit.registry import is_current
 
@@ -266,6 +266,9 @@ def test_torch_components_of_another_version_are_left_to_later(load, problems, m
 
 
 TOGETHER = {
+    "schedule: {name: plateau, mode: max}": "3:33  schedule.mode: less of val_loss is better; leave mode out",
+    "schedule: {metric: val_accuracy}": "3:20  schedule.metric: cosine follows no metric; plateau does",
+    "schedule: {name: plateau, metric: val_acuracy}": "3:35  schedule.metric: no column 'val_acuracy' in metrics.csv. Did you",
     "task: regression\nloss: cross_entropy": "4:7  loss.name: cross-entropy needs classes, but task is regression; use mse",
     "task: regression\nloss: {class_weights: balanced}": "4:23  loss.class_weights: there are no classes to weight",
     "loss: {name: mse, class_weights: balanced}": "3:34  loss.class_weights: weights per class are for cross_entropy; the loss is mse",
@@ -293,8 +296,8 @@ DATA_TOGETHER = {
         "train.early_stop.metric: val_loss is never measured: data.val is none",
     ],
     "{name: digits, val: 'none'}": [
-        "schedule: plateau",
-        "schedule.name: plateau follows a validation metric, but data.val is none",
+        "schedule: {name: plateau, metric: val_accuracy}",
+        "schedule.metric: val_accuracy is never measured: data.val is none",
     ],
     "{name: digits, val: 0.5, test: 0.5}": ["seed: 0", "data.test: val and test together hold out 1 of the samples"],
     "{name: digits, val: test, test: none}": [
@@ -382,14 +385,56 @@ def test_the_report_counts_and_is_cut(write):
 
 def test_transforms_that_training_refuses_are_refused_by_the_check():
     for name, words in {
-        "Normalize": "use data.normalize",
-        "normalize": "use data.normalize",
+        "ConvertImageDtype": "remove it",
         "ToDtype": "remove it",
     }.items():
         for key in ("transforms", "eval_transforms"):
             with pytest.raises(ConfigError, match=words) as caught:
                 load_mapping({"data": {"name": "digits", key: [{"name": name, "mean": [0.5]}]}, "model": "mlp"})
             assert [problem.key for problem in caught.value.problems] == [f"data.{key}.0.name"]
+
+
+NORMALIZE = "{name: Normalize, mean: [0.5], std: [0.25]}"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        f"transforms: [ToTensor, {NORMALIZE}]",
+        f"transforms: [RandomHorizontalFlip, {NORMALIZE}, ToTensor]\n  eval_transforms: [{NORMALIZE}]",
+        f"eval_transforms: [{NORMALIZE.replace('N', 'n', 1)}]\n  normalize: auto",
+        f"transforms: [{NORMALIZE.replace('}', ', inplace: true}')}]\n  normalize: {{mean: [0.5], std: [0.25]}}",
+    ],
+)
+def test_normalize_as_the_last_transform_is_data_normalize(write, keys):
+    loaded = load_config(write(f"model: mlp\ndata:\n  name: digits\n  {keys}\n"))
+    section = loaded.config.data
+    assert section.normalize == Normalization(mean=[0.5], std=[0.25]) and len(loaded.notes) == 1
+    assert not [step for step in (*section.transforms, *section.eval_transforms) if "ormalize" in step.name]
+    assert load_config(write(GOOD)).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (f"transforms: [{NORMALIZE}, RandomErasing]", "4:16  data.transforms.0: belongs at the end"),
+        (f"eval_transforms: [ToTensor, {NORMALIZE}, Resize: 3]", "4:31  data.eval_transforms.1: belongs at the end"),
+        ("transforms: [Normalize]", "4:16  data.normalize.mean: missing; expected a list, each a number"),
+        (
+            "transforms: [{name: Normalize, mean: [0.5], std: [0]}]",
+            "4:53  data.normalize.std.0: expected a number above 0",
+        ),
+        ("transforms: [{name: Normalize, mean: 0.5, std: [1]}]", "4:40  data.normalize.mean: expected a list"),
+        (f"transforms: [{NORMALIZE}]\n  normalize: none", "4:16  data.normalize: data.normalize says something else"),
+        (
+            f"transforms: [{NORMALIZE}]\n  eval_transforms: [{NORMALIZE.replace('0.5', '0.4')}]",
+            "5:21  data.normalize: data.transforms says something else",
+        ),
+    ],
+)
+def test_a_normalize_that_cannot_be_moved_is_refused_at_its_place(problems, keys, expected):
+    found = problems(f"model: mlp\ndata:\n  name: digits\n  {keys}\n")
+    assert any(problem.startswith(f"cfg.yaml:{expected}") for problem in found), found
 
 
 def test_transforms_that_happen_anyway_pass_but_take_no_options():

@@ -93,8 +93,8 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
     mixers = build_mixers(loaded, source.kind)
     plan = plan_training(loaded.config.data, len(subsets.train.rows), seed=seed, world=world)
     check_has_batches(loaded, plan, world)
+    of_data = (*source.notes, *subsets.notes, *([skipped_note(skipped)] if skipped else []))
     of_config = (*notes_on_transforms(loaded), *why, *idle_options(loaded.config.data, in_memory=in_memory))
-    notes = (*source.notes, *subsets.notes, *([skipped_note(skipped)] if skipped else []), *of_config)
     return OpenedData(
         loaded,
         source,
@@ -106,7 +106,7 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
         plan,
         is_in_memory=in_memory,
         known=known,
-        notes=notes,
+        notes=(*of_data, *of_config),
         skipped=skipped,
     )
 

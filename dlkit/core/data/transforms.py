@@ -107,12 +107,11 @@ def build_pipeline(loaded: LoadedConfig, key: str, *, kind: Kind, image_size: tu
 
 
 def notes_on_transforms(loaded: LoadedConfig) -> list[str]:
-    """Returns a sentence about the transforms that were left out because they are what happens anyway."""
+    """Returns sentences about transforms that were moved, or left out because they are what happens anyway."""
     data = loaded.config.data
     names = dict.fromkeys(item.name for item in (*data.transforms, *data.eval_transforms) if is_done_anyway(item.name))
-    if not names:
-        return []
-    return [f"left out: {', '.join(names)}. Transforms get tensors, and dlkit scales them to 0..1 behind the last one"]
+    what = f"left out: {', '.join(names)}. Transforms get tensors, and dlkit scales them to 0..1 behind the last one"
+    return [*loaded.notes, *([what] if names else [])]
 
 
 def _is_sizing(transform: object) -> bool:

@@ -173,7 +173,8 @@ def _finish_epoch(learner: Learner, plan: Plan, records: Records, row: Row, emit
         records.save(learner, is_best=is_best)
     position.epoch, position.batch, position.is_evaluated = epoch, 0, False
     learner.meter.reset()
-    if (value := row.get("val_loss")) is not None:
+    followed = learner.rates.metric
+    if followed is not None and (value := row.get(followed)) is not None:
         learner.rates.observe(value)
     early = learner.early_stopping
     if early is not None and (value := row.get(early.metric)) is not None:

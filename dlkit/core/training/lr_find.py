@@ -29,6 +29,8 @@ MOST_SKIPS = 30  # more than a loss scaler takes to come down from its first val
 class SweepRates:
     """The rates of a sweep, times what each group has of the base rate; the momentum stays as it is."""
 
+    metric = None  # there is no evaluation
+
     def __init__(self, plan: SweepPlan, shares: list[float]) -> None:
         self._plan, self._shares = plan, shares
 
@@ -43,7 +45,7 @@ class SweepRates:
         """Do nothing: the rate follows from the step."""
 
     def observe(self, metric: float) -> None:
-        """Do nothing: there is no evaluation."""
+        """Do nothing."""
 
     def state_dict(self) -> dict[str, Any]:
         """Returns nothing: there is no state."""

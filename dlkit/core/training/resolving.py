@@ -3,7 +3,7 @@
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,20 +83,21 @@ def _pick_metric(loaded: LoadedConfig, columns: list[str]) -> str:
     if metric == "auto":
         wanted = ("val_ema_accuracy", "val_accuracy", "val_ema_loss", "val_loss", "train_loss")
         return next(name for name in wanted if name in columns)
-    return _known_metric(loaded, ("checkpoint", "metric"), metric, columns)
+    return known_metric(loaded, ("checkpoint", "metric"), metric, columns)
 
 
 def _pick_early_stopping(loaded: LoadedConfig, columns: list[str]) -> EarlyStopping | None:
     section = loaded.config.train.early_stop
     if section is None:
         return None
-    metric = _known_metric(loaded, ("train", "early_stop", "metric"), section.metric, columns)
+    metric = known_metric(loaded, ("train", "early_stop", "metric"), section.metric, columns)
     return EarlyStopping(
         metric, pick_mode(metric, section.mode), section.patience, section.min_delta, section.min_epochs
     )
 
 
-def _known_metric(loaded: LoadedConfig, path: KeyPath, metric: str, columns: list[str]) -> str:
+def known_metric(loaded: LoadedConfig, path: KeyPath, metric: str, columns: Sequence[str]) -> str:
+    """Returns the column of metrics.csv of this name; `val/loss` is val_loss. Raises ConfigError where a run has none such."""
     name = metric.replace("/", "_")
     known = [column for column in columns if column.startswith(("train_", "val_")) and column != "train_s"]
     if name not in known:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dlkit.config import Config, LoadedConfig
-from dlkit.core.components import ComponentError, at_section
+from dlkit.core.components import at_section
 from dlkit.core.data import (
     DataInfo,
     DataSplits,
@@ -35,8 +35,8 @@ from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.fit import Plan
 from dlkit.core.training.learner import Learner
 from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching, lr_factor
-from dlkit.core.training.rates import TorchRates, build_learning_rates
-from dlkit.core.training.resolving import ResolvedLearner, build_scoring, fill_autos, resolve_learner
+from dlkit.core.training.rates import build_learning_rates
+from dlkit.core.training.resolving import ResolvedLearner, build_scoring, fill_autos, known_metric, resolve_learner
 from dlkit.errors import ConfigError
 from dlkit.events import Emit, Note, ignore
 from dlkit.quantities import counted
@@ -215,9 +215,9 @@ def build_learner(
     with at_section(loaded, "optimizer"):
         optimizer = build_optimizer(resolved.optimizer, network, num_processes=world.size)
     with at_section(loaded, "schedule"):
-        rates = build_learning_rates(resolved.schedule, optimizer)
-        if isinstance(rates, TorchRates) and rates.needs_metric and config.data.val == "none":
-            raise ComponentError(f"{config.schedule.name} follows val_loss, but data.val is none", option="name")
+        rates = build_learning_rates(resolved.schedule, optimizer, metric=config.schedule.metric.replace("/", "_"))
+    if rates.metric is not None:
+        known_metric(loaded, ("schedule", "metric"), rates.metric, resolved.columns)
     return Learner(
         model=network,
         scoring=resolved.scoring,

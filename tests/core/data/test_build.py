@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dlkit.config import load_mapping
 from dlkit.core.data import (
     DataSplits,
     LoaderSplit,
@@ -215,7 +216,6 @@ def floats() -> list[tuple[Tensor, float]]:
             "fails on the first sample (1x8x8): crop",
         ),
         ({"eval_transforms": [{"name": "Resize", "size": "big"}]}, "data.eval_transforms.0", "Resize: "),
-        ({"transforms": ["Normalize"]}, "data.transforms.0.name", "use data.normalize"),
         ({"transforms": ["ToDtype"]}, "data.transforms.0.name", "remove it"),
         ({"transforms": ["mixup"]}, "data.transforms.0.name", "put it under data.batch_transforms"),
         (
@@ -429,6 +429,18 @@ def test_every_transform_that_is_offered_runs(load: Any, name: str) -> None:
         },
     )
     assert next(iter(data.train.batches(0))).inputs.shape[2:] == (8, 8)
+
+
+def test_normalize_in_the_transforms_is_what_data_normalize_is(load: Any) -> None:
+    statistics = {"mean": [0.4], "std": [0.2]}
+    plain = build(load, {**FAKE, "transforms": ["RandomHorizontalFlip"], "normalize": statistics})
+    moving = {**FAKE, "transforms": ["RandomHorizontalFlip", {"name": "Normalize", **statistics}]}
+    data = build_data(load_mapping({"data": moving, "model": "small_cnn"}), seed=0, device=CPU)
+    assert [note for note in data.notes if note not in plain.notes] == [
+        "Normalize is data.normalize: what the transforms of all splits end in"
+    ]
+    for ours, theirs in zip(data.train.batches(1), plain.train.batches(1), strict=True):
+        assert torch.equal(ours.inputs, theirs.inputs)
 
 
 def test_what_happens_anyway_is_left_out_and_said(load: Any) -> None:

@@ -8,7 +8,8 @@ from torch.optim import Optimizer
 
 from dlkit.config import Schedule as ScheduleSection
 from dlkit.core.components import ComponentError, check_options, import_target, is_import_path, known_entry
-from dlkit.core.training.rates.torch_rates import SchedulerClass, build_torch_rates
+from dlkit.core.training.improvement import pick_mode
+from dlkit.core.training.rates.torch_rates import SchedulerClass, build_torch_rates, is_torch_plateau
 from dlkit.core.training.rates.torch_schedules import INJECTED
 from dlkit.quantities import parse_length
 from dlkit.schedules import LearningRate, LrSchedule, build_schedule
@@ -17,6 +18,10 @@ from dlkit.schedules import LearningRate, LrSchedule, build_schedule
 class LearningRates(Protocol):
     """Sets rates before each step. lr[k] is the value used by the k-th update, counted from 0."""
 
+    @property
+    def metric(self) -> str | None:
+        """The column of metrics that the rates follow after evaluations; None where they follow none."""
+
     def set(self, optimizer: Optimizer, step: int) -> list[float]:
         """Put the rates of this step into the optimizer's groups, and return them."""
 
@@ -24,7 +29,7 @@ class LearningRates(Protocol):
         """Count an update."""
 
     def observe(self, metric: float) -> None:
-        """Take in the loss of an evaluation; only a plateau uses it."""
+        """Take in the value of `metric` of an evaluation."""
 
     def state_dict(self) -> dict[str, Any]:
         """Returns plain values."""
@@ -36,8 +41,9 @@ class LearningRates(Protocol):
 class CurveRates:
     """Rates that are a pure function of the step (and of a plateau's past)."""
 
-    def __init__(self, learning_rate: LearningRate) -> None:
+    def __init__(self, learning_rate: LearningRate, metric: str = "val_loss") -> None:
         self._learning_rate = learning_rate
+        self.metric = metric if learning_rate.schedule.is_plateau else None
 
     def set(self, optimizer: Optimizer, step: int) -> list[float]:
         """Put the rates, and the momentum where it cycles, into the optimizer's groups."""
@@ -85,7 +91,7 @@ def pick_schedule(section: ScheduleSection, *, total_steps: int, steps_per_epoch
     if entry is not None and entry.is_ours:
         schedule = build_schedule(
             entry.name,
-            section.options,
+            _with_mode(section) if entry.name == "plateau" else section.options,
             unit=section.unit,
             warmup_steps=warmup_steps,
             warmup_from=section.warmup_from,
@@ -97,8 +103,14 @@ def pick_schedule(section: ScheduleSection, *, total_steps: int, steps_per_epoch
         words = "warmup goes with dlkit's own curves, not with a scheduler class; see `dlkit list schedules`"
         raise ComponentError(words, option="warmup")
     builder = import_target(entry.target if entry else section.name)
+    options = _with_mode(section) if is_torch_plateau(builder) else section.options
     steps_per_unit = steps_per_epoch if section.unit == "epoch" else 1
-    return SchedulerClass(section.name, builder, section.options, steps_per_unit, length, is_held=length < total_steps)
+    return SchedulerClass(section.name, builder, options, steps_per_unit, length, is_held=length < total_steps)
+
+
+def _with_mode(section: ScheduleSection) -> dict[str, Any]:
+    """The options of a plateau, with the direction in which its metric is better."""
+    return {"mode": pick_mode(section.metric)} | section.options
 
 
 def resolve_schedule(
@@ -111,8 +123,13 @@ def resolve_schedule(
     return schedule
 
 
-def build_learning_rates(schedule: LrSchedule | SchedulerClass, optimizer: Optimizer) -> LearningRates:
-    """Returns the learning rates of an optimizer whose groups hold `initial_lr`. Raises ComponentError for refused values."""
+def build_learning_rates(
+    schedule: LrSchedule | SchedulerClass, optimizer: Optimizer, *, metric: str = "val_loss"
+) -> LearningRates:
+    """Returns the learning rates of an optimizer whose groups hold `initial_lr`; `metric` is for those that follow one.
+
+    Raises ComponentError for refused values.
+    """
     if isinstance(schedule, LrSchedule):
-        return CurveRates(LearningRate(schedule, [group["initial_lr"] for group in optimizer.param_groups]))
-    return build_torch_rates(schedule, optimizer)
+        return CurveRates(LearningRate(schedule, [group["initial_lr"] for group in optimizer.param_groups]), metric)
+    return build_torch_rates(schedule, optimizer, metric=metric)

@@ -16,7 +16,7 @@ from dlkit.core.components import Builder, ComponentError
 from dlkit.errors import DlkitError, first_line
 
 METRIC, COUNT = "metric", "count"
-# required arguments of a scheduler's step, by their usual names: the loss of an evaluation, or the units so far
+# required arguments of a scheduler's step, by their usual names: the metric of an evaluation, or the units so far
 _ARGUMENTS = dict.fromkeys(("metrics", "metric", "loss", "val_loss"), METRIC) | dict.fromkeys(
     ("epoch", "step", "num_updates", "num_steps", "iteration"), COUNT
 )
@@ -52,18 +52,16 @@ class TorchRates:
     step wants a metric, after each evaluation.
     """
 
-    def __init__(self, scheduler: Any, *, name: str, steps_per_unit: int, held_from: int | None = None) -> None:
+    def __init__(
+        self, scheduler: Any, *, name: str, steps_per_unit: int, held_from: int | None = None, metric: str = "val_loss"
+    ) -> None:
         self._scheduler = scheduler
         self._held_from = held_from
         self._name = name
         self._argument = step_argument(scheduler, name)
+        self.metric = metric if self._argument == METRIC else None
         self._steps_per_unit = steps_per_unit
         self._num_steps = 0
-
-    @property
-    def needs_metric(self) -> bool:
-        """Whether the rates follow the loss of evaluations."""
-        return self._argument == METRIC
 
     def set(self, optimizer: Optimizer, step: int) -> list[float]:
         """Returns the rates that the scheduler has put into the groups."""
@@ -74,12 +72,12 @@ class TorchRates:
         self._num_steps += 1
         num_units, rest = divmod(self._num_steps, self._steps_per_unit)
         is_held = self._held_from is not None and self._num_steps >= self._held_from
-        if not rest and not self.needs_metric and not is_held:
+        if not rest and self.metric is None and not is_held:
             self._advance(*([num_units] if self._argument == COUNT else []))
 
     def observe(self, metric: float) -> None:
         """Step a scheduler that follows a metric. Raises ComponentError for what it raises."""
-        if self.needs_metric:
+        if self.metric is not None:
             self._advance(metric)
 
     def _advance(self, *arguments: float) -> None:
@@ -102,7 +100,7 @@ class TorchRates:
         self._num_steps = int(state["num_steps"])
 
 
-def build_torch_rates(schedule: SchedulerClass, optimizer: Optimizer) -> TorchRates:
+def build_torch_rates(schedule: SchedulerClass, optimizer: Optimizer, *, metric: str = "val_loss") -> TorchRates:
     """Returns the rates of a scheduler class, after a trial of the whole run on an optimizer without parameters.
 
     Raises ComponentError for options that it refuses, a step that wants what dlkit does not know or that fails, and a state
@@ -114,29 +112,32 @@ def build_torch_rates(schedule: SchedulerClass, optimizer: Optimizer) -> TorchRa
     trial = _small_copy(optimizer)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch says to those who call it in another order
-        rates = _build(schedule, trial)
+        rates = _build(schedule, trial, metric)
         _try_state(rates, schedule.name)
         for _ in range(min(schedule.total_steps, MOST_TRIED * schedule.steps_per_unit)):
             rates.after_step()
         rates.observe(1.0)
         _try_state(rates, schedule.name)
-    return _build(schedule, optimizer)
+    return _build(schedule, optimizer, metric)
 
 
-def _build(schedule: SchedulerClass, optimizer: Optimizer) -> TorchRates:
+def _build(schedule: SchedulerClass, optimizer: Optimizer, metric: str) -> TorchRates:
     return TorchRates(
         build_scheduler(schedule.builder, optimizer, schedule.options, schedule.name),
         name=schedule.name,
         steps_per_unit=schedule.steps_per_unit,
         held_from=schedule.total_steps if schedule.is_held else None,
+        metric=metric,
     )
+
+
+def is_torch_plateau(builder: Builder) -> bool:
+    """Whether a class is torch's ReduceLROnPlateau or built on it."""
+    return inspect.isclass(builder) and issubclass(builder, ReduceLROnPlateau)
 
 
 def build_scheduler(builder: Builder, optimizer: Optimizer, options: Mapping[str, Any], name: str) -> Any:
     """Returns the scheduler of a class. Raises ComponentError where it cannot be built or is none."""
-    is_plateau = inspect.isclass(builder) and issubclass(builder, ReduceLROnPlateau)
-    if is_plateau and options.get("mode", "min") != "min":
-        raise ComponentError(f"{name} follows val_loss, where less is better; leave mode at min", option="mode")
     try:
         scheduler = builder(optimizer, **options)
     except DlkitError:
