@@ -77,7 +77,8 @@ def _describe_checkpoint(path: Path, value: Mapping[str, Any]) -> Inspection:
     check_form(path, value, CheckpointForm)
     history: Sequence[Any] = value["history"]
     training = {**value["position"], "best": value["best"], "last": dict(history[-1]) if history else {}}
-    state, spec = value["state_dict"], read_spec(path, value["spec"])
+    state = value["state_dict"]
+    spec = read_spec(path, value["spec"], state)
     return _describe(path, "checkpoint", state, spec=spec, training=training)
 
 

@@ -32,6 +32,7 @@ from dlkit.events import Emit, Note, ignore
 FORMAT = "dlkit.model"
 VERSION = 1
 SPARSE_VERSION = 2  # with weights that are mostly zeros packed, which a dlkit of before does not read
+FEW_OUTPUTS = 10_000
 # a network is built whole before it is cut to what a file holds: beyond that many bytes only in proportion to the file
 ALWAYS_BUILT, MOST_SHRINKING = 600 * 2**20, 16
 
@@ -122,15 +123,21 @@ def parse_model_file(path: Path, value: Any) -> ModelFile:
             path, f"model file version {value.get('version')!r}; this dlkit reads {VERSION} and {SPARSE_VERSION}"
         )
     check_form(path, value, ModelForm)
-    return ModelFile(path, read_spec(path, value["spec"]), value["state_dict"])
+    return ModelFile(path, read_spec(path, value["spec"], value["state_dict"]), value["state_dict"])
 
 
-def read_spec(path: Path, value: Any) -> ModelSpec:
-    """What a model file or a checkpoint says of its network. Raises FileRefused."""
+def read_spec(path: Path, value: Any, weights: Mapping[str, Tensor]) -> ModelSpec:
+    """What a model file or a checkpoint says of its network, which has these weights. Raises FileRefused."""
     try:
-        return ModelSpec.from_dict(value)
+        spec = ModelSpec.from_dict(value)
     except (KeyError, ValueError, TypeError, DataError) as error:
         raise FileRefused(path, f"its description cannot be read: {error}") from None
+    num_weights = sum(tensor.numel() for tensor in weights.values())
+    if spec.info.num_outputs > max(
+        num_weights, FEW_OUTPUTS
+    ):  # a list of them would be out of all proportion to the file
+        raise FileRefused(path, f"describes {spec.info.num_outputs:,} outputs, but holds {num_weights:,} numbers only")
+    return spec
 
 
 def _other_format(value: Mapping[str, Any]) -> str:

@@ -19,7 +19,8 @@ LARGEST_NUMBER = 2**64
 MOST_VIEWED = 16  # times its own bytes that the tensors of a file may be together, as several may share one storage
 ALWAYS_VIEWED = 64 * 2**20
 
-_CONTAINERS = (Mapping, list, tuple, set)
+_CONTAINERS = (dict, list, tuple, set)
+_TOO_MUCH = f"holds more than {MOST_VALUES:,} values, or more than {DEEPEST} levels of them"
 
 
 def check_plain(value: Any, *, num_bytes: int) -> None:
@@ -30,6 +31,8 @@ def check_plain(value: Any, *, num_bytes: int) -> None:
     pending: list[Any] = [[value]]  # in a list, so that a value that is none is a part of one too
     while pending:
         item = pending[-1]
+        if len(item) + len(pending) + len(extents) > MOST_VALUES:
+            raise ValueError(_TOO_MUCH)
         open_parts = [part for part in _parts(item) if isinstance(part, _CONTAINERS) and id(part) not in extents]
         if open_parts and id(item) not in entered:
             if not entered.isdisjoint(map(id, open_parts)):
@@ -45,12 +48,12 @@ def check_plain(value: Any, *, num_bytes: int) -> None:
 
 
 def _parts(item: Any) -> Iterable[Any]:
-    return item.values() if isinstance(item, Mapping) else item
+    return item.values() if isinstance(item, dict) else item
 
 
 def _extent(item: Any, extents: Mapping[int, tuple[int, int]]) -> tuple[int, int]:
     """How many values a container holds and how many levels, from those of the containers in it; its other parts are checked."""
-    if isinstance(item, Mapping):
+    if isinstance(item, dict):
         for key in item:
             _check_key(key)
     size, depth = 1, 0
@@ -60,7 +63,7 @@ def _extent(item: Any, extents: Mapping[int, tuple[int, int]]) -> tuple[int, int
         else:
             size += _check_leaf(part)
     if size > MOST_VALUES or depth >= DEEPEST:
-        raise ValueError(f"holds more than {MOST_VALUES:,} values, or more than {DEEPEST} levels of them")
+        raise ValueError(_TOO_MUCH)
     return size, depth + 1
 
 

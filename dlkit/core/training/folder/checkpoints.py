@@ -95,7 +95,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "begin a new run: model.weights",
         )
     check_form(path, value, CheckpointForm)
-    read_spec(path, value["spec"])
+    read_spec(path, value["spec"], value["state_dict"])
     return value
 
 
