@@ -6,13 +6,23 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").rglob("*.yaml"))
-NUM_EXAMPLES = 8
+NUM_EXAMPLES = 9
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
 def test_all_are_here():
     names = {path.stem for path in EXAMPLES}
-    assert names == {"digits", "fashion_mnist", "imagefolder", "csv_regression", "layers", "lstm", "custom", "transfer"}
+    assert names == {
+        "digits",
+        "fashion_mnist",
+        "imagefolder",
+        "csv_regression",
+        "layers",
+        "lstm",
+        "custom",
+        "transfer",
+        "distill",
+    }
     assert len(EXAMPLES) == NUM_EXAMPLES
 
 

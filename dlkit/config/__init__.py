@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Checkpoint,
         Clip,
         Config,
+        Distill,
         EarlyStop,
         Eval,
         Loss,
@@ -49,8 +50,8 @@ _MODULES = {
     "json_schema": ("config_schema",),
     "loading": ("LoadedConfig", "load_config", "load_data_option", "load_mapping"),
     "schema": (
-        "Checkpoint", "Clip", "Config", "EarlyStop", "Eval", "Loss", "Model", "Optimizer", "ParameterGroup",
-        "Runtime", "Schedule", "Segments",
+        "Checkpoint", "Clip", "Config", "Distill", "EarlyStop", "Eval", "Loss", "Model", "Optimizer",
+        "ParameterGroup", "Runtime", "Schedule", "Segments",
     ),
     "section": ("Component",),
     "source_locations": ("KeyPath",),

@@ -149,6 +149,19 @@ class Segments(Section):
     segments: PositiveInt = Field(description="Number of segments, as in torch.utils.checkpoint.checkpoint_sequential.")
 
 
+class Distill(Section):
+    """Knowledge distillation: a trained network teaches this one by its outputs."""
+
+    teacher: Annotated[str, Field(min_length=1)] = Field(description="Model file of the teacher.")
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        4.0, description="Softens the probabilities of both; regression has none to soften."
+    )
+    weight: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.7, description="Share of the teacher in the loss; the task's own loss has the rest."
+    )
+    model: str | None = Field(None, description="The class of a teacher of your own: pkg.mod:Net or ./net.py:Net.")
+
+
 class Train(Section):
     """The loop."""
 
@@ -174,6 +187,7 @@ class Train(Section):
         False,
         description="Recompute activations in the backward pass: true, a list of globs over module names, or segments.",
     )
+    distill: Distill | None = Field(None, description="Knowledge distillation from a trained network.")
     early_stop: EarlyStop | None = Field(None, description="Stop when a metric no longer improves.")
     max_time: str | Annotated[float, Field(gt=0)] | None = Field(
         None, description="Stop after this long, saving: 90s, 45m, 1h30m."

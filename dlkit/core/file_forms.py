@@ -178,6 +178,7 @@ class CheckpointForm(_Form):
     metrics_files: dict[str, MarkForm]
     data: dict[str, dict[str, str | int]]
     total_steps: Count
+    teacher: str | None = None
 
 
 def check_form(path: Path, value: Mapping[str, Any], form: type[BaseModel]) -> None:

@@ -19,7 +19,15 @@ from dlkit.config import load_mapping
 from dlkit.core.data import Split
 from dlkit.core.evaluation import evaluate
 from dlkit.core.modelfile import ModelFile
-from dlkit.core.models import build_model, eval_mode, load_initial_weights, match_weights, read_state_dict, resolve_arch
+from dlkit.core.models import (
+    build_model,
+    copy_network,
+    eval_mode,
+    load_initial_weights,
+    match_weights,
+    read_state_dict,
+    resolve_arch,
+)
 from dlkit.core.random_state import seeded
 from dlkit.core.scoring import Scoring
 from dlkit.core.training import build_fine_tuning, fine_tune, pick_lr
@@ -57,13 +65,14 @@ class Recovery:
     """What follows each round of pruning: batches to measure batch norm on, then epochs of training; both may be none.
 
     Without `lr` the rate follows what the cut cost: `loss` is that of the network before it on the judging split. None is for
-    weights that were rewound, whose training starts again at the config's rate.
+    weights that were rewound, whose training starts again at the config's rate. `teacher` distills into it.
     """
 
     num_recal: int = 0
     epochs: float | None = None
     lr: float | None = None
     loss: float | None = None
+    teacher: nn.Module | None = None
 
 
 def plan_recovery(
@@ -72,7 +81,8 @@ def plan_recovery(
     """Returns what a request asks to follow each round; the network is the one before pruning."""
     is_judged = task_data is not None and request.epochs and request.lr is None and not is_rewound
     loss = _judge(network, task_data) if task_data is not None and is_judged else None
-    return Recovery(request.picked_recal, request.epochs, request.lr, loss)
+    teacher = copy_network(network) if request.is_distilled else None
+    return Recovery(request.picked_recal, request.epochs, request.lr, loss, teacher)
 
 
 def recover(
@@ -89,7 +99,18 @@ def recover(
     if recovery.epochs:
         loss = _judge(network, task_data) if recalibration is None else recalibration.loss
         lr = recovery.lr or _pick_lr(recovery, loss, task_data, emit)
-        _train(network, masks, epochs=recovery.epochs, lr=lr, task_data=task_data, emit=emit)
+        built = build_fine_tuning(
+            task_data.loaded,
+            network,
+            task_data.data.info,
+            epochs=recovery.epochs,
+            lr=lr,
+            device=task_data.device,
+            teacher=recovery.teacher,
+            emit=emit,
+        )
+        with masked_gradients(network, masks) if masks else nullcontext():
+            fine_tune(built, MaskedRecords(masks) if masks else None, emit=emit)
     return recalibration
 
 
@@ -108,16 +129,6 @@ def _pick_lr(recovery: Recovery, loss: float, task_data: TaskData, emit: Emit) -
         )
     )
     return share * whole
-
-
-def _train(
-    network: nn.Module, masks: Masks | None, *, epochs: float, lr: float, task_data: TaskData, emit: Emit
-) -> None:
-    built = build_fine_tuning(
-        task_data.loaded, network, task_data.data.info, epochs=epochs, lr=lr, device=task_data.device, emit=emit
-    )
-    with masked_gradients(network, masks) if masks else nullcontext():
-        fine_tune(built, MaskedRecords(masks) if masks else None, emit=emit)
 
 
 def recalibrate_norms(network: nn.Module, task_data: TaskData, *, num_batches: int, emit: Emit) -> Recalibration | None:

@@ -18,8 +18,8 @@ RECAL_BATCHES = 50
 class PruneRequest:
     """Options of a pruning run; None where the default depends on the others.
 
-    `dim` and `norm` are for masks of whole slices; `epochs` and `lr` for fine-tuning after each iteration; `num_recal`
-    counts batches. Without `seconds` no latency is measured.
+    `dim` and `norm` are for masks of whole slices; `epochs` and `lr` for fine-tuning after each iteration, in which
+    the network before pruning teaches if `is_distilled`; `num_recal` counts batches. Without `seconds` no latency is measured.
     """
 
     amount: Amount | None = None
@@ -36,6 +36,7 @@ class PruneRequest:
     schedule: PruneSchedule = "agp"
     epochs: float | None = None
     lr: float | None = None
+    is_distilled: bool = False
     num_recal: int | None = None
     rewind: str | None = None
     skip: tuple[str, ...] = ()
@@ -95,7 +96,11 @@ def check_request(request: PruneRequest, *, needs_amount: bool = True) -> None:
         if number is not None and not 0 < number < math.inf:
             raise UsageError(f"{option} {number:g}: must be greater than 0 and finite")
     if request.epochs is None:
-        for option, value in (("--rewind", request.rewind), ("--lr", request.lr)):
+        for option, value in (
+            ("--rewind", request.rewind),
+            ("--lr", request.lr),
+            ("--distill", request.is_distilled or None),
+        ):
             if value is not None:
                 raise UsageError(f"{option} is for training after pruning; add --finetune EPOCHS")
 

@@ -134,6 +134,7 @@ def _train(task: Task, data: ModelData, static: Made, batches: Sequence[Tensor])
         device=pick_device("auto"),
         epochs=EPOCHS if request.epochs is None else request.epochs,
         lr=request.lr,
+        is_distilled=request.is_distilled,
         keep=request.keep,
     )
     quantized, training = quantize_aware(

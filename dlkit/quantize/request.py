@@ -21,8 +21,8 @@ class QuantizeRequest:
     """`keep_float` are globs over modules, `first` and `last`; `max_drop` is in points of accuracy, 0.5 being 0.5 %.
 
     `model` names the class of a user's own network again. Without `seconds` no latency is measured. `data` replaces what the model was
-    trained on; `images` is a folder of pictures without labels to calibrate on, where nothing is judged. `epochs`, `lr` and `keep` are
-    for quantization-aware training.
+    trained on; `images` is a folder of pictures without labels to calibrate on, where nothing is judged. `epochs`, `lr`,
+    `is_distilled` (the float network teaches) and `keep` are for quantization-aware training.
     """
 
     mode: QuantizeMode
@@ -42,6 +42,7 @@ class QuantizeRequest:
     writes_model: bool = True
     epochs: float | None = None
     lr: float | None = None
+    is_distilled: bool = False
     keep: QatKeep = "best"
     exports: tuple[Int8Export, ...] = ()
     split: SplitName | None = None
@@ -87,14 +88,18 @@ def check_request(file: ModelFile, request: QuantizeRequest) -> None:
     """Raise UsageError for options that do not go together or mean nothing, or for a model that is int8 already."""
     if is_quantized(file.spec.transforms):
         raise UsageError(f"{file.path} is int8 already; quantize the float model that it was made from")
-    for name, is_given in (("--epochs", request.epochs is not None), ("--lr", request.lr is not None)):
+    given = {
+        "--epochs": request.epochs is not None,
+        "--lr": request.lr is not None,
+        "--distill": request.is_distilled,
+        "--keep": request.keep == "trained",
+    }
+    for name, is_given in given.items():
         if is_given and request.mode != "qat":
             raise UsageError(f"{name} belongs to --qat; {request.mode} quantization trains nothing")
     for name, value in (("--epochs", request.epochs), ("--lr", request.lr)):
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise UsageError(f"{name} {value:g}: expected a number greater than 0")
-    if request.keep == "trained" and request.mode != "qat":
-        raise UsageError(f"--keep belongs to --qat; {request.mode} quantization trains nothing")
     if request.num_calibration is not None and request.mode == "dynamic":
         raise UsageError("--calib belongs to --static and --qat; dynamic quantization calibrates nothing")
     if request.images is not None and (request.mode != "static" or request.max_drop is not None or request.split):

@@ -190,6 +190,7 @@ BAD = {
     "learning rate without training": (("--static", "--lr", 0.1), 2, "--lr belongs to --qat"),
     "a ranking of training": (("--qat", "--sensitivity"), 2, "--sensitivity belongs to --static"),
     "two modes": (("--static", "--dynamic"), 2, "got --dynamic and --static"),
+    "a teacher without training": (("--static", "--distill"), 2, "--distill belongs to --qat"),
     "epochs without training": (("--static", "--epochs", 2), 2, "--epochs belongs to --qat"),
     "max-drop without static": (("--dynamic", "--max-drop", 1), 2, "--max-drop belongs to --static"),
     "unknown backend": (("--static", "--backend", "x87"), 2, "x87"),

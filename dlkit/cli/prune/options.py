@@ -72,6 +72,9 @@ Lr = Annotated[
         show_default=False,
     ),
 ]
+Distill = Annotated[
+    bool, typer.Option("--distill", help="The network from before pruning teaches the pruned one in --finetune.")
+]
 Recal = Annotated[
     int | None,
     typer.Option(

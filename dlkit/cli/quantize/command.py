@@ -18,6 +18,7 @@ from dlkit.cli.quantize.options import (
     IMAGES,
     BackendOption,
     Calib,
+    Distill,
     Dynamic,
     Epochs,
     Export,
@@ -55,10 +56,10 @@ def quantize(
     calib: Calib = None, backend: BackendOption = "auto", observer: ObserverOption = "histogram",
     per_tensor: PerTensor = False, reduce: ReduceOption = "auto", no_bias_correction: NoCorrection = False,
     keep_float: KeepFloat = None, max_drop: MaxDrop = None, sensitivity: Sensitivity = False, epochs: Epochs = None,
-    lr: Lr = None, keep: Keep = "best", export: Export = None, arch: ArchName = None, num_classes: NumClasses = None,
-    image_size: ImageSize = None, network: Network = None, split: SplitOption = None, seconds: Seconds = 3.0,
-    no_latency: NoLatency = False, output: Output = None, force: Force = False, seed: SeedOption = 0,
-    as_json: AsJson = False,
+    lr: Lr = None, distill: Distill = False, keep: Keep = "best", export: Export = None, arch: ArchName = None,
+    num_classes: NumClasses = None, image_size: ImageSize = None, network: Network = None, split: SplitOption = None,
+    seconds: Seconds = 3.0, no_latency: NoLatency = False, output: Output = None, force: Force = False,
+    seed: SeedOption = 0, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Make an int8 model file, and measure accuracy, size and latency before and after."""
     mode = _pick_mode(dynamic=dynamic, static=static, qat=qat, sensitivity=sensitivity)
@@ -75,7 +76,7 @@ def quantize(
             num_calibration=calib, seed=seed, split=split, seconds=None if no_latency else seconds,
             backend=backend, observer=observer, is_per_channel=not per_tensor, reduce=reduce,
             use_bias_correction=not no_bias_correction, keep_float=tuple(keep_float or ()), max_drop=max_drop,
-            epochs=epochs, lr=lr, keep=keep, output=output, is_forced=force, exports=(export,) if export else (),
+            epochs=epochs, lr=lr, is_distilled=distill, keep=keep, output=output, is_forced=force, exports=(export,) if export else (),
         )  # fmt: skip
         result = _run(model, naming, request, is_quiet=as_json)
     _show(result, naming, data, as_json=as_json)

@@ -70,6 +70,7 @@ Epochs = Annotated[
     ),
 ]
 Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate of --qat.", show_default=False)]
+Distill = Annotated[bool, typer.Option("--distill", help="The float network teaches the int8 one in --qat.")]
 Keep = Annotated[
     QatKeep,
     typer.Option(

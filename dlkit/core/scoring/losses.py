@@ -41,6 +41,18 @@ class WeightedLoss:
             return outputs.sum() * 0.0, 0.0  # torch's mean over none is NaN, and so is its gradient
         return self.function(outputs, targets), self._weight(targets)
 
+    def mean_of(self, values: Tensor, targets: Tensor) -> Tensor:
+        """Returns the mean of one number per sample (N,), each of which weighs as it does in the loss."""
+        if targets.is_floating_point() or (self.class_weights is None and self.ignore_index is None):
+            return values.mean()
+        is_counted = torch.ones_like(targets, dtype=torch.bool)
+        if self.ignore_index is not None:
+            is_counted = targets != self.ignore_index
+        weights = is_counted.to(values.dtype)
+        if self.class_weights is not None:
+            weights = weights * self.class_weights[targets.where(is_counted, 0)]
+        return (values * weights).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+
     def _weight(self, targets: Tensor) -> Tensor | float:
         if targets.is_floating_point():
             return float(len(targets))

@@ -1,5 +1,6 @@
 """The one training loop and what stands around it: a run, fine-tuning, the search for a learning rate."""
 
+from dlkit.core.training.distillation import Distillation
 from dlkit.core.training.dry_run import DryRun, run_dry
 from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.fine_tuning import FineTuning, build_fine_tuning, fine_tune
@@ -23,3 +24,4 @@ from dlkit.core.training.resolving import build_scoring, plan_schedule
 from dlkit.core.training.run import TrainResult, run_training, train
 from dlkit.core.training.setup import Job, build_job, resolve_config
 from dlkit.core.training.step import MAX_SKIPS, StepResult, train_step
+from dlkit.core.training.teacher import Teacher, as_teacher, open_teacher

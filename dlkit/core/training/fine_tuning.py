@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from dlkit.config import LoadedConfig
+from dlkit.config import Distill, LoadedConfig
 from dlkit.core.data import DataInfo, DataSplits, build_data
 from dlkit.core.devices import describe_device, torch_settings
 from dlkit.core.evaluation import evaluate
@@ -19,14 +19,23 @@ from dlkit.core.modelfile import ModelSpec
 from dlkit.core.models import disable_checkpointing, parameter_count
 from dlkit.core.out_of_memory import explain_out_of_memory
 from dlkit.core.random_state import seeded
+from dlkit.core.scoring import Scoring
 from dlkit.core.stopping import StopRequest, watch_signals
+from dlkit.core.training.distillation import Distillation
 from dlkit.core.training.fine_tuning_config import derive_tuning_config
 from dlkit.core.training.fit import NoRecords, Plan, Records, fit
 from dlkit.core.training.learner import Learner, Row
 from dlkit.core.training.preflight import check_first_batch
 from dlkit.core.training.resolving import build_scoring, resolve_learner
-from dlkit.core.training.setup import arrange_network, build_learner, freeze_parameters, pick_noted_precision
+from dlkit.core.training.setup import (
+    arrange_network,
+    build_learner,
+    freeze_parameters,
+    pick_noted_precision,
+    set_up_distillation,
+)
 from dlkit.core.training.step import StepResult
+from dlkit.core.training.teacher import as_teacher
 from dlkit.errors import Interrupted, UsageError
 from dlkit.events import Emit, Note, RunStarted
 
@@ -49,19 +58,22 @@ def build_fine_tuning(
     epochs: float,
     lr: float,
     device: torch.device,
+    teacher: nn.Module | None = None,
     emit: Emit,
 ) -> FineTuning:
     """Build the config's data, loss and a new optimizer around a network, which is moved to the device and trained in place.
 
     `info` is what the network was built for: classes are matched by name and inputs normalized as before. `epochs` may
     be a fraction of one. `lr` is the peak; it rises over the first 5 % of the steps and
-    falls to zero as a cosine. Moving average, early stopping, time limit and compilation of the config are left out.
+    falls to zero as a cosine. `teacher`, a network of the same inputs and outputs, which is changed in place, distills into it. Moving
+    average, early stopping, time limit, compilation and the teacher of the config are left out.
     Raises ConfigError at the key at fault, DataError when the data do not fit the network, UsageError for `epochs` or `lr`
     that are not positive.
     """
     _check_positive(epochs=epochs, lr=lr)
     data = build_data(loaded, device=device, seed=loaded.config.seed, known=info, emit=emit)
     num_batches = data.train.num_batches
+    is_distilled = loaded.config.train.distill is not None
     config = derive_tuning_config(loaded.config, epochs=epochs, lr=lr, num_batches=num_batches)
     loaded = replace(loaded, config=config)
     network.to(device)
@@ -70,9 +82,22 @@ def build_fine_tuning(
     arrange_network(loaded, network, channels_last=scoring.channels_last, is_changed=True, emit=emit)
     freeze_parameters(loaded, network, emit)
     resolved = resolve_learner(loaded, scoring, num_batches=num_batches, has_val=data.val is not None)
-    learner = build_learner(loaded, network, resolved)
+    distillation = _set_up_teacher(teacher, scoring, emit, is_dropped=is_distilled)
+    learner = build_learner(loaded, network, resolved, distillation=distillation)
     check_first_batch(learner, data, loaded)
     return FineTuning(learner, data, resolved.plan, loaded)
+
+
+def _set_up_teacher(
+    teacher: nn.Module | None, scoring: Scoring, emit: Emit, *, is_dropped: bool
+) -> Distillation | None:
+    """Returns the network from before, ready to teach; `is_dropped` says that the config has another teacher."""
+    if teacher is not None:
+        section = Distill(teacher="the network from before")
+        return set_up_distillation(section, as_teacher(teacher, scoring.precision.device), scoring, emit)
+    if is_dropped:
+        emit(Note("train.distill of the config is left out here; --distill lets the network from before teach"))
+    return None
 
 
 def _check_positive(**values: float) -> None:

@@ -48,7 +48,7 @@ def derive_tuning_config(config: Config, *, epochs: float, lr: float, num_batche
     """
     steps_per_epoch = -(-num_batches // config.train.accumulate)
     length = {"epochs": math.ceil(epochs), "max_steps": max(1, round(epochs * steps_per_epoch))}
-    left_out = {"early_stop": None, "max_time": None, "compile": False}
+    left_out = {"early_stop": None, "max_time": None, "compile": False, "distill": None}
     changes: dict[str, Any] = {
         "optimizer": config.optimizer.model_copy(update={"lr": lr}),
         "schedule": Schedule(name="cosine", unit="step", warmup=WARMUP),

@@ -21,6 +21,7 @@ from dlkit.core.distributed import (
 )
 from dlkit.core.random_state import capture_random_state, restore_random_state
 from dlkit.core.scoring import Scoring
+from dlkit.core.training.distillation import Distillation
 from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping
 from dlkit.core.training.optimizer_state import check_optimizer_state
@@ -66,6 +67,7 @@ class Learner:
     train_s: float = 0.0
     num_skipped: int = 0
     world: World = ALONE
+    distillation: Distillation | None = None
     wrapped: Replica | None = None
     window_samples: int = 0
 

@@ -9,6 +9,7 @@ from dlkit.config import LoadedConfig
 from dlkit.core.data import Batch, DataInfo, DataSplits
 from dlkit.core.models import RunningModule, RunningModules, eval_mode
 from dlkit.core.scoring import Scoring
+from dlkit.core.training.distillation import Distillation
 from dlkit.core.training.learner import Learner
 from dlkit.errors import ConfigError, DlkitError, first_line
 from dlkit.shapes import size_text
@@ -22,9 +23,12 @@ def check_first_batch(learner: Learner, data: DataSplits, loaded: LoadedConfig) 
     """Run the first batch in evaluation mode. Raises ConfigError naming the layer, or the loss, that it does not fit."""
     batch, scoring = data.train.first_batch(), learner.scoring
     with eval_mode(learner.model), torch.no_grad(), scoring.precision.autocast():
-        outputs = _forward(learner.model, scoring.arrange(batch.inputs), loaded)
+        inputs = scoring.arrange(batch.inputs)
+        outputs = _forward(learner.model, inputs, loaded)
         _check_outputs(outputs, batch, data.info, loaded)
         _loss(scoring, outputs, batch, loaded)
+        if learner.distillation is not None:
+            _ask_teacher(learner.distillation, outputs, inputs, loaded)
     if data.info.target_mean is not None and not loaded.config.train.compile:
         _check_reach(learner.model, scoring.arrange(batch.inputs[:2]), loaded)
 
@@ -93,6 +97,17 @@ def _check_reach(model: nn.Module, inputs: Tensor, loaded: LoadedConfig) -> None
             f"the network ends in {name.lower()}, which cannot give standardized targets, whose mean is 0; "
             "set data.standardize_target: false, or leave that function out",
         )
+
+
+def _ask_teacher(distillation: Distillation, outputs: Tensor, inputs: Tensor, loaded: LoadedConfig) -> None:
+    try:
+        distillation.distances(outputs, inputs)
+    except Exception as error:  # a teacher of the user's own may raise anything
+        if "allocate" in str(error) or isinstance(error, torch.OutOfMemoryError):
+            raise
+        sample = size_text(inputs.shape[1:])
+        message = f"the teacher cannot take a sample of {sample}: {first_line(error)}"
+        raise loaded.error(("train", "distill", "teacher"), message) from error
 
 
 def _loss(scoring: Scoring, outputs: Tensor, batch: Batch, loaded: LoadedConfig) -> None:

@@ -203,6 +203,7 @@ def _open_records(job: Job, folder: RunFolder, resumed: Resumed | None, emit: Em
         "config": config.model_dump(mode="json"),
         "data": job.fingerprint,
         "total_steps": job.plan.total_steps,
+        "teacher": job.teacher_digest,
     }
     records = RunRecords(folder, columns=job.columns, board=board, config=config, extra=extra, emit=emit)
     if board and not resumed:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from dlkit.config import Config, LoadedConfig
+from dlkit.config import Config, Distill, LoadedConfig
 from dlkit.core.components import at_section
 from dlkit.core.data import (
     DataInfo,
@@ -30,13 +30,15 @@ from dlkit.core.models import (
     plan_arch,
 )
 from dlkit.core.random_state import seed_everything
-from dlkit.core.scoring import Precision, pick_precision
+from dlkit.core.scoring import Precision, Scoring, pick_precision
+from dlkit.core.training.distillation import Distillation
 from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.fit import Plan
 from dlkit.core.training.learner import Learner
 from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching, lr_factor
 from dlkit.core.training.rates import build_learning_rates
 from dlkit.core.training.resolving import ResolvedLearner, build_scoring, fill_autos, known_metric, resolve_learner
+from dlkit.core.training.teacher import Teacher, open_teacher
 from dlkit.errors import ConfigError
 from dlkit.events import Emit, Note, ignore
 from dlkit.quantities import counted
@@ -68,6 +70,11 @@ class Job:
         return self.learner.world
 
     @property
+    def teacher_digest(self) -> str | None:
+        """The SHA-256 of the file of the teacher, None without one."""
+        return self.learner.distillation.teacher.digest if self.learner.distillation else None
+
+    @property
     def split_sizes(self) -> dict[str, int]:
         """Samples by split, for the splits that are there."""
         splits = {"train": self.data.train, "val": self.data.val, "test": self.data.test}
@@ -88,7 +95,8 @@ def build_job(loaded: LoadedConfig, *, world: World = ALONE, emit: Emit) -> Job:
     network = _build_network(loaded, arch, data.info, world, emit).to(torch.device("cpu") if world.lockstep else device)
     resolved = _resolve(opened, data.info, network, device=device, world=world, emit=emit)
     _compile(loaded, network)
-    learner = build_learner(loaded, network, resolved, world=world)
+    distillation = _open_teacher(loaded, data.info, resolved, device, emit)
+    learner = build_learner(loaded, network, resolved, world=world, distillation=distillation)
     _spread_random_state(config.seed, world)
     filled = replace(loaded, config=fill_autos(opened, data.info, arch, resolved))
     return Job(filled, device, data, arch, learner, resolved.plan, resolved.columns, fingerprint(opened.subsets))
@@ -203,8 +211,35 @@ def _compile(loaded: LoadedConfig, network: nn.Module) -> None:
         network.compile(mode=setting if isinstance(setting, str) else None)
 
 
+def _open_teacher(
+    loaded: LoadedConfig, info: DataInfo, resolved: ResolvedLearner, device: torch.device, emit: Emit
+) -> Distillation | None:
+    """Returns the teacher that the config names, if it does, ready to teach, and report it."""
+    section = loaded.config.train.distill
+    if section is None:
+        return None
+    with at_section(loaded, "train", "distill"):
+        teacher = open_teacher(section, info, device)
+    return set_up_distillation(section, teacher, resolved.scoring, emit)
+
+
+def set_up_distillation(section: Distill, teacher: Teacher, scoring: Scoring, emit: Emit) -> Distillation:
+    """Returns a teacher with what a config says of it, in the memory layout of its student, and report it."""
+    if scoring.channels_last:
+        teacher.network.to(memory_format=torch.channels_last)
+    task = scoring.info.task if scoring.info else "classification"
+    softened = "" if task == "regression" else f" at temperature {section.temperature:g}"
+    emit(Note(f"{section.teacher} teaches: {section.weight:.0%} of the loss{softened}"))
+    return Distillation(teacher, task, section.temperature, section.weight)
+
+
 def build_learner(
-    loaded: LoadedConfig, network: nn.Module, resolved: ResolvedLearner, *, world: World = ALONE
+    loaded: LoadedConfig,
+    network: nn.Module,
+    resolved: ResolvedLearner,
+    *,
+    world: World = ALONE,
+    distillation: Distillation | None = None,
 ) -> Learner:
     """Build a new optimizer, learning rates and moving average around a network. Raises ConfigError at the key at fault."""
     config = loaded.config
@@ -230,6 +265,7 @@ def build_learner(
         accumulate=config.train.accumulate,
         on_nan=config.train.on_nan,
         world=world,
+        distillation=distillation,
         wrapped=replica,
         window_samples=config.data.batch_size * config.train.accumulate,
     )

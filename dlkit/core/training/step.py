@@ -90,8 +90,12 @@ def _accumulate(learner: Learner, window: Iterable[Batch]) -> _Sums:
     for batch, is_last in _with_last(window):
         with _turn(learner, batch, is_last=is_last):
             with scoring.precision.autocast():
-                outputs = learner.replica.forward(scoring.arrange(batch.inputs))
+                inputs = scoring.arrange(batch.inputs)
+                outputs = learner.replica.forward(inputs)
                 loss, weight = scoring.loss(outputs, batch.targets)
+                if learner.distillation is not None:
+                    away = learner.distillation.distances(outputs, inputs)
+                    loss = learner.distillation.mix(loss, scoring.loss.mean_of(away, batch.targets))
             weight = weight if batch.is_counted else weight * 0
             if reference is None and learner.accumulate > 1:
                 reference = (weight if float(weight) else float(len(batch.inputs))) * learner.accumulate

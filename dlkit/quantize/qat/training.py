@@ -37,7 +37,7 @@ _TIMED_STEPS = 3
 class QatSettings:
     """What to train on and how long. `lr` is the peak; without one it is a twentieth of the config's.
 
-    `keep` says whether static quantization is returned where it judges better.
+    With `is_distilled` the float network teaches. `keep` says whether static quantization is returned where it judges better.
     """
 
     loaded: LoadedConfig
@@ -45,6 +45,7 @@ class QatSettings:
     device: torch.device
     epochs: float = EPOCHS
     lr: float | None = None
+    is_distilled: bool = False
     keep: QatKeep = "best"
     phases: Phases = field(default_factory=Phases)
 
@@ -83,7 +84,7 @@ def quantize_aware(
     """
     recipe = replace(recipe, mode="qat")
     prepared = prepare_training(network, recipe, settings, batches=batches, emit=emit)
-    tuning = build_qat(prepared, settings, emit)
+    tuning = build_qat(prepared, settings, emit, teacher=copy.deepcopy(network) if settings.is_distilled else None)
     float_step_ms, step_ms = _step_ms(network, tuning), _step_ms(prepared, tuning)
     emit(Note(f"a step takes {step_ms / float_step_ms:.1f} times as long with the rounding of int8 put in"))
     train_quantized(tuning, settings.phases, emit=emit)
@@ -121,7 +122,9 @@ def prepare_training(
     return prepared
 
 
-def build_qat(prepared: GraphModule, settings: QatSettings, emit: Emit) -> FineTuning:
+def build_qat(
+    prepared: GraphModule, settings: QatSettings, emit: Emit, *, teacher: nn.Module | None = None
+) -> FineTuning:
     """Fine-tuning around a prepared network: in float32, and without gradient checkpointing, which would observe twice."""
     loaded = settings.loaded
     train = loaded.config.train
@@ -137,6 +140,7 @@ def build_qat(prepared: GraphModule, settings: QatSettings, emit: Emit) -> FineT
         if settings.lr is None
         else settings.lr,
         device=settings.device,
+        teacher=teacher,
         emit=emit,
     )
 

@@ -22,6 +22,7 @@ _FREE = {
     "checkpoint.every_epochs", "checkpoint.every_steps", "checkpoint.keep",
     "data.num_workers", "data.pin_memory", "data.persistent_workers", "data.prefetch_factor",
     "data.root", "data.download", "data.scan", "data.timeout",
+    "train.distill.teacher", "train.distill.model",  # its file is compared by its hash
 }  # fmt: skip
 # what a machine may force, or what only the last report depends on: told
 _TOLD = {"runtime", "train.channels_last", "eval.tta", "eval.test", "data.eval_batch_size"}
@@ -76,7 +77,7 @@ def check_same_run(resumed: Resumed, job: Job, resume: Resume | None, emit: Emit
     for key in changed:
         if _is_among(key, _TOLD):
             emit(Note(lines.pop(key)))
-    problems = [*lines.values(), *_data_differences(checkpoint, job)]
+    problems = [*lines.values(), *_data_differences(checkpoint, job), *_teacher_differences(checkpoint, job)]
     if resume is not None and resume.is_relaxed:
         for problem in problems:
             emit(Note(f"{problem}; going on all the same"))
@@ -109,6 +110,15 @@ def _data_differences(checkpoint: Mapping[str, Any], job: Job) -> list[str]:
     if DataInfo.from_dict(checkpoint["spec"]["input"]) != job.data.info:
         found.append("data: classes, sizes or statistics differ from those in the checkpoint")
     return found
+
+
+def _teacher_differences(checkpoint: Mapping[str, Any], job: Job) -> list[str]:
+    section = job.config.train.distill
+    if section is None or checkpoint.get("teacher") in (None, job.teacher_digest):
+        return []
+    return [
+        f"train.distill.teacher: {section.teacher} holds another teacher than the one that taught until the checkpoint"
+    ]
 
 
 def _refusal(path: Path, problems: list[str], *, is_longer: bool) -> str:
