@@ -2,6 +2,7 @@
 
 from dlkit.events import EpochDone, Event, Note, Progress, RunStarted, Saved, Tested
 from dlkit.quantities import counted
+from dlkit.tasks import metric_of
 
 
 def event_line(event: Event) -> str | None:
@@ -52,10 +53,9 @@ def _batch_text(event: RunStarted) -> str:
 
 def progress_line(event: Progress) -> str:
     """The progress of training in a line."""
-    accuracy = f", accuracy {event.accuracy:.2%}" if event.accuracy is not None else ""
     return (
         f"epoch {event.epoch}/{event.epochs}, step {event.step_in_epoch}/{event.steps_in_epoch}: "
-        f"loss {event.loss:.4f}{accuracy}, lr {event.lr:.3g}, {event.samples_per_s:,.0f} samples/s"
+        f"loss {event.loss:.4f}, {metric_text(event.metric, event.value)}, lr {event.lr:.3g}, {event.samples_per_s:,.0f} samples/s"
     )
 
 
@@ -78,7 +78,7 @@ def metric_value(name: str, value: float | None) -> str:
     """The value of a metric as people read it: accuracies in percent, times in seconds; empty for None."""
     if value is None:
         return ""
-    if name.endswith(("accuracy", "top5", "accuracy_tta")):
+    if metric_of(name).is_percent:
         return f"{value:.2%}"
     if name == "lr":
         return f"{value:.3g}"

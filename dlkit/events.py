@@ -42,7 +42,9 @@ class RunStarted(Event):
 
 @dataclass(frozen=True)
 class Progress(Event):
-    """The progress of training, sent on a timer and never per step. `loss` and `accuracy` are means over the epoch so far."""
+    """The progress of training, sent on a timer and never per step. `loss` and `value`, of the metric of this name, are means over
+    the epoch so far.
+    """
 
     epoch: int
     epochs: int
@@ -51,7 +53,8 @@ class Progress(Event):
     step_in_epoch: int
     steps_in_epoch: int
     loss: float
-    accuracy: float | None
+    metric: str
+    value: float
     lr: float
     samples_per_s: float
 

@@ -19,14 +19,8 @@ T = TypeVar("T")
 LINE_EVERY_S = 10.0
 QUIET_S = 3.0  # a command that is done by then says nothing of its phases
 SKIPPED = {"epoch", "step"}
-HEADINGS = {
-    "train_s": "time",
-    "train_accuracy": "train_acc",
-    "val_accuracy": "val_acc",
-    "val_ema_loss": "ema_loss",
-    "val_ema_accuracy": "ema_acc",
-}
-LEAST_WANTED = ("time", "lr", "train_acc", "train_loss")
+SHORTENED = {"train_s": "time", "val_ema": "ema", "accuracy": "acc", "micro_f1": "f1"}
+LEAST_WANTED = ("time", "lr", "train_acc", "train_f1", "train_loss")
 
 
 class Display:
@@ -104,8 +98,8 @@ class Display:
 
     def _move(self, event: Progress) -> None:
         if self._bars:
-            accuracy = f"acc {event.accuracy:.1%} " if event.accuracy is not None else ""
-            metrics = f"loss {event.loss:.4f} {accuracy}lr {event.lr:.2g} {event.samples_per_s:,.0f}/s"
+            value = f"{_heading(event.metric)} {metric_value(event.metric, event.value)}"
+            metrics = f"loss {event.loss:.4f} {value} lr {event.lr:.2g} {event.samples_per_s:,.0f}/s"
             self._bars.move(epoch=(event.step_in_epoch, event.steps_in_epoch), run=event.step, metrics=metrics)
         elif self._lines.is_due():
             self._console.print(clean(progress_line(event)))
@@ -120,7 +114,9 @@ class Display:
 
 def _heading(name: str) -> str:
     """The column of a metric on the screen, where room is short; files have the whole name."""
-    return HEADINGS.get(name, name)
+    for word, short in SHORTENED.items():
+        name = name.replace(word, short)
+    return name
 
 
 @contextmanager

@@ -108,8 +108,9 @@ def _network_rows(spec: "ModelSpec") -> Iterator[tuple[str, str]]:
         numbers = counted(info.num_outputs, "number")
         yield "outputs", ", ".join([numbers, *(info.targets or ()), *_target_scale(spec)])
     else:
+        what = "label" if info.task == "multilabel" else "class"
         names = [*(info.classes or ())[:MOST_NAMES], *(["..."] if len(info.classes or ()) > MOST_NAMES else [])]
-        yield "outputs", counted(info.num_outputs, "class") + (f": {', '.join(names)}" if names else "")
+        yield "outputs", counted(info.num_outputs, what) + (f": {', '.join(names)}" if names else "")
 
 
 def _column_words(column: "TableColumn") -> str:

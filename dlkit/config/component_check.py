@@ -16,6 +16,7 @@ from dlkit.config.unknown_keys import explain_unknown_key
 from dlkit.errors import Problem
 from dlkit.registry import Entry, find_entry, is_current, kinds, spellings
 from dlkit.suggestions import did_you_mean
+from dlkit.tasks import TRAITS
 
 _TITLES = {
     "models": "model",
@@ -48,7 +49,8 @@ def _check(path: KeyPath, values: dict[str, Any], locations: Locations) -> Itera
     if not isinstance(name, str) or not name or ":" in name:
         return
     if kind == "losses" and name == "auto":
-        name = "mse" if values.get("task") == "regression" else "cross_entropy"
+        traits = [entry for name, entry in TRAITS.items() if name == values.get("task")] or [TRAITS["classification"]]
+        name = traits[0].default_loss
     keys = value if isinstance(value, dict) else {}
     given = {key: item for key, item in keys.items() if key not in section.model_fields}
     if kind == "transforms" and (words := said_otherwise(name)):

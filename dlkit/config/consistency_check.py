@@ -9,11 +9,17 @@ from dlkit.config.type_mismatch import join_or
 from dlkit.errors import Problem
 from dlkit.registry import find_entry
 from dlkit.suggestions import closest, did_you_mean
+from dlkit.tasks import TRAITS
 
 # the usual columns of metrics.csv, as core/training/folder/records.py writes them; another name is refused only if it is
 # close to one of these, or does not look like a column at all
+_SPLITS = ("train", "val", "val_ema")
 _COMMON_METRICS = tuple(
-    f"{split}_{name}" for split in ("train", "val", "val_ema") for name in ("loss", "accuracy", "mae")
+    f"{split}_{name}"
+    for split in _SPLITS
+    for name in dict.fromkeys(
+        name for traits in TRAITS.values() for name in traits.columns(is_validated=split != "train")
+    )
 )
 _COLUMN = re.compile(r"(train|val)_\w+")
 _TAKES_CLASS_WEIGHTS = ("cross_entropy", "NLLLoss")
@@ -70,8 +76,9 @@ def _model(config: Config) -> _Found:
 
 def _loss(config: Config) -> _Found:
     name = config.loss.name
-    if config.task == "regression" and _is_spelling_of("losses", name, "cross_entropy"):
-        yield ("loss", "name"), "cross-entropy needs classes, but task is regression; use mse"
+    if config.task != "auto" and config.task != "classification" and _is_spelling_of("losses", name, "cross_entropy"):
+        better = TRAITS[config.task].default_loss
+        yield ("loss", "name"), f"cross-entropy needs classes, but task is {config.task}; use {better}"
     if config.loss.class_weights is None:
         return
     if config.task == "regression":
@@ -109,8 +116,10 @@ def _metric_mistake(metric: str, config: Config) -> str | None:
         return f"{metric} is never measured: data.val is none"
     if name.startswith("val_ema_") and config.ema is None:
         return f"{metric} is never measured: there is no section ema"
-    if name.endswith("_accuracy") and config.task == "regression":
-        return f"{metric} is never measured: task is regression"
+    if config.task != "auto" and name in _COMMON_METRICS:
+        known = TRAITS[config.task].columns(is_validated=not name.startswith("train_"))
+        if name not in (f"{split}_{known_name}" for split in _SPLITS for known_name in known):
+            return f"{metric} is never measured: task is {config.task}"
     return None
 
 

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from dlkit.config.data_section import Data
 from dlkit.config.section import Auto, Component, PositiveInt, Section, check_duration
 from dlkit.quantities import parse_length, parse_warmup
+from dlkit.tasks import TaskName
 
 MOST_THREADS = 1024  # torch ends the process where the system has no room for as many as are asked for
 
@@ -37,7 +38,7 @@ class Loss(Component):
     name: str = Field(
         "auto",
         min_length=1,
-        description="cross_entropy, mse, any torch.nn loss, or an import path; auto follows the task.",
+        description="cross_entropy, bce, mse, any torch.nn loss, or an import path; auto follows the task.",
     )
     class_weights: Literal["balanced"] | list[Annotated[float, Field(ge=0)]] | None = Field(
         None, description="Weight per class for cross_entropy; balanced is inverse class frequency, mean 1."
@@ -136,7 +137,7 @@ class EarlyStop(Section):
 
     metric: str = Field("val_loss", description="A column of metrics.csv.")
     mode: Literal["auto", "min", "max"] = Field(
-        "auto", description="auto is min for losses and errors, max for accuracies and r2."
+        "auto", description="auto is min for losses and errors, max for accuracies, map, f1 and r2."
     )
     patience: PositiveInt = Field(10, description="Evaluations without improvement that are tolerated.")
     min_delta: Annotated[float, Field(ge=0)] = Field(0.0, description="Smallest change that counts as improvement.")
@@ -226,7 +227,8 @@ class Checkpoint(Section):
     every_steps: PositiveInt | None = Field(None, description="Also write last.pt every so many optimizer steps.")
     keep: PositiveInt = Field(1, description="How many checkpoints stay: last.pt and those before it, as step-N.pt.")
     metric: str | Auto = Field(
-        "auto", description="Column of metrics.csv that decides best.pt; auto is val_accuracy, or val_loss."
+        "auto",
+        description="Column of metrics.csv that decides best.pt; auto is val_accuracy, val_map or val_loss by the task.",
     )
     mode: Literal["auto", "min", "max"] = Field("auto", description="Whether less or more is better.")
 
@@ -273,8 +275,10 @@ class Config(Section):
         "auto", pattern=r"^[\w.-]+$", description="Name of the run folder; auto is the config file's name."
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="Seed of everything random.")
-    task: Literal["auto", "classification", "regression"] = Field(
-        "auto", description="auto follows the data and the loss."
+    task: Auto | TaskName = Field(
+        "auto",
+        description="classification is one class per sample, multilabel any number of labels, regression numbers; auto follows the "
+        "data and the loss.",
     )
     data: Data = Field(description="What to learn from.")
     model: Model = Field(description="The network.")

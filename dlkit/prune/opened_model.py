@@ -103,7 +103,7 @@ def _open_or_note(
     except (UsageError, DataError) as error:
         if is_needed or data is not None:
             raise
-        emit(Note(f"accuracy is not measured: {error}"))
+        emit(Note(f"nothing is judged: {error}"))
         return None
 
 

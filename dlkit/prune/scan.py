@@ -29,21 +29,22 @@ PrunePart = Callable[[int, float], AbstractContextManager[nn.Module]]
 
 @dataclass(frozen=True)
 class PartScan:
-    """One layer or group: its weights or channels, and for each ratio the loss and the accuracy (None for regression)."""
+    """One layer or group: its weights or channels, and for each ratio the loss and the score."""
 
     name: str
     size: int
     losses: tuple[float, ...]
-    accuracies: tuple[float | None, ...]
+    scores: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Scan:
-    """All parts. `loss` and `accuracy` are those of the network as it is, on the same samples."""
+    """All parts. `loss` and `score`, the metric that judges, are those of the network as it is, on the same samples."""
 
     ratios: tuple[float, ...]
+    metric: str
     loss: float
-    accuracy: float | None
+    score: float
     num_samples: int
     parts: tuple[PartScan, ...]
 
@@ -108,22 +109,24 @@ def _scan_parts(
     split = task_data.judging
     most_batches = max(1, -(-NUM_SAMPLES * split.num_batches // split.num_samples))
 
-    def judge(pruned: nn.Module) -> tuple[float, float | None]:
-        means = evaluate(pruned, split, task_data.scoring, most_batches=most_batches) or {}
-        return means["loss"], means.get("accuracy")
+    metric = task_data.scoring.scores.traits.judging
 
-    loss, accuracy = judge(network)
+    def judge(pruned: nn.Module) -> tuple[float, float]:
+        means = evaluate(pruned, split, task_data.scoring, most_batches=most_batches) or {}
+        return means["loss"], means[metric]
+
+    loss, score = judge(network)
     rows = []
     for index, (name, size) in enumerate(parts):
         judged = []
         for ratio in RATIOS:
             with prune_part(index, ratio) as pruned:
                 judged.append(judge(pruned))
-        losses, accuracies = zip(*judged, strict=True)
-        rows.append(PartScan(name, size, losses, accuracies))
+        losses, scores = zip(*judged, strict=True)
+        rows.append(PartScan(name, size, losses, scores))
         emit(Working("scanning", index + 1, len(parts)))
     num_samples = min(split.num_samples, most_batches * -(-split.num_samples // split.num_batches))
-    return Scan(RATIOS, loss, accuracy, num_samples, tuple(rows))
+    return Scan(RATIOS, metric, loss, score, num_samples, tuple(rows))
 
 
 def save_scan_picture(path: Path, scan: Scan, title: str) -> None:

@@ -55,17 +55,15 @@ def note_unstable_ranges(task: Task, best: Int8) -> None:
 def rank(task: Task, best: Int8, batches: Sequence[Tensor]) -> list[LayerSensitivity]:
     """Layers by what int8 costs in each, the most expensive first."""
     some = first_samples(batches, RANKED_ON)
-    return rank_layers(best.prepared, best.recipe, some, is_classification=task.is_classification, emit=task.emit)
+    return rank_layers(best.prepared, best.recipe, some, task=task.name, emit=task.emit)
 
 
 def _quantize(task: Task, network: nn.Module, recipe: Recipe, batches: Sequence[Tensor], remedies: Remedies) -> Int8:
-    return quantize_accurately(
-        network, recipe, batches, remedies=remedies, is_classification=task.is_classification, emit=task.emit
-    )
+    return quantize_accurately(network, recipe, batches, remedies=remedies, task=task.name, emit=task.emit)
 
 
 def _fall_back(task: Task, data: ModelData, made: Made, best: Int8, batches: Sequence[Tensor]) -> Made:
-    """Keep layers in float until the accuracy on the validation split is near enough to the float network's."""
+    """Keep layers in float until the judging metric on the validation split is near enough to the float network's."""
     max_drop = task.request.max_drop
     assert max_drop is not None
     split = data.validation(task.emit)
@@ -78,11 +76,17 @@ def _fall_back(task: Task, data: ModelData, made: Made, best: Int8, batches: Seq
         return _quantize(task, best.origin, _keeping(best.recipe, kept), batches, again).network
 
     def score(network: nn.Module) -> float:
-        return _accuracy(network, split, data.scoring, task.emit)
+        return _judge(network, split, data.scoring, task.emit)
 
     names = [layer.name for layer in made.ranking]
     found = keep_sensitive_layers(
-        names, build, score, float_score=score(task.network), max_drop=max_drop, emit=task.emit
+        names,
+        build,
+        score,
+        float_score=score(task.network),
+        max_drop=max_drop,
+        metric=task.judging.title,
+        emit=task.emit,
     )
     _require_met(found, max_drop, split)
     kept = found.chosen.kept
@@ -99,10 +103,10 @@ def _keeping(recipe: Recipe, kept: tuple[str, ...]) -> Recipe:
     return replace(recipe, keep_float=(*recipe.keep_float, *kept))
 
 
-def _accuracy(network: nn.Module, split: Split, scoring: Scoring, emit: Emit) -> float:
+def _judge(network: nn.Module, split: Split, scoring: Scoring, emit: Emit) -> float:
     means = evaluate(network, split, scoring, emit=emit)
     assert means is not None
-    return means["accuracy"]
+    return means[scoring.scores.traits.judging]
 
 
 def _require_met(found: Fallback, max_drop: float, split: Split) -> None:

@@ -19,6 +19,7 @@ from dlkit.core.evaluation import (
 from dlkit.core.modelfile import build_unchanged
 from dlkit.quantize.calibration_data import CPU
 from dlkit.quantize.task import Made, Task
+from dlkit.tasks import METRICS, TRAITS
 
 ORIGINAL, FLOAT, INT8 = "original", "float32", "int8"
 # torch.compile takes minutes to start and runs no int8; `dlkit bench` measures it
@@ -47,21 +48,23 @@ def compare(saved: Path, task: Task, made: Made) -> Comparison:
 
 @dataclass(frozen=True)
 class Total:
-    """Both steps in one. `accuracies` are before and after on the same samples, None where the file has none."""
+    """Both steps in one. `scores` are the metric that judges, before and after on the same samples, None where the file has none."""
 
-    accuracies: tuple[float, float] | None
+    metric: str
+    scores: tuple[float, float] | None
     size_ratio: float
     speeds: Speeds | None
 
     @property
     def drop(self) -> float | None:
-        """Points of accuracy lost in all; negative when it grew."""
-        return None if self.accuracies is None else 100 * (self.accuracies[0] - self.accuracies[1])
+        """Points lost in all; negative when it grew. None for a metric that is no fraction of 1."""
+        is_told = self.scores is not None and METRICS[self.metric].is_percent
+        return 100 * (self.scores[0] - self.scores[1]) if self.scores is not None and is_told else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
-            "accuracy": list(self.accuracies) if self.accuracies else None,
+            self.metric: list(self.scores) if self.scores else None,
             "drop_points": self.drop,
             "size_ratio": self.size_ratio,
             "speeds": self.speeds.to_dict() if self.speeds else None,
@@ -70,9 +73,9 @@ class Total:
 
     def sentences(self) -> Iterator[str]:
         """What came of both steps together."""
-        if self.accuracies is not None:
-            before, after = self.accuracies
-            yield f"accuracy {before:.2%} became {after:.2%}, {100 * (after - before):+.2f} points"
+        if self.scores is not None and self.drop is not None:
+            before, after = self.scores
+            yield f"{METRICS[self.metric].title} {before:.2%} became {after:.2%}, {-self.drop:+.2f} points"
         yield f"the file has {self.size_ratio:.1%} of the bytes"
         for batch in self.speeds.batches if self.speeds else ():
             best = self.speeds.fastest(INT8, batch) if self.speeds else None
@@ -91,12 +94,13 @@ def measure_total(saved: Path, task: Task, made: Made, scores: Scores) -> Total 
     if original is None:
         return None
     size_ratio = saved.stat().st_size / original.num_bytes
-    return Total(_accuracies(original, task, scores), size_ratio, _time_both_steps(task, made))
+    metric = TRAITS[task.name].judging
+    return Total(metric, _both_scores(metric, original, task, scores), size_ratio, _time_both_steps(task, made))
 
 
-def _accuracies(original: Original, task: Task, scores: Scores) -> tuple[float, float] | None:
+def _both_scores(metric: str, original: Original, task: Task, scores: Scores) -> tuple[float, float] | None:
     data = task.data.loaded.config.data.name if task.data else None
-    before, after = original.accuracy_on(data, scores), scores.metrics.get("accuracy")
+    before, after = original.score_on(data, scores, metric), scores.metrics.get(metric)
     return None if before is None or after is None else (before, after)
 
 

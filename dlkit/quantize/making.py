@@ -10,7 +10,8 @@ from torch.fx import GraphModule
 from dlkit.choices import AskedReduce, Backend, Reduce
 from dlkit.core.devices import pick_device
 from dlkit.core.evaluation import sample_images
-from dlkit.core.models import random_inputs, top1_matches
+from dlkit.core.models import random_inputs
+from dlkit.core.scoring import SCORES
 from dlkit.errors import UsageError
 from dlkit.events import Note, Working
 from dlkit.quantize.backends import pick_backend, pick_reduce
@@ -107,12 +108,15 @@ def calibration_inputs(task: Task) -> list[Tensor]:
 
 
 def _note_agreement(task: Task, made: Made, batches: Sequence[Tensor]) -> None:
-    """Report for how many of the pictures both networks take the same class."""
-    if task.is_classification:
-        same = top1_matches(outputs_of(task.network.eval(), batches), outputs_of(made.network, batches))
-        task.emit(
-            Note(f"same class as the float network for {int(same.sum())} of the {len(same)} images that calibrated")
-        )
+    """Report for how many of the pictures both networks decide the same."""
+    decide = SCORES[task.name](task.file.spec.info).decisions
+    before, after = (decide(outputs_of(network, batches)) for network in (task.network.eval(), made.network))
+    if before is None or after is None:
+        return
+    same, count, what = int((before == after).sum()), before.numel(), "images"
+    if before.ndim > 1:
+        what = f"decisions on labels of the {len(before)} images"
+    task.emit(Note(f"same as the float network for {same} of the {count} {what} that calibrated"))
 
 
 def require_data(task: Task) -> ModelData:

@@ -1,4 +1,4 @@
-"""Accuracy, size and latency before and after, as one picture."""
+"""Score, size and latency before and after, as one picture."""
 
 from functools import partial
 from pathlib import Path
@@ -7,12 +7,13 @@ from typing import Any
 from dlkit.core.benchmark import Speeds
 from dlkit.files import save_figure
 from dlkit.quantize.report import Outcome
+from dlkit.tasks import TRAITS
 
 BEFORE, AFTER = "#8a8f98", "#1f77b4"
 
 
 def save_picture(path: Path, outcome: Outcome) -> None:
-    """Write bars of accuracy, file size and latency of both networks as a PNG; what was not measured has no panel."""
+    """Write bars of the score, file size and latency of both networks as a PNG; what was not measured has no panel."""
     from matplotlib.figure import Figure  # takes half a second to import
 
     speeds = outcome.comparison.speeds
@@ -31,11 +32,13 @@ def save_picture(path: Path, outcome: Outcome) -> None:
 
 
 def _scores(outcome: Outcome) -> tuple[str, float, float] | None:
-    """The metric that is drawn: accuracy in percent, or the loss."""
+    """The metric that is drawn: the one that judges, in percent if it is a fraction of 1."""
     before, after = outcome.comparison.before.scores.metrics, outcome.comparison.after.scores.metrics
-    if "accuracy" in before and "accuracy" in after:
-        return "accuracy, %", 100 * before["accuracy"], 100 * after["accuracy"]
-    return ("loss", before["loss"], after["loss"]) if "loss" in before and "loss" in after else None
+    name, judging = TRAITS[outcome.task.name].judging, outcome.task.judging
+    if name not in before or name not in after:
+        return None
+    factor, unit = (100, ", %") if judging.is_percent else (1, "")
+    return f"{judging.title}{unit}", factor * before[name], factor * after[name]
 
 
 def _draw_scores(axes: Any, outcome: Outcome) -> None:
@@ -43,7 +46,7 @@ def _draw_scores(axes: Any, outcome: Outcome) -> None:
     assert scores is not None
     name, before, after = scores
     _draw_pair(axes, name, before, after, "{:.2f}")
-    if name.startswith("accuracy"):
+    if outcome.task.judging.is_percent:
         axes.set_ylim(max(0.0, min(before, after) - 5), min(100.5, max(before, after) + 1.5))
 
 

@@ -46,9 +46,7 @@ def run_ranking(file: ModelFile, request: QuantizeRequest, emit: Emit = ignore) 
         recipe = plan_recipe(network, request)
         batches = calibration_inputs(task)
         plain = Remedies(bias_correction=False, equalization="off", smoothing="off")
-        best = quantize_accurately(
-            network, recipe, batches, remedies=plain, is_classification=task.is_classification, emit=emit
-        )
+        best = quantize_accurately(network, recipe, batches, remedies=plain, task=task.name, emit=emit)
         note_unstable_ranges(task, best)
         layers = tuple(rank(task, best, batches))
     if not layers:

@@ -14,6 +14,7 @@ from dlkit.quantize.coverage import LayerStatus
 from dlkit.quantize.ptq import Fallback, LayerSensitivity
 from dlkit.quantize.request import QuantizeOutputs
 from dlkit.quantize.task import Made, Task
+from dlkit.tasks import TRAITS
 
 SCHEMA = "dlkit.quantize/1"
 
@@ -66,10 +67,11 @@ class Outcome:
 
     @property
     def drop(self) -> float | None:
-        """Points of accuracy lost; negative when it grew. None without accuracies."""
-        before, after = (
-            side.scores.metrics.get("accuracy") for side in (self.comparison.before, self.comparison.after)
-        )
+        """Points lost of the metric that judges; negative when it grew. None where it is no fraction of 1 or not known."""
+        if not self.task.judging.is_percent:
+            return None
+        name = TRAITS[self.task.name].judging
+        before, after = (side.scores.metrics.get(name) for side in (self.comparison.before, self.comparison.after))
         return None if before is None or after is None else 100 * (before - after)
 
     @property
@@ -80,7 +82,7 @@ class Outcome:
 
 
 def describe_fallback(fallback: Fallback) -> dict[str, Any]:
-    """Which layers were kept in float, and what each attempt lost on the validation split, in points of accuracy."""
+    """Which layers were kept in float, and what each attempt lost on the validation split, in points."""
     attempts = [{"kept": list(attempt.kept), "drop_points": attempt.drop} for attempt in fallback.attempts]
     return {"kept": list(fallback.chosen.kept), "drop_points": fallback.chosen.drop, "attempts": attempts}
 

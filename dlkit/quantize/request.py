@@ -11,6 +11,7 @@ from dlkit.core.modelfile import ModelFile
 from dlkit.core.rewrites import is_quantized
 from dlkit.errors import UsageError
 from dlkit.files import check_ending, check_outputs
+from dlkit.tasks import TRAITS
 
 DEFAULT_CALIBRATION = 512
 NEVER_REPLACED = "the float model itself, which is never replaced"
@@ -18,7 +19,7 @@ NEVER_REPLACED = "the float model itself, which is never replaced"
 
 @dataclass(frozen=True)
 class QuantizeRequest:
-    """`keep_float` are globs over modules, `first` and `last`; `max_drop` is in points of accuracy, 0.5 being 0.5 %.
+    """`keep_float` are globs over modules, `first` and `last`; `max_drop` is in points of accuracy or mAP, 0.5 being 0.5 %.
 
     `model` names the class of a user's own network again. Without `seconds` no latency is measured. `data` replaces what the model was
     trained on; `images` is a folder of pictures without labels to calibrate on, where nothing is judged. `epochs`, `lr`,
@@ -115,5 +116,5 @@ def check_request(file: ModelFile, request: QuantizeRequest) -> None:
         raise UsageError(f"{option} belongs to --static")
     if request.exports:
         require_onnx()
-    if request.max_drop is not None and file.spec.info.task != "classification":
-        raise UsageError("--max-drop is in points of accuracy, and this model makes numbers, not classes")
+    if request.max_drop is not None and not TRAITS[file.spec.info.task].judging_metric.is_percent:
+        raise UsageError("--max-drop is in points of accuracy or mAP, and this model makes numbers, not classes")

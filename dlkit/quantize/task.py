@@ -14,6 +14,7 @@ from dlkit.quantize.ptq import Fallback, LayerSensitivity, Trial
 from dlkit.quantize.qat import QatOutcome
 from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.request import QuantizeRequest
+from dlkit.tasks import TRAITS, Metric, TaskName
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,14 @@ class Task:
     emit: Emit
 
     @property
-    def is_classification(self) -> bool:
-        """Whether the network is a classifier."""
-        return self.file.spec.info.task == "classification"
+    def name(self) -> TaskName:
+        """What the network was trained for."""
+        return self.file.spec.info.task
+
+    @property
+    def judging(self) -> Metric:
+        """The metric by which networks are compared."""
+        return TRAITS[self.name].judging_metric
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,11 @@ LOSSES: Rows = {
         ("CrossEntropyLoss",),
         "Cross-entropy of logits against class indices.",
     ),
+    "bce": (
+        "torch.nn:BCEWithLogitsLoss",
+        ("BCEWithLogitsLoss",),
+        "Binary cross-entropy of logits, for each label: the loss of multilabel.",
+    ),
     "mse": ("torch.nn:MSELoss", ("MSELoss",), "Mean squared error."),
 }
 OPTIMIZERS: Rows = {

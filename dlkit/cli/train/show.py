@@ -57,8 +57,11 @@ def show_result(result: "TrainResult", *, as_json: bool) -> None:
 def next_steps(result: "TrainResult") -> list[NextStep]:
     """Commands that fit what was trained; code of the user's own is named again, as the model file does not."""
     model, board = shlex.quote(str(result.model_path)), result.run_dir / "tb"
-    is_classification = any("train_accuracy" in row for row in result.history)
-    what = "per-class numbers and the confusion matrix" if is_classification else "mse, rmse, mae and r2"
+    what = {
+        "classification": "per-class numbers and the confusion matrix",
+        "multilabel": "average precision, F1 and threshold of each label",
+        "regression": "mse, rmse, mae and r2",
+    }[result.task]
     own = shell_options(data=result.config_path, model=result.own_model)
     steps = [NextStep(f"dlkit eval {model}{own}", what)]
     if result.predicts_files:

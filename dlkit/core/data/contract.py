@@ -12,8 +12,9 @@ from torch import Tensor
 from dlkit.choices import SplitName
 from dlkit.errors import DataError
 from dlkit.shapes import size_text
+from dlkit.tasks import TASK_NAMES, TaskName
 
-Task = Literal["classification", "regression"]
+Task = TaskName
 Kind = Literal["image", "features", "sequence"]
 Numbers = tuple[float, ...] | None
 
@@ -26,8 +27,9 @@ class Batch(NamedTuple):
     """Samples ready for the model.
 
     `inputs` are float32, normalized and on the device: images NCHW, features NF, sequences NTF. `targets` are on the
-    device: int64 class indices (N,), float32 (N, num_outputs) for regression, or float32 class probabilities (N,
-    num_outputs) after mixup or cutmix. `indices` are int64 (N,) on the CPU: the position of each sample in its split.
+    device: int64 class indices (N,), float32 (N, num_outputs) of 0 and 1 for multilabel and of numbers for regression, or float32
+    class probabilities (N, num_outputs) after mixup or cutmix. `indices` are int64 (N,) on the CPU: the position of each sample
+    in its split.
     A batch that is not counted fills a turn for which this process has no samples, while others have; it weighs nothing.
     """
 
@@ -58,10 +60,12 @@ class TableColumn:
 class DataInfo:
     """What a model must know of its data, in plain values; it goes into the model file.
 
-    `input_size` is one sample's: (C, H, W), (F,) or (T, F). `num_outputs` counts classes or target columns. `mean` and
+    `input_size` is one sample's: (C, H, W), (F,) or (T, F). `num_outputs` counts classes, labels or target columns; `classes` are
+    the names of classes or labels. `mean` and
     `std` are per channel for images scaled to 0..1, per feature otherwise; None means that nothing is normalized.
     `columns` are the features of a table, `targets` the names of its target columns. With `target_mean` and `target_std`, one
-    number per output, the network is trained on standardized targets: its outputs are `(target - mean) / std`.
+    number per output, the network is trained on standardized targets: its outputs are `(target - mean) / std`. `thresholds` are
+    for multilabel: the probability from which on each label counts as found, 0.5 where it is None.
     """
 
     task: Task
@@ -75,6 +79,7 @@ class DataInfo:
     targets: tuple[str, ...] | None = None
     target_mean: tuple[float, ...] | None = None
     target_std: tuple[float, ...] | None = None
+    thresholds: tuple[float, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Lists, mappings, numbers and texts only."""
@@ -87,7 +92,7 @@ class DataInfo:
         if not {name for name, is_needed in known.items() if is_needed} <= set(values) <= set(known):
             raise DataError(f"data info needs the keys {', '.join(known)}; got {', '.join(map(str, values)) or 'none'}")
         info = cls(
-            task=_one_of(values, "task", ("classification", "regression")),
+            task=_one_of(values, "task", TASK_NAMES),
             kind=_one_of(values, "kind", ("image", "features", "sequence")),
             input_size=tuple(_numbers(values, "input_size", int)),
             num_outputs=_numbers({"num_outputs": [values["num_outputs"]]}, "num_outputs", int)[0],
@@ -98,6 +103,7 @@ class DataInfo:
             targets=_texts(values, "targets"),
             target_mean=_optional_numbers(values, "target_mean"),
             target_std=_optional_numbers(values, "target_std"),
+            thresholds=_optional_numbers(values, "thresholds"),
         )
         _check_together(info)
         return info
@@ -113,10 +119,22 @@ def _check_together(info: DataInfo) -> None:
     _check_statistics("target_", info.target_mean, info.target_std, info.num_outputs)
     if len(info.classes or ()) > info.num_outputs:
         raise DataError(f"data info: {len(info.classes or ())} classes for {info.num_outputs} outputs")
+    _check_labels(info)
     if info.task == "regression" and info.targets is not None and len(info.targets) != info.num_outputs:
         raise DataError(f"data info: {len(info.targets)} targets for {info.num_outputs} outputs")
     if info.columns is not None and sum(column.num_inputs for column in info.columns) != num_inputs:
         raise DataError(f"data info: its columns do not make {num_inputs} inputs")
+
+
+def _check_labels(info: DataInfo) -> None:
+    if info.task == "multilabel" and info.classes is not None and len(info.classes) != info.num_outputs:
+        raise DataError(f"data info: {len(info.classes)} labels for {info.num_outputs} outputs")
+    if info.thresholds is None:
+        return
+    if info.task != "multilabel" or len(info.thresholds) != info.num_outputs:
+        raise DataError(f"data info: {len(info.thresholds)} thresholds for {info.num_outputs} outputs of {info.task}")
+    if not all(0 <= value <= 1 for value in info.thresholds):
+        raise DataError("data info: thresholds must lie between 0 and 1")
 
 
 def _check_statistics(name: str, mean: Numbers, std: Numbers, count: int) -> None:
@@ -197,7 +215,7 @@ class Split(Protocol):
         """Returns the first micro-batch of epoch 0, for a look at what is trained on; training does not read it again."""
 
     def sample_targets(self) -> Tensor:
-        """Returns targets of all samples by position: int64 (N,), or for regression floats (N, num_outputs), not standardized."""
+        """Returns targets of all samples by position: int64 (N,) for classification, else floats (N, num_outputs), not standardized."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from dlkit.core.data.statistics import Statistics, measure_statistics
 from dlkit.core.data.subsets import Subset
 from dlkit.core.data.transforms import Pipeline
 from dlkit.errors import DataError
+from dlkit.tasks import TRAITS
 
 MOST_MEASURED = 20_000
 _CHUNK = 256
@@ -34,7 +35,7 @@ def describe_data(opened: OpenedData, stored: StoredSamples | None) -> DataInfo:
         kind=source.kind,
         input_size=tuple(opened.shown.shape),
         num_outputs=pick_num_outputs(loaded, source, task=task),
-        classes=source.classes if task == "classification" else None,
+        classes=label_names(source, task),
         mean=mean,
         std=std,
         columns=source.columns,
@@ -44,9 +45,16 @@ def describe_data(opened: OpenedData, stored: StoredSamples | None) -> DataInfo:
     )
 
 
+def label_names(source: Source, task: Task) -> tuple[str, ...] | None:
+    """Returns the names of classes or labels; the target columns of a table, if need be, are labels."""
+    if task == "multilabel":
+        return source.classes or source.targets
+    return source.classes if task == "classification" else None
+
+
 def pick_num_outputs(loaded: LoadedConfig, source: Source, *, task: Task) -> int:
-    """Returns the number of classes, or more if the model was told more; or of target columns, class numbers being one."""
-    if task == "regression":
+    """Returns the number of classes, or more if the model was told more; of labels; or of target columns, class numbers being one."""
+    if task != "classification":
         return 1 if source.task == "classification" else source.num_outputs
     asked = loaded.config.model.num_classes
     return source.num_outputs if asked == "auto" else max(asked, source.num_outputs)
@@ -72,9 +80,12 @@ def pick_target_statistics(opened: OpenedData) -> Statistics | None:
     Raises ConfigError where targets are classes and it asks for them.
     """
     loaded, asked = opened.loaded, opened.loaded.config.data.standardize_target
-    if opened.task == "classification":
+    if opened.task != "regression":
         if asked is True:
-            raise loaded.error(("data", "standardize_target"), "the targets are classes; only numbers are standardized")
+            outputs = TRAITS[opened.task].outputs
+            raise loaded.error(
+                ("data", "standardize_target"), f"the targets are {outputs}; only numbers are standardized"
+            )
         return None
     is_wanted = loaded.config.loss.name.casefold() in _UNBOUND_LOSSES if asked == "auto" else asked
     return measure_statistics([opened.subsets.train.targets.double()], is_image=False) if is_wanted else None

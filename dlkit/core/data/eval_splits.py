@@ -8,7 +8,7 @@ from torch import Tensor
 from dlkit.choices import SplitName
 from dlkit.config import LoadedConfig
 from dlkit.core.data.caching import load_subset, no_draws, pick_memory
-from dlkit.core.data.checks import check_subset, ignored_label
+from dlkit.core.data.checks import TargetForm, check_subset, ignored_label
 from dlkit.core.data.contract import DataInfo, Split
 from dlkit.core.data.matching import check_fits, match_source, pick_image_size
 from dlkit.core.data.opening import open_source
@@ -68,9 +68,7 @@ def build_ordered_split(
     subset, skipped = readable_part(subset, loaded.config.data)
     if skipped:
         emit(Note(skipped_note(skipped)))
-    check_subset(
-        subset, num_classes=info.num_outputs if info.task == "classification" else None, ignored=ignored_label(loaded)
-    )
+    check_subset(subset, TargetForm(info.task, info.num_outputs, ignored_label(loaded)))
     size = pick_image_size(loaded, source, info)
     evaluation = build_pipeline(loaded, "eval_transforms", kind=source.kind, image_size=size)
     check_fits(try_pipeline(loaded, "eval_transforms", evaluation, sample=subset.raw(0)), info)

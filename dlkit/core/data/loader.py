@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from dlkit.choices import SplitName
 from dlkit.core.components import own_code
 from dlkit.core.data.batching import BatchPlan, Finish
-from dlkit.core.data.checks import check_label
+from dlkit.core.data.checks import TargetForm
 from dlkit.core.data.contract import Batch
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key
 from dlkit.core.data.samples import Samples
@@ -61,8 +61,7 @@ class SampleReader(Dataset[Item | Failure]):
     rows: Tensor
     pipeline: Pipeline
     seed: int
-    num_classes: int | None
-    ignored: int | None = None
+    form: TargetForm
     timeout_s: float | None = None
     reading: ReadingNow | None = None
 
@@ -99,10 +98,7 @@ class SampleReader(Dataset[Item | Failure]):
     def _read(self, epoch: int, position: int) -> Item:
         index = int(self.rows[position])
         value, target = self.samples.load(index)
-        if self.num_classes is not None:
-            check_label(target, self.num_classes, name=self.samples.name_of(index), ignored=self.ignored)
-        else:
-            target = (target if target.is_floating_point() else target.float()).reshape(-1)
+        target = self.form.shaped(target, name=self.samples.name_of(index))
         draws = Draws(self.seed, epoch, torch.tensor([position]), (Stream.AUGMENT,))
         return self.pipeline.run_sample(value, draws), target
 

@@ -1,6 +1,7 @@
 """Whether data fit a network that exists, and the size that images are brought to for it."""
 
 import re
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -11,18 +12,40 @@ from dlkit.errors import DataError
 
 
 def match_source(source: Source, info: DataInfo) -> Source:
-    """Returns the source with its labels numbered as the model's. Raises DataError when its classes or its kind are others."""
+    """Returns the source with its classes or labels numbered as the model's. Raises DataError when these or its kind are others."""
     if source.kind != info.kind:
         raise DataError(f"the model takes {info.kind} input, these data are {source.kind}")
+    _check_labelled(source, info)
     is_same = source.classes is None or info.classes is None or source.classes == info.classes
     is_same = is_same or (_is_imagenet(source.classes) and _is_imagenet(info.classes))
     if info.task == "regression" or is_same:
         return source
-    known = info.classes or ()
-    unknown = [name for name in source.classes or () if name not in known]
-    if unknown:
-        raise DataError(f"class {unknown[0]!r} is unknown to the model; it knows {', '.join(known)}")
-    return source.renumbered([known.index(name) for name in source.classes or ()], known)
+    known, given = info.classes or (), source.classes or ()
+    what = "label" if info.task == "multilabel" else "class"
+    if unknown := [name for name in given if name not in known]:
+        raise DataError(f"{what} {unknown[0]!r} is unknown to the model; it knows {', '.join(known)}")
+    if info.task == "classification":
+        return source.renumbered([known.index(name) for name in given], known)
+    found = source.renumbered([given.index(name) if name in given else -1 for name in known], known)
+    return replace(found, notes=(*found.notes, *_absent_labels(known, given)))
+
+
+def _check_labelled(source: Source, info: DataInfo) -> None:
+    """Raise DataError where a model of several labels gets data that do not have as many."""
+    if info.task != "multilabel":
+        return
+    if source.task == "classification":
+        raise DataError("the model tells for each label whether a sample has it, these data have one class per sample")
+    if source.classes is None and source.num_outputs != info.num_outputs:
+        raise DataError(f"the model knows {info.num_outputs} labels, these data have {source.num_outputs}")
+
+
+def _absent_labels(known: tuple[str, ...], given: tuple[str, ...]) -> list[str]:
+    """Returns a sentence on labels of the model that the data lack."""
+    absent = [name for name in known if name not in given]
+    return (
+        [f"these data lack the model's label {', '.join(absent)}, which no sample is taken to have"] if absent else []
+    )
 
 
 def _is_imagenet(classes: tuple[str, ...] | None) -> bool:

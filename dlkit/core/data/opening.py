@@ -15,7 +15,7 @@ from dlkit.config import LoadedConfig
 from dlkit.core.components import Builder, ComponentError, at_component, check_options, is_import_path, resolve
 from dlkit.core.data.batching import Mixer, SharedBatches
 from dlkit.core.data.caching import pick_memory
-from dlkit.core.data.checks import check_subset, ignored_label
+from dlkit.core.data.checks import TargetForm, check_subset, ignored_label
 from dlkit.core.data.contract import DataInfo, Task
 from dlkit.core.data.matching import check_fits, match_source, pick_image_size
 from dlkit.core.data.samples import Source, SourceRequest
@@ -79,10 +79,9 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
         source = open_source(loaded, seed=seed, known=known)
     source, task = (match_source(source, known), known.task) if known else (source, pick_task(loaded, source))
     subsets, skipped = skip_unreadable(pick_subsets(loaded, source, task=task, seed=seed), loaded.config.data)
-    num_classes = None if task == "regression" else known.num_outputs if known else count_allowed(loaded, source)
-    _check_ignored_label(loaded, source)
+    form = _target_form(loaded, source, task, known)
     for subset in subsets.listed():
-        check_subset(subset, num_classes=num_classes, ignored=ignored_label(loaded))
+        check_subset(subset, form)
     pipelines = build_pipelines(loaded, source, known)
     shown = try_pipelines(loaded, pipelines, subsets.train)
     if known:
@@ -109,6 +108,13 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
         notes=(*of_data, *of_config),
         skipped=skipped,
     )
+
+
+def _target_form(loaded: LoadedConfig, source: Source, task: Task, known: DataInfo | None) -> TargetForm:
+    """Returns what targets must be. Raises ConfigError where the ignored label is the name of a class."""
+    _check_ignored_label(loaded, source)
+    allowed = count_allowed(loaded, source) if task == "classification" and not known else source.num_outputs
+    return TargetForm(task, known.num_outputs if known else allowed, ignored_label(loaded))
 
 
 def _check_ignored_label(loaded: LoadedConfig, source: Source) -> None:
@@ -170,10 +176,16 @@ def hinted_task(loaded: LoadedConfig) -> Task | None:
 
 def pick_task(loaded: LoadedConfig, source: Source) -> Task:
     """Returns the task that the config states, else that of the data. Raises ConfigError where the data cannot serve it."""
-    task = loaded.config.task
-    if task == "classification" and source.task == "regression":
-        raise loaded.error(("task",), "the targets of this data set are floats; classification needs whole numbers")
-    return source.task if task == "auto" else task
+    asked = loaded.config.task
+    task: Task = source.task if asked == "auto" else asked
+    if task == "classification" and source.task != "classification":
+        got = {"regression": "floats", "multilabel": "0 or 1 for each of several labels"}[source.task]
+        raise loaded.error(("task",), f"the targets of this data set are {got}; classification needs whole numbers")
+    if task == "multilabel" and source.task == "classification":
+        raise loaded.error(
+            ("task",), "the targets of this data set are one class per sample; multilabel needs 0 or 1 for each label"
+        )
+    return task
 
 
 def count_allowed(loaded: LoadedConfig, source: Source) -> int:

@@ -19,7 +19,9 @@ class Samples(Protocol):
 
     @property
     def targets(self) -> Tensor:
-        """Targets of all samples: int64 (N,), or float32 (N, num_outputs)."""
+        """Targets of all samples: int64 (N,) of classes, uint8 or float32 (N, num_outputs) of 0 and 1 for labels, or floats (N,
+        num_outputs).
+        """
 
     @property
     def is_random(self) -> bool:
@@ -41,7 +43,7 @@ class Samples(Protocol):
         """Returns what to call a sample in a message."""
 
     def renumbered(self, table: Tensor) -> "Samples":
-        """Returns the same samples, class `i` being called `table[i]`."""
+        """Returns the same samples with other numbers of classes; see `renumber`."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,17 @@ class TensorSamples:
         return f"sample {index}"
 
     def renumbered(self, table: Tensor) -> "TensorSamples":
-        """Returns the same samples, class `i` being called `table[i]`."""
+        """Returns the same samples with other numbers of classes; see `renumber`."""
         return replace(self, targets=renumber(self.targets, table))
 
 
 def renumber(targets: Tensor, table: Tensor) -> Tensor:
-    """Returns class `i` as `table[i]`; a label that is no class, such as one that the loss ignores, stays."""
+    """Returns class `i` as `table[i]`; a label that is no class, such as one that the loss ignores, stays.
+
+    Of targets (..., L) for several labels, which are no int64, column `table[i]` becomes column `i`, and one of 0 where that is -1.
+    """
+    if targets.dtype != torch.int64:
+        return torch.where(table >= 0, targets[..., table.clamp(min=0)], torch.zeros_like(targets[..., :1]))
     is_class = (targets >= 0) & (targets < len(table))
     return torch.where(is_class, table[targets.clamp(0, len(table) - 1)], targets)
 
@@ -81,8 +88,8 @@ def renumber(targets: Tensor, table: Tensor) -> Tensor:
 class Source:
     """What a data set offers: its training samples, and validation and test samples where it keeps them apart.
 
-    `num_outputs` counts classes or target columns. `image_size` is the source's own default for `data.image_size`. `columns`
-    and `targets` are those of a table.
+    `num_outputs` counts classes, labels or target columns; `classes` are the names of classes or labels. `image_size` is the
+    source's own default for `data.image_size`. `columns` and `targets` are those of a table.
     """
 
     task: Task
@@ -98,7 +105,7 @@ class Source:
     targets: tuple[str, ...] | None = None
 
     def renumbered(self, numbers: Sequence[int], classes: tuple[str, ...]) -> "Source":
-        """Returns the same samples with other class numbers: what was class `i` becomes `numbers[i]` of `classes`."""
+        """Returns the same samples with other `classes`, by a table of numbers as `renumber` takes it."""
         table = torch.tensor(numbers)
         train, val, test = (
             None if subset is None else subset.renumbered(table) for subset in (self.train, self.val, self.test)

@@ -9,7 +9,7 @@ from dlkit.config import LoadedConfig
 from dlkit.core.components import at_component, check_options, resolve
 from dlkit.core.data.batching import BatchPlan, Finish, Mixer, SharedBatches, SharedTurns
 from dlkit.core.data.caching import MemorySplit, StoredSamples
-from dlkit.core.data.checks import ignored_label
+from dlkit.core.data.checks import TargetForm, ignored_label
 from dlkit.core.data.contract import DataInfo, Kind, Split
 from dlkit.core.data.loader import LoaderOptions, LoaderSplit, SampleReader
 from dlkit.core.data.subsets import Subset
@@ -59,11 +59,9 @@ class SplitBuilder:
             return MemorySplit(
                 subset.name, stored.inputs, stored.rows, subset.targets, plan, rest, finish, len(stored.steps)
             )
-        num_classes = self.info.num_outputs if self.info.task == "classification" else None
+        form = TargetForm(self.info.task, self.info.num_outputs, self.ignored_label)
         options = pick_loader_options(self.section, self.device, self.world.local_size)
-        reader = SampleReader(
-            subset.samples, subset.rows, pipeline, self.seed, num_classes, self.ignored_label, options.timeout_s
-        )
+        reader = SampleReader(subset.samples, subset.rows, pipeline, self.seed, form, options.timeout_s)
         return LoaderSplit(subset.name, reader, subset.targets, plan, finish, options)
 
 

@@ -132,7 +132,7 @@ def pick_limit(size: int, limit: int | None, *, seed: int) -> Tensor:
 
 
 def shape_targets(targets: Tensor, task: Task) -> Tensor:
-    """Returns targets as the task has them: int64 (N,), or floats (N, num_outputs)."""
+    """Returns targets as the task has them: int64 (N,) for classification, else floats (N, num_outputs)."""
     if task == "classification":
         return targets
     return (targets if targets.is_floating_point() else targets.float()).reshape(len(targets), -1)

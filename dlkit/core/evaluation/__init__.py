@@ -26,8 +26,9 @@ from dlkit.core.evaluation.comparison_text import (
 from dlkit.core.evaluation.confusion import save_confusion_picture
 from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.evaluation.file_size import CHUNK_BYTES, bytes_text, file_sizes
+from dlkit.core.evaluation.gathering import Predictions
 from dlkit.core.evaluation.metrics import score_predictions, score_split
 from dlkit.core.evaluation.predict_images import ImagePrediction, predict_images, sample_images
 from dlkit.core.evaluation.predict_rows import RowPredictions, predict_rows
-from dlkit.core.evaluation.predictions import Predictions, predict_split
+from dlkit.core.evaluation.predictions import predict_split
 from dlkit.core.evaluation.run import EvalResult, most_confused, run_evaluation, scoring_for

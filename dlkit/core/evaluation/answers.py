@@ -1,4 +1,4 @@
-"""What outputs say of single inputs: the likeliest classes, or values in the units of the data."""
+"""What outputs say of single inputs: the likeliest classes, the labels that are found, or values in the units of the data."""
 
 from dataclasses import dataclass
 
@@ -7,28 +7,43 @@ from torch import Tensor, nn
 
 from dlkit.core.data import DataInfo, restore_targets
 from dlkit.core.devices import torch_settings
+from dlkit.core.scoring import SCORES
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The likeliest classes of an input with their probabilities, best first; for regression `values` instead."""
+    """The likeliest classes of an input, or the labels that are found, with their probabilities, best first; for regression
+    `values` instead.
+    """
 
     classes: list[tuple[str, float]]
     values: list[float]
 
 
 def answers_of(network: nn.Module, inputs: Tensor, info: DataInfo, *, topk: int) -> list[Answer]:
-    """Returns what a network says of each of its inputs (N, ...), which are normalized."""
+    """Returns what a network says of each of its inputs (N, ...), which are normalized; of labels all that reach their threshold."""
     # torch's modes are set here and not around a loop, where they would reach the caller at every yield
     with torch_settings(), torch.inference_mode():
         outputs: Tensor = network(inputs).float().cpu()
     if info.task == "regression":
         return [Answer([], values) for values in restore_targets(outputs, info).tolist()]
+    names = info.classes or tuple(map(str, range(outputs.shape[1])))
+    if info.task == "multilabel":
+        return _found_labels(outputs, info, names)
     if outputs.shape[1] == 1:  # of one class alone every network would be sure
         return [Answer([], values) for values in outputs.tolist()]
-    names = info.classes or tuple(map(str, range(outputs.shape[1])))
     values, indices = outputs.softmax(1).topk(min(topk, outputs.shape[1]), dim=1)
     return [
         Answer([(names[index], value) for index, value in zip(places, shares, strict=True)], [])
         for places, shares in zip(indices.tolist(), values.tolist(), strict=True)
     ]
+
+
+def _found_labels(outputs: Tensor, info: DataInfo, names: tuple[str, ...]) -> list[Answer]:
+    found = SCORES["multilabel"](info).decisions(outputs)
+    assert found is not None
+    answers = []
+    for is_found, shares in zip(found.tolist(), outputs.sigmoid().tolist(), strict=True):
+        labels = [pair for pair, is_there in zip(zip(names, shares, strict=True), is_found, strict=True) if is_there]
+        answers.append(Answer(sorted(labels, key=lambda pair: -pair[1]), []))
+    return answers

@@ -12,9 +12,9 @@ from dlkit.core.data import Split
 from dlkit.core.evaluation.file_size import FileSizes, file_sizes
 from dlkit.core.evaluation.metrics import score_predictions
 from dlkit.core.evaluation.predictions import Predictions, predict_split
-from dlkit.core.models import copy_network, has_int8_layers, parameter_count, top1_matches
+from dlkit.core.models import copy_network, has_int8_layers, parameter_count
 from dlkit.core.profile import InputSpec, ProfileError, profile_model
-from dlkit.core.scoring import Scoring
+from dlkit.core.scoring import Regression, Scoring
 from dlkit.events import Emit, ignore
 
 
@@ -30,7 +30,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Scores:
-    """Loss and the task's metrics on a split, fractions of 1 for accuracies."""
+    """Loss and the task's metrics on a split; accuracies and their like are fractions of 1."""
 
     split: str
     num_samples: int
@@ -42,12 +42,13 @@ NO_SCORES = Scores("", 0, {})
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike two networks answer: the fraction of samples with the same class, or, for regression, the mean absolute
-    difference of their outputs. The other one is None.
+    """How alike two networks answer: the fraction of samples with the same class, of labels that are decided alike, or, for
+    regression, the mean absolute difference of their outputs. The others are None.
     """
 
-    same_top1: float | None
-    mean_absolute_difference: float | None
+    same_top1: float | None = None
+    mean_absolute_difference: float | None = None
+    same_labels: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def compare_networks(
     Without a split there are no scores. Both networks lie on the device of `split`; they are left as they were.
     """
     both = (before, after)
-    scores, agreement = [NO_SCORES, NO_SCORES], Agreement(None, None)
+    scores, agreement = [NO_SCORES, NO_SCORES], Agreement()
     if split is not None and scoring is not None:
         predictions = [predict_split(side.network, split, scoring, emit=emit) for side in both]
         scores = [Scores(split.name, len(found.targets), score_predictions(found, scoring)) for found in predictions]
@@ -122,10 +123,14 @@ def compare_predictions(before: Predictions, after: Predictions, *, scoring: Sco
     """Returns how far two networks agree on the same samples. Raises ValueError when the samples are not the same."""
     if not before.indices.equal(after.indices):
         raise ValueError("the predictions are of different samples")
-    if scoring.is_classification:
-        return Agreement(top1_matches(before.outputs, after.outputs).double().mean().item(), None)
-    difference = scoring.in_own_units(before.outputs) - scoring.in_own_units(after.outputs)
-    return Agreement(None, difference.abs().mean().item())
+    scores = scoring.scores
+    if isinstance(scores, Regression):
+        difference = scores.in_own_units(before.outputs) - scores.in_own_units(after.outputs)
+        return Agreement(mean_absolute_difference=difference.abs().mean().item())
+    one, other = scores.decisions(before.outputs), scores.decisions(after.outputs)
+    assert one is not None and other is not None
+    same = (one == other).double().mean().item()
+    return Agreement(same_labels=same) if one.ndim > 1 else Agreement(same_top1=same)
 
 
 def weigh_network(network: nn.Module, input_size: tuple[int, ...], path: Path | None) -> Costs:
@@ -159,10 +164,10 @@ class Original:
         """Returns plain values for a model file."""
         return asdict(self)
 
-    def accuracy_on(self, data: str | None, scores: Scores) -> float | None:
-        """Returns the accuracy, if it was measured on the same samples as these scores."""
+    def score_on(self, data: str | None, scores: Scores, metric: str) -> float | None:
+        """Returns a metric, if it was measured on the same samples as these scores."""
         same = (self.scores.split, self.scores.num_samples) == (scores.split, scores.num_samples)
-        return self.scores.metrics.get("accuracy") if same and data is not None and data == self.data else None
+        return self.scores.metrics.get(metric) if same and data is not None and data == self.data else None
 
 
 def read_original(provenance: Mapping[str, Any]) -> Original | None:

@@ -28,6 +28,8 @@ def comparison_rows(comparison: Comparison) -> list[Row]:
     agreement = comparison.agreement
     if agreement.same_top1 is not None:
         rows.append(("same class", "", f"{agreement.same_top1:.2%}", ""))
+    if agreement.same_labels is not None:
+        rows.append(("same labels", "", f"{agreement.same_labels:.2%}", ""))
     if agreement.mean_absolute_difference is not None:
         rows.append(("mean difference", "", f"{agreement.mean_absolute_difference:.4g}", ""))
     return [*rows, *_cost_rows(before, after)]

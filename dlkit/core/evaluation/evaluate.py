@@ -1,4 +1,4 @@
-"""Loss and accuracy of a model over a split: every sample once, by however many processes."""
+"""Loss and metrics of a model over a split: every sample once, by however many processes."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dlkit.core.data import Batch, Split
 from dlkit.core.distributed import ALONE, World
+from dlkit.core.evaluation.gathering import Part, Predictions, gather_parts, part_of
 from dlkit.core.models import eval_mode
 from dlkit.core.scoring import Scoring
 from dlkit.core.stopping import StopRequest
@@ -26,12 +27,15 @@ def evaluate(
     world: World = ALONE,
     emit: Emit = ignore,
 ) -> dict[str, float] | None:
-    """Returns means over the split (or its first `most_batches` batches), keyed as `Meter.read` does; None when a stop was asked for.
+    """Returns the loss and the task's metrics over the split (or its first `most_batches` batches): the running one, and the one
+    that judges, for which outputs are gathered where it is no sum over batches. None when a stop was asked for.
 
     Several processes take whole batches in turn, and their sums are added in the order of the batches: the result is the
     same bits as that of one process. The model is in evaluation mode meanwhile.
     """
     rows: list[Tensor] = []
+    parts: list[Part] = []
+    needs_all = not scoring.scores.traits.is_judged_by_sums
     with eval_mode(model), without_gradients(world):
         try:
             for batch in announced(split, most_batches, world, emit):
@@ -40,6 +44,7 @@ def evaluate(
                     loss, weight = scoring.loss(outputs, batch.targets)
                 if batch.is_counted:
                     rows.append(scoring.new_meter().sums_of(outputs, batch.targets, loss, weight))
+                    parts += [part_of(outputs, batch)] if needs_all else []
                 if stop is not None and stop.is_asked and not world.lockstep:
                     break
         except LostLoader:  # what stops a run may stop all of it at once
@@ -50,10 +55,20 @@ def evaluate(
     sums = _in_turn(rows, split, scoring, world)
     if stop is not None and stop.is_due:
         return None
+    means = _means(sums, scoring)
+    return means | _judged(gather_parts(parts, world), scoring) if needs_all else means
+
+
+def _means(sums: Iterator[Tensor], scoring: Scoring) -> dict[str, float]:
     meter = scoring.new_meter()
     for row in sums:
         meter.add_sums(row)
     return meter.read()
+
+
+def _judged(whole: Predictions, scoring: Scoring) -> dict[str, float]:
+    name = scoring.scores.traits.judging
+    return {name: scoring.scores.summarize(whole.outputs, whole.targets)[name]}
 
 
 def without_gradients(world: World) -> AbstractContextManager[None]:

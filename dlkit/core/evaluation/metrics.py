@@ -1,15 +1,15 @@
 """Metrics of gathered predictions."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from dlkit.core.data import Split
 from dlkit.core.distributed import ALONE, World
 from dlkit.core.evaluation.confusion import confusion_matrix
-from dlkit.core.evaluation.predictions import Predictions, predict_split
-from dlkit.core.scoring import Scoring
+from dlkit.core.evaluation.gathering import Predictions
+from dlkit.core.evaluation.predictions import predict_split
+from dlkit.core.scoring import Scoring, average_precisions, decide_labels, f1_of, label_counts
 from dlkit.events import Emit, ignore
 
 
@@ -24,29 +24,19 @@ class ClassMetrics:
     f1: float
 
 
-def summarize_classification(predictions: Predictions) -> dict[str, float]:
-    """Returns `accuracy`, and `top5` where there are more than five classes."""
-    outputs, targets = predictions.outputs, predictions.targets
-    metrics = {"accuracy": (outputs.argmax(1) == targets).double().mean().item()}
-    if outputs.shape[1] > 5:
-        top5 = outputs.topk(5, dim=1).indices
-        metrics["top5"] = (top5 == targets[:, None]).any(1).double().mean().item()
-    return metrics
+@dataclass(frozen=True)
+class LabelMetrics:
+    """One label: how many samples have it, average precision (NaN where none has), and precision, recall and F1 of what is
+    found with a probability of at least the threshold; fractions of 1.
+    """
 
-
-def summarize_regression(predictions: Predictions) -> dict[str, float]:
-    """Returns `mse`, `rmse`, `mae` over all target columns, and `r2`, the share of variance explained, averaged over columns."""
-    outputs, targets = predictions.outputs.double(), predictions.targets.double()
-    squared = (outputs - targets).square()
-    variance = (targets - targets.mean(0)).square().sum(0)
-    r2 = (1 - squared.sum(0) / variance.clamp(min=torch.finfo(torch.float64).tiny)).mean()
-    mse = squared.mean()
-    return {
-        "mse": mse.item(),
-        "rmse": mse.sqrt().item(),
-        "mae": (outputs - targets).abs().mean().item(),
-        "r2": r2.item(),
-    }
+    name: str
+    support: int
+    average_precision: float
+    precision: float
+    recall: float
+    f1: float
+    threshold: float
 
 
 def metrics_per_class(predictions: Predictions, classes: tuple[str, ...]) -> list[ClassMetrics]:
@@ -67,6 +57,24 @@ def macro_average(rows: list[ClassMetrics]) -> dict[str, float]:
     }
 
 
+def metrics_per_label(
+    predictions: Predictions, labels: tuple[str, ...], thresholds: tuple[float, ...] | None
+) -> list[LabelMetrics]:
+    """Average precision of every label, and precision, recall and F1 of what is found by its threshold; 0 where nothing was."""
+    outputs, targets = predictions.outputs, predictions.targets
+    counts = label_counts(decide_labels(outputs, thresholds), targets)
+    hits, wrong, missed = counts.double()
+    columns = (
+        (targets > 0).sum(0).tolist(),
+        average_precisions(outputs, targets).tolist(),
+        (hits / (hits + wrong).clamp(min=1)).tolist(),
+        (hits / (hits + missed).clamp(min=1)).tolist(),
+        f1_of(counts).tolist(),
+        thresholds or (0.5,) * len(labels),
+    )
+    return [LabelMetrics(*row) for row in zip(labels, *columns, strict=True)]
+
+
 def score_split(
     model: nn.Module,
     split: Split,
@@ -76,13 +84,21 @@ def score_split(
     world: World = ALONE,
     emit: Emit = ignore,
 ) -> dict[str, float]:
-    """Returns loss and the task's metrics; with `use_tta` also those of the mean over mirrored images, as `accuracy_tta`."""
+    """Returns loss and the task's metrics; with `use_tta` also what judges of the mean over mirrored images, as `accuracy_tta`."""
     predictions = predict_split(model, split, scoring, world=world, emit=emit)
     metrics = score_predictions(predictions, scoring)
-    if use_tta and scoring.is_classification:
-        mirrored = predict_split(model, split, scoring, use_tta=True, world=world, emit=emit)
-        metrics["accuracy_tta"] = summarize(mirrored, scoring)["accuracy"]
-    return metrics
+    return metrics | (score_mirrored(model, split, scoring, world=world, emit=emit) if use_tta else {})
+
+
+def score_mirrored(
+    model: nn.Module, split: Split, scoring: Scoring, *, world: World = ALONE, emit: Emit = ignore
+) -> dict[str, float]:
+    """Returns what judges, `accuracy_tta` say, of the mean over each image and its mirror image; nothing for regression."""
+    judging = scoring.scores.traits.judging
+    if not scoring.scores.traits.judging_metric.is_percent:
+        return {}
+    mirrored = predict_split(model, split, scoring, use_tta=True, world=world, emit=emit)
+    return {f"{judging}_tta": summarize(mirrored, scoring)[judging]}
 
 
 def score_predictions(predictions: Predictions, scoring: Scoring) -> dict[str, float]:
@@ -94,7 +110,4 @@ def score_predictions(predictions: Predictions, scoring: Scoring) -> dict[str, f
 
 def summarize(predictions: Predictions, scoring: Scoring) -> dict[str, float]:
     """Returns the task's metrics without the loss, over samples whose label the loss does not ignore."""
-    if scoring.is_classification:
-        return summarize_classification(predictions.without(scoring.loss.ignore_index))
-    outputs, targets = map(scoring.in_own_units, (predictions.outputs, predictions.targets))
-    return summarize_regression(replace(predictions, outputs=outputs, targets=targets))
+    return scoring.scores.summarize(predictions.outputs, predictions.targets)

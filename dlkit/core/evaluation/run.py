@@ -1,7 +1,7 @@
 """Evaluate a model file on the data that it was trained on, or on other data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -14,10 +14,12 @@ from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation.confusion import confusion_matrix
 from dlkit.core.evaluation.metrics import (
     ClassMetrics,
+    LabelMetrics,
     macro_average,
     metrics_per_class,
+    metrics_per_label,
+    score_mirrored,
     score_predictions,
-    summarize,
 )
 from dlkit.core.evaluation.predictions import predict_split
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
@@ -28,7 +30,9 @@ from dlkit.events import Emit, Note, ignore
 
 @dataclass(frozen=True)
 class EvalResult:
-    """What a model scores on a split. The last three are empty for regression; `confusion` has true classes as rows."""
+    """What a model scores on a split. `per_class` and `confusion`, which has true classes as rows, are those of classification,
+    `per_label` that of several labels; elsewhere they are empty.
+    """
 
     split: str
     num_samples: int
@@ -36,6 +40,7 @@ class EvalResult:
     classes: tuple[str, ...]
     per_class: list[ClassMetrics]
     confusion: list[list[int]]
+    per_label: list[LabelMetrics] = field(default_factory=list)
 
 
 def run_evaluation(
@@ -81,7 +86,7 @@ def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torc
         kept = {name: value for name, value in section.options.items() if name == "ignore_index"}
         section = type(section)(name="auto", **kept)
     loss = build_loss(section, info, targets=split.sample_targets, device=device)
-    return Scoring(loss, pick_precision("off", device), info.task == "classification", info=info)
+    return Scoring(loss, pick_precision("off", device), info.task, info=info)
 
 
 def _score(
@@ -89,18 +94,18 @@ def _score(
 ) -> EvalResult:
     predictions = predict_split(network, split, scoring, emit=emit)
     metrics = score_predictions(predictions, scoring)
-    result = EvalResult(split.name, split.num_samples, metrics, (), [], [])
-    if not scoring.is_classification:
-        return result
     if use_tta:
-        metrics["accuracy_tta"] = summarize(predict_split(network, split, scoring, use_tta=True, emit=emit), scoring)[
-            "accuracy"
-        ]
+        metrics |= score_mirrored(network, split, scoring, emit=emit)
+    result = EvalResult(split.name, split.num_samples, metrics, (), [], [])
+    if info.task == "regression":
+        return result
+    classes = info.classes or tuple(map(str, range(info.num_outputs)))
+    if info.task == "multilabel":
+        return replace(result, classes=classes, per_label=metrics_per_label(predictions, classes, info.thresholds))
     num_all = len(predictions.targets)
     predictions = predictions.without(scoring.loss.ignore_index)
     if num_left := num_all - len(predictions.targets):
         emit(Note(f"{num_left} of {num_all} samples have the label {scoring.loss.ignore_index}, which is not counted"))
-    classes = info.classes or tuple(map(str, range(info.num_outputs)))
     rows = metrics_per_class(predictions, classes)
     metrics |= {f"macro_{name}": value for name, value in macro_average(rows).items()}
     return replace(result, classes=classes, per_class=rows, confusion=confusion_matrix(predictions).tolist())

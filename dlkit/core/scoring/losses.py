@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from dlkit.config import Loss as LossSection
 from dlkit.core.components import Builder, ComponentError, check_options, is_import_path, resolve
 from dlkit.core.data import DataInfo
+from dlkit.tasks import TRAITS
 
 _TAKES_CLASS_INDICES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
-_DEFAULTS = {"classification": "cross_entropy", "regression": "mse"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def build_loss(
 
     Raises ComponentError for unknown names and options, and for a loss that does not suit the task.
     """
-    name = _DEFAULTS[info.task] if section.name == "auto" else section.name
+    name = TRAITS[info.task].default_loss if section.name == "auto" else section.name
     builder = resolve("losses", name)
     weights = None
     ignored = _ignored_label(section)
@@ -113,9 +113,11 @@ def _leading_arguments(builder: Builder) -> tuple[str, ...]:
 
 def _wrap(module: nn.Module, name: str, info: DataInfo, *, class_weights: Tensor | None) -> WeightedLoss:
     wants_indices = isinstance(module, _TAKES_CLASS_INDICES)
-    if wants_indices and info.task == "regression":
+    if wants_indices and info.task != "classification":
+        targets = "numbers" if info.task == "regression" else "0 or 1 for each label"
         raise ComponentError(
-            f"{name} needs class labels, but the targets are numbers; use mse, or set task: classification"
+            f"{name} needs class labels, but the targets are {targets}; use {TRAITS[info.task].default_loss}, or set "
+            "task: classification"
         )
     is_torch_loss = type(module).__module__.startswith("torch.nn")
     one_hot = info.task == "classification" and is_torch_loss and not wants_indices

@@ -136,7 +136,8 @@ def _progress(learner: Learner, plan: Plan, result: StepResult, samples_per_s: f
         step_in_epoch=-(-position.batch // learner.accumulate),
         steps_in_epoch=plan.steps_per_epoch,
         loss=means["loss"],
-        accuracy=means.get("accuracy"),
+        metric=(running := learner.scoring.scores.traits.running),
+        value=means[running],
         lr=result.lrs[0],
         samples_per_s=samples_per_s,
     )

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-_MORE_IS_BETTER = ("accuracy", "top5", "r2", "f1", "precision", "recall")
+from dlkit.tasks import metric_of
 
 
 def pick_mode(metric: str, mode: str = "auto") -> str:
     """Returns `min` or `max`; auto goes by the metric's name."""
     if mode != "auto":
         return mode
-    return "max" if metric.endswith(_MORE_IS_BETTER) else "min"
+    return metric_of(metric).mode
 
 
 def is_better(value: float, best: float | None, *, mode: str, min_delta: float = 0.0) -> bool:

@@ -27,6 +27,7 @@ from dlkit.core.training.improvement import BestSoFar, EarlyStopping
 from dlkit.core.training.optimizer_state import check_optimizer_state
 from dlkit.core.training.optimizers import frozen_norms
 from dlkit.core.training.rates import LearningRates
+from dlkit.tasks import TRAITS, TaskName
 
 Row = dict[str, float | int | None]
 
@@ -183,8 +184,10 @@ class Learner:
                 self.meter.add_sums(other.sums)
 
 
-def metric_columns(*, is_classification: bool, has_val: bool, has_ema: bool) -> list[str]:
+def metric_columns(task: TaskName, *, has_val: bool, has_ema: bool) -> list[str]:
     """Returns the columns of metrics.csv, fixed for the whole run; a cell stays empty where an epoch was not validated."""
-    second = "accuracy" if is_classification else "mae"
     prefixes = ["train"] + (["val"] if has_val else []) + (["val_ema"] if has_val and has_ema else [])
-    return ["epoch", "step", "lr", *(f"{prefix}_{name}" for prefix in prefixes for name in ("loss", second)), "train_s"]
+    metrics = [
+        f"{prefix}_{name}" for prefix in prefixes for name in TRAITS[task].columns(is_validated=prefix != "train")
+    ]
+    return ["epoch", "step", "lr", *metrics, "train_s"]

@@ -13,6 +13,7 @@ from dlkit.core.training.distillation import Distillation
 from dlkit.core.training.learner import Learner
 from dlkit.errors import ConfigError, DlkitError, first_line
 from dlkit.shapes import size_text
+from dlkit.tasks import TRAITS
 
 _BOUNDED = frozenset({"Sigmoid", "Tanh", "Relu", "Softplus", "Softmax", "Hardtanh", "Hardsigmoid", "Clamp", "Exp"})
 _RESHAPES = ("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "TBackward", "Transpose", "Clone", "ToCopy")
@@ -76,7 +77,7 @@ def _check_outputs(outputs: Any, batch: Batch, info: DataInfo, loaded: LoadedCon
             f"the network returns a {type(outputs).__name__}; a tensor of shape (N, {info.num_outputs}) is needed",
         )
     if tuple(outputs.shape) != expected:
-        what = "classes" if info.task == "classification" else "target columns"
+        what = TRAITS[info.task].outputs
         got = ", ".join(map(str, outputs.shape[1:]))
         raise loaded.error(
             ("model",),

@@ -47,14 +47,12 @@ def resolve_learner(loaded: LoadedConfig, scoring: Scoring, *, num_batches: int,
     """
     config = loaded.config
     plan = plan_steps(config, num_batches)
-    columns = metric_columns(
-        is_classification=scoring.is_classification, has_val=has_val, has_ema=config.ema is not None
-    )
+    columns = metric_columns(scoring.task, has_val=has_val, has_ema=config.ema is not None)
     with at_section(loaded, "optimizer"):
         optimizer = resolve_optimizer(config.optimizer, config.model.name)
     with at_section(loaded, "schedule"):
         schedule = resolve_schedule(config.schedule, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch)
-    metric = _pick_metric(loaded, columns)
+    metric = _pick_metric(loaded, columns, scoring.scores.traits.judging)
     best = BestSoFar(metric, pick_mode(metric, config.checkpoint.mode))
     early_stopping = _pick_early_stopping(loaded, columns)
     return ResolvedLearner(scoring, plan, tuple(columns), optimizer, schedule, best, early_stopping)
@@ -78,10 +76,10 @@ def plan_steps(config: Config, num_batches: int) -> Plan:
     )
 
 
-def _pick_metric(loaded: LoadedConfig, columns: list[str]) -> str:
+def _pick_metric(loaded: LoadedConfig, columns: list[str], judging: str) -> str:
     metric = loaded.config.checkpoint.metric
     if metric == "auto":
-        wanted = ("val_ema_accuracy", "val_accuracy", "val_ema_loss", "val_loss", "train_loss")
+        wanted = (f"val_ema_{judging}", f"val_{judging}", "train_loss")
         return next(name for name in wanted if name in columns)
     return known_metric(loaded, ("checkpoint", "metric"), metric, columns)
 
@@ -120,7 +118,7 @@ def build_scoring(
     with at_section(loaded, "loss"):
         loss = build_loss(loaded.config.loss, info, targets=targets, device=precision.device)
     use_channels_last = _use_channels_last(loaded.config.train.channels_last, network, precision)
-    return Scoring(loss, precision, info.task == "classification", use_channels_last and info.kind == "image", info)
+    return Scoring(loss, precision, info.task, use_channels_last and info.kind == "image", info)
 
 
 LARGEST_CRASHING = 6  # channels

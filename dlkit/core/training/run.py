@@ -61,6 +61,7 @@ from dlkit.events import Emit, Note, Saved, Tested, ignore
 from dlkit.files import write_json
 from dlkit.quantities import parse_duration_s
 from dlkit.signals import Stopped, stopped_by_signals, stops_ignored
+from dlkit.tasks import TaskName
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class TrainResult:
     best: Mapping[str, Any]
     history: Sequence[Mapping[str, float | int | None]] = field(default_factory=list)
     input_kind: str = "image"
+    task: TaskName = "classification"
     config_path: Path | None = None
     own_model: str | None = None
     predicts_files: bool = True
@@ -267,7 +269,7 @@ def _result(job: Job, run_dir: Path, status: str, metrics: Mapping[str, float], 
     is_own_look = any(is_import_path(transform.name) for transform in job.config.data.eval_transforms)
     kind = job.data.info.kind
     return TrainResult(
-        run_dir, run_dir / MODEL_FILE, status, metrics, best, job.learner.history, kind,
+        run_dir, run_dir / MODEL_FILE, status, metrics, best, job.learner.history, kind, job.data.info.task,
         config_path=run_dir / RESOLVED_FILE if is_own_data else None,
         own_model=job.arch.name if job.arch.registry == "user" else None,
         predicts_files=kind == "image" and not is_own_look,

@@ -28,6 +28,7 @@ from dlkit.quantize.graph import Clamp, Elementwise, Product, called_module, wit
 from dlkit.quantize.int8 import Affine, Int8ConvTranspose, Int8Product, activate, code_affines, dequantize, product_of
 from dlkit.quantize.ptq.calibration import first_samples
 from dlkit.quantize.ptq.fidelity import Fidelity, fidelity_of, outputs_of
+from dlkit.tasks import TaskName
 
 MOST_BYTES = 2**30
 BYTES_PER_POSITION = 400  # of the input, for one sample, in float and in 8 bits; measured on MobileNetV2 and ResNet18
@@ -49,7 +50,7 @@ def correct_bias(
     batches: Sequence[Tensor],
     *,
     outputs: Tensor | None = None,
-    is_classification: bool = True,
+    task: TaskName = "classification",
 ) -> BiasCorrection:
     """Correct the biases of `converted` in place; where that moves its outputs away from the float ones, put them back.
 
@@ -58,9 +59,9 @@ def correct_bias(
     """
     reference = outputs_of(without_observers(prepared), batches)
     outputs = outputs_of(converted, batches) if outputs is None else outputs
-    before = fidelity_of(reference, outputs, is_classification=is_classification)
+    before = fidelity_of(reference, outputs, task=task)
     old = shift_biases(prepared, converted, first_samples(batches, _num_fitting(batches[0])))
-    after = fidelity_of(reference, outputs_of(converted, batches), is_classification=is_classification)
+    after = fidelity_of(reference, outputs_of(converted, batches), task=task)
     is_kept = after.error < before.error
     if not is_kept:
         for name, bias in old.items():

@@ -1,4 +1,4 @@
-"""Keep the most sensitive layers in float until accuracy falls by no more than was asked for: `--max-drop`.
+"""Keep the most sensitive layers in float until the score falls by no more than was asked for: `--max-drop`.
 
 First layers are added in the order of the ranking, 1, 2, 4, 8 and so on, until the drop is met; then the number is halved in
 on; then each kept layer is tried in int8 again, the least sensitive first, because not all that rank high are needed.
@@ -19,7 +19,7 @@ Score = Callable[[nn.Module], float]
 
 @dataclass(frozen=True)
 class Attempt:
-    """An int8 network with these modules in float, and by how many points of accuracy it is worse than all of it in float."""
+    """An int8 network with these modules in float, and by how many points of the score it is worse than all of it in float."""
 
     kept: tuple[str, ...]
     drop: float
@@ -39,14 +39,21 @@ class Fallback:
 
 
 def keep_sensitive_layers(
-    ranking: Sequence[str], build: Build, score: Score, *, float_score: float, max_drop: float, emit: Emit = ignore
+    ranking: Sequence[str],
+    build: Build,
+    score: Score,
+    *,
+    float_score: float,
+    max_drop: float,
+    metric: str = "accuracy",
+    emit: Emit = ignore,
 ) -> Fallback:
-    """Find few layers to keep in float such that accuracy drops by at most `max_drop` points.
+    """Find few layers to keep in float such that the score, called `metric` in notes, drops by at most `max_drop` points.
 
     `ranking` names modules, the most sensitive first. `build` makes the int8 network that keeps some in float, and may raise
-    nothing; it is called with the names in the order of the ranking. `score` returns an accuracy, 0..1, as is `float_score`.
+    nothing; it is called with the names in the order of the ranking. `score` returns a fraction of 1, as is `float_score`.
     """
-    search = _FallbackSearch(tuple(ranking), build, score, float_score, max_drop, emit)
+    search = _FallbackSearch(tuple(ranking), build, score, float_score, max_drop, metric, emit)
     num_kept = search.fewest_from_the_top()
     if num_kept is not None:
         search.return_to_int8(search.ranking[:num_kept])
@@ -63,11 +70,12 @@ class _FallbackSearch:
         score: Score,
         float_score: float,
         max_drop: float,
+        metric: str,
         emit: Emit,
     ) -> None:
         self.ranking = ranking
         self._build, self._score, self._emit = build, score, emit
-        self._float_score, self._max_drop = float_score, max_drop
+        self._float_score, self._max_drop, self._metric = float_score, max_drop, metric
         self._attempts: dict[tuple[str, ...], Attempt] = {}
         self._best: tuple[Attempt, nn.Module] | None = None
 
@@ -79,7 +87,7 @@ class _FallbackSearch:
             self._attempts[kept] = attempt
             if self._best is None or self._rank(attempt) < self._rank(self._best[0]):
                 self._best = attempt, network
-            self._emit(Note(_describe(attempt)))
+            self._emit(Note(_describe(attempt, self._metric)))
         return self._meets(self._attempts[kept])
 
     def _meets(self, attempt: Attempt) -> bool:
@@ -119,9 +127,9 @@ class _FallbackSearch:
         return Fallback(network, attempt, tuple(self._attempts.values()), self._meets(attempt))
 
 
-def _describe(attempt: Attempt) -> str:
+def _describe(attempt: Attempt, metric: str) -> str:
     kept = attempt.kept
     if not kept:
-        return f"all layers in int8: accuracy drops by {attempt.drop:.2f} points"
+        return f"all layers in int8: {metric} drops by {attempt.drop:.2f} points"
     names = ", ".join(kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")
-    return f"{names} in float: accuracy drops by {attempt.drop:.2f} points"
+    return f"{names} in float: {metric} drops by {attempt.drop:.2f} points"

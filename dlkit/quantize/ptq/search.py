@@ -24,6 +24,7 @@ from dlkit.quantize.ptq.fidelity import Fidelity, fidelity_of, outputs_of
 from dlkit.quantize.ptq.smoothing import ALPHAS, Smoothable, find_smoothable, smooth, smoothable_links
 from dlkit.quantize.ptq.stability import Stability, observe_in_halves
 from dlkit.quantize.recipe import Recipe
+from dlkit.tasks import TaskName
 
 Choice = Literal["auto", "on", "off"]
 MOST_CHECKED = 256
@@ -79,7 +80,7 @@ def quantize_accurately(
     batches: Sequence[Tensor],
     *,
     remedies: Remedies,
-    is_classification: bool = True,
+    task: TaskName = "classification",
     emit: Emit = ignore,
 ) -> Int8:
     """The int8 network that is closest to `network` on the calibration inputs, of all that the remedies make.
@@ -87,7 +88,7 @@ def quantize_accurately(
     `network` stays as it is. Raises what `observe_network` raises.
     """
     network = with_plain_weights(network)  # once for all trials; a layer that computes its weight cannot be scaled
-    search = _AccuracySearch(network, batches, is_classification=is_classification, emit=emit)
+    search = _AccuracySearch(network, batches, task=task, emit=emit)
     best = search.start(recipe)
     for observer in remedies.observers:
         if observer != recipe.observer:
@@ -102,9 +103,9 @@ def quantize_accurately(
 class _AccuracySearch:
     """The best so far, and all trials."""
 
-    def __init__(self, network: nn.Module, batches: Sequence[Tensor], *, is_classification: bool, emit: Emit) -> None:
+    def __init__(self, network: nn.Module, batches: Sequence[Tensor], *, task: TaskName, emit: Emit) -> None:
         self._network, self._batches, self._emit = network, batches, emit
-        self._is_classification = is_classification
+        self._task = task
         self._checked = first_samples(batches, MOST_CHECKED)
 
     def start(self, recipe: Recipe) -> Int8:
@@ -170,7 +171,7 @@ class _AccuracySearch:
             best.network,
             self._checked,
             outputs=best.outputs,
-            is_classification=self._is_classification,
+            task=self._task,
         )
         self._emit(Working("correcting biases", 1, 1))
         return self._note("bias correction", found.after, is_kept=found.is_kept)
@@ -183,7 +184,7 @@ class _AccuracySearch:
         self._emit(Working("converting to int8", 0, 1))
         converted = convert(prepared, recipe)
         outputs = outputs_of(converted, self._checked)
-        fidelity = fidelity_of(self._reference, outputs, is_classification=self._is_classification)
+        fidelity = fidelity_of(self._reference, outputs, task=self._task)
         return Int8(converted, prepared, network, recipe, (), outputs), fidelity
 
     def _note(self, what: str, fidelity: Fidelity, *, is_kept: bool) -> Int8:

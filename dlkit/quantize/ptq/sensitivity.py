@@ -27,6 +27,7 @@ from dlkit.quantize.graph import (
 from dlkit.quantize.observe import WeightRounding, build_weight_rounding
 from dlkit.quantize.ptq.fidelity import Fidelity, fidelity_of, outputs_of
 from dlkit.quantize.recipe import Recipe
+from dlkit.tasks import TaskName
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def rank_layers(
     recipe: Recipe,
     batches: Sequence[Tensor],
     *,
-    is_classification: bool = True,
+    task: TaskName = "classification",
     emit: Emit = ignore,
 ) -> list[LayerSensitivity]:
     """Layers with weights that the recipe makes int8, the one that hurts most first.
@@ -67,7 +68,7 @@ def rank_layers(
     for name, layers in groups.items():
         with _rounded(plain, layers, build_weight_rounding(recipe)):
             outputs = outputs_of(plain, batches)
-        found.append(LayerSensitivity(name, fidelity_of(reference, outputs, is_classification=is_classification)))
+        found.append(LayerSensitivity(name, fidelity_of(reference, outputs, task=task)))
         if throttle.is_due() or len(found) == len(groups):
             emit(Working("ranking layers", len(found), len(groups)))
     return sorted(found, key=lambda layer: -layer.fidelity.error)

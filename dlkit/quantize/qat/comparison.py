@@ -15,8 +15,7 @@ from torch import nn
 
 from dlkit.core.data import Split, build_eval_split
 from dlkit.core.evaluation import Predictions, predict_split, score_predictions
-from dlkit.core.models import top1_matches
-from dlkit.core.scoring import Scoring, build_loss, pick_precision
+from dlkit.core.scoring import Scoring, TaskScores, build_loss, pick_precision
 from dlkit.core.training import FineTuning, is_better
 from dlkit.event_lines import metric_value
 from dlkit.events import Emit, Note
@@ -28,8 +27,8 @@ LEAST_AGREEMENT = 0.99
 class QatComparison:
     """Metrics on the named split, by name, accuracies as fractions of 1; `metric` is what decided which int8 network is kept.
 
-    `fake_quant` is the trained network before conversion, `int8` after it. `agreement` is the share of samples that both put
-    in the same class, None for regression.
+    `fake_quant` is the trained network before conversion, `int8` after it. `agreement` is the share of decisions, on samples or on
+    their labels, that are the same in both, None for regression.
     """
 
     split: str
@@ -55,14 +54,15 @@ def compare_candidates(
     found = {name: predict_split(network, split, scoring, emit=emit) for name, network in networks.items()}
     metrics = {name: score_predictions(predictions, scoring) for name, predictions in found.items()}
     metric, mode = _deciding(tuning)
-    if metric == "accuracy" and is_chance(found["int8"], found["static"]):
+    scores = scoring.scores
+    if metric == scores.traits.judging and is_chance(found["int8"], found["static"], scores):
         metric, mode = "loss", "min"
     comparison = QatComparison(
         split=split.name,
         num_samples=split.num_samples,
         metric=metric,
         is_static_kept=may_keep_static and is_better(metrics["static"][metric], metrics["int8"][metric], mode=mode),
-        agreement=_agreement(found["fake_quant"], found["int8"]) if scoring.is_classification else None,
+        agreement=_agreement(found["fake_quant"], found["int8"], scores),
         **metrics,
     )
     _report(comparison, emit)
@@ -93,18 +93,25 @@ def _deciding(tuning: FineTuning) -> tuple[str, str]:
     best = tuning.learner.best
     if best.metric.startswith("val_"):
         return best.metric.removeprefix("val_"), best.mode
-    return ("accuracy", "max") if tuning.learner.scoring.is_classification else ("loss", "min")
+    traits = tuning.learner.scoring.scores.traits
+    return traits.judging, traits.judging_metric.mode
 
 
-def is_chance(trained: Predictions, static: Predictions) -> bool:
-    """Whether the numbers of samples that they get right differ by no more than chance would explain."""
-    now, before = (found.outputs.argmax(1) == found.targets for found in (trained, static))
+def is_chance(trained: Predictions, static: Predictions, scores: TaskScores) -> bool:
+    """Whether the numbers of decisions that they get right differ by no more than chance would explain; no without decisions."""
+    decided = scores.decisions(trained.outputs), scores.decisions(static.outputs)
+    if decided[0] is None or decided[1] is None:
+        return False
+    now, before = decided[0] == trained.targets, decided[1] == static.targets
     gained, lost = int((now & ~before).sum()), int((before & ~now).sum())
     return abs(gained - lost) <= math.sqrt(gained + lost)
 
 
-def _agreement(one: Predictions, other: Predictions) -> float:
-    return top1_matches(one.outputs, other.outputs).float().mean().item()
+def _agreement(one: Predictions, other: Predictions, scores: TaskScores) -> float | None:
+    decided = scores.decisions(one.outputs), scores.decisions(other.outputs)
+    if decided[0] is None or decided[1] is None:
+        return None
+    return (decided[0] == decided[1]).float().mean().item()
 
 
 def _report(comparison: QatComparison, emit: Emit) -> None:
@@ -120,7 +127,7 @@ def _report(comparison: QatComparison, emit: Emit) -> None:
     if comparison.agreement is not None and comparison.agreement < LEAST_AGREEMENT:
         emit(
             Note(
-                f"the int8 network and the one that was trained agree on {comparison.agreement:.2%} of the samples only; "
+                f"the int8 network and the one that was trained agree on {comparison.agreement:.2%} of their decisions only; "
                 f"{LEAST_AGREEMENT:.0%} is what to expect"
             )
         )

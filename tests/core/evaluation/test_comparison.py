@@ -46,8 +46,8 @@ class Samples:
             yield Batch(self.inputs[index], self.targets[index], index)
 
 
-def scoring(loss, is_classification=True):
-    return Scoring(WeightedLoss(loss, "test"), pick_precision("off", CPU), is_classification)
+def scoring(loss, task="classification"):
+    return Scoring(WeightedLoss(loss, "test"), pick_precision("off", CPU), task)
 
 
 CLASSES = scoring(nn.functional.cross_entropy)
@@ -109,7 +109,7 @@ def test_regression_agrees_by_difference():
         NamedNetwork("before", before.eval()),
         NamedNetwork("after", after.eval()),
         Samples(num_columns=2),
-        scoring=scoring(nn.functional.mse_loss, is_classification=False),
+        scoring=scoring(nn.functional.mse_loss, task="regression"),
         speed_plan=None,
         input_size=SIZE,
     )

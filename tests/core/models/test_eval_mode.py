@@ -15,7 +15,9 @@ from dlkit.prune.masks import find_output_weights, find_weights
 from dlkit.quantize import Recipe, observe_network, quantize_dynamic
 
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-SCORING = Scoring(WeightedLoss(nn.CrossEntropyLoss(), "test"), pick_precision("off", torch.device("cpu")), True)
+SCORING = Scoring(
+    WeightedLoss(nn.CrossEntropyLoss(), "test"), pick_precision("off", torch.device("cpu")), "classification"
+)
 
 
 class OneBatch:

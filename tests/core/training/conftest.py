@@ -14,6 +14,7 @@ from dlkit.core.training import BestSoFar, Learner, NoRecords, Plan, fit
 from dlkit.core.training.rates import CurveRates
 from dlkit.events import ignore
 from dlkit.schedules import LearningRate, build_schedule
+from dlkit.tasks import TaskName
 
 
 class TensorSplit:
@@ -34,12 +35,12 @@ class TensorSplit:
 
 
 def make_scoring(
-    function: Callable[[Tensor, Tensor], Tensor] | None = None, *, is_classification: bool = True
+    function: Callable[[Tensor, Tensor], Tensor] | None = None, *, task: TaskName = "classification"
 ) -> Scoring:
     return Scoring(
         WeightedLoss(function or nn.CrossEntropyLoss(), "test"),
         pick_precision("off", torch.device("cpu")),
-        is_classification,
+        task,
     )
 
 

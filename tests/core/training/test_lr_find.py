@@ -353,7 +353,7 @@ def sweep_quadratic(lab, curvatures, *, spread, batch_size, plan):
     generator = torch.Generator().manual_seed(3)
     inputs = spread * torch.randn(512, len(curvatures), dtype=torch.float64, generator=generator)
     model = Quadratic(curvatures)
-    scoring = lab.scoring(lambda out, _: 0.5 * (curvature * out.square()).sum(1).mean(), is_classification=False)
+    scoring = lab.scoring(lambda out, _: 0.5 * (curvature * out.square()).sum(1).mean(), task="regression")
     learner = lab.learner(model, torch.optim.SGD(model.parameters(), lr=0.1), scoring=scoring)
     return find_learning_rate(learner, as_data(Samples(inputs, batch_size)), plan)
 

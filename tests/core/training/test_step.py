@@ -46,7 +46,7 @@ def test_accumulation_with_class_weights_equals_the_large_batch(lab, float64_dat
     model = small_mlp()
     scoring = lab.scoring()
     scoring = type(scoring)(
-        WeightedLoss(nn.CrossEntropyLoss(weight), "weighted", class_weights=weight), scoring.precision, True
+        WeightedLoss(nn.CrossEntropyLoss(weight), "weighted", class_weights=weight), scoring.precision, "classification"
     )
     learner = lab.learner(
         model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), accumulate=4, scoring=scoring
@@ -121,7 +121,7 @@ class RecordingScaler:
 def with_scaler(learner, scaler):
     precision = learner.scoring.precision
     learner.scoring = type(learner.scoring)(
-        learner.scoring.loss, type(precision)("fp32", precision.device, scaler), True
+        learner.scoring.loss, type(precision)("fp32", precision.device, scaler), "classification"
     )
     return learner
 

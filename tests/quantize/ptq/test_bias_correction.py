@@ -157,6 +157,6 @@ def test_regression_is_judged_by_noise():
     torch.manual_seed(1)
     network, batches = Regression().eval(), list(torch.rand(2, 64, 2, 8))
     prepared, converted = quantized(network, batches)
-    found = correct_bias(prepared, converted, batches, is_classification=False)
+    found = correct_bias(prepared, converted, batches, task="regression")
     assert found.before.shift == pytest.approx(10 ** (-found.before.sqnr_db / 20))
     assert found.after.error <= found.before.error or not found.is_kept

@@ -60,7 +60,7 @@ def test_squeeze_and_excitation(batches):
     ).eval()  # fmt: skip
     prepared = observe_network(network, recipe_of(), batches)
     outputs = outputs_of(convert(prepared, recipe_of()), batches)
-    assert fidelity_of(outputs_of(network, batches), outputs, is_classification=False).sqnr_db > 30
+    assert fidelity_of(outputs_of(network, batches), outputs, task="regression").sqnr_db > 30
 
 
 def test_every_trial_is_told_and_the_best_is_kept(batches):

@@ -12,6 +12,7 @@ import dlkit
 from dlkit.config import load_mapping
 from dlkit.core.evaluation import Predictions
 from dlkit.core.modelfile import build_from_file, load_model, read_model_file
+from dlkit.core.scoring import SCORES
 from dlkit.core.training import pick_tuning_config
 from dlkit.errors import Interrupted
 from dlkit.events import Note, ignore
@@ -327,7 +328,10 @@ def test_what_chance_would_explain_decides_nothing(gained, lost, expected):
     static[:gained] = wrong
     trained[100 : 100 + lost] = wrong
     order = torch.arange(200)
-    assert is_chance(Predictions(trained, targets, order), Predictions(static, targets, order)) == expected
+    assert (
+        is_chance(Predictions(trained, targets, order), Predictions(static, targets, order), SCORES["classification"]())
+        == expected
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dlkit.core.components import accepted
+from dlkit.core.data.contract import Task
 from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.core.data.sources.items import ItemSamples, kind_of
 from dlkit.core.data.sources.torchvision import class_names
@@ -46,7 +47,7 @@ def open_custom(builder: Callable[..., Any], options: Mapping[str, Any], request
         else ItemSamples(part, builder.__name__, timeout_s=request.timeout_s, skips_bad=request.skips_bad)
         for part in (train, val, test)
     ]
-    return _describe(parts, notes, class_names(train), request.ignored_label)
+    return _describe(parts, notes, class_names(train), request)
 
 
 def _build(builder: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
@@ -81,22 +82,44 @@ def _listed(arguments: Mapping[str, Any]) -> str:
 
 
 def _describe(
-    parts: list[ItemSamples | None], notes: list[str], classes: tuple[str, ...] | None, ignored: int | None
+    parts: list[ItemSamples | None], notes: list[str], classes: tuple[str, ...] | None, request: SourceRequest
 ) -> Source:
     samples = parts[0]
     assert samples is not None
     value, targets = samples.first(), samples.targets
-    is_regression = targets.is_floating_point()
+    task = task_of(targets, request.task)
+    num_outputs = (
+        _count_classes(targets, classes, request.ignored_label) if task == "classification" else targets.shape[1]
+    )
+    if task == "multilabel" and classes is not None and len(classes) != num_outputs:
+        raise DataError(
+            f"{samples.title}: its attribute `classes` names {len(classes)} labels, its targets have {num_outputs}"
+        )
     return Source(
-        task="regression" if is_regression else "classification",
+        task=task,
         kind=kind_of(value),
         train=samples,
         val=parts[1],
         test=parts[2],
-        num_outputs=targets.shape[1] if is_regression else _count_classes(targets, classes, ignored),
-        classes=None if is_regression else classes,
-        notes=tuple(notes),
+        num_outputs=num_outputs,
+        classes=None if task == "regression" else classes,
+        notes=(*notes, *([_labels_note(targets)] if task == "multilabel" and request.task is None else [])),
     )
+
+
+def _labels_note(targets: Tensor) -> str:
+    is_single = bool((targets.sum(1) == 1).all())
+    hint = ". Each sample has exactly one: for classes, let the target be the class's number" if is_single else ""
+    return f"targets of {targets.shape[1]} times 0 or 1 are taken as labels (task: multilabel){hint}"
+
+
+def task_of(targets: Tensor, asked: Task | None) -> Task:
+    """Returns what targets are for: whole numbers (N,) are classes, those of 0 and 1 (N, L) labels, and floats (N, num_outputs)
+    what is asked for, numbers unless labels are.
+    """
+    if targets.ndim == 1:
+        return "classification"
+    return "regression" if targets.is_floating_point() and asked != "multilabel" else "multilabel"
 
 
 def _count_classes(targets: Tensor, classes: tuple[str, ...] | None, ignored: int | None) -> int:

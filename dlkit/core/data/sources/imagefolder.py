@@ -43,7 +43,7 @@ class FileSamples:
         return printable(self.paths[index])
 
     def renumbered(self, table: Tensor) -> "FileSamples":
-        """Returns the same files, class `i` being called `table[i]`."""
+        """Returns the same files with other numbers of classes; see `renumber`."""
         return replace(self, targets=renumber(self.targets, table))
 
 

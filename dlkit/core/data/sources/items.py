@@ -117,7 +117,7 @@ class ItemSamples:
         return stack_targets([look[1] if look else some for look in looks], self)
 
     def renumbered(self, table: Tensor) -> "ItemSamples":
-        """Returns the same samples, class `i` being called `table[i]`."""
+        """Returns the same samples with other numbers of classes; see `renumber`."""
         return replace(self, table=table)
 
     def _agrees(self, targets: Tensor) -> bool:
@@ -143,11 +143,15 @@ def _as_targets(values: Any, size: int) -> Tensor | None:
         tensor = torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError):
         return None
-    return _as_target(tensor) if tensor.ndim == 1 or tensor.is_floating_point() else None
+    if tensor.is_floating_point():
+        return tensor.float()
+    if tensor.ndim == 1:
+        return tensor.long()
+    return tensor.to(torch.uint8) if tensor.ndim == 2 and _is_multi_hot(tensor) else None
 
 
-def _as_target(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor.long()
+def _is_multi_hot(tensor: Tensor) -> bool:
+    return bool(((tensor == 0) | (tensor == 1)).all())
 
 
 def to_input(value: Any, name: str) -> Tensor:
@@ -188,20 +192,18 @@ def kind_of(value: Tensor) -> Kind:
 
 
 def to_target(value: Any, name: str) -> Tensor:
-    """Target of a sample: int64 scalar for whole numbers, float32 (num_outputs,) for floats."""
+    """Target of a sample: int64 scalar for a whole number, uint8 (L,) for several of 0 and 1, float32 (num_outputs,) for floats."""
     try:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):
         raise DataError(f"{name}: the target must be a number or numbers, got {type(value).__name__}") from None
-    if (
-        tensor.is_complex()
-        or tensor.ndim > 1
-        or (tensor.ndim == 1 and not tensor.is_floating_point() and len(tensor) != 1)
-    ):
+    is_vector = tensor.ndim == 1 and not tensor.is_floating_point() and len(tensor) != 1
+    if tensor.is_complex() or tensor.ndim > 1 or (is_vector and not (len(tensor) and _is_multi_hot(tensor))):
+        got = f"{tensor.tolist()}" if is_vector and len(tensor) < 20 else f"shape {tuple(tensor.shape)}"
         raise DataError(
-            f"{name}: the target must be one whole number (a class), or a float or a vector of floats; "
-            f"got shape {tuple(tensor.shape)}"
+            f"{name}: the target must be one whole number (a class), 0 or 1 for each of several labels, or a float or a vector of "
+            f"floats; got {got}"
         )
     if tensor.is_floating_point():
         return tensor.float().reshape(-1)
-    return tensor.long().reshape(())
+    return tensor.to(torch.uint8) if is_vector else tensor.long().reshape(())

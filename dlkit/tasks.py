@@ -1,0 +1,77 @@
+"""The kinds of task, and what each is trained on and judged by: one place for configs, training, compression and the screen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+TaskName = Literal["classification", "multilabel", "regression"]
+TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a metric is called in sentences, whether less or more of it is better, and whether it is told in percent."""
+
+    title: str
+    mode: Literal["min", "max"] = "max"
+    is_percent: bool = False
+
+
+METRICS: Mapping[str, Metric] = {
+    "loss": Metric("loss", "min"),
+    "accuracy": Metric("accuracy", is_percent=True),
+    "top5": Metric("top-5 accuracy", is_percent=True),
+    "accuracy_tta": Metric("accuracy", is_percent=True),
+    "map": Metric("mAP", is_percent=True),
+    "map_tta": Metric("mAP", is_percent=True),
+    "f1": Metric("F1"),
+    "precision": Metric("precision"),
+    "recall": Metric("recall"),
+    "r2": Metric("R2"),
+}
+_UNKNOWN = Metric("", "min")
+
+
+def metric_of(name: str) -> Metric:
+    """Returns the metric of a name or column, such as `val_ema_accuracy` or `macro_f1`; of other names less is better."""
+    parts = name.split("_")
+    return next((found for start in range(len(parts)) if (found := METRICS.get("_".join(parts[start:])))), _UNKNOWN)
+
+
+@dataclass(frozen=True)
+class TaskTraits:
+    """What sets a task apart, without torch; dlkit.core.scoring has its arithmetic.
+
+    `outputs` are what a network's outputs stand for, in the plural. `running` is the metric that adds up over batches, beside the
+    loss; `judging` the one that picks the best epoch, and by which two networks are compared.
+    """
+
+    name: TaskName
+    outputs: str
+    default_loss: str
+    running: str
+    judging: str
+
+    @property
+    def judging_metric(self) -> Metric:
+        """What decides."""
+        return METRICS[self.judging]
+
+    @property
+    def is_judged_by_sums(self) -> bool:
+        """Whether what decides adds up over batches; else it takes the outputs of a whole split."""
+        return self.judging in ("loss", self.running)
+
+    def columns(self, *, is_validated: bool) -> tuple[str, ...]:
+        """Returns the metrics of an epoch of training, or those of a validation."""
+        return tuple(dict.fromkeys(("loss", self.running, *((self.judging,) if is_validated else ()))))
+
+
+TRAITS: Mapping[TaskName, TaskTraits] = {
+    traits.name: traits
+    for traits in (
+        TaskTraits("classification", "classes", "cross_entropy", running="accuracy", judging="accuracy"),
+        TaskTraits("multilabel", "labels", "bce", running="micro_f1", judging="map"),
+        TaskTraits("regression", "target columns", "mse", running="mae", judging="loss"),
+    )
+}
