@@ -1,6 +1,7 @@
 """npz and npy: what becomes of arrays, and what is refused before it is read."""
 
 import io
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,7 @@ def test_hostile_members_are_refused(load: Any, tmp_path: Path, monkeypatch: Any
 def test_what_would_fill_the_memory_is_refused(load: Any, save: Any, monkeypatch: Any) -> None:
     path = save(x=np.zeros((2000, 4000), np.uint8), y=np.zeros(2000, np.int64))
     assert path.stat().st_size < 40_000  # a bomb: 8 MB in 40 kB
-    monkeypatch.setattr("dlkit.core.data.sources.array_file.machine_memory", lambda: 15_000_000)
+    monkeypatch.setattr(os, "sysconf", lambda name: 4000)  # a machine of 4,000 pages of 4,000 bytes
     with pytest.raises(DataError, match="half of this machine's memory, is the most"):
         read(load, path)
 

@@ -1,6 +1,7 @@
 """Hugging Face data sets made on disk: folders that `save_to_disk` wrote, and folders of parquet files."""
 
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,7 @@ def test_folders_that_are_none(load: Any, tmp_path: Path) -> None:
         read(load, tmp_path / "code")
 
 
-def test_the_library_may_be_missing(load: Any, save: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("dlkit.core.data.sources.huggingface.find_spec", lambda name: None)
+def test_the_library_may_be_missing(load: Any, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UsageError, match=r"pip install 'dlkit\[hf\]'"):
-        read(load, save(train=rows()))
+        read(load, Path("anything"))

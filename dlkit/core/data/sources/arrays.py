@@ -45,31 +45,36 @@ def npz(
     stored = find_arrays(Path(path))
     pairs = _pick_pairs(stored, path, x, y)
     arrays = read_arrays(stored, dict.fromkeys(name for pair in pairs.values() for name in pair))
-    titles = {name: f"{name} in {path}" for name in arrays}
     for pair in pairs.values():
         _check_lengths(arrays, pair, path)
-    train_x = arrays[pairs["train"][0]]
-    chosen = pick_layout(train_x, titles[pairs["train"][0]]) if layout == "auto" else layout
-    inputs = {split: to_inputs(arrays[name], chosen, titles[name]) for split, (name, _) in pairs.items()}
-    _check_sizes(inputs, {split: titles[name] for split, (name, _) in pairs.items()})
+    kind, inputs = _inputs_of(
+        {split: (f"{name} in {path}", arrays[name]) for split, (name, _) in pairs.items()}, layout
+    )
     labels = read_labels(
         {split: arrays[name] for split, (_, name) in pairs.items()},
-        {split: titles[name] for split, (_, name) in pairs.items()},
+        {split: f"{name} in {path}" for split, (_, name) in pairs.items()},
         classes=classes,
-        task=request.task,
-        ignored=request.ignored_label,
+        request=request,
     )
-    samples = {split: TensorSamples(inputs[split], labels.targets[split]) for split in pairs}
-    return Source(
-        task=labels.task,
-        kind=_KINDS[chosen],
-        train=samples["train"],
-        val=samples.get("val"),
-        test=samples.get("test"),
-        num_outputs=labels.num_outputs,
-        classes=labels.classes,
-        notes=(*_note_on_scale(inputs["train"], _KINDS[chosen]), *labels.notes),
+    return labels.source_of(
+        {split: TensorSamples(inputs[split], labels.targets[split]) for split in pairs},
+        kind,
+        notes=_notes_on_scale(inputs["train"], kind),
     )
+
+
+def _inputs_of(titled: Mapping[str, tuple[str, Array]], layout: Layout) -> tuple[Kind, dict[str, Tensor]]:
+    """Returns the inputs of all splits, and their kind, which those of training decide."""
+    title, train = titled["train"]
+    chosen = pick_layout(train, title) if layout == "auto" else layout
+    inputs = {split: to_inputs(array, chosen, name) for split, (name, array) in titled.items()}
+    wanted = inputs["train"]
+    for split, found in inputs.items():
+        if (found.shape[1:], found.is_floating_point()) != (wanted.shape[1:], wanted.is_floating_point()):
+            raise DataError(f"{titled[split][0]}: samples are {_words(found)}, those of {title} are {_words(wanted)}")
+    if not math.prod(wanted.shape[1:]):
+        raise DataError(f"{title}: samples of shape {tuple(wanted.shape[1:])} hold no numbers")
+    return _KINDS[chosen], inputs
 
 
 def _check_options(layout: str, classes: list[str] | None) -> None:
@@ -163,24 +168,13 @@ def to_inputs(array: Array, layout: Layout, title: str) -> Tensor:
     return pixels.permute(0, 3, 1, 2).contiguous() if layout == "HWC" else pixels
 
 
-def _check_sizes(inputs: Mapping[str, Tensor], titles: Mapping[str, str]) -> None:
-    wanted = inputs["train"]
-    for split, found in inputs.items():
-        if (found.shape[1:], found.is_floating_point()) != (wanted.shape[1:], wanted.is_floating_point()):
-            raise DataError(
-                f"{titles[split]}: samples are {_words(found)}, those of {titles['train']} are {_words(wanted)}"
-            )
-    if not math.prod(wanted.shape[1:]):
-        raise DataError(f"{titles['train']}: samples of shape {tuple(wanted.shape[1:])} hold no numbers")
-
-
 def _words(inputs: Tensor) -> str:
     return f"{str(inputs.dtype).removeprefix('torch.')} of shape {tuple(inputs.shape[1:])}"
 
 
-def _note_on_scale(inputs: Tensor, kind: Kind) -> list[str]:
+def _notes_on_scale(inputs: Tensor, kind: Kind) -> tuple[str, ...]:
     if kind != "image" or not inputs.is_floating_point() or not inputs.max() > 1:
-        return []
-    return [
-        f"the images are floats of up to {inputs.max():.4g} and taken as they are; image files and whole numbers are scaled to 0..1"
-    ]
+        return ()
+    return (
+        f"the images are floats of up to {inputs.max():.4g} and taken as they are; image files and whole numbers are scaled to 0..1",
+    )

@@ -92,24 +92,14 @@ def hf(
         {split: _targets(part, target, f"{path} {split}") for split, part in parts.items()},
         {split: f"column {target!r} of {path} {split}" for split in parts},
         classes=_class_names(train.features[target]),
-        task=request.task,
-        ignored=request.ignored_label,
+        request=request,
     )
     shown: Mode = _mode_of_first(parts["train"], column, path) if mode == "auto" else mode
     samples = {
         split: RowSamples(part, column, shown, f"{path} {split}", labels.targets[split])
         for split, part in parts.items()
     }
-    return Source(
-        task=labels.task,
-        kind=kind_of(samples["train"].look(0)[0]),
-        train=samples["train"],
-        val=samples.get("val"),
-        test=samples.get("test"),
-        num_outputs=labels.num_outputs,
-        classes=labels.classes,
-        notes=labels.notes,
-    )
+    return labels.source_of(samples, kind_of(samples["train"].look(0)[0]))
 
 
 def _require_datasets() -> None:

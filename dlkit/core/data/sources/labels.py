@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlkit.core.data.contract import Task
+from dlkit.core.data.contract import Kind, Task
+from dlkit.core.data.samples import Samples, Source, SourceRequest
 from dlkit.errors import DataError
 from dlkit.suggestions import did_you_mean
 
@@ -28,24 +29,36 @@ class Labels:
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
 
+    def source_of(self, samples: Mapping[str, Samples], kind: Kind, *, notes: tuple[str, ...] = ()) -> Source:
+        """Returns the source of samples that have these targets, by split."""
+        return Source(
+            task=self.task,
+            kind=kind,
+            train=samples["train"],
+            val=samples.get("val"),
+            test=samples.get("test"),
+            num_outputs=self.num_outputs,
+            classes=self.classes,
+            notes=(*notes, *self.notes),
+        )
+
 
 def read_labels(
     arrays: Mapping[str, Array],
     titles: Mapping[str, str],
     *,
     classes: Sequence[str] | None,
-    task: Task | None,
-    ignored: int | None,
+    request: SourceRequest,
 ) -> Labels:
     """Returns the targets of all splits by name; those of `train` say what they are, `titles` what messages call each.
 
     Whole numbers (N,) are classes, called `classes` if these are given; texts are classes in sorted order, unless `classes` gives
-    another; floats are regression. `task` decides otherwise where it can. Raises DataError for targets that fit nothing, or
-    not those of training.
+    another; floats are regression. The task that is asked for decides otherwise where it can. Raises DataError for targets that
+    fit nothing, or not those of training.
     """
     flat = {name: _without_column(array, titles[name]) for name, array in arrays.items()}
     _check_alike(flat, titles)
-    train = flat["train"]
+    train, task = flat["train"], request.task
     if train.dtype.kind in _TEXTS:
         return _of_texts(flat, titles, classes)
     if train.dtype.kind == "f" and task == "classification":
@@ -55,7 +68,7 @@ def read_labels(
     if train.ndim == 2:
         flat = {name: _of_one_hot(array, titles[name]) for name, array in flat.items()}
     targets = {name: torch.from_numpy(array.astype(np.int64)) for name, array in flat.items()}
-    count = len(classes) if classes else count_classes(torch.cat(list(targets.values())), ignored)
+    count = len(classes) if classes else count_classes(torch.cat(list(targets.values())), request.ignored_label)
     return Labels("classification", targets, count, tuple(classes) if classes else None)
 
 
