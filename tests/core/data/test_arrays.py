@@ -119,6 +119,12 @@ def test_targets_tell_the_task(load: Any, save: Any) -> None:
     assert read(load, save(x=x, y=np.eye(4)[:, :3] + np.eye(4)[:, 3:]), sections={"loss": "mse"}).info.num_outputs == 3
     one_hot = np.array([[0, 1], [1, 0], [0, 1], [1, 0]])
     assert whole(read(load, save(x=x, y=one_hot), sections={"task": "classification"}))[1].tolist() == [1, 0, 1, 0]
+    with pytest.raises(DataError, match=r"row 1 is \[1, 1\]; classes are one number a sample"):
+        read(load, save(x=x, y=np.maximum(one_hot, [[0], [1], [0], [0]])), sections={"task": "classification"})
+    data = read(load, save(x=x, y=one_hot), classes=["cat", "dog"])
+    assert data.info.task == "multilabel" and whole(data)[1].tolist() == one_hot.tolist()
+    assert data.info.classes == ("cat", "dog") and "Each sample has exactly one" in data.notes[0]
+    assert read(load, save(x=x, y=one_hot / 1.0), sections={"task": "multilabel"}).info.num_outputs == 2
     floats = save(x=x, y=np.array([0.0, 1, 0, 1]))
     data = read(load, floats)
     assert data.info.task == "regression" and "task: classification" in data.notes[0]
@@ -227,7 +233,8 @@ def test_what_would_fill_the_memory_is_refused(load: Any, save: Any, monkeypatch
         ({"x": PIXELS, "y": np.array(["a"] * 6)}, {}, "one class only"),
         ({"x": PIXELS, "y": PIXELS}, {}, "targets must be (N,) or (N, K)"),
         ({"x": PIXELS, "y": LABELS.astype("datetime64[s]")}, {}, "got datetime64[s]"),
-        ({"x": PIXELS, "y": np.stack([LABELS, LABELS], 1)}, {}, "row 0 is [0, 0]; classes are one number a sample"),
+        ({"x": PIXELS, "y": np.stack([LABELS, LABELS], 1)}, {}, "row 2 is [2, 2]; rows of whole numbers are 0 or 1"),
+        ({"x": PIXELS, "y": np.eye(6, dtype=int)}, {"classes": ["a", "b"]}, "6 columns for the 2 names"),
     ],
 )
 def test_arrays_that_do_not_fit(load: Any, save: Any, arrays: Any, options: Any, words: str) -> None:

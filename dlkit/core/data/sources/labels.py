@@ -21,7 +21,7 @@ _TEXTS, _WHOLE = "US", "biu"
 
 @dataclass(frozen=True)
 class Labels:
-    """The targets of each split, int64 (N,) or float32 (N, num_outputs), and what they are of."""
+    """The targets of each split, int64 (N,), uint8 or float32 (N, num_outputs), and what they are of."""
 
     task: Task
     targets: Mapping[str, Tensor]
@@ -53,18 +53,20 @@ def read_labels(
     """Returns the targets of all splits by name; those of `train` say what they are, `titles` what messages call each.
 
     Whole numbers (N,) are classes, called `classes` if these are given; texts are classes in sorted order, unless `classes` gives
-    another; floats are regression. The task that is asked for decides otherwise where it can. Raises DataError for targets that
-    fit nothing, or not those of training.
+    another; rows of 0 and 1 (N, L) are labels, floats regression. The task that is asked for decides otherwise where it can.
+    Raises DataError for targets that fit nothing, or not those of training.
     """
     flat = {name: _without_column(array, titles[name]) for name, array in arrays.items()}
     _check_alike(flat, titles)
     train, task = flat["train"], request.task
     if train.dtype.kind in _TEXTS:
         return _of_texts(flat, titles, classes)
-    if train.dtype.kind == "f" and task == "classification":
-        flat = {name: _whole(array, titles[name]) for name, array in flat.items()}
-    elif train.dtype.kind == "f" or task == "regression":
+    if task == "regression" or (train.dtype.kind == "f" and task is None):
         return _of_numbers(flat, task)
+    if train.dtype.kind == "f":
+        flat = {name: _whole(array, titles[name]) for name, array in flat.items()}
+    if train.ndim == 2 and task != "classification":
+        return _of_multi_hot(flat, titles, classes, is_asked=task is not None)
     if train.ndim == 2:
         flat = {name: _of_one_hot(array, titles[name]) for name, array in flat.items()}
     targets = {name: torch.from_numpy(array.astype(np.int64)) for name, array in flat.items()}
@@ -138,14 +140,38 @@ def _whole(array: Array, title: str) -> Array:
     return whole
 
 
+def _of_multi_hot(
+    flat: Mapping[str, Array], titles: Mapping[str, str], classes: Sequence[str] | None, *, is_asked: bool
+) -> Labels:
+    for name, array in flat.items():
+        if len(wrong := np.flatnonzero(~((array == 0) | (array == 1)).all(1))):
+            row = int(wrong[0])
+            raise DataError(
+                f"{titles[name]}: row {row} is {array[row].tolist()!s:.80}; rows of whole numbers are 0 or 1 for each label. For numbers "
+                "set task: regression"
+            )
+    count = flat["train"].shape[1]
+    if classes and len(classes) != count:
+        raise DataError(f"{titles['train']}: {count} columns for the {len(classes)} names in data.classes")
+    targets = {name: torch.from_numpy(array.astype(np.uint8)) for name, array in flat.items()}
+    notes = () if is_asked else (labels_note(targets["train"]),)
+    return Labels("multilabel", targets, count, tuple(classes) if classes else None, notes)
+
+
+def labels_note(targets: Tensor) -> str:
+    """Returns a sentence on rows of 0 and 1 (N, L) that are taken as labels."""
+    is_single = bool((targets.sum(1) == 1).all())
+    hint = ". Each sample has exactly one: for classes, let the target be the class's number" if is_single else ""
+    return f"targets of {targets.shape[1]} times 0 or 1 are taken as labels (task: multilabel){hint}"
+
+
 def _of_one_hot(array: Array, title: str) -> Array:
     """Returns the class of each row that is 1 in one place and 0 in all others. Raises DataError for other rows."""
     is_one_hot = ((array == 0) | (array == 1)).all(1) & (array.sum(1) == 1)
     if not is_one_hot.all():
         row = int(np.flatnonzero(~is_one_hot)[0])
         raise DataError(
-            f"{title}: row {row} is {array[row].tolist()!s:.80}; classes are one number a sample, or rows with a single 1. For numbers "
-            "set task: regression"
+            f"{title}: row {row} is {array[row].tolist()!s:.80}; classes are one number a sample, or rows with a single 1"
         )
     places: Array = array.argmax(1)
     return places
