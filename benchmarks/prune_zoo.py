@@ -64,8 +64,12 @@ def measure_batch_norms(network: nn.Module, x: Tensor) -> None:
 
 
 def prune_one(name: str, folder: Path) -> dict[str, Any]:
-    """Prune one classifier, save it, and tell what came out."""
-    network, spec = build(name)
+    """Prune one of torchvision's classifiers, save it, and tell what came out."""
+    return prune_network(*build(name), folder)
+
+
+def prune_network(network: nn.Module, spec: ModelSpec, folder: Path) -> dict[str, Any]:
+    """Prune a network, save it, and tell what came out."""
     example = torch.randn(2, *spec.info.input_size)
     start = time.perf_counter()
     groups = find_groups(network, example)

@@ -84,9 +84,7 @@ def build(name: str, size: int) -> tuple[Arch, nn.Module]:
     options = {**plan_torchvision_size(name, (3, size, size)), "num_classes": NUM_CLASSES, "in_channels": 3}
     arch = Arch("torchvision", name, options)
     network = build_model(arch).eval()
-    for module in network.modules():
-        if isinstance(module, nn.Linear) and not module.weight.any():
-            nn.init.normal_(module.weight, std=0.1)  # vision transformers begin with a head of zeros
+    wake_heads(network)
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.momentum = None  # plain means over all that is seen
@@ -94,6 +92,13 @@ def build(name: str, size: int) -> tuple[Arch, nn.Module]:
     for _ in range(2 if norms else 0):
         network(images(8, size))
     return arch, network.eval()
+
+
+def wake_heads(network: nn.Module) -> None:
+    """Give weights to heads of zeros, with which vision transformers begin."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear) and not module.weight.any():
+            nn.init.normal_(module.weight, std=0.1)
 
 
 def images(count: int, size: int) -> Tensor:

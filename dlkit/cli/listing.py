@@ -10,6 +10,8 @@ from dlkit.cli.options import AsJson
 from dlkit.errors import UsageError
 from dlkit.registry import Entry, entries, kinds
 
+_MORE = {"models": "Those of timm: dlkit list models timm/TEXT. "}
+
 
 def list_names(
     kind: Annotated[
@@ -30,7 +32,7 @@ def list_names(
     if kind is None:
         _show_kinds(as_json=as_json)
         return
-    found = [entry for entry in _entries(kind) if match is None or match.casefold() in entry.name.casefold()]
+    found = _matching(kind, match)
     if as_json:
         rows = [
             {"name": entry.name, "target": entry.target, "summary": entry.summary, "options": _defaults(entry)}
@@ -45,7 +47,16 @@ def list_names(
         [(entry.name, entry.summary, _options_text(entry)) for entry in found],
         left=3,
     )
-    show_lines(["", f"{len(found)} {kind}. Your own: package.module:attr or ./file.py:attr"])
+    show_lines(["", f"{len(found)} {kind}. {_MORE.get(kind, '')}Your own: package.module:attr or ./file.py:attr"])
+
+
+def _matching(kind: str, match: str | None) -> list[Entry]:
+    """The names that contain a text; one that begins with timm asks for timm's own models, which are not listed otherwise."""
+    if kind == "models" and match and match.casefold().startswith("timm"):
+        from dlkit.core.models import timm_entries
+
+        return timm_entries(match.casefold())
+    return [entry for entry in _entries(kind) if match is None or match.casefold() in entry.name.casefold()]
 
 
 def _entries(kind: str) -> list[Entry]:

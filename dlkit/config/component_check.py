@@ -46,7 +46,7 @@ def _check(path: KeyPath, values: dict[str, Any], locations: Locations) -> Itera
         return
     name_path = (*path, "name") if isinstance(value, dict) else path
     name = value.get("name", section.model_fields["name"].default) if isinstance(value, dict) else value
-    if not isinstance(name, str) or not name or ":" in name:
+    if not isinstance(name, str) or not name or ":" in name or (kind == "models" and name.startswith("timm/")):
         return
     if kind == "losses" and name == "auto":
         traits = [entry for name, entry in TRAITS.items() if name == values.get("task")] or [TRAITS["classification"]]

@@ -21,7 +21,8 @@ class Model(Component):
     """The network."""
 
     weights: str | None = Field(
-        None, description="`DEFAULT` or another torchvision weights name, or the path of a weights or model file."
+        None,
+        description="`DEFAULT` or the name of published weights of torchvision, `DEFAULT` of timm, or the path of a weights or model file.",
     )
     num_classes: PositiveInt | Auto = Field(
         "auto", description="Outputs; auto counts the classes (or target columns) of the data."

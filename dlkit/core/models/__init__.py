@@ -19,6 +19,8 @@ from dlkit.core.models.running import RunningModule, RunningModules
 from dlkit.core.models.sequence import lstm
 from dlkit.core.models.summary import SummaryRow, parameter_count, summarize
 from dlkit.core.models.tensors import first_tensor, random_inputs, tensors_in, top1_matches
+from dlkit.core.models.timm import PREFIX as TIMM
+from dlkit.core.models.timm import find_timm, is_timm_name, plan_timm_size, pretrained_config, timm_entries
 from dlkit.core.models.torchvision import (
     HAS_AUX_HEADS,
     find_first_conv,

@@ -7,7 +7,7 @@ from typing import Any
 
 from dlkit.core.components import Builder
 
-REGISTRIES = ("dlkit", "torchvision", "user")
+REGISTRIES = ("dlkit", "torchvision", "timm", "user")
 _DEEPEST = 32  # levels of lists and mappings; a hostile file must not exhaust the stack
 
 
@@ -15,7 +15,7 @@ _DEEPEST = 32  # levels of lists and mappings; a hostile file must not exhaust t
 class Arch:
     """A builder's name and every argument that it needs, `num_classes` and `in_channels` included.
 
-    `registry` is `dlkit`, `torchvision` or `user`. For `user`, `name` is the import path that the network was made
+    `registry` is `dlkit`, `torchvision`, `timm` or `user`. For `user`, `name` is the import path that the network was made
     from; it is information only, and is never imported because a file says so. `builder` is what the name stands for,
     once that was looked up and the options were checked against it; see `plan_arch` and `resolve_arch`.
     """

@@ -19,6 +19,15 @@ from dlkit.core.components import (
 from dlkit.core.models.arch import Arch, plain
 from dlkit.core.models.lazy_layers import initialize_lazy_layers
 from dlkit.core.models.meta import AllocateNothing
+from dlkit.core.models.timm import (
+    PREFIX,
+    build_timm,
+    check_timm_options,
+    check_timm_tag,
+    find_timm,
+    is_timm_name,
+    plan_timm_size,
+)
 from dlkit.core.models.torchvision import (
     PRETRAINED_OPTIONS,
     build_torchvision,
@@ -52,6 +61,8 @@ def plan_arch(model: ModelSection, *, input_size: tuple[int, ...], num_outputs: 
     options = _plain_options(model.options)
     if is_import_path(model.name):
         return _plan_user(model, options, given)
+    if is_timm_name(model.name):
+        return _plan_timm(model, options, given)
     entry = known_entry("models", model.name)
     return (_plan_ours if entry.is_ours else _plan_torchvision)(model, entry, options, given)
 
@@ -113,6 +124,17 @@ def _plan_torchvision(model: ModelSection, entry: Entry, options: dict[str, Any]
     return Arch("torchvision", name, {**bound, **options, **kept}, import_target(entry.target))
 
 
+def _plan_timm(model: ModelSection, options: dict[str, Any], given: dict[str, Any]) -> Arch:
+    name, input_size = model.name.removeprefix(PREFIX), tuple(given["input_size"])
+    builder = find_timm(name)
+    check_timm_tag(name)
+    _layers_of(model, model.name, is_taken=False)
+    _need_images(model.name, input_size)
+    check_timm_options(name, options)
+    kept = {key: given[key] for key in ("num_classes", "in_channels")}
+    return Arch("timm", name, {**plan_timm_size(name, input_size), **options, **kept}, builder)
+
+
 def _plan_user(model: ModelSection, options: dict[str, Any], given: dict[str, Any]) -> Arch:
     builder = import_target(model.name)
     options |= _layers_of(model, model.name, is_taken=bool(accepted(builder, {"layers": None})))
@@ -128,6 +150,9 @@ def resolve_arch(arch: Arch, user_class: str | Builder | None = None) -> Arch:
     """
     if arch.registry == "user":
         return replace(arch, builder=_named_again(arch, user_class))
+    if arch.registry == "timm":
+        check_timm_options(arch.name, arch.options)
+        return replace(arch, builder=find_timm(arch.name))
     entry = find_entry("models", arch.name)
     if entry is None or entry.is_ours != (arch.registry == "dlkit"):
         what = f"model {arch.name!r} in dlkit" if arch.registry == "dlkit" else f"torchvision classifier {arch.name!r}"
@@ -165,6 +190,8 @@ def _construct(arch: Arch) -> nn.Module:
     assert arch.builder is not None
     if arch.registry == "torchvision":
         return build_torchvision(arch.name, arch.builder, arch.options)
+    if arch.registry == "timm":
+        return build_timm(arch.name, arch.options)
     options = dict(arch.options)
     if arch.registry == "user" and isinstance(options.get("input_size"), list):
         options["input_size"] = tuple(options["input_size"])

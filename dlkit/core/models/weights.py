@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from dlkit.core.components import ComponentError
 from dlkit.core.models.arch import Arch
+from dlkit.core.models.timm import adapt_timm_weights, fetch_timm_weights, fitted_names
 from dlkit.core.models.torchvision import find_first_conv, fit_channels, is_published_name, pretrained_state_dict
 from dlkit.core.models.weight_files import StateDict, read_weights
 from dlkit.core.models.weight_names import COUNTERS, Reading, common_prefix, readings
@@ -247,11 +249,40 @@ def _ambiguous_text(model: nn.Module, source: str | Path, prefixes: list[str]) -
 
 
 def load_initial_weights(model: nn.Module, arch: Arch, weights: str) -> WeightsReport:
-    """Load what a config's `model.weights` names: a file, or for a torchvision model `DEFAULT` or the name of published
-    weights.
+    """Load what a config's `model.weights` names: a file, or for a model of torchvision or timm `DEFAULT` or the name of
+    published weights.
     """
-    if arch.registry == "torchvision" and is_published_name(weights):
+    is_published = is_published_name(weights)
+    if arch.registry == "torchvision" and is_published:
         return load_weights(model, pretrained_state_dict(arch.name, weights), source=weights)
+    if arch.registry == "timm" and is_published:
+        return _load_fitted(model, arch, fetch_timm_weights(arch.name, arch.options, weights))
     found = read_weights(weights)
-    report = load_weights(model, found.state, source=weights)
+    try:
+        report = load_weights(model, found.state, source=weights)
+    except FileRefused:
+        if arch.registry != "timm":
+            raise
+        report = _load_by_timm(model, arch, found.state)
     return replace(report, notes=(found.words, *report.notes)) if found.words and found.others else report
+
+
+def _load_by_timm(model: nn.Module, arch: Arch, state: StateDict) -> WeightsReport:
+    """Load weights that only timm knows how to fit: for images of another size, or as an architecture's authors published them.
+
+    Raises the FileRefused that is being handled where timm cannot fit them either.
+    """
+    try:
+        fitted = adapt_timm_weights(arch.name, arch.options, state)
+    except ComponentError:
+        fitted = None
+    if fitted is None:
+        raise
+    return _load_fitted(model, arch, fitted)
+
+
+def _load_fitted(model: nn.Module, arch: Arch, state: StateDict) -> WeightsReport:
+    head, fitted = fitted_names(arch.name, arch.options)
+    taken = {name: value for name, value in state.items() if name not in head}
+    model.load_state_dict({**model.state_dict(), **taken})
+    return WeightsReport(len(taken), tuple(name for name in head if name in state), fitted)

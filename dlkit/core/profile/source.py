@@ -12,7 +12,19 @@ from dlkit.config import load_config
 from dlkit.core.components import ComponentError, accepted, check_options, import_target, is_import_path, resolve
 from dlkit.core.data import measure_data, open_data
 from dlkit.core.modelfile import build_from_file, read_model_file
-from dlkit.core.models import AllocateNothing, build_on_meta, initialize_lazy_layers, plan_arch
+from dlkit.core.models import (
+    TIMM,
+    AllocateNothing,
+    Arch,
+    build_on_meta,
+    find_timm,
+    initialize_lazy_layers,
+    is_timm_name,
+    plan_arch,
+    plan_timm_size,
+    pretrained_config,
+    resolve_arch,
+)
 from dlkit.core.profile.costs import InputSpec, ProfileError
 from dlkit.registry import find_entry
 
@@ -46,7 +58,7 @@ def model_from(text: str, *, given: Mapping[str, Any] | None = None) -> Profiled
     path = Path(text)
     if path.suffix in (".yaml", ".yml"):
         return _from_config(path)
-    if path.suffix or path.is_file():
+    if path.is_file() or (path.suffix and not is_timm_name(text)):
         return _from_file(path)
     return _from_name(text, given or {})
 
@@ -75,6 +87,8 @@ def _from_file(path: Path) -> ProfiledModel:
 
 def _from_name(name: str, given: Mapping[str, Any]) -> ProfiledModel:
     """dlkit's own networks take their sizes from `given`; torchvision's are built as published, also no classifiers."""
+    if is_timm_name(name):
+        return _from_timm(name, given)
     entry = find_entry("models", name)
     if entry is not None and entry.is_ours:
         ours = resolve("models", name)
@@ -86,6 +100,17 @@ def _from_name(name: str, given: Mapping[str, Any]) -> ProfiledModel:
     size = _SIZES.get(name.lower(), 224)
     builder = get_model_builder(name.lower())
     return ProfiledModel(name, _build(name, builder, _OPTIONS.get(name.lower(), {})), (InputSpec((3, size, size)),))
+
+
+def _from_timm(name: str, given: Mapping[str, Any]) -> ProfiledModel:
+    """As published, for the input that is asked for, else the one that its weights were made for."""
+    plain = name.removeprefix(TIMM)
+    find_timm(plain)
+    size = tuple(given.get("input_size") or pretrained_config(plain).get("input_size", (3, 224, 224)))
+    options = {**plan_timm_size(plain, size), "in_channels": size[0]} if len(size) == 3 else {}
+    options |= {key: given[key] for key in ("num_classes",) if key in given}
+    network = build_on_meta(resolve_arch(Arch("timm", plain, options)))
+    return ProfiledModel(name, network, (InputSpec(size),))
 
 
 def _build(text: str, builder: Any, options: Mapping[str, Any]) -> nn.Module:
