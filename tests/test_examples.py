@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").rglob("*.yaml"))
-NUM_EXAMPLES = 10
+NUM_EXAMPLES = 12
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -23,12 +23,16 @@ def test_all_are_here():
         "custom",
         "transfer",
         "distill",
+        "arrays",
+        "huggingface",
     }
     assert len(EXAMPLES) == NUM_EXAMPLES
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_checks_and_trains(dlkit, path, tmp_path):
+    if path.stem == "huggingface":
+        pytest.importorskip("datasets")
     assert dlkit("config", "check", path).code == 0
     changes = ["train.epochs=2", "train.max_steps=6", "log.graph=false"]
     if path.stem == "fashion_mnist":

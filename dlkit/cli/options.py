@@ -82,7 +82,7 @@ DataOption = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help="Config with other data, or imagefolder:PATH; default is what the model was trained on.",
+        help="Config with other data, or imagefolder:PATH, npz:PATH, hf:NAME; default is what the model was trained on.",
         metavar="CFG",
         show_default=False,
         autocompletion=complete_configs,
@@ -92,7 +92,7 @@ WeightsData = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help="Config or imagefolder:PATH that tells what weights from elsewhere take.",
+        help="Config, imagefolder:PATH, npz:PATH or hf:NAME that tells what weights from elsewhere take.",
         metavar="CFG",
         show_default=False,
         autocompletion=complete_configs,

@@ -9,6 +9,7 @@ from typing import Any
 from dlkit.config.component_check import check_components
 from dlkit.config.config_files import ConfigFiles, absolute_paths
 from dlkit.config.consistency_check import check_consistency, find_warnings
+from dlkit.config.data_name import expand_data_name, split_data_name
 from dlkit.config.image_transforms import move_normalize
 from dlkit.config.merge import merge_mappings, without_nulls
 from dlkit.config.nodes import Child, MappingNode, ScalarNode, from_mapping, to_locations, to_values, value_at
@@ -69,16 +70,19 @@ def load_mapping(values: Mapping[str, Any]) -> LoadedConfig:
 
 
 def load_data_option(text: str) -> LoadedConfig:
-    """Load what `--data` names: a YAML file, which needs no model because only its data are used, or `imagefolder:PATH`.
+    """Load what `--data` names: a YAML file, which needs no model because only its data are used, or `imagefolder:PATH`,
+    `npz:PATH` or `hf:PATH`.
 
     Raises ConfigError with every problem found.
     """
     problems: list[Problem] = []
-    name, colon, path = text.partition(":")
+    short = split_data_name(text)
     location = Location(f"--data {printable(text)}")
     model = MappingNode({"model": Child(location, ScalarNode("mlp", location))}, location)
-    if colon and name.casefold() == "imagefolder":
-        return load_mapping({"data": {"name": name, "path": os.path.abspath(path), "val": "none"}, "model": "mlp"})  # noqa: PTH100
+    if short:
+        name, path = short
+        place = path if name == "hf" and not Path(path).exists() else os.path.abspath(path)  # noqa: PTH100
+        return load_mapping({"data": {"name": name, "path": place, "val": "none"}, "model": "mlp"})
     if Path(text).is_dir():
         message = f"this is a folder; for its pictures, one folder per class: --data imagefolder:{printable(text)}"
         raise ConfigError([Problem(printable(text), 0, 0, "", message)])
@@ -97,7 +101,7 @@ def _merge_all(trees: Sequence[MappingNode]) -> MappingNode:
 
 
 def _check(root: MappingNode, problems: list[Problem], text: str | None) -> LoadedConfig:
-    root, notes = move_normalize(without_nulls(root), problems)
+    root, notes = move_normalize(expand_data_name(without_nulls(root)), problems)
     values, locations = to_values(root), to_locations(root)
     config, found = check_schema(values, locations)
     checkable = config or _without_mistakes(values, found)

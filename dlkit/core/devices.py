@@ -56,6 +56,14 @@ def _pick_own_device(name: str, world: World) -> torch.device:
     return torch.device("cuda", world.local_rank)
 
 
+def machine_memory() -> int | None:
+    """The bytes of memory of this machine; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
 def pick_threads(threads: int | str, world: World) -> int | None:
     """How many CPU threads torch is to use, None for its own choice: processes on a machine share its cores."""
     if isinstance(threads, int):

@@ -43,6 +43,16 @@ DATASETS: Rows = {
         (),
         "Rows of a csv file, numbers and texts, for regression or classification.",
     ),
+    "npz": (
+        "dlkit.core.data.sources.arrays:npz",
+        ("npy",),
+        "Arrays x and y, or x_train, y_train, x_test ..., of an npz file or a folder of npy files.",
+    ),
+    "hf": (
+        "dlkit.core.data.sources.huggingface:hf",
+        ("huggingface",),
+        "A Hugging Face data set, from a folder or by name; `hf:NAME` for short.",
+    ),
     "fake": (
         "dlkit.core.data.sources.fake:fake",
         ("FakeData",),

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -83,6 +84,13 @@ def test_corrupt_image(dlkit, write_config, images, tmp_path, cache):
 
 def test_missing_folder(dlkit, write_config, tmp_path):
     refused(dlkit("train", write_config(folder_config(tmp_path / "nowhere"))), 3, "nowhere")
+
+
+def test_array_of_objects(dlkit, write_config, tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.array([{}, {}]), y=np.array([0, 1]))
+    path = write_config(f"data: npz:{tmp_path / 'data.npz'}\nmodel: mlp\ntrain: {{epochs: 1}}\n")
+    refused(dlkit("train", path, "--out", tmp_path / "run"), 3, "x in ", "holds Python objects")
+    assert not (tmp_path / "run").exists()
 
 
 def test_wrong_number_of_channels(dlkit, write_config, tmp_path):

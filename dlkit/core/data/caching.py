@@ -1,6 +1,5 @@
 """Samples in memory: whether they are kept there, how they get there, and the split that reads them."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -16,6 +15,7 @@ from dlkit.core.data.samples import TensorSamples
 from dlkit.core.data.scan import run_on_all
 from dlkit.core.data.subsets import Subset, Subsets
 from dlkit.core.data.transforms import Pipeline, TransformStep
+from dlkit.core.devices import machine_memory
 from dlkit.errors import DataError
 from dlkit.shapes import size_text
 
@@ -25,11 +25,8 @@ _CHUNK = 1024
 
 def memory_budget() -> int:
     """Returns the bytes that samples may take: a quarter of the machine's memory, at most 2 GiB."""
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 2 * GIB
-    return min(2 * GIB, total // 4)
+    total = machine_memory()
+    return 2 * GIB if total is None else min(2 * GIB, total // 4)
 
 
 def pick_memory(

@@ -5,6 +5,7 @@ Colour: everything becomes RGB (or grey, if so asked): palettes are looked up, C
 limit on the number of pixels stands.
 """
 
+import io
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -39,6 +40,23 @@ def load_image(path: str | Path, *, mode: Mode = "rgb") -> Tensor:
     """Returns the picture in a file: uint8 (C, H, W). Raises DataError, naming the file, when it cannot be read."""
     with _explained(path), Image.open(path) as image:
         return image_to_tensor(ImageOps.exif_transpose(image), mode=mode)
+
+
+def decode_image(content: bytes, name: str, *, mode: Mode) -> Tensor:
+    """Returns a picture from the bytes of its file: uint8 (C, H, W). Raises DataError, by `name`, when it cannot be read."""
+    with _explained(name), Image.open(io.BytesIO(content)) as image:
+        return image_to_tensor(ImageOps.exif_transpose(image), mode=mode)
+
+
+def mode_of_file(file: str | bytes, name: str) -> Mode:
+    """Returns how a picture is stored, in a file or in bytes. Raises as `decode_image`."""
+    with _explained(name), Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+        return mode_of(image)
+
+
+def mode_of(image: Image.Image) -> Mode:
+    """Returns grey for an image of one channel without a palette, else rgb."""
+    return "grey" if image.mode in ("1", "L", "I", "I;16") else "rgb"
 
 
 def check_image_header(path: str | Path) -> None:

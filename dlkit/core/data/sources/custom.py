@@ -6,17 +6,16 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from dlkit.core.components import accepted
 from dlkit.core.data.contract import Task
 from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.core.data.sources.items import ItemSamples, kind_of
+from dlkit.core.data.sources.labels import count_classes, labels_note
 from dlkit.core.data.sources.torchvision import class_names
 from dlkit.errors import DataError, DlkitError
 
-SUSPICIOUS_LABEL = 1000  # a few missing labels are usual; one label this high among a few is a mistake
 _MISSING_SPLIT = (ValueError, KeyError, FileNotFoundError, NotImplementedError)
 
 
@@ -88,8 +87,9 @@ def _describe(
     assert samples is not None
     value, targets = samples.first(), samples.targets
     task = task_of(targets, request.task)
+    count = len(classes) if classes else None
     num_outputs = (
-        _count_classes(targets, classes, request.ignored_label) if task == "classification" else targets.shape[1]
+        count or count_classes(targets, request.ignored_label) if task == "classification" else targets.shape[1]
     )
     if task == "multilabel" and classes is not None and len(classes) != num_outputs:
         raise DataError(
@@ -103,14 +103,8 @@ def _describe(
         test=parts[2],
         num_outputs=num_outputs,
         classes=None if task == "regression" else classes,
-        notes=(*notes, *([_labels_note(targets)] if task == "multilabel" and request.task is None else [])),
+        notes=(*notes, *([labels_note(targets)] if task == "multilabel" and request.task is None else [])),
     )
-
-
-def _labels_note(targets: Tensor) -> str:
-    is_single = bool((targets.sum(1) == 1).all())
-    hint = ". Each sample has exactly one: for classes, let the target be the class's number" if is_single else ""
-    return f"targets of {targets.shape[1]} times 0 or 1 are taken as labels (task: multilabel){hint}"
 
 
 def task_of(targets: Tensor, asked: Task | None) -> Task:
@@ -120,18 +114,3 @@ def task_of(targets: Tensor, asked: Task | None) -> Task:
     if targets.ndim == 1:
         return "classification"
     return "regression" if targets.is_floating_point() and asked != "multilabel" else "multilabel"
-
-
-def _count_classes(targets: Tensor, classes: tuple[str, ...] | None, ignored: int | None) -> int:
-    if classes:
-        return len(classes)
-    if ignored is not None and bool((targets != ignored).any()):
-        targets = targets[targets != ignored]
-    highest = int(torch.clamp(targets.max(), min=0))
-    num_seen = len(set(targets.tolist()))
-    if highest >= SUSPICIOUS_LABEL and highest >= 10 * num_seen:
-        raise DataError(
-            f"label {highest} asks for {highest + 1:,} classes, but only {num_seen:,} labels occur; "
-            "number them from 0, or give the dataset an attribute `classes`"
-        )
-    return highest + 1

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dlkit.core.data.contract import Kind
 from dlkit.core.data.counter_rng import Stream, hash_key
-from dlkit.core.data.images import channels_first, image_to_tensor
+from dlkit.core.data.images import channels_first, image_to_tensor, mode_of
 from dlkit.core.data.samples import renumber
 from dlkit.core.data.time_limit import time_limit
 from dlkit.core.out_of_memory import is_out_of_memory, out_of_memory_at
@@ -159,7 +159,7 @@ def to_input(value: Any, name: str) -> Tensor:
     tensors and arrays of one (F), two (TF) or three (CHW) dimensions as they are.
     """
     if isinstance(value, Image.Image):
-        return image_to_tensor(value, mode="grey" if value.mode in ("1", "L", "I", "I;16") else "rgb")
+        return image_to_tensor(value, mode=mode_of(value))
     if isinstance(value, np.ndarray):
         # a copy, since torch warns of arrays that cannot be written to
         value = np.array(value)
