@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from torch import Tensor
 
+from dlkit.core.metric_rows import unpack_rows
 from dlkit.errors import FileRefused
 
 MOST_SHOWN = 5
@@ -156,6 +157,11 @@ class MarkForm(_Form):
     crc32: Count
 
 
+def _check_rows(history: dict[str, list[Tensor]]) -> dict[str, list[Tensor]]:
+    unpack_rows(history)
+    return history
+
+
 class CheckpointForm(_Form):
     """Everything a run needs to go on."""
 
@@ -170,7 +176,7 @@ class CheckpointForm(_Form):
     best: BestForm
     early_stopping: StoppingForm | None
     position: PositionForm
-    history: list[dict[str, float | int | None]]
+    history: Annotated[dict[str, list[Tensor]], AfterValidator(_check_rows)]
     train_s: float
     num_skipped: Count
     random: RandomForm

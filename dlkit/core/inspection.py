@@ -1,6 +1,6 @@
 """What a file is and holds, told without running code from it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from dlkit.core.file_forms import CheckpointForm, check_form
+from dlkit.core.metric_rows import unpack_rows
 from dlkit.core.modelfile import ModelSpec, is_model_file, parse_model_file, read_spec
 from dlkit.core.models import find_weights, guess_classifiers, plain_reading
 from dlkit.core.opening import read_path
@@ -75,8 +76,8 @@ def _describe(path: Path, kind: str, state: Mapping[str, Tensor], **facts: Any) 
 
 def _describe_checkpoint(path: Path, value: Mapping[str, Any]) -> Inspection:
     check_form(path, value, CheckpointForm)
-    history: Sequence[Any] = value["history"]
-    training = {**value["position"], "best": value["best"], "last": dict(history[-1]) if history else {}}
+    history = unpack_rows(value["history"])
+    training = {**value["position"], "best": value["best"], "last": history[-1] if history else {}}
     state = value["state_dict"]
     spec = read_spec(path, value["spec"], state)
     return _describe(path, "checkpoint", state, spec=spec, training=training)

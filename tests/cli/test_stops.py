@@ -58,8 +58,8 @@ def status_of(run):
 
 def state_of(run):
     state = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
-    rows = [{name: value for name, value in row.items() if name != "train_s"} for row in state["history"]]
-    return [state[name] for name in ("state_dict", "optimizer", "position", "random", "best")] + [rows]
+    history = {name: column for name, column in state["history"].items() if name != "train_s"}
+    return [state[name] for name in ("state_dict", "optimizer", "position", "random", "best")] + [history]
 
 
 # building, the check of the first batch, the first and a later step, validation, the final test

@@ -1,5 +1,6 @@
 """The one training loop and what stands around it: a run, fine-tuning, the search for a learning rate."""
 
+from dlkit.core.metric_rows import Row
 from dlkit.core.training.distillation import Distillation
 from dlkit.core.training.dry_run import DryRun, run_dry
 from dlkit.core.training.ema import EmaModel
@@ -8,7 +9,7 @@ from dlkit.core.training.fine_tuning_config import pick_tuning_config
 from dlkit.core.training.fit import NoRecords, Plan, Records, fit
 from dlkit.core.training.folder import Resume
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping, is_better, pick_mode
-from dlkit.core.training.learner import Learner, Row
+from dlkit.core.training.learner import Learner
 from dlkit.core.training.lr_find import FoundRate, find_learning_rate, iterate_windows, run_range_test
 from dlkit.core.training.optimizer_state import check_optimizer_state as check_optimizer_state
 from dlkit.core.training.optimizers import (

@@ -15,6 +15,7 @@ from dlkit.config import Distill, LoadedConfig
 from dlkit.core.data import DataInfo, DataSplits, build_data
 from dlkit.core.devices import describe_device, torch_settings
 from dlkit.core.evaluation import evaluate
+from dlkit.core.metric_rows import Row
 from dlkit.core.modelfile import ModelSpec
 from dlkit.core.models import disable_checkpointing, parameter_count
 from dlkit.core.out_of_memory import explain_out_of_memory
@@ -24,7 +25,7 @@ from dlkit.core.stopping import StopRequest, watch_signals
 from dlkit.core.training.distillation import Distillation
 from dlkit.core.training.fine_tuning_config import derive_tuning_config
 from dlkit.core.training.fit import NoRecords, Plan, Records, fit
-from dlkit.core.training.learner import Learner, Row
+from dlkit.core.training.learner import Learner
 from dlkit.core.training.preflight import check_first_batch
 from dlkit.core.training.resolving import build_scoring, resolve_learner
 from dlkit.core.training.setup import (

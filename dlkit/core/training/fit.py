@@ -9,8 +9,9 @@ from typing import Protocol
 from dlkit.core.data import Batch, DataSplits, Split
 from dlkit.core.distributed import average_statistics
 from dlkit.core.evaluation import evaluate
+from dlkit.core.metric_rows import Row
 from dlkit.core.stopping import StopRequest
-from dlkit.core.training.learner import Learner, Row
+from dlkit.core.training.learner import Learner
 from dlkit.core.training.step import StepResult, train_step
 from dlkit.errors import LostLoader
 from dlkit.events import Emit, EpochDone, Progress, Throttle

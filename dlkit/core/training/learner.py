@@ -19,6 +19,7 @@ from dlkit.core.distributed import (
     load_whole,
     whole,
 )
+from dlkit.core.metric_rows import Row, pack_rows, unpack_rows
 from dlkit.core.random_state import capture_random_state, restore_random_state
 from dlkit.core.scoring import Scoring
 from dlkit.core.training.distillation import Distillation
@@ -28,8 +29,6 @@ from dlkit.core.training.optimizer_state import check_optimizer_state
 from dlkit.core.training.optimizers import frozen_norms
 from dlkit.core.training.rates import LearningRates
 from dlkit.tasks import TRAITS, TaskName
-
-Row = dict[str, float | int | None]
 
 
 @dataclass
@@ -112,7 +111,7 @@ class Learner:
             "best": self.best.state_dict(),
             "early_stopping": self.early_stopping.state_dict() if self.early_stopping else None,
             "position": asdict(self.position),
-            "history": [dict(row) for row in self.history],
+            "history": pack_rows(self.history),
             "train_s": self.train_s,
             "num_skipped": self.num_skipped,
             "random": capture_random_state(),
@@ -158,7 +157,7 @@ class Learner:
         if self.early_stopping and state["early_stopping"]:
             self.early_stopping.load_state_dict(state["early_stopping"])
         self.position = Position(**state["position"])
-        self.history = [dict(row) for row in state["history"]]
+        self.history = unpack_rows(state["history"])
         self.train_s = float(state["train_s"])
         self.num_skipped = int(state["num_skipped"])
         self._load_own_state(state)

@@ -18,7 +18,7 @@ from dlkit.errors import Diverged, FileRefused
 from dlkit.files import copy_file, disk_error, link_file
 
 FORMAT = "dlkit.train"
-VERSION = 2  # 1 did not name the best weights
+VERSION = 3  # 1 did not name the best weights, 2 wrote its history down row by row
 LAST, BEST = "last.pt", "best.pt"
 
 
