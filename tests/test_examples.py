@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").rglob("*.yaml"))
-NUM_EXAMPLES = 12
+NUM_EXAMPLES = 13
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -23,6 +23,7 @@ def test_all_are_here():
         "custom",
         "transfer",
         "distill",
+        "muon",
         "arrays",
         "huggingface",
     }

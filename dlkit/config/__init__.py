@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Loss,
         Model,
         Optimizer,
+        OtherOptimizer,
         ParameterGroup,
         Runtime,
         Schedule,
@@ -50,7 +51,7 @@ _MODULES = {
     "json_schema": ("config_schema",),
     "loading": ("LoadedConfig", "load_config", "load_data_option", "load_mapping"),
     "schema": (
-        "Checkpoint", "Clip", "Config", "Distill", "EarlyStop", "Eval", "Loss", "Model", "Optimizer",
+        "Checkpoint", "Clip", "Config", "Distill", "EarlyStop", "Eval", "Loss", "Model", "Optimizer", "OtherOptimizer",
         "ParameterGroup", "Runtime", "Schedule", "Segments",
     ),
     "section": ("Component",),

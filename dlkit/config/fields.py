@@ -20,6 +20,7 @@ KIND_OF_SECTION = {
     "optimizer": "optimizers",
     "schedule": "schedules",
 }
+KIND_OF_PART = {("optimizer", "others"): "optimizers"}
 KIND_OF_LIST = {"transforms": "transforms", "eval_transforms": "transforms", "batch_transforms": "batch_transforms"}
 
 
@@ -31,6 +32,8 @@ def kind_at(path: KeyPath) -> str | None:
     """
     if len(path) == 1:
         return KIND_OF_SECTION.get(str(path[0]))
+    if len(path) == 2:
+        return KIND_OF_PART.get((str(path[0]), str(path[1])))
     if len(path) == 3 and path[0] == "data" and isinstance(path[2], int):
         return KIND_OF_LIST.get(str(path[1]))
     return None
@@ -41,6 +44,9 @@ def component_paths(values: dict[str, Any]) -> Iterator[KeyPath]:
     for section in KIND_OF_SECTION:
         if section in values:
             yield (section,)
+    for section, key in KIND_OF_PART:
+        if isinstance(values.get(section), dict) and values[section].get(key) is not None:
+            yield section, key
     data = values.get("data")
     lists = {key: data.get(key) for key in KIND_OF_LIST} if isinstance(data, dict) else {}
     for key, items in lists.items():

@@ -59,6 +59,13 @@ class ParameterGroup(Section):
     freeze: bool = Field(False, description="Do not train these; their batch norms stay in evaluation mode.")
 
 
+class OtherOptimizer(Component):
+    """The optimizer for what is no matrix of a hidden layer. Options are torch's own."""
+
+    name: str = Field("adamw", min_length=1, description="As for the optimizer itself.")
+    lr: Annotated[float, Field(gt=0)] | Auto = Field("auto", description="Its own peak learning rate.")
+
+
 class Optimizer(Component):
     """How weights are updated. Options are torch's own, for example momentum, betas, eps, weight_decay."""
 
@@ -75,6 +82,14 @@ class Optimizer(Component):
     )
     decay_norm_bias: bool = Field(False, description="Apply weight decay to norm layers and biases too.")
     groups: list[ParameterGroup] = Field([], description="Groups by parameter name, the first match wins.")
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="Factor on the learning rate for each block further from the head."
+    )
+    others: OtherOptimizer | None = Field(
+        None,
+        description="Another optimizer for embeddings, the head, vectors and numbers; this one then has the matrices of hidden layers. "
+        "Muon has adamw here unless set.",
+    )
 
 
 class Schedule(Component):

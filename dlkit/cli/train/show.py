@@ -81,6 +81,12 @@ def show_dry_run(dry: "DryRun", *, as_json: bool) -> None:
         for row in dry.layers
     ]
     show_table(("layer", "type", "output", "parameters"), rows, title=dry.model, left=3)
+    if len({group.lr for group in dry.groups}) > 1:
+        groups = [
+            (one.name, f"{one.lr:.3g}", _number(one.weight_decay), f"{one.num_parameters:,}") for one in dry.groups
+        ]
+        show_lines([""])
+        show_table(("parameters", "peak lr", "weight decay", "count"), groups)
     planned = (
         f"{dry.first_lr:.3g} first, {dry.peak_lr:.3g} peak, {dry.last_lr:.3g} last"
         if dry.is_lr_planned
@@ -106,6 +112,10 @@ def show_dry_run(dry: "DryRun", *, as_json: bool) -> None:
             "Nothing was written.",
         ]
     )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
 
 
 def _duration(seconds: float) -> str:

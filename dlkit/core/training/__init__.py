@@ -9,6 +9,7 @@ from dlkit.core.training.fine_tuning_config import pick_tuning_config
 from dlkit.core.training.fit import NoRecords, Plan, Records, fit
 from dlkit.core.training.folder import Resume
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping, is_better, pick_mode
+from dlkit.core.training.layer_depths import LayerDepths, find_layer_depths
 from dlkit.core.training.learner import Learner
 from dlkit.core.training.lr_find import FoundRate, find_learning_rate, iterate_windows, run_range_test
 from dlkit.core.training.optimizer_state import check_optimizer_state as check_optimizer_state
@@ -20,6 +21,7 @@ from dlkit.core.training.optimizers import (
     pick_lr,
     resolve_optimizer,
 )
+from dlkit.core.training.paired_optimizer import PairedOptimizer, hidden_matrices
 from dlkit.core.training.rates import build_torch_schedule
 from dlkit.core.training.resolving import build_scoring, plan_schedule
 from dlkit.core.training.run import TrainResult, run_training, train

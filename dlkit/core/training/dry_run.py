@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +24,16 @@ from dlkit.events import Emit, ignore
 
 
 @dataclass(frozen=True)
+class GroupRow:
+    """A group of parameters of the optimizer: its peak learning rate, its decay and the numbers in it."""
+
+    name: str
+    lr: float
+    weight_decay: float | None
+    num_parameters: int
+
+
+@dataclass(frozen=True)
 class DryRun:
     """What a run would do and cost. Learning rates are those of the first group; `memory_bytes` is the peak so far of the process
     (CPU) or of the device, None where the system does not tell.
@@ -30,6 +41,7 @@ class DryRun:
 
     model: str
     layers: list[SummaryRow]
+    groups: list[GroupRow]
     num_parameters: int
     num_trainable: int
     device: str
@@ -106,6 +118,7 @@ def _describe(
     return DryRun(
         model=job.arch.name,
         layers=layers,
+        groups=[_group_row(group) for group in job.learner.optimizer.param_groups],
         num_parameters=total,
         num_trainable=trainable,
         device=describe_device(job.device),
@@ -122,6 +135,11 @@ def _describe(
         losses=losses,
         estimate_s=step_s * job.plan.total_steps + eval_s * val_batches * num_evals / job.world.size,
     )
+
+
+def _group_row(group: Mapping[str, Any]) -> GroupRow:
+    count = sum(parameter.numel() for parameter in group["params"])
+    return GroupRow(group["name"], group["initial_lr"], group.get("weight_decay"), count)
 
 
 def _peak_memory(device: torch.device) -> int | None:

@@ -50,7 +50,7 @@ def derive_tuning_config(config: Config, *, epochs: float, lr: float, num_batche
     length = {"epochs": math.ceil(epochs), "max_steps": max(1, round(epochs * steps_per_epoch))}
     left_out = {"early_stop": None, "max_time": None, "compile": False, "distill": None}
     changes: dict[str, Any] = {
-        "optimizer": config.optimizer.model_copy(update={"lr": lr}),
+        "optimizer": config.optimizer.model_copy(update={"lr": lr, "layer_decay": None}),
         "schedule": Schedule(name="cosine", unit="step", warmup=WARMUP),
         "train": config.train.model_copy(update=length | left_out),
         "ema": None,

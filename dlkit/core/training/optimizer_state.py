@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dlkit.core.components import accepted
+from dlkit.core.training.paired_optimizer import parts_of
 from dlkit.errors import first_line
 
 _SIDES = (2, 3, 5, 7, 11)  # of the small parameters, all different, so that the shapes of state show what they follow
@@ -19,17 +20,18 @@ _SIDES = (2, 3, 5, 7, 11)  # of the small parameters, all different, so that the
 
 def check_optimizer_state(state: Mapping[str, Any], optimizer: Optimizer) -> None:
     """Raise ValueError unless `state` is what this optimizer, built for the same parameters, would have saved."""
-    groups, saved_groups = optimizer.param_groups, state["param_groups"]
-    if [len(group["params"]) for group in groups] != [_length(group.get("params")) for group in saved_groups]:
+    saved_groups = state["param_groups"]
+    if [len(group["params"]) for group in optimizer.param_groups] != [
+        _length(group.get("params")) for group in saved_groups
+    ]:
         raise ValueError("the groups of its optimizer hold other numbers of parameters")
     index = 0
-    for number, (group, saved) in enumerate(zip(groups, saved_groups, strict=True)):
+    for number, ((kind, group, parameters), saved) in enumerate(zip(parts_of(optimizer), saved_groups, strict=True)):
         found = _settings(saved)
         _check_alike(found, _settings(group), f"group {number} of its optimizer")
-        _check_settings(type(optimizer), found, f"group {number} of its optimizer")
-        lengths = {parameter.ndim for parameter in group["params"]}
-        examples = {length: _state_of_a_step(type(optimizer), found, length) for length in lengths}
-        for parameter in group["params"]:
+        _check_settings(kind, found, f"group {number} of its optimizer")
+        examples = {length: _state_of_a_step(kind, found, length) for length in {one.ndim for one in parameters}}
+        for parameter in parameters:
             example = examples[parameter.ndim]
             if index in state["state"] and example is not None:
                 _check_parameter(state["state"][index], example, parameter, f"parameter {index}")
@@ -55,12 +57,16 @@ def _check_alike(found: Mapping[str, Any], wanted: Mapping[str, Any], what: str)
 
 def _check_settings(kind: type[Optimizer], found: Mapping[str, Any], what: str) -> None:
     """Raise ValueError for settings that the class itself would not take: it looks at them only when it is made."""
-    if not kind.__module__.startswith("torch.optim."):
+    if not _is_torchs(kind):
         return
     try:
         kind([nn.Parameter(torch.zeros(1, 1))], **accepted(kind, found))
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{what}: {first_line(error, 200)}") from error
+
+
+def _is_torchs(kind: type[Optimizer]) -> bool:
+    return f"{kind.__module__}.".startswith("torch.optim.")
 
 
 def _kind(value: Any) -> Any:
@@ -74,7 +80,7 @@ def _state_of_a_step(kind: type[Optimizer], settings: Mapping[str, Any], length:
     """What an optimizer keeps of a parameter with so many dimensions after one step; None for one that cannot be tried so, and for
     a class of the user's own, which may keep other state at every step.
     """
-    if not kind.__module__.startswith("torch.optim.") or length > len(_SIDES):
+    if not _is_torchs(kind) or length > len(_SIDES):
         return None
     parameter = nn.Parameter(torch.zeros(_SIDES[:length]))
     parameter.grad = torch.zeros_like(parameter)

@@ -2,17 +2,20 @@
 
 import inspect
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from dlkit.config import Optimizer as OptimizerSection
-from dlkit.config import ParameterGroup
+from dlkit.config import OtherOptimizer, ParameterGroup
 from dlkit.core.components import Builder, ComponentError, check_options, resolve
+from dlkit.core.training.layer_depths import LayerDepths, find_layer_depths
+from dlkit.core.training.paired_optimizer import PairedOptimizer, hidden_matrices
 from dlkit.errors import first_line
 from dlkit.registry import find_entry
 from dlkit.suggestions import closest
@@ -31,6 +34,7 @@ class GroupedParameter:
     group: str
     lr_mult: float
     weight_decay: float | None
+    is_matrix: bool = False
 
 
 def freeze_matching(model: nn.Module, groups: Iterable[ParameterGroup]) -> list[str]:
@@ -61,11 +65,35 @@ def lr_factor(section: OptimizerSection, num_processes: int) -> float:
 
 @dataclass(frozen=True)
 class ResolvedOptimizer:
-    """The optimizer of a config before it has parameters: its class, options that the class takes, and the learning rate."""
+    """The optimizer of a config before it has parameters: its class, options that the class takes, and the learning rate.
+
+    `others` is the one for what is no matrix, where there are two; `depths` are those of the network that `layer_decay` goes by.
+    """
 
     section: OptimizerSection
     builder: Builder
     lr: float
+    others: "ResolvedOptimizer | None" = None
+    depths: LayerDepths | None = None
+
+    def with_depths(self, network: nn.Module, input_size: Sequence[int]) -> "ResolvedOptimizer":
+        """Returns it with the depths of a network, where the config has `layer_decay`."""
+        if self.section.layer_decay is None:
+            return self
+        return replace(self, depths=find_layer_depths(network, input_size))
+
+    def build(self, groups: list[dict[str, Any]]) -> Optimizer:
+        """Returns the optimizer over these groups. Raises ComponentError for values that the class refuses."""
+        if "weight_decay" not in inspect.signature(self.builder).parameters:
+            for group in groups:
+                group.pop("weight_decay", None)
+        try:
+            optimizer: Optimizer = self.builder(groups, lr=self.lr, **self.section.options)
+        except (
+            Exception
+        ) as error:  # torch looks at options one by one, and a class of the user's own does what it likes
+            raise ComponentError(f"{self.section.name} cannot be built: {first_line(error, 300)}") from error
+        return optimizer
 
 
 def resolve_optimizer(section: OptimizerSection, model: str) -> ResolvedOptimizer:
@@ -73,6 +101,20 @@ def resolve_optimizer(section: OptimizerSection, model: str) -> ResolvedOptimize
 
     Raises ComponentError for unknown names and options.
     """
+    resolved = _resolve_one(section, model)
+    others = section.others
+    if others is None and resolved.builder is getattr(torch.optim, "Muon", None):
+        others = OtherOptimizer()
+    if others is None:
+        return resolved
+    try:
+        section_of_others = OptimizerSection.model_validate(others.model_dump())
+        return replace(resolved, others=_resolve_one(section_of_others, model))
+    except ComponentError as error:
+        raise ComponentError(str(error), option=f"others.{error.option or 'name'}") from None
+
+
+def _resolve_one(section: OptimizerSection, model: str) -> ResolvedOptimizer:
     builder = resolve("optimizers", section.name)
     also_known = [name for name in type(section).model_fields if name != "name"]
     check_options(builder, section.options, injected=("params", "lr"), also_known=also_known)
@@ -85,22 +127,25 @@ def build_optimizer(resolved: ResolvedOptimizer, model: nn.Module, *, num_proces
     Every group holds `name`, `initial_lr` (its peak learning rate) and the options it differs in. Raises ComponentError
     when nothing is left to train and for values that the class refuses.
     """
-    section, builder = resolved.section, resolved.builder
-    members = _members(section, model)
+    section, others = resolved.section, resolved.others
+    members = _members(resolved, model)
     if not members:
         if not any(True for _ in model.parameters()):
             raise ComponentError("nothing to train: the network has no parameters")
         raise ComponentError("nothing to train: every parameter is frozen", option="groups")
-    lr = resolved.lr * lr_factor(section, num_processes)
-    parameter_groups = [_group(name, group, lr) for name, group in _by_settings(members).items()]
-    if "weight_decay" not in inspect.signature(builder).parameters:
-        for group in parameter_groups:
-            group.pop("weight_decay", None)
-    try:
-        optimizer: Optimizer = builder(parameter_groups, lr=lr, **section.options)
-    except Exception as error:  # torch looks at options one by one, and a class of the user's own does what it likes
-        raise ComponentError(f"{section.name} cannot be built: {first_line(error, 300)}") from error
-    return optimizer
+    factor = lr_factor(section, num_processes)
+    if others is None:
+        return resolved.build(_groups(members, resolved.lr * factor))
+    matrices = [member for member in members if member.is_matrix]
+    if not matrices:
+        raise ComponentError(f"nothing for {section.name}: no hidden layer has a matrix to train", option="name")
+    rest = [member for member in members if not member.is_matrix]
+    return PairedOptimizer(
+        _groups(matrices, resolved.lr * factor, suffix=" (matrices)"),
+        _groups(rest, others.lr * factor),
+        resolved.build,
+        others.build,
+    )
 
 
 def pick_lr(section: OptimizerSection, model: str) -> float:
@@ -142,8 +187,11 @@ def check_groups(section: OptimizerSection, model: nn.Module) -> None:
                 )
 
 
-def _members(section: OptimizerSection, model: nn.Module) -> list[GroupedParameter]:
+def _members(resolved: ResolvedOptimizer, model: nn.Module) -> list[GroupedParameter]:
+    section, depths = resolved.section, resolved.depths
     without_decay = set() if section.decay_norm_bias else {id(parameter) for parameter in _norm_and_bias(model)}
+    factors = depths.factors(section.layer_decay) if depths and section.layer_decay else {}
+    matrices = hidden_matrices(model) if resolved.others else set()
     members = []
     for name, parameter in model.named_parameters():  # each shared parameter once
         if not parameter.requires_grad:
@@ -153,8 +201,12 @@ def _members(section: OptimizerSection, model: nn.Module) -> list[GroupedParamet
         if id(parameter) in without_decay:
             decay = 0.0
         label = "all" if group is None else _globs(group)[0]
-        members.append(GroupedParameter(name, parameter, label, group.lr_mult if group else 1.0, decay))
-    return members
+        if depths:
+            label += f", depth {depths.depths[name]}"
+        factor = (group.lr_mult if group else 1.0) * factors.get(name, 1.0)
+        members.append(GroupedParameter(name, parameter, label, factor, decay, name in matrices))
+    # from the head on, so that the first rate is the config's own
+    return sorted(members, key=lambda member: -depths.depths[member.name]) if depths else members
 
 
 def _norm_and_bias(model: nn.Module) -> list[nn.Parameter]:
@@ -169,12 +221,13 @@ def _norm_and_bias(model: nn.Module) -> list[nn.Parameter]:
     return vectors + norms
 
 
-def _by_settings(members: list[GroupedParameter]) -> dict[str, list[GroupedParameter]]:
+def _groups(members: list[GroupedParameter], lr: float, *, suffix: str = "") -> list[dict[str, Any]]:
+    """The groups of an optimizer: parameters with the same settings, in the order in which these come."""
     groups: dict[str, list[GroupedParameter]] = {}
     for member in members:
-        suffix = " (no decay)" if member.weight_decay == 0.0 else ""
-        groups.setdefault(member.group + suffix, []).append(member)
-    return groups
+        no_decay = " (no decay)" if member.weight_decay == 0.0 else ""
+        groups.setdefault(member.group + no_decay + suffix, []).append(member)
+    return [_group(name, group, lr) for name, group in groups.items()]
 
 
 def _group(name: str, members: list[GroupedParameter], lr: float) -> dict[str, Any]:

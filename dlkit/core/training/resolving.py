@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.config import Config, EarlyStop, KeyPath, LoadedConfig, Normalization
+from dlkit.config import Config, EarlyStop, KeyPath, LoadedConfig, Normalization, OtherOptimizer
 from dlkit.config import Data as DataSection
 from dlkit.core.components import at_section
 from dlkit.core.data import DataInfo, OpenedData, open_data, pick_eval_batch_size, pick_loader_options
@@ -178,7 +178,7 @@ def fill_autos(opened: OpenedData, info: DataInfo, arch: Arch, resolved: Resolve
             "in_channels": arch.options.get("in_channels", info.input_size[0]),
         },
         "loss": {"name": resolved.scoring.loss.name},
-        "optimizer": {"lr": resolved.optimizer.lr},
+        "optimizer": {"lr": resolved.optimizer.lr, "others": _fill_others(resolved.optimizer)},
         "schedule": {"unit": resolved.schedule.unit},
         "train": {
             "amp": "off" if precision.name == "fp32" else precision.name,
@@ -207,6 +207,13 @@ def _fill_early_stop(section: EarlyStop | None, stopping: EarlyStopping | None) 
     if section is None or stopping is None:
         return None
     return section.model_copy(update={"metric": stopping.metric, "mode": stopping.mode})
+
+
+def _fill_others(optimizer: ResolvedOptimizer) -> OtherOptimizer | None:
+    if optimizer.others is None:
+        return None
+    section = optimizer.section.others or OtherOptimizer()
+    return section.model_copy(update={"lr": optimizer.others.lr})
 
 
 def _fill_data(section: DataSection, info: DataInfo, device: torch.device, *, is_in_memory: bool) -> DataSection:

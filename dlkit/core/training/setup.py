@@ -160,6 +160,9 @@ def _resolve(
     freeze_parameters(loaded, network, emit)
     has_val = opened.subsets.val is not None
     resolved = resolve_learner(loaded, scoring, num_batches=opened.plan.num_batches, has_val=has_val)
+    resolved = replace(resolved, optimizer=resolved.optimizer.with_depths(network, info.input_size))
+    _check_pair(loaded, resolved, world)
+    _note_depths(resolved, emit)
     _note_lr(resolved, world, emit)
     return resolved
 
@@ -285,6 +288,25 @@ def _check_sharing(loaded: LoadedConfig, network: nn.Module, world: World, preci
         raise loaded.error(
             ("runtime", "parallel"), f"fsdp cannot cut {scalars[0]}, a parameter that is a single number; use ddp"
         )
+
+
+def _check_pair(loaded: LoadedConfig, resolved: ResolvedLearner, world: World) -> None:
+    """Raise ConfigError for an optimizer of whole matrices where weights are cut over processes."""
+    if world.lockstep and resolved.optimizer.others is not None:
+        message = (
+            f"{resolved.optimizer.section.name} works on whole matrices, which runtime.parallel: fsdp cuts; use ddp"
+        )
+        raise loaded.error(("optimizer", "name"), message)
+
+
+def _note_depths(resolved: ResolvedLearner, emit: Emit) -> None:
+    """Report how deep the network was found to be, where learning rates go by it."""
+    depths, section = resolved.optimizer.depths, resolved.optimizer.section
+    if depths is not None and section.layer_decay is not None:
+        last, lr = len(depths.blocks) - 1, resolved.optimizer.lr
+        first, head = (", ".join(depths.blocks[place][:2]) for place in (0, -1))
+        lowest = lr * section.layer_decay**last
+        emit(Note(f"layer_decay: {last + 1} depths, learning rate {lowest:.3g} at {first} to {lr:.3g} at {head}"))
 
 
 def _sync_norms(loaded: LoadedConfig, network: nn.Module, world: World, emit: Emit) -> None:

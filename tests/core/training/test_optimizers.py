@@ -116,14 +116,15 @@ def test_learning_rate_auto_of_our_own_networks_was_measured(name):
 @pytest.mark.parametrize("name", entries("optimizers"))
 def test_every_optimizer_of_the_registry_moves_the_weights(name):
     torch.manual_seed(0)
-    model = nn.Linear(4, 3, bias=name != "Muon")  # Muon takes matrices only
-    before = model.weight.detach().clone()
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+    before = [parameter.detach().clone() for parameter in model.parameters()]
     optimizer = build(Section(name=name, lr=0.01), model)
     for _ in range(3):
         optimizer.zero_grad()
         model(torch.randn(8, 4)).square().sum().backward()
         optimizer.step()
-    assert not torch.equal(model.weight, before) and model.weight.isfinite().all()
+    for parameter, first in zip(model.parameters(), before, strict=True):
+        assert not torch.equal(parameter, first) and parameter.isfinite().all()
 
 
 @pytest.mark.parametrize(
