@@ -81,12 +81,7 @@ def show_dry_run(dry: "DryRun", *, as_json: bool) -> None:
         for row in dry.layers
     ]
     show_table(("layer", "type", "output", "parameters"), rows, title=dry.model, left=3)
-    if len({group.lr for group in dry.groups}) > 1:
-        groups = [
-            (one.name, f"{one.lr:.3g}", _number(one.weight_decay), f"{one.num_parameters:,}") for one in dry.groups
-        ]
-        show_lines([""])
-        show_table(("parameters", "peak lr", "weight decay", "count"), groups)
+    _show_groups(dry)
     planned = (
         f"{dry.first_lr:.3g} first, {dry.peak_lr:.3g} peak, {dry.last_lr:.3g} last"
         if dry.is_lr_planned
@@ -112,6 +107,14 @@ def show_dry_run(dry: "DryRun", *, as_json: bool) -> None:
             "Nothing was written.",
         ]
     )
+
+
+def _show_groups(dry: "DryRun") -> None:
+    """The groups of the optimizer, where they train at several rates."""
+    if len({group.lr for group in dry.groups}) > 1:
+        rows = [(one.name, f"{one.lr:.3g}", _number(one.weight_decay), f"{one.num_parameters:,}") for one in dry.groups]
+        show_lines([""])
+        show_table(("parameters", "peak lr", "weight decay", "count"), rows)
 
 
 def _number(value: float | None) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from dlkit.core.training.teacher import Teacher
+from dlkit.tasks import TaskName
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Distillation:
     """A teacher and how much it counts. `task` is that of the data."""
 
     teacher: Teacher
-    task: str
+    task: TaskName
     temperature: float
     weight: float
 
@@ -56,7 +57,7 @@ def _of_numbers(outputs: Tensor, wanted: Tensor, _: float) -> Tensor:
     return (outputs - wanted).square().mean(1)
 
 
-_DISTANCES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+_DISTANCES: dict[TaskName, Callable[[Tensor, Tensor, float], Tensor]] = {
     "classification": _of_classes,
     "multilabel": _of_labels,
     "regression": _of_numbers,

@@ -24,7 +24,7 @@ from dlkit.events import Emit, ignore
 
 
 @dataclass(frozen=True)
-class GroupRow:
+class OptimizerGroup:
     """A group of parameters of the optimizer: its peak learning rate, its decay and the numbers in it."""
 
     name: str
@@ -41,7 +41,7 @@ class DryRun:
 
     model: str
     layers: list[SummaryRow]
-    groups: list[GroupRow]
+    groups: list[OptimizerGroup]
     num_parameters: int
     num_trainable: int
     device: str
@@ -137,9 +137,9 @@ def _describe(
     )
 
 
-def _group_row(group: Mapping[str, Any]) -> GroupRow:
+def _group_row(group: Mapping[str, Any]) -> OptimizerGroup:
     count = sum(parameter.numel() for parameter in group["params"])
-    return GroupRow(group["name"], group["initial_lr"], group.get("weight_decay"), count)
+    return OptimizerGroup(group["name"], group["initial_lr"], group.get("weight_decay"), count)
 
 
 def _peak_memory(device: torch.device) -> int | None:

@@ -230,10 +230,9 @@ def set_up_distillation(section: Distill, teacher: Teacher, scoring: Scoring, em
     """Returns a teacher with what a config says of it, in the memory layout of its student, and report it."""
     if scoring.channels_last:
         teacher.network.to(memory_format=torch.channels_last)
-    task = scoring.info.task if scoring.info else "classification"
-    softened = "" if task == "regression" else f" at temperature {section.temperature:g}"
+    softened = "" if scoring.task == "regression" else f" at temperature {section.temperature:g}"
     emit(Note(f"{section.teacher} teaches: {section.weight:.0%} of the loss{softened}"))
-    return Distillation(teacher, task, section.temperature, section.weight)
+    return Distillation(teacher, scoring.task, section.temperature, section.weight)
 
 
 def build_learner(

@@ -84,7 +84,7 @@ def test_training_equals_a_loop_by_hand(lab, float64_data, small_mlp, task, accu
         model,
         torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
         accumulate=accumulate,
-        scoring=lab.scoring(function, is_classification=task == "classification"),
+        scoring=lab.scoring(function, task=task),
         distillation=Distillation(teacher, task, 3.0, 0.6),
     )
     lab.fit(learner, lab.split(inputs, targets, 10), epochs=2)
