@@ -11,6 +11,7 @@ import typer
 from dlkit.choices import SplitName
 from dlkit.cli.options import ArchName, AsJson, DataOption, Device, ImageSize, ModelFile, Network, NumClasses
 from dlkit.errors import UsageError
+from dlkit.files import without_nan
 
 if TYPE_CHECKING:
     from dlkit.core.evaluation import EvalResult
@@ -50,7 +51,9 @@ def evaluate(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Score a model: accuracy, top-5, precision, recall and F1 per class, confusion matrix; or regression errors."""
+    """Score a model: accuracy, top-5, precision, recall and F1 per class, confusion matrix; mAP and a table of labels; or
+    regression errors.
+    """
     from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
     from dlkit.core.evaluation import run_evaluation
@@ -73,7 +76,7 @@ def evaluate(
     if picture is not None:
         _save_picture(picture, result)
     if as_json:
-        typer.echo(json.dumps({"schema": "dlkit.eval/1", "model": str(model), **asdict(result)}))
+        typer.echo(json.dumps({"schema": "dlkit.eval/1", "model": str(model), **without_nan(asdict(result))}))
     else:
         _show(result, model)
 
@@ -89,7 +92,7 @@ def _save_picture(path: Path, result: "EvalResult") -> None:
     from dlkit.core.evaluation import save_confusion_picture
 
     if not result.confusion:
-        raise UsageError("--confusion: a regression model has no confusion matrix")
+        raise UsageError("--confusion: only a model of classes has a confusion matrix")
     save_confusion_picture(path, result.confusion, result.classes)
 
 
@@ -100,6 +103,8 @@ def _show(result: "EvalResult", model: Path) -> None:
 
     show_lines([f"{model} on {result.num_samples:,} {result.split} samples", ""])
     show_table(("metric", "value"), [(name, metric_value(name, value)) for name, value in result.metrics.items()])
+    if result.per_label:
+        _show_labels(result)
     if not result.per_class:
         return
     rows = [
@@ -116,6 +121,23 @@ def _show(result: "EvalResult", model: Path) -> None:
         show_lines(
             ["", "most often mistaken: " + ", ".join(f"{true} for {said} ({count})" for true, said, count in pairs)]
         )
+
+
+def _show_labels(result: "EvalResult") -> None:
+    from dlkit.cli.console import show_lines, show_table
+
+    rows = [
+        (
+            row.name,
+            f"{row.support:,}",
+            f"{row.average_precision:.2%}" if row.support else "",
+            *(f"{value:.2%}" for value in (row.precision, row.recall, row.f1)),
+            f"{row.threshold:.3f}",
+        )
+        for row in result.per_label
+    ]
+    show_lines([""])
+    show_table(("label", "samples", "AP", "precision", "recall", "F1", "threshold"), rows)
 
 
 def _headings(classes: Sequence[str]) -> list[str]:

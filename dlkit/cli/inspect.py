@@ -111,6 +111,9 @@ def _network_rows(spec: "ModelSpec") -> Iterator[tuple[str, str]]:
         what = "label" if info.task == "multilabel" else "class"
         names = [*(info.classes or ())[:MOST_NAMES], *(["..."] if len(info.classes or ()) > MOST_NAMES else [])]
         yield "outputs", counted(info.num_outputs, what) + (f": {', '.join(names)}" if names else "")
+        if info.thresholds is not None:
+            more = " ..." if len(info.thresholds) > MOST_NAMES else ""
+            yield "found at", _numbers(info.thresholds[:MOST_NAMES]) + more
 
 
 def _column_words(column: "TableColumn") -> str:

@@ -36,7 +36,10 @@ def predict(
         list[Path],
         typer.Argument(help="Images, or folders of them; or one csv file.", metavar="FILE...", show_default=False),
     ],
-    topk: Annotated[int, typer.Option("--topk", min=1, help="Classes to show per image or row.")] = 5,
+    topk: Annotated[
+        int,
+        typer.Option("--topk", min=1, help="Classes to show per image or row; of labels all are shown that are found."),
+    ] = 5,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Write all predictions to this csv file.", metavar="FILE", show_default=False),
@@ -138,7 +141,7 @@ def _predict_rows(file: "LoadedModel", paths: list[Path], asked: _Asked) -> None
 
 def _save_rows(found: "RowPredictions", out: Path) -> None:
     """Write the rows as they are, with the predictions beside them."""
-    is_classes = bool(found.answers[0].classes)
+    is_classes = bool(found.answers[0].classes) or found.answers[0].labels is not None
     names = [f"predicted_{name}" for name in found.targets] + ["probability"] * is_classes
     if taken := [name for name in names if name in found.header]:
         raise DataError(f"{found.path} has a column {taken[0]!r} already, which --out would write; rename it")
@@ -147,7 +150,9 @@ def _save_rows(found: "RowPredictions", out: Path) -> None:
 
 
 def _cells(answer: "Answer | ImagePrediction") -> list[str]:
-    """Returns the likeliest class with its probability, or the values."""
+    """Returns the likeliest class with its probability, the labels with theirs, parted by `;`, or the values."""
+    if answer.labels is not None:
+        return [";".join(name for name, _ in answer.labels), ";".join(f"{value:.6g}" for _, value in answer.labels)]
     if answer.classes:
         name, probability = answer.classes[0]
         return [name, f"{probability:.6g}"]
@@ -182,11 +187,15 @@ def _show_table(found: "RowPredictions", out: Path | None) -> None:
 
 def _ranked(answer: "Answer | ImagePrediction") -> tuple[str, str]:
     """Returns the best in words, and the others."""
+    if answer.labels is not None:
+        return ", ".join(f"{name} {value:.1%}" for name, value in answer.labels) or "no label", ""
     words = [f"{name} {value:.1%}" for name, value in answer.classes] or [f"{value:.5g}" for value in answer.values]
     return words[0], ", ".join(words[1:])
 
 
 def _facts_of(answer: "Answer | ImagePrediction") -> dict[str, Any]:
+    if answer.labels is not None:
+        return {"labels": [{"label": name, "probability": value} for name, value in answer.labels]}
     classes = [{"class": name, "probability": value} for name, value in answer.classes]
     return {"predictions": classes} if classes else {"values": answer.values}
 

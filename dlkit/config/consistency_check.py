@@ -22,7 +22,7 @@ _COMMON_METRICS = tuple(
     )
 )
 _COLUMN = re.compile(r"(train|val)_\w+")
-_TAKES_CLASS_WEIGHTS = ("cross_entropy", "NLLLoss")
+_TAKES_CLASS_WEIGHTS = ("cross_entropy", "focal", "bce", "NLLLoss")
 _COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -79,6 +79,8 @@ def _loss(config: Config) -> _Found:
     if config.task != "auto" and config.task != "classification" and _is_spelling_of("losses", name, "cross_entropy"):
         better = TRAITS[config.task].default_loss
         yield ("loss", "name"), f"cross-entropy needs classes, but task is {config.task}; use {better}"
+    if config.task not in ("auto", "multilabel") and _is_spelling_of("losses", name, "asymmetric"):
+        yield ("loss", "name"), f"asymmetric is a loss for multilabel; the task is {config.task}"
     if config.loss.class_weights is None:
         return
     if config.task == "regression":
@@ -86,7 +88,7 @@ def _loss(config: Config) -> _Found:
     elif find_entry("losses", name) and not any(
         _is_spelling_of("losses", name, taker) for taker in _TAKES_CLASS_WEIGHTS
     ):
-        yield ("loss", "class_weights"), f"weights per class are for cross_entropy; the loss is {name}"
+        yield ("loss", "class_weights"), f"weights per class are for cross_entropy, focal and bce; the loss is {name}"
 
 
 def _metrics(config: Config) -> _Found:

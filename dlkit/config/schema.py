@@ -41,8 +41,12 @@ class Loss(Component):
         min_length=1,
         description="cross_entropy, bce, mse, any torch.nn loss, or an import path; auto follows the task.",
     )
-    class_weights: Literal["balanced"] | list[Annotated[float, Field(ge=0)]] | None = Field(
-        None, description="Weight per class for cross_entropy; balanced is inverse class frequency, mean 1."
+    class_weights: (
+        Literal["balanced"] | list[Annotated[float, Field(ge=0)]] | dict[str, Annotated[float, Field(ge=0)]] | None
+    ) = Field(
+        None,
+        description="Weights of classes for cross_entropy and focal, of labels' positives for bce and focal: a list, or `{cat: 2}` by "
+        "name with 1 for the others; balanced is inverse class frequency with mean 1, of labels negatives per positive.",
     )
 
 

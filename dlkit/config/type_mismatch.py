@@ -26,7 +26,7 @@ def type_text(annotation: Any) -> str:
 
 def _is_nested(alternative: Any) -> bool:
     inner, _ = split_constraints(alternative)
-    return get_origin(inner) is list or is_section(inner)
+    return get_origin(inner) in (list, dict) or is_section(inner)
 
 
 def join_or(words: Sequence[str]) -> str:
@@ -43,6 +43,8 @@ def _alternative_texts(alternative: Any) -> list[str]:
         return [("an integer" if inner is int else "a number") + _range_text(bounds)]
     if get_origin(inner) is list:
         return [_list_text(get_args(inner)[0], bounds)]
+    if get_origin(inner) is dict:
+        return [f"a mapping, each value {type_text(get_args(inner)[1])}"]
     if is_component(inner):
         return ["a name", "a mapping with 'name'"]
     if is_section(inner):

@@ -70,6 +70,16 @@ LOSSES: Rows = {
         ("BCEWithLogitsLoss",),
         "Binary cross-entropy of logits, for each label: the loss of multilabel.",
     ),
+    "focal": (
+        "dlkit.core.scoring.focal:FocalLoss",
+        ("FocalLoss",),
+        "Cross-entropy that looks away from easy samples, for classes and for labels.",
+    ),
+    "asymmetric": (
+        "dlkit.core.scoring.focal:AsymmetricLoss",
+        ("asl", "AsymmetricLoss"),
+        "For labels: easy negatives count less than easy positives.",
+    ),
     "mse": ("torch.nn:MSELoss", ("MSELoss",), "Mean squared error."),
 }
 OPTIMIZERS: Rows = {
@@ -183,7 +193,7 @@ INJECTED: dict[str, frozenset[str]] = {
             "request",
         }
     ),
-    "losses": frozenset({"reduction", "size_average", "reduce", "weight"}),
+    "losses": frozenset({"reduction", "size_average", "reduce", "weight", "pos_weight", "task"}),
     "optimizers": frozenset({"params", "lr"}),
     "schedules": frozenset({"optimizer", "last_epoch", "verbose", "total"}),
     "transforms": frozenset(),

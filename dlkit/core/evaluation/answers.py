@@ -12,12 +12,13 @@ from dlkit.core.scoring import SCORES
 
 @dataclass(frozen=True)
 class Answer:
-    """The likeliest classes of an input, or the labels that are found, with their probabilities, best first; for regression
-    `values` instead.
+    """The likeliest classes of an input with their probabilities, best first; for regression `values` instead, and for several labels
+    those that are found, which may be none, as `labels`.
     """
 
     classes: list[tuple[str, float]]
     values: list[float]
+    labels: list[tuple[str, float]] | None = None
 
 
 def answers_of(network: nn.Module, inputs: Tensor, info: DataInfo, *, topk: int) -> list[Answer]:
@@ -45,5 +46,5 @@ def _found_labels(outputs: Tensor, info: DataInfo, names: tuple[str, ...]) -> li
     answers = []
     for is_found, shares in zip(found.tolist(), outputs.sigmoid().tolist(), strict=True):
         labels = [pair for pair, is_there in zip(zip(names, shares, strict=True), is_found, strict=True) if is_there]
-        answers.append(Answer(sorted(labels, key=lambda pair: -pair[1]), []))
+        answers.append(Answer([], [], sorted(labels, key=lambda pair: -pair[1])))
     return answers

@@ -18,14 +18,12 @@ from dlkit.events import Emit, Note
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """The likeliest classes of an image with their probabilities, best first; for regression `values` instead.
-
-    `problem` says why a file has neither.
-    """
+    """What a model says of an image, as an `Answer` does. `problem` says why there is none."""
 
     path: Path
     classes: list[tuple[str, float]]
     values: list[float]
+    labels: list[tuple[str, float]] | None = None
     problem: str = ""
 
 
@@ -56,7 +54,7 @@ def predict_images(
                 yield ImagePrediction(path, [], [], problem=image)
             else:
                 answer = next(answers)
-                yield ImagePrediction(path, answer.classes, answer.values)
+                yield ImagePrediction(path, answer.classes, answer.values, answer.labels)
 
 
 def sample_images(

@@ -1,6 +1,13 @@
 """How outputs are scored: losses, running sums of metrics, and the precision in which both are computed."""
 
-from dlkit.core.scoring.label_scores import average_precisions, decide_labels, f1_of, label_counts, pick_thresholds
+from dlkit.core.scoring.label_scores import (
+    MIDDLE,
+    average_precisions,
+    decide_labels,
+    f1_of,
+    label_counts,
+    pick_thresholds,
+)
 from dlkit.core.scoring.losses import WeightedLoss, build_loss
 from dlkit.core.scoring.precision import Precision, has_native_bf16, pick_precision
 from dlkit.core.scoring.scoring import Scoring

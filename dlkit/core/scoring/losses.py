@@ -7,15 +7,17 @@ mean over: samples, or for class weights and ignored targets the sum of the weig
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlkit.config import Loss as LossSection
-from dlkit.core.components import Builder, ComponentError, check_options, is_import_path, resolve
+from dlkit.core.components import Builder, ComponentError, accepted, check_options, is_import_path, resolve
 from dlkit.core.data import DataInfo
+from dlkit.core.scoring.class_weights import class_weights, weight_argument
+from dlkit.registry import INJECTED
 from dlkit.tasks import TRAITS
 
 _TAKES_CLASS_INDICES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
@@ -73,31 +75,34 @@ def build_loss(
     """
     name = TRAITS[info.task].default_loss if section.name == "auto" else section.name
     builder = resolve("losses", name)
-    weights = None
-    ignored = _ignored_label(section)
-    if section.class_weights is not None:
-        _check_takes_class_weights(name, builder)
-        weights = _class_weights(section.class_weights, info.num_outputs, lambda: _counted(targets(), ignored)).to(
-            device
-        )
     options: dict[str, Any] = dict(section.options)
+    ignored = _ignored_label(section, info)
+    weights = None
+    if section.class_weights is not None:
+        argument, of_positives = weight_argument(builder, name, info.task)
+        weights = class_weights(
+            section.class_weights, info, lambda: _counted(targets(), ignored), of_positives=of_positives
+        ).to(device)
+        options[argument] = weights
+        weights = None if of_positives else weights
     if not isinstance(builder, type):
         # a plain function of (outputs, targets), its options bound by keyword
         check_options(builder, options, injected=_leading_arguments(builder))
         return WeightedLoss(lambda outputs, targets: builder(outputs, targets, **options), name, ignore_index=ignored)
-    check_options(
-        builder, options, injected=("weight", "size_average", "reduce", "reduction"), also_known=("class_weights",)
-    )
-    if weights is not None:
-        options["weight"] = weights
+    check_options(builder, section.options, injected=INJECTED["losses"], also_known=("class_weights",))
     if builder is nn.KLDivLoss:
         options["reduction"] = "batchmean"  # its `mean` divides by elements and is not the divergence, as torch warns
-    module = builder(**options).to(device)
+    known = {} if is_import_path(name) else accepted(builder, {"task": info.task})
+    module = builder(**options, **known).to(device)
     return replace(_wrap(module, name, info, class_weights=weights), ignore_index=ignored)
 
 
-def _ignored_label(section: LossSection) -> int | None:
+def _ignored_label(section: LossSection, info: DataInfo) -> int | None:
     value = section.options.get("ignore_index")
+    if value is not None and info.task == "multilabel":
+        raise ComponentError(
+            "leaves out classes; with several labels there is none to leave out", option="ignore_index"
+        )
     if value is not None and type(value) is not int:
         raise ComponentError(f"must be a whole number, the label to leave out, not {value!r}", option="ignore_index")
     return value
@@ -127,19 +132,3 @@ def _wrap(module: nn.Module, name: str, info: DataInfo, *, class_weights: Tensor
         num_classes=info.num_outputs if one_hot else None,
         class_weights=class_weights,
     )
-
-
-def _check_takes_class_weights(name: str, builder: Builder) -> None:
-    is_own = is_import_path(name)
-    if is_own or not (isinstance(builder, type) and issubclass(builder, nn.CrossEntropyLoss | nn.NLLLoss)):
-        raise ComponentError(f"class_weights belong to cross_entropy, not to {name}", option="class_weights")
-
-
-def _class_weights(asked: Literal["balanced"] | list[float], num_classes: int, targets: Callable[[], Tensor]) -> Tensor:
-    if asked == "balanced":
-        counts = torch.bincount(targets(), minlength=num_classes).clamp(min=1).double()
-        inverse = counts.sum() / counts
-        return (inverse / inverse.mean()).float()
-    if len(asked) != num_classes:
-        raise ComponentError(f"{len(asked)} class weights for {num_classes} classes", option="class_weights")
-    return torch.tensor(asked)

@@ -10,7 +10,7 @@ learner (setup.py) -> one batch through network and loss (preflight.py) -> run f
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,15 @@ from torch import Tensor
 
 from dlkit.config import LoadedConfig, dump_config, load_config, load_mapping
 from dlkit.core.components import is_import_path
+from dlkit.core.data import DataInfo
 from dlkit.core.devices import pick_threads, torch_settings
 from dlkit.core.distributed import check_same_program, joined, load_whole
 from dlkit.core.environment import now
-from dlkit.core.evaluation import score_split
+from dlkit.core.evaluation import score_split, with_thresholds
 from dlkit.core.modelfile import save_model_file
 from dlkit.core.models import parameter_count
 from dlkit.core.out_of_memory import explain_out_of_memory
+from dlkit.core.scoring import Scoring
 from dlkit.core.stopping import StopRequest, watch_save_signal, watch_signals
 from dlkit.core.torchfile import refused
 from dlkit.core.trained_config import names_of_data
@@ -184,7 +186,8 @@ def _follow(job: Job, resumed: Resumed | None, stop: StopRequest) -> TrainResult
         _go_back(job, resumed)
     status = _fit(job, Follower(), stop, ignore)
     run_dir, state_dict, best = _best_weights(job, None)
-    return _result(job, run_dir, status, _test(job, state_dict, ignore), best)
+    _, metrics = _judge_best(job, state_dict, ignore)
+    return _result(job, run_dir, status, metrics, best)
 
 
 def _go_back(job: Job, resumed: Resumed) -> None:
@@ -239,8 +242,8 @@ def _fit(job: Job, records: RunRecords | Follower, stop: StopRequest, emit: Emit
 def _finish(job: Job, folder: RunFolder, records: RunRecords, status: str, emit: Emit) -> TrainResult:
     """Test the best weights once, export them, and write the summary."""
     _, state_dict, best = _best_weights(job, folder)
-    metrics = _test(job, state_dict, emit)
-    save_model_file(folder.model_path, spec_of(job, best | {"test": metrics}), state_dict)
+    info, metrics = _judge_best(job, state_dict, emit)
+    save_model_file(folder.model_path, replace(spec_of(job, best | {"test": metrics}), info=info), state_dict)
     emit(Saved(folder.model_path, "model"))
     if records.board:
         final = {f"test_{name}": value for name, value in metrics.items()} or {best["metric"]: best["value"]}
@@ -291,18 +294,27 @@ def _best_weights(job: Job, folder: RunFolder | None) -> tuple[Path, Mapping[str
     return *job.world.from_main(read), facts
 
 
-def _test(job: Job, state_dict: Mapping[str, Tensor], emit: Emit) -> dict[str, float]:
-    if job.data.test is None or not job.config.eval.test:
-        return {}
-    model, world = job.learner.evaluated_model, job.world
+def _judge_best(job: Job, state_dict: Mapping[str, Tensor], emit: Emit) -> tuple[DataInfo, dict[str, float]]:
+    """Returns the description of the data with the thresholds of labels, chosen on validation, and the metrics of the test split."""
+    model, scoring, info = job.learner.evaluated_model, job.learner.scoring, job.data.info
+    is_tested = job.data.test is not None and job.config.eval.test
+    if not is_tested and info.task != "multilabel":
+        return info, {}
     kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     load_whole(model, state_dict)
     try:
-        metrics = score_split(
-            model, job.data.test, job.learner.scoring, use_tta=job.config.eval.tta, world=world, emit=emit
-        )
+        info = with_thresholds(model, job.data.val, scoring, info, world=job.world, emit=emit)
+        return info, _test(job, replace(scoring, info=info), emit) if is_tested else {}
     finally:
         model.load_state_dict(kept, strict=True)
+
+
+def _test(job: Job, scoring: Scoring, emit: Emit) -> dict[str, float]:
+    assert job.data.test is not None
+    use_tta = job.config.eval.tta
+    metrics = score_split(
+        job.learner.evaluated_model, job.data.test, scoring, use_tta=use_tta, world=job.world, emit=emit
+    )
     emit(Tested("test", metrics))
     if job.config.data.val == "test":
         emit(Note("the test split also chose the best epoch, so these numbers are optimistic"))

@@ -10,6 +10,8 @@ from dlkit.registry import entries
 
 CLASSES = DataInfo("classification", "features", (4,), 3, None, None, None)
 NUMBERS = DataInfo("regression", "features", (4,), 2, None, None, None)
+LABELLED = DataInfo("multilabel", "features", (4,), 3, ("cat", "dog", "owl"), None, None)
+HOT = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 0], [1, 0, 0], [1, 1, 0]])
 LABELS = torch.tensor([0, 0, 0, 1, 1, 2])
 
 
@@ -69,7 +71,7 @@ def test_cross_entropy_on_numbers_is_refused():
 
 
 def test_class_weights_belong_to_cross_entropy():
-    with pytest.raises(ComponentError, match="belong to cross_entropy"):
+    with pytest.raises(ComponentError, match="belong to cross_entropy, focal and bce, not to mse"):
         build(name="mse", class_weights=[1.0, 1.0, 1.0])
     with pytest.raises(ComponentError, match="2 class weights for 3 classes"):
         build(class_weights=[1.0, 1.0])
@@ -85,11 +87,12 @@ def test_a_function_or_class_by_import_path():
 
 @pytest.mark.parametrize("name", entries("losses"))
 def test_every_loss_of_the_registry_gives_a_finite_number(name):
-    loss = build(name=name)
+    is_of_labels = name == "asymmetric"
+    loss = build(LABELLED if is_of_labels else CLASSES, name=name)
     outputs = torch.randn(6, 3).log_softmax(1)
     if name == "BCELoss":
         outputs = outputs.exp()
-    value, _ = loss(outputs.requires_grad_(), LABELS)
+    value, _ = loss(outputs.requires_grad_(), HOT if is_of_labels else LABELS)
     value.backward()
     assert value.isfinite() and outputs.grad.isfinite().all()
 
