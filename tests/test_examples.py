@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").rglob("*.yaml"))
-NUM_EXAMPLES = 13
+NUM_EXAMPLES = 14
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -24,6 +24,7 @@ def test_all_are_here():
         "transfer",
         "distill",
         "muon",
+        "multilabel",
         "arrays",
         "huggingface",
     }
@@ -36,17 +37,16 @@ def test_checks_and_trains(dlkit, path, tmp_path):
         pytest.importorskip("datasets")
     assert dlkit("config", "check", path).code == 0
     changes = ["train.epochs=2", "train.max_steps=6", "log.graph=false"]
-    if path.stem == "fashion_mnist":
+    if path.stem in ("fashion_mnist", "multilabel"):
         if not FASHION.is_dir():
             pytest.skip("the real FashionMNIST is not on this machine: apt install dataset-fashion-mnist")
-        changes.append("data.limit=1000")
+        changes.append("data.limit=1000" if path.stem == "fashion_mnist" else "data.num_samples=400")
     done = dlkit("train", path, *changes, "--out", tmp_path / "run", "--json")
     assert done.code == 0, done.err
     result = json.loads(done.out.splitlines()[-1])
     assert result["status"] == "finished" and result["test"]
-    options = ["--model", path.parent / "custom" / "spiral_net.py"] if path.stem == "custom" else []
-    if options:
-        options = ["--model", f"{options[1]}:SpiralNet", "--data", path]
+    own = {"custom": ["--model", f"{path.parent / 'custom' / 'spiral_net.py'}:SpiralNet"], "multilabel": []}
+    options = [*own[path.stem], "--data", tmp_path / "run" / "config.resolved.yaml"] if path.stem in own else []
     judged = dlkit("eval", tmp_path / "run" / "model.pt", "--json", *options)
     assert judged.code == 0, judged.err
     metrics = json.loads(judged.out)["metrics"]
