@@ -51,9 +51,7 @@ def evaluate(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Score a model: accuracy, top-5, precision, recall and F1 per class, confusion matrix; mAP and a table of labels; or
-    regression errors.
-    """
+    """Score a model: accuracy, per-class numbers and confusion matrix; mAP and per-label numbers; or regression errors."""
     from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
     from dlkit.core.evaluation import run_evaluation
