@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from dlkit.config.data_section import Sampling
 from dlkit.config.schema import Config
 from dlkit.config.source_locations import KeyPath, Locations
 from dlkit.config.type_mismatch import join_or
@@ -31,7 +32,7 @@ _Found = Iterator[tuple[KeyPath, str]]
 
 def check_consistency(config: Config, locations: Locations) -> dict[KeyPath, Problem]:
     """Problems between settings, by the path of the one that is easiest to change."""
-    checks = (_splits, _loaders, _model, _loss, _metrics, _machine)
+    checks = (_splits, _loaders, _sampling, _model, _loss, _metrics, _machine)
     return {path: locations.problem(path, message, at="value") for check in checks for path, message in check(config)}
 
 
@@ -64,6 +65,16 @@ def _loaders(config: Config) -> _Found:
         yield ("data", "persistent_workers"), "there are no loader processes to keep: data.num_workers is 0"
     if config.data.prefetch_factor is not None:
         yield ("data", "prefetch_factor"), "there are no loader processes to fetch ahead: data.num_workers is 0"
+
+
+def _sampling(config: Config) -> _Found:
+    asked, path = config.data.sampling, ("data", "sampling")
+    if isinstance(asked, Sampling) and (asked.power is None) == (asked.weights is None):
+        yield path, "expected balanced, {power: 0.5} or {weights: column}"
+    if asked != "none" and not config.data.shuffle:
+        yield path, "draws samples, but data.shuffle is false, which keeps their order"
+    if not isinstance(asked, Sampling) and asked == "balanced" and config.task in ("regression", "multilabel"):
+        yield path, f"balances classes, but the task is {config.task}; {{weights: column}} takes weights of your own"
 
 
 def _model(config: Config) -> _Found:

@@ -14,6 +14,16 @@ class Normalization(Section):
     std: list[Annotated[float, Field(gt=0)]] = Field(min_length=1, description="Standard deviation per channel.")
 
 
+class Sampling(Section):
+    """How often training samples are drawn; one of both keys."""
+
+    power: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
+        description="A class of n samples makes up a share as n**power; 0 is balanced, 0.5 the square root, 1 as it is.",
+    )
+    weights: str | None = Field(None, description="Column, or array, with the weight of each sample.")
+
+
 class Data(Component):
     """What to learn from, and how it reaches the model."""
 
@@ -35,6 +45,10 @@ class Data(Component):
         "auto", description="Samples per evaluation batch; auto is 4 times batch_size, at most 512."
     )
     shuffle: bool = Field(True, description="Draw a new order from (seed, epoch) each epoch.")
+    sampling: Literal["none", "balanced"] | Sampling = Field(
+        "none",
+        description="balanced draws all classes equally often; an epoch stays as long as it is, and depends on (seed, epoch).",
+    )
     drop_last: bool | Auto = Field("auto", description="auto drops a trailing batch of a single sample only.")
     num_workers: Annotated[int, Field(ge=0)] | Auto = Field(
         "auto", description="Loader processes; auto is 0 in memory, else the cores less one, at most 8."

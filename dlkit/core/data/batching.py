@@ -14,15 +14,20 @@ from torch.nn.functional import one_hot
 
 from dlkit.core.data.contract import Batch, DataInfo
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key, permutation
+from dlkit.core.data.sampling import DrawnSamples
 from dlkit.core.data.statistics import normalize_inputs, standardize_targets
 
 Mixer = Callable[[Tensor, Tensor, Draws], tuple[Tensor, Tensor]]
 
 
 class BatchIndices(NamedTuple):
-    """The positions (N,) that a process reads at its turn; not counted where they only fill it, see `Batch`."""
+    """The positions (N,) that a process reads at its turn; not counted where they only fill it, see `Batch`.
+
+    `keys` (N,) are what the random numbers of each depend on: where a sample comes again in an epoch, it has others.
+    """
 
     positions: Tensor
+    keys: Tensor
     is_counted: bool = True
 
 
@@ -39,6 +44,7 @@ class BatchPlan:
     seed: int
     shuffle: bool = False
     drop_last: bool | Literal["single"] = False
+    sampling: DrawnSamples | None = None
 
     @property
     def num_batches(self) -> int:
@@ -49,17 +55,25 @@ class BatchPlan:
 
     def positions(self, epoch: int, start: int = 0) -> Iterator[Tensor]:
         """Yields the positions in each batch of an epoch from batch `start` on: int64 (N,)."""
-        order = (
-            permutation(hash_key(self.seed, Stream.ORDER, epoch), self.num_samples)
-            if self.shuffle
-            else torch.arange(self.num_samples)
-        )
+        return (keys % self.num_samples for keys in self.keys(epoch, start))
+
+    def keys(self, epoch: int, start: int = 0) -> Iterator[Tensor]:
+        """Yields the same positions, plus `num_samples` for each time that a sample was drawn before in the epoch."""
+        order = torch.arange(self.num_samples)
+        if self.shuffle:
+            order = permutation(hash_key(self.seed, Stream.ORDER, epoch), self.num_samples)
+        if self.sampling is not None:
+            order = self.sampling.keys(self.seed, epoch)[order]
         for number in range(start, self.num_batches):
             yield order[number * self.batch_size : (number + 1) * self.batch_size]
 
     def turns(self, epoch: int, start: int = 0) -> Iterator[BatchIndices]:
         """Yields what this process reads, batch by batch."""
-        return (BatchIndices(positions) for positions in self.positions(epoch, start))
+        return (self.indices(keys) for keys in self.keys(epoch, start))
+
+    def indices(self, keys: Tensor, *, is_counted: bool = True) -> BatchIndices:
+        """Returns what these keys stand for."""
+        return BatchIndices(keys % self.num_samples, keys, is_counted)
 
 
 @dataclass(frozen=True)
@@ -76,14 +90,11 @@ class SharedBatches(BatchPlan):
     def turns(self, epoch: int, start: int = 0) -> Iterator[BatchIndices]:
         """This process's piece of each batch."""
         least = min(2, self.batch_size // self.num_ranks)
-        for positions in self.positions(epoch, start):
-            num_pieces = max(1, min(self.num_ranks, len(positions) // least))
-            pieces = torch.tensor_split(positions, num_pieces)
-            yield (
-                BatchIndices(pieces[self.rank])
-                if self.rank < num_pieces
-                else BatchIndices(positions[:1], is_counted=False)
-            )
+        for keys in self.keys(epoch, start):
+            num_pieces = max(1, min(self.num_ranks, len(keys) // least))
+            pieces = torch.tensor_split(keys, num_pieces)
+            is_counted = self.rank < num_pieces
+            yield self.indices(pieces[self.rank] if is_counted else keys[:1], is_counted=is_counted)
 
 
 @dataclass(frozen=True)
@@ -96,10 +107,10 @@ class SharedTurns(BatchPlan):
 
     def turns(self, epoch: int, start: int = 0) -> Iterator[BatchIndices]:
         """Yields the batches that are this process's."""
-        batches = list(self.positions(epoch, start))
-        own = [BatchIndices(positions) for positions in batches[self.rank :: self.num_ranks]]
+        batches = list(self.keys(epoch, start))
+        own = [self.indices(keys) for keys in batches[self.rank :: self.num_ranks]]
         most = -(-len(batches) // self.num_ranks)
-        filling = [BatchIndices(batches[0][:1], is_counted=False)] if self.is_filled and len(own) < most else []
+        filling = [self.indices(batches[0][:1], is_counted=False)] if self.is_filled and len(own) < most else []
         return iter([*own, *filling])
 
 
@@ -114,17 +125,16 @@ class Finish:
 
     def __call__(self, raw: Tensor, targets: Tensor, turn: BatchIndices, *, epoch: int) -> Batch:
         """Returns a batch from raw inputs (N, ...), targets (N,) or (N, num_outputs) and the positions that they stand at."""
-        positions = turn.positions
         inputs = normalize_inputs(raw.to(self.device, non_blocking=True), self.info)
         targets = standardize_targets(targets, self.info).to(self.device, non_blocking=True)
         if self.mixers:
             if not targets.is_floating_point():
                 targets = one_hot(targets, self.info.num_outputs).float()
-            inputs, targets = self._pick_mixer(epoch, positions)(
-                inputs, targets, Draws(self.seed, epoch, positions, (Stream.MIX,))
+            inputs, targets = self._pick_mixer(epoch, turn.keys)(
+                inputs, targets, Draws(self.seed, epoch, turn.keys, (Stream.MIX,))
             )
-        return Batch(inputs, targets, positions, turn.is_counted)
+        return Batch(inputs, targets, turn.positions, turn.is_counted)
 
-    def _pick_mixer(self, epoch: int, positions: Tensor) -> Mixer:
+    def _pick_mixer(self, epoch: int, keys: Tensor) -> Mixer:
         # one per batch, evenly, as in torchvision's recipe with RandomChoice([cutmix, mixup])
-        return self.mixers[hash_key(self.seed, Stream.MIX, epoch, int(positions[0])) % len(self.mixers)]
+        return self.mixers[hash_key(self.seed, Stream.MIX, epoch, int(keys[0])) % len(self.mixers)]

@@ -181,12 +181,11 @@ class MemorySplit:
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Yield the micro-batches of one epoch from number `start` on."""
         for turn in self.plan.turns(epoch, start):
-            positions = turn.positions
-            raw = self.inputs.index_select(0, self.rows[positions].to(self.inputs.device))
+            raw = self.inputs.index_select(0, self.rows[turn.positions].to(self.inputs.device))
             raw = self.pipeline.run_batch(
-                raw, Draws(self.plan.seed, epoch, positions, (Stream.AUGMENT,)), first=self.steps_done
+                raw, Draws(self.plan.seed, epoch, turn.keys, (Stream.AUGMENT,)), first=self.steps_done
             )
-            yield self.finish(raw, self.targets[positions], turn, epoch=epoch)
+            yield self.finish(raw, self.targets[turn.positions], turn, epoch=epoch)
 
     def without_workers(self) -> "MemorySplit":
         """Returns itself, as nobody else reads for it."""

@@ -26,6 +26,7 @@ class Stream(IntEnum):
     LIMIT = 7
     STATISTICS = 8
     CALIBRATION = 9
+    SAMPLING = 10
 
 
 _MASK = (1 << 64) - 1

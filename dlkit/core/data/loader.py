@@ -52,7 +52,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class SampleReader(Dataset[Item | Failure]):
-    """Samples by (epoch, position), read, transformed and checked; picklable for loader processes.
+    """Samples by (epoch, key), see `BatchIndices`, read, transformed and checked; picklable for loader processes.
 
     `reading` is where these note what they read. In this process, a sample may take `timeout_s`.
     """
@@ -77,17 +77,18 @@ class SampleReader(Dataset[Item | Failure]):
         return self.samples.name_of(int(self.rows[position]))
 
     def __getitem__(self, item: tuple[int, int]) -> Item | Failure:
-        epoch, position = item
+        epoch, key = item
+        position = key % len(self)
         limit = self.reading.noted(position) if self.reading else time_limit(self.timeout_s, self.name_of, position)
         with limit:
-            return self._attempt(epoch, position)
+            return self._attempt(epoch, position, key)
 
-    def _attempt(self, epoch: int, position: int) -> Item | Failure:
+    def _attempt(self, epoch: int, position: int, key: int) -> Item | Failure:
         try:
             if self.samples.is_random or self.pipeline.unbatched:
-                with seeded_generators(hash_key(self.seed, Stream.SAMPLE, epoch, position)):
-                    return self._read(epoch, position)
-            return self._read(epoch, position)
+                with seeded_generators(hash_key(self.seed, Stream.SAMPLE, epoch, key)):
+                    return self._read(epoch, position, key)
+            return self._read(epoch, position, key)
         except DlkitError as error:
             return Failure(str(error), type(error) if type(error) in (DataError, OutOfResource) else DataError)
         except Exception as error:
@@ -95,11 +96,11 @@ class SampleReader(Dataset[Item | Failure]):
                 return Failure(str(out_of_memory_at(self.name_of(position), error)), OutOfResource)
             return Failure(f"{self.name_of(position)}: {type(error).__name__}: {error}")
 
-    def _read(self, epoch: int, position: int) -> Item:
+    def _read(self, epoch: int, position: int, key: int) -> Item:
         index = int(self.rows[position])
         value, target = self.samples.load(index)
         target = self.form.shaped(target, name=self.samples.name_of(index))
-        draws = Draws(self.seed, epoch, torch.tensor([position]), (Stream.AUGMENT,))
+        draws = Draws(self.seed, epoch, torch.tensor([key]), (Stream.AUGMENT,))
         return self.pipeline.run_sample(value, draws), target
 
 
@@ -124,7 +125,7 @@ def collate_items(items: list[Item | Failure]) -> tuple[Tensor, Tensor] | Failur
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Lists of (epoch, position) for one DataLoader that serves all epochs; `enter` says where the next pass begins."""
+    """Lists of (epoch, key) for one DataLoader that serves all epochs; `enter` says where the next pass begins."""
 
     def __init__(self, plan: BatchPlan) -> None:
         self.plan, self.epoch, self.start = plan, 0, 0
@@ -136,7 +137,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch = self.epoch
         for turn in self.plan.turns(epoch, self.start):
-            yield [(epoch, position) for position in turn.positions.tolist()]
+            yield [(epoch, key) for key in turn.keys.tolist()]
 
     def __len__(self) -> int:
         return max(0, self.plan.num_batches - self.start)

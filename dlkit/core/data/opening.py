@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from dlkit.config import Data as DataSection
-from dlkit.config import LoadedConfig
+from dlkit.config import LoadedConfig, Sampling
 from dlkit.core.components import Builder, ComponentError, at_component, check_options, is_import_path, resolve
 from dlkit.core.data.batching import Mixer, SharedBatches
 from dlkit.core.data.caching import pick_memory
@@ -19,6 +19,7 @@ from dlkit.core.data.checks import TargetForm, check_subset, ignored_label
 from dlkit.core.data.contract import DataInfo, Task
 from dlkit.core.data.matching import check_fits, match_source, pick_image_size
 from dlkit.core.data.samples import Source, SourceRequest
+from dlkit.core.data.sampling import build_sampling, sampling_notes
 from dlkit.core.data.sources import open_custom, open_torchvision
 from dlkit.core.data.splits import build_mixers, idle_options, plan_training
 from dlkit.core.data.subsets import Subset, Subsets, pick_subsets
@@ -90,10 +91,16 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
         loaded, subsets, train=pipelines.train, evaluation=pipelines.evaluation, num_holders=world.local_size
     )
     mixers = build_mixers(loaded, source.kind)
-    plan = plan_training(loaded.config.data, len(subsets.train.rows), seed=seed, world=world)
+    sampling = build_sampling(loaded, source, subsets.train, task)
+    plan = plan_training(loaded.config.data, len(subsets.train.rows), seed=seed, world=world, sampling=sampling)
     check_has_batches(loaded, plan, world)
     of_data = (*source.notes, *subsets.notes, *([skipped_note(skipped)] if skipped else []))
-    of_config = (*notes_on_transforms(loaded), *why, *idle_options(loaded.config.data, in_memory=in_memory))
+    of_config = (
+        *sampling_notes(sampling, source, subsets.train, task),
+        *notes_on_transforms(loaded),
+        *why,
+        *idle_options(loaded.config.data, in_memory=in_memory),
+    )
     return OpenedData(
         loaded,
         source,
@@ -143,6 +150,7 @@ def open_source(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = Non
         skips_bad=section.on_bad == "skip",
         columns=known.columns if known else None,
         timeout_s=limit_of(section),
+        weights=section.sampling.weights if isinstance(section.sampling, Sampling) else None,
     )
     with at_component(loaded, "data"):
         builder = resolve("datasets", section.name)

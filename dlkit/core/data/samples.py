@@ -89,7 +89,8 @@ class Source:
     """What a data set offers: its training samples, and validation and test samples where it keeps them apart.
 
     `num_outputs` counts classes, labels or target columns; `classes` are the names of classes or labels. `image_size` is the
-    source's own default for `data.image_size`. `columns` and `targets` are those of a table.
+    source's own default for `data.image_size`. `columns` and `targets` are those of a table;
+    `weights`, float64 (N,), the column of weights of training samples that was asked for.
     """
 
     task: Task
@@ -103,6 +104,7 @@ class Source:
     notes: tuple[str, ...] = field(default=())
     columns: tuple[TableColumn, ...] | None = None
     targets: tuple[str, ...] | None = None
+    weights: Tensor | None = None
 
     def renumbered(self, numbers: Sequence[int], classes: tuple[str, ...]) -> "Source":
         """Returns the same samples with other `classes`, by a table of numbers as `renumber` takes it."""
@@ -118,7 +120,7 @@ class Source:
 class SourceRequest:
     """What dlkit asks of a source: `data.root` (None for auto) and `data.download`, the seed, the task if the config
     fixes it, the label that the loss ignores, whether samples that cannot be read are left out, of a table the columns that an
-    existing model takes, and how long reading a sample may take.
+    existing model takes, how long reading a sample may take, and the column of weights that `data.sampling` names.
     """
 
     root: str | None
@@ -129,3 +131,4 @@ class SourceRequest:
     skips_bad: bool = False
     columns: tuple[TableColumn, ...] | None = None
     timeout_s: float | None = None
+    weights: str | None = None

@@ -12,6 +12,7 @@ from dlkit.core.data.caching import MemorySplit, StoredSamples
 from dlkit.core.data.checks import TargetForm, ignored_label
 from dlkit.core.data.contract import DataInfo, Kind, Split
 from dlkit.core.data.loader import LoaderOptions, LoaderSplit, SampleReader
+from dlkit.core.data.sampling import DrawnSamples
 from dlkit.core.data.subsets import Subset
 from dlkit.core.data.time_limit import limit_of
 from dlkit.core.data.transforms import Pipeline
@@ -65,7 +66,9 @@ class SplitBuilder:
         return LoaderSplit(subset.name, reader, subset.targets, plan, finish, options)
 
 
-def plan_training(section: DataSection, num_samples: int, *, seed: int, world: World = ALONE) -> SharedBatches:
+def plan_training(
+    section: DataSection, num_samples: int, *, seed: int, world: World = ALONE, sampling: DrawnSamples | None = None
+) -> SharedBatches:
     """Returns which samples make up the batches of training, and which part of each is this process's."""
     return SharedBatches(
         num_samples,
@@ -73,6 +76,7 @@ def plan_training(section: DataSection, num_samples: int, *, seed: int, world: W
         seed,
         shuffle=section.shuffle,
         drop_last="single" if section.drop_last == "auto" else section.drop_last,
+        sampling=sampling,
         rank=world.rank,
         num_ranks=world.size,
     )

@@ -14,7 +14,7 @@ from dlkit.core.data.contract import Kind
 from dlkit.core.data.samples import Source, SourceRequest, TensorSamples
 from dlkit.core.data.sources.array_file import find_arrays, read_arrays
 from dlkit.core.data.sources.imagefolder import SPLIT_FOLDERS
-from dlkit.core.data.sources.labels import read_labels
+from dlkit.core.data.sources.labels import check_weights, read_labels
 from dlkit.errors import DataError
 from dlkit.suggestions import did_you_mean
 
@@ -44,7 +44,8 @@ def npz(
     _check_options(layout, classes)
     stored = find_arrays(Path(path))
     pairs = _pick_pairs(stored, path, x, y)
-    arrays = read_arrays(stored, dict.fromkeys(name for pair in pairs.values() for name in pair))
+    weights = _pick_weights(stored, path, request.weights)
+    arrays = read_arrays(stored, dict.fromkeys([*(name for pair in pairs.values() for name in pair), *weights]))
     for pair in pairs.values():
         _check_lengths(arrays, pair, path)
     kind, inputs = _inputs_of(
@@ -60,6 +61,9 @@ def npz(
         {split: TensorSamples(inputs[split], labels.targets[split]) for split in pairs},
         kind,
         notes=_notes_on_scale(inputs["train"], kind),
+        weights=next(
+            (check_weights(arrays[name], f"{name} in {path}", len(inputs["train"])) for name in weights), None
+        ),
     )
 
 
@@ -104,6 +108,17 @@ def _pick_pairs(names: Collection[str], path: str, x: str | None, y: str | None)
         has, lacks = ("inputs", "targets") if split in inputs else ("targets", "inputs")
         raise DataError(f"{path} has {split} {has}, but no {lacks} for them: {way_out}")
     return {split: (inputs[split], targets[split]) for split in inputs}
+
+
+def _pick_weights(names: Collection[str], path: str, asked: str | None) -> list[str]:
+    if asked is None:
+        return []
+    if "train" not in (found := find_splits(names, asked)):
+        hint = did_you_mean(asked, names)
+        raise ComponentError(
+            f"{path} has no array {asked!r} of weights: it holds {_listed(names)}.{hint}", option="sampling"
+        )
+    return [found["train"]]
 
 
 def find_splits(names: Collection[str], base: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from dlkit.core.data.images import Mode, decode_image, load_image, mode_of_file
 from dlkit.core.data.samples import Source, SourceRequest, renumber
 from dlkit.core.data.sources.imagefolder import SPLIT_FOLDERS
 from dlkit.core.data.sources.items import kind_of, to_input
-from dlkit.core.data.sources.labels import read_labels
+from dlkit.core.data.sources.labels import check_weights, read_labels
 from dlkit.errors import DataError, UsageError, first_line
 from dlkit.suggestions import did_you_mean
 
@@ -87,6 +87,7 @@ def hf(
     train = parts["train"]
     column = _pick_column(train, image, "image", _IMAGES, "Image", path)
     target = _pick_column(train, label, "label", _LABELS, "ClassLabel", path)
+    weights = _weights(train, request.weights, path)
     parts = {split: _undecoded(part, column, target, f"{path} {split}") for split, part in parts.items()}
     labels = read_labels(
         {split: _targets(part, target, f"{path} {split}") for split, part in parts.items()},
@@ -99,7 +100,7 @@ def hf(
         split: RowSamples(part, column, shown, f"{path} {split}", labels.targets[split])
         for split, part in parts.items()
     }
-    return labels.source_of(samples, kind_of(samples["train"].look(0)[0]))
+    return labels.source_of(samples, kind_of(samples["train"].look(0)[0]), weights=weights)
 
 
 def _require_datasets() -> None:
@@ -215,6 +216,13 @@ def _targets(rows: Any, target: str, title: str) -> np.ndarray[Any, Any]:
         return np.asarray(values)
     except ValueError:
         raise DataError(f"{title}: rows of the column {target!r} differ in length") from None
+
+
+def _weights(rows: Any, asked: str | None, path: str) -> np.ndarray[Any, Any] | None:
+    if asked is None:
+        return None
+    name = _pick_column(rows, asked, "sampling", (), "", path)
+    return check_weights(_targets(rows, name, path), f"column {name!r} of {path}", len(rows))
 
 
 def _class_names(feature: Any) -> list[str] | None:

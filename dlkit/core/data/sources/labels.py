@@ -29,7 +29,14 @@ class Labels:
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
 
-    def source_of(self, samples: Mapping[str, Samples], kind: Kind, *, notes: tuple[str, ...] = ()) -> Source:
+    def source_of(
+        self,
+        samples: Mapping[str, Samples],
+        kind: Kind,
+        *,
+        notes: tuple[str, ...] = (),
+        weights: Array | None = None,
+    ) -> Source:
         """Returns the source of samples that have these targets, by split."""
         return Source(
             task=self.task,
@@ -40,6 +47,7 @@ class Labels:
             num_outputs=self.num_outputs,
             classes=self.classes,
             notes=(*notes, *self.notes),
+            weights=None if weights is None else torch.from_numpy(weights.astype(np.float64)),
         )
 
 
@@ -72,6 +80,15 @@ def read_labels(
     targets = {name: torch.from_numpy(array.astype(np.int64)) for name, array in flat.items()}
     count = len(classes) if classes else count_classes(torch.cat(list(targets.values())), request.ignored_label)
     return Labels("classification", targets, count, tuple(classes) if classes else None)
+
+
+def check_weights(array: Array, title: str, count: int) -> Array:
+    """Returns the weights of `count` samples. Raises DataError for anything else."""
+    if array.dtype.kind not in _WHOLE + "f" or array.shape != (count,):
+        raise DataError(
+            f"{title}: weights must be {count} numbers, one for each sample; got {array.dtype} {array.shape}"
+        )
+    return array
 
 
 def _without_column(array: Array, title: str) -> Array:
