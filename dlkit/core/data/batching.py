@@ -5,7 +5,7 @@ make up the same update on any number of processes. Nothing is padded and nothin
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
@@ -44,7 +44,7 @@ class BatchPlan:
     seed: int
     shuffle: bool = False
     drop_last: bool | Literal["single"] = False
-    sampling: DrawnSamples | None = None
+    sampling: DrawnSamples | None = field(default=None, kw_only=True)
 
     @property
     def num_batches(self) -> int:

@@ -75,7 +75,9 @@ def _strata_of(targets: Tensor, task: Task) -> Tensor:
 def _class_weights(targets: Tensor, power: float, ignored: int | None) -> Tensor:
     """Returns weights that let a class of n samples make up a share that goes as n**power: 0 balances, 1 leaves all as they are."""
     labels, places, counts = torch.unique(targets, return_inverse=True, return_counts=True)
-    weights = counts.double() ** (power - 1) * (labels != ignored if ignored is not None else 1)
+    weights: Tensor = counts.double() ** (power - 1)
+    if ignored is not None:
+        weights = weights * (labels != ignored)
     return weights[places]
 
 
