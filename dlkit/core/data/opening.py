@@ -80,9 +80,7 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
         source = open_source(loaded, seed=seed, known=known)
     source, task = (match_source(source, known), known.task) if known else (source, pick_task(loaded, source))
     subsets, skipped = skip_unreadable(pick_subsets(loaded, source, task=task, seed=seed), loaded.config.data)
-    form = _target_form(loaded, source, task, known)
-    for subset in subsets.listed():
-        check_subset(subset, form)
+    _check_subsets(subsets, _target_form(loaded, source, task, known))
     pipelines = build_pipelines(loaded, source, known)
     shown = try_pipelines(loaded, pipelines, subsets.train)
     if known:
@@ -90,13 +88,10 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
     in_memory, why = pick_memory(
         loaded, subsets, train=pipelines.train, evaluation=pipelines.evaluation, num_holders=world.local_size
     )
-    mixers = build_mixers(loaded, source.kind)
-    sampling = build_sampling(loaded, source, subsets.train, task)
-    plan = plan_training(loaded.config.data, len(subsets.train.rows), seed=seed, world=world, sampling=sampling)
-    check_has_batches(loaded, plan, world)
+    plan = _plan(loaded, source, subsets.train, task, seed=seed, world=world)
     of_data = (*source.notes, *subsets.notes, *([skipped_note(skipped)] if skipped else []))
     of_config = (
-        *sampling_notes(sampling, source, subsets.train, task),
+        *sampling_notes(plan.sampling, source, subsets.train, task),
         *notes_on_transforms(loaded),
         *why,
         *idle_options(loaded.config.data, in_memory=in_memory),
@@ -108,13 +103,25 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
         subsets,
         pipelines,
         shown,
-        mixers,
+        build_mixers(loaded, source.kind),
         plan,
         is_in_memory=in_memory,
         known=known,
         notes=(*of_data, *of_config),
         skipped=skipped,
     )
+
+
+def _check_subsets(subsets: Subsets, form: TargetForm) -> None:
+    for subset in subsets.listed():
+        check_subset(subset, form)
+
+
+def _plan(loaded: LoadedConfig, source: Source, train: Subset, task: Task, *, seed: int, world: World) -> SharedBatches:
+    sampling = build_sampling(loaded, source, train, task)
+    plan = plan_training(loaded.config.data, len(train.rows), seed=seed, world=world, sampling=sampling)
+    check_has_batches(loaded, plan, world)
+    return plan
 
 
 def _target_form(loaded: LoadedConfig, source: Source, task: Task, known: DataInfo | None) -> TargetForm:
