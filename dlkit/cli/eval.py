@@ -38,12 +38,24 @@ Picture = Annotated[
 ]
 
 
+Reliability = Annotated[
+    Path | None,
+    typer.Option(
+        "--reliability",
+        help="Write accuracy by confidence to this PNG, SVG or PDF file.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+
+
 def evaluate(
     model: ModelFile,
     data: DataOption = None,
     split: SplitOption = None,
     tta: Tta = False,
     picture: Picture = None,
+    reliability: Reliability = None,
     arch: ArchName = None,
     num_classes: NumClasses = None,
     image_size: ImageSize = None,
@@ -57,8 +69,8 @@ def evaluate(
     from dlkit.core.evaluation import run_evaluation
     from dlkit.core.opening import Naming, open_model
 
-    if picture is not None:
-        _check_picture(picture)
+    for path in filter(None, (picture, reliability)):
+        _check_picture(path)
     loaded = load_data_option(data) if data else None
     with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
         file = open_model(model, Naming(arch, num_classes, image_size, network), data=loaded, emit=display.emit)
@@ -71,8 +83,7 @@ def evaluate(
             device=device,
             emit=display.emit,
         )
-    if picture is not None:
-        _save_picture(picture, result)
+    _save_pictures(result, picture, reliability)
     if as_json:
         typer.echo(json.dumps({"schema": "dlkit.eval/1", "model": str(model), **without_nan(asdict(result))}))
     else:
@@ -86,12 +97,16 @@ def _check_picture(path: Path) -> None:
     check_output(path, may_replace=True)
 
 
-def _save_picture(path: Path, result: "EvalResult") -> None:
-    from dlkit.core.evaluation import save_confusion_picture
+def _save_pictures(result: "EvalResult", confusion: Path | None, reliability: Path | None) -> None:
+    from dlkit.core.evaluation import save_confusion_picture, save_reliability_picture
 
-    if not result.confusion:
-        raise UsageError("--confusion: only a model of classes has a confusion matrix")
-    save_confusion_picture(path, result.confusion, result.classes)
+    if (confusion or reliability) and not result.confusion:
+        option, what = ("--confusion", "a confusion matrix") if confusion else ("--reliability", "confidences")
+        raise UsageError(f"{option}: only a model of classes has {what}")
+    if confusion is not None:
+        save_confusion_picture(confusion, result.confusion, result.classes)
+    if reliability is not None:
+        save_reliability_picture(reliability, result.reliability)
 
 
 def _show(result: "EvalResult", model: Path) -> None:

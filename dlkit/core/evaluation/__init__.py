@@ -1,6 +1,12 @@
 """Models evaluated on data: metrics, predictions, and a network compared with what it was made from."""
 
 from dlkit.core.evaluation.answers import Answer
+from dlkit.core.evaluation.calibration_error import (
+    ConfidenceBin,
+    calibration_error,
+    confidence_bins,
+    save_reliability_picture,
+)
 from dlkit.core.evaluation.comparison import (
     Agreement,
     Comparison,
@@ -27,7 +33,7 @@ from dlkit.core.evaluation.confusion import save_confusion_picture
 from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.evaluation.file_size import CHUNK_BYTES, bytes_text, file_sizes
 from dlkit.core.evaluation.gathering import Predictions
-from dlkit.core.evaluation.metrics import score_predictions, score_split
+from dlkit.core.evaluation.metrics import ranking_scores, score_predictions, score_split
 from dlkit.core.evaluation.predict_images import ImagePrediction, predict_images, sample_images
 from dlkit.core.evaluation.predict_rows import RowPredictions, predict_rows
 from dlkit.core.evaluation.predictions import predict_split

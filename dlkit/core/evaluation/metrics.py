@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from dlkit.core.data import Split
 from dlkit.core.distributed import ALONE, World
 from dlkit.core.evaluation.confusion import confusion_matrix
 from dlkit.core.evaluation.gathering import Predictions
 from dlkit.core.evaluation.predictions import predict_split
-from dlkit.core.scoring import Scoring, average_precisions, decide_labels, f1_of, label_counts
+from dlkit.core.scoring import Scoring, areas_under_roc, average_precisions, decide_labels, f1_of, label_counts
 from dlkit.events import Emit, ignore
+
+MOST_RANKED = 2**24  # numbers that are sorted at once
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,21 @@ def metrics_per_class(predictions: Predictions, classes: tuple[str, ...]) -> lis
     scores = [2 * hits / (support + predicted).clamp(min=1), hits / predicted.clamp(min=1), hits / support.clamp(min=1)]
     f1, precision, recall = (score.tolist() for score in scores)
     return [ClassMetrics(*row) for row in zip(classes, support.long().tolist(), precision, recall, f1, strict=True)]
+
+
+def ranking_scores(predictions: Predictions, *, at_once: int = MOST_RANKED) -> dict[str, float]:
+    """Returns `auroc` and `average_precision` of each class against all others by its probability, as unweighted means over
+    classes that some samples have and some have not; so many numbers are sorted `at_once`.
+    """
+    probabilities = predictions.outputs.double().softmax(1)
+    counts = torch.bincount(predictions.targets, minlength=probabilities.shape[1])
+    labels = ((counts > 0) & (counts < len(probabilities))).nonzero()[:, 0]
+    scores: dict[str, list[Tensor]] = {"auroc": [], "average_precision": []}
+    for part in torch.split(labels, max(1, at_once // len(probabilities))):
+        outputs, is_own = probabilities[:, part], predictions.targets[:, None] == part
+        scores["auroc"].append(areas_under_roc(outputs, is_own))
+        scores["average_precision"].append(average_precisions(outputs, is_own))
+    return {name: torch.cat(found).mean().item() for name, found in scores.items()}
 
 
 def macro_average(rows: list[ClassMetrics]) -> dict[str, float]:

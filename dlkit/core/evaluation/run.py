@@ -11,6 +11,7 @@ from dlkit.config import LoadedConfig
 from dlkit.core.components import is_import_path
 from dlkit.core.data import DataInfo, Split, build_eval_split
 from dlkit.core.devices import torch_settings
+from dlkit.core.evaluation.calibration_error import ConfidenceBin, calibration_error, confidence_bins
 from dlkit.core.evaluation.confusion import confusion_matrix
 from dlkit.core.evaluation.metrics import (
     ClassMetrics,
@@ -18,6 +19,7 @@ from dlkit.core.evaluation.metrics import (
     macro_average,
     metrics_per_class,
     metrics_per_label,
+    ranking_scores,
     score_mirrored,
     score_predictions,
 )
@@ -30,8 +32,8 @@ from dlkit.events import Emit, Note, ignore
 
 @dataclass(frozen=True)
 class EvalResult:
-    """What a model scores on a split. `per_class` and `confusion`, which has true classes as rows, are those of classification,
-    `per_label` that of several labels; elsewhere they are empty.
+    """What a model scores on a split. `per_class`, `confusion`, which has true classes as rows, and `reliability` are those of
+    classification, `per_label` that of several labels; elsewhere they are empty.
     """
 
     split: str
@@ -41,6 +43,7 @@ class EvalResult:
     per_class: list[ClassMetrics]
     confusion: list[list[int]]
     per_label: list[LabelMetrics] = field(default_factory=list)
+    reliability: list[ConfidenceBin] = field(default_factory=list)
 
 
 def run_evaluation(
@@ -107,8 +110,11 @@ def _score(
     if num_left := num_all - len(predictions.targets):
         emit(Note(f"{num_left} of {num_all} samples have the label {scoring.loss.ignore_index}, which is not counted"))
     rows = metrics_per_class(predictions, classes)
+    bins = confidence_bins(predictions)
     metrics |= {f"macro_{name}": value for name, value in macro_average(rows).items()}
-    return replace(result, classes=classes, per_class=rows, confusion=confusion_matrix(predictions).tolist())
+    metrics |= {**ranking_scores(predictions), "ece": calibration_error(bins)}
+    confusion = confusion_matrix(predictions).tolist()
+    return replace(result, classes=classes, per_class=rows, confusion=confusion, reliability=bins)
 
 
 def most_confused(result: EvalResult, most: int = 5) -> list[tuple[str, str, int]]:

@@ -2,6 +2,7 @@
 
 from dlkit.core.scoring.label_scores import (
     MIDDLE,
+    areas_under_roc,
     average_precisions,
     decide_labels,
     f1_of,

@@ -51,6 +51,19 @@ def average_precisions(outputs: Tensor, targets: Tensor) -> Tensor:
     return torch.where(outputs.isnan().any(0), torch.nan, found)
 
 
+def areas_under_roc(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Returns the area under the ROC curve, the chance that a true sample is ranked before another; equal outputs count half.
+
+    NaN for a label that all samples have or none, and for one of whose outputs any is NaN.
+    """
+    values, hits, is_end = _ranked(outputs, targets)
+    misses = torch.arange(1, len(values) + 1, dtype=torch.float64, device=values.device)[:, None] - hits
+    true, false = (torch.where(is_end, counts, 0).cummax(0).values for counts in (hits, misses))
+    before, earlier = (torch.cat([torch.zeros_like(ends[:1]), ends[:-1]]) for ends in (true, false))
+    found = ((false - earlier) * (true + before) / 2).sum(0) / (hits[-1] * misses[-1])
+    return torch.where(outputs.isnan().any(0), torch.nan, found)
+
+
 def pick_thresholds(outputs: Tensor, targets: Tensor) -> tuple[float, ...]:
     """Returns for each label the probability from which on F1 is best, midway between the two samples that it parts.
 
