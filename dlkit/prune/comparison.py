@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from dlkit.core.benchmark import SpeedPlan
+from dlkit.core.data import DataInfo
 from dlkit.core.evaluation import Comparison, NamedNetwork, Original, Side, compare_networks, file_sizes
 from dlkit.events import Emit
 from dlkit.prune.opened_model import OpenedModel
@@ -15,13 +16,19 @@ ENGINES = ("eager",)  # `dlkit bench` compares all of them
 
 
 def compare(
-    original: nn.Module, pruned: nn.Module, opened: OpenedModel, *, seconds: float | None, emit: Emit
+    original: nn.Module,
+    pruned: nn.Module,
+    opened: OpenedModel,
+    *,
+    info: DataInfo,
+    seconds: float | None,
+    emit: Emit,
 ) -> Comparison:
     """Measure scores on the reporting split, costs, and latencies at batch 1 and 16; `with_sizes` adds the sizes of files."""
     size, task_data = opened.file.spec.info.input_size, opened.task_data
     return compare_networks(
         NamedNetwork(BEFORE, original),
-        NamedNetwork(AFTER, pruned),
+        NamedNetwork(AFTER, pruned, info=info),
         task_data.reporting if task_data else None,
         scoring=task_data.scoring if task_data else None,
         speed_plan=SpeedPlan(size, opened.device, engines=ENGINES, seconds=seconds) if seconds else None,

@@ -11,14 +11,15 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dlkit.core.data import DataInfo
 from dlkit.core.devices import torch_settings
-from dlkit.core.evaluation import Comparison
+from dlkit.core.evaluation import Comparison, with_thresholds
 from dlkit.core.sparse_storage import measure_stored
 from dlkit.core.staging import staged
 from dlkit.errors import UsageError
@@ -68,13 +69,16 @@ def prune_model(opened: OpenedModel, request: PruneRequest, paths: PruneOutputs,
             emit(Note("nothing is trained between the iterations; --finetune EPOCHS does that"))
         pruned = (_shrink if request.is_shrunk else _mask)(opened, request, _rewound(opened, request), emit)
         network = pruned.network.to(memory_format=torch.contiguous_format).eval()
-        comparison = compare(opened.original(), network, opened, seconds=request.seconds, emit=emit)
+        info = _own_thresholds(opened, network, emit)
+        comparison = compare(opened.original(), network, opened, info=info, seconds=request.seconds, emit=emit)
         facts = {
             "what": describe_request(request),
             "request": plain_request(request),
             "original": describe_original(opened, comparison.before).to_dict(),
         }
-        spec = describe_pruned(opened.file.spec, pruned.rewrite, facts, comparison.after.scores.metrics)
+        spec = describe_pruned(
+            replace(opened.file.spec, info=info), pruned.rewrite, facts, comparison.after.scores.metrics
+        )
         with staged(paths.model) as staging:
             save_pruned(staging.path(paths.model), spec, network.cpu(), opened.example.cpu(), model=opened.model)
             sized = with_sizes(comparison, opened.file.path, staging.path(paths.model))
@@ -82,6 +86,12 @@ def prune_model(opened: OpenedModel, request: PruneRequest, paths: PruneOutputs,
             write_json(staging.path(paths.report), report.to_dict())
     emit(Saved(paths.model, "model"))
     return report
+
+
+def _own_thresholds(opened: OpenedModel, network: nn.Module, emit: Emit) -> DataInfo:
+    """Returns the description of the data, with thresholds of labels that suit the pruned network where there are data."""
+    info, data = opened.file.spec.info, opened.task_data
+    return info if data is None else with_thresholds(network, data.data.val, data.scoring, info, emit=emit)
 
 
 def _rewound(opened: OpenedModel, request: PruneRequest) -> Mapping[str, Tensor] | None:

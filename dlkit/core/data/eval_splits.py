@@ -41,7 +41,10 @@ def build_eval_split(
     Where there is none of that name it is the first one of `instead`. Class labels are matched by name. Raises NoSplit when
     there is none of any name, DataError when it does not fit the model.
     """
-    source = match_source(open_source(loaded, seed=loaded.config.seed, known=info), info)
+    opened = open_source(loaded, seed=loaded.config.seed, known=info)
+    source = match_source(opened, info)
+    for note in source.notes[len(opened.notes) :]:
+        emit(Note(note))
     subsets = pick_subsets(loaded, source, task=info.task, seed=loaded.config.seed)
     have = {subset.name: subset for subset in subsets.listed()}
     subset = next((have[name] for name in (split, *instead) if name in have), None)

@@ -1,14 +1,14 @@
 """A network before and after it was changed, on the same samples, inputs and machine: what a report is made of."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from dlkit.core.benchmark import SpeedPlan, Speeds, TimedModel, measure_speeds
-from dlkit.core.data import Split
+from dlkit.core.data import DataInfo, Split
 from dlkit.core.evaluation.file_size import FileSizes, file_sizes
 from dlkit.core.evaluation.metrics import score_predictions
 from dlkit.core.evaluation.predictions import Predictions, predict_split
@@ -81,11 +81,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class NamedNetwork:
-    """A network to compare, by its name in the report, with the file that it is stored in."""
+    """A network to compare, by its name in the report, with the file that it is stored in, and a description of its data where that
+    has thresholds of its own.
+    """
 
     name: str
     network: nn.Module
     path: Path | None = None
+    info: DataInfo | None = None
 
 
 def compare_networks(
@@ -106,7 +109,11 @@ def compare_networks(
     scores, agreement = [NO_SCORES, NO_SCORES], Agreement()
     if split is not None and scoring is not None:
         predictions = [predict_split(side.network, split, scoring, emit=emit) for side in both]
-        scores = [Scores(split.name, len(found.targets), score_predictions(found, scoring)) for found in predictions]
+        own = [replace(scoring, info=side.info or scoring.info) for side in both]
+        scores = [
+            Scores(split.name, len(found.targets), score_predictions(found, by))
+            for found, by in zip(predictions, own, strict=True)
+        ]
         agreement = compare_predictions(*predictions, scoring=scoring)
     sides = [
         Side(side.name, found, weigh_network(side.network, input_size, side.path))

@@ -73,6 +73,8 @@ def _csv_options(file: ModelFile) -> dict[str, object]:
 
 def _target_names(file: ModelFile) -> tuple[str, ...]:
     info = file.spec.info
+    if info.task == "multilabel":
+        return ("labels",)
     count = info.num_outputs if info.task == "regression" else 1
     if info.targets and len(info.targets) == count:
         return info.targets

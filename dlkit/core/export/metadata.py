@@ -23,7 +23,7 @@ def file_metadata(spec: ModelSpec | None) -> dict[str, str]:
         return made_by
     info = spec.info
     values: dict[str, Any] = {"arch": spec.arch.to_dict(), "task": info.task, "input_size": list(info.input_size)}
-    for name in ("classes", "mean", "std", "targets", "target_mean", "target_std"):
+    for name in ("classes", "mean", "std", "targets", "target_mean", "target_std", "thresholds"):
         value = getattr(info, name)
         if value is not None:
             values[name] = list(value)
