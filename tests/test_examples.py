@@ -1,12 +1,14 @@
 """Every YAML under examples/ runs, shortened."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").rglob("*.yaml"))
-NUM_EXAMPLES = 14
+NUM_EXAMPLES = 16
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -27,8 +29,18 @@ def test_all_are_here():
         "multilabel",
         "arrays",
         "huggingface",
+        "image_table",
+        "turned_clothes",
     }
     assert len(EXAMPLES) == NUM_EXAMPLES
+
+
+def make_small(path, folder):
+    """Returns the changes that let an example of the real FashionMNIST run on some of it; makes its pictures if it has a script."""
+    if path.stem == "turned_clothes":
+        subprocess.run([sys.executable, path.with_suffix(".py"), folder / "clothes", "400"], check=True)
+        return [f"data.path={folder / 'clothes' / 'turned_clothes.csv'}"]
+    return ["data.limit=1000" if path.stem == "fashion_mnist" else "data.num_samples=400"]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -37,10 +49,10 @@ def test_checks_and_trains(dlkit, path, tmp_path):
         pytest.importorskip("datasets")
     assert dlkit("config", "check", path).code == 0
     changes = ["train.epochs=2", "train.max_steps=6", "log.graph=false"]
-    if path.stem in ("fashion_mnist", "multilabel"):
+    if path.stem in ("fashion_mnist", "multilabel", "turned_clothes"):
         if not FASHION.is_dir():
             pytest.skip("the real FashionMNIST is not on this machine: apt install dataset-fashion-mnist")
-        changes.append("data.limit=1000" if path.stem == "fashion_mnist" else "data.num_samples=400")
+        changes += make_small(path, tmp_path)
     done = dlkit("train", path, *changes, "--out", tmp_path / "run", "--json")
     assert done.code == 0, done.err
     result = json.loads(done.out.splitlines()[-1])

@@ -34,7 +34,11 @@ def predict(
     model: ModelFile,
     inputs: Annotated[
         list[Path],
-        typer.Argument(help="Images, or folders of them; or one csv file.", metavar="FILE...", show_default=False),
+        typer.Argument(
+            help="Images, or folders of them; or one table (CSV, TSV, JSON Lines, Parquet).",
+            metavar="FILE...",
+            show_default=False,
+        ),
     ],
     topk: Annotated[
         int,
@@ -124,7 +128,7 @@ def _predict_rows(file: "LoadedModel", paths: list[Path], asked: _Asked) -> None
     from dlkit.core.evaluation import predict_rows
 
     if len(paths) != 1 or paths[0].is_dir():
-        raise UsageError(f"{file.path} takes rows of numbers: give one csv file with its columns")
+        raise UsageError(f"{file.path} takes rows of numbers: give one table with its columns")
     with prints_aside(), open_display(quiet=asked.as_json, verbose=False, as_json=False) as display:
         found = predict_rows(
             file, paths[0], topk=asked.topk, model=asked.network, device=asked.device, emit=display.emit

@@ -6,4 +6,4 @@ keeps the file current. `core/components.py` imports what a name stands for.
 """
 
 from dlkit.registry.lookup import Entry, Option, entries, find_entry, is_current, kinds, spellings
-from dlkit.registry.tables import INJECTED, ROWS
+from dlkit.registry.tables import INJECTED, ROWS, injected_into

@@ -38,10 +38,15 @@ DATASETS: Rows = {
         ("ImageFolder",),
         "A folder with one folder of images per class, or train/ val/ test/ of those.",
     ),
-    "csv": (
-        "dlkit.core.data.sources.table:csv",
+    "images": (
+        "dlkit.core.data.sources.image_table:images",
         (),
-        "Rows of a csv file, numbers and texts, for regression or classification.",
+        "Pictures whose files and targets a table names: CSV, TSV, JSON Lines or Parquet.",
+    ),
+    "table": (
+        "dlkit.core.data.sources.table:table",
+        ("csv",),
+        "Rows of a table, numbers and texts: CSV, TSV, JSON Lines or Parquet.",
     ),
     "npz": (
         "dlkit.core.data.sources.arrays:npz",
@@ -200,3 +205,8 @@ INJECTED: dict[str, frozenset[str]] = {
     "batch_transforms": frozenset({"num_classes"}),
     "activations": frozenset({"inplace"}),
 }
+
+
+def injected_into(kind: str, module: str) -> frozenset[str]:
+    """Returns the arguments that dlkit passes itself to what lies in a module; its own data sets get all in one `request`."""
+    return frozenset({"request"}) if kind == "datasets" and module.startswith("dlkit.") else INJECTED[kind]

@@ -159,7 +159,7 @@ def test_predict_goes_on_after_a_broken_file(dlkit, digits_model, tmp_path):
 
 def test_predict_takes_no_folder_for_a_model_of_tables(dlkit, numbers_model, tmp_path):
     done = dlkit("predict", numbers_model.model_path, tmp_path)
-    assert done.code == 2 and "takes rows of numbers: give one csv file" in done.err
+    assert done.code == 2 and "takes rows of numbers: give one table" in done.err
 
 
 def test_list(dlkit):

@@ -45,10 +45,14 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A feature column of a table: a number, or one of these texts, each an input of its own that is 1 where it stands."""
+    """A feature column of a table: a number, or one of these texts, each an input of its own that is 1 where it stands.
+
+    `fill` is what its inputs are where its cell is missing; None refuses such cells.
+    """
 
     name: str
     texts: tuple[str, ...] | None = None
+    fill: tuple[float, ...] | None = None
 
     @property
     def num_inputs(self) -> int:
@@ -170,9 +174,20 @@ def _columns(found: Any) -> tuple[TableColumn, ...] | None:
         return None
     if not isinstance(found, list | tuple) or not all(isinstance(entry, Mapping) for entry in found):
         raise DataError(f"data info: columns must hold mappings, got {found!r:.200}")
-    if wrong := [entry for entry in found if set(entry) != {"name", "texts"} or not isinstance(entry["name"], str)]:
+    # files of before `fill` have none
+    if wrong := [
+        entry for entry in found if set(entry) - {"fill"} != {"name", "texts"} or type(entry["name"]) is not str
+    ]:
         raise DataError(f"data info: columns need a name and texts, got {wrong[0]!r:.200}")
-    return tuple(TableColumn(entry["name"], _texts(entry, "texts")) for entry in found)
+    return tuple(map(_column, found))
+
+
+def _column(entry: Mapping[str, Any]) -> TableColumn:
+    column = TableColumn(entry["name"], _texts(entry, "texts"), _optional_numbers(entry, "fill"))
+    fill = column.fill
+    if fill is not None and (len(fill) != column.num_inputs or not all(map(math.isfinite, fill))):
+        raise DataError(f"data info: column {column.name!r:.80} needs {column.num_inputs} finite numbers to fill it")
+    return column
 
 
 def _plain(value: Any) -> Any:

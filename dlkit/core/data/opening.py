@@ -18,6 +18,7 @@ from dlkit.core.data.caching import pick_memory
 from dlkit.core.data.checks import TargetForm, check_subset, ignored_label
 from dlkit.core.data.contract import DataInfo, Task
 from dlkit.core.data.matching import check_fits, match_source, pick_image_size
+from dlkit.core.data.missing import fill_missing
 from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.core.data.sampling import build_sampling, sampling_notes
 from dlkit.core.data.sources import open_custom, open_torchvision
@@ -28,7 +29,7 @@ from dlkit.core.data.transforms import Pipeline, build_pipeline, notes_on_transf
 from dlkit.core.data.unreadable import skip_unreadable, skipped_note
 from dlkit.core.distributed import ALONE, World
 from dlkit.errors import DataError, UsageError
-from dlkit.registry import INJECTED
+from dlkit.registry import injected_into
 from dlkit.shapes import size_text
 
 REGRESSION_LOSSES = frozenset({"mse", "mseloss", "l1loss", "smoothl1loss", "huberloss", "poissonnllloss"})
@@ -79,7 +80,8 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
     with world.first_on_machine() if loaded.config.data.download else nullcontext():
         source = open_source(loaded, seed=seed, known=known)
     source, task = (match_source(source, known), known.task) if known else (source, pick_task(loaded, source))
-    subsets, skipped = skip_unreadable(pick_subsets(loaded, source, task=task, seed=seed), loaded.config.data)
+    source, picked = fill_missing(source, pick_subsets(loaded, source, task=task, seed=seed))
+    subsets, skipped = skip_unreadable(picked, loaded.config.data)
     _check_subsets(subsets, _target_form(loaded, source, task, known))
     pipelines = build_pipelines(loaded, source, known)
     shown = try_pipelines(loaded, pipelines, subsets.train)
@@ -161,7 +163,8 @@ def open_source(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = Non
     )
     with at_component(loaded, "data"):
         builder = resolve("datasets", section.name)
-        check_options(builder, section.options, injected=INJECTED["datasets"], also_known=DataSection.model_fields)
+        injected = injected_into("datasets", builder.__module__)
+        check_options(builder, section.options, injected=injected, also_known=DataSection.model_fields)
         return _open(builder, section, request)
 
 

@@ -72,6 +72,10 @@ class TensorSamples:
         """Returns the same samples with other numbers of classes; see `renumber`."""
         return replace(self, targets=renumber(self.targets, table))
 
+    def taken(self, rows: Tensor) -> "TensorSamples":
+        """Returns the samples at these rows."""
+        return replace(self, inputs=self.inputs[rows], targets=self.targets[rows])
+
 
 def renumber(targets: Tensor, table: Tensor) -> Tensor:
     """Returns class `i` as `table[i]`; a label that is no class, such as one that the loss ignores, stays.
@@ -90,7 +94,8 @@ class Source:
 
     `num_outputs` counts classes, labels or target columns; `classes` are the names of classes or labels. `image_size` is the
     source's own default for `data.image_size`. `columns` and `targets` are those of a table;
-    `weights`, float64 (N,), the column of weights of training samples that was asked for.
+    `weights`, float64 (N,), the column of weights of training samples that was asked for, `groups`, int64 (N,), the number of each one's
+    group, which goes into one split. With `fills_missing`, inputs that are NaN wait for the means of the training samples.
     """
 
     task: Task
@@ -105,6 +110,8 @@ class Source:
     columns: tuple[TableColumn, ...] | None = None
     targets: tuple[str, ...] | None = None
     weights: Tensor | None = None
+    groups: Tensor | None = None
+    fills_missing: bool = False
 
     def renumbered(self, numbers: Sequence[int], classes: tuple[str, ...]) -> "Source":
         """Returns the same samples with other `classes`, by a table of numbers as `renumber` takes it."""

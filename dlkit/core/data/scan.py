@@ -38,12 +38,12 @@ def run_on_all(function: Callable[[Item], Result], items: Sequence[Item]) -> lis
     return results  # type: ignore[return-value] # None stands only where something failed
 
 
-def summarize(failures: Sequence[str]) -> str:
+def summarize(failures: Sequence[str], *, what: str = "samples", most: int = _LISTED) -> str:
     """Returns some of many failures, and how many there are."""
     if len(failures) == 1:
         return failures[0]
-    rest = f"\n... and {len(failures) - _LISTED} more" if len(failures) > _LISTED else ""
-    return f"{len(failures)} samples cannot be used:\n" + "\n".join(failures[:_LISTED]) + rest
+    rest = f"\n... and {len(failures) - most:,} more" if len(failures) > most else ""
+    return f"{len(failures):,} {what} cannot be used:\n" + "\n".join(failures[:most]) + rest
 
 
 def scan_images(paths: Iterable[str], how: Literal["auto", "full", "quick", "off"]) -> None:

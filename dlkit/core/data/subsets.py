@@ -73,7 +73,7 @@ def pick_subsets(loaded: LoadedConfig, source: Source, *, task: Task, seed: int)
     rows = torch.arange(len(source.train))
     test = _own_subset("test", source.test, task) if section.test == "auto" else None
     if isinstance(section.test, float):
-        rows, held = hold_out(targets, section.test, seed=seed, stream=Stream.TEST)
+        rows, held = hold_out(targets, section.test, seed=seed, stream=Stream.TEST, groups=source.groups)
         test = Subset("test", source.train, held, targets[held])
     val: Subset | None = None
     if section.val == "test":
@@ -82,18 +82,21 @@ def pick_subsets(loaded: LoadedConfig, source: Source, *, task: Task, seed: int)
         val = _own_subset("val", source.val, task)
         notes.append(f"validating on the data set's own {len(source.val)} validation samples")
     elif isinstance(section.val, float):
-        kept, held = hold_out(targets[rows], section.val, seed=seed, stream=Stream.VAL)
+        groups = None if source.groups is None else source.groups[rows]
+        kept, held = hold_out(targets[rows], section.val, seed=seed, stream=Stream.VAL, groups=groups)
         rows, val = rows[kept], Subset("val", source.train, rows[held], targets[rows[held]])
     rows = rows[pick_limit(len(rows), section.limit, seed=seed)]
     return Subsets(Subset("train", source.train, rows, targets[rows]), val, test, tuple(notes))
 
 
-def hold_out(targets: Tensor, fraction: float, *, seed: int, stream: Stream) -> tuple[Tensor, Tensor]:
+def hold_out(
+    targets: Tensor, fraction: float, *, seed: int, stream: Stream, groups: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Returns positions that stay and positions that are held out, ascending; together they are all, each once.
 
-    Class labels, int64 (N,), are held out in proportion wherever every class can keep and give at least one sample;
-    other targets, and classes too small for that, are drawn regardless of their value. Raises DataError when either
-    part would be empty.
+    With `groups`, int64 (N,), whole groups are held out, as many as come closest to the fraction. Else class labels, int64 (N,), are
+    held out in proportion wherever every class can keep and give at least one sample; other targets, and classes too small for
+    that, are drawn regardless of their value. Raises DataError when either part would be empty.
     """
     size = len(targets)
     count = min(max(1, round(size * fraction)), size - 1)
@@ -101,15 +104,32 @@ def hold_out(targets: Tensor, fraction: float, *, seed: int, stream: Stream) -> 
         raise DataError(
             f"{size} training sample{'s' * (size != 1)} cannot be split; set data.val to test or none, or add samples"
         )
-    order = permutation(hash_key(seed, stream), size)
+    if groups is not None:
+        is_held = _draw_groups(groups, count, key=hash_key(seed, stream))
+    else:
+        is_held = _draw_samples(targets, count, key=hash_key(seed, stream))
+    return (~is_held).nonzero()[:, 0], is_held.nonzero()[:, 0]
+
+
+def _draw_groups(groups: Tensor, count: int, *, key: int) -> Tensor:
+    _, numbers, sizes = torch.unique(groups, return_inverse=True, return_counts=True)
+    if len(sizes) < 2:
+        raise DataError("all training samples are of one group, which cannot be split; set data.val to test or none")
+    order = permutation(key, len(sizes))
+    num_groups = int((sizes[order].cumsum(0)[:-1] - count).abs().argmin()) + 1
+    return torch.isin(numbers, order[:num_groups])
+
+
+def _draw_samples(targets: Tensor, count: int, *, key: int) -> Tensor:
+    order = permutation(key, len(targets))
     shares = _shares_by_class(targets, count) if not targets.is_floating_point() else None
     if shares is None:
         held = order[:count]
     else:
         held = torch.cat([order[targets[order] == label][:share] for label, share in shares.items()])
-    is_held = torch.zeros(size, dtype=torch.bool)
+    is_held = torch.zeros(len(targets), dtype=torch.bool)
     is_held[held] = True
-    return (~is_held).nonzero()[:, 0], is_held.nonzero()[:, 0]
+    return is_held
 
 
 def _shares_by_class(targets: Tensor, count: int) -> dict[int, int] | None:

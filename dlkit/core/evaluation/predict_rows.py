@@ -39,7 +39,7 @@ def predict_rows(
     batch_size: int = 1024,
     emit: Emit = ignore,
 ) -> RowPredictions:
-    """Returns predictions for all rows of a csv file, whose columns are found by name.
+    """Returns predictions for all rows of a table, whose columns are found by name.
 
     Raises UsageError when the model does not take tables, DataError for a file that is missing or does not fit, before anything
     is predicted.
@@ -47,7 +47,7 @@ def predict_rows(
     info = file.spec.info
     if info.kind == "image":
         raise UsageError(f"{file.path} takes images, not tables")
-    table, inputs, notes = read_rows(path, info, _csv_options(file))
+    table, inputs, notes = read_rows(path, info, _table_options(file))
     for note in notes:
         emit(Note(note))
     target = pick_model_device(file, device, emit)
@@ -59,8 +59,8 @@ def predict_rows(
     return RowPredictions(path, table.header, table.rows, table.lines, _target_names(file), answers)
 
 
-def _csv_options(file: ModelFile) -> dict[str, object]:
-    """Returns how the csv file was read that a model was trained on. Raises UsageError where transforms of one's own follow."""
+def _table_options(file: ModelFile) -> dict[str, object]:
+    """Returns how the table was read that a model was trained on. Raises UsageError where transforms of one's own follow."""
     if not file.spec.config:
         return {}
     data = load_mapping(dict(file.spec.config)).config.data
@@ -68,7 +68,7 @@ def _csv_options(file: ModelFile) -> dict[str, object]:
         raise UsageError(
             f"{file.path} was trained with the transform {data.eval_transforms[0].name}, which is your own code; use dlkit.load_model"
         )
-    return data.options if data.name.casefold() == "csv" else {}
+    return data.options if data.name.casefold() in ("table", "csv") else {}
 
 
 def _target_names(file: ModelFile) -> tuple[str, ...]:

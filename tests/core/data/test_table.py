@@ -155,7 +155,7 @@ def test_regression_targets_must_be_finite_numbers(load: Any, tmp_path: Path) ->
 def test_unreadable_files(load: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv: no such file"):
         read(load, str(tmp_path / "none.csv"), target="y")
-    with pytest.raises(DataError, match="not a file; a csv file is needed"):
+    with pytest.raises(DataError, match="not a file; a table is needed"):
         read(load, str(tmp_path), target="y")
     (tmp_path / "latin.csv").write_bytes(b"x,y\n1,\xe9\n2,b\n")
     with pytest.raises(DataError, match="not UTF-8"):
@@ -169,14 +169,14 @@ def test_unreadable_files(load: Any, tmp_path: Path) -> None:
         ({"target": []}, r"data\.target: at least one column"),
         ({"target": "kind", "features": ["lenght"]}, r"data\.features: .*Did you mean 'length'\?"),
         ({"target": "kind", "features": ["kind"]}, r"data\.features: 'kind' is the target"),
-        ({"target": "kind", "task": "regression"}, r"data\.task: unknown key for csv"),
+        ({"target": "kind", "task": "regression"}, r"data\.task: unknown key for table"),
         ({"target": "kind", "sequence_length": 0}, r"data\.sequence_length: expected a number of steps"),
         ({"target": "kind", "delimiter": "::"}, r"data\.delimiter: expected auto or one character"),
         ({"target": "kind", "decimal": ";"}, r"data\.decimal: expected auto, '.' or ','"),
         ({"target": "kind", "thousands": "x"}, r"data\.thousands: expected one of"),
         ({"target": "kind", "decimal": ",", "thousands": ","}, r"data\.thousands: ',' stands before the fraction"),
-        ({"target": "kind", "delimeter": ";"}, r"data\.delimeter: unknown key for csv. Did you mean 'delimiter'\?"),
-        ({}, r"csv needs 'target'"),
+        ({"target": "kind", "delimeter": ";"}, r"data\.delimeter: unknown key for table. Did you mean 'delimiter'\?"),
+        ({}, r"table needs 'target'"),
     ],
 )
 def test_wrong_options_are_told_at_their_key(load: Any, tmp_path: Path, options: dict[str, Any], sentence: str) -> None:

@@ -21,7 +21,7 @@ SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "valida
 
 @dataclass(frozen=True)
 class FileSamples:
-    """Image files with a class each, decoded when they are read."""
+    """Image files with a target each, decoded when they are read."""
 
     paths: tuple[str, ...]
     targets: Tensor
@@ -33,7 +33,7 @@ class FileSamples:
         return len(self.paths)
 
     def load(self, index: int) -> tuple[Tensor, Tensor]:
-        """Read one image, uint8 (C, H, W), and its class."""
+        """Read one image, uint8 (C, H, W), and its target."""
         return load_image(self.paths[index], mode=self.mode), self.targets[index]
 
     look = load
@@ -46,6 +46,10 @@ class FileSamples:
         """Returns the same files with other numbers of classes; see `renumber`."""
         return replace(self, targets=renumber(self.targets, table))
 
+    def taken(self, rows: Tensor) -> "FileSamples":
+        """Returns the samples at these rows."""
+        return replace(self, paths=tuple(self.paths[row] for row in rows.tolist()), targets=self.targets[rows])
+
 
 def imagefolder(path: str, mode: Mode = "rgb", *, request: SourceRequest) -> Source:
     """Images by class folder, classes and files in the order of their names' bytes; `mode` is rgb or grey.
@@ -54,8 +58,7 @@ def imagefolder(path: str, mode: Mode = "rgb", *, request: SourceRequest) -> Sou
     in each; else it holds the classes. Files without an image's extension, and hidden ones, are left out. Raises
     DataError for folders that make no data set.
     """
-    if mode not in ("rgb", "grey"):
-        raise ComponentError(f"expected rgb or grey, got {mode!r}", option="mode")
+    check_mode(mode)
     root = Path(path)
     if not root.is_dir():
         raise DataError(
@@ -80,6 +83,12 @@ def imagefolder(path: str, mode: Mode = "rgb", *, request: SourceRequest) -> Sou
         if left_out
         else (),
     )
+
+
+def check_mode(mode: str) -> None:
+    """Raise ComponentError for a mode that there is not."""
+    if mode not in ("rgb", "grey"):
+        raise ComponentError(f"expected rgb or grey, got {mode!r}", option="mode")
 
 
 def _split_folder(root: Path, split: str) -> Path | None:

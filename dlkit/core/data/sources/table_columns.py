@@ -3,6 +3,7 @@
 Cells stay texts until the kind of their column is decided: an identifier that passes through a float may become another.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,43 +12,42 @@ from torch import Tensor
 
 from dlkit.core.components import ComponentError
 from dlkit.core.data.contract import TableColumn
-from dlkit.core.data.sources.table_file import Table, is_nameless
+from dlkit.core.data.sources.table_cells import CellProblems, Table, is_nameless
 from dlkit.core.data.sources.table_numbers import NumberFormat, is_plain_column, is_written_number
 from dlkit.errors import DataError
-from dlkit.suggestions import did_you_mean
 
 MOST_TEXTS = 100
+MISSING = frozenset({"", "nan", "na", "n/a", "null", "none"})  # what stands in columns of numbers where there is none
 _SHOWN = 5
 
 
 def pick_features(
     table: Table,
-    targets: Sequence[str],
     features: Literal["auto"] | list[str],
     *,
+    targets: Sequence[str],
+    others: Sequence[str] = (),
     known: tuple[TableColumn, ...] | None = None,
+    may_miss: bool = False,
 ) -> tuple[tuple[TableColumn, ...], list[str]]:
     """Returns the feature columns, those that a model takes if they are known, and notes.
 
-    Raises ComponentError for columns that the table has not, or that cannot be learned from.
+    `others` are columns that serve something else. With `may_miss`, cells may be missing. Raises ComponentError for columns that the
+    table has not, or that cannot be learned from.
     """
-    names, notes = _pick_names(table, targets, features)
+    names, notes = _pick_names(table, features, targets, others)
     if known is not None:
         return known, []
-    columns, more = _learn_columns(table, names, may_leave_out=features == "auto")
+    columns, more = _learn_columns(table, names, may_leave_out=features == "auto", may_miss=may_miss)
     return columns, notes + more
 
 
 def _pick_names(
-    table: Table, targets: Sequence[str], features: Literal["auto"] | list[str]
+    table: Table, features: Literal["auto"] | list[str], targets: Sequence[str], others: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    if not targets:
-        raise ComponentError("at least one column is needed", option="target")
-    for name in targets:
-        _check_column(table, name, "target")
     notes = []
     if features == "auto":
-        columns = [name for name in table.header if name not in targets and not is_nameless(name)]
+        columns = [name for name in table.header if name not in (*targets, *others) and not is_nameless(name)]
         if nameless := [number for number, name in enumerate(table.header, 1) if is_nameless(name)]:
             named = ", ".join(map(str, nameless))
             notes.append(
@@ -57,7 +57,7 @@ def _pick_names(
     else:
         columns = [features] if isinstance(features, str) else list(features)
         for name in columns:
-            _check_column(table, name, "features")
+            table.require(name, "features")
             if name in targets:
                 raise ComponentError(f"{name!r} is the target; it cannot be a feature too", option="features")
     if not columns:
@@ -65,16 +65,8 @@ def _pick_names(
     return columns, notes
 
 
-def _check_column(table: Table, name: str, option: str) -> None:
-    if name not in table.header:
-        hint = did_you_mean(str(name), table.header)
-        raise ComponentError(
-            f"{table.path} has no column {name!r}.{hint} It has: {', '.join(table.header)}", option=option
-        )
-
-
 def _learn_columns(
-    table: Table, names: Sequence[str], *, may_leave_out: bool
+    table: Table, names: Sequence[str], *, may_leave_out: bool, may_miss: bool
 ) -> tuple[tuple[TableColumn, ...], list[str]]:
     """Returns the feature columns with the texts that they hold, and notes.
 
@@ -83,7 +75,7 @@ def _learn_columns(
     columns, notes, of_texts = [], [], []
     for name in names:
         cells = table.column(name)
-        if not _holds_texts(cells):
+        if not _holds_texts(cells, may_miss=may_miss):
             columns.append(TableColumn(name))
             continue
         texts = tuple(sorted(set(cells) - {""}))
@@ -102,35 +94,60 @@ def _learn_columns(
     return tuple(columns), notes
 
 
-def _holds_texts(cells: Sequence[str]) -> bool:
+def _holds_texts(cells: Sequence[str], *, may_miss: bool) -> bool:
     """Whether most cells of a column are no numbers; else a cell that is none is a mistake."""
     if is_plain_column(cells):
         return False
-    filled = [cell for cell in cells if cell]
+    filled = [cell for cell in cells if cell and not (may_miss and cell.casefold() in MISSING)]
     return 2 * sum(map(is_written_number, filled)) < len(filled)
 
 
-def encode_columns(table: Table, columns: Sequence[TableColumn], numbers: NumberFormat) -> Tensor:
-    """Returns the inputs of all rows, float64 (N, F). Raises DataError, naming line and column, for cells that do not fit."""
+def encode_columns(
+    table: Table,
+    columns: Sequence[TableColumn],
+    numbers: NumberFormat,
+    problems: CellProblems,
+    *,
+    may_miss: bool = False,
+) -> Tensor:
+    """Returns the inputs of all rows, float64 (N, F).
+
+    A cell that is missing becomes what its column is filled with, or stays NaN if that `may_miss`. Raises DataError for columns that
+    are missing.
+    """
     for column in columns:
         if column.name not in table.header:
             raise DataError(f"{table.path}: no column {column.name!r}, which the training file has")
-    parts = [
-        read_numbers(table, [column.name], numbers) if column.texts is None else _one_hot(table, column, column.texts)
-        for column in columns
-    ]
-    return torch.cat(parts, 1)
+    return torch.cat([_encode(table, column, numbers, problems, may_miss=may_miss) for column in columns], 1)
 
 
-def _one_hot(table: Table, column: TableColumn, texts: tuple[str, ...]) -> Tensor:
+def _encode(
+    table: Table, column: TableColumn, numbers: NumberFormat, problems: CellProblems, *, may_miss: bool
+) -> Tensor:
+    may_miss = may_miss or column.fill is not None
+    if column.texts is None:
+        values = _read_column(table, column.name, numbers, problems, may_miss=may_miss)[:, None]
+    else:
+        values = _one_hot(table, column, column.texts, problems, may_miss=may_miss)
+    if column.fill is None:
+        return values
+    return torch.where(values.isnan(), torch.tensor(column.fill, dtype=torch.float64), values)
+
+
+def _one_hot(
+    table: Table, column: TableColumn, texts: tuple[str, ...], problems: CellProblems, *, may_miss: bool
+) -> Tensor:
     position_of = {text: position for position, text in enumerate(texts)}
-    positions = []
-    for cell, line in zip(table.column(column.name), table.lines, strict=True):
-        if cell not in position_of:
-            what = f"holds {cell!r}, which the training file lacks" if cell else "is empty"
-            raise DataError(f"{table.path}:{line}: column {column.name!r} {what}; it holds {_listed(texts)}")
-        positions.append(position_of[cell])
-    return torch.eye(len(texts), dtype=torch.float64)[positions]
+    # one row more than texts, for cells that are missing
+    rows = torch.cat([torch.eye(len(texts), dtype=torch.float64), torch.full((1, len(texts)), torch.nan)])
+    positions = [position_of.get(cell, len(texts)) for cell in table.column(column.name)]
+    for row, position in enumerate(positions):
+        if position == len(texts):
+            cell = table.rows[row][table.header.index(column.name)]
+            if cell or not may_miss:
+                what = f"holds {cell!r}, which the training file lacks" if cell else "is empty"
+                problems.add(table, row, column.name, f"{what}; it holds {_listed(texts)}")
+    return rows[positions]
 
 
 def _listed(texts: Sequence[str]) -> str:
@@ -138,23 +155,24 @@ def _listed(texts: Sequence[str]) -> str:
     return ", ".join(texts[:_SHOWN]) + rest
 
 
-def read_numbers(table: Table, names: Sequence[str], numbers: NumberFormat) -> Tensor:
-    """Returns columns of numbers, float64 (N, columns). Raises DataError, naming line and column, for any other cell."""
-    return torch.stack([_read_column(table, name, numbers) for name in names], 1)
+def read_numbers(table: Table, names: Sequence[str], numbers: NumberFormat, problems: CellProblems) -> Tensor:
+    """Returns columns of numbers, float64 (N, columns)."""
+    return torch.stack([_read_column(table, name, numbers, problems) for name in names], 1)
 
 
-def _read_column(table: Table, name: str, numbers: NumberFormat) -> Tensor:
+def _read_column(
+    table: Table, name: str, numbers: NumberFormat, problems: CellProblems, *, may_miss: bool = False
+) -> Tensor:
     cells = table.column(name)
-    values = list(map(float, cells)) if numbers.is_plain and is_plain_column(cells) else []
-    for cell, line in () if values else zip(cells, table.lines, strict=True):
-        value = numbers.number(cell)
-        if value is None:
-            what = f"is not a number: {cell!r}" if cell else "is empty"
-            raise DataError(f"{table.path}:{line}: column {name!r} {what}")
-        values.append(value)
+    if numbers.is_plain and is_plain_column(cells):
+        values = list(map(float, cells))
+    else:
+        values = [math.nan if value is None else value for value in map(numbers.number, cells)]
     tensor = torch.tensor(values, dtype=torch.float64)
-    wrong = (~tensor.isfinite()).nonzero()
-    if len(wrong):
-        row = int(wrong[0, 0])
-        raise DataError(f"{table.path}:{table.lines[row]}: column {name!r} is not finite: {cells[row]!r}")
+    for row in (~tensor.isfinite()).nonzero()[:, 0].tolist():
+        cell = cells[row]
+        if may_miss and cell.casefold() in MISSING:
+            continue
+        kind = "not finite" if numbers.number(cell) is not None else "not a number"
+        problems.add(table, row, name, f"is {kind}: {cell!r}" if cell else "is empty")
     return tensor

@@ -1,133 +1,82 @@
-"""A csv file as rows of texts. What parts its cells is found out, or set; a file that does not fit is refused by line."""
+"""Files of rows: read by the ending of their names, with what is not plain about them found out or set."""
 
-import csv as csv_format
-import io
-import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-from dlkit.core.data.sources.table_numbers import plain_number
+from dlkit.core.components import ComponentError
+from dlkit.core.data.sources.table_cells import Table
+from dlkit.core.data.sources.table_numbers import FORMATS, NumberFormat, find_number_format
+from dlkit.core.data.sources.table_records import read_json_lines, read_parquet
+from dlkit.core.data.sources.table_text import read_delimited
 from dlkit.errors import DataError
 
-DELIMITERS = ("\t", "|", ";", ",")  # those that stand in headers by accident come last
+RECORDS = {".jsonl": read_json_lines, ".ndjson": read_json_lines, ".parquet": read_parquet, ".pq": read_parquet}
+DELIMITER_OF_ENDING = {".tsv": "\t", ".tab": "\t"}
 _DELIMITER_WORDS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-_SAMPLED_ROWS = 200
-_NAMELESS = re.compile(r"(?:Unnamed: \d+)?")
+_DECIMALS = ("auto", ".", ",")
+_THOUSANDS = {"auto": None, "none": "", ",": ",", ".": ".", " ": " ", "'": "'"}
 
 
 @dataclass(frozen=True)
-class Table:
-    """The cells of a file, stripped, by row and column; `lines` are where each row ends."""
+class Writing:
+    """How cells and numbers of a table are parted; `auto` is found out from each file."""
 
-    path: Path
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    lines: tuple[int, ...]
-    delimiter: str
+    delimiter: str = "auto"
+    decimal: str = "auto"
+    thousands: str = "auto"
 
-    def column(self, name: str) -> list[str]:
-        """Returns the cells of one column."""
-        position = self.header.index(name)
-        return [row[position] for row in self.rows]
+    def check(self) -> None:
+        """Raise ComponentError at the option that is wrong."""
+        if self.delimiter != "auto" and (not isinstance(self.delimiter, str) or len(self.delimiter) != 1):
+            raise ComponentError(f"expected auto or one character, got {self.delimiter!r}", option="delimiter")
+        if self.decimal not in _DECIMALS:
+            raise ComponentError(f"expected auto, '.' or ',', got {self.decimal!r}", option="decimal")
+        if self.thousands not in _THOUSANDS:
+            listed = ", ".join(map(repr, _THOUSANDS))
+            raise ComponentError(f"expected one of {listed}, got {self.thousands!r}", option="thousands")
+        if self.decimal == self.thousands != "auto":
+            raise ComponentError(f"{self.thousands!r} stands before the fraction already", option="thousands")
 
-    @property
-    def delimiter_words(self) -> str:
-        """Returns what parts the cells, in words."""
-        return _DELIMITER_WORDS.get(self.delimiter, repr(self.delimiter))
+    def open(self, path: Path) -> Table:
+        """Returns the cells of a file: JSON Lines, Parquet, or text. Raises DataError for one that is missing or broken."""
+        ending = path.suffix.lower()
+        try:
+            path.stat()
+            if not path.is_file():
+                raise DataError(f"{path}: not a file; a table is needed")  # a device or a pipe may have no end
+        except (OSError, ValueError) as error:  # it is not there, or its name is too long or has a zero in it
+            raise DataError(f"{path}: {(getattr(error, 'strerror', None) or str(error)).lower()}") from None
+        if ending in RECORDS:
+            return RECORDS[ending](path)
+        if ending == ".json":
+            raise DataError(f"{path}: one JSON text; write JSON Lines, an object on each line, and call it .jsonl")
+        guess = DELIMITER_OF_ENDING.get(ending, "auto")
+        return read_delimited(path, guess if self.delimiter == "auto" else self.delimiter)
 
+    def numbers_in(self, table: Table, names: Sequence[str]) -> NumberFormat:
+        """Returns how numbers are written in these columns. Raises DataError, naming the file, if that is not plain."""
+        mark = _THOUSANDS[self.thousands]
+        allowed = [
+            entry
+            for entry in FORMATS
+            if self.decimal in ("auto", entry.decimal) and (mark is None or mark == entry.thousands)
+        ]
+        columns = [table.column(name) for name in names if name in table.header]
+        try:
+            return find_number_format(columns, allowed=allowed, comma_parts=table.delimiter == ",")
+        except DataError as error:
+            raise DataError(f"{table.path}: {error}") from None
 
-def is_nameless(name: str) -> bool:
-    """Whether a header's cell is none: empty, as pandas and R write the numbers of rows, or what pandas makes of that."""
-    return _NAMELESS.fullmatch(name) is not None
-
-
-def read_table(path: Path, delimiter: str) -> Table:
-    """Returns all cells of a file; `auto` takes the delimiter that cuts all rows alike.
-
-    Raises DataError for a missing file, no header, no rows, and rows of another length.
-    """
-    text = _read_text(path)
-    found = find_delimiter(text) if delimiter == "auto" else delimiter
-    rows: list[tuple[str, ...]] = []
-    lines: list[int] = []
-    try:
-        for row, line in _cut(text, found):
-            rows.append(row)
-            lines.append(line)
-    except _Unreadable as error:
-        raise DataError(f"{path}:{error}") from None
-    return _checked_table(path, rows, lines, delimiter=found)
-
-
-def find_delimiter(text: str) -> str:
-    """Returns what cuts the first rows into equally many cells, the most if several do; else what cuts the header most."""
-    widths = {delimiter: _widths(text, delimiter) for delimiter in DELIMITERS}
-    even = [delimiter for delimiter, counts in widths.items() if counts[0] > 1 and {counts[0]} == set(counts)]
-    return max(even or reversed(DELIMITERS), key=lambda delimiter: widths[delimiter][0])
-
-
-def _widths(text: str, delimiter: str) -> list[int]:
-    """Returns how many cells the first rows have, 0 for one that cannot be cut."""
-    found = []
-    try:
-        for row, _ in islice(_cut(text, delimiter), _SAMPLED_ROWS):
-            found.append(len(row))
-    except _Unreadable:
-        found.append(0)
-    return found or [0]
-
-
-class _Unreadable(Exception):
-    """A line, and what the csv module says of it."""
-
-
-def _cut(text: str, delimiter: str) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Yields the rows that are not blank, and where each ends. Raises _Unreadable."""
-    # blanks between a delimiter and a quote would make the quote part of the cell, and a delimiter inside it cut
-    reader = csv_format.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
-    try:
-        for row in reader:
-            cells = tuple(map(str.strip, row))
-            if any(cells):
-                yield cells, reader.line_num
-    except csv_format.Error as error:
-        raise _Unreadable(f"{reader.line_num}: {error}") from None
-
-
-def _read_text(path: Path) -> str:
-    try:
-        if path.exists() and not path.is_file():
-            raise DataError(f"{path}: not a file; a csv file is needed")  # a device or a pipe may have no end
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return file.read()
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    except (OSError, ValueError) as error:  # also a name that is too long, or with a zero in it
-        raise DataError(f"{path}: {(getattr(error, 'strerror', None) or str(error)).lower()}") from None
-
-
-def _checked_table(path: Path, rows: list[tuple[str, ...]], lines: list[int], *, delimiter: str) -> Table:
-    if not rows:
-        raise DataError(f"{path}: the file is empty")
-    header = rows[0]
-    if len(header) == 1 and (other := next((mark for mark in DELIMITERS if mark in header[0]), None)):
-        raise DataError(
-            f"{path}:{lines[0]}: one column, {header[0]!r}; columns are parted by {delimiter!r}. "
-            f"Did you mean delimiter: {other!r}?"
-        )
-    if all(plain_number(cell) is not None for cell in header):
-        raise DataError(
-            f"{path}:{lines[0]}: numbers where the names of the columns are expected; put a header line first"
-        )
-    doubled = next((name for name in header if header.count(name) > 1 and not is_nameless(name)), None)
-    if doubled is not None:
-        raise DataError(f"{path}:{lines[0]}: column {doubled!r} stands there twice")
-    if len(rows) == 1:
-        raise DataError(f"{path}: a header but no rows")
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(header):
-            way_out = f"; a cell with {delimiter!r} in it needs quotes" if len(row) > len(header) else ""
-            raise DataError(f"{path}:{line}: {len(row)} cells where the header has {len(header)}{way_out}")
-    return Table(path, header, tuple(rows[1:]), tuple(lines[1:]), delimiter)
+    def notes_on(self, table: Table, numbers: NumberFormat) -> list[str]:
+        """Returns what was found out and is not plain."""
+        notes = []
+        expected = (None, ",", DELIMITER_OF_ENDING.get(table.path.suffix.lower()))
+        if self.delimiter == "auto" and table.delimiter not in expected:
+            words = _DELIMITER_WORDS.get(table.delimiter or "", repr(table.delimiter))
+            notes.append(f"cells are parted by {words}; data.delimiter sets it otherwise")
+        if "auto" in (self.decimal, self.thousands) and not numbers.is_plain:
+            notes.append(f"numbers are read with {numbers.words}; data.decimal and data.thousands set it otherwise")
+        if table.unread:
+            notes.append(f"columns that hold neither texts nor numbers are left out: {', '.join(table.unread)}")
+        return notes
