@@ -87,7 +87,11 @@ class DataInfo:
 
     def to_dict(self) -> dict[str, Any]:
         """Lists, mappings, numbers and texts only."""
-        return {key: _plain(value) for key, value in asdict(self).items()}
+        values = {key: _plain(value) for key, value in asdict(self).items()}
+        for column in values["columns"] or ():
+            if column["fill"] is None:
+                del column["fill"]  # as in files of before there was such a thing
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DataInfo":
@@ -174,7 +178,6 @@ def _columns(found: Any) -> tuple[TableColumn, ...] | None:
         return None
     if not isinstance(found, list | tuple) or not all(isinstance(entry, Mapping) for entry in found):
         raise DataError(f"data info: columns must hold mappings, got {found!r:.200}")
-    # files of before `fill` have none
     if wrong := [
         entry for entry in found if set(entry) - {"fill"} != {"name", "texts"} or type(entry["name"]) is not str
     ]:

@@ -170,7 +170,7 @@ def test_a_model_fills_as_it_was_trained(load: Any, tmp_path: Path) -> None:
     assert read_rows(tmp_path / "c.csv", info, {})[1].tolist() == [[4, 0.5, 0.5]]
     refusing = read(load, tmp_path / "a.csv", target="y", features=["town"], missing="mean").info
     old = refusing.to_dict()
-    del old["columns"][0]["fill"]  # a file of before there was such a thing
+    del old["columns"][0]["fill"]  # as in files of runs that refuse missing cells
     with pytest.raises(DataError, match=r"c\.csv:2: column 'town' is empty"):
         read_rows(tmp_path / "c.csv", type(info).from_dict(old), {})
 

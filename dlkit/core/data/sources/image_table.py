@@ -1,16 +1,15 @@
 """Tables of images: a column names the file of each picture, others what it shows."""
 
 import os
-from pathlib import Path
 
 from dlkit.core.components import ComponentError
 from dlkit.core.data.images import Mode
 from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.core.data.sources.imagefolder import DEFAULT_SIZE, FileSamples, check_mode
+from dlkit.core.data.sources.labelled_table import open_labelled
 from dlkit.core.data.sources.table_cells import CellProblems, Table
 from dlkit.core.data.sources.table_file import Writing
 from dlkit.core.data.sources.table_splits import SplitColumns
-from dlkit.core.data.sources.table_targets import learn_targets
 
 
 def images(
@@ -20,6 +19,7 @@ def images(
     *,
     split: str | None = None,
     group: str | None = None,
+    separator: str | None = None,
     mode: Mode = "rgb",
     delimiter: str = "auto",
     decimal: str = "auto",
@@ -32,32 +32,18 @@ def images(
     Files are looked for below `root`, or else below the folder of the table. The target columns are read as in `table`. Raises
     DataError for all cells that are empty or wrong, and all files that are missing, unless those are to be skipped.
     """
-    writing, cuts, problems = Writing(delimiter, decimal, thousands), SplitColumns(split, group), CellProblems()
-    writing.check()
     check_mode(mode)
-    main = writing.open(Path(path))
+    writing, cuts = Writing(delimiter, decimal, thousands), SplitColumns(split, group)
+    labelled = open_labelled(path, target, writing=writing, cuts=cuts, separator=separator, request=request)
+    main, targets = labelled.table, labelled.targets
     main.require(image, "image")
-    targets, notes = learn_targets(main, target, writing=writing, asked=request.task, problems=problems)
-    cuts.check(main, targets.names)
 
-    def samples_of(table: Table) -> FileSamples:
+    def samples_of(table: Table, problems: CellProblems) -> FileSamples:
         paths = _find_files(table, image, request, problems)
         return FileSamples(paths, targets.read(table, writing.numbers_in(table, targets.names), problems), mode)
 
-    train = samples_of(main)
-    source = Source(
-        task=targets.task,
-        kind="image",
-        train=train,
-        val=None,
-        test=samples_of(writing.open(Path(test_path))) if test_path else None,
-        num_outputs=targets.num_outputs,
-        classes=targets.labels,
-        image_size=DEFAULT_SIZE,
-        notes=(*writing.notes_on(main, writing.numbers_in(main, targets.names)), *notes),
-        targets=targets.names,
-    )
-    return cuts.cut(source, train, main, problems)
+    notes = tuple(writing.notes_on(main, writing.numbers_in(main, targets.names)))
+    return labelled.source_of(samples_of, kind="image", test_path=test_path, notes=notes, image_size=DEFAULT_SIZE)
 
 
 def _find_files(table: Table, column: str, request: SourceRequest, problems: CellProblems) -> tuple[str, ...]:

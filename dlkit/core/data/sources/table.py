@@ -11,12 +11,13 @@ from torch import Tensor
 from dlkit.core.components import ComponentError
 from dlkit.core.data.contract import DataInfo, TableColumn
 from dlkit.core.data.samples import Source, SourceRequest, TensorSamples
+from dlkit.core.data.sources.labelled_table import open_labelled
 from dlkit.core.data.sources.table_cells import CellProblems, Table, is_nameless
 from dlkit.core.data.sources.table_columns import encode_columns, pick_features
 from dlkit.core.data.sources.table_file import Writing
 from dlkit.core.data.sources.table_numbers import NumberFormat
 from dlkit.core.data.sources.table_splits import SplitColumns
-from dlkit.core.data.sources.table_targets import Targets, learn_targets
+from dlkit.core.data.sources.table_targets import Targets
 from dlkit.errors import DataError
 
 MISSING_WAYS = ("refuse", "mean")
@@ -29,6 +30,7 @@ def table(
     features: Literal["auto"] | list[str] = "auto",
     split: str | None = None,
     group: str | None = None,
+    separator: str | None = None,
     missing: Literal["refuse", "mean"] = "refuse",
     sequence_length: int | None = None,
     delimiter: str = "auto",
@@ -40,41 +42,30 @@ def table(
     """Rows of a table: CSV, TSV, JSON Lines or Parquet, by the ending of its name. `features: auto` is every column that has a
     name and serves nothing else.
 
-    Texts in the target column are classes, in sorted order; whole numbers of at most 20 different values are too, unless the
-    task says otherwise; anything else, and more than one target, is regression. A feature column of texts becomes one input
-    per text. With `sequence_length` T, a row's features are T steps of equally many values, the first step's values first.
-    `missing: mean` leaves what is missing NaN, for the means of the training rows to come. Raises DataError for all cells that are
-    empty or no finite number.
+    Targets are as `learn_targets` takes them. A feature column of texts becomes one input per text. With `sequence_length` T, a row's
+    features are T steps of equally many values, the first step's values first. `missing: mean` leaves what is missing NaN, for the
+    means of the training rows to come. Raises DataError for all cells that are empty or do not fit.
     """
-    writing, cuts, problems = Writing(delimiter, decimal, thousands), SplitColumns(split, group), CellProblems()
-    _check_options(writing, sequence_length, missing)
-    main = writing.open(Path(path))
-    targets, task_notes = learn_targets(main, target, writing=writing, asked=request.task, problems=problems)
-    cuts.check(main, targets.names)
+    _check_options(sequence_length, missing)
+    writing, cuts = Writing(delimiter, decimal, thousands), SplitColumns(split, group)
+    labelled = open_labelled(path, target, writing=writing, cuts=cuts, separator=separator, request=request)
+    main, targets, known = labelled.table, labelled.targets, request.columns
     may_miss = missing == "mean"
     columns, notes = pick_features(
-        main, features, targets=targets.names, others=cuts.names, known=request.columns, may_miss=may_miss
+        main, features, targets=targets.names, others=cuts.names, known=known, may_miss=may_miss
     )
-    reader = TableReader(writing, columns, sequence_length, targets, may_miss and request.columns is None)
-    train = reader.samples_of(main, problems)
-    source = Source(
-        task=targets.task,
+    reader = TableReader(writing, columns, sequence_length, targets, may_miss and known is None)
+    return labelled.source_of(
+        reader.samples_of,
         kind="sequence" if sequence_length else "features",
-        train=train,
-        val=None,
-        test=reader.samples_of(writing.open(Path(test_path)), problems) if test_path else None,
-        num_outputs=targets.num_outputs,
-        classes=targets.labels,
-        notes=(*reader.notes_on(main), *notes, *task_notes),
+        test_path=test_path,
+        notes=(*reader.notes_on(main), *notes),
         columns=columns,
-        targets=targets.names,
         fills_missing=reader.may_miss,
     )
-    return cuts.cut(source, train, main, problems)
 
 
-def _check_options(writing: Writing, sequence_length: int | None, missing: str) -> None:
-    writing.check()
+def _check_options(sequence_length: int | None, missing: str) -> None:
     if missing not in MISSING_WAYS:
         raise ComponentError(f"expected refuse or mean, got {missing!r}", option="missing")
     if sequence_length is not None and (type(sequence_length) is not int or sequence_length < 1):

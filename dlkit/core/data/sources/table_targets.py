@@ -1,4 +1,4 @@
-"""What is to be learned from the rows of a table: classes, or numbers."""
+"""What is to be learned from the rows of a table: classes, labels, or numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,17 @@ from torch import Tensor
 
 from dlkit.core.components import ComponentError
 from dlkit.core.data.contract import Task
+from dlkit.core.data.sources.labels import labels_note
 from dlkit.core.data.sources.table_cells import CellProblems, Table
 from dlkit.core.data.sources.table_columns import read_numbers
 from dlkit.core.data.sources.table_file import Writing
+from dlkit.core.data.sources.table_labels import (
+    are_bits,
+    learn_labels,
+    pick_separator,
+    read_bits,
+    read_label_lists,
+)
 from dlkit.core.data.sources.table_numbers import NumberFormat
 from dlkit.errors import DataError
 
@@ -21,33 +29,52 @@ MOST_EXACT = 2**53  # whole numbers up to here are exact as floats
 
 @dataclass(frozen=True)
 class Targets:
-    """The target columns of a table, and the names of its classes if they are that."""
+    """The target columns of a table, and the names of its classes, or of its labels, if they are that.
+
+    Labels have a column of 0 and 1 each, or stand together in one column, a `separator` between them.
+    """
 
     names: tuple[str, ...]
     task: Task
     labels: tuple[str, ...] | None
+    separator: str | None = None
 
     @property
     def num_outputs(self) -> int:
-        """Classes, or target columns."""
+        """Classes, labels or target columns."""
         return len(self.labels or self.names)
 
     def read(self, table: Table, numbers: NumberFormat, problems: CellProblems) -> Tensor:
-        """Returns the targets of all rows: int64 (N,), or float64 (N, columns). Raises DataError for a column that is missing."""
+        """Returns the targets of all rows: int64 (N,), uint8 (N, labels), or float64 (N, columns).
+
+        Raises DataError for a column that is missing.
+        """
         for name in self.names:
             if name not in table.header:
                 raise DataError(f"{table.path}: no column {name!r}, which the training file has")
         if self.labels is None:
             return read_numbers(table, self.names, numbers, problems)
-        return _label_numbers(table, self.names[0], self.labels, problems)
+        if self.task == "classification":
+            return _label_numbers(table, self.names[0], self.labels, problems)
+        if self.separator is None:
+            return read_bits(table, self.names, numbers, problems)
+        return read_label_lists(table, self.names[0], self.labels, self.separator, problems)
 
 
 def learn_targets(
-    table: Table, target: str | list[str], *, writing: Writing, asked: Task | None, problems: CellProblems
+    table: Table,
+    target: str | list[str],
+    *,
+    writing: Writing,
+    separator: str | None,
+    asked: Task | None,
+    problems: CellProblems,
 ) -> tuple[Targets, tuple[str, ...]]:
-    """Returns what the target columns hold, as the task that is asked for has it, and notes.
+    """Returns what the target columns hold, and notes.
 
-    Raises ComponentError for columns that the table has not, DataError where all rows are of one class.
+    A column of texts is classes, in sorted order; one of whole numbers of at most 20 different values is too; with a `separator`, or
+    lists in its cells, it is labels, and so are several columns of 0 and 1; anything else is regression. The task that is asked for
+    decides where it can. Raises ComponentError at options that do not fit, DataError where all rows are of one class.
     """
     names = (target,) if isinstance(target, str) else tuple(target)
     if not names:
@@ -55,7 +82,12 @@ def learn_targets(
     for name in names:
         table.require(name, "target")
     numbers = writing.numbers_in(table, names)
+    mark = pick_separator(table, names, separator, asked)
+    if mark is not None:
+        return Targets(names, "multilabel", learn_labels(table, names[0], mark, problems), mark), ()
     task, notes = _pick_task(table, names, numbers, asked)
+    if task == "multilabel":
+        return Targets(names, task, names), notes
     labels = tuple(_class_labels(table, names[0], numbers, problems)) if task == "classification" else None
     return Targets(names, task, labels), notes
 
@@ -63,18 +95,23 @@ def learn_targets(
 def _pick_task(
     table: Table, targets: Sequence[str], numbers: NumberFormat, asked: Task | None
 ) -> tuple[Task, tuple[str, ...]]:
+    if asked == "multilabel" or (asked is None and len(targets) > 1 and are_bits(table, targets, numbers)):
+        notes = () if asked else (labels_note(read_bits(table, targets, numbers, CellProblems())),)
+        return "multilabel", notes
     if len(targets) > 1:
         if asked == "classification":
             raise ComponentError("classification takes one target column", option="target")
         return "regression", ()
-    if asked is not None:
-        return asked, ()
-    values = {_label_text(cell) for cell in table.column(targets[0]) if cell}
+    return (asked, ()) if asked is not None else _task_of_column(table, targets[0], numbers)
+
+
+def _task_of_column(table: Table, target: str, numbers: NumberFormat) -> tuple[Task, tuple[str, ...]]:
+    values = {_label_text(cell) for cell in table.column(target) if cell}
     if any(numbers.number(value) is None for value in values):
         return "classification", ()
     if not all(map(_is_whole, values)):
         return "regression", ()
-    what, way_out = f"column {targets[0]!r} holds", "is taken as classes; for regression set task: regression"
+    what, way_out = f"column {target!r} holds", "is taken as classes; for regression set task: regression"
     if any(map(_is_name, values)):
         return "classification", (
             f"{what} whole numbers that are names, such as {min(filter(_is_name, values))}, and {way_out}",
