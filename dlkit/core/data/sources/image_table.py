@@ -33,7 +33,7 @@ def images(
     DataError for all cells that are empty or wrong, and all files that are missing, unless those are to be skipped.
     """
     check_mode(mode)
-    writing, cuts = Writing(delimiter, decimal, thousands), SplitColumns(split, group)
+    writing, cuts = Writing(delimiter, decimal, thousands), SplitColumns(split, group, request.weights)
     labelled = open_labelled(path, target, writing=writing, cuts=cuts, separator=separator, request=request)
     main, targets = labelled.table, labelled.targets
     main.require(image, "image")

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from dlkit.core.data.contract import Kind
 from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.core.data.sources.table_cells import CellProblems, Table
+from dlkit.core.data.sources.table_columns import read_numbers
 from dlkit.core.data.sources.table_file import Writing
 from dlkit.core.data.sources.table_splits import Rows, SplitColumns
 from dlkit.core.data.sources.table_targets import Targets, learn_targets
@@ -46,9 +49,16 @@ class LabelledTable:
             classes=self.targets.labels,
             notes=(*notes, *self.notes),
             targets=self.targets.names,
+            weights=self._weights(),
             **facts,
         )
         return self.cuts.cut(source, train, self.table, self.problems)
+
+    def _weights(self) -> Tensor | None:
+        name = self.cuts.weights
+        if name is None:
+            return None
+        return read_numbers(self.table, [name], self.writing.numbers_in(self.table, [name]), self.problems)[:, 0]
 
 
 def open_labelled(

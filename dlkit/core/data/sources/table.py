@@ -47,7 +47,7 @@ def table(
     means of the training rows to come. Raises DataError for all cells that are empty or do not fit.
     """
     _check_options(sequence_length, missing)
-    writing, cuts = Writing(delimiter, decimal, thousands), SplitColumns(split, group)
+    writing, cuts = Writing(delimiter, decimal, thousands), SplitColumns(split, group, request.weights)
     labelled = open_labelled(path, target, writing=writing, cuts=cuts, separator=separator, request=request)
     main, targets, known = labelled.table, labelled.targets, request.columns
     may_miss = missing == "mean"

@@ -28,14 +28,15 @@ class Rows(Samples, Protocol):
 
 @dataclass(frozen=True)
 class SplitColumns:
-    """The columns that say which split a row belongs to, and which rows stay together in one."""
+    """The columns that say which split a row belongs to, which rows stay together in one, and how much each weighs in training."""
 
     split: str | None
     group: str | None
+    weights: str | None = None
 
     def check(self, table: Table, targets: tuple[str, ...]) -> None:
         """Raise ComponentError at the option whose column is missing or a target."""
-        for option, name in (("split", self.split), ("group", self.group)):
+        for option, name in (("split", self.split), ("group", self.group), ("sampling", self.weights)):
             if name is not None:
                 table.require(name, option)
             if name in targets:
@@ -44,7 +45,7 @@ class SplitColumns:
     @property
     def names(self) -> tuple[str, ...]:
         """The columns that there are."""
-        return tuple(name for name in (self.split, self.group) if name is not None)
+        return tuple(name for name in (self.split, self.group, self.weights) if name is not None)
 
     def cut(self, source: Source, whole: Rows, table: Table, problems: CellProblems) -> Source:
         """Returns the source with the rows of the table where its columns say. Raises DataError for all cells that are wrong."""
@@ -69,6 +70,7 @@ class SplitColumns:
             val=whole.taken(rows["val"]) if len(rows["val"]) else None,
             test=whole.taken(rows["test"]) if len(rows["test"]) else source.test,
             groups=None if groups is None else groups[rows["train"]],
+            weights=None if source.weights is None else source.weights[rows["train"]],
         )
 
 
