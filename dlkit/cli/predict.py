@@ -34,11 +34,7 @@ def predict(
     model: ModelFile,
     inputs: Annotated[
         list[Path],
-        typer.Argument(
-            help="Images, or folders of them; or one table (CSV, TSV, JSON Lines, Parquet).",
-            metavar="FILE...",
-            show_default=False,
-        ),
+        typer.Argument(help="Images, or folders of them; or one table.", metavar="FILE...", show_default=False),
     ],
     topk: Annotated[
         int,

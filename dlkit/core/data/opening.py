@@ -80,8 +80,7 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
     with world.first_on_machine() if loaded.config.data.download else nullcontext():
         source = open_source(loaded, seed=seed, known=known)
     source, task = (match_source(source, known), known.task) if known else (source, pick_task(loaded, source))
-    source, picked = fill_missing(source, pick_subsets(loaded, source, task=task, seed=seed))
-    subsets, skipped = skip_unreadable(picked, loaded.config.data)
+    source, subsets, skipped = _pick_readable(loaded, source, task, seed)
     _check_subsets(subsets, _target_form(loaded, source, task, known))
     pipelines = build_pipelines(loaded, source, known)
     shown = try_pipelines(loaded, pipelines, subsets.train)
@@ -124,6 +123,14 @@ def _plan(loaded: LoadedConfig, source: Source, train: Subset, task: Task, *, se
     plan = plan_training(loaded.config.data, len(train.rows), seed=seed, world=world, sampling=sampling)
     check_has_batches(loaded, plan, world)
     return plan
+
+
+def _pick_readable(
+    loaded: LoadedConfig, source: Source, task: Task, seed: int
+) -> tuple[Source, Subsets, tuple[str, ...]]:
+    """Returns source and subsets with what is missing filled and what cannot be read left out, and what is wrong with the latter."""
+    source, subsets = fill_missing(source, pick_subsets(loaded, source, task=task, seed=seed))
+    return source, *skip_unreadable(subsets, loaded.config.data)
 
 
 def _target_form(loaded: LoadedConfig, source: Source, task: Task, known: DataInfo | None) -> TargetForm:
