@@ -19,15 +19,28 @@ MOST_SHOWN = 10
 MOST_ROWS = 20
 
 
+TopK = Annotated[
+    int, typer.Option("--topk", min=1, help="Classes to show per image or row; of labels all are shown that are found.")
+]
+OutFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="Write all predictions to this csv or jsonl file.", metavar="FILE", show_default=False
+    ),
+]
+Probs = Annotated[bool, typer.Option("--probs", help="Tell the probability of every class; with --out or --json.")]
+
+
 @dataclass(frozen=True)
 class _Asked:
-    """How to predict, and where the predictions go."""
+    """How to predict, where the predictions go, and the classes of which each probability is told."""
 
     topk: int
     network: str | None
     device: str
     out: Path | None
     as_json: bool
+    shares_of: tuple[str, ...] = ()
 
 
 def predict(
@@ -36,14 +49,9 @@ def predict(
         list[Path],
         typer.Argument(help="Images, or folders of them; or one table.", metavar="FILE...", show_default=False),
     ],
-    topk: Annotated[
-        int,
-        typer.Option("--topk", min=1, help="Classes to show per image or row; of labels all are shown that are found."),
-    ] = 5,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Write all predictions to this csv file.", metavar="FILE", show_default=False),
-    ] = None,
+    topk: TopK = 5,
+    out: OutFile = None,
+    probs: Probs = False,
     arch: ArchName = None,
     num_classes: NumClasses = None,
     image_size: ImageSize = None,
@@ -60,19 +68,29 @@ def predict(
 
     if out is not None:
         _check_out(out, inputs, may_replace=force)
+    if probs and out is None and not as_json:
+        raise UsageError("--probs goes into a file or JSON: add --out FILE or --json")
     loaded = load_data_option(data) if data else None
     with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
         file = open_model(
             model, Naming(arch, num_classes, image_size, network), data=loaded, uses_data=False, emit=display.emit
         )
+    shares_of = _classes_of(file) if probs else ()
     run = _predict_images if file.spec.info.kind == "image" else _predict_rows
-    run(file, inputs, _Asked(topk, network, device, out, as_json))
+    run(file, inputs, _Asked(max(topk, len(shares_of)), network, device, out, as_json, shares_of))
+
+
+def _classes_of(file: "LoadedModel") -> tuple[str, ...]:
+    info = file.spec.info
+    if info.task != "classification" or info.num_outputs < 2:
+        raise UsageError(f"--probs: {file.path} is no model of classes")
+    return info.classes or tuple(map(str, range(info.num_outputs)))
 
 
 def _check_out(out: Path, inputs: list[Path], *, may_replace: bool) -> None:
     from dlkit.files import check_ending, check_output
 
-    check_ending(out, (".csv",))
+    check_ending(out, (".csv", ".jsonl"))
     check_output(out, may_replace=may_replace, advice="give another name, or --force")
     if any(path.exists() and out.exists() and path.samefile(out) for path in inputs):
         raise OutputError(f"{out} is what is predicted; give another name with --out")
@@ -84,7 +102,7 @@ def _predict_images(file: "LoadedModel", paths: list[Path], asked: _Asked) -> No
 
     predictions = made_aside(predict_images(file, paths, topk=asked.topk, model=asked.network, device=asked.device))
     if asked.out is not None:
-        predictions = iter(_save_images(list(predictions), asked.out))
+        predictions = iter(_save_images(list(predictions), asked.out, asked.shares_of))
     if asked.as_json:
         problems = _show_json(predictions)
     else:
@@ -98,12 +116,18 @@ def _predict_images(file: "LoadedModel", paths: list[Path], asked: _Asked) -> No
         )
 
 
-def _save_images(predictions: "list[ImagePrediction]", out: Path) -> "list[ImagePrediction]":
+def _save_images(
+    predictions: "list[ImagePrediction]", out: Path, shares_of: tuple[str, ...]
+) -> "list[ImagePrediction]":
     """Write a row for each image, with what is wrong with those that cannot be read; return the predictions again."""
+    if out.suffix.lower() == ".jsonl":
+        _write_lines(out, map(_facts_of_image, predictions))
+        return predictions
     num_values = max((len(prediction.values) for prediction in predictions), default=0)
     names = [f"value_{number}" for number in range(1, num_values + 1)] or ["prediction", "probability"]
+    names += [f"probability_{name}" for name in shares_of]
     rows = [
-        (str(prediction.path), *(_cells(prediction) or [""] * len(names)), prediction.problem)
+        (str(prediction.path), *(_cells(prediction, shares_of) or [""] * len(names)), prediction.problem)
         for prediction in predictions
     ]
     _write_csv(out, ("image", *names, "problem"), rows)
@@ -130,33 +154,48 @@ def _predict_rows(file: "LoadedModel", paths: list[Path], asked: _Asked) -> None
             file, paths[0], topk=asked.topk, model=asked.network, device=asked.device, emit=display.emit
         )
     if asked.out is not None:
-        _save_rows(found, asked.out)
+        _save_rows(found, asked.out, asked.shares_of)
     if asked.as_json:
-        for line, answer in zip(found.lines, found.answers, strict=True):
-            facts = {"schema": "dlkit.predict/1", "file": str(found.path), "line": line}
-            typer.echo(json.dumps(facts | _facts_of(answer)))
+        for facts in _facts_of_rows(found):
+            typer.echo(json.dumps(facts))
         return
     _show_table(found, asked.out)
 
 
-def _save_rows(found: "RowPredictions", out: Path) -> None:
-    """Write the rows as they are, with the predictions beside them."""
+def _facts_of_rows(found: "RowPredictions") -> "Iterable[dict[str, Any]]":
+    for line, answer in zip(found.lines, found.answers, strict=True):
+        yield {"schema": "dlkit.predict/1", "file": str(found.path), "line": line} | _facts_of(answer)
+
+
+def _save_rows(found: "RowPredictions", out: Path, shares_of: tuple[str, ...]) -> None:
+    """Write the rows as they are, with the predictions beside them; as JSON, the predictions by line."""
+    if out.suffix.lower() == ".jsonl":
+        _write_lines(out, _facts_of_rows(found))
+        return
     is_classes = bool(found.answers[0].classes) or found.answers[0].labels is not None
     names = [f"predicted_{name}" for name in found.targets] + ["probability"] * is_classes
+    names += [f"probability_{name}" for name in shares_of]
     if taken := [name for name in names if name in found.header]:
         raise DataError(f"{found.path} has a column {taken[0]!r} already, which --out would write; rename it")
-    rows = [(*cells, *_cells(answer)) for cells, answer in zip(found.rows, found.answers, strict=True)]
+    rows = [(*cells, *_cells(answer, shares_of)) for cells, answer in zip(found.rows, found.answers, strict=True)]
     _write_csv(out, (*found.header, *names), rows)
 
 
-def _cells(answer: "Answer | ImagePrediction") -> list[str]:
-    """Returns the likeliest class with its probability, the labels with theirs, parted by `;`, or the values."""
+def _cells(answer: "Answer | ImagePrediction", shares_of: tuple[str, ...]) -> list[str]:
+    """Returns the likeliest class with its probability and those of these classes, the labels with theirs, parted by `;`, or the values."""
     if answer.labels is not None:
         return [";".join(name for name, _ in answer.labels), ";".join(f"{value:.6g}" for _, value in answer.labels)]
     if answer.classes:
         name, probability = answer.classes[0]
-        return [name, f"{probability:.6g}"]
+        shares = dict(answer.classes)
+        return [name, f"{probability:.6g}", *(f"{shares[other]:.6g}" for other in shares_of)]
     return [f"{value:.9g}" for value in answer.values]
+
+
+def _write_lines(path: Path, rows: "Iterable[dict[str, Any]]") -> None:
+    from dlkit.files import write_text
+
+    write_text(path, "".join(f"{json.dumps(row)}\n" for row in rows))
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: "Iterable[tuple[str, ...]]") -> None:
@@ -204,12 +243,15 @@ def _show_json(predictions: "Iterable[ImagePrediction]") -> list[str]:
     """One object per image; the problems met."""
     problems = []
     for prediction in predictions:
-        result = _facts_of(prediction)
         if prediction.problem:
             problems.append(prediction.problem)
-            result = {"error": prediction.problem}
-        typer.echo(json.dumps({"schema": "dlkit.predict/1", "image": str(prediction.path), **result}))
+        typer.echo(json.dumps(_facts_of_image(prediction)))
     return problems
+
+
+def _facts_of_image(prediction: "ImagePrediction") -> dict[str, Any]:
+    result = {"error": prediction.problem} if prediction.problem else _facts_of(prediction)
+    return {"schema": "dlkit.predict/1", "image": str(prediction.path), **result}
 
 
 def _show_rows(predictions: "Iterable[ImagePrediction]") -> list[str]:
