@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").rglob("*.yaml"))
-NUM_EXAMPLES = 16
+NUM_EXAMPLES = 17
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -27,6 +27,7 @@ def test_all_are_here():
         "distill",
         "muon",
         "multilabel",
+        "growing",
         "arrays",
         "huggingface",
         "image_table",

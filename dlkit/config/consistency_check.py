@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from dlkit.config.data_section import Sampling
+from dlkit.config.data_section import GrowingSize, Sampling
 from dlkit.config.schema import Config
 from dlkit.config.source_locations import KeyPath, Locations
 from dlkit.config.type_mismatch import join_or
@@ -32,7 +32,7 @@ _Found = Iterator[tuple[KeyPath, str]]
 
 def check_consistency(config: Config, locations: Locations) -> dict[KeyPath, Problem]:
     """Problems between settings, by the path of the one that is easiest to change."""
-    checks = (_splits, _loaders, _sampling, _model, _loss, _metrics, _machine)
+    checks = (_splits, _pictures, _loaders, _sampling, _model, _loss, _metrics, _machine)
     return {path: locations.problem(path, message, at="value") for check in checks for path, message in check(config)}
 
 
@@ -54,6 +54,20 @@ def _splits(config: Config) -> _Found:
         )
     if val == "test" and test == "none":
         yield ("data", "val"), "validates on the test split, but data.test is none"
+
+
+def _pictures(config: Config) -> _Found:
+    size, mixing = config.data.image_size, config.data.mixing
+    if isinstance(size, GrowingSize) and size.to <= getattr(size, "from"):
+        yield (
+            ("data", "image_size", "to"),
+            f"images grow from {getattr(size, 'from')}; expected a larger number than that",
+        )
+    names = [component.name.casefold() for component in config.data.batch_transforms]
+    if mixing is not None and not names:
+        yield ("data", "mixing"), "nothing mixes: data.batch_transforms is empty; add mixup or cutmix"
+    elif mixing is not None and mixing.switch is not None and sorted(names) != ["cutmix", "mixup"]:
+        yield ("data", "mixing", "switch"), "is for mixup and cutmix together; list both in data.batch_transforms"
 
 
 def _loaders(config: Config) -> _Found:
@@ -113,6 +127,11 @@ def _metrics(config: Config) -> _Found:
             yield ("schedule", "mode"), f"less of {followed} is better; leave mode out, or name another schedule.metric"
     elif curve and curve.is_ours and followed != "val_loss":
         yield ("schedule", "metric"), f"{curve.name} follows no metric; plateau does"
+    if config.checkpoint.average is not None:
+        if config.data.val == "none":
+            yield ("checkpoint", "average"), "the mean is judged on the validation split, but data.val is none"
+        if config.checkpoint.metric.startswith("train"):
+            yield ("checkpoint", "metric"), "the mean of checkpoints is judged by a validation metric, as val_loss"
     for path, metric in watched:
         if message := _metric_mistake(metric, config):
             yield path, message

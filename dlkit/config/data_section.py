@@ -1,8 +1,8 @@
 """The `data` section of a config."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, create_model, field_validator
 
 from dlkit.config.section import Auto, Component, Fraction, PositiveInt, Section, Size, check_duration
 
@@ -22,6 +22,35 @@ class Sampling(Section):
         description="A class of n samples makes up a share as n**power; 0 is balanced, 0.5 the square root, 1 as it is.",
     )
     weights: str | None = Field(None, description="Column, or array, with the weight of each sample.")
+
+
+if TYPE_CHECKING:
+
+    class GrowingSize(Section):
+        """See below."""
+
+        to: int
+else:
+    # `from` is no name that Python takes for an attribute in a class body
+    GrowingSize = create_model(
+        "GrowingSize",
+        __base__=Section,
+        __doc__="Training images that grow from epoch to epoch.",
+        **{
+            "from": (PositiveInt, Field(description="Height and width in the first epoch.")),
+            "to": (PositiveInt, Field(description="In the last epoch, in evaluation and of the model.")),
+        },
+    )
+
+
+class Mixing(Section):
+    """Which batches the batch transforms mix."""
+
+    p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Chance of each batch to be mixed.")
+    switch: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="Chance of cutmix where both are listed; null is as often as mixup."
+    )
+    off_last_epochs: Annotated[int, Field(ge=0)] = Field(0, description="The last epochs train on unmixed batches.")
 
 
 class Data(Component):
@@ -75,8 +104,9 @@ class Data(Component):
         "stop",
         description="A sample that cannot be read stops the run before it trains; skip leaves it out and lists it in the run folder.",
     )
-    image_size: Size | Auto = Field(
-        "auto", description="Resize images to this height and width; auto is 224 for image folders, else as they are."
+    image_size: Size | GrowingSize | Auto = Field(
+        "auto",
+        description="Resize images to this height and width, or to sizes that grow; auto is 224 for image folders, else as they are.",
     )
     normalize: Literal["auto", "none"] | Normalization = Field(
         "auto", description="auto measures the training split and stores the result in the model file."
@@ -92,4 +122,11 @@ class Data(Component):
     eval_transforms: list[Component] = Field([], description="Transforms for evaluation, before normalization.")
     batch_transforms: list[Component] = Field([], description="Transforms of whole training batches: mixup, cutmix.")
 
+    mixing: Mixing | None = Field(None, description="Which batches these mix; null mixes all.")
+
     _readable = field_validator("timeout")(check_duration)
+
+    @property
+    def final_size(self) -> int | list[int] | Auto:
+        """`image_size` as evaluation has it: `auto`, one number, or height and width."""
+        return self.image_size.to if isinstance(self.image_size, GrowingSize) else self.image_size

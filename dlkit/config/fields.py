@@ -151,9 +151,11 @@ def sections() -> dict[KeyPath, type[Section]]:
 
 @cache
 def sections_by_key() -> dict[str, tuple[KeyPath, ...]]:
-    """The sections that have each key of the schema; a component's `name` is left out."""
+    """The sections that have each key of the schema; a component's `name` is left out, and what a part of it repeats."""
     found: dict[str, tuple[KeyPath, ...]] = {}
     for path, section in sections().items():
+        if path in KIND_OF_PART:
+            continue
         for key in section.model_fields:
             if key != "name" or not is_component(section):
                 found[key] = (*found.get(key, ()), path)

@@ -246,6 +246,10 @@ class Checkpoint(Section):
     every_epochs: PositiveInt = Field(1, description="Epochs between writes of last.pt.")
     every_steps: PositiveInt | None = Field(None, description="Also write last.pt every so many optimizer steps.")
     keep: PositiveInt = Field(1, description="How many checkpoints stay: last.pt and those before it, as step-N.pt.")
+    average: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="Export the mean of so many last checkpoints where it is better on the validation split than the best epoch.",
+    )
     metric: str | Auto = Field(
         "auto",
         description="Column of metrics.csv that decides best.pt; auto is val_accuracy, val_map or val_loss by the task.",

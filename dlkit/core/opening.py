@@ -178,7 +178,7 @@ def pick_size(name: str, *, image_size: int | None, data: LoadedConfig | None) -
     """Height and width that a torchvision network takes: as asked, else as the data are made, else as published."""
     if image_size is not None:
         return image_size, image_size
-    asked = data.config.data.image_size if data else "auto"
+    asked = data.config.data.final_size if data else "auto"
     if asked == "auto":
         size = PUBLISHED_SIZES.get(name, 224)
         return size, size

@@ -112,7 +112,7 @@ def in_data(text: str) -> str:
 
 
 WRONG_DATA = {
-    "image_size: [8]": "4:15  data.image_size: expected an integer of at least 1, 'auto' or a list of 2 items, each an integer of at least 1, got a list of 1",
+    "image_size: [8]": "4:15  data.image_size: expected an integer of at least 1, 'auto', a list of 2 items, each an integer of at least 1 or a mapping with keys such as from, to, got a list of 1",
     "image_size: [8, 0]": "4:19  data.image_size.1: expected an integer of at least 1, got 0",
     "val: 20": "4:8  data.val: expected a number above 0 and below 1, 'test' or 'none', got 20",
     "val: null": "4:8  data.val: expected a number above 0 and below 1, 'test' or 'none', got nothing (null). Did you mean 'none'?",

@@ -13,10 +13,12 @@ from dlkit.suggestions import closest
 PER_KEY = 12
 REQUIRED = {
     ("data",): {"name": "digits"},
+    ("data", "image_size"): {"from": 8, "to": 16},
     ("data", "normalize"): {"mean": [0.5], "std": [0.5]},
     ("model",): {"name": "mlp"},
     ("optimizer", "groups"): {"match": "fc.*"},
     ("train", "clip"): {"norm": 1.0},
+    ("train", "distill"): {"teacher": "model.pt"},
     ("train", "gradient_checkpointing"): {"segments": 2},
 }
 

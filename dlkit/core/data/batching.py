@@ -4,7 +4,7 @@ Several processes cut the batches of one process whose batch size is as large as
 make up the same update on any number of processes. Nothing is padded and nothing is read twice.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -14,10 +14,11 @@ from torch.nn.functional import one_hot
 
 from dlkit.core.data.contract import Batch, DataInfo
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key, permutation
+from dlkit.core.data.images import fit_image
+from dlkit.core.data.mixing import MixingPlan
 from dlkit.core.data.sampling import DrawnSamples
+from dlkit.core.data.size_plan import SizePlan
 from dlkit.core.data.statistics import normalize_inputs, standardize_targets
-
-Mixer = Callable[[Tensor, Tensor, Draws], tuple[Tensor, Tensor]]
 
 
 class BatchIndices(NamedTuple):
@@ -116,25 +117,23 @@ class SharedTurns(BatchPlan):
 
 @dataclass(frozen=True)
 class Finish:
-    """The last steps of a batch: to the device, normalized and standardized, mixed."""
+    """The last steps of a batch: to the device, normalized and standardized, at the size of its epoch, mixed."""
 
     info: DataInfo
     device: torch.device
     seed: int
-    mixers: tuple[Mixer, ...] = ()
+    mixing: MixingPlan | None = None
+    sizes: SizePlan | None = None
 
     def __call__(self, raw: Tensor, targets: Tensor, turn: BatchIndices, *, epoch: int) -> Batch:
         """Returns a batch from raw inputs (N, ...), targets (N,) or (N, num_outputs) and the positions that they stand at."""
         inputs = normalize_inputs(raw.to(self.device, non_blocking=True), self.info)
         targets = standardize_targets(targets, self.info).to(self.device, non_blocking=True)
-        if self.mixers:
+        if self.sizes is not None:
+            inputs = fit_image(inputs, self.sizes.at(epoch))
+        mixer = self.mixing.pick(self.seed, epoch, int(turn.keys[0])) if self.mixing else None
+        if mixer is not None:
             if not targets.is_floating_point():
                 targets = one_hot(targets, self.info.num_outputs).float()
-            inputs, targets = self._pick_mixer(epoch, turn.keys)(
-                inputs, targets, Draws(self.seed, epoch, turn.keys, (Stream.MIX,))
-            )
+            inputs, targets = mixer(inputs, targets, Draws(self.seed, epoch, turn.keys, (Stream.MIX,)))
         return Batch(inputs, targets, turn.positions, turn.is_counted)
-
-    def _pick_mixer(self, epoch: int, keys: Tensor) -> Mixer:
-        # one per batch, evenly, as in torchvision's recipe with RandomChoice([cutmix, mixup])
-        return self.mixers[hash_key(self.seed, Stream.MIX, epoch, int(keys[0])) % len(self.mixers)]

@@ -52,7 +52,12 @@ def load_data(opened: OpenedData, *, device: torch.device, world: World = ALONE,
         opened.loaded.config.data, info, device, opened.plan.seed, world, ignored_label(opened.loaded)
     )
     train = builder.build(
-        opened.subsets.train, opened.pipelines.train, stored.get("train"), plan=opened.plan, mixers=opened.mixers
+        opened.subsets.train,
+        opened.pipelines.train,
+        stored.get("train"),
+        plan=opened.plan,
+        mixing=opened.mixing,
+        sizes=opened.sizes,
     )
     val, test = (
         builder.build_ordered(subset, opened.pipelines.evaluation, stored.get(subset.name)) if subset else None

@@ -61,7 +61,7 @@ def pick_image_size(loaded: LoadedConfig, source: Source, known: DataInfo | None
 
     Raises ConfigError where the data are no images.
     """
-    asked = loaded.config.data.image_size
+    asked = loaded.config.data.final_size
     if asked == "auto":
         is_bound = known is not None and source.image_size is not None
         return (known.input_size[-2], known.input_size[-1]) if known and is_bound else source.image_size

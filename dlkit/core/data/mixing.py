@@ -2,10 +2,15 @@
 torchvision.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from dlkit.core.data.counter_rng import Draws, integers
+from dlkit.core.data.counter_rng import Draws, Stream, hash_key, integers
+
+Mixer = Callable[[Tensor, Tensor, Draws], tuple[Tensor, Tensor]]
 
 
 class MixUp:
@@ -48,6 +53,34 @@ class CutMix:
         pasted = (rows[:, None, :, None].to(inputs.dtype) * columns[:, None, None, :]).to(inputs.device)
         share = 1 - height_pasted * width_pasted / (height * width)
         return inputs * (1 - pasted) + inputs.roll(1, 0) * pasted, _blend(targets, share)
+
+
+@dataclass(frozen=True)
+class MixingPlan:
+    """Which of the mixers works on which batch, as a function of (seed, epoch, first sample of the batch).
+
+    `p` is the chance that any does, `switch` that of CutMix where there are two (None for evenly), `end` the first of the last epochs,
+    which are not mixed.
+    """
+
+    mixers: tuple[Mixer, ...]
+    p: float = 1.0
+    switch: float | None = None
+    end: int | None = None
+
+    def pick(self, seed: int, epoch: int, first: int) -> Mixer | None:
+        """Returns the mixer of a batch, None for a batch that stays as it is."""
+        if self.end is not None and epoch >= self.end:
+            return None
+        key = hash_key(seed, Stream.MIX, epoch, first)
+        if hash_key(key, 0) >= self.p * 2**64:
+            return None
+        if self.switch is None:
+            return self.mixers[
+                key % len(self.mixers)
+            ]  # as torchvision's recipe does with RandomChoice([cutmix, mixup])
+        wants_cut = hash_key(key, 1) < self.switch * 2**64
+        return next(mixer for mixer in self.mixers if isinstance(mixer, CutMix) == wants_cut)
 
 
 def _positive(alpha: float) -> float:

@@ -13,16 +13,18 @@ from torch import Tensor
 from dlkit.config import Data as DataSection
 from dlkit.config import LoadedConfig, Sampling
 from dlkit.core.components import Builder, ComponentError, at_component, check_options, is_import_path, resolve
-from dlkit.core.data.batching import Mixer, SharedBatches
+from dlkit.core.data.batching import SharedBatches
 from dlkit.core.data.caching import pick_memory
 from dlkit.core.data.checks import TargetForm, check_subset, ignored_label
 from dlkit.core.data.contract import DataInfo, Task
 from dlkit.core.data.matching import check_fits, match_source, pick_image_size
 from dlkit.core.data.missing import fill_missing
+from dlkit.core.data.mixing import MixingPlan
 from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.core.data.sampling import build_sampling, sampling_notes
+from dlkit.core.data.size_plan import SizePlan
 from dlkit.core.data.sources import open_custom, open_torchvision
-from dlkit.core.data.splits import build_mixers, idle_options, plan_training
+from dlkit.core.data.splits import idle_options, mixing_notes, plan_mixing, plan_sizes, plan_training
 from dlkit.core.data.subsets import Subset, Subsets, pick_subsets
 from dlkit.core.data.time_limit import limit_of
 from dlkit.core.data.transforms import Pipeline, build_pipeline, notes_on_transforms, try_pipeline
@@ -63,7 +65,8 @@ class OpenedData:
     subsets: Subsets
     pipelines: Pipelines
     shown: Tensor
-    mixers: tuple[Mixer, ...]
+    mixing: MixingPlan | None
+    sizes: SizePlan | None
     plan: SharedBatches
     is_in_memory: bool
     known: DataInfo | None
@@ -91,12 +94,10 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
     )
     plan = _plan(loaded, source, subsets.train, task, seed=seed, world=world)
     of_data = (*source.notes, *subsets.notes, *([skipped_note(skipped)] if skipped else []))
-    of_config = (
-        *sampling_notes(plan.sampling, source, subsets.train, task),
-        *notes_on_transforms(loaded),
-        *why,
-        *idle_options(loaded.config.data, in_memory=in_memory),
-    )
+    mixing = plan_mixing(loaded, source.kind, plan.num_batches)
+    drawn = sampling_notes(plan.sampling, source, subsets.train, task)
+    idle = (*idle_options(loaded.config.data, in_memory=in_memory), *mixing_notes(mixing))
+    of_config = (*drawn, *notes_on_transforms(loaded), *why, *idle)
     return OpenedData(
         loaded,
         source,
@@ -104,7 +105,8 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
         subsets,
         pipelines,
         shown,
-        build_mixers(loaded, source.kind),
+        mixing,
+        plan_sizes(loaded, plan.num_batches),
         plan,
         is_in_memory=in_memory,
         known=known,

@@ -4,15 +4,17 @@ from dataclasses import dataclass
 
 import torch
 
+from dlkit.config import Config, GrowingSize, LoadedConfig, Mixing
 from dlkit.config import Data as DataSection
-from dlkit.config import LoadedConfig
 from dlkit.core.components import at_component, check_options, resolve
-from dlkit.core.data.batching import BatchPlan, Finish, Mixer, SharedBatches, SharedTurns
+from dlkit.core.data.batching import BatchPlan, Finish, SharedBatches, SharedTurns
 from dlkit.core.data.caching import MemorySplit, StoredSamples
 from dlkit.core.data.checks import TargetForm, ignored_label
 from dlkit.core.data.contract import DataInfo, Kind, Split
 from dlkit.core.data.loader import LoaderOptions, LoaderSplit, SampleReader
+from dlkit.core.data.mixing import Mixer, MixingPlan
 from dlkit.core.data.sampling import DrawnSamples
+from dlkit.core.data.size_plan import SizePlan
 from dlkit.core.data.subsets import Subset
 from dlkit.core.data.time_limit import limit_of
 from dlkit.core.data.transforms import Pipeline
@@ -51,10 +53,11 @@ class SplitBuilder:
         stored: StoredSamples | None,
         *,
         plan: BatchPlan,
-        mixers: tuple[Mixer, ...] = (),
+        mixing: MixingPlan | None = None,
+        sizes: SizePlan | None = None,
     ) -> Split:
         """Returns the split of a subset, which reads from memory if the samples are stored there, else by a loader."""
-        finish = Finish(self.info, self.device, self.seed, mixers)
+        finish = Finish(self.info, self.device, self.seed, mixing, sizes)
         if stored is not None:
             rest = Pipeline(pipeline.steps[len(stored.steps) :])
             return MemorySplit(
@@ -106,6 +109,37 @@ def idle_options(section: DataSection, *, in_memory: bool) -> list[str]:
         return []
     names = [name for name in ("num_workers", "prefetch_factor") if getattr(section, name) not in ("auto", None, 0)]
     return [f"data.{name} has no effect: the samples are in memory" for name in names]
+
+
+def planned_epochs(config: Config, num_batches: int) -> int:
+    """Returns the epochs that a run has, the last perhaps cut short, with so many micro-batches to an epoch."""
+    most = config.train.max_steps
+    if most is None:
+        return config.train.epochs
+    return min(config.train.epochs, -(-most // -(-num_batches // config.train.accumulate)))
+
+
+def plan_sizes(loaded: LoadedConfig, num_batches: int) -> SizePlan | None:
+    """Returns how training images grow, None where they do not."""
+    size = loaded.config.data.image_size
+    if not isinstance(size, GrowingSize):
+        return None
+    return SizePlan(getattr(size, "from"), size.to, planned_epochs(loaded.config, num_batches))
+
+
+def plan_mixing(loaded: LoadedConfig, kind: Kind, num_batches: int) -> MixingPlan | None:
+    """Returns how batches are mixed, None where they are not. Raises ConfigError at the place of a mixer in the file."""
+    mixers, section = build_mixers(loaded, kind), loaded.config.data.mixing or Mixing()
+    if not mixers:
+        return None
+    end = planned_epochs(loaded.config, num_batches) - section.off_last_epochs if section.off_last_epochs else None
+    return MixingPlan(mixers, section.p, section.switch, end)
+
+
+def mixing_notes(plan: MixingPlan | None) -> list[str]:
+    """Returns a sentence where the last epochs, which are not mixed, are all."""
+    is_off = plan is not None and plan.end is not None and plan.end <= 0
+    return ["no batch is mixed: data.mixing.off_last_epochs are all epochs of this run"] if is_off else []
 
 
 def build_mixers(loaded: LoadedConfig, kind: Kind) -> tuple[Mixer, ...]:

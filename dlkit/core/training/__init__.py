@@ -1,6 +1,7 @@
 """The one training loop and what stands around it: a run, fine-tuning, the search for a learning rate."""
 
 from dlkit.core.metric_rows import Row
+from dlkit.core.training.averaging import average_weights
 from dlkit.core.training.distillation import Distillation
 from dlkit.core.training.dry_run import DryRun, run_dry
 from dlkit.core.training.ema import EmaModel

@@ -23,7 +23,7 @@ from dlkit.core.random_state import seeded
 from dlkit.core.scoring import Scoring
 from dlkit.core.stopping import StopRequest, watch_signals
 from dlkit.core.training.distillation import Distillation
-from dlkit.core.training.fine_tuning_config import derive_tuning_config
+from dlkit.core.training.fine_tuning_config import derive_tuning_config, with_length
 from dlkit.core.training.fit import NoRecords, Plan, Records, fit
 from dlkit.core.training.learner import Learner
 from dlkit.core.training.preflight import check_first_batch
@@ -72,6 +72,7 @@ def build_fine_tuning(
     that are not positive.
     """
     _check_positive(epochs=epochs, lr=lr)
+    loaded = replace(loaded, config=with_length(loaded.config, math.ceil(epochs)))
     data = build_data(loaded, device=device, seed=loaded.config.seed, known=info, emit=emit)
     num_batches = data.train.num_batches
     is_distilled = loaded.config.train.distill is not None

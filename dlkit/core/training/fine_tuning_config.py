@@ -41,6 +41,12 @@ def _check_sections(file: ModelFile, config: Config, sections: Any) -> None:
     refuse_own_code(file, [name for section in sections for name in named.get(section, ())])
 
 
+def with_length(config: Config, epochs: int, max_steps: int | None = None) -> Config:
+    """Returns the config with another length of training."""
+    length = {"epochs": epochs, "max_steps": max_steps}
+    return config.model_copy(update={"train": config.train.model_copy(update=length)})
+
+
 def derive_tuning_config(config: Config, *, epochs: float, lr: float, num_batches: int) -> Config:
     """Returns the config with the schedule of fine-tuning and without what belongs to training from the start.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dlkit.config import Config, EarlyStop, KeyPath, LoadedConfig, Normalization, OtherOptimizer
 from dlkit.config import Data as DataSection
 from dlkit.core.components import at_section
-from dlkit.core.data import DataInfo, OpenedData, open_data, pick_eval_batch_size, pick_loader_options
+from dlkit.core.data import DataInfo, OpenedData, open_data, pick_eval_batch_size, pick_loader_options, planned_epochs
 from dlkit.core.models import Arch
 from dlkit.core.scoring import Precision, Scoring, build_loss
 from dlkit.core.training.fit import Plan
@@ -62,12 +62,10 @@ def plan_steps(config: Config, num_batches: int) -> Plan:
     """Returns how long a run is, with so many micro-batches to an epoch."""
     steps_per_epoch = -(-num_batches // config.train.accumulate)
     total_steps = config.train.epochs * steps_per_epoch
-    epochs = config.train.epochs
-    if config.train.max_steps is not None and config.train.max_steps < total_steps:
-        total_steps = config.train.max_steps
-        epochs = -(-total_steps // steps_per_epoch)
+    if config.train.max_steps is not None:
+        total_steps = min(total_steps, config.train.max_steps)
     return Plan(
-        epochs=epochs,
+        epochs=planned_epochs(config, num_batches),
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         eval_every=config.eval.every,

@@ -20,7 +20,7 @@ from dlkit.config import LoadedConfig, dump_config, load_config, load_mapping
 from dlkit.core.components import is_import_path
 from dlkit.core.data import DataInfo
 from dlkit.core.devices import pick_threads, torch_settings
-from dlkit.core.distributed import check_same_program, joined, load_whole
+from dlkit.core.distributed import check_same_program, joined
 from dlkit.core.environment import now
 from dlkit.core.evaluation import score_split, with_thresholds
 from dlkit.core.modelfile import save_model_file
@@ -30,6 +30,7 @@ from dlkit.core.scoring import Scoring
 from dlkit.core.stopping import StopRequest, watch_save_signal, watch_signals
 from dlkit.core.torchfile import refused
 from dlkit.core.trained_config import names_of_data
+from dlkit.core.training.averaging import pick_average, wearing
 from dlkit.core.training.fit import fit, has_ended
 from dlkit.core.training.folder import (
     MODEL_FILE,
@@ -185,7 +186,7 @@ def _follow(job: Job, resumed: Resumed | None, stop: StopRequest) -> TrainResult
     if resumed:
         _go_back(job, resumed)
     status = _fit(job, Follower(), stop, ignore)
-    run_dir, state_dict, best = _best_weights(job, None)
+    run_dir, state_dict, best = _best_weights(job, None, ignore)
     _, metrics = _judge_best(job, state_dict, ignore)
     return _result(job, run_dir, status, metrics, best)
 
@@ -241,7 +242,7 @@ def _fit(job: Job, records: RunRecords | Follower, stop: StopRequest, emit: Emit
 
 def _finish(job: Job, folder: RunFolder, records: RunRecords, status: str, emit: Emit) -> TrainResult:
     """Test the best weights once, export them, and write the summary."""
-    _, state_dict, best = _best_weights(job, folder)
+    _, state_dict, best = _best_weights(job, folder, emit)
     info, metrics = _judge_best(job, state_dict, emit)
     save_model_file(folder.model_path, replace(spec_of(job, best | {"test": metrics}), info=info), state_dict)
     emit(Saved(folder.model_path, "model"))
@@ -279,8 +280,9 @@ def _result(job: Job, run_dir: Path, status: str, metrics: Mapping[str, float], 
     )  # fmt: skip
 
 
-def _best_weights(job: Job, folder: RunFolder | None) -> tuple[Path, Mapping[str, Tensor], dict[str, Any]]:
-    """Returns the run folder, the best weights (the moving average where there is one), and what made them the best.
+def _best_weights(job: Job, folder: RunFolder | None, emit: Emit) -> tuple[Path, Mapping[str, Tensor], dict[str, Any]]:
+    """Returns the run folder, the best weights (of the moving average where there is one, or a mean of checkpoints), and what made
+    them the best.
 
     Only rank 0 has the folder; it tells the others.
     """
@@ -291,7 +293,8 @@ def _best_weights(job: Job, folder: RunFolder | None) -> tuple[Path, Mapping[str
         assert folder is not None
         return folder.path, read_best(folder.checkpoints, best.state_dict())
 
-    return *job.world.from_main(read), facts
+    run_dir, state_dict = job.world.from_main(read)
+    return run_dir, *pick_average(job, folder.checkpoints if folder else None, state_dict, facts, emit)
 
 
 def _judge_best(job: Job, state_dict: Mapping[str, Tensor], emit: Emit) -> tuple[DataInfo, dict[str, float]]:
@@ -300,13 +303,9 @@ def _judge_best(job: Job, state_dict: Mapping[str, Tensor], emit: Emit) -> tuple
     is_tested = job.data.test is not None and job.config.eval.test
     if not is_tested and info.task != "multilabel":
         return info, {}
-    kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    load_whole(model, state_dict)
-    try:
+    with wearing(model, state_dict):
         info = with_thresholds(model, job.data.val, scoring, info, world=job.world, emit=emit)
         return info, _test(job, replace(scoring, info=info), emit) if is_tested else {}
-    finally:
-        model.load_state_dict(kept, strict=True)
 
 
 def _test(job: Job, scoring: Scoring, emit: Emit) -> dict[str, float]:

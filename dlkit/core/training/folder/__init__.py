@@ -1,6 +1,6 @@
 """What a run leaves on disk: its folder, checkpoints, metrics, logs and facts."""
 
-from dlkit.core.training.folder.checkpoints import read_checkpoint, save_checkpoint
+from dlkit.core.training.folder.checkpoints import newest_checkpoints, read_checkpoint, read_exported, save_checkpoint
 from dlkit.core.training.folder.disk_space import check_disk_space
 from dlkit.core.training.folder.location import find_begun, pick_location
 from dlkit.core.training.folder.lock import RunLock

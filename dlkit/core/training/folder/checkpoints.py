@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dlkit import disk
 from dlkit.core.distributed import local_part
@@ -75,6 +76,16 @@ def _numbered(folder: Path) -> list[Path]:
 
 def _step_of(path: Path) -> int:
     return int(path.stem.removeprefix("step-"))
+
+
+def newest_checkpoints(folder: Path, count: int) -> list[Path]:
+    """At most so many checkpoints of a folder, from the newest on; last.pt where no others are kept."""
+    return list(reversed(_numbered(folder)))[:count] or [folder / LAST]
+
+
+def read_exported(path: Path) -> Mapping[str, Tensor]:
+    """The weights of a checkpoint that would be exported. Raises FileRefused when it is none."""
+    return exported_weights(read_checkpoint(path))
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

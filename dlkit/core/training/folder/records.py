@@ -46,7 +46,7 @@ class RunRecords:
         self.columns = columns
         self.board = board
         self.log_every = int(config.log.every)
-        self.keep = config.checkpoint.keep
+        self.keep = max(config.checkpoint.keep, config.checkpoint.average or 1)
         self.extra = extra
         self.emit = emit
         self.best: Path | None = None
