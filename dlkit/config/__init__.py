@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dlkit.config.data_section import Data, GrowingSize, Mixing, Normalization, Sampling
+    from dlkit.config.data_section import Data, Fitting, GrowingSize, Mixing, Normalization, Sampling
     from dlkit.config.dump import dump_config, dump_values
     from dlkit.config.fields import (
         annotation_at,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from dlkit.config.unknown_keys import keys_named
 
 _MODULES = {
-    "data_section": ("Data", "GrowingSize", "Mixing", "Normalization", "Sampling"),
+    "data_section": ("Data", "Fitting", "GrowingSize", "Mixing", "Normalization", "Sampling"),
     "dump": ("dump_config", "dump_values"),
     "fields": ("annotation_at", "annotation_of", "is_section", "kind_at", "plain_types", "sections", "sections_by_key"),
     "image_transforms": ("is_done_anyway", "said_otherwise"),

@@ -53,6 +53,18 @@ class Mixing(Section):
     off_last_epochs: Annotated[int, Field(ge=0)] = Field(0, description="The last epochs train on unmixed batches.")
 
 
+class Fitting(Section):
+    """How pictures are brought to `image_size`: scaled to `resize_size`, then cut about the centre."""
+
+    resize_size: Size = Field(
+        description="What pictures are scaled to before image_size is cut out of their middle; a number is the shorter side."
+    )
+    interpolation: Literal["bilinear", "bicubic"] = Field("bilinear", description="Both with antialiasing.")
+    crop_mode: Literal["center", "squash"] = Field(
+        "center", description="center keeps the shape and covers resize_size; squash scales to exactly that."
+    )
+
+
 class Data(Component):
     """What to learn from, and how it reaches the model."""
 
@@ -106,10 +118,18 @@ class Data(Component):
     )
     image_size: Size | GrowingSize | Auto = Field(
         "auto",
-        description="Resize images to this height and width, or to sizes that grow; auto is 224 for image folders, else as they are.",
+        description="Resize images to this height and width, or to sizes that grow; auto is the size of the model's published weights, "
+        "else 224 for image folders, else as they are.",
     )
-    normalize: Literal["auto", "none"] | Normalization = Field(
-        "auto", description="auto measures the training split and stores the result in the model file."
+    fitting: Fitting | Auto = Field(
+        "auto",
+        description="How pictures get to image_size; auto is as the published weights of the model ask for, else scaled until they "
+        "cover image_size.",
+    )
+    normalize: Literal["auto", "data", "none"] | Normalization = Field(
+        "auto",
+        description="data measures the training split; auto takes what the published weights of the model were trained with, else "
+        "measures. The result is stored in the model file.",
     )
     standardize_target: bool | Auto = Field(
         "auto",

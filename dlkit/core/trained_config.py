@@ -58,7 +58,9 @@ def _without_strain(loaded: LoadedConfig) -> LoadedConfig:
 def _check_sizes(file: ModelFile, data: Data) -> None:
     """Raise FileRefused where a file asks for more than it takes to judge a network: samples that are made up, or huge images."""
     options = [transform.options for transform in (*data.transforms, *data.eval_transforms)]
-    sides = _numbers([*options, data.image_size])
+    sides = _numbers(
+        [*options, data.image_size, data.fitting if isinstance(data.fitting, str) else data.fitting.model_dump()]
+    )
     if max(sides, default=0) > LARGEST_SIDE:
         raise FileRefused(
             file.path, f"its data section asks for images of side {max(sides):g}; name the data: --data CFG"

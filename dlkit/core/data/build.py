@@ -11,13 +11,14 @@ from dlkit.config import LoadedConfig
 from dlkit.core.data.caching import StoredSamples, load_subset
 from dlkit.core.data.checks import ignored_label
 from dlkit.core.data.contract import DataInfo, DataSplits
-from dlkit.core.data.describing import describe_data, measured_positions
+from dlkit.core.data.describing import describe_data, is_measured, measured_positions, published_statistics
 from dlkit.core.data.opening import OpenedData, open_data
 from dlkit.core.data.scan import scan_images
 from dlkit.core.data.splits import SplitBuilder
 from dlkit.core.data.subsets import Subset
 from dlkit.core.distributed import ALONE, World
 from dlkit.events import Emit, Note, ignore
+from dlkit.shapes import size_text
 
 WORTH_A_NOTE = 2000
 MOST_SCALES = 4
@@ -70,7 +71,7 @@ def load_data(opened: OpenedData, *, device: torch.device, world: World = ALONE,
 def measure_data(opened: OpenedData, *, device: torch.device, emit: Emit = ignore) -> DataInfo:
     """Returns the description of opened data as `build_data` does, with its notes, reading only what statistics need."""
     stored, train = None, opened.subsets.train
-    if opened.loaded.config.data.normalize == "auto":
+    if is_measured(opened):
         announce_decoding([train], emit)
         stored = load_subset(train, opened.pipelines.train, device=device) if opened.is_in_memory else None
     info = describe_data(opened, stored)
@@ -89,6 +90,8 @@ def announce_choices(opened: OpenedData, info: DataInfo, emit: Emit) -> None:
     """Report the choices that were made."""
     for note in opened.notes:
         emit(Note(note))
+    if note := _published_note(opened, info):
+        emit(Note(note))
     if opened.known is None and info.target_mean is not None and info.target_std is not None:
         scales = [f"{mean:.5g} and {std:.5g}" for mean, std in zip(info.target_mean, info.target_std, strict=True)]
         listed = ", ".join(scales[:MOST_SCALES]) + (" ..." if len(scales) > MOST_SCALES else "")
@@ -98,6 +101,22 @@ def announce_choices(opened: OpenedData, info: DataInfo, emit: Emit) -> None:
                 "else is in the units of the data (data.standardize_target)"
             )
         )
+
+
+def _published_note(opened: OpenedData, info: DataInfo) -> str:
+    """What is taken from published weights, in a sentence; empty where nothing is."""
+    published, data = opened.published, opened.loaded.config.data
+    if published is None or opened.known is not None:
+        return ""
+    taken, fit = [], opened.pipelines.evaluation.image_fit
+    if data.image_size == "auto":
+        taken.append(f"image_size {size_text(published.size)}")
+    if data.fitting == "auto" and fit is not None:
+        taken.append(f"fitting {fit.interpolation} at {size_text(fit.resize_size)}, {fit.crop_mode}")
+    if published_statistics(opened) and info.mean and info.std:
+        mean, std = (" ".join(f"{number:.3f}" for number in numbers) for numbers in (info.mean, info.std))
+        taken.append(f"normalize mean {mean}, std {std}")
+    return f"pictures are prepared as {published.weights} were: {'; '.join(taken)}" if taken else ""
 
 
 def load_subsets(opened: OpenedData, *, device: torch.device) -> dict[SplitName, StoredSamples]:
@@ -120,5 +139,5 @@ def scan_files(opened: OpenedData) -> None:
     if section.on_bad == "skip":
         return  # read already
     paths = {path for subset in opened.subsets.listed() for path in subset.file_paths()}
-    decoded = measured_positions(train) if section.normalize == "auto" else torch.tensor([0])
+    decoded = measured_positions(train) if is_measured(opened) else torch.tensor([0])
     scan_images(sorted(paths.difference(train.file_paths(train.rows[decoded]))), section.scan)

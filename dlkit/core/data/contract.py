@@ -4,7 +4,7 @@ values.
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 from torch import Tensor
@@ -61,6 +61,35 @@ class TableColumn:
 
 
 @dataclass(frozen=True)
+class ImageFit:
+    """How pictures are brought to a size: scaled to cover `resize_size` (height, width), or with `squash` to exactly that, then cut
+    about the centre. Both ways of interpolating are antialiased.
+    """
+
+    resize_size: tuple[int, int]
+    interpolation: str = "bilinear"
+    crop_mode: str = "center"
+
+    def at(self, size: tuple[int, int], old: tuple[int, int]) -> "ImageFit":
+        """Returns the same way for another size than the `old` one: the share that is cut off stays."""
+        resized = tuple(
+            max(new, new * side // before) for new, side, before in zip(size, self.resize_size, old, strict=True)
+        )
+        return replace(self, resize_size=(resized[0], resized[1]))
+
+
+@dataclass(frozen=True)
+class PublishedInput:
+    """What published weights were trained on: images of this height and width, fitted and normalized so. `weights` are their words."""
+
+    weights: str
+    size: tuple[int, int]
+    fit: ImageFit
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class DataInfo:
     """What a model must know of its data, in plain values; it goes into the model file.
 
@@ -69,7 +98,8 @@ class DataInfo:
     `std` are per channel for images scaled to 0..1, per feature otherwise; None means that nothing is normalized.
     `columns` are the features of a table, `targets` the names of its target columns. With `target_mean` and `target_std`, one
     number per output, the network is trained on standardized targets: its outputs are `(target - mean) / std`. `thresholds` are
-    for multilabel: the probability from which on each label counts as found, 0.5 where it is None.
+    for multilabel: the probability from which on each label counts as found, 0.5 where it is None. `fit` says how
+    pictures get to the size; None is what dlkit does by itself (`fit_image`).
     """
 
     task: Task
@@ -84,6 +114,7 @@ class DataInfo:
     target_mean: tuple[float, ...] | None = None
     target_std: tuple[float, ...] | None = None
     thresholds: tuple[float, ...] | None = None
+    fit: ImageFit | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Lists, mappings, numbers and texts only."""
@@ -112,6 +143,7 @@ class DataInfo:
             target_mean=_optional_numbers(values, "target_mean"),
             target_std=_optional_numbers(values, "target_std"),
             thresholds=_optional_numbers(values, "thresholds"),
+            fit=_image_fit(values.get("fit")),
         )
         _check_together(info)
         return info
@@ -130,6 +162,12 @@ def _check_together(info: DataInfo) -> None:
     _check_labels(info)
     if info.task == "regression" and info.targets is not None and len(info.targets) != info.num_outputs:
         raise DataError(f"data info: {len(info.targets)} targets for {info.num_outputs} outputs")
+    if info.fit is not None and (
+        info.kind != "image"
+        or any(side > resized for side, resized in zip(info.input_size[1:], info.fit.resize_size, strict=True))
+        or math.prod(info.fit.resize_size) > LARGEST_SAMPLE
+    ):
+        raise DataError("data info: its fit does not belong to images of this size")
     if info.columns is not None and sum(column.num_inputs for column in info.columns) != num_inputs:
         raise DataError(f"data info: its columns do not make {num_inputs} inputs")
 
@@ -191,6 +229,18 @@ def _column(entry: Mapping[str, Any]) -> TableColumn:
     if fill is not None and (len(fill) != column.num_inputs or not all(map(math.isfinite, fill))):
         raise DataError(f"data info: column {column.name!r:.80} needs {column.num_inputs} finite numbers to fill it")
     return column
+
+
+def _image_fit(found: Any) -> ImageFit | None:
+    if found is None:
+        return None
+    if not isinstance(found, Mapping) or set(found) != {"resize_size", "interpolation", "crop_mode"}:
+        raise DataError(f"data info: fit needs resize_size, interpolation and crop_mode, got {found!r:.200}")
+    height, width, *rest = [*_numbers(found, "resize_size", int), 0, 0][:3]
+    if any(rest) or not width:
+        raise DataError(f"data info: resize_size must be a height and a width, got {found['resize_size']!r:.200}")
+    interpolation = _one_of(found, "interpolation", ("bilinear", "bicubic"))
+    return ImageFit((height, width), interpolation, _one_of(found, "crop_mode", ("center", "squash")))
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -42,6 +43,7 @@ def describe_data(opened: OpenedData, stored: StoredSamples | None) -> DataInfo:
         targets=source.targets,
         target_mean=target_mean,
         target_std=target_std,
+        fit=opened.pipelines.evaluation.image_fit,
     )
 
 
@@ -61,17 +63,39 @@ def pick_num_outputs(loaded: LoadedConfig, source: Source, *, task: Task) -> int
 
 
 def pick_statistics(opened: OpenedData, stored: StoredSamples | None) -> Statistics | None:
-    """Returns mean and standard deviation as `data.normalize` asks: none, given, or measured on the training split."""
+    """Returns mean and standard deviation as `data.normalize` asks: none, given, those of published weights, or measured on the
+    training split.
+    """
     asked, kind = opened.loaded.config.data.normalize, opened.source.kind
     train, evaluation = opened.subsets.train, opened.pipelines.evaluation
     if asked == "none":
         return None
     if isinstance(asked, Normalization):
         return _given(opened.loaded, asked, opened.shown, kind=kind)
+    if (published := published_statistics(opened)) is not None:
+        return published
     mean, std = measure_statistics(training_chunks(train, evaluation, stored=stored), is_image=kind == "image")
     if not all(map(math.isfinite, mean + std)):
         raise DataError("the training samples hold values that are not finite (nan or inf); remove or replace them")
     return mean, std
+
+
+def published_statistics(opened: OpenedData) -> Statistics | None:
+    """Returns what the published weights of the model were trained with, where `data.normalize` leaves it to them; None where there
+    are none, and for other channels than colours or one of grey, which gets the means over the colours.
+    """
+    published, count = opened.published, opened.shown.shape[0]
+    if published is None or opened.loaded.config.data.normalize != "auto":
+        return None
+    if count == len(published.mean):
+        return published.mean, published.std
+    return ((fmean(published.mean),), (fmean(published.std),)) if count == 1 else None
+
+
+def is_measured(opened: OpenedData) -> bool:
+    """Returns whether mean and standard deviation are measured on the training split."""
+    asked = opened.loaded.config.data.normalize
+    return asked == "data" or (asked == "auto" and published_statistics(opened) is None)
 
 
 def pick_target_statistics(opened: OpenedData) -> Statistics | None:

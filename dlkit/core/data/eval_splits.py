@@ -10,7 +10,7 @@ from dlkit.config import LoadedConfig
 from dlkit.core.data.caching import load_subset, no_draws, pick_memory
 from dlkit.core.data.checks import TargetForm, check_subset, ignored_label
 from dlkit.core.data.contract import DataInfo, Split
-from dlkit.core.data.matching import check_fits, match_source, pick_image_size
+from dlkit.core.data.matching import check_fits, fit_of, match_source, pick_fit
 from dlkit.core.data.opening import open_source
 from dlkit.core.data.samples import Source
 from dlkit.core.data.scan import scan_images
@@ -72,8 +72,8 @@ def build_ordered_split(
     if skipped:
         emit(Note(skipped_note(skipped)))
     check_subset(subset, TargetForm(info.task, info.num_outputs, ignored_label(loaded)))
-    size = pick_image_size(loaded, source, info)
-    evaluation = build_pipeline(loaded, "eval_transforms", kind=source.kind, image_size=size)
+    fit = pick_fit(loaded, source, known=info)
+    evaluation = build_pipeline(loaded, "eval_transforms", kind=source.kind, fit=fit)
     check_fits(try_pipeline(loaded, "eval_transforms", evaluation, sample=subset.raw(0)), info)
     only = Subsets(subset, None, None, ())
     in_memory, _ = pick_memory(loaded, only, train=Pipeline(()), evaluation=evaluation)
@@ -87,6 +87,5 @@ def build_ordered_split(
 
 def build_eval_transform(loaded: LoadedConfig, info: DataInfo) -> Callable[[Tensor], Tensor]:
     """Returns what evaluation does to one decoded image (C, H, W) before `prepare_image` normalizes it; reads no data."""
-    size = (info.input_size[1], info.input_size[2])
-    pipeline = build_pipeline(loaded, "eval_transforms", kind=info.kind, image_size=size)
+    pipeline = build_pipeline(loaded, "eval_transforms", kind=info.kind, fit=fit_of(loaded, info))
     return lambda image: pipeline.run_sample(image, no_draws())

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from dlkit.core.data.contract import DataInfo
+from dlkit.core.data.contract import DataInfo, ImageFit
 from dlkit.core.data.statistics import normalize_inputs
 from dlkit.errors import DataError
 from dlkit.shapes import size_text
@@ -118,38 +118,57 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((pixels[0] / 257).round().to(torch.uint8).numpy())
 
 
-def fit_image(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images (..., C, H, W) at this height and width: scaled until both sides cover it, then cut about the centre."""
+def fit_image(images: Tensor, size: tuple[int, int], how: ImageFit | None = None) -> Tensor:
+    """Images (..., C, H, W) at this height and width: scaled until both sides cover it, then cut about the centre; or as `how` says,
+    which is what torchvision's `Resize` and `CenterCrop` do to tensors.
+    """
     height, width = size
-    if tuple(images.shape[-2:]) == size:
+    if tuple(images.shape[-2:]) == size and how is None:
         return images
-    scale = max(height / images.shape[-2], width / images.shape[-1])
-    covering = (max(height, round(images.shape[-2] * scale)), max(width, round(images.shape[-1] * scale)))
+    covering = _covering(images, size) if how is None else _asked_for(images, how)
     if covering != tuple(images.shape[-2:]):
-        images = _scale(images, covering)
+        images = _scale(images, covering, mode=how.interpolation if how else "bilinear")
     top, left = round((covering[0] - height) / 2), round((covering[1] - width) / 2)
     return images[..., top : top + height, left : left + width]
 
 
-def _scale(images: Tensor, size: tuple[int, int]) -> Tensor:
+def _covering(images: Tensor, size: tuple[int, int]) -> tuple[int, int]:
+    height, width = size
+    scale = max(height / images.shape[-2], width / images.shape[-1])
+    return max(height, round(images.shape[-2] * scale)), max(width, round(images.shape[-1] * scale))
+
+
+def _asked_for(images: Tensor, how: ImageFit) -> tuple[int, int]:
+    height, width = how.resize_size
+    if how.crop_mode == "squash":
+        return height, width
+    old_height, old_width = images.shape[-2:]
+    if height * old_width >= width * old_height:  # the longer side is cut off, not rounded, as torchvision does
+        return height, max(width, int(height * old_width / old_height))
+    return max(height, int(width * old_height / old_width)), width
+
+
+def _scale(images: Tensor, size: tuple[int, int], *, mode: str) -> Tensor:
     """What torchvision's `resize` gives with antialiasing, bit for bit, without the two seconds that importing it takes."""
     flat = images.reshape(-1, *images.shape[-3:])
     dtype = images.dtype
-    if dtype not in _scalable(images.device):
+    if dtype not in _scalable(images.device, mode):
         flat = flat.float()
-    scaled = F.interpolate(flat, size=list(size), mode="bilinear", align_corners=False, antialias=True)
+    scaled = F.interpolate(flat, size=list(size), mode=mode, align_corners=False, antialias=True)
     if scaled.dtype != dtype:
-        scaled = (scaled if dtype.is_floating_point else scaled.round()).to(dtype)
+        # bicubic weights are partly negative
+        scaled = scaled.to(dtype) if dtype.is_floating_point else scaled.round().clamp(0, 255).to(dtype)
     return scaled.reshape(*images.shape[:-2], *size)
 
 
-def _scalable(device: torch.device) -> tuple[torch.dtype, ...]:
+def _scalable(device: torch.device, mode: str) -> tuple[torch.dtype, ...]:
     """Kinds of numbers that torch scales as they are: bytes only where its kernels for them are fast."""
     is_fast = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in (
         "aarch64",
         "arm64",
     )
-    return (torch.float32, torch.float64, *((torch.uint8,) if device.type == "cpu" and is_fast else ()))
+    takes_bytes = device.type == "cpu" and (is_fast or mode == "bicubic")  # as torchvision chooses
+    return (torch.float32, torch.float64, *((torch.uint8,) if takes_bytes else ()))
 
 
 def mode_for(info: DataInfo) -> Mode:
@@ -167,5 +186,6 @@ def prepare_image(image: Tensor, info: DataInfo, *, transform: Callable[[Tensor]
     `transform` is the evaluation's, from `build_eval_transform`; without it images are fitted as `data.image_size`
     does.
     """
-    height, width = info.input_size[1:]
-    return normalize_inputs(fit_image(transform(image) if transform else image, (height, width))[None], info)[0]
+    size = (info.input_size[1], info.input_size[2])
+    fitted = fit_image(transform(image), size) if transform else fit_image(image, size, info.fit)
+    return normalize_inputs(fitted[None], info)[0]

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from dlkit.config import LoadedConfig
-from dlkit.core.data.contract import DataInfo
+from dlkit.config import Fitting, LoadedConfig
+from dlkit.core.data.contract import DataInfo, ImageFit, PublishedInput
 from dlkit.core.data.samples import Source
+from dlkit.core.data.transforms import Fit
 from dlkit.errors import DataError
+from dlkit.shapes import size_text
 
 
 def match_source(source: Source, info: DataInfo) -> Source:
@@ -56,18 +58,56 @@ def _is_imagenet(classes: tuple[str, ...] | None) -> bool:
     return is_numbered or (classes[0].startswith("tench") and classes[-1].startswith("toilet tissue"))
 
 
-def pick_image_size(loaded: LoadedConfig, source: Source, known: DataInfo | None = None) -> tuple[int, int] | None:
-    """Returns the height and width that images are brought to, or None; folders of pictures fit the model that is known.
+def pick_fit(
+    loaded: LoadedConfig, source: Source, *, known: DataInfo | None = None, published: PublishedInput | None = None
+) -> Fit | None:
+    """Returns what brings images to `data.image_size`, or None where they stay as they are.
 
-    Raises ConfigError where the data are no images.
+    Where `auto` leaves it open, images are fitted as those of published weights were, or as the model that is known asks for:
+    folders of pictures always, others where the model says how. Raises ConfigError where the data are no images.
     """
+    size, how = None, None
+    if published is not None:
+        size, how = published.size, published.fit
+    elif known is not None and known.kind == "image":
+        size, how = (known.input_size[1], known.input_size[2]), known.fit
+    wanted = _pick_size(loaded, source, size if how or source.image_size else None)
+    asked = loaded.config.data.fitting
+    if isinstance(asked, Fitting):
+        if wanted is None:
+            raise loaded.error(("data", "fitting"), "fits pictures to a size: set data.image_size", at="key")
+        return Fit(wanted, _given_fit(loaded, asked, wanted))
+    if wanted is None:
+        return None
+    return Fit(wanted, how.at(wanted, size) if how and size else None)
+
+
+def fit_of(loaded: LoadedConfig, info: DataInfo) -> Fit:
+    """Returns what brings images to the size that a model takes, as the config that it was trained with says, else as the model says."""
+    size, asked = (info.input_size[1], info.input_size[2]), loaded.config.data.fitting
+    return Fit(size, _given_fit(loaded, asked, size) if isinstance(asked, Fitting) else info.fit)
+
+
+def _pick_size(loaded: LoadedConfig, source: Source, bound: tuple[int, int] | None) -> tuple[int, int] | None:
     asked = loaded.config.data.final_size
     if asked == "auto":
-        is_bound = known is not None and source.image_size is not None
-        return (known.input_size[-2], known.input_size[-1]) if known and is_bound else source.image_size
+        return bound if bound and source.kind == "image" else source.image_size
     if source.kind != "image":
         raise loaded.error(("data", "image_size"), f"these data are {source.kind}, not images", at="key")
-    return (asked, asked) if isinstance(asked, int) else (asked[0], asked[1])
+    return _both_sides(asked)
+
+
+def _both_sides(size: int | list[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _given_fit(loaded: LoadedConfig, asked: Fitting, size: tuple[int, int]) -> ImageFit:
+    resized = _both_sides(asked.resize_size)
+    if any(side > covered for side, covered in zip(size, resized, strict=True)):
+        raise loaded.error(
+            ("data", "fitting", "resize_size"), f"{size_text(resized)} is smaller than image_size, {size_text(size)}"
+        )
+    return ImageFit(resized, asked.interpolation, asked.crop_mode)
 
 
 def check_fits(shown: Tensor, info: DataInfo) -> None:

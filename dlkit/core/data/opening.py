@@ -16,8 +16,8 @@ from dlkit.core.components import Builder, ComponentError, at_component, check_o
 from dlkit.core.data.batching import SharedBatches
 from dlkit.core.data.caching import pick_memory
 from dlkit.core.data.checks import TargetForm, check_subset, ignored_label
-from dlkit.core.data.contract import DataInfo, Task
-from dlkit.core.data.matching import check_fits, match_source, pick_image_size
+from dlkit.core.data.contract import DataInfo, PublishedInput, Task
+from dlkit.core.data.matching import check_fits, match_source, pick_fit
 from dlkit.core.data.missing import fill_missing
 from dlkit.core.data.mixing import MixingPlan
 from dlkit.core.data.samples import Source, SourceRequest
@@ -27,7 +27,7 @@ from dlkit.core.data.sources import open_custom, open_torchvision
 from dlkit.core.data.splits import idle_options, mixing_notes, plan_mixing, plan_sizes, plan_training
 from dlkit.core.data.subsets import Subset, Subsets, pick_subsets
 from dlkit.core.data.time_limit import limit_of
-from dlkit.core.data.transforms import Pipeline, build_pipeline, notes_on_transforms, try_pipeline
+from dlkit.core.data.transforms import Fit, Pipeline, build_pipeline, notes_on_transforms, try_pipeline
 from dlkit.core.data.unreadable import skip_unreadable, skipped_note
 from dlkit.core.distributed import ALONE, World
 from dlkit.errors import DataError, UsageError
@@ -55,7 +55,8 @@ class OpenedData:
     """The data of a config before they are read: what makes up each split, what is done to it, and where it is kept.
 
     `shown` is the first training sample as evaluation transforms it, `plan` says which samples make up the batches of
-    training, `known` what an existing model takes, `notes` which choices were made, in sentences, `skipped` what is wrong with
+    training, `known` what an existing model takes, `published` what
+    its published weights were trained on, `notes` which choices were made, in sentences, `skipped` what is wrong with
     each sample that was left out.
     """
 
@@ -72,23 +73,30 @@ class OpenedData:
     known: DataInfo | None
     notes: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    published: PublishedInput | None = None
 
 
-def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None, world: World = ALONE) -> OpenedData:
+def open_data(
+    loaded: LoadedConfig,
+    *,
+    seed: int,
+    known: DataInfo | None = None,
+    published: PublishedInput | None = None,
+    world: World = ALONE,
+) -> OpenedData:
     """Open the data of a config and check what can be checked without reading them all.
 
-    With `known`, what an existing model takes, classes are matched by name. Raises ConfigError at the key at fault;
-    DataError for data that are missing, broken or do not fit together, or do not fit the model.
+    With `known`, what an existing model takes, classes are matched by name; `published` is what the model's published weights were
+    trained on, which stands for every `auto`. Raises ConfigError at the key at fault; DataError for data that are missing, broken or do
+    not fit together, or do not fit the model.
     """
     with world.first_on_machine() if loaded.config.data.download else nullcontext():
         source = open_source(loaded, seed=seed, known=known)
     source, task = (match_source(source, known), known.task) if known else (source, pick_task(loaded, source))
     source, subsets, skipped = _pick_readable(loaded, source, task, seed)
     _check_subsets(subsets, _target_form(loaded, source, task, known))
-    pipelines = build_pipelines(loaded, source, known)
-    shown = try_pipelines(loaded, pipelines, subsets.train)
-    if known:
-        check_fits(shown, known)
+    pipelines = build_pipelines(loaded, source, pick_fit(loaded, source, known=known, published=published))
+    shown = try_pipelines(loaded, pipelines, subsets.train, known)
     in_memory, why = pick_memory(
         loaded, subsets, train=pipelines.train, evaluation=pipelines.evaluation, num_holders=world.local_size
     )
@@ -99,19 +107,12 @@ def open_data(loaded: LoadedConfig, *, seed: int, known: DataInfo | None = None,
     idle = (*idle_options(loaded.config.data, in_memory=in_memory), *mixing_notes(mixing))
     of_config = (*drawn, *notes_on_transforms(loaded), *why, *idle)
     return OpenedData(
-        loaded,
-        source,
-        task,
-        subsets,
-        pipelines,
-        shown,
-        mixing,
-        plan_sizes(loaded, plan.num_batches),
-        plan,
+        *(loaded, source, task, subsets, pipelines, shown, mixing, plan_sizes(loaded, plan.num_batches), plan),
         is_in_memory=in_memory,
         known=known,
         notes=(*of_data, *of_config),
         skipped=skipped,
+        published=published if source.kind == "image" else None,
     )
 
 
@@ -223,23 +224,21 @@ def count_allowed(loaded: LoadedConfig, source: Source) -> int:
     return source.num_outputs if asked == "auto" else min(asked, source.num_outputs)
 
 
-def build_pipelines(loaded: LoadedConfig, source: Source, known: DataInfo | None = None) -> Pipelines:
-    """Returns the transforms of training and of evaluation, for the model that `known` describes if there is one yet.
-
-    Raises ConfigError at the key at fault.
-    """
-    size = pick_image_size(loaded, source, known)
+def build_pipelines(loaded: LoadedConfig, source: Source, fit: Fit | None) -> Pipelines:
+    """Returns the transforms of training and of evaluation, behind the fitting of images. Raises ConfigError at the key at fault."""
     keys = ("transforms", "eval_transforms")
-    return Pipelines(*(build_pipeline(loaded, key, kind=source.kind, image_size=size) for key in keys))
+    return Pipelines(*(build_pipeline(loaded, key, kind=source.kind, fit=fit) for key in keys))
 
 
-def try_pipelines(loaded: LoadedConfig, pipelines: Pipelines, subset: Subset) -> Tensor:
+def try_pipelines(loaded: LoadedConfig, pipelines: Pipelines, subset: Subset, known: DataInfo | None) -> Tensor:
     """Run the first sample through both and return what evaluation makes of it. Raises ConfigError at a transform that fails."""
     train = try_pipeline(loaded, "transforms", pipelines.train, sample=subset.raw(0))
     shown = try_pipeline(loaded, "eval_transforms", pipelines.evaluation, sample=subset.raw(0))
     if train.ndim != shown.ndim or (train.ndim == 3 and train.shape[0] != shown.shape[0]):
         made, other = (size_text(value.shape) for value in (train, shown))
         raise loaded.error(("data", "transforms"), f"training samples become {made}, but evaluation samples {other}")
+    if known:
+        check_fits(shown, known)
     return shown
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from dlkit.config import Component, LoadedConfig, is_done_anyway, said_otherwise
 from dlkit.core.components import at_component, check_options, is_import_path, resolve
 from dlkit.core.data.augment import Batched, batched_version
-from dlkit.core.data.contract import Kind
+from dlkit.core.data.contract import ImageFit, Kind
 from dlkit.core.data.counter_rng import Draws
 from dlkit.core.data.images import fit_image
 from dlkit.core.random_state import seeded_generators
@@ -42,10 +42,11 @@ class Fit:
     """`data.image_size` as a transform of images (..., C, H, W)."""
 
     size: tuple[int, int]
+    how: ImageFit | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         """Returns the images at the size."""
-        return fit_image(images, self.size)
+        return fit_image(images, self.size, self.how)
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class Pipeline:
             images = step.batched(images, draws.stage(number))
         return images
 
+    @property
+    def image_fit(self) -> ImageFit | None:
+        """How pictures are brought to the size, where that is said and no transform does it."""
+        return next((step.single.how for step in self.steps if isinstance(step.single, Fit)), None)
+
     def run_sample(self, sample: Tensor, draws: Draws) -> Tensor:
         """Transform one sample; `draws` are those of this sample alone."""
         for number, step in enumerate(self.steps):
@@ -85,8 +91,8 @@ class Pipeline:
         return sample
 
 
-def build_pipeline(loaded: LoadedConfig, key: str, *, kind: Kind, image_size: tuple[int, int] | None) -> Pipeline:
-    """Returns the pipeline of `data.transforms` or `data.eval_transforms`, with the resizing to `image_size` in front.
+def build_pipeline(loaded: LoadedConfig, key: str, *, kind: Kind, fit: Fit | None) -> Pipeline:
+    """Returns the pipeline of `data.transforms` or `data.eval_transforms`, with the fitting to `image_size` in front.
 
     Resizing is left out where the first transform of the list brings images to a size itself. Raises ConfigError for
     transforms of images where the data are of another kind.
@@ -100,8 +106,7 @@ def build_pipeline(loaded: LoadedConfig, key: str, *, kind: Kind, image_size: tu
         for number, component in enumerate(components)
         if not is_done_anyway(component.name)
     ]
-    if image_size is not None and not (steps and _is_sizing(steps[0].single)):
-        fit = Fit(image_size)
+    if fit is not None and not (steps and _is_sizing(steps[0].single)):
         steps.insert(0, TransformStep("image_size", Batched(fit, None), fit))
     return Pipeline(tuple(steps))
 

@@ -14,6 +14,7 @@ from dlkit.core.models.layers import build_layers
 from dlkit.core.models.lazy_layers import initialize_lazy_layers
 from dlkit.core.models.meta import AllocateNothing, meta_copy, output_shape
 from dlkit.core.models.nets import mlp, small_cnn
+from dlkit.core.models.published import published_input
 from dlkit.core.models.resnet_small import resnet_small
 from dlkit.core.models.running import RunningModule, RunningModules
 from dlkit.core.models.sequence import lstm

@@ -23,6 +23,7 @@ from dlkit.core.models import (
     plan_arch,
     plan_timm_size,
     pretrained_config,
+    published_input,
     resolve_arch,
 )
 from dlkit.core.profile.costs import InputSpec, ProfileError
@@ -71,7 +72,10 @@ def fit_to_inputs(source: ProfiledModel, inputs: Sequence[InputSpec]) -> Profile
 
 def _from_config(path: Path) -> ProfiledModel:
     loaded = load_config(path)
-    info = measure_data(open_data(loaded, seed=loaded.config.seed), device=torch.device("cpu"))
+    info = measure_data(
+        open_data(loaded, seed=loaded.config.seed, published=published_input(loaded.config.model)),
+        device=torch.device("cpu"),
+    )
     arch = plan_arch(loaded.config.model, input_size=info.input_size, num_outputs=info.num_outputs)
     return ProfiledModel(
         str(path), build_on_meta(arch, input_size=info.input_size), (InputSpec(tuple(info.input_size)),)

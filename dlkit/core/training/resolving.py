@@ -4,14 +4,14 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dlkit.config import Config, EarlyStop, KeyPath, LoadedConfig, Normalization, OtherOptimizer
+from dlkit.config import Config, EarlyStop, Fitting, KeyPath, LoadedConfig, Normalization, OtherOptimizer
 from dlkit.config import Data as DataSection
 from dlkit.core.components import at_section
 from dlkit.core.data import DataInfo, OpenedData, open_data, pick_eval_batch_size, pick_loader_options, planned_epochs
@@ -167,7 +167,8 @@ def plan_schedule(loaded: LoadedConfig, *, num_batches: int | None = None) -> tu
 def fill_autos(opened: OpenedData, info: DataInfo, arch: Arch, resolved: ResolvedLearner) -> Config:
     """Returns the config with every `auto` replaced that stands for a value; training from it repeats the run.
 
-    `data.root`, `data.image_size` and `data.drop_last` stay: there `auto` is a rule that depends on the data set.
+    `data.root`, `data.drop_last`, and without published weights `data.image_size` and `data.fitting`, stay: there `auto` is a rule that
+    depends on the data set.
     """
     config, precision = opened.loaded.config, resolved.scoring.precision
     changes: dict[str, dict[str, Any]] = {
@@ -188,7 +189,7 @@ def fill_autos(opened: OpenedData, info: DataInfo, arch: Arch, resolved: Resolve
         "runtime": {"device": str(precision.device)},
     }
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in changes.items()}
-    sections["data"] = _fill_data(config.data, info, precision.device, is_in_memory=opened.is_in_memory)
+    sections["data"] = _fill_data(opened, info, precision.device)
     return config.model_copy(update={**sections, "name": run_name(opened.loaded), "task": info.task})
 
 
@@ -214,13 +215,18 @@ def _fill_others(optimizer: ResolvedOptimizer) -> OtherOptimizer | None:
     return section.model_copy(update={"lr": optimizer.others.lr})
 
 
-def _fill_data(section: DataSection, info: DataInfo, device: torch.device, *, is_in_memory: bool) -> DataSection:
+def _fill_data(opened: OpenedData, info: DataInfo, device: torch.device) -> DataSection:
+    section = opened.loaded.config.data
     values: dict[str, Any] = {
         "normalize": Normalization(mean=list(info.mean), std=list(info.std)) if info.mean and info.std else "none",
         "eval_batch_size": pick_eval_batch_size(section),
         "standardize_target": info.target_mean is not None,
     }
-    if is_in_memory:
+    if opened.published is not None and section.image_size == "auto":
+        values["image_size"] = list(opened.published.size)
+    if info.fit is not None:
+        values["fitting"] = Fitting(**{**asdict(info.fit), "resize_size": list(info.fit.resize_size)})
+    if opened.is_in_memory:
         values |= {"cache": "memory", "num_workers": 0, "pin_memory": False, "persistent_workers": False}
     else:
         loader = pick_loader_options(section, device)

@@ -12,6 +12,7 @@ from dlkit.core.data import (
     DataSplits,
     Fingerprint,
     OpenedData,
+    PublishedInput,
     fingerprint,
     hash_key,
     load_data,
@@ -28,6 +29,7 @@ from dlkit.core.models import (
     enable_checkpointing,
     load_initial_weights,
     plan_arch,
+    published_input,
 )
 from dlkit.core.random_state import seed_everything
 from dlkit.core.scoring import Precision, Scoring, pick_precision
@@ -89,7 +91,7 @@ def build_job(loaded: LoadedConfig, *, world: World = ALONE, emit: Emit) -> Job:
     config = loaded.config
     device = pick_device(config.runtime.device, world)
     seed_everything(config.seed)
-    opened = open_data(loaded, seed=config.seed, world=world)
+    opened = open_data(loaded, seed=config.seed, published=_published(loaded), world=world)
     data = load_data(opened, device=device, world=world, emit=emit)
     arch = _plan_network(loaded, data.info)
     network = _build_network(loaded, arch, data.info, world, emit).to(torch.device("cpu") if world.lockstep else device)
@@ -112,7 +114,7 @@ def resolve_config(loaded: LoadedConfig, *, emit: Emit = ignore) -> Config:
     with joined(config.runtime) as world, torch_settings(threads=pick_threads("auto", world)):
         emit = emit if world.is_main else ignore
         device = pick_device(config.runtime.device, world)
-        opened = open_data(loaded, seed=config.seed, world=world)
+        opened = open_data(loaded, seed=config.seed, published=_published(loaded), world=world)
         info = measure_data(opened, device=device, emit=emit)
         arch = _plan_network(loaded, info)
         with at_section(loaded, "model"):
@@ -120,6 +122,11 @@ def resolve_config(loaded: LoadedConfig, *, emit: Emit = ignore) -> Config:
             build = build_model if arch.registry == "user" else build_on_meta
             network = build(arch, input_size=info.input_size)
         return fill_autos(opened, info, arch, _resolve(opened, info, network, device=device, world=world, emit=emit))
+
+
+def _published(loaded: LoadedConfig) -> PublishedInput | None:
+    with at_section(loaded, "model"):
+        return published_input(loaded.config.model)
 
 
 def _plan_network(loaded: LoadedConfig, info: DataInfo) -> Arch:
