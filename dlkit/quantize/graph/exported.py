@@ -47,6 +47,7 @@ def trace_exported(network: nn.Module, example: Tensor) -> GraphModule:
     program = torch.export.export(network, inputs, dynamic_shapes=free_batch)
     graph = program.module(check_guards=False)
     assert isinstance(graph, GraphModule)
+    _inline_contexts(graph)
     _call_layers(graph, network)
     for node in graph.graph.nodes:
         if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "aten":
@@ -61,6 +62,27 @@ def trace_exported(network: nn.Module, example: Tensor) -> GraphModule:
     found = GraphModule(graph, graph.graph)  # one that has modes
     found.meta[EXPORTED] = True
     return found
+
+
+# what a network computes without autocast, or without gradients: the part's place among the arguments, what the part is given behind it
+_CONTEXTS = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
+
+
+def _inline_contexts(graph: GraphModule) -> None:
+    """Write out what stands in a graph of its own for a context that changes nothing here: inference, in float32."""
+    for node in list(graph.graph.nodes):
+        place = _CONTEXTS.get(getattr(node.target, "__name__", ""))
+        if place is None:
+            continue
+        part, *inputs = node.args[place:]
+        inner = graph.get_submodule(str(part.target)).graph
+        given = dict(zip(inner.find_nodes(op="placeholder"), inputs, strict=True))
+        with graph.graph.inserting_before(node):
+            found = graph.graph.graph_copy(inner, given)
+        for user in list(node.users):  # each takes one of the part's values
+            user.replace_all_uses_with(found[user.args[1]])
+            graph.graph.erase_node(user)
+        graph.graph.erase_node(node)
 
 
 def _call_layers(graph: GraphModule, network: nn.Module) -> None:

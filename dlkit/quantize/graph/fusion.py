@@ -101,7 +101,9 @@ def _fuse_sum(traced: GraphModule, node: Node, able: set[Node], fused: dict[str,
     for source in sorted(node.all_input_nodes, key=lambda one: -order[one]):
         other = next(one for one in node.all_input_nodes if one is not source)
         product = called_module(traced, source)
-        is_plain = isinstance(product, Product) and product.activation == "none" and len(source.users) == 1
+        is_plain = (
+            isinstance(product, Product) and product.activation == "none" and len(source.users) == len(source.args) == 1
+        )
         if is_plain and source in able and type(product.layer) is nn.Conv2d and shape_of(source) == shape_of(other):  # type: ignore[union-attr]
             with traced.graph.inserting_before(node):
                 call = traced.graph.create_node(

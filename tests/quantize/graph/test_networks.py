@@ -415,3 +415,46 @@ def test_branches_on_the_mode_are_fixed_to_evaluation_also_for_training(tools):
     statuses = {status.name: status for status in layer_statuses(network, program, recipe)}
     assert statuses["conv"].is_int8 and "does not run" in statuses["aux"].reason
     assert not any("depth" in name for name in statuses)
+
+
+class Terms(nn.Module):
+    """Three branches that are added one after another, the last sum with a norm of its own, as RepGhost does."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU())
+        self.one, self.two = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.first = first
+
+    def forward(self, x):
+        x = self.stem(x)
+        branches = [self.one(x), self.two(x), x]
+        return branches.pop(self.first) + (branches[0] + branches[1])
+
+
+@pytest.mark.parametrize("first", range(3))
+def test_a_sum_of_three_keeps_all_terms(tools, first):
+    found, program = tools.compared(Terms(first), tools.batches(4, 3, 8, 8))
+    assert found > 25 and count(program, Int8Conv2d) == 3
+
+
+class WithoutAutocast(nn.Module):
+    """A part in full precision and one without gradients, which torch.export writes as graphs of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)
+
+    def forward(self, x):
+        x = self.first(x)
+        assert x.shape[-1] > 2  # which torch.fx cannot follow
+        with torch.autocast("cpu", enabled=False):
+            x, scale = torch.relu(x), x.mean((2, 3), keepdim=True)
+        with torch.no_grad():
+            x = x + scale
+        return self.second(x)
+
+
+def test_parts_in_a_context_of_their_own_are_written_out(tools):
+    found, program = tools.compared(WithoutAutocast(), tools.batches(4, 3, 8, 8))
+    assert found > 25 and count(program, Int8Conv2d) == 2
