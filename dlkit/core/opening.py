@@ -213,6 +213,11 @@ def _normalization(
     data: LoadedConfig | None, channels: int
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
     asked = data.config.data.normalize if data else "auto"
+    if data is not None and asked == "data":
+        words = (
+            "these weights were trained with statistics of their own; give mean and std, or auto for those of ImageNet"
+        )
+        raise data.error(("data", "normalize"), words)
     if asked == "none" or (asked == "auto" and channels != 3):
         return None, None
     if isinstance(asked, str):

@@ -12,7 +12,7 @@ from dlkit.core.data import DataInfo
 from dlkit.core.modelfile import ModelSpec, build_from_file, save_model_file
 from dlkit.core.models import Arch, guess_classifiers, mlp
 from dlkit.core.opening import IMAGENET_MEAN, IMAGENET_STD, Naming, open_model
-from dlkit.errors import DataError, FileRefused, UsageError
+from dlkit.errors import ConfigError, DataError, FileRefused, UsageError
 
 NET = """
 from torch import nn
@@ -73,6 +73,9 @@ def test_normalization_of_the_config_counts(weights, images, tmp_path):
     })  # fmt: skip
     info = open_model(weights[0], Naming(arch="resnet18"), data=data).spec.info
     assert (info.input_size, info.mean, info.std) == ((3, 64, 64), (0.5,) * 3, (0.25,) * 3)
+    measured = load_mapping({"data": {**images.values["data"], "normalize": "data"}, "model": "mlp"})
+    with pytest.raises(ConfigError, match=r"data\.normalize: these weights were trained with statistics of their own"):
+        open_model(weights[0], Naming(arch="resnet18"), data=measured)
 
 
 def test_a_class_of_ones_own(tmp_path):

@@ -251,6 +251,16 @@ def once(root: str, seed: int, offset: float = 0.0) -> Pairs:
     return Pairs(*[(torch.full((1, 4, 4), offset + index), torch.tensor([float(index), 1.0])) for index in range(12)])
 
 
+def at_home(root: str = "here") -> Pairs:
+    return Pairs(*[(torch.zeros(3), int(root == "here") * (index % 2)) for index in range(12)])
+
+
+def test_a_root_of_its_own_stays_unless_the_config_names_one(load: Any) -> None:
+    assert build(load, f"{__file__}:at_home", val="none").info.num_outputs == 2
+    with pytest.raises(DataError, match="one class only"):
+        build(load, f"{__file__}:at_home", root="there", val="none")
+
+
 def pictures() -> Pairs:
     return Pairs(*[(Image.new("RGB", (5, 4), (index, 0, 0)), np.int64(index % 3)) for index in range(12)])
 

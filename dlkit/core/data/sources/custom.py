@@ -24,14 +24,16 @@ def open_custom(builder: Callable[..., Any], options: Mapping[str, Any], request
 
     A builder that takes `train` is called with True and False, one that takes `split` with train, val and test (val and
     test may raise ValueError, KeyError or FileNotFoundError where they do not exist), any other once. `root`,
-    `download` and `seed` are passed if taken. Raises DataError for datasets and samples of the wrong form.
+    `download` and `seed` are passed if taken; its own default of `root` stays unless the config names one. Raises DataError
+    for datasets and samples of the wrong form.
     """
     parameters = inspect.signature(builder).parameters
     notes: list[str] = []
-    fixed = {
-        **options,
-        **accepted(builder, {"root": request.root or "data", "download": request.download, "seed": request.seed}),
-    }
+    has_own_root = (
+        request.root is None and "root" in parameters and parameters["root"].default is not parameters["root"].empty
+    )
+    ours = {"root": request.root or "data", "download": request.download, "seed": request.seed}
+    fixed = {**options, **accepted(builder, {name: ours[name] for name in ours if name != "root" or not has_own_root})}
     val = test = None
     if "train" in parameters:
         train, test = (_build(builder, {**fixed, "train": is_train}) for is_train in (True, False))
