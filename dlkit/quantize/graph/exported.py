@@ -74,13 +74,15 @@ def _inline_contexts(graph: GraphModule) -> None:
         place = _CONTEXTS.get(getattr(node.target, "__name__", ""))
         if place is None:
             continue
-        part, *inputs = node.args[place:]
-        inner = graph.get_submodule(str(part.target)).graph
-        given = dict(zip(inner.find_nodes(op="placeholder"), inputs, strict=True))
+        if node.target is not torch.ops.higher_order.wrap_with_set_grad_enabled and node.args[2]:
+            raise NotImplementedError("a part of it asks for half precision")
+        arguments: Any = node.args[place:]
+        inner: Any = graph.get_submodule(str(arguments[0].target)).graph
+        given = dict(zip(inner.find_nodes(op="placeholder"), arguments[1:], strict=True))
         with graph.graph.inserting_before(node):
-            found = graph.graph.graph_copy(inner, given)
+            values: Any = graph.graph.graph_copy(inner, given)
         for user in list(node.users):  # each takes one of the part's values
-            user.replace_all_uses_with(found[user.args[1]])
+            user.replace_all_uses_with(values[user.args[1]])
             graph.graph.erase_node(user)
         graph.graph.erase_node(node)
 
