@@ -2,19 +2,32 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dlkit.choices import SplitName
-from dlkit.cli.options import ArchName, AsJson, DataOption, Device, ImageSize, ModelFile, Network, NumClasses
+from dlkit.cli.options import (
+    ArchName,
+    AsJson,
+    DataOption,
+    Device,
+    Force,
+    ImageSize,
+    ModelFile,
+    Network,
+    NumClasses,
+    output_option,
+)
 from dlkit.errors import UsageError
 from dlkit.files import without_nan
 
 if TYPE_CHECKING:
     from dlkit.core.evaluation import EvalResult
+    from dlkit.core.modelfile import ModelFile as LoadedModel
+    from dlkit.events import Emit
 
 MOST_TABLE_CLASSES = 20
 LEAST_HEADING = 7
@@ -48,21 +61,21 @@ Reliability = Annotated[
     ),
 ]
 
+FitTemperature = Annotated[
+    bool,
+    typer.Option(
+        "--fit-temperature", help="Fit what softens probabilities to the validation split, and keep it in -o."
+    ),
+]
+Output = Annotated[Path | None, output_option("Model file with the temperature; --force alone replaces MODEL.")]
+
 
 def evaluate(
-    model: ModelFile,
-    data: DataOption = None,
-    split: SplitOption = None,
-    tta: Tta = False,
-    picture: Picture = None,
-    reliability: Reliability = None,
-    arch: ArchName = None,
-    num_classes: NumClasses = None,
-    image_size: ImageSize = None,
-    network: Network = None,
-    device: Device = "auto",
-    as_json: AsJson = False,
-) -> None:
+    model: ModelFile, data: DataOption = None, split: SplitOption = None, tta: Tta = False, picture: Picture = None,
+    reliability: Reliability = None, fit_temperature: FitTemperature = False, output: Output = None,
+    force: Force = False, arch: ArchName = None, num_classes: NumClasses = None, image_size: ImageSize = None,
+    network: Network = None, device: Device = "auto", as_json: AsJson = False,
+) -> None:  # fmt: skip
     """Score a model: accuracy, per-class numbers and confusion matrix; mAP and per-label numbers; or regression errors."""
     from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
@@ -71,18 +84,24 @@ def evaluate(
 
     for path in filter(None, (picture, reliability)):
         _check_picture(path)
+    tempered = _tempered_path(model, output, is_asked=fit_temperature, is_forced=force)
     loaded = load_data_option(data) if data else None
     with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
         file = open_model(model, Naming(arch, num_classes, image_size, network), data=loaded, emit=display.emit)
+        if fit_temperature:
+            _check_softmax(file)
         result = run_evaluation(
             file,
             data=loaded,
             split_name=split,
             use_tta=tta,
+            fits_temperature=fit_temperature,
             model=network,
             device=device,
             emit=display.emit,
         )
+        if tempered is not None:
+            _save_tempered(tempered, file, result, display.emit)
     _save_pictures(result, picture, reliability)
     if as_json:
         typer.echo(json.dumps({"schema": "dlkit.eval/1", "model": str(model), **without_nan(asdict(result))}))
@@ -95,6 +114,38 @@ def _check_picture(path: Path) -> None:
 
     check_ending(path, PICTURES)
     check_output(path, may_replace=True)
+
+
+def _tempered_path(model: Path, output: Path | None, *, is_asked: bool, is_forced: bool) -> Path | None:
+    """Returns where the model file with its temperature goes. Raises UsageError or OutputError where it cannot."""
+    from dlkit.files import check_output
+
+    if not is_asked:
+        if output is not None or is_forced:
+            raise UsageError("-o and --force are for --fit-temperature, which alone writes a model file")
+        return None
+    if output is None and not is_forced:
+        raise UsageError(f"--fit-temperature: name the new file with -o, or replace {model} with --force")
+    check_output(output or model, may_replace=is_forced)
+    return output or model
+
+
+def _check_softmax(file: "LoadedModel") -> None:
+    from dlkit.core.opening import is_from_elsewhere
+
+    if is_from_elsewhere(file):
+        raise UsageError(f"--fit-temperature: {file.path} is no model file; make one of it with `dlkit convert`")
+    if file.spec.info.task != "classification" or file.spec.info.num_outputs < 2:
+        raise UsageError(f"--fit-temperature: {file.path} is no model of classes")
+
+
+def _save_tempered(path: Path, file: "LoadedModel", result: "EvalResult", emit: "Emit") -> None:
+    from dlkit.core.modelfile import save_model_file
+    from dlkit.events import Saved
+
+    info = replace(file.spec.info, temperature=result.temperature)
+    save_model_file(path, replace(file.spec, info=info), file.state_dict)
+    emit(Saved(path, "model"))
 
 
 def _save_pictures(result: "EvalResult", confusion: Path | None, reliability: Path | None) -> None:
@@ -114,7 +165,8 @@ def _show(result: "EvalResult", model: Path) -> None:
     from dlkit.core.evaluation import most_confused
     from dlkit.event_lines import metric_value
 
-    show_lines([f"{model} on {result.num_samples:,} {result.split} samples", ""])
+    tempered = f", probabilities at temperature {result.temperature:.4g}" if result.temperature else ""
+    show_lines([f"{model} on {result.num_samples:,} {result.split} samples{tempered}", ""])
     show_table(("metric", "value"), [(name, metric_value(name, value)) for name, value in result.metrics.items()])
     if result.per_label:
         _show_labels(result)

@@ -114,6 +114,8 @@ def _network_rows(spec: "ModelSpec") -> Iterator[tuple[str, str]]:
         if info.thresholds is not None:
             more = " ..." if len(info.thresholds) > MOST_NAMES else ""
             yield "found at", _numbers(info.thresholds[:MOST_NAMES]) + more
+        if info.temperature is not None:
+            yield "softmax", f"at temperature {info.temperature:.4g}"
 
 
 def _column_words(column: "TableColumn") -> str:

@@ -106,7 +106,7 @@ def read_path(path: Path) -> Any:
 
 def is_from_elsewhere(file: ModelFile) -> bool:
     """Whether a model file exists in memory only, made of weights that do not tell their network."""
-    return "weights" in file.spec.provenance
+    return file.spec.provenance.get("weights") == str(file.path)  # a converted file tells another name
 
 
 def check_arch(arch: str) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dlkit.core.data import DataInfo
 from dlkit.core.devices import torch_settings
-from dlkit.core.evaluation import Comparison, with_thresholds
+from dlkit.core.evaluation import Comparison, with_thresholds, without_temperature
 from dlkit.core.sparse_storage import measure_stored
 from dlkit.core.staging import staged
 from dlkit.errors import UsageError
@@ -69,7 +69,7 @@ def prune_model(opened: OpenedModel, request: PruneRequest, paths: PruneOutputs,
             emit(Note("nothing is trained between the iterations; --finetune EPOCHS does that"))
         pruned = (_shrink if request.is_shrunk else _mask)(opened, request, _rewound(opened, request), emit)
         network = pruned.network.to(memory_format=torch.contiguous_format).eval()
-        info = _own_thresholds(opened, network, emit)
+        info = _own_answers(opened, network, emit)
         comparison = compare(opened.original(), network, opened, info=info, seconds=request.seconds, emit=emit)
         facts = {
             "what": describe_request(request),
@@ -88,9 +88,11 @@ def prune_model(opened: OpenedModel, request: PruneRequest, paths: PruneOutputs,
     return report
 
 
-def _own_thresholds(opened: OpenedModel, network: nn.Module, emit: Emit) -> DataInfo:
-    """Returns the description of the data, with thresholds of labels that suit the pruned network where there are data."""
-    info, data = opened.file.spec.info, opened.task_data
+def _own_answers(opened: OpenedModel, network: nn.Module, emit: Emit) -> DataInfo:
+    """Returns the description of the data, with thresholds of labels that suit the pruned network where there are data, and without
+    the temperature of the one before.
+    """
+    info, data = without_temperature(opened.file.spec.info, emit), opened.task_data
     return info if data is None else with_thresholds(network, data.data.val, data.scoring, info, emit=emit)
 
 

@@ -6,10 +6,13 @@ after, and since before it was pruned (comparison.py) -> report, picture, export
 at once (core/staging.py).
 """
 
+from dataclasses import replace
+
 from torch.fx import GraphModule
 
 from dlkit.core.benchmark import describe_machine
 from dlkit.core.devices import torch_settings
+from dlkit.core.evaluation import without_temperature
 from dlkit.core.export import Parity, export_onnx
 from dlkit.core.modelfile import ModelFile, ModelSpec, build_from_file
 from dlkit.core.release_memory import release_memory
@@ -115,9 +118,8 @@ def _save(staging: Staging, paths: QuantizeOutputs, task: Task, made: Made) -> M
     """Write the model file, and load it again in a fresh process. Returns what the file says of itself."""
     task.emit(Working("loading the file in a fresh process", 0, 1))
     path, recipe = staging.path(paths.model), made.recipe
-    spec = save_quantized(
-        path, task.file.spec, made.network, recipe=recipe, example=made.example, provenance=made.facts()
-    )
+    own = replace(task.file.spec, info=without_temperature(task.file.spec.info, task.emit))
+    spec = save_quantized(path, own, made.network, recipe=recipe, example=made.example, provenance=made.facts())
     check_reload(path, made.network, made.inputs, model=task.request.model)
     return spec
 

@@ -5,7 +5,16 @@ from dlkit.core.data.batching import BatchPlan, Finish, SharedBatches, SharedTur
 from dlkit.core.data.build import build_data, load_data, measure_data
 from dlkit.core.data.caching import MemorySplit, StoredSamples
 from dlkit.core.data.calibration import draw_calibration
-from dlkit.core.data.contract import Batch, DataInfo, DataSplits, ImageFit, PublishedInput, Split, TableColumn
+from dlkit.core.data.contract import (
+    TEMPERATURES,
+    Batch,
+    DataInfo,
+    DataSplits,
+    ImageFit,
+    PublishedInput,
+    Split,
+    TableColumn,
+)
 from dlkit.core.data.counter_rng import Draws, Stream, hash_indices, hash_key, integers, permutation
 from dlkit.core.data.eval_splits import NoSplit, build_eval_split, build_eval_transform
 from dlkit.core.data.fingerprint import Fingerprint, fingerprint, fingerprint_differences

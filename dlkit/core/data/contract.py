@@ -20,6 +20,7 @@ Numbers = tuple[float, ...] | None
 
 
 _DIMENSIONS = {"image": 3, "features": 1}
+TEMPERATURES = (0.01, 100.0)  # the least and the largest
 LARGEST_SAMPLE = 2**26  # numbers: an image of 3 x 4,700 x 4,700
 
 
@@ -99,7 +100,8 @@ class DataInfo:
     `columns` are the features of a table, `targets` the names of its target columns. With `target_mean` and `target_std`, one
     number per output, the network is trained on standardized targets: its outputs are `(target - mean) / std`. `thresholds` are
     for multilabel: the probability from which on each label counts as found, 0.5 where it is None. `fit` says how
-    pictures get to the size; None is what dlkit does by itself (`fit_image`).
+    pictures get to the size; None is what dlkit does by itself (`fit_image`). `temperature` is for classes: their probabilities are
+    the softmax of `outputs / temperature`.
     """
 
     task: Task
@@ -115,6 +117,7 @@ class DataInfo:
     target_std: tuple[float, ...] | None = None
     thresholds: tuple[float, ...] | None = None
     fit: ImageFit | None = None
+    temperature: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Lists, mappings, numbers and texts only."""
@@ -144,6 +147,7 @@ class DataInfo:
             target_std=_optional_numbers(values, "target_std"),
             thresholds=_optional_numbers(values, "thresholds"),
             fit=_image_fit(values.get("fit")),
+            temperature=_optional_number(values, "temperature"),
         )
         _check_together(info)
         return info
@@ -160,6 +164,7 @@ def _check_together(info: DataInfo) -> None:
     if len(info.classes or ()) > info.num_outputs:
         raise DataError(f"data info: {len(info.classes or ())} classes for {info.num_outputs} outputs")
     _check_labels(info)
+    _check_temperature(info)
     if info.task == "regression" and info.targets is not None and len(info.targets) != info.num_outputs:
         raise DataError(f"data info: {len(info.targets)} targets for {info.num_outputs} outputs")
     if info.fit is not None and (
@@ -181,6 +186,14 @@ def _check_labels(info: DataInfo) -> None:
         raise DataError(f"data info: {len(info.thresholds)} thresholds for {info.num_outputs} outputs of {info.task}")
     if not all(0 <= value <= 1 for value in info.thresholds):
         raise DataError("data info: thresholds must lie between 0 and 1")
+
+
+def _check_temperature(info: DataInfo) -> None:
+    if info.temperature is None:
+        return
+    least, most = TEMPERATURES
+    if info.task != "classification" or not least <= info.temperature <= most:
+        raise DataError(f"data info: temperature must lie between {least:g} and {most:g}, and is for classes alone")
 
 
 def _check_statistics(name: str, mean: Numbers, std: Numbers, count: int) -> None:
@@ -209,6 +222,10 @@ def _numbers(values: Mapping[str, Any], key: str, kind: type) -> list[Any]:
 
 def _optional_numbers(values: Mapping[str, Any], key: str) -> tuple[float, ...] | None:
     return None if values.get(key) is None else tuple(_numbers(values, key, float))
+
+
+def _optional_number(values: Mapping[str, Any], key: str) -> float | None:
+    return None if values.get(key) is None else float(_numbers({key: [values[key]]}, key, float)[0])
 
 
 def _columns(found: Any) -> tuple[TableColumn, ...] | None:

@@ -38,4 +38,5 @@ from dlkit.core.evaluation.predict_images import ImagePrediction, predict_images
 from dlkit.core.evaluation.predict_rows import RowPredictions, predict_rows
 from dlkit.core.evaluation.predictions import predict_split
 from dlkit.core.evaluation.run import EvalResult, most_confused, run_evaluation, scoring_for
+from dlkit.core.evaluation.temperature import fit_temperature, without_temperature
 from dlkit.core.evaluation.thresholds import with_thresholds

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from dlkit.core.data import DataInfo, restore_targets
 from dlkit.core.devices import torch_settings
+from dlkit.core.evaluation.temperature import calibrated
 from dlkit.core.scoring import SCORES
 
 
@@ -33,7 +34,7 @@ def answers_of(network: nn.Module, inputs: Tensor, info: DataInfo, *, topk: int)
         return _found_labels(outputs, info, names)
     if outputs.shape[1] == 1:  # of one class alone every network would be sure
         return [Answer([], values) for values in outputs.tolist()]
-    values, indices = outputs.softmax(1).topk(min(topk, outputs.shape[1]), dim=1)
+    values, indices = calibrated(outputs, info).softmax(1).topk(min(topk, outputs.shape[1]), dim=1)
     return [
         Answer([(names[index], value) for index, value in zip(places, shares, strict=True)], [])
         for places, shares in zip(indices.tolist(), values.tolist(), strict=True)

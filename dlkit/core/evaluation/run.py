@@ -24,6 +24,7 @@ from dlkit.core.evaluation.metrics import (
     score_predictions,
 )
 from dlkit.core.evaluation.predictions import predict_split
+from dlkit.core.evaluation.temperature import calibrated, with_temperature
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.core.scoring import Scoring, build_loss, pick_precision
 from dlkit.core.trained_config import own_config
@@ -33,7 +34,7 @@ from dlkit.events import Emit, Note, ignore
 @dataclass(frozen=True)
 class EvalResult:
     """What a model scores on a split. `per_class`, `confusion`, which has true classes as rows, and `reliability` are those of
-    classification, `per_label` that of several labels; elsewhere they are empty.
+    classification, `per_label` that of several labels; elsewhere they are empty. `temperature` is what probabilities are made with.
     """
 
     split: str
@@ -44,6 +45,7 @@ class EvalResult:
     confusion: list[list[int]]
     per_label: list[LabelMetrics] = field(default_factory=list)
     reliability: list[ConfidenceBin] = field(default_factory=list)
+    temperature: float | None = None
 
 
 def run_evaluation(
@@ -52,6 +54,7 @@ def run_evaluation(
     data: LoadedConfig | None,
     split_name: SplitName | None,
     use_tta: bool,
+    fits_temperature: bool = False,
     model: str | None = None,
     device: str = "auto",
     emit: Emit = ignore,
@@ -59,14 +62,17 @@ def run_evaluation(
     """Score a model file on a split of its own data, or of `data`, a config.
 
     Without a name it is the test split; where there is none the validation split, or everything where none is held out, with
-    a note.
-    Raises UsageError when the data is the user's own code and is not named again, and for a split that is not there.
+    a note. With `fits_temperature` one is fitted to the validation split first, and used.
+    Raises UsageError when the data is the user's own code and is not named again, DataError for a split that is not there.
     """
     loaded = data or own_config(file)
     with torch_settings():
         target = pick_model_device(file, device, emit)
         network = build_from_file(file, model=model).to(target)
         info = file.spec.info
+        if fits_temperature:
+            val = build_eval_split(loaded, info, split="val", device=target, emit=emit)
+            info = with_temperature(network, val, scoring_for(loaded, info, val, target), info, emit=emit)
         split = _open_split(loaded, info, split_name, device=target, emit=emit)
         return _score(network, split, scoring_for(loaded, info, split, target), info, use_tta=use_tta, emit=emit)
 
@@ -110,11 +116,19 @@ def _score(
     if num_left := num_all - len(predictions.targets):
         emit(Note(f"{num_left} of {num_all} samples have the label {scoring.loss.ignore_index}, which is not counted"))
     rows = metrics_per_class(predictions, classes)
+    confusion = confusion_matrix(predictions).tolist()
+    predictions = replace(predictions, outputs=calibrated(predictions.outputs, info))
     bins = confidence_bins(predictions)
     metrics |= {f"macro_{name}": value for name, value in macro_average(rows).items()}
     metrics |= {**ranking_scores(predictions), "ece": calibration_error(bins)}
-    confusion = confusion_matrix(predictions).tolist()
-    return replace(result, classes=classes, per_class=rows, confusion=confusion, reliability=bins)
+    return replace(
+        result,
+        classes=classes,
+        per_class=rows,
+        confusion=confusion,
+        reliability=bins,
+        temperature=info.temperature,
+    )
 
 
 def most_confused(result: EvalResult, most: int = 5) -> list[tuple[str, str, int]]:

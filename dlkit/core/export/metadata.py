@@ -29,6 +29,8 @@ def file_metadata(spec: ModelSpec | None) -> dict[str, str]:
             values[name] = list(value)
     if info.fit is not None:
         values["fit"] = info.to_dict()["fit"]
+    if info.temperature is not None:
+        values["temperature"] = info.temperature
     if spec.transforms:
         values["transforms"] = [_short(dict(transform)) for transform in spec.transforms]
     return made_by | {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}

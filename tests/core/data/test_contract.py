@@ -37,6 +37,12 @@ def test_plain_values_and_back(info: DataInfo) -> None:
         ({"columns": [{"name": 1, "texts": None}]}, "columns"),
         ({"columns": [{"name": "size", "texts": [1]}]}, "texts"),
         ({"targets": [1]}, "targets"),
+        ({"temperature": 2}, "temperature"),
+        ({"temperature": "2"}, "temperature"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": 1e-320}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": 2.0, "task": "regression"}, "temperature"),
     ],
 )
 def test_wrong_values_are_refused_by_name(change: dict[str, Any], word: str) -> None:
