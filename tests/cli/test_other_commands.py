@@ -99,7 +99,7 @@ def test_eval_of_a_regression(dlkit, numbers_model):
 
 def test_regression_has_no_confusion(dlkit, numbers_model, tmp_path):
     done = dlkit("eval", numbers_model.model_path, "--confusion", tmp_path / "x.png")
-    assert done.code == 2 and "no confusion matrix" in done.err and not (tmp_path / "x.png").exists()
+    assert done.code == 2 and "only a model of classes has a confusion matrix" in done.err and not (tmp_path / "x.png").exists()
 
 
 def test_predict_agrees_with_the_model(dlkit, digits_model, tmp_path):
