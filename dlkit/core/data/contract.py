@@ -125,6 +125,8 @@ class DataInfo:
         for column in values["columns"] or ():
             if column["fill"] is None:
                 del column["fill"]  # as in files of before there was such a thing
+        if self.temperature is None:
+            del values["temperature"]
         return values
 
     @classmethod

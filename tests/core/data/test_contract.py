@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ COLUMNS = (TableColumn("city", ("Bonn", "Kiel", "Rom")), TableColumn("size"))
 TABLE = DataInfo("regression", "features", (4,), 1, None, None, None, columns=COLUMNS, targets=("price",))
 
 
-@pytest.mark.parametrize("info", [IMAGES, ROWS, TABLE])
+TEMPERED = replace(IMAGES, temperature=1.5)
+
+
+@pytest.mark.parametrize("info", [IMAGES, ROWS, TABLE, TEMPERED])
 def test_plain_values_and_back(info: DataInfo) -> None:
     values = json.loads(json.dumps(info.to_dict()))
     assert values == info.to_dict()
