@@ -1,4 +1,4 @@
-"""`dlkit predict`: what a model says of images, or of the rows of a table."""
+"""`dlkit predict`: what a model says of images, or of the rows of a table or an array."""
 
 import json
 from collections.abc import Iterable
@@ -47,7 +47,9 @@ def predict(
     model: ModelFile,
     inputs: Annotated[
         list[Path],
-        typer.Argument(help="Images, or folders of them; or one table.", metavar="FILE...", show_default=False),
+        typer.Argument(
+            help="Images, or folders of them; or one table, npz or npy file.", metavar="FILE...", show_default=False
+        ),
     ],
     topk: TopK = 5,
     out: OutFile = None,
@@ -61,9 +63,10 @@ def predict(
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per image or row.")] = False,
 ) -> None:
-    """Predict the classes, or values, of images or of rows of a table, prepared as the model's own evaluation data was."""
+    """Predict the classes, or values, of images, of rows of a table or of an array, prepared as the model's own evaluation data was."""
     from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
+    from dlkit.core.data import is_array_file
     from dlkit.core.opening import Naming, open_model
 
     if out is not None:
@@ -76,7 +79,8 @@ def predict(
             model, Naming(arch, num_classes, image_size, network), data=loaded, uses_data=False, emit=display.emit
         )
     shares_of = _classes_of(file) if probs else ()
-    run = _predict_images if file.spec.info.kind == "image" else _predict_rows
+    is_rows = file.spec.info.kind != "image" or any(map(is_array_file, inputs))
+    run = _predict_rows if is_rows else _predict_images
     run(file, inputs, _Asked(max(topk, len(shares_of)), network, device, out, as_json, shares_of))
 
 
@@ -148,7 +152,7 @@ def _predict_rows(file: "LoadedModel", paths: list[Path], asked: _Asked) -> None
     from dlkit.core.evaluation import predict_rows
 
     if len(paths) != 1 or paths[0].is_dir():
-        raise UsageError(f"{file.path} takes rows of numbers: give one table with its columns")
+        raise UsageError("rows are taken from one file alone: a table with its columns, an npz or an npy file")
     with prints_aside(), open_display(quiet=asked.as_json, verbose=False, as_json=False) as display:
         found = predict_rows(
             file, paths[0], topk=asked.topk, model=asked.network, device=asked.device, emit=display.emit
@@ -163,12 +167,13 @@ def _predict_rows(file: "LoadedModel", paths: list[Path], asked: _Asked) -> None
 
 
 def _facts_of_rows(found: "RowPredictions") -> "Iterable[dict[str, Any]]":
-    for line, answer in zip(found.lines, found.answers, strict=True):
-        yield {"schema": "dlkit.predict/1", "file": str(found.path), "line": line} | _facts_of(answer)
+    for number, answer in zip(found.numbers, found.answers, strict=True):
+        place = {"file": str(found.path), found.number_is: number}
+        yield {"schema": "dlkit.predict/1", **place} | _facts_of(answer)
 
 
 def _save_rows(found: "RowPredictions", out: Path, shares_of: tuple[str, ...]) -> None:
-    """Write the rows as they are, with the predictions beside them; as JSON, the predictions by line."""
+    """Write the rows as they are, with the predictions beside them; as JSON, the predictions by number."""
     if out.suffix.lower() == ".jsonl":
         _write_lines(out, _facts_of_rows(found))
         return
@@ -218,8 +223,8 @@ def _show_table(found: "RowPredictions", out: Path | None) -> None:
     if out is not None:
         show_lines([f"{what} of {count:,} rows: {out}"])
         return
-    shown = list(zip(found.lines, found.answers, strict=True))[:MOST_ROWS]
-    show_table(("line", what, "then"), [(str(line), *_ranked(answer)) for line, answer in shown], left=3)
+    shown = list(zip(found.numbers, found.answers, strict=True))[:MOST_ROWS]
+    show_table((found.number_is, what, "then"), [(str(number), *_ranked(answer)) for number, answer in shown], left=3)
     if count > len(shown):
         show_lines([f"and {count - len(shown):,} more rows: --out FILE writes all"])
 

@@ -99,7 +99,11 @@ def test_eval_of_a_regression(dlkit, numbers_model):
 
 def test_regression_has_no_confusion(dlkit, numbers_model, tmp_path):
     done = dlkit("eval", numbers_model.model_path, "--confusion", tmp_path / "x.png")
-    assert done.code == 2 and "only a model of classes has a confusion matrix" in done.err and not (tmp_path / "x.png").exists()
+    assert (
+        done.code == 2
+        and "only a model of classes has a confusion matrix" in done.err
+        and not (tmp_path / "x.png").exists()
+    )
 
 
 def test_predict_agrees_with_the_model(dlkit, digits_model, tmp_path):
@@ -159,7 +163,7 @@ def test_predict_goes_on_after_a_broken_file(dlkit, digits_model, tmp_path):
 
 def test_predict_takes_no_folder_for_a_model_of_tables(dlkit, numbers_model, tmp_path):
     done = dlkit("predict", numbers_model.model_path, tmp_path)
-    assert done.code == 2 and "takes rows of numbers: give one table" in done.err
+    assert done.code == 2 and "rows are taken from one file alone" in done.err
 
 
 def test_list(dlkit):

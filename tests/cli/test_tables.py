@@ -217,4 +217,4 @@ def test_where_predictions_may_be_written(train, dlkit, houses):
     ending = dlkit("predict", "run/model.pt", "houses.csv", "--out", "preds.txt")
     assert ending.code == 2 and ".csv" in ending.err
     two = dlkit("predict", "run/model.pt", "houses.csv", "houses.csv")
-    assert two.code == 2 and "give one table" in two.err
+    assert two.code == 2 and "rows are taken from one file alone" in two.err

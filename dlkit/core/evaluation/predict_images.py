@@ -81,7 +81,7 @@ def _preparing(file: ModelFile) -> Callable[[Path], Tensor | str]:
     info = file.spec.info
     if info.kind != "image":
         raise UsageError(f"{file.path} takes {info.kind}, not images; use `dlkit eval MODEL --data CFG`")
-    mode, transform = mode_for(info), _eval_transform(file)
+    mode, transform = mode_for(info), eval_transform_of(file)
 
     def prepare(path: Path) -> Tensor | str:
         try:
@@ -92,7 +92,7 @@ def _preparing(file: ModelFile) -> Callable[[Path], Tensor | str]:
     return prepare
 
 
-def _eval_transform(file: ModelFile) -> Callable[[Tensor], Tensor] | None:
+def eval_transform_of(file: ModelFile) -> Callable[[Tensor], Tensor] | None:
     """Returns the evaluation transforms of the config that a model file was trained with; a file never names foreign code.
 
     None for a file without a config, such as one that `dlkit convert` wrote.

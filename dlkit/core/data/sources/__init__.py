@@ -1,5 +1,6 @@
 """Where samples come from: one module per data set or file format, each with a function that makes a `Source`."""
 
+from dlkit.core.data.sources.arrays import is_array_file, read_array_rows
 from dlkit.core.data.sources.custom import open_custom
 from dlkit.core.data.sources.digits import read_digits
 from dlkit.core.data.sources.imagefolder import FileSamples

@@ -10,16 +10,18 @@ import torch
 from torch import Tensor
 
 from dlkit.core.components import ComponentError
-from dlkit.core.data.contract import Kind
+from dlkit.core.data.contract import DataInfo, Kind
 from dlkit.core.data.samples import Source, SourceRequest, TensorSamples
 from dlkit.core.data.sources.array_file import find_arrays, read_arrays
 from dlkit.core.data.sources.imagefolder import SPLIT_FOLDERS
 from dlkit.core.data.sources.labels import check_weights, read_labels
 from dlkit.errors import DataError
+from dlkit.shapes import size_text
 from dlkit.suggestions import did_you_mean
 
 Layout = Literal["auto", "F", "TF", "HW", "HWC", "CHW"]
 Array = np.ndarray[Any, Any]
+ENDINGS = (".npz", ".npy")
 USUAL_NAMES = (("x", "y"), ("images", "labels"))
 CHANNELS = (1, 3, 4)
 _KINDS: dict[str, Kind] = {"F": "features", "TF": "sequence", "HW": "image", "HWC": "image", "CHW": "image"}
@@ -65,6 +67,50 @@ def npz(
             (check_weights(arrays[name], f"{name} in {path}", len(inputs["train"])) for name in weights), None
         ),
     )
+
+
+def is_array_file(path: Path) -> bool:
+    """Whether a name is that of a file of arrays."""
+    return path.suffix.lower() in ENDINGS
+
+
+def read_array_rows(path: Path, info: DataInfo, options: Mapping[str, Any]) -> tuple[Tensor, tuple[str, ...]]:
+    """Returns the inputs to predict that a file of arrays holds, raw as `to_inputs` makes them, and notes.
+
+    `options` are those of the `npz` that the model was trained with. Taken is the array that it names `x`, or `x` or `images`, or the
+    only one; others, such as targets, may be there. Raises DataError where none is, and for one that does not fit the model.
+    """
+    stored = find_arrays(path)
+    usual = [options.get("x") or name for name, _ in USUAL_NAMES]
+    name = next((name for name in usual if name in stored), next(iter(stored)) if len(stored) == 1 else None)
+    if name is None:
+        raise DataError(f"{path} has no {usual[0]} to predict: it holds {_listed(stored)}")
+    title, array = f"{name} in {path}", read_arrays(stored, [name])[name]
+    layout = options.get("layout", "auto")
+    layout = _layout_for(array, info.kind, title) if layout == "auto" else layout
+    inputs = to_inputs(array, layout, title)
+    _check_rows(inputs, info, title)
+    return inputs, _notes_on_scale(inputs, info.kind)
+
+
+def _layout_for(array: Array, kind: Kind, title: str) -> Layout:
+    """Returns what the axes are of inputs of a known kind, whose number is checked by `to_inputs`."""
+    if kind == "image":
+        return "HW" if array.ndim == 3 else pick_layout(array, title) if array.ndim == 4 else "CHW"
+    return "F" if kind == "features" else "TF"
+
+
+def _check_rows(inputs: Tensor, info: DataInfo, title: str) -> None:
+    size = tuple(inputs.shape[1:])
+    fits = size[0] == info.input_size[0] and all(size) if info.kind == "image" else size == info.input_size
+    if not fits or not len(inputs):
+        raise DataError(
+            f"{title} holds {len(inputs):,} samples of {size_text(size)}, the model takes {info.kind} {size_text(info.input_size)}"
+        )
+    if bad := (~inputs.flatten(1).isfinite().all(1)).nonzero()[:, 0].tolist():
+        raise DataError(
+            f"{title}: {len(bad):,} rows hold numbers that are not finite (nan or inf), the first is row {bad[0]}"
+        )
 
 
 def _inputs_of(titled: Mapping[str, tuple[str, Array]], layout: Layout) -> tuple[Kind, dict[str, Tensor]]:
