@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").rglob("*.yaml"))
-NUM_EXAMPLES = 17
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -33,7 +32,7 @@ def test_all_are_here():
         "image_table",
         "turned_clothes",
     }
-    assert len(EXAMPLES) == NUM_EXAMPLES
+    assert len(EXAMPLES) == len(names)  # none hides behind another's name
 
 
 def make_small(path, folder):

@@ -32,7 +32,7 @@ _Found = Iterator[tuple[KeyPath, str]]
 
 def check_consistency(config: Config, locations: Locations) -> dict[KeyPath, Problem]:
     """Problems between settings, by the path of the one that is easiest to change."""
-    checks = (_splits, _pictures, _loaders, _sampling, _model, _loss, _metrics, _machine)
+    checks = (_splits, _pictures, _loaders, _sampling, _repeats, _model, _loss, _metrics, _machine)
     return {path: locations.problem(path, message, at="value") for check in checks for path, message in check(config)}
 
 
@@ -89,6 +89,18 @@ def _sampling(config: Config) -> _Found:
         yield path, "draws samples, but data.shuffle is false, which keeps their order"
     if not isinstance(asked, Sampling) and asked == "balanced" and config.task in ("regression", "multilabel"):
         yield path, f"balances classes, but the task is {config.task}; {{weights: column}} takes weights of your own"
+
+
+def _repeats(config: Config) -> _Found:
+    data, path = config.data, ("data", "repeats")
+    if data.repeats == 1:
+        return
+    if data.repeats > data.batch_size:
+        yield path, f"{data.repeats} copies of a sample do not fit into a batch; data.batch_size is {data.batch_size}"
+    elif data.sampling != "none":
+        yield path, "does not go with data.sampling, which repeats samples in its own way; leave one of both out"
+    elif not data.shuffle:
+        yield path, "needs data.shuffle; without it an epoch is always the same part of the samples in a row"
 
 
 def _model(config: Config) -> _Found:

@@ -90,6 +90,11 @@ class Data(Component):
         "none",
         description="balanced draws all classes equally often; an epoch stays as long as it is, and depends on (seed, epoch).",
     )
+    repeats: PositiveInt = Field(
+        1,
+        description="Copies of each training sample, each augmented on its own. An epoch stays as long as it is: 3 copies of a third of "
+        "the samples, and 3 epochs hold all.",
+    )
     drop_last: bool | Auto = Field("auto", description="auto drops a trailing batch of a single sample only.")
     num_workers: Annotated[int, Field(ge=0)] | Auto = Field(
         "auto", description="Loader processes; auto is 0 in memory, else the cores less one, at most 8."

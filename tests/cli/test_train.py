@@ -301,6 +301,13 @@ def test_overfit_learns_its_batches_by_heart(dlkit, quick, tmp_path):
     assert float(rows[-1]["train_accuracy"]) == 1.0 and rows[0]["step"] == "2"
 
 
+def test_overfit_leaves_out_what_would_change_its_batches(dlkit, write_config):
+    text = QUICK.replace("batch_size: 16}", "batch_size: 16, KEYS}") + "checkpoint: {average: 2}\n"
+    for keys in ("sampling: balanced", "repeats: 3, batch_transforms: [mixup], mixing: {p: 0.5}"):
+        done = dlkit("train", write_config(text.replace("KEYS", keys)), "--overfit", 2, "--dry-run")
+        assert done.code == 0 and "32 train" in done.out, done.err
+
+
 def test_json_is_one_object_per_line(dlkit, quick, tmp_path):
     done = dlkit("train", quick, "--out", tmp_path / "run", "--json")
     events = [json.loads(line) for line in done.out.splitlines()]

@@ -16,7 +16,7 @@ from dlkit.core.data.contract import Batch, DataInfo
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key, permutation
 from dlkit.core.data.images import fit_image
 from dlkit.core.data.mixing import MixingPlan
-from dlkit.core.data.sampling import DrawnSamples
+from dlkit.core.data.sampling import DrawnSamples, repeat_samples
 from dlkit.core.data.size_plan import SizePlan
 from dlkit.core.data.statistics import normalize_inputs, standardize_targets
 
@@ -38,6 +38,9 @@ class BatchPlan:
 
     `drop_last` of "single" drops a last batch of one sample, on which batch norm cannot work; True drops any last batch
     that is short. A split's only batch is never dropped by "single".
+
+    With `repeats` an epoch holds N samples as ever, N / repeats different ones so often each, and `repeats` epochs hold every sample
+    exactly so often. DeiT's sampler (Touvron et al. 2021) picks each epoch's from all anew, so that some come more often than others.
     """
 
     num_samples: int
@@ -46,6 +49,7 @@ class BatchPlan:
     shuffle: bool = False
     drop_last: bool | Literal["single"] = False
     sampling: DrawnSamples | None = field(default=None, kw_only=True)
+    repeats: int = field(default=1, kw_only=True)
 
     @property
     def num_batches(self) -> int:
@@ -59,14 +63,21 @@ class BatchPlan:
         return (keys % self.num_samples for keys in self.keys(epoch, start))
 
     def keys(self, epoch: int, start: int = 0) -> Iterator[Tensor]:
-        """Yields the same positions, plus `num_samples` for each time that a sample was drawn before in the epoch."""
+        """Yields the same positions, plus `num_samples` for each time that a sample was drawn before, as numbers of their own."""
+        order = self._order(epoch)
+        for number in range(start, self.num_batches):
+            batch = order[number * self.batch_size : (number + 1) * self.batch_size]
+            # copies far apart: mixup pairs neighbours, and processes cut the batch where it stands
+            yield batch if self.repeats == 1 else batch[(batch // self.num_samples).argsort(stable=True)]
+
+    def _order(self, epoch: int) -> Tensor:
         order = torch.arange(self.num_samples)
+        shuffling, turn = divmod(epoch, self.repeats)
         if self.shuffle:
-            order = permutation(hash_key(self.seed, Stream.ORDER, epoch), self.num_samples)
+            order = permutation(hash_key(self.seed, Stream.ORDER, shuffling), self.num_samples)
         if self.sampling is not None:
             order = self.sampling.keys(self.seed, epoch)[order]
-        for number in range(start, self.num_batches):
-            yield order[number * self.batch_size : (number + 1) * self.batch_size]
+        return repeat_samples(order, self.repeats, turn)
 
     def turns(self, epoch: int, start: int = 0) -> Iterator[BatchIndices]:
         """Yields what this process reads, batch by batch."""

@@ -24,7 +24,7 @@ from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.core.data.sampling import build_sampling, sampling_notes
 from dlkit.core.data.size_plan import SizePlan
 from dlkit.core.data.sources import open_custom, open_torchvision
-from dlkit.core.data.splits import idle_options, mixing_notes, plan_mixing, plan_sizes, plan_training
+from dlkit.core.data.splits import idle_options, mixing_notes, plan_mixing, plan_sizes, plan_training, repeat_notes
 from dlkit.core.data.subsets import Subset, Subsets, pick_subsets
 from dlkit.core.data.time_limit import limit_of
 from dlkit.core.data.transforms import Fit, Pipeline, build_pipeline, notes_on_transforms, try_pipeline
@@ -105,7 +105,9 @@ def open_data(
     mixing = plan_mixing(loaded, source.kind, plan.num_batches)
     drawn = sampling_notes(plan.sampling, source, subsets.train, task)
     idle = (*idle_options(loaded.config.data, in_memory=in_memory), *mixing_notes(mixing))
-    of_config = (*drawn, *notes_on_transforms(loaded), *why, *idle)
+    is_augmented = pipelines.train.is_random or mixing is not None or subsets.train.samples.is_random
+    repeated = repeat_notes(loaded.config, plan, is_augmented=is_augmented)
+    of_config = (*drawn, *repeated, *notes_on_transforms(loaded), *why, *idle)
     return OpenedData(
         *(loaded, source, task, subsets, pipelines, shown, mixing, plan_sizes(loaded, plan.num_batches), plan),
         is_in_memory=in_memory,
@@ -248,6 +250,9 @@ def check_has_batches(loaded: LoadedConfig, plan: SharedBatches, world: World) -
         raise UsageError(
             f"{world.size} processes for {plan.num_samples} training samples: each needs at least one; start fewer"
         )
+    if plan.repeats > plan.num_samples:
+        message = f"{plan.repeats} copies of a sample are more than the {plan.num_samples} training samples of an epoch"
+        raise loaded.error(("data", "repeats"), message)
     if not plan.num_batches:
         message = f"drops the only batch: {plan.num_samples} training samples, batch_size {plan.batch_size}"
         raise loaded.error(("data", "drop_last"), message)

@@ -48,6 +48,17 @@ class DrawnSamples:
         return shares
 
 
+def repeat_samples(order: Tensor, repeats: int, turn: int) -> Tensor:
+    """Returns one of `repeats` epochs, number `turn`, that together hold each sample of an order (N,) so often: int64 (N,), its keys.
+
+    Copies stand side by side, and number c has N * c added. What an epoch still has of the last sample of the epoch before comes last.
+    """
+    size = len(order)
+    begun = -(turn * size) % repeats
+    places = (torch.arange(size) + turn * size).roll(-begun)
+    return order[places // repeats] + size * (places % repeats)
+
+
 def build_sampling(loaded: LoadedConfig, source: Source, train: Subset, task: Task) -> DrawnSamples | None:
     """Returns how `data.sampling` asks for training samples; None where each is drawn once.
 

@@ -80,6 +80,7 @@ def plan_training(
         shuffle=section.shuffle,
         drop_last="single" if section.drop_last == "auto" else section.drop_last,
         sampling=sampling,
+        repeats=section.repeats,
         rank=world.rank,
         num_ranks=world.size,
     )
@@ -140,6 +141,16 @@ def mixing_notes(plan: MixingPlan | None) -> list[str]:
     """Returns a sentence where the last epochs, which are not mixed, are all."""
     is_off = plan is not None and plan.end is not None and plan.end <= 0
     return ["no batch is mixed: data.mixing.off_last_epochs are all epochs of this run"] if is_off else []
+
+
+def repeat_notes(config: Config, plan: BatchPlan, *, is_augmented: bool) -> list[str]:
+    """Returns a sentence where copies of a sample are all the same, and one where the run ends before it saw every sample."""
+    repeats, epochs = plan.repeats, planned_epochs(config, plan.num_batches)
+    same = f"data.repeats: the {repeats} copies of a sample are equal, since no transform is random"
+    unseen = (
+        f"data.repeats: every sample comes in {repeats} epochs; this run has {epochs}, and trains on some samples only"
+    )
+    return [*([same] if repeats > 1 and not is_augmented else []), *([unseen] if repeats > epochs else [])]
 
 
 def build_mixers(loaded: LoadedConfig, kind: Kind) -> tuple[Mixer, ...]:

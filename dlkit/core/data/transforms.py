@@ -60,6 +60,11 @@ class Pipeline:
         """The transforms that work on single samples only."""
         return tuple(step for step in self.steps if step.batched is None)
 
+    @property
+    def is_random(self) -> bool:
+        """Whether any transform may be: one that works on single samples could be anything."""
+        return bool(self.split_fixed()[1].steps)
+
     def split_fixed(self) -> tuple["Pipeline", "Pipeline"]:
         """Returns the leading transforms without random choice, which can be done once, and the rest."""
         count = 0
