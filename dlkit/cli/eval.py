@@ -61,6 +61,18 @@ Reliability = Annotated[
     ),
 ]
 
+Worst = Annotated[
+    Path | None,
+    typer.Option(
+        "--worst",
+        help="Write the images of the highest loss to this PNG, SVG or PDF file.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+NumWorst = Annotated[int, typer.Option("--num-worst", min=1, max=400, help="Images that --worst shows.")]
+
+
 FitTemperature = Annotated[
     bool,
     typer.Option(
@@ -72,30 +84,31 @@ Output = Annotated[Path | None, output_option("Model file with the temperature; 
 
 def evaluate(
     model: ModelFile, data: DataOption = None, split: SplitOption = None, tta: Tta = False, picture: Picture = None,
-    reliability: Reliability = None, fit_temperature: FitTemperature = False, output: Output = None,
-    force: Force = False, arch: ArchName = None, num_classes: NumClasses = None, image_size: ImageSize = None,
-    network: Network = None, device: Device = "auto", as_json: AsJson = False,
+    reliability: Reliability = None, worst: Worst = None, num_worst: NumWorst = 25,
+    fit_temperature: FitTemperature = False, output: Output = None, force: Force = False, arch: ArchName = None,
+    num_classes: NumClasses = None, image_size: ImageSize = None, network: Network = None, device: Device = "auto",
+    as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Score a model: accuracy, per-class numbers and confusion matrix; mAP and per-label numbers; or regression errors."""
     from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
-    from dlkit.core.evaluation import run_evaluation
+    from dlkit.core.evaluation import Sheet, run_evaluation
     from dlkit.core.opening import Naming, open_model
 
-    for path in filter(None, (picture, reliability)):
+    for path in filter(None, (picture, reliability, worst)):
         _check_picture(path)
     tempered = _tempered_path(model, output, is_asked=fit_temperature, is_forced=force)
     loaded = load_data_option(data) if data else None
     with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
         file = open_model(model, Naming(arch, num_classes, image_size, network), data=loaded, emit=display.emit)
-        if fit_temperature:
-            _check_softmax(file)
+        _check_kind(file, fits_temperature=fit_temperature, shows_images=worst is not None)
         result = run_evaluation(
             file,
             data=loaded,
             split_name=split,
             use_tta=tta,
             fits_temperature=fit_temperature,
+            sheet=Sheet(worst, num_worst) if worst else None,
             model=network,
             device=device,
             emit=display.emit,
@@ -130,12 +143,17 @@ def _tempered_path(model: Path, output: Path | None, *, is_asked: bool, is_force
     return output or model
 
 
-def _check_softmax(file: "LoadedModel") -> None:
+def _check_kind(file: "LoadedModel", *, fits_temperature: bool, shows_images: bool) -> None:
+    """Raise UsageError where the model has not what is asked of it."""
     from dlkit.core.opening import is_from_elsewhere
 
-    if is_from_elsewhere(file):
+    info = file.spec.info
+    is_of_classes = info.task == "classification" and info.num_outputs > 1
+    if shows_images and not (is_of_classes and info.kind == "image"):
+        raise UsageError(f"--worst: {file.path} is no model of classes of images")
+    if fits_temperature and is_from_elsewhere(file):
         raise UsageError(f"--fit-temperature: {file.path} is no model file; make one of it with `dlkit convert`")
-    if file.spec.info.task != "classification" or file.spec.info.num_outputs < 2:
+    if fits_temperature and not is_of_classes:
         raise UsageError(f"--fit-temperature: {file.path} is no model of classes")
 
 

@@ -37,6 +37,7 @@ from dlkit.core.evaluation.metrics import ranking_scores, score_predictions, sco
 from dlkit.core.evaluation.predict_images import ImagePrediction, predict_images, sample_images
 from dlkit.core.evaluation.predict_rows import RowPredictions, predict_rows
 from dlkit.core.evaluation.predictions import predict_split
-from dlkit.core.evaluation.run import EvalResult, most_confused, run_evaluation, scoring_for
+from dlkit.core.evaluation.run import EvalResult, Sheet, most_confused, run_evaluation, scoring_for
 from dlkit.core.evaluation.temperature import fit_temperature, without_temperature
 from dlkit.core.evaluation.thresholds import with_thresholds
+from dlkit.core.evaluation.worst import WorstSample, pictures_of, save_worst_picture, worst_samples

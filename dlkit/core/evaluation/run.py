@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -25,6 +26,7 @@ from dlkit.core.evaluation.metrics import (
 )
 from dlkit.core.evaluation.predictions import predict_split
 from dlkit.core.evaluation.temperature import calibrated, with_temperature
+from dlkit.core.evaluation.worst import WorstSample, pictures_of, save_worst_picture, worst_samples
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.core.scoring import Scoring, build_loss, pick_precision
 from dlkit.core.trained_config import own_config
@@ -34,7 +36,8 @@ from dlkit.events import Emit, Note, ignore
 @dataclass(frozen=True)
 class EvalResult:
     """What a model scores on a split. `per_class`, `confusion`, which has true classes as rows, and `reliability` are those of
-    classification, `per_label` that of several labels; elsewhere they are empty. `temperature` is what probabilities are made with.
+    classification, `per_label` that of several labels; elsewhere they are empty. `temperature` is what probabilities are made with,
+    `worst` are the samples of a sheet that was asked for.
     """
 
     split: str
@@ -46,6 +49,15 @@ class EvalResult:
     per_label: list[LabelMetrics] = field(default_factory=list)
     reliability: list[ConfidenceBin] = field(default_factory=list)
     temperature: float | None = None
+    worst: list[WorstSample] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A picture file of so many samples of the highest loss."""
+
+    path: Path
+    num_samples: int
 
 
 def run_evaluation(
@@ -55,6 +67,7 @@ def run_evaluation(
     split_name: SplitName | None,
     use_tta: bool,
     fits_temperature: bool = False,
+    sheet: Sheet | None = None,
     model: str | None = None,
     device: str = "auto",
     emit: Emit = ignore,
@@ -62,7 +75,8 @@ def run_evaluation(
     """Score a model file on a split of its own data, or of `data`, a config.
 
     Without a name it is the test split; where there is none the validation split, or everything where none is held out, with
-    a note. With `fits_temperature` one is fitted to the validation split first, and used.
+    a note. With `fits_temperature` one is fitted to the validation split first, and used. A `sheet` is written, which
+    a model of classes of images alone has.
     Raises UsageError when the data is the user's own code and is not named again, DataError for a split that is not there.
     """
     loaded = data or own_config(file)
@@ -74,7 +88,12 @@ def run_evaluation(
             val = build_eval_split(loaded, info, split="val", device=target, emit=emit)
             info = with_temperature(network, val, scoring_for(loaded, info, val, target), info, emit=emit)
         split = _open_split(loaded, info, split_name, device=target, emit=emit)
-        return _score(network, split, scoring_for(loaded, info, split, target), info, use_tta=use_tta, emit=emit)
+        scoring, num_worst = scoring_for(loaded, info, split, target), sheet.num_samples if sheet else 0
+        result = _score(network, split, scoring, info, use_tta=use_tta, num_worst=num_worst, emit=emit)
+        if sheet is not None:
+            pictures = pictures_of(split, [sample.position for sample in result.worst], info)
+            save_worst_picture(sheet.path, result.worst, pictures)
+    return result
 
 
 def _open_split(
@@ -99,7 +118,7 @@ def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torc
 
 
 def _score(
-    network: nn.Module, split: Split, scoring: Scoring, info: DataInfo, *, use_tta: bool, emit: Emit
+    network: nn.Module, split: Split, scoring: Scoring, info: DataInfo, *, use_tta: bool, num_worst: int, emit: Emit
 ) -> EvalResult:
     predictions = predict_split(network, split, scoring, emit=emit)
     metrics = score_predictions(predictions, scoring)
@@ -128,6 +147,7 @@ def _score(
         confusion=confusion,
         reliability=bins,
         temperature=info.temperature,
+        worst=worst_samples(predictions, classes, num_worst) if num_worst else [],
     )
 
 
