@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dlkit.config import LoadedConfig
-from dlkit.core.data.contract import Task
 from dlkit.core.data.samples import TensorSamples
 from dlkit.core.data.subsets import Subset
 from dlkit.errors import DataError
+from dlkit.tasks import TaskName
 
 USUALLY_IGNORED = (-100, -1, 255)  # torch's default, and what data sets write where nothing was annotated
 
@@ -19,7 +19,7 @@ class TargetForm:
     label; or finite numbers.
     """
 
-    task: Task
+    task: TaskName
     num_classes: int
     ignored: int | None = None
 

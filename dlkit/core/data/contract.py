@@ -14,7 +14,6 @@ from dlkit.errors import DataError
 from dlkit.shapes import size_text
 from dlkit.tasks import TASK_NAMES, TaskName
 
-Task = TaskName
 Kind = Literal["image", "features", "sequence"]
 Numbers = tuple[float, ...] | None
 
@@ -104,7 +103,7 @@ class DataInfo:
     the softmax of `outputs / temperature`.
     """
 
-    task: Task
+    task: TaskName
     kind: Kind
     input_size: tuple[int, ...]
     num_outputs: int

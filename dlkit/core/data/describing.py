@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dlkit.config import LoadedConfig, Normalization
 from dlkit.core.data.caching import StoredSamples, input_chunks
-from dlkit.core.data.contract import DataInfo, Kind, Task
+from dlkit.core.data.contract import DataInfo, Kind
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key, permutation
 from dlkit.core.data.opening import OpenedData
 from dlkit.core.data.samples import Source, TensorSamples
@@ -18,7 +18,7 @@ from dlkit.core.data.statistics import Statistics, measure_statistics
 from dlkit.core.data.subsets import Subset
 from dlkit.core.data.transforms import Pipeline
 from dlkit.errors import DataError
-from dlkit.tasks import TRAITS
+from dlkit.tasks import TRAITS, TaskName
 
 MOST_MEASURED = 20_000
 _CHUNK = 256
@@ -47,14 +47,14 @@ def describe_data(opened: OpenedData, stored: StoredSamples | None) -> DataInfo:
     )
 
 
-def label_names(source: Source, task: Task) -> tuple[str, ...] | None:
+def label_names(source: Source, task: TaskName) -> tuple[str, ...] | None:
     """Returns the names of classes or labels; the target columns of a table, if need be, are labels."""
     if task == "multilabel":
         return source.classes or source.targets
     return source.classes if task == "classification" else None
 
 
-def pick_num_outputs(loaded: LoadedConfig, source: Source, *, task: Task) -> int:
+def pick_num_outputs(loaded: LoadedConfig, source: Source, *, task: TaskName) -> int:
     """Returns the number of classes, or more if the model was told more; of labels; or of target columns, class numbers being one."""
     if task != "classification":
         return 1 if source.task == "classification" else source.num_outputs

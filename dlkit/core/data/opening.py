@@ -16,7 +16,7 @@ from dlkit.core.components import Builder, ComponentError, at_component, check_o
 from dlkit.core.data.batching import SharedBatches
 from dlkit.core.data.caching import pick_memory
 from dlkit.core.data.checks import TargetForm, check_subset, ignored_label
-from dlkit.core.data.contract import DataInfo, PublishedInput, Task
+from dlkit.core.data.contract import DataInfo, PublishedInput
 from dlkit.core.data.matching import check_fits, match_source, pick_fit
 from dlkit.core.data.missing import fill_missing
 from dlkit.core.data.mixing import MixingPlan
@@ -33,6 +33,7 @@ from dlkit.core.distributed import ALONE, World
 from dlkit.errors import DataError, UsageError
 from dlkit.registry import injected_into
 from dlkit.shapes import size_text
+from dlkit.tasks import TaskName
 
 REGRESSION_LOSSES = frozenset({"mse", "mseloss", "l1loss", "smoothl1loss", "huberloss", "poissonnllloss"})
 CLASSIFICATION_LOSSES = frozenset({"cross_entropy", "crossentropyloss", "nllloss", "multimarginloss"})
@@ -62,7 +63,7 @@ class OpenedData:
 
     loaded: LoadedConfig
     source: Source
-    task: Task
+    task: TaskName
     subsets: Subsets
     pipelines: Pipelines
     shown: Tensor
@@ -123,7 +124,9 @@ def _check_subsets(subsets: Subsets, form: TargetForm) -> None:
         check_subset(subset, form)
 
 
-def _plan(loaded: LoadedConfig, source: Source, train: Subset, task: Task, *, seed: int, world: World) -> SharedBatches:
+def _plan(
+    loaded: LoadedConfig, source: Source, train: Subset, task: TaskName, *, seed: int, world: World
+) -> SharedBatches:
     sampling = build_sampling(loaded, source, train, task)
     plan = plan_training(loaded.config.data, len(train.rows), seed=seed, world=world, sampling=sampling)
     check_has_batches(loaded, plan, world)
@@ -131,14 +134,14 @@ def _plan(loaded: LoadedConfig, source: Source, train: Subset, task: Task, *, se
 
 
 def _pick_readable(
-    loaded: LoadedConfig, source: Source, task: Task, seed: int
+    loaded: LoadedConfig, source: Source, task: TaskName, seed: int
 ) -> tuple[Source, Subsets, tuple[str, ...]]:
     """Returns source and subsets with what is missing filled and what cannot be read left out, and what is wrong with the latter."""
     source, subsets = fill_missing(source, pick_subsets(loaded, source, task=task, seed=seed))
     return source, *skip_unreadable(subsets, loaded.config.data)
 
 
-def _target_form(loaded: LoadedConfig, source: Source, task: Task, known: DataInfo | None) -> TargetForm:
+def _target_form(loaded: LoadedConfig, source: Source, task: TaskName, known: DataInfo | None) -> TargetForm:
     """Returns what targets must be. Raises ConfigError where the ignored label is the name of a class."""
     _check_ignored_label(loaded, source)
     allowed = count_allowed(loaded, source) if task == "classification" and not known else source.num_outputs
@@ -193,7 +196,7 @@ def _open(builder: Builder, section: DataSection, request: SourceRequest) -> Sou
     return source
 
 
-def hinted_task(loaded: LoadedConfig) -> Task | None:
+def hinted_task(loaded: LoadedConfig) -> TaskName | None:
     """Returns the task that the config states or whose kind of loss it names; None where neither decides."""
     config = loaded.config
     if config.task != "auto":
@@ -204,10 +207,10 @@ def hinted_task(loaded: LoadedConfig) -> Task | None:
     return "classification" if loss in CLASSIFICATION_LOSSES else None
 
 
-def pick_task(loaded: LoadedConfig, source: Source) -> Task:
+def pick_task(loaded: LoadedConfig, source: Source) -> TaskName:
     """Returns the task that the config states, else that of the data. Raises ConfigError where the data cannot serve it."""
     asked = loaded.config.task
-    task: Task = source.task if asked == "auto" else asked
+    task: TaskName = source.task if asked == "auto" else asked
     if task == "classification" and source.task != "classification":
         got = {"regression": "floats", "multilabel": "0 or 1 for each of several labels"}[source.task]
         raise loaded.error(("task",), f"the targets of this data set are {got}; classification needs whole numbers")

@@ -9,7 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dlkit.core.data.contract import Kind, TableColumn, Task
+from dlkit.core.data.contract import Kind, TableColumn
+from dlkit.tasks import TaskName
 
 
 class Samples(Protocol):
@@ -98,7 +99,7 @@ class Source:
     group, which goes into one split. With `fills_missing`, inputs that are NaN wait for the means of the training samples.
     """
 
-    task: Task
+    task: TaskName
     kind: Kind
     train: Samples
     val: Samples | None
@@ -133,7 +134,7 @@ class SourceRequest:
     root: str | None
     download: bool
     seed: int
-    task: Task | None
+    task: TaskName | None
     ignored_label: int | None = None
     skips_bad: bool = False
     columns: tuple[TableColumn, ...] | None = None

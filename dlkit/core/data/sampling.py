@@ -7,11 +7,11 @@ from torch import Tensor
 
 from dlkit.config import LoadedConfig, Sampling
 from dlkit.core.data.checks import ignored_label
-from dlkit.core.data.contract import Task
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key, permutation
 from dlkit.core.data.samples import Source
 from dlkit.core.data.subsets import Subset
 from dlkit.errors import DataError
+from dlkit.tasks import TaskName
 
 MOST_SHARES = 10
 
@@ -59,7 +59,7 @@ def repeat_samples(order: Tensor, repeats: int, turn: int) -> Tensor:
     return order[places // repeats] + size * (places % repeats)
 
 
-def build_sampling(loaded: LoadedConfig, source: Source, train: Subset, task: Task) -> DrawnSamples | None:
+def build_sampling(loaded: LoadedConfig, source: Source, train: Subset, task: TaskName) -> DrawnSamples | None:
     """Returns how `data.sampling` asks for training samples; None where each is drawn once.
 
     Raises ConfigError where the data have no classes, or no such column, DataError for weights that are none.
@@ -79,7 +79,7 @@ def build_sampling(loaded: LoadedConfig, source: Source, train: Subset, task: Ta
     return DrawnSamples(_class_weights(train.targets, power, ignored_label(loaded)), _strata_of(train.targets, task))
 
 
-def _strata_of(targets: Tensor, task: Task) -> Tensor:
+def _strata_of(targets: Tensor, task: TaskName) -> Tensor:
     return targets if task == "classification" else torch.zeros(len(targets), dtype=torch.int64)
 
 
@@ -102,7 +102,7 @@ def _checked(weights: Tensor, train: Subset) -> Tensor:
     return weights
 
 
-def sampling_notes(sampling: DrawnSamples | None, source: Source, train: Subset, task: Task) -> list[str]:
+def sampling_notes(sampling: DrawnSamples | None, source: Source, train: Subset, task: TaskName) -> list[str]:
     """Returns a sentence on the share of each class in an epoch, and what it is in the data."""
     if sampling is None or task != "classification":
         return []

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from dlkit.choices import SplitName
 from dlkit.config import LoadedConfig
-from dlkit.core.data.contract import Task
 from dlkit.core.data.counter_rng import Stream, hash_key, permutation
 from dlkit.core.data.samples import Samples, Source
 from dlkit.core.data.sources import FileSamples
 from dlkit.errors import DataError
+from dlkit.tasks import TaskName
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Subsets:
         return [subset for subset in (self.train, self.val, self.test) if subset is not None]
 
 
-def pick_subsets(loaded: LoadedConfig, source: Source, *, task: Task, seed: int) -> Subsets:
+def pick_subsets(loaded: LoadedConfig, source: Source, *, task: TaskName, seed: int) -> Subsets:
     """Returns the splits as `data.val`, `data.test` and `data.limit` ask for.
 
     A fraction for test is held out first, then one for val from the rest, and `limit` picks from what remains, so that
@@ -151,14 +151,14 @@ def pick_limit(size: int, limit: int | None, *, seed: int) -> Tensor:
     return permutation(hash_key(seed, Stream.LIMIT), size)[:limit].sort().values
 
 
-def shape_targets(targets: Tensor, task: Task) -> Tensor:
+def shape_targets(targets: Tensor, task: TaskName) -> Tensor:
     """Returns targets as the task has them: int64 (N,) for classification, else floats (N, num_outputs)."""
     if task == "classification":
         return targets
     return (targets if targets.is_floating_point() else targets.float()).reshape(len(targets), -1)
 
 
-def _own_subset(name: SplitName, samples: Samples | None, task: Task) -> Subset | None:
+def _own_subset(name: SplitName, samples: Samples | None, task: TaskName) -> Subset | None:
     if samples is None:
         return None
     return Subset(name, samples, torch.arange(len(samples)), shape_targets(samples.targets, task))

@@ -53,7 +53,7 @@ def make_learner(
     **options: object,
 ) -> Learner:
     curve = build_schedule(schedule, {}, total_steps=total_steps, steps_per_epoch=10)
-    rates = CurveRates(LearningRate(curve, [group["lr"] for group in optimizer.param_groups]))
+    rates = CurveRates(LearningRate(curve, [group["lr"] for group in optimizer.param_groups]), "val_loss")
     scoring = options.pop("scoring", None) or make_scoring()
     return Learner(model, scoring, optimizer, rates, BestSoFar("train_loss", "min"), **options)  # type: ignore[arg-type]
 

@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from dlkit.core.components import accepted
-from dlkit.core.data.contract import Task
 from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.core.data.sources.items import ItemSamples, kind_of
 from dlkit.core.data.sources.labels import count_classes, labels_note
 from dlkit.core.data.sources.torchvision import class_names
 from dlkit.errors import DataError, DlkitError
+from dlkit.tasks import TaskName
 
 _MISSING_SPLIT = (ValueError, KeyError, FileNotFoundError, NotImplementedError)
 
@@ -109,7 +109,7 @@ def _describe(
     )
 
 
-def task_of(targets: Tensor, asked: Task | None) -> Task:
+def task_of(targets: Tensor, asked: TaskName | None) -> TaskName:
     """Returns what targets are for: whole numbers (N,) are classes, those of 0 and 1 (N, L) labels, and floats (N, num_outputs)
     what is asked for, numbers unless labels are.
     """

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlkit.core.data.contract import Kind, Task
+from dlkit.core.data.contract import Kind
 from dlkit.core.data.samples import Samples, Source, SourceRequest
 from dlkit.errors import DataError
 from dlkit.suggestions import did_you_mean
+from dlkit.tasks import TaskName
 
 Array = np.ndarray[Any, Any]
 SUSPICIOUS_LABEL = 1000  # a few missing labels are usual; one label this high among a few is a mistake
@@ -23,7 +24,7 @@ _TEXTS, _WHOLE = "US", "biu"
 class Labels:
     """The targets of each split, int64 (N,), uint8 or float32 (N, num_outputs), and what they are of."""
 
-    task: Task
+    task: TaskName
     targets: Mapping[str, Tensor]
     num_outputs: int
     classes: tuple[str, ...] | None = None
@@ -139,7 +140,7 @@ def _as_texts(array: Array, title: str) -> list[str]:
     return found
 
 
-def _of_numbers(flat: Mapping[str, Array], task: Task | None) -> Labels:
+def _of_numbers(flat: Mapping[str, Array], task: TaskName | None) -> Labels:
     tensors = {name: torch.from_numpy(array.astype(np.float32)) for name, array in flat.items()}
     targets = {name: tensor.reshape(len(tensor), -1) for name, tensor in tensors.items()}
     train = targets["train"]

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from dlkit.core.components import ComponentError
-from dlkit.core.data.contract import Task
 from dlkit.core.data.sources.table_cells import LIST_MARK, CellProblems, Table
 from dlkit.core.data.sources.table_numbers import NumberFormat
 from dlkit.errors import DataError
+from dlkit.tasks import TaskName
 
 _WORDS = {"true": 1.0, "false": 0.0}
 
 
-def pick_separator(table: Table, names: Sequence[str], separator: str | None, asked: Task | None) -> str | None:
+def pick_separator(table: Table, names: Sequence[str], separator: str | None, asked: TaskName | None) -> str | None:
     """Returns what parts the labels in the cells of the one target column; None where a cell holds no several ones.
 
     Raises ComponentError where the option cannot be.

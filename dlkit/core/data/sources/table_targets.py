@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from dlkit.core.components import ComponentError
-from dlkit.core.data.contract import Task
 from dlkit.core.data.sources.labels import labels_note
 from dlkit.core.data.sources.table_cells import CellProblems, Table
 from dlkit.core.data.sources.table_columns import read_numbers
@@ -22,6 +21,7 @@ from dlkit.core.data.sources.table_labels import (
 )
 from dlkit.core.data.sources.table_numbers import NumberFormat
 from dlkit.errors import DataError
+from dlkit.tasks import TaskName
 
 MOST_CLASSES = 20
 MOST_EXACT = 2**53  # whole numbers up to here are exact as floats
@@ -35,7 +35,7 @@ class Targets:
     """
 
     names: tuple[str, ...]
-    task: Task
+    task: TaskName
     labels: tuple[str, ...] | None
     separator: str | None = None
 
@@ -67,7 +67,7 @@ def learn_targets(
     *,
     writing: Writing,
     separator: str | None,
-    asked: Task | None,
+    asked: TaskName | None,
     problems: CellProblems,
 ) -> tuple[Targets, tuple[str, ...]]:
     """Returns what the target columns hold, and notes.
@@ -93,8 +93,8 @@ def learn_targets(
 
 
 def _pick_task(
-    table: Table, targets: Sequence[str], numbers: NumberFormat, asked: Task | None
-) -> tuple[Task, tuple[str, ...]]:
+    table: Table, targets: Sequence[str], numbers: NumberFormat, asked: TaskName | None
+) -> tuple[TaskName, tuple[str, ...]]:
     if asked == "multilabel" or (asked is None and len(targets) > 1 and are_bits(table, targets, numbers)):
         notes = () if asked else (labels_note(read_bits(table, targets, numbers, CellProblems())),)
         return "multilabel", notes
@@ -105,7 +105,7 @@ def _pick_task(
     return (asked, ()) if asked is not None else _task_of_column(table, targets[0], numbers)
 
 
-def _task_of_column(table: Table, target: str, numbers: NumberFormat) -> tuple[Task, tuple[str, ...]]:
+def _task_of_column(table: Table, target: str, numbers: NumberFormat) -> tuple[TaskName, tuple[str, ...]]:
     values = {_label_text(cell) for cell in table.column(target) if cell}
     if any(numbers.number(value) is None for value in values):
         return "classification", ()

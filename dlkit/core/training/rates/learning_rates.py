@@ -41,7 +41,7 @@ class LearningRates(Protocol):
 class CurveRates:
     """Rates that are a pure function of the step (and of a plateau's past)."""
 
-    def __init__(self, learning_rate: LearningRate, metric: str = "val_loss") -> None:
+    def __init__(self, learning_rate: LearningRate, metric: str) -> None:
         self._learning_rate = learning_rate
         self.metric = metric if learning_rate.schedule.is_plateau else None
 

@@ -53,7 +53,7 @@ class TorchRates:
     """
 
     def __init__(
-        self, scheduler: Any, *, name: str, steps_per_unit: int, held_from: int | None = None, metric: str = "val_loss"
+        self, scheduler: Any, *, name: str, steps_per_unit: int, metric: str, held_from: int | None = None
     ) -> None:
         self._scheduler = scheduler
         self._held_from = held_from
@@ -100,7 +100,7 @@ class TorchRates:
         self._num_steps = int(state["num_steps"])
 
 
-def build_torch_rates(schedule: SchedulerClass, optimizer: Optimizer, *, metric: str = "val_loss") -> TorchRates:
+def build_torch_rates(schedule: SchedulerClass, optimizer: Optimizer, *, metric: str) -> TorchRates:
     """Returns the rates of a scheduler class, after a trial of the whole run on an optimizer without parameters.
 
     Raises ComponentError for options that it refuses, a step that wants what dlkit does not know or that fails, and a state
