@@ -1,5 +1,6 @@
 """Tables of images from the command line, as a regression and as classes: every command that takes what was trained on them."""
 
+import csv
 import json
 import os
 import random
@@ -78,6 +79,54 @@ def test_values_come_in_the_units_of_the_table(run, blobs):
     held = [abs(values[row[0].split("\\")[1]] - float(row[1])) for row in rows if row[4] == "test"]
     assert len(told) == 160 and sum(held) / len(held) == pytest.approx(tested["mae"], rel=1e-4)
     assert "1 number, area, standardized" in run("inspect", "area/model.pt").out
+
+
+def rows_of(path):
+    return list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+
+
+def test_a_table_is_predicted_as_its_pictures_are(run, blobs, tmp_path):
+    told = [json.loads(line) for line in run("predict", "area/model.pt", "pics", "--json").out.splitlines()]
+    values = {Path(line["image"]).name: line["values"][0] for line in told}
+    run("predict", "area/model.pt", "blobs.csv", "--out", tmp_path / "p.csv")
+    written, rows = rows_of(tmp_path / "p.csv"), rows_of(blobs / "blobs.csv")
+    assert list(written[0]) == [*rows[0], "predicted_area", "problem"] and not any(row["problem"] for row in written)
+    assert [{name: row[name] for name in rows[0]} for row in written] == rows
+    expected = [values[row["file"].split("\\")[1]] for row in rows]
+    assert [float(row["predicted_area"]) for row in written] == pytest.approx(expected, rel=1e-5)
+    run("predict", "area/model.pt", "pics/0.png", "--out", tmp_path / "one.csv")
+    assert list(rows_of(tmp_path / "one.csv")[0]) == ["image", "predicted_area", "problem"]
+    shown = run("predict", "area/model.pt", "blobs.csv").out.splitlines()
+    assert shown[0].split() == ["image", "area", "then"] and "and 140 more rows" in shown[-1]
+
+
+def test_other_tables_of_pictures(run, blobs, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [{"shot": str(blobs / "pics" / f"{number}.png"), "when": number} for number in range(3)]
+    parquet.write_table(pytest.importorskip("pyarrow").Table.from_pylist(rows), tmp_path / "new.parquet")
+    done = run("predict", "side/model.pt", tmp_path / "new.parquet", code=2)
+    assert "has no column 'file' of picture files; it has: shot, when. --image-column names another" in done.err
+    done = run("predict", "side/model.pt", tmp_path / "new.parquet", "--image-column", "shot", "--json")
+    told = [json.loads(line) for line in done.out.splitlines()]
+    assert [(line["line"], Path(line["image"]).name) for line in told] == [(1, "0.png"), (2, "1.png"), (3, "2.png")]
+    assert "from one file alone" in run("predict", "side/model.pt", "blobs.csv", "pics", code=2).err
+
+
+def test_pictures_of_a_table_that_are_missing_or_broken(run, blobs, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"none")
+    lines = ["file,note", f"{blobs / 'pics/0.png'},a", "gone.png,b", ",c", f"{tmp_path / 'bad.png'},d"]
+    (tmp_path / "new.csv").write_text("\n".join(lines))
+    words = ("predict", "side/model.pt", tmp_path / "new.csv", "--out", tmp_path / "p.csv")
+    done = run(*words, code=3)
+    assert "new.csv:3: column 'file' names a file that is not there" in done.err and ":4: column 'file' is" in done.err
+    assert not (tmp_path / "p.csv").exists()
+    (tmp_path / "new.csv").write_text("\n".join([lines[0], lines[1], lines[4]]))
+    done = run(*words, code=3)
+    assert "new.csv:3: " in done.err and "not a readable image" in done.err
+    good, bad = rows_of(tmp_path / "p.csv")
+    assert (
+        good["predicted_side"] and not good["problem"] and not bad["predicted_side"] and "new.csv:3" in bad["problem"]
+    )
 
 
 def test_classes_of_the_table(run, blobs):

@@ -34,7 +34,7 @@ from dlkit.core.data.opening import OpenedData, open_data, open_source
 from dlkit.core.data.samples import TensorSamples
 from dlkit.core.data.scan import run_on_all, scan_images
 from dlkit.core.data.size_plan import SizePlan
-from dlkit.core.data.sources import is_array_file, read_array_rows, read_rows
+from dlkit.core.data.sources import is_array_file, is_table_file, read_array_rows, read_image_rows, read_rows
 from dlkit.core.data.splits import pick_eval_batch_size, pick_loader_options, planned_epochs
 from dlkit.core.data.statistics import measure_statistics, normalize_inputs, restore_targets
 from dlkit.core.data.subsets import hold_out, pick_limit

@@ -1,6 +1,6 @@
 """Models evaluated on data: metrics, predictions, and a network compared with what it was made from."""
 
-from dlkit.core.evaluation.answers import Answer
+from dlkit.core.evaluation.answers import Answer, has_shares, target_names
 from dlkit.core.evaluation.calibration_error import (
     ConfidenceBin,
     calibration_error,

@@ -1,5 +1,6 @@
 """What outputs say of single inputs: the likeliest classes, the labels that are found, or values in the units of the data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,12 +15,22 @@ from dlkit.core.scoring import SCORES
 @dataclass(frozen=True)
 class Answer:
     """The likeliest classes of an input with their probabilities, best first; for regression `values` instead, and for several labels
-    those that are found, which may be none, as `labels`.
+    those that are found, which may be none, as `labels`. `problem` says why there is no answer.
     """
 
     classes: list[tuple[str, float]]
     values: list[float]
     labels: list[tuple[str, float]] | None = None
+    problem: str = ""
+
+
+def answer_all(
+    network: nn.Module, inputs: Sequence[Tensor | str], info: DataInfo, *, topk: int, device: torch.device
+) -> list[Answer]:
+    """Returns an answer to each input, as `answers_of`; one to a text, which says why there is no input, is that problem."""
+    there = [value for value in inputs if isinstance(value, Tensor)]
+    found = iter(answers_of(network, torch.stack(there).to(device), info, topk=topk) if there else ())
+    return [next(found) if isinstance(value, Tensor) else Answer([], [], problem=value) for value in inputs]
 
 
 def answers_of(network: nn.Module, inputs: Tensor, info: DataInfo, *, topk: int) -> list[Answer]:
@@ -49,3 +60,18 @@ def _found_labels(outputs: Tensor, info: DataInfo, names: tuple[str, ...]) -> li
         labels = [pair for pair, is_there in zip(zip(names, shares, strict=True), is_found, strict=True) if is_there]
         answers.append(Answer([], [], sorted(labels, key=lambda pair: -pair[1])))
     return answers
+
+
+def has_shares(info: DataInfo) -> bool:
+    """Whether answers are classes or labels with their probabilities, and no values; a single class is a value."""
+    return info.task == "multilabel" or (info.task == "classification" and info.num_outputs > 1)
+
+
+def target_names(info: DataInfo) -> tuple[str, ...]:
+    """Returns the names of what is predicted: one for classes or labels, one for each value else."""
+    if info.task == "multilabel":
+        return ("labels",)
+    count = info.num_outputs if info.task == "regression" else 1
+    if info.targets and len(info.targets) == count:
+        return info.targets
+    return ("target",) if count == 1 else tuple(f"target_{number}" for number in range(1, count + 1))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dlkit.config import load_mapping
 from dlkit.core.data import EXTENSIONS, build_eval_transform, load_image, mode_for, prepare_image
-from dlkit.core.evaluation.answers import answers_of
+from dlkit.core.evaluation.answers import Answer, answer_all
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.core.trained_config import refuse_own_code
 from dlkit.errors import DataError, UsageError
@@ -18,13 +18,10 @@ from dlkit.events import Emit, Note
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """What a model says of an image, as an `Answer` does. `problem` says why there is none."""
+    """What a model says of an image file."""
 
     path: Path
-    classes: list[tuple[str, float]]
-    values: list[float]
-    labels: list[tuple[str, float]] | None = None
-    problem: str = ""
+    answer: Answer
 
 
 def predict_images(
@@ -40,21 +37,13 @@ def predict_images(
 
     Raises UsageError when the model does not take images, DataError for a file that is missing.
     """
-    info, prepare = file.spec.info, _preparing(file)
-    found = find_images(paths)
+    prepare, found = image_preparation(file), find_images(paths)
     target = pick_model_device(file, device)
     network = build_from_file(file, model=model).to(target)
     for start in range(0, len(found), batch_size):
         part = found[start : start + batch_size]
-        loaded = [prepare(path) for path in part]
-        images = [image for image in loaded if isinstance(image, Tensor)]
-        answers = iter(answers_of(network, torch.stack(images).to(target), info, topk=topk) if images else ())
-        for path, image in zip(part, loaded, strict=True):
-            if isinstance(image, str):
-                yield ImagePrediction(path, [], [], problem=image)
-            else:
-                answer = next(answers)
-                yield ImagePrediction(path, answer.classes, answer.values, answer.labels)
+        answers = answer_all(network, [prepare(path) for path in part], file.spec.info, topk=topk, device=target)
+        yield from map(ImagePrediction, part, answers)
 
 
 def sample_images(
@@ -64,7 +53,7 @@ def sample_images(
 
     Raises as `predict_images` does, and DataError where none can be read.
     """
-    prepare, found = _preparing(file), find_images([folder])
+    prepare, found = image_preparation(file), find_images([folder])
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))[:count].tolist()
     loaded = [prepare(found[place]) for place in order]
     images = [image for image in loaded if isinstance(image, Tensor)]
@@ -76,14 +65,14 @@ def sample_images(
     return [torch.stack(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
 
 
-def _preparing(file: ModelFile) -> Callable[[Path], Tensor | str]:
+def image_preparation(file: ModelFile) -> Callable[[str | Path], Tensor | str]:
     """Returns what makes the model's input of an image file, or tells what is wrong with it. Raises UsageError for other inputs."""
     info = file.spec.info
     if info.kind != "image":
         raise UsageError(f"{file.path} takes {info.kind}, not images; use `dlkit eval MODEL --data CFG`")
     mode, transform = mode_for(info), eval_transform_of(file)
 
-    def prepare(path: Path) -> Tensor | str:
+    def prepare(path: str | Path) -> Tensor | str:
         try:
             return prepare_image(load_image(path, mode=mode), info, transform=transform)
         except DataError as error:

@@ -44,10 +44,10 @@ def test_predict_runs_no_code_that_a_file_names(trained, tmp_path):
 
 
 def test_predict_prepares_images_as_evaluation_does(trained, tmp_path):
-    plain = next(predict_images(read_model_file(trained), [CIRCLE])).classes
+    plain = next(predict_images(read_model_file(trained), [CIRCLE])).answer.classes
     # cutting out the middle before the resize shows the network other pixels than resizing alone
     cut = [{"name": "Resize", "size": 16}, {"name": "CenterCrop", "size": 8}]
-    assert next(predict_images(with_data(trained, tmp_path, eval_transforms=cut), [CIRCLE])).classes != plain
+    assert next(predict_images(with_data(trained, tmp_path, eval_transforms=cut), [CIRCLE])).answer.classes != plain
 
 
 def test_a_file_without_a_config_predicts_and_asks_for_data(trained, tmp_path):
@@ -56,7 +56,8 @@ def test_a_file_without_a_config_predicts_and_asks_for_data(trained, tmp_path):
     torch.save(value, tmp_path / "bare.pt")
     file = read_model_file(tmp_path / "bare.pt")
     assert (
-        next(predict_images(file, [CIRCLE])).classes == next(predict_images(read_model_file(trained), [CIRCLE])).classes
+        next(predict_images(file, [CIRCLE])).answer.classes
+        == next(predict_images(read_model_file(trained), [CIRCLE])).answer.classes
     )
     with pytest.raises(UsageError, match="--data CFG"):
         run_evaluation(file, data=None, split_name="test", use_tta=False)
@@ -76,5 +77,5 @@ def test_one_output_is_a_number_and_no_certainty(trained, tmp_path):
     value["spec"]["input"] |= {"num_outputs": 1}
     value["spec"]["arch"]["options"] |= {"num_classes": 1}
     torch.save(value, tmp_path / "one.pt")
-    prediction = next(predict_images(read_model_file(tmp_path / "one.pt"), [CIRCLE]))
+    prediction = next(predict_images(read_model_file(tmp_path / "one.pt"), [CIRCLE])).answer
     assert prediction.classes == [] and len(prediction.values) == 1

@@ -1,6 +1,9 @@
 """Tables of images: a column names the file of each picture, others what it shows."""
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from dlkit.core.components import ComponentError
 from dlkit.core.data.images import Mode
@@ -9,7 +12,9 @@ from dlkit.core.data.sources.imagefolder import DEFAULT_SIZE, FileSamples, check
 from dlkit.core.data.sources.labelled_table import open_labelled
 from dlkit.core.data.sources.table_cells import CellProblems, Table
 from dlkit.core.data.sources.table_file import Writing
+from dlkit.core.data.sources.table_numbers import NumberFormat
 from dlkit.core.data.sources.table_splits import SplitColumns
+from dlkit.errors import UsageError
 
 
 def images(
@@ -39,25 +44,46 @@ def images(
     main.require(image, "image")
 
     def samples_of(table: Table, problems: CellProblems) -> FileSamples:
-        paths = _find_files(table, image, request, problems)
+        if image not in table.header:
+            raise ComponentError(f"{table.path} has no column {image!r}", option="test_path")
+        paths = _find_files(table, image, problems, root=request.root, skips_bad=request.skips_bad)
         return FileSamples(paths, targets.read(table, writing.numbers_in(table, targets.names), problems), mode)
 
     notes = tuple(writing.notes_on(main, writing.numbers_in(main, targets.names)))
     return labelled.source_of(samples_of, kind="image", test_path=test_path, notes=notes, image_size=DEFAULT_SIZE)
 
 
-def _find_files(table: Table, column: str, request: SourceRequest, problems: CellProblems) -> tuple[str, ...]:
-    """Returns the file of each row. A path with backslashes, as Windows writes it, is read as one with slashes elsewhere."""
+def read_image_rows(
+    path: Path, column: str, options: Mapping[str, Any], *, root: str | None, skips_bad: bool
+) -> tuple[Table, tuple[str, ...], list[str]]:
+    """Returns a table whose pictures are to be predicted, the file of each row, and notes. Targets may be there or not.
+
+    `options` are those of the `images` that the model was trained with; files are found as there. Raises UsageError without such a
+    column, DataError for all cells that are empty, and all files that are missing, unless those are to be skipped.
+    """
+    writing, problems = Writing.of(options), CellProblems()
+    table = writing.open(path)
     if column not in table.header:
-        raise ComponentError(f"{table.path} has no column {column!r}", option="test_path")
-    folder, found = request.root or str(table.path.parent), []
+        raise UsageError(
+            f"{path} has no column {column!r} of picture files; it has: {', '.join(table.header)}. --image-column names another"
+        )
+    paths = _find_files(table, column, problems, root=root, skips_bad=skips_bad)
+    problems.raise_any()
+    return table, paths, writing.notes_on(table, NumberFormat())
+
+
+def _find_files(
+    table: Table, column: str, problems: CellProblems, *, root: str | None, skips_bad: bool
+) -> tuple[str, ...]:
+    """Returns the file of each row. A path with backslashes, as Windows writes it, is read as one with slashes elsewhere."""
+    folder, found = root or str(table.path.parent), []
     for row, cell in enumerate(table.column(column)):
         path = os.path.join(folder, cell)  # noqa: PTH118 - twenty times faster than Path over a million names
         if "\\" in cell and not os.path.isfile(path):  # noqa: PTH113
             path = os.path.join(folder, cell.replace("\\", "/"))  # noqa: PTH118
         if not cell:
             problems.add(table, row, column, "is empty")
-        elif not request.skips_bad and not os.path.isfile(path):  # noqa: PTH113
+        elif not skips_bad and not os.path.isfile(path):  # noqa: PTH113
             problems.add(table, row, column, f"names a file that is not there: {path}")
         found.append(path)
     return tuple(found)

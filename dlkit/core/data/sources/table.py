@@ -80,10 +80,7 @@ def read_rows(path: Path, info: DataInfo, options: Mapping[str, Any]) -> tuple[T
     `options` are those of the `table` that it was trained with. A target column may be there or not. Raises DataError for columns
     that are missing and cells that do not fit.
     """
-    writing, problems = (
-        Writing(*(options.get(name, "auto") for name in ("delimiter", "decimal", "thousands"))),
-        CellProblems(),
-    )
+    writing, problems = Writing.of(options), CellProblems()
     table = writing.open(path)
     columns = info.columns or _columns_by_place(table, info, options)
     steps = info.input_size[0] if info.kind == "sequence" else None

@@ -1,21 +1,28 @@
 """Files of rows: read by the ending of their names, with what is not plain about them found out or set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dlkit.core.components import ComponentError
 from dlkit.core.data.sources.table_cells import Table
 from dlkit.core.data.sources.table_numbers import FORMATS, NumberFormat, find_number_format
 from dlkit.core.data.sources.table_records import read_json_lines, read_parquet
 from dlkit.core.data.sources.table_text import read_delimited
-from dlkit.errors import DataError
+from dlkit.errors import DataError, UsageError
 
 RECORDS = {".jsonl": read_json_lines, ".ndjson": read_json_lines, ".parquet": read_parquet, ".pq": read_parquet}
 DELIMITER_OF_ENDING = {".tsv": "\t", ".tab": "\t"}
+ENDINGS = frozenset({".csv", ".txt", *DELIMITER_OF_ENDING, *RECORDS})
 _DELIMITER_WORDS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _DECIMALS = ("auto", ".", ",")
 _THOUSANDS = {"auto": None, "none": "", ",": ",", ".": ".", " ": " ", "'": "'"}
+
+
+def is_table_file(path: Path) -> bool:
+    """Whether a name is that of a table."""
+    return path.suffix.lower() in ENDINGS
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,16 @@ class Writing:
     delimiter: str = "auto"
     decimal: str = "auto"
     thousands: str = "auto"
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "Writing":
+        """Returns what the options of a table say. Raises UsageError for what they cannot be."""
+        writing = cls(*(options.get(name, "auto") for name in ("delimiter", "decimal", "thousands")))
+        try:
+            writing.check()
+        except ComponentError as error:
+            raise UsageError(f"data.{error.option}: {error}") from None
+        return writing
 
     def check(self) -> None:
         """Raise ComponentError at the option that is wrong."""

@@ -1,0 +1,186 @@
+"""`dlkit predict`: what a model says of images, or of the rows of a table or an array."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dlkit.cli.options import ArchName, Device, Force, ImageSize, ModelFile, Network, NumClasses, WeightsData
+from dlkit.cli.predict.listing import Line, Listing, write_or_show
+from dlkit.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from dlkit.core.data import DataInfo
+    from dlkit.core.evaluation import RowPredictions
+    from dlkit.core.modelfile import ModelFile as LoadedModel
+
+MOST_ROWS = 20
+
+
+Inputs = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Images, or folders of them; or one table, npz or npy file.", metavar="FILE...", show_default=False
+    ),
+]
+TopK = Annotated[
+    int, typer.Option("--topk", min=1, help="Classes to show per image or row; of labels all are shown that are found.")
+]
+OutFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="Write all predictions to this csv or jsonl file.", metavar="FILE", show_default=False
+    ),
+]
+Probs = Annotated[bool, typer.Option("--probs", help="Tell the probability of every class; with --out or --json.")]
+ImageColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--image-column",
+        help="Column of picture files in a table; default is that of the table which the model was trained on.",
+        metavar="NAME",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """How to predict."""
+
+    topk: int
+    network: str | None
+    device: str
+    image_column: str | None
+    is_quiet: bool
+
+
+def predict(
+    model: ModelFile,
+    inputs: Inputs,
+    topk: TopK = 5,
+    out: OutFile = None,
+    probs: Probs = False,
+    image_column: ImageColumn = None,
+    arch: ArchName = None,
+    num_classes: NumClasses = None,
+    image_size: ImageSize = None,
+    force: Force = False,
+    network: Network = None,
+    data: WeightsData = None,
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per image or row.")] = False,
+) -> None:
+    """Predict the classes, or values, of images, of rows of a table or of an array, prepared as the model's own evaluation data was."""
+    from dlkit.cli.display import open_display, prints_aside
+    from dlkit.config import load_data_option
+    from dlkit.core.opening import Naming, open_model
+
+    if out is not None:
+        _check_out(out, inputs, may_replace=force)
+    if probs and out is None and not as_json:
+        raise UsageError("--probs goes into a file or JSON: add --out FILE or --json")
+    loaded = load_data_option(data) if data else None
+    with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
+        file = open_model(
+            model, Naming(arch, num_classes, image_size, network), data=loaded, uses_data=False, emit=display.emit
+        )
+    shares_of = _classes_of(file) if probs else ()
+    asked = _Asked(max(topk, len(shares_of)), network, device, image_column, as_json)
+    listing = (_rows if _are_rows(file, inputs, asked) else _images)(file, inputs, asked)
+    write_or_show(listing, out, shares_of, as_json=as_json)
+
+
+def _check_out(out: Path, inputs: list[Path], *, may_replace: bool) -> None:
+    from dlkit.files import check_ending, check_output
+
+    check_ending(out, (".csv", ".jsonl"))
+    check_output(out, may_replace=may_replace, advice="give another name, or --force")
+    if any(path.exists() and out.exists() and path.samefile(out) for path in inputs):
+        raise OutputError(f"{out} is what is predicted; give another name with --out")
+
+
+def _classes_of(file: "LoadedModel") -> tuple[str, ...]:
+    info = file.spec.info
+    if info.task != "classification" or info.num_outputs < 2:
+        raise UsageError(f"--probs: {file.path} is no model of classes")
+    return info.classes or tuple(map(str, range(info.num_outputs)))
+
+
+def _are_rows(file: "LoadedModel", inputs: list[Path], asked: _Asked) -> bool:
+    """Whether the inputs are one file of rows. Raises UsageError for such a file among others."""
+    from dlkit.core.data import is_array_file, is_table_file
+
+    is_row_file = [is_array_file(path) or is_table_file(path) for path in inputs]
+    if file.spec.info.kind == "image" and asked.image_column is None and not any(is_row_file):
+        return False
+    if len(inputs) != 1 or inputs[0].is_dir():
+        raise UsageError("rows are taken from one file alone: a table with its columns, an npz or an npy file")
+    return True
+
+
+def _images(file: "LoadedModel", paths: list[Path], asked: _Asked) -> Listing:
+    from dlkit.cli.display import made_aside
+    from dlkit.core.evaluation import has_shares, predict_images
+
+    found = made_aside(predict_images(file, paths, topk=asked.topk, model=asked.network, device=asked.device))
+    info = file.spec.info
+    return Listing(
+        unit="images",
+        place_is="image",
+        header=("image",),
+        names=("prediction", "probability") if has_shares(info) else _predicted(info),
+        what="prediction" if has_shares(info) else _words(info),
+        lines=(Line({"image": str(one.path)}, str(one.path), (str(one.path),), one.answer) for one in found),
+        are_pictures=True,
+    )
+
+
+def _rows(file: "LoadedModel", paths: list[Path], asked: _Asked) -> Listing:
+    from dlkit.cli.display import open_display, prints_aside
+    from dlkit.core.evaluation import has_shares, predict_rows
+
+    with prints_aside(), open_display(quiet=asked.is_quiet, verbose=False, as_json=False) as display:
+        found = predict_rows(
+            file,
+            paths[0],
+            topk=asked.topk,
+            image_column=asked.image_column,
+            model=asked.network,
+            device=asked.device,
+            emit=display.emit,
+        )
+    info = file.spec.info
+    return Listing(
+        unit="rows",
+        place_is="image" if found.images else found.number_is,
+        header=found.header,
+        names=(*_predicted(info), *(("probability",) if has_shares(info) else ())),
+        what=_words(info),
+        lines=_lines_of(found),
+        are_pictures=found.images is not None,
+        most_shown=MOST_ROWS,
+    )
+
+
+def _lines_of(found: "RowPredictions") -> Iterator[Line]:
+    for place, (number, cells, answer) in enumerate(zip(found.numbers, found.rows, found.answers, strict=True)):
+        where: dict[str, str | int] = {"file": str(found.path), found.number_is: number}
+        title = str(number)
+        if found.images:
+            title = where["image"] = found.images[place]
+        yield Line(where, title, cells, answer)
+
+
+def _predicted(info: "DataInfo") -> tuple[str, ...]:
+    from dlkit.core.evaluation import target_names
+
+    return tuple(f"predicted_{name}" for name in target_names(info))
+
+
+def _words(info: "DataInfo") -> str:
+    from dlkit.core.evaluation import target_names
+
+    return " and ".join(target_names(info))
