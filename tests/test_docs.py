@@ -4,6 +4,7 @@ import re
 import runpy
 import shlex
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,9 +59,15 @@ def prose_of(page):
 ROOT_COMMAND = typer.main.get_command(app)
 
 
+@cache
+def imported(group, name):
+    return group.imported(name)
+
+
 def all_commands(group=ROOT_COMMAND, words=("dlkit",)):
     """Every command that does something, by its words; groups themselves are left out."""
-    for name, command in group.commands.items():
+    for name in group.commands:
+        command = imported(group, name)
         if hasattr(command, "commands"):
             yield from all_commands(command, (*words, name))
         else:
@@ -186,7 +193,7 @@ def find_command(words):
     # what stands in capitals is filled in by the reader
     while rest and not rest[0].startswith("-") and not rest[0].isupper() and hasattr(command, "commands"):
         assert rest[0] in command.commands, f"no command {rest[0]!r}"
-        command = command.commands[rest.pop(0)]
+        command = imported(command, rest.pop(0))
     return command, rest
 
 

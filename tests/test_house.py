@@ -5,10 +5,12 @@ import subprocess
 import sys
 from collections import Counter
 from functools import cache
+from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from dlkit.cli.app import app
 
@@ -114,20 +116,32 @@ def test_doors_say_what_their_wing_is_for():
         assert text and text.splitlines()[0].endswith("."), wing
 
 
+def is_lazy(wing):
+    return "lazy_door" in handed_on(wing)
+
+
+@pytest.mark.parametrize("wing", sorted(filter(is_lazy, WINGS)))
+def test_lazy_doors_hand_on_what_they_show_to_readers(wing):
+    door = import_module(wing)
+    assert set(door.__all__) == handed_on(wing) - {"TYPE_CHECKING", "lazy_door"}
+    # a module that is imported becomes an attribute of its wing, in place of what would be found
+    assert not [name for name in door.__all__ if f"{wing}.{name}" in MODULES or not hasattr(door, name)]
+
+
 def test_no_class_name_stands_twice():
     names = Counter(node.name for path in FILES for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef))
     assert {name for name, count in names.items() if count > 1} == TWICE
 
 
-def registered_callbacks(commands):
-    """The functions of every command, those of groups within it too."""
-    yield from (command.callback for command in commands.registered_commands)
-    for group in commands.registered_groups:
-        yield from registered_callbacks(group.typer_instance)
+def callbacks(command):
+    """The functions of a command and of those within it."""
+    yield command.callback
+    for name in getattr(command, "commands", ()):
+        yield from callbacks(command.imported(name))
 
 
 # the files and folders of cli that hold a command
-COMMANDS = {room_of(callback.__module__, "dlkit.cli") for callback in registered_callbacks(app)}
+COMMANDS = {room_of(callback.__module__, "dlkit.cli") for callback in callbacks(get_command(app)) if callback} - {"app"}
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "cli").rglob("*.py")), ids=str)

@@ -2,31 +2,13 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
 from dlkit import __version__
-from dlkit.cli import (
-    bench,
-    config,
-    convert,
-    doctor,
-    eval,
-    export,
-    inspect,
-    listing,
-    lr_find,
-    lr_plot,
-    predict,
-    prune,
-    quantize,
-    shapecalc,
-    train,
-)
-from dlkit.cli.config_command import ConfigCommand
+from dlkit.cli.lazy_group import LazyGroup
 from dlkit.cli.loading_notes import note_slow_imports
-from dlkit.cli.plain_help import PlainCommand, PlainGroup
 from dlkit.cli.processes import is_main_process, note_failure
 from dlkit.cli.streams import lasting_streams
 from dlkit.cli.table_form import AS_TSV
@@ -36,13 +18,75 @@ from dlkit.files import FAILING, FULL
 EXIT_CODES = """Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 data, 4 file refused, 5 diverged, 6 out of memory or disk,
 130/143/129 stopped by a signal after saving."""
 
-# other spellings of commands; registering them twice would build their options twice at every start
 ANYWHERE = {"--debug", "--tsv"}  # options of the program that may stand behind those of a command
 ALIASES = {"shape-calc": "shapecalc", "lrplot": "lr-plot"}
 
+
+class Commands(LazyGroup):
+    """All commands."""
+
+    places: ClassVar = {
+        "train": ("dlkit.cli.train", "Train a model from one YAML file."),
+        "eval": (
+            "dlkit.cli.eval",
+            "Score a model: accuracy, per-class numbers and confusion matrix; mAP and per-label numbers; or regression errors.",
+        ),
+        "predict": (
+            "dlkit.cli.predict",
+            "Predict the classes, or values, of images, of rows of a table or of an array, prepared as the model's own "
+            "evaluation data was.",
+        ),
+        "prune": (
+            "dlkit.cli.prune",
+            "Remove weights or whole channels, recover with training, and measure what that changed.",
+        ),
+        "bench": (
+            "dlkit.cli.bench",
+            "Measure latency: every model by every engine, interleaved, with ratios to a baseline and their spread.",
+        ),
+        "inspect": (
+            "dlkit.cli.inspect",
+            "Say what a file is: its network, input, classes, changes, sizes and origin. Nothing in it is run.",
+        ),
+        "quantize": (
+            "dlkit.cli.quantize",
+            "Make an int8 model file, and measure accuracy, size and latency before and after.",
+        ),
+        "convert": (
+            "dlkit.cli.convert",
+            "Convert foreign weights, or with --trust-pickle a pickled model, to a safe file.",
+        ),
+        "export": (
+            "dlkit.cli.export",
+            "Write a model, float, pruned or int8, for other programs, and check that the file computes what the model does.",
+        ),
+        "list": (
+            "dlkit.cli.listing",
+            "List the names that a config may use, with their options. Without KIND, the kinds.",
+        ),
+        "lr-plot": (
+            "dlkit.cli.lr_plot",
+            "Plot a learning-rate schedule in the terminal and say what is odd about it.",
+        ),
+        "lr-find": (
+            "dlkit.cli.lr_find",
+            "Find a learning rate: sweep it from low to high on the config's model and data, and see where the loss falls.",
+        ),
+        "doctor": (
+            "dlkit.cli.doctor",
+            "Check versions, CPU, int8 kernels, GPU, disk and data; exit 1 if something is broken.",
+        ),
+        "shapecalc": (
+            "dlkit.cli.shapecalc",
+            "Layer arithmetic: sizes, parameters, MACs, receptive fields; forwards, backwards, in chains and models.",
+        ),
+        "config": ("dlkit.cli.config", "Write, check and show config files."),
+    }
+
+
 app = typer.Typer(
     name="dlkit",
-    cls=PlainGroup,
+    cls=Commands,
     help="Deep-learning utilities for people who train and ship PyTorch models.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
@@ -71,25 +115,6 @@ def options(
     ] = False,
 ) -> None:
     """Options of all commands."""
-
-
-app.command("train", cls=ConfigCommand, no_args_is_help=True)(train.train)
-app.command("eval", cls=PlainCommand, no_args_is_help=True)(eval.evaluate)
-app.command("predict", cls=PlainCommand, no_args_is_help=True)(predict.predict)
-app.command("prune", cls=PlainCommand, epilog=prune.EPILOG, no_args_is_help=True)(prune.prune)
-app.command("bench", cls=PlainCommand, epilog=bench.EPILOG, no_args_is_help=True)(bench.bench)
-app.command("inspect", cls=PlainCommand, no_args_is_help=True)(inspect.inspect)
-app.command("quantize", cls=PlainCommand, epilog=quantize.EPILOG, no_args_is_help=True)(quantize.quantize)
-app.command("convert", cls=PlainCommand, no_args_is_help=True)(convert.convert)
-app.command("export", cls=PlainCommand, no_args_is_help=True)(export.export)
-app.command("list", cls=PlainCommand)(listing.list_names)
-app.command(
-    "lr-plot", cls=PlainCommand, context_settings=lr_plot.CONTEXT_SETTINGS, epilog=lr_plot.EPILOG, no_args_is_help=True
-)(lr_plot.lr_plot)
-app.command("lr-find", cls=ConfigCommand, epilog=lr_find.EPILOG, no_args_is_help=True)(lr_find.lr_find)
-app.add_typer(shapecalc.app, name="shapecalc")
-app.add_typer(config.app, name="config")
-app.command("doctor", cls=PlainCommand)(doctor.doctor)
 
 
 def main() -> None:

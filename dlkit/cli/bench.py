@@ -9,6 +9,7 @@ import typer
 
 from dlkit.cli.completion import complete_models
 from dlkit.cli.options import ArchName, AsJson, Device, ImageSize, Network, NumClasses, seconds_option
+from dlkit.cli.plain_help import PlainCommand
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ OriginData = Annotated[
 ]
 
 
+app = typer.Typer()
+
+
+@app.command("bench", cls=PlainCommand, epilog=EPILOG, no_args_is_help=True)
 def bench(
     models: Models,
     engine: Engines = None,

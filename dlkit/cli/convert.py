@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlkit.cli.options import Force
+from dlkit.cli.plain_help import PlainCommand
 from dlkit.errors import UsageError
 from dlkit.quantities import counted
 
@@ -64,6 +65,10 @@ Prefix = Annotated[
 ]
 
 
+app = typer.Typer()
+
+
+@app.command("convert", cls=PlainCommand, no_args_is_help=True)
 def convert(
     old: Old,
     new: New,

@@ -12,6 +12,7 @@ from pathlib import Path
 import typer
 
 from dlkit.cli.options import AsJson
+from dlkit.cli.plain_help import PlainCommand
 from dlkit.errors import first_line
 
 FREE_GIB_WANTED = 5
@@ -28,6 +29,10 @@ class Diagnosis:
     fix: str = ""
 
 
+app = typer.Typer()
+
+
+@app.command("doctor", cls=PlainCommand)
 def doctor(as_json: AsJson = False) -> None:
     """Check versions, CPU, int8 kernels, GPU, disk and data; exit 1 if something is broken."""
     findings = [finding for check in CHECKS for finding in _run_check(check)]

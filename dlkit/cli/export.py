@@ -9,6 +9,7 @@ import typer
 
 from dlkit.choices import ExportFormat
 from dlkit.cli.options import ArchName, AsJson, Force, ImageSize, ModelFile, Network, NumClasses, WeightsData
+from dlkit.cli.plain_help import PlainCommand
 
 if TYPE_CHECKING:
     from dlkit.core.export import Exported, Parity
@@ -43,6 +44,10 @@ Opset = Annotated[
 ]
 
 
+app = typer.Typer()
+
+
+@app.command("export", cls=PlainCommand, no_args_is_help=True)
 def export(
     model: ModelFile,
     format_: FormatOption,

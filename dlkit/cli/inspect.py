@@ -10,6 +10,7 @@ import typer
 
 from dlkit.cli.completion import complete_models
 from dlkit.cli.options import AsJson
+from dlkit.cli.plain_help import PlainCommand
 from dlkit.quantities import counted
 from dlkit.shapes import size_text
 
@@ -23,6 +24,10 @@ MOST_NAMES = 8
 MOST_TENSORS = 12
 
 
+app = typer.Typer()
+
+
+@app.command("inspect", cls=PlainCommand, no_args_is_help=True)
 def inspect(
     file: Annotated[
         Path,

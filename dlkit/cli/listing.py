@@ -7,12 +7,17 @@ import typer
 
 from dlkit.cli.completion import complete_kinds
 from dlkit.cli.options import AsJson
+from dlkit.cli.plain_help import PlainCommand
 from dlkit.errors import UsageError
 from dlkit.registry import Entry, entries, kinds
 
 _MORE = {"models": "Those of timm: dlkit list models timm/TEXT. "}
 
 
+app = typer.Typer()
+
+
+@app.command("list", cls=PlainCommand)
 def list_names(
     kind: Annotated[
         str | None,

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
@@ -17,7 +16,7 @@ def note_slow_imports() -> None:
         sys.meta_path.insert(0, SlowImports())
 
 
-class SlowImports(MetaPathFinder):
+class SlowImports:
     """Finds nothing by itself: it puts words around the execution of slow packages."""
 
     def __init__(self) -> None:

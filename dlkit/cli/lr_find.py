@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dlkit.cli.config_command import ConfigCommand
 from dlkit.cli.options import Config, Overlays, Overrides, RunDevice, Seed, options_as_overrides
 from dlkit.cli.plotting import AsciiOnly, Height, ValuesAsJson, pick_look
 from dlkit.errors import Interrupted
@@ -32,6 +33,10 @@ Outputs = Annotated[
 ]
 
 
+app = typer.Typer()
+
+
+@app.command("lr-find", cls=ConfigCommand, epilog=EPILOG, no_args_is_help=True)
 def lr_find(
     cfg: Config,
     overrides: Overrides = None,

@@ -46,6 +46,10 @@ class BareCommand(PlainCommand):
 class PlainGroup(PlainHelp, TyperGroup):
     """A group of commands with such help."""
 
+    def imported(self, name: str) -> Any:
+        """Returns a command of the group."""
+        return self.commands[name]
+
 
 def usage_word(piece: str) -> str:
     """An argument as people write it.

@@ -3,8 +3,9 @@
 Names are resolved on first use, because pydantic costs some 60 ms that commands without a config need not pay.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dlkit.doors import lazy_door
 
 if TYPE_CHECKING:
     from dlkit.config.data_section import Data, Fitting, GrowingSize, Mixing, Normalization, Sampling
@@ -43,28 +44,21 @@ if TYPE_CHECKING:
     from dlkit.config.type_mismatch import type_text
     from dlkit.config.unknown_keys import keys_named
 
-_MODULES = {
-    "data_section": ("Data", "Fitting", "GrowingSize", "Mixing", "Normalization", "Sampling"),
-    "dump": ("dump_config", "dump_values"),
-    "fields": ("annotation_at", "annotation_of", "is_section", "kind_at", "plain_types", "sections", "sections_by_key"),
-    "image_transforms": ("is_done_anyway", "said_otherwise"),
-    "json_schema": ("config_schema",),
-    "loading": ("LoadedConfig", "load_config", "load_data_option", "load_mapping"),
-    "schema": (
-        "Checkpoint", "Clip", "Config", "Distill", "EarlyStop", "Eval", "Loss", "Model", "Optimizer", "OtherOptimizer",
-        "ParameterGroup", "Runtime", "Schedule", "Segments",
-    ),
-    "section": ("Component",),
-    "source_locations": ("KeyPath",),
-    "starter": ("starter_text",),
-    "type_mismatch": ("type_text",),
-    "unknown_keys": ("keys_named",),
-}  # fmt: skip
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-__all__ = list(_MODULE_OF)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'dlkit.config' has no attribute {name!r}")
-    return getattr(import_module(f"dlkit.config.{_MODULE_OF[name]}"), name)
+__getattr__, __all__ = lazy_door(
+    __name__,
+    {
+        "data_section": "Data Fitting GrowingSize Mixing Normalization Sampling",
+        "dump": "dump_config dump_values",
+        "fields": "annotation_at annotation_of is_section kind_at plain_types sections sections_by_key",
+        "image_transforms": "is_done_anyway said_otherwise",
+        "json_schema": "config_schema",
+        "loading": "LoadedConfig load_config load_data_option load_mapping",
+        "schema": "Checkpoint Clip Config Distill EarlyStop Eval Loss "
+        "Model Optimizer OtherOptimizer ParameterGroup Runtime Schedule Segments",
+        "section": "Component",
+        "source_locations": "KeyPath",
+        "starter": "starter_text",
+        "type_mismatch": "type_text",
+        "unknown_keys": "keys_named",
+    },
+)

@@ -13,6 +13,7 @@ below its base rate (one-cycle, linear, cyclic) ends at that rate instead of the
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 from dlkit.errors import UsageError
@@ -81,12 +82,12 @@ class LrSchedule:
         """The step of the curve, in its own unit, at an optimizer step; 0 until the curve begins."""
         return max(step // self.steps_per_unit - self.start, 0)
 
-    @property
+    @cached_property  # asked at every step, like the next one
     def steps_per_unit(self) -> int:
         """Optimizer steps to one unit of the curve."""
         return self.steps_per_epoch if self.unit == "epoch" else 1
 
-    @property
+    @cached_property
     def start(self) -> int:
         """When the curve begins, in its own unit: at 0 if it is dated, else when the warm-up ends."""
         return 0 if self.curve.is_dated else self.warmup_steps // self.steps_per_unit

@@ -7,7 +7,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from dlkit.files import without_nan
-from dlkit.schedules.audit import Finding
+from dlkit.schedules.auditing import Finding
 from dlkit.schedules.lr_schedule import shown_options
 from dlkit.schedules.result_files import save_result
 from dlkit.schedules.schedule_trace import Trace, summarize

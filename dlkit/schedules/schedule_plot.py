@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from dlkit.schedules.audit import Finding
+from dlkit.schedules.auditing import Finding
 from dlkit.schedules.canvas import Canvas, fit_scale
 from dlkit.schedules.plot_axes import Look, axis_line, heading_line, label_line, plot_lines, rate_text, wrapped
 from dlkit.schedules.schedule_trace import Marker, Summary, Trace, find_markers, summarize

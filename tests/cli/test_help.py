@@ -12,11 +12,12 @@ from dlkit.cli.app import app
 
 def commands(command, words=()):
     yield words
-    for name, inner in getattr(command, "commands", {}).items():
-        yield from commands(inner, (*words, name))
+    for name in getattr(command, "commands", ()):
+        yield from commands(command.imported(name), (*words, name))
 
 
-COMMANDS = list(commands(typer.main.get_command(app)))
+ROOT = typer.main.get_command(app)
+COMMANDS = list(commands(ROOT))
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -27,6 +28,12 @@ def test_help_of_every_command_fits_80_columns(dlkit, words):
     assert not [line for line in lines if "…" in line or "<bool>" in line or "<str>" in line]
     usage = next(line for line in lines if "Usage:" in line)
     assert "{" not in usage and "[[" not in usage
+
+
+@pytest.mark.parametrize("group", [ROOT, ROOT.imported("shapecalc")], ids=lambda group: group.name)
+def test_summaries_are_the_beginnings_of_the_help(group):
+    for name, command in group.commands.items():
+        assert command.help == group.imported(name).help.split("\n\n")[0].replace("\n", " ")
 
 
 def test_usage_lines_are_those_of_the_docs(dlkit):

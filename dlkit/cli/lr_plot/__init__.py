@@ -1,3 +1,3 @@
 """`dlkit lr-plot`: its options, and what the words on its line ask for."""
 
-from dlkit.cli.lr_plot.command import CONTEXT_SETTINGS, EPILOG, lr_plot
+from dlkit.cli.lr_plot.command import app

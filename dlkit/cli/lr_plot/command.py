@@ -9,6 +9,7 @@ import typer
 from dlkit.cli.completion import complete_curves
 from dlkit.cli.lr_plot.request import Frame, config_changes, load_metrics, plan_run, read_request
 from dlkit.cli.lr_plot.tracing import check_metric_is_followed, trace_all, trace_config
+from dlkit.cli.plain_help import PlainCommand
 from dlkit.cli.plotting import AsciiOnly, Height, ValuesAsJson, pick_look
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ Outputs = Annotated[
 ]
 
 
+app = typer.Typer()
+
+
+@app.command("lr-plot", cls=PlainCommand, context_settings=CONTEXT_SETTINGS, epilog=EPILOG, no_args_is_help=True)
 def lr_plot(
     words: Words,
     lr: Lr = None,

@@ -1,3 +1,3 @@
 """`dlkit predict`: its options, what is predicted, and how that is shown and written."""
 
-from dlkit.cli.predict.command import predict
+from dlkit.cli.predict.command import app

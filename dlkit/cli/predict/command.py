@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlkit.cli.options import ArchName, Device, Force, ImageSize, ModelFile, Network, NumClasses, WeightsData
+from dlkit.cli.plain_help import PlainCommand
 from dlkit.cli.predict.listing import Line, Listing, write_or_show
 from dlkit.errors import OutputError, UsageError
 
@@ -57,6 +58,10 @@ class _Asked:
     is_quiet: bool
 
 
+app = typer.Typer()
+
+
+@app.command("predict", cls=PlainCommand, no_args_is_help=True)
 def predict(
     model: ModelFile,
     inputs: Inputs,

@@ -1,3 +1,3 @@
 """`dlkit prune`: its options, the request that they make, and how the results look."""
 
-from dlkit.cli.prune.command import EPILOG, prune
+from dlkit.cli.prune.command import app

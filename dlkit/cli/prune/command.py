@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from dlkit.cli.options import (
     ArchName,
     AsJson,
@@ -17,6 +19,7 @@ from dlkit.cli.options import (
     NoLatency,
     NumClasses,
 )
+from dlkit.cli.plain_help import PlainCommand
 from dlkit.cli.prune.options import (
     AmountText,
     Count,
@@ -57,6 +60,10 @@ EPILOG = """Writes MODEL.pruned.pt and MODEL.pruned.report.json beside the model
 Show = Callable[[], None]
 
 
+app = typer.Typer()
+
+
+@app.command("prune", cls=PlainCommand, epilog=EPILOG, no_args_is_help=True)
 def prune(
     model: ModelFile, amount: AmountText = None, count: Count = None, target: TargetText = None, method: Method = None,
     scope: Scope = "layer", structured: Structured = False, n: NormText = None, dim: Dim = None, shrink: Shrink = False,

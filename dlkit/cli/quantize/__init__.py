@@ -1,3 +1,3 @@
 """`dlkit quantize`: its options, the request that they make, and how the results look."""
 
-from dlkit.cli.quantize.command import EPILOG, quantize
+from dlkit.cli.quantize.command import app

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from dlkit.cli.options import (
     ArchName,
     AsJson,
@@ -14,6 +16,7 @@ from dlkit.cli.options import (
     NoLatency,
     NumClasses,
 )
+from dlkit.cli.plain_help import PlainCommand
 from dlkit.cli.quantize.options import (
     IMAGES,
     BackendOption,
@@ -51,6 +54,10 @@ are written, and it ends with that error. Without layers that run in int8, or wh
 fresh process, it ends with an error too."""
 
 
+app = typer.Typer()
+
+
+@app.command("quantize", cls=PlainCommand, epilog=EPILOG, no_args_is_help=True)
 def quantize(
     model: ModelFile, dynamic: Dynamic = False, static: Static = False, qat: Qat = False, data: DataOption = None,
     calib: Calib = None, backend: BackendOption = "auto", observer: ObserverOption = "histogram",

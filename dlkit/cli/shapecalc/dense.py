@@ -1,20 +1,23 @@
 """Layers without windows over an image: linear, flatten, norms, folding."""
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from dlkit.cli.options import AsJson
+from dlkit.cli.plain_help import BareCommand
 from dlkit.cli.shapecalc.layer_report import report_plain
 from dlkit.cli.shapecalc.options import Bias, Dilation, Kernel, Padding, parse_options, parse_shape
 from dlkit.cli.shapecalc.show import print_pairs
 from dlkit.shapes import Flatten, Linear, Norm, ShapeError, build_layer
 
+app = typer.Typer()
+
 Shaped = Annotated[str, typer.Option("--in", "--input", help="Shape of one sample: 512, or 512x7x7.")]
 FoldStride = Annotated[str, typer.Option("--s", "--stride", help="Stride.")]
 
 
+@app.command(cls=BareCommand)
 def linear(
     input_text: Shaped,
     out: Annotated[int, typer.Option("--out", "--out-features", "--c-out", help="Output features.")],
@@ -32,6 +35,7 @@ def linear(
         print_pairs([("note  ", f"acts on the last axis only ({shape[-1]}); nn.Flatten() in front makes it {flat}")])
 
 
+@app.command(cls=BareCommand)
 def flatten(
     input_text: Shaped,
     start_dim: Annotated[int, typer.Option(help="First axis to join; the batch is 0.")] = 1,
@@ -42,6 +46,7 @@ def flatten(
     report_plain("flatten", Flatten(start_dim, end_dim), parse_shape(input_text), as_json=as_json)
 
 
+@app.command(cls=BareCommand)
 def norm(
     sort: Annotated[str, typer.Argument(help="batch, layer, group, instance, rms or local_response.")],
     input_text: Shaped,
@@ -56,6 +61,7 @@ def norm(
     report_plain("norm", layer, parse_shape(input_text), as_json=as_json)
 
 
+@app.command(cls=BareCommand)
 def unfold(
     k: Kernel, input_text: Shaped, s: FoldStride = "1", p: Padding = "0", d: Dilation = "1", as_json: AsJson = False
 ) -> None:
@@ -73,6 +79,7 @@ def _image(text: str) -> tuple[int, ...]:
     return shape
 
 
+@app.command(cls=BareCommand)
 def fold(
     k: Kernel,
     out: Annotated[str, typer.Option("--out", "--output-size", help="Size of the image: 224, or 224,320.")],
@@ -87,12 +94,3 @@ def fold(
     """Fold: columns summed back into an image."""
     options: dict[str, Any] = parse_options(kernel_size=k, stride=s, padding=p, dilation=d, output_size=out)
     report_plain("fold", build_layer("fold", options, dims=2), parse_shape(input_text), as_json=as_json)
-
-
-COMMANDS: dict[str, Callable[..., None]] = {
-    "linear": linear,
-    "flatten": flatten,
-    "norm": norm,
-    "unfold": unfold,
-    "fold": fold,
-}

@@ -1,17 +1,20 @@
 """`model`: what a whole network costs, computed on meta tensors, so that no memory is taken."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dlkit.cli.options import AsJson
+from dlkit.cli.plain_help import BareCommand
 from dlkit.cli.shapecalc.show import macs_text, print_json, print_pairs, print_table, shortened
 from dlkit.cli.shapecalc.sizes import model_sizes, parse_range, print_passing
 from dlkit.shapes import ShapeError, count_text, parse_numbers, short_count, size_text
 
 if TYPE_CHECKING:
     from dlkit.core.profile import InputSpec, ModelProfile, ModuleField, ProfiledModel
+
+app = typer.Typer()
 
 Name = Annotated[
     str, typer.Argument(metavar="MODEL", help="resnet18, package.module:Net, ./file.py:Net, model.pt, cfg.yaml.")
@@ -28,6 +31,7 @@ _MOST_CHANGES = 40
 _STATES = {"sgd": 0, "momentum": 1, "adam": 2, "adamw": 2, "rmsprop": 1}
 
 
+@app.command(cls=BareCommand)
 def model(
     name: Name,
     inputs: Inputs = None,
@@ -268,6 +272,3 @@ def _field_cells(field: "ModuleField") -> tuple[str, str]:
         return "all", "-"
     size = ",".join(map(str, dict.fromkeys(field.sizes)))
     return f"{size} (all)" if field.is_all else size, ",".join(f"{jump:g}" for jump in dict.fromkeys(field.jumps))
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"model": model}

@@ -1,13 +1,14 @@
 """`chain`: several layers, one after the other."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from dlkit.cli.options import AsJson
+from dlkit.cli.plain_help import BareCommand
 from dlkit.cli.shapecalc.options import parse_shape
 from dlkit.cli.shapecalc.show import macs_text, print_json, print_pairs, print_table, shortened
 from dlkit.quantities import parse_count
@@ -29,6 +30,8 @@ from dlkit.shapes import (
     size_text,
 )
 
+app = typer.Typer()
+
 Text = Annotated[
     str, typer.Argument(metavar="CHAIN", help='Layers: "conv 64 k3 s2 p1; relu; gap 1", a file, or - for stdin.')
 ]
@@ -42,6 +45,7 @@ class CheckError(ShapeError):
     exit_code = 1
 
 
+@app.command(cls=BareCommand)
 def chain(
     shape_text: Annotated[str, typer.Argument(metavar="INPUT", help="Shape of one sample: 3x224x224.")],
     text: Text,
@@ -211,6 +215,3 @@ def _count(text: str) -> float:
         return parse_count(text)
     except ValueError:
         raise ShapeError(f"{text!r} is not a count; write 2000000 or 2M") from None
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"chain": chain}

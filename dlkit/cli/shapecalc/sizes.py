@@ -1,18 +1,20 @@
 """`sizes`: which input sizes pass through a chain or a model. Only a model imports torch."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dlkit.cli.options import AsJson
+from dlkit.cli.plain_help import BareCommand
 from dlkit.cli.shapecalc.networks import CheckError, NumClasses, read_chain
 from dlkit.cli.shapecalc.show import print_json, print_pairs, print_table
 from dlkit.shapes import ShapeError, ValidSizes, find_valid_sizes, is_layer, size_text, valid_chain_sizes
 
 if TYPE_CHECKING:
     from dlkit.core.profile import InputSpec, ProfiledModel
+
+app = typer.Typer()
 
 Network = Annotated[
     str,
@@ -23,6 +25,7 @@ Network = Annotated[
 ]
 
 
+@app.command(cls=BareCommand)
 def sizes(
     text: Network,
     channels: Annotated[int, typer.Option("--c-in", "--in-channels", min=1, help="Input channels.")] = 3,
@@ -105,6 +108,3 @@ def print_passing(found: ValidSizes, *, as_json: bool) -> None:
     print_table(["in", "out"], [[str(size), out] for size, out in shown[:12]], left=frozenset({1}))
     if len(shown) > 12:
         typer.echo(f"  ... to {shown[-1][0]}")
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"sizes": sizes}

@@ -1,18 +1,21 @@
 """`solve`: the layer from its input and output."""
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from dlkit.cli.options import AsJson
+from dlkit.cli.plain_help import BareCommand
 from dlkit.cli.shapecalc.options import SHORT_NAMES, CeilMode
 from dlkit.cli.shapecalc.show import print_json, print_table
 from dlkit.shapes import LayerSolution, SearchLimits, ShapeError, Size, SolveRequest, parse_numbers, size_text, solve
 
+app = typer.Typer()
+
 _SHOWN = 12
 
 
+@app.command("solve", cls=BareCommand)
 def solve_command(
     kind: Annotated[str, typer.Argument(help="conv, tconv, maxpool, avgpool or lppool.")],
     out: Annotated[str, typer.Option("--out", help="Output size: 112, or 112,160.")],
@@ -119,6 +122,3 @@ def _nothing(request: SolveRequest, max_k: int) -> str:
         "" if request.kernel_size else f", or try --max-k {2 * max_k}"
     )
     return f"no {request.kind} with these options turns {start} into {size_text(request.outs)}; {hints}"
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"solve": solve_command}

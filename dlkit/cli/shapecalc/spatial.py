@@ -1,12 +1,12 @@
 """Layers that change the spatial axes: convolutions, pooling, resampling."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from dlkit.cli.options import AsJson
+from dlkit.cli.plain_help import BareCommand
 from dlkit.cli.shapecalc.layer_report import AXIS_NAMES, LayerRequest, report_layer
 from dlkit.cli.shapecalc.options import (
     Bias,
@@ -37,6 +37,8 @@ from dlkit.shapes import (
     parse_numbers,
 )
 
+app = typer.Typer()
+
 Explain = Annotated[bool, typer.Option("--explain", help="Show the steps on a small grid.")]
 
 
@@ -44,6 +46,7 @@ def _known(**numbers: int | None) -> dict[str, int]:
     return {name: number for name, number in numbers.items() if number is not None}
 
 
+@app.command(cls=BareCommand)
 def conv(
     k: Kernel,
     s: Stride = "1",
@@ -65,6 +68,7 @@ def conv(
     report_layer(LayerRequest("conv", "conv", options, input_text, dims, as_json, draw))
 
 
+@app.command(cls=BareCommand)
 def tconv(
     k: Kernel,
     s: Stride = "1",
@@ -114,6 +118,7 @@ def _small_size(window: Window, output_padding: int) -> int:
     raise ShapeError(f"--explain: padding {window.pad_left} crops all of a small image; try it with less padding")
 
 
+@app.command(cls=BareCommand)
 def maxpool(
     k: Kernel,
     s: Stride = None,
@@ -130,6 +135,7 @@ def maxpool(
     report_layer(LayerRequest("maxpool", "maxpool", options | {"ceil_mode": ceil}, input_text, dims, as_json, draw))
 
 
+@app.command(cls=BareCommand)
 def avgpool(
     k: Kernel,
     s: Stride = None,
@@ -150,6 +156,7 @@ def avgpool(
     report_layer(LayerRequest("avgpool", "avgpool", options, input_text, dims, as_json, draw))
 
 
+@app.command(cls=BareCommand)
 def lppool(
     k: Kernel,
     s: Stride = None,
@@ -166,6 +173,7 @@ def lppool(
     report_layer(LayerRequest("lppool", "lppool", options, input_text, dims, as_json, draw))
 
 
+@app.command(cls=BareCommand)
 def unpool(
     k: Kernel,
     s: Stride = None,
@@ -180,6 +188,7 @@ def unpool(
     report_layer(LayerRequest("unpool", "unpool", options, input_text, dims, as_json))
 
 
+@app.command(cls=BareCommand)
 def adaptive(
     out: Annotated[
         str, typer.Option("--out", "--output-size", help="Output size: 7, or 7,5 per axis; none keeps an axis.")
@@ -218,6 +227,7 @@ def _print_windows(windows: list[tuple[int, int]], title: str) -> None:
         typer.echo(f"  ... {len(windows) - 24} more")
 
 
+@app.command(cls=BareCommand)
 def upsample(
     scale: Annotated[
         str | None, typer.Option("--scale", "--scale-factor", help="Factor: 2, or 1.5,2 per axis.")
@@ -260,6 +270,7 @@ def _factors(text: str) -> tuple[float, ...]:
         raise ShapeError(f"--scale {text!r} is not a number; write 2, or 1.5,2 for two axes") from None
 
 
+@app.command(cls=BareCommand)
 def pixelshuffle(
     factor: Annotated[int, typer.Option("--r", "--factor", "--upscale-factor", help="Upscale factor.")],
     down: Annotated[bool, typer.Option("--down", help="PixelUnshuffle: positions become channels.")] = False,
@@ -269,16 +280,3 @@ def pixelshuffle(
     """Pixel shuffle: channels become positions; --down is the inverse."""
     kind = "pixelunshuffle" if down else "pixelshuffle"
     report_layer(LayerRequest("pixelshuffle", kind, {"factor": factor}, input_text, 2, as_json))
-
-
-COMMANDS: dict[str, Callable[..., None]] = {
-    "conv": conv,
-    "tconv": tconv,
-    "maxpool": maxpool,
-    "avgpool": avgpool,
-    "lppool": lppool,
-    "unpool": unpool,
-    "adaptive": adaptive,
-    "upsample": upsample,
-    "pixelshuffle": pixelshuffle,
-}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlkit.choices import Extension
+from dlkit.cli.config_command import ConfigCommand
 from dlkit.cli.options import Config, Overlays, Overrides, RunDevice, Seed, options_as_overrides
 from dlkit.cli.processes import count_processes, has_to_launch, hold_lifeline, is_main_process, launch
 from dlkit.errors import UsageError
@@ -72,6 +73,10 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only the result and 
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also say what is saved when.")]
 
 
+app = typer.Typer()
+
+
+@app.command("train", cls=ConfigCommand, no_args_is_help=True)
 def train(
     cfg: Config, overrides: Overrides = None, overlays: Overlays = None, epochs: Epochs = None, lr: Lr = None,
     batch_size: BatchSize = None, out: Out = None, name: Name = None, resume: Resume = None,
