@@ -140,4 +140,4 @@ def scan_files(opened: OpenedData) -> None:
         return  # read already
     paths = {path for subset in opened.subsets.listed() for path in subset.file_paths()}
     decoded = measured_positions(train) if is_measured(opened) else torch.tensor([0])
-    scan_images(sorted(paths.difference(train.file_paths(train.rows[decoded]))), section.scan)
+    scan_images(sorted(paths.difference(train.file_paths(train.rows[decoded]))), section.scan, limit_s=train.timeout_s)

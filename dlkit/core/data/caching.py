@@ -12,7 +12,6 @@ from dlkit.core.data.batching import BatchPlan, Finish
 from dlkit.core.data.contract import Batch
 from dlkit.core.data.counter_rng import Draws, Stream
 from dlkit.core.data.samples import TensorSamples
-from dlkit.core.data.scan import run_on_all
 from dlkit.core.data.subsets import Subset, Subsets
 from dlkit.core.data.transforms import Pipeline, TransformStep
 from dlkit.core.devices import machine_memory
@@ -131,12 +130,7 @@ def _decode_subset(subset: Subset, fixed: Pipeline) -> Tensor:
             raise DataError(f"{name}: is {_size(value)} where the first sample is {_size(first)}; {way_out}")
         store[position] = value
 
-    positions = range(len(subset.rows))
-    if subset.samples.is_slow:
-        run_on_all(fill, positions)
-    else:
-        for position in positions:
-            fill(position)
+    subset.map(fill, range(len(subset.rows)))
     return store
 
 

@@ -13,7 +13,6 @@ from dlkit.core.data.contract import DataInfo, Kind
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key, permutation
 from dlkit.core.data.opening import OpenedData
 from dlkit.core.data.samples import Source, TensorSamples
-from dlkit.core.data.scan import run_on_all
 from dlkit.core.data.statistics import Statistics, measure_statistics
 from dlkit.core.data.subsets import Subset
 from dlkit.core.data.transforms import Pipeline
@@ -148,6 +147,5 @@ def _read_chunks(train: Subset, evaluation: Pipeline) -> Iterator[Tensor]:
         return evaluation.run_sample(sample, Draws(0, 0, torch.tensor([position])))
 
     for positions in torch.split(measured_positions(train), _CHUNK):
-        numbers = positions.tolist()
-        for sample in run_on_all(read, numbers) if train.samples.is_slow else map(read, numbers):
+        for sample in train.map(read, positions.tolist()):
             yield sample[None]

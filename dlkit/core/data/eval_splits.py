@@ -79,7 +79,7 @@ def build_ordered_split(
     in_memory, _ = pick_memory(loaded, only, train=Pipeline(()), evaluation=evaluation)
     stored = load_subset(subset, evaluation, device=device) if in_memory else None
     if not in_memory and loaded.config.data.on_bad == "stop":
-        scan_images(subset.file_paths(), loaded.config.data.scan)
+        scan_images(subset.file_paths(), loaded.config.data.scan, limit_s=subset.timeout_s)
     section = loaded.config.data.model_copy(update={"eval_batch_size": batch_size} if batch_size else {})
     builder = SplitBuilder(section, info, device, loaded.config.seed, ignored_label=ignored_label(loaded))
     return builder.build_ordered(subset, evaluation, stored)

@@ -72,7 +72,7 @@ def _explained(path: str | Path) -> Iterator[None]:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{printable(path)}: refused, it has too many pixels ({error})") from None
-    except MemoryError:
+    except (MemoryError, DataError):  # room that ran out, time that ran out
         raise
     except Exception as error:
         raise DataError(

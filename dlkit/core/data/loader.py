@@ -260,7 +260,7 @@ class LoaderSplit:
             except RuntimeError as error:
                 if "timed out after" not in str(error):
                     raise
-            patience = patience or Patience(self._reading, self.options.timeout_s or math.inf)
+            patience = patience or Patience(self._reading.snapshot, self.options.timeout_s or math.inf)
             if (late := patience.wait_more(POLL_S)) is not None:
                 end_workers(iterator)
                 raise too_slow(self.reader.name_of(late), self.options.timeout_s)

@@ -1,11 +1,10 @@
 """Broken files, found before training rather than hours into it."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeVar
 
-from dlkit.core.data.images import check_image_header, load_image
+from dlkit.core.data.decode_threads import map_in_threads
+from dlkit.core.data.images import check_image_header, load_image, printable
 from dlkit.errors import DataError
 
 Item = TypeVar("Item")
@@ -15,13 +14,14 @@ FULL_SCAN_LIMIT = 20_000
 _LISTED = 5
 
 
-def num_threads() -> int:
-    """Threads for decoding: Pillow lets go of the interpreter while it decodes."""
-    return min(8, os.cpu_count() or 1)
-
-
-def run_on_all(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Returns a function's results for all items, by threads, in order. Raises one DataError for all that items raised."""
+def run_on_all(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    name_of: Callable[[Item], str] = str,
+    limit_s: float | None = None,
+) -> list[Result]:
+    """As `map_in_threads`, but raises one DataError for all that items raised."""
     failures: list[str] = []
 
     def attempt(item: Item) -> Result | None:
@@ -31,8 +31,7 @@ def run_on_all(function: Callable[[Item], Result], items: Sequence[Item]) -> lis
             failures.append(str(error))
             return None
 
-    with ThreadPoolExecutor(num_threads()) as pool:
-        results = list(pool.map(attempt, items))
+    results = map_in_threads(attempt, items, name_of=name_of, limit_s=limit_s)
     if failures:
         raise DataError(summarize(sorted(failures)))
     return results  # type: ignore[return-value] # None stands only where something failed
@@ -46,15 +45,17 @@ def summarize(failures: Sequence[str], *, what: str = "samples", most: int = _LI
     return f"{len(failures):,} {what} cannot be used:\n" + "\n".join(failures[:most]) + rest
 
 
-def scan_images(paths: Iterable[str], how: Literal["auto", "full", "quick", "off"]) -> None:
+def scan_images(
+    paths: Iterable[str], how: Literal["auto", "full", "quick", "off"], *, limit_s: float | None = None
+) -> None:
     """Decode all files ("full"), read their headers ("quick"), or decode only if there are few ("auto"). Raises
-    DataError naming broken ones.
+    DataError naming broken ones, or one that takes longer than `limit_s`.
     """
     listed = list(paths)
     if how == "off":
         return
     is_full = how == "full" or (how == "auto" and len(listed) <= FULL_SCAN_LIMIT)
-    run_on_all(_decode if is_full else check_image_header, listed)
+    run_on_all(_decode if is_full else check_image_header, listed, name_of=printable, limit_s=limit_s)
 
 
 def _decode(path: str) -> None:

@@ -1,7 +1,9 @@
 """Which samples make up the training, validation and test splits."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -10,19 +12,24 @@ from dlkit.choices import SplitName
 from dlkit.config import LoadedConfig
 from dlkit.core.data.counter_rng import Stream, hash_key, permutation
 from dlkit.core.data.samples import Samples, Source
+from dlkit.core.data.scan import run_on_all
 from dlkit.core.data.sources import FileSamples
+from dlkit.core.data.time_limit import limit_of, time_limit
 from dlkit.errors import DataError
 from dlkit.tasks import TaskName
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Subset:
-    """The samples of one split: which rows of which samples, and their targets in that order."""
+    """The samples of one split: which rows of which samples, their targets in that order, and how long reading one may take."""
 
     name: SplitName
     samples: Samples
     rows: Tensor
     targets: Tensor
+    timeout_s: float | None = None
 
     def name_of(self, position: int) -> str:
         """Returns what to call the sample at a position in a message."""
@@ -38,7 +45,17 @@ class Subset:
         return self._look(0)
 
     def _look(self, position: int) -> Tensor:
-        return self.samples.look(int(self.rows[position]))[0]
+        with time_limit(self.timeout_s, self.name_of, position):
+            return self.samples.look(int(self.rows[position]))[0]
+
+    def map(self, function: Callable[[int], Result], positions: Sequence[int]) -> list[Result]:
+        """Returns a function's results for all positions, each of which it reads; by threads where that decodes files.
+
+        Raises DataError naming all samples that cannot be read, or one that takes too long.
+        """
+        if not self.samples.is_slow:
+            return [function(position) for position in positions]
+        return run_on_all(function, positions, name_of=self.name_of, limit_s=self.timeout_s)
 
     def file_paths(self, rows: Tensor | None = None) -> list[str]:
         """Returns the files of these rows of the samples, by default of all; none where samples are no files."""
@@ -86,7 +103,8 @@ def pick_subsets(loaded: LoadedConfig, source: Source, *, task: TaskName, seed: 
         kept, held = hold_out(targets[rows], section.val, seed=seed, stream=Stream.VAL, groups=groups)
         rows, val = rows[kept], Subset("val", source.train, rows[held], targets[rows[held]])
     rows = rows[pick_limit(len(rows), section.limit, seed=seed)]
-    return Subsets(Subset("train", source.train, rows, targets[rows]), val, test, tuple(notes))
+    train, limited = Subset("train", source.train, rows, targets[rows]), partial(replace, timeout_s=limit_of(section))
+    return Subsets(limited(train), val and limited(val), test and limited(test), tuple(notes))
 
 
 def hold_out(

@@ -1,16 +1,16 @@
 """Samples that cannot be read: left out before anything is trained on, where `data.on_bad` is `skip`."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Literal
 
 import torch
 
 from dlkit.config import Data as DataSection
+from dlkit.core.data.decode_threads import map_in_threads
 from dlkit.core.data.images import check_image_header, load_image
 from dlkit.core.data.samples import TensorSamples
-from dlkit.core.data.scan import num_threads, summarize
+from dlkit.core.data.scan import summarize
 from dlkit.core.data.sources import FileSamples
 from dlkit.core.data.subsets import Subset, Subsets
 from dlkit.errors import DataError
@@ -76,5 +76,4 @@ def _problems(subset: Subset, how: Literal["auto", "full", "quick", "off"]) -> l
     rows = subset.rows.tolist()
     if not samples.is_slow:
         return list(map(problem_of, rows))
-    with ThreadPoolExecutor(num_threads()) as pool:
-        return list(pool.map(problem_of, rows))
+    return map_in_threads(problem_of, rows, name_of=samples.name_of, limit_s=subset.timeout_s)

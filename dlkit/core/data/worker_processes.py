@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from ctypes import Array, c_int64
 from typing import Any
@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from dlkit.signals import leave_stops_to_parent, stops_held
 
 POLL_S = 1.0  # between two looks at processes that keep the run waiting
-_IDLE = -1
+IDLE = -1
 
 
 def start_method() -> str:
@@ -33,7 +33,7 @@ class ReadingNow:
     def __init__(self, num_workers: int) -> None:
         # per process: the position, or that it is reading none, and how many it has begun
         self._cells: Array[c_int64] = multiprocessing.get_context(start_method()).RawArray(
-            c_int64, [_IDLE, 0] * num_workers
+            c_int64, [IDLE, 0] * num_workers
         )
 
     @contextmanager
@@ -49,7 +49,7 @@ class ReadingNow:
         try:
             yield
         finally:
-            self._cells[cell] = _IDLE
+            self._cells[cell] = IDLE
 
     def snapshot(self) -> list[tuple[int, int]]:
         """Position and count of each process."""
@@ -57,24 +57,25 @@ class ReadingNow:
 
 
 class Patience:
-    """Adds up how long a run has waited while a loader process was at the same sample.
+    """Adds up how long a run has waited while a loader process, or a thread, was at the same sample.
 
     Only time that the run itself was awake counts, so that being suspended makes nobody late.
     """
 
-    def __init__(self, reading: ReadingNow, limit_s: float) -> None:
-        self._reading, self._limit_s = reading, limit_s
-        self._seen = reading.snapshot()
+    def __init__(self, snapshot: Callable[[], list[tuple[int, int]]], limit_s: float) -> None:
+        """`snapshot` tells of each reader its position and a number that is another for each sample."""
+        self._snapshot, self._limit_s = snapshot, limit_s
+        self._seen = snapshot()
         self._waited_s = [0.0] * len(self._seen)
 
     def wait_more(self, seconds: float) -> int | None:
         """Take in that the run has waited again; the position of a sample that takes too long, if there is one."""
-        seen = self._reading.snapshot()
+        seen = self._snapshot()
         for worker, (before, now) in enumerate(zip(self._seen, seen, strict=True)):
             self._waited_s[worker] = self._waited_s[worker] + seconds if before == now else 0.0
         self._seen = seen
         late = [seen[worker][0] for worker, waited_s in enumerate(self._waited_s) if waited_s >= self._limit_s]
-        return next((position for position in late if position != _IDLE), None)
+        return next((position for position in late if position != IDLE), None)
 
 
 def begin_workers(loader: DataLoader[Any]) -> Iterator[Any]:
