@@ -20,7 +20,6 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FAILING = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE}
 PICTURES = (".png", ".svg", ".pdf")
 COPIED_AT_ONCE = 2**24  # bytes
-WAY_OUT = "give another name with -o, or --force"
 
 
 def check_ending(path: Path, endings: Sequence[str], rule: str = "the file name must end in") -> None:
@@ -29,15 +28,18 @@ def check_ending(path: Path, endings: Sequence[str], rule: str = "the file name 
         raise UsageError(f"{path}: {rule} {', '.join(endings)}")
 
 
-def check_output(path: Path, *, may_replace: bool, advice: str = WAY_OUT, may_be_folder: bool = False) -> None:
-    """Raise OutputError for a file that could not be written after the work, or is there and must not be replaced."""
+def check_output(path: Path, *, may_replace: bool, may_be_folder: bool = False) -> None:
+    """Raise OutputError for a file that could not be written after the work, or is there and must not be replaced.
+
+    Every command asks before it works, and replaces with --force alone.
+    """
     with worded(path):
         _check_folder(path.parent, f"{path} cannot be written: there is no folder {path.parent}")
         if path.is_dir() and not may_be_folder:
             raise OutputError(f"{path} is a folder; give the name of a file")
         check_own(path)
         if path.exists() and not may_replace:
-            raise OutputError(f"{path} is there already; {advice}")
+            raise OutputError(f"{path} is there already; give another name, or --force")
 
 
 def check_own(path: Path) -> None:

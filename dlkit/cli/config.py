@@ -10,7 +10,7 @@ import typer
 from dlkit.cli.config_command import ConfigCommand
 from dlkit.cli.options import AsJson, Config, Force, Overlays, Overrides, output_option
 from dlkit.cli.plain_help import PlainCommand, PlainGroup
-from dlkit.errors import ConfigError, OutputError
+from dlkit.errors import ConfigError
 from dlkit.quantities import counted
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ def init(
     if str(path) == "-":
         typer.echo(starter_text(), nl=False)
         return
-    if path.exists() and not force:
-        raise OutputError(f"{path} is there already; --force replaces it")
-    _write(path, starter_text(str(path)))
+    _write(path, starter_text(str(path)), may_replace=force)
     typer.echo(f"wrote {path}; next: dlkit train {shlex.quote(str(path))}")
 
 
@@ -59,6 +57,7 @@ def check(cfg: Config, overrides: Overrides = None, config: Overlays = None, as_
 @app.command("schema", cls=PlainCommand)
 def schema(
     output: Annotated[Path | None, output_option("File to write instead of stdout.")] = None,
+    force: Force = False,
 ) -> None:
     """Give the JSON Schema of configs, for completion and checks in an editor."""
     from dlkit.config import config_schema
@@ -67,7 +66,7 @@ def schema(
     if output is None:
         typer.echo(text, nl=False)
         return
-    _write(output, text)
+    _write(output, text, may_replace=force)
     typer.echo(f"wrote {output}; first line of a config: # yaml-language-server: $schema={output}")
 
 
@@ -104,8 +103,8 @@ def _verdict(is_ok: bool, problems: list[dict[str, Any]], warnings: list[dict[st
     return {"schema": "dlkit.config.check/1", "ok": is_ok, "problems": problems, "warnings": warnings}
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, *, may_replace: bool) -> None:
     from dlkit.files import check_output, write_text
 
-    check_output(path, may_replace=True)
+    check_output(path, may_replace=may_replace)
     write_text(path, text)

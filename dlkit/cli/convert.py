@@ -87,7 +87,7 @@ def convert(
     from dlkit.events import Note
     from dlkit.files import check_output
 
-    check_output(new, may_replace=force, advice="give another name, or --force")
+    check_output(new, may_replace=force)
     if arch is not None and new.suffix == ".safetensors":
         raise UsageError(f"{new}: a model file ends in .pt; leave --arch out to write weights alone")
     with open_display(quiet=False, verbose=False, as_json=False) as display:

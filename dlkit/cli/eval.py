@@ -101,7 +101,7 @@ def evaluate(
     from dlkit.core.opening import Naming, open_model
 
     for path in filter(None, (picture, reliability, worst)):
-        _check_picture(path)
+        _check_picture(path, may_replace=force)
     tempered = _tempered_path(model, output, is_asked=fit_temperature, is_forced=force)
     loaded = load_data_option(data) if data else None
     with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:
@@ -127,11 +127,11 @@ def evaluate(
         _show(result, model)
 
 
-def _check_picture(path: Path) -> None:
+def _check_picture(path: Path, *, may_replace: bool) -> None:
     from dlkit.files import PICTURES, check_ending, check_output
 
     check_ending(path, PICTURES)
-    check_output(path, may_replace=True)
+    check_output(path, may_replace=may_replace)
 
 
 def _tempered_path(model: Path, output: Path | None, *, is_asked: bool, is_forced: bool) -> Path | None:
@@ -139,8 +139,8 @@ def _tempered_path(model: Path, output: Path | None, *, is_asked: bool, is_force
     from dlkit.files import check_output
 
     if not is_asked:
-        if output is not None or is_forced:
-            raise UsageError("-o and --force are for --fit-temperature, which alone writes a model file")
+        if output is not None:
+            raise UsageError("-o is for --fit-temperature, which alone writes a model file")
         return None
     if output is None and not is_forced:
         raise UsageError(f"--fit-temperature: name the new file with -o, or replace {model} with --force")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlkit.cli.config_command import ConfigCommand
-from dlkit.cli.options import Config, Overlays, Overrides, RunDevice, Seed, options_as_overrides
+from dlkit.cli.options import Config, Force, Overlays, Overrides, RunDevice, Seed, options_as_overrides
 from dlkit.cli.plotting import AsciiOnly, Height, ValuesAsJson, pick_look
 from dlkit.errors import Interrupted
 from dlkit.signals import stopped_by_signals
@@ -48,6 +48,7 @@ def lr_find(
     device: RunDevice = None,
     seed: Seed = None,
     output: Outputs = None,
+    force: Force = False,
     height: Height = 12,
     ascii_only: AsciiOnly = False,
     as_json: ValuesAsJson = False,
@@ -57,11 +58,10 @@ def lr_find(
     The config's schedule takes no part; what is found is the schedule's peak, optimizer.lr.
     """
     from dlkit.config import load_config
-    from dlkit.schedules import SweepPlan, check_result_file
+    from dlkit.schedules import SweepPlan, check_result_files
 
     plan = SweepPlan(lo, hi, steps, repeats)
-    for path in output or ():
-        check_result_file(path)
+    check_result_files(output or (), may_replace=force)
     changes = [*(overrides or ()), *options_as_overrides({"runtime.device": device, "seed": seed})]
     loaded = load_config(cfg, overlays=overlays or (), overrides=changes)
     import dlkit.core.training  # noqa: F401 # takes seconds, during which a signal ends this process on the spot

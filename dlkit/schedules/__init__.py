@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dlkit.schedules.range_files import range_test_as_json, save_range_test
     from dlkit.schedules.range_plot import draw_range_test
     from dlkit.schedules.rate_range import RangeTest
-    from dlkit.schedules.result_files import check_result_file
+    from dlkit.schedules.result_files import check_result_files
     from dlkit.schedules.schedule_files import save_traces, traces_as_json
     from dlkit.schedules.schedule_plot import draw_comparison, draw_trace
     from dlkit.schedules.schedule_trace import Trace, follow
@@ -56,7 +56,7 @@ __getattr__, __all__ = lazy_door(
         "range_files": "range_test_as_json save_range_test",
         "range_plot": "draw_range_test",
         "rate_range": "RangeTest",
-        "result_files": "check_result_file",
+        "result_files": "check_result_files",
         "schedule_files": "save_traces traces_as_json",
         "schedule_plot": "draw_comparison draw_trace",
         "schedule_trace": "Trace follow",

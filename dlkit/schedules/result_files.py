@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 ENDINGS = (".csv", ".json", *PICTURES)
 
 
-def check_result_file(path: Path) -> None:
-    """Raise UsageError for a file name with another ending, OutputError for a file that cannot be written."""
-    check_ending(path, ENDINGS)
-    check_output(path, may_replace=True)
+def check_result_files(paths: Iterable[Path], *, may_replace: bool) -> None:
+    """Raise UsageError for a file name with another ending, OutputError for a file that cannot be written or must not be."""
+    for path in paths:
+        check_ending(path, ENDINGS)
+        check_output(path, may_replace=may_replace)
 
 
 def save_result(
@@ -28,8 +29,8 @@ def save_result(
     content: Callable[[], Mapping[str, Any]],
     figure: Callable[[], "Figure"],
 ) -> None:
-    """Write the rows of `table`, the JSON values of `content`, or `figure`. Raises as `check_result_file` does."""
-    check_result_file(path)
+    """Write the rows of `table`, the JSON values of `content`, or `figure`, in place of what is there. Raises as `check_result_files`."""
+    check_result_files([path], may_replace=True)
     if path.suffix.lower() in PICTURES:
         save_figure(path, figure())
     elif path.suffix.lower() == ".json":

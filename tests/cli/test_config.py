@@ -39,7 +39,7 @@ def test_init_writes_a_file_that_passes_check(run):
 def test_init_replaces_nothing_unless_forced(run):
     Path("mine.yaml").write_text("mine")
     result = run("init", "mine.yaml")
-    assert (result.code, result.err) == (2, "error: mine.yaml is there already; --force replaces it\n")
+    assert (result.code, result.err) == (2, "error: mine.yaml is there already; give another name, or --force\n")
     assert Path("mine.yaml").read_text() == "mine"
     assert run("init", "mine.yaml", "--force").code == 0
     assert load_config("mine.yaml").config.data.name == "digits"

@@ -18,7 +18,7 @@ from dlkit.schedules import (
     Smoother,
     Sweep,
     SweepPlan,
-    check_result_file,
+    check_result_files,
     draw_range_test,
     range_test_as_json,
     save_range_test,
@@ -268,6 +268,6 @@ def test_files(tmp_path, suffix):
 
 def test_files_that_cannot_be_written_are_refused_before_the_test(tmp_path):
     with pytest.raises(UsageError, match=r"must end in \.csv"):
-        check_result_file(tmp_path / "lr.gif")
+        check_result_files([tmp_path / "lr.gif"], may_replace=True)
     with pytest.raises(OutputError, match="no folder"):
-        check_result_file(tmp_path / "missing" / "lr.png")
+        check_result_files([tmp_path / "missing" / "lr.png"], may_replace=True)

@@ -9,6 +9,7 @@ import typer
 from dlkit.cli.completion import complete_curves
 from dlkit.cli.lr_plot.request import Frame, config_changes, load_metrics, plan_run, read_request
 from dlkit.cli.lr_plot.tracing import check_metric_is_followed, trace_all, trace_config
+from dlkit.cli.options import Force
 from dlkit.cli.plain_help import PlainCommand
 from dlkit.cli.plotting import AsciiOnly, Height, ValuesAsJson, pick_look
 
@@ -85,6 +86,7 @@ def lr_plot(
     metrics: Metrics = None,
     series: Series = None,
     output: Outputs = None,
+    force: Force = False,
     compare: Annotated[bool, typer.Option("--compare", help="The table of figures, also for one schedule.")] = False,
     code: Annotated[bool, typer.Option("--code", help="Print the torch code that gives the same values.")] = False,
     log: Annotated[bool, typer.Option("--log", "--logy", help="Logarithmic axis.")] = False,
@@ -96,10 +98,9 @@ def lr_plot(
 
     Step k, counted from 0, is the k-th optimizer.step(); the values are those that `dlkit train` uses.
     """
-    from dlkit.schedules import check_result_file
+    from dlkit.schedules import check_result_files
 
-    for path in output or ():
-        check_result_file(path)
+    check_result_files(output or (), may_replace=force)
     request = read_request(words)
     values = load_metrics(metrics, series)
     if request.config is not None:

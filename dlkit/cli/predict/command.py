@@ -102,7 +102,7 @@ def _check_out(out: Path, inputs: list[Path], *, may_replace: bool) -> None:
     from dlkit.files import check_ending, check_output
 
     check_ending(out, (".csv", ".jsonl"))
-    check_output(out, may_replace=may_replace, advice="give another name, or --force")
+    check_output(out, may_replace=may_replace)
     if any(path.exists() and out.exists() and path.samefile(out) for path in inputs):
         raise OutputError(f"{out} is what is predicted; give another name with --out")
 

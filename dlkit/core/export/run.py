@@ -114,7 +114,7 @@ def export_model(
     Raises OutputError for a path that is taken, unless `force`, and UsageError for a network that the format cannot hold.
     """
     chosen = FORMATS[format_name]
-    check_output(path, may_replace=force, advice="give another name, or --force", may_be_folder=chosen.is_folder)
+    check_output(path, may_replace=force, may_be_folder=chosen.is_folder)
     _check_precision(file, format_name)
     if chosen.ending and path.suffix != chosen.ending:
         raise UsageError(f"{path}: torch loads packages that end with {chosen.ending} alone")
