@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dlkit.core.evaluation import run_evaluation
+from dlkit.core.evaluation import EvalRequest, run_evaluation
 from dlkit.core.modelfile import read_model_file
 from dlkit.core.training import train
 
@@ -59,7 +59,7 @@ def recalls(way: str, path: Path, seed: int, epochs: int) -> np.ndarray:
     values = {**config, **more, "data": {**data, **more.get("data", {})}, "seed": seed}
     with tempfile.TemporaryDirectory() as folder:
         result = train(values, out=Path(folder) / "run")
-        scores = run_evaluation(read_model_file(result.model_path), data=None, split_name="test", use_tta=False)
+        scores = run_evaluation(read_model_file(result.model_path), EvalRequest(split="test"))
     return np.array([row.recall for row in scores.per_class])
 
 

@@ -43,7 +43,8 @@ class TaskTraits:
     """What sets a task apart, without torch; dlkit.core.scoring has its arithmetic.
 
     `outputs` are what a network's outputs stand for, in the plural. `running` is the metric that adds up over batches, beside the
-    loss; `judging` the one that picks the best epoch, and by which two networks are compared.
+    loss; `judging` the one that picks the best epoch, and by which two networks are compared. `agreed` is what two networks have in
+    common where they decide alike; empty where nothing is decided.
     """
 
     name: TaskName
@@ -51,6 +52,7 @@ class TaskTraits:
     default_loss: str
     running: str
     judging: str
+    agreed: str
 
     @property
     def judging_metric(self) -> Metric:
@@ -70,8 +72,10 @@ class TaskTraits:
 TRAITS: Mapping[TaskName, TaskTraits] = {
     traits.name: traits
     for traits in (
-        TaskTraits("classification", "classes", "cross_entropy", running="accuracy", judging="accuracy"),
-        TaskTraits("multilabel", "labels", "bce", running="micro_f1", judging="map"),
-        TaskTraits("regression", "target columns", "mse", running="mae", judging="loss"),
+        TaskTraits(
+            "classification", "classes", "cross_entropy", running="accuracy", judging="accuracy", agreed="same class"
+        ),
+        TaskTraits("multilabel", "labels", "bce", running="micro_f1", judging="map", agreed="same labels"),
+        TaskTraits("regression", "target columns", "mse", running="mae", judging="loss", agreed=""),
     )
 }

@@ -10,6 +10,7 @@ import typer
 from dlkit.choices import ExportFormat
 from dlkit.cli.options import ArchName, AsJson, Force, ImageSize, ModelFile, Network, NumClasses, WeightsData
 from dlkit.cli.plain_help import PlainCommand
+from dlkit.tasks import TRAITS, TaskName
 
 if TYPE_CHECKING:
     from dlkit.core.export import Exported, Parity
@@ -80,21 +81,23 @@ def export(
         values = asdict(exported) | {"path": str(exported.path)}
         typer.echo(json.dumps({"schema": "dlkit.export/1", "model": str(model), **values}))
     else:
-        _show(exported)
+        _show(exported, file.spec.info.task)
 
 
-def _show(exported: "Exported") -> None:
+def _show(exported: "Exported", task: TaskName) -> None:
     from dlkit.cli.console import show_lines
 
     show_lines([f"{exported.path}  {exported.format}, {exported.bytes:,} bytes"])
-    show_lines([f"checked: {_parity(exported.parity)}", *(f"note: {note}" for note in exported.notes), ""])
+    show_lines([f"checked: {_parity(exported.parity, task)}", *(f"note: {note}" for note in exported.notes), ""])
     show_lines([f"  {line}" for line in exported.loading], is_code=True)
 
 
-def _parity(parity: "Parity | None") -> str:
+def _parity(parity: "Parity | None", task: TaskName) -> str:
     if parity is None:
         return "read back, every tensor is equal"
-    outputs = f"outputs differ by at most {parity.max_abs:.2g} of {parity.output_max:.2g}, same class for {parity.agreement:.0%}"
+    outputs = f"outputs differ by at most {parity.max_abs:.2g} of {parity.output_max:.2g}"
+    if TRAITS[task].agreed:
+        outputs += f", {parity.words(task)}"
     if parity.layer_steps is None:
         return outputs
     steps = f"{parity.layer_steps} step{'' if parity.layer_steps == 1 else 's'}"

@@ -110,5 +110,7 @@ def _time_both_steps(task: Task, made: Made) -> Speeds | None:
     network = build_unchanged(task.file, model=task.request.model)
     plan = SpeedPlan(tuple(task.file.spec.info.input_size), CPU, engines=TOTAL_ENGINES, seconds=task.request.seconds)
     return measure_speeds(
-        [TimedModel(ORIGINAL, network, False), TimedModel(INT8, made.network, True)], plan, emit=task.emit
+        [TimedModel(ORIGINAL, network, False, task.name), TimedModel(INT8, made.network, True, task.name)],
+        plan,
+        emit=task.emit,
     )

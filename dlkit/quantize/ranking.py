@@ -17,6 +17,7 @@ from dlkit.quantize.recipe import Recipe
 from dlkit.quantize.report import describe_layers
 from dlkit.quantize.request import NEVER_REPLACED, QuantizeRequest, check_request
 from dlkit.quantize.task import Task, check_weights
+from dlkit.tasks import TaskName
 
 SCHEMA = "dlkit.quantize.sensitivity/1"
 
@@ -29,6 +30,7 @@ class Ranking:
     path: Path
     recipe: Recipe
     num_samples: int
+    task: TaskName
     layers: tuple[LayerSensitivity, ...]
 
 
@@ -51,7 +53,7 @@ def run_ranking(file: ModelFile, request: QuantizeRequest, emit: Emit = ignore) 
         layers = tuple(rank(task, best, batches))
     if not layers:
         raise UsageError(f"{file.path}: there is nothing to rank, the network has no layer that could be int8")
-    ranking = Ranking(file.path, path, recipe, sum(map(len, batches)), layers)
+    ranking = Ranking(file.path, path, recipe, sum(map(len, batches)), task.name, layers)
     write_json(path, describe_ranking(ranking))
     return ranking
 

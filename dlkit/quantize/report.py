@@ -88,7 +88,7 @@ def describe_fallback(fallback: Fallback) -> dict[str, Any]:
 
 
 def describe_layers(layers: Sequence[LayerSensitivity]) -> list[dict[str, Any]]:
-    """A row per layer: by how much predicted probabilities move (0..1), signal to noise in dB, share of the same classes."""
+    """A row per layer: by how much predicted probabilities move (0..1), signal to noise in dB, share of decisions that are the same."""
     return [{"name": layer.name, **asdict(layer.fidelity)} for layer in layers]
 
 

@@ -96,7 +96,7 @@ def test_json(dlkit, files):
     for row in found["rows"]:
         assert 0 < row["p10_ms"] <= row["median_ms"] <= row["p90_ms"] and row["runs"] >= 10 and row["batch"] == 2
         assert row["samples_per_s"] == pytest.approx(2000 / row["median_ms"])
-        assert row["to_baseline"]["median"] > 0 and row["difference_to_eager"]["same_top1"] == 1.0
+        assert row["to_baseline"]["median"] > 0 and row["difference_to_eager"]["agreement"] == 1.0
 
 
 def test_threads_are_put_back(dlkit, files):

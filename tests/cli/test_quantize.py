@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.models import mobilenet_v2
 
 import dlkit as package
-from dlkit.core.evaluation import run_evaluation
+from dlkit.core.evaluation import EvalRequest, run_evaluation
 from dlkit.core.modelfile import read_model_file, save_model_file
 from dlkit.core.trained_config import own_config
 
@@ -53,7 +53,7 @@ def written(folder):
 
 
 def accuracy_of(path):
-    return run_evaluation(read_model_file(path), data=None, split_name=None, use_tta=False).metrics["accuracy"]
+    return run_evaluation(read_model_file(path), EvalRequest()).metrics["accuracy"]
 
 
 def test_static_just_works(dlkit, cnn, tmp_path):

@@ -12,6 +12,7 @@ from dlkit.cli.console import show_lines, show_table
 from dlkit.cli.next_steps import NextStep, shell_options, show_next_steps
 from dlkit.cli.quantize.options import IMAGES
 from dlkit.quantities import counted
+from dlkit.tasks import TRAITS, TaskName
 
 if TYPE_CHECKING:
     from dlkit.core.benchmark import Speeds
@@ -40,15 +41,12 @@ def show_outcome(outcome: "Outcome", naming: "Naming", data: str | None, *, as_j
     show_lines([judged_words(outcome), "", *coverage_lines(outcome.coverage)])
     if outcome.made.ranking and outcome.task.request.rank_layers:
         show_lines(["", "what int8 costs in each layer alone"])
-        _show_layers(outcome.made.ranking)
+        _show_layers(outcome.made.ranking, outcome.task.name)
     _show_speeds(outcome)
     if outcome.total:
         show_lines(["", "since before it was pruned", *(f"  {text}" for text in outcome.total.sentences())])
     if outcome.parity:
-        same, samples = outcome.parity.agreement, outcome.parity.samples
-        show_lines(
-            ["", f"{outcome.paths.exported}: same class as here for {same:.0%} of {samples} samples in ONNX Runtime"]
-        )
+        show_lines(["", f"{outcome.paths.exported}: {outcome.parity.words(outcome.task.name)} in ONNX Runtime"])
     show_lines(["", "files", *(f"  {path}" for path in outcome.files)])
     if (missing := outcome.paths.exported) and outcome.export_failure:
         old = ", where the file of an earlier network stays" if missing.exists() else ""
@@ -65,7 +63,7 @@ def show_ranking(ranking: "Ranking", naming: "Naming", data: str | None, *, as_j
         typer.echo(to_json(describe_ranking(ranking)))
         return
     show_lines([f"{ranking.model}: what int8 costs in each layer alone, {counted(len(ranking.layers), 'layer')}", ""])
-    _show_layers(ranking.layers)
+    _show_layers(ranking.layers, ranking.task)
     model, named = shlex.quote(str(ranking.model)), shell_options(**asdict(naming), data=data or None)
     start = f"dlkit quantize {model}{named} --static"
     show_lines(["", f"file {ranking.path}"])
@@ -81,17 +79,14 @@ def _output(model: Path, word: str) -> str:
     return shell_options(output=next(path for name in names if not (path := model.with_name(name)).exists()))
 
 
-def _show_layers(layers: "Sequence[LayerSensitivity]") -> None:
-    rows = [
-        (
-            layer.name,
-            f"{layer.fidelity.shift:.2%}",
-            f"{layer.fidelity.sqnr_db:.1f} dB",
-            f"{layer.fidelity.agreement:.2%}",
-        )
-        for layer in layers[:MOST_LAYERS]
-    ]
-    show_table(("layer", "probabilities move", "signal to noise", "same class"), rows)
+def _show_layers(layers: "Sequence[LayerSensitivity]", task: TaskName) -> None:
+    agreed, fidelities = TRAITS[task].agreed, [(layer.name, layer.fidelity) for layer in layers[:MOST_LAYERS]]
+    rows: list[tuple[str, ...]] = [(name, f"{one.shift:.2%}", f"{one.sqnr_db:.1f} dB") for name, one in fidelities]
+    if agreed:
+        rows = [(*row, f"{one.agreement:.2%}") for row, (_, one) in zip(rows, fidelities, strict=True)]
+        show_table(("layer", "probabilities move", "signal to noise", agreed), rows)
+    else:
+        show_table(("layer", "noise to signal", "signal to noise"), rows)
     if len(layers) > MOST_LAYERS:
         show_lines([f"and {len(layers) - MOST_LAYERS} more, in the file"])
 

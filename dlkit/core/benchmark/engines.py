@@ -18,11 +18,13 @@ from dlkit.core.benchmark.sparse_engine import start_sparse
 from dlkit.core.benchmark.unavailable import EngineUnavailable
 from dlkit.core.environment import NO_COMPILER, find_compiler
 from dlkit.core.export import export_aoti, load_aoti
-from dlkit.core.models import copy_network, fitted_copy, has_int8_layers, top1_matches, unpacked_copy
+from dlkit.core.models import copy_network, fitted_copy, has_int8_layers, unpacked_copy
 from dlkit.core.out_of_memory import is_out_of_memory
+from dlkit.core.scoring import SCORES
 from dlkit.errors import DlkitError, OutOfResource, UsageError, first_line
 from dlkit.shapes import size_text
 from dlkit.suggestions import did_you_mean
+from dlkit.tasks import TaskName
 
 ENGINES = ("eager", "channels_last", "compile", "frozen", "onnx", "openvino", "aoti", "sparse")
 FILE_ENGINES = {"onnx": start_onnx_file, "openvino": start_openvino_file}  # those that run `.onnx` files
@@ -38,12 +40,12 @@ Run = Callable[[Tensor], Tensor]
 class Difference:
     """How far outputs are from eager's: the largest difference as it is, and as a fraction of the largest output.
 
-    `same_top1` is the fraction of samples whose largest output is the same one.
+    `agreement` is the share of samples, or of labels, for which the same is decided; None where nothing is.
     """
 
     largest: float
     relative: float
-    same_top1: float
+    agreement: float | None
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,14 @@ class StartedEngine:
 
 
 def start_engine(
-    name: str, network: nn.Module, example: Tensor, *, more_examples: Sequence[Tensor] = ()
+    name: str,
+    network: nn.Module,
+    example: Tensor,
+    *,
+    more_examples: Sequence[Tensor] = (),
+    task: TaskName = "classification",
 ) -> StartedEngine:
-    """A float or int8 network, in evaluation mode, run by an engine of ENGINES.
+    """A float or int8 network for a task, in evaluation mode, run by an engine of ENGINES.
 
     `more_examples` are inputs of other batch sizes that will be run; what compiles for a shape does it now. The network is
     left as it is. Raises EngineUnavailable, with the reason, for an engine that cannot run it here or gives other outputs
@@ -85,7 +92,7 @@ def start_engine(
         except Exception as error:  # exporters and compilers fail with many kinds of error; the reason is shown
             raise EngineUnavailable(name, f"{type(error).__name__}: {first_line(error, 200)}") from error
     is_int8 = has_int8_layers(network)
-    differences = [difference_of(*pair) for pair in zip(wanted, found, strict=True)]
+    differences = [difference_of(*pair, task=task) for pair in zip(wanted, found, strict=True)]
     for difference in differences:
         require_agreement(name, difference, is_int8=is_int8)
     return StartedEngine(name, run, max(differences, key=lambda difference: difference.relative))
@@ -114,26 +121,27 @@ def run_eagerly(network: nn.Module, inputs: Tensor) -> Tensor:
     return outputs
 
 
-def difference_of(wanted: Tensor, found: Tensor) -> Difference:
+def difference_of(wanted: Tensor, found: Tensor, *, task: TaskName = "classification") -> Difference:
     """How far outputs (N, ...) are from those that are wanted."""
     wanted, found = wanted.detach().float().cpu(), found.detach().float().cpu()
     if wanted.shape != found.shape:
-        return Difference(float("inf"), float("inf"), 0.0)
+        return Difference(float("inf"), float("inf"), None)
     largest = (wanted - found).abs().max().item()
     scale = wanted.abs().max().item()
-    same = top1_matches(wanted, found).double().mean().item()
-    return Difference(largest, largest / scale if scale else float(largest > 0), same)
+    relative = largest / scale if scale else float(largest > 0)
+    return Difference(largest, relative, SCORES[task]().agreement(wanted, found))
 
 
 def require_agreement(name: str, difference: Difference, *, is_int8: bool) -> None:
     """Raise EngineUnavailable when outputs are not the same network's. int8 may differ by rounding, or choose alike."""
     tolerance = INT8_TOLERANCE if is_int8 else FLOAT_TOLERANCE
-    if difference.relative <= tolerance or (is_int8 and difference.same_top1 == 1.0):
+    if difference.relative <= tolerance or (is_int8 and difference.agreement == 1.0):
         return
+    agreed = "" if difference.agreement is None else f", and {difference.agreement:.0%} of the decisions are the same"
     raise EngineUnavailable(
         name,
-        f"its outputs are not eager's: they differ by {difference.relative:.1%} of the largest output "
-        f"(at most {tolerance:.1%} is taken), {difference.same_top1:.0%} of the samples get the same class",
+        f"its outputs are not eager's: they differ by {difference.relative:.1%} of the largest output (at most {tolerance:.1%} is "
+        f"taken){agreed}",
     )
 
 

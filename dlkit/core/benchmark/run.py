@@ -135,8 +135,9 @@ def _open(path: Path, request: BenchRequest) -> _Opened:
         return _Opened(TimedModel(str(path), path, file.is_int8), path.stat().st_size, file.input_size)
     model_file = _open_model_file(path, request)
     network = build_from_file(model_file, model=request.naming.model)
-    size = model_file.spec.info.input_size
-    return _Opened(TimedModel(str(path), network, has_int8_layers(network)), path.stat().st_size, size)
+    info = model_file.spec.info
+    timed = TimedModel(str(path), network, has_int8_layers(network), info.task)
+    return _Opened(timed, path.stat().st_size, info.input_size)
 
 
 def _is_onnx(path: Path) -> bool:

@@ -17,6 +17,7 @@ from dlkit.core.models import random_inputs
 from dlkit.errors import UsageError, first_line
 from dlkit.events import Emit, Working, ignore
 from dlkit.shapes import size_text
+from dlkit.tasks import TaskName
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class TimedModel:
     name: str
     source: nn.Module | Path
     is_int8: bool
+    task: TaskName = "classification"
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def _engines_for(model: TimedModel, engines: Sequence[str]) -> Sequence[str]:
 
 def _start(model: TimedModel, engine: str, inputs: Sequence[Tensor]) -> _Started:
     if isinstance(model.source, nn.Module):
-        ready = start_engine(engine, model.source, inputs[0], more_examples=inputs[1:])
+        ready = start_engine(engine, model.source, inputs[0], more_examples=inputs[1:], task=model.task)
         return _Started(model, engine, ready.run, ready.difference)
     run = FILE_ENGINES[engine](model.source)
     for tensor in inputs:

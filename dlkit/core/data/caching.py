@@ -1,6 +1,6 @@
 """Samples in memory: whether they are kept there, how they get there, and the split that reads them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -150,7 +150,7 @@ class MemorySplit:
 
     `inputs` (M, ...) have gone through the first `steps_done` transforms of their pipeline, `pipeline` is what remains;
     `rows` (N,) says which of them, in which order, make up this split; `targets` are those of the split (N,) or (N,
-    num_outputs).
+    num_outputs); `names` tells what to call the sample at a position.
     """
 
     name: SplitName
@@ -161,6 +161,7 @@ class MemorySplit:
     pipeline: Pipeline
     finish: Finish
     steps_done: int = 0
+    names: Callable[[int], str] = "sample {}".format
 
     @property
     def num_samples(self) -> int:
@@ -188,6 +189,10 @@ class MemorySplit:
     def first_batch(self) -> Batch:
         """Returns the first micro-batch of epoch 0."""
         return next(self.batches())
+
+    def name_of(self, position: int) -> str:
+        """Returns what to call the sample at a position."""
+        return self.names(position)
 
     def sample_targets(self) -> Tensor:
         """Returns targets of all samples by position."""

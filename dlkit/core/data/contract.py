@@ -300,6 +300,9 @@ class Split(Protocol):
     def first_batch(self) -> Batch:
         """Returns the first micro-batch of epoch 0, for a look at what is trained on; training does not read it again."""
 
+    def name_of(self, position: int) -> str:
+        """Returns what to call the sample at a position in the split: its file, where it is one."""
+
     def sample_targets(self) -> Tensor:
         """Returns targets of all samples by position: int64 (N,) for classification, else floats (N, num_outputs), not standardized."""
 

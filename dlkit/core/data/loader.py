@@ -265,6 +265,10 @@ class LoaderSplit:
                 end_workers(iterator)
                 raise too_slow(self.reader.name_of(late), self.options.timeout_s)
 
+    def name_of(self, position: int) -> str:
+        """Returns what to call the sample at a position."""
+        return self.reader.samples.name_of(int(self.reader.rows[position]))
+
     def sample_targets(self) -> Tensor:
         """Returns targets of all samples by position."""
         return self.targets

@@ -61,7 +61,8 @@ class SplitBuilder:
         if stored is not None:
             rest = Pipeline(pipeline.steps[len(stored.steps) :])
             return MemorySplit(
-                subset.name, stored.inputs, stored.rows, subset.targets, plan, rest, finish, len(stored.steps)
+                *(subset.name, stored.inputs, stored.rows, subset.targets, plan, rest, finish, len(stored.steps)),
+                names=subset.name_of,
             )
         form = TargetForm(self.info.task, self.info.num_outputs, self.ignored_label)
         options = pick_loader_options(self.section, self.device, self.world.local_size)

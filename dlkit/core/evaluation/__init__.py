@@ -29,7 +29,6 @@ from dlkit.core.evaluation.comparison_text import (
     quantization_sentences,
     speed_rows,
 )
-from dlkit.core.evaluation.confusion import save_confusion_picture
 from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.evaluation.file_size import CHUNK_BYTES, bytes_text, file_sizes
 from dlkit.core.evaluation.gathering import Predictions
@@ -37,7 +36,8 @@ from dlkit.core.evaluation.metrics import ranking_scores, score_predictions, sco
 from dlkit.core.evaluation.predict_images import ImagePrediction, predict_images, sample_images
 from dlkit.core.evaluation.predict_rows import RowPredictions, predict_rows
 from dlkit.core.evaluation.predictions import predict_split
-from dlkit.core.evaluation.run import EvalResult, Sheet, most_confused, run_evaluation, scoring_for
+from dlkit.core.evaluation.request import EvalRequest, check_outputs
+from dlkit.core.evaluation.run import EvalResult, most_confused, run_evaluation, scoring_for
 from dlkit.core.evaluation.temperature import fit_temperature, without_temperature
 from dlkit.core.evaluation.thresholds import with_thresholds
 from dlkit.core.evaluation.worst import WorstSample, pictures_of, save_worst_picture, worst_samples

@@ -121,7 +121,8 @@ def compare_networks(
     ]
     speeds = None
     if speed_plan is not None:
-        models = [TimedModel(side.name, side.network, has_int8_layers(side.network)) for side in both]
+        task = scoring.task if scoring else "classification"
+        models = [TimedModel(side.name, side.network, has_int8_layers(side.network), task) for side in both]
         speeds = measure_speeds(models, speed_plan, emit=emit)
     return Comparison(sides[0], sides[1], agreement, speeds)
 
@@ -134,10 +135,8 @@ def compare_predictions(before: Predictions, after: Predictions, *, scoring: Sco
     if isinstance(scores, Regression):
         difference = scores.in_own_units(before.outputs) - scores.in_own_units(after.outputs)
         return Agreement(mean_absolute_difference=difference.abs().mean().item())
-    one, other = scores.decisions(before.outputs), scores.decisions(after.outputs)
-    assert one is not None and other is not None
-    same = (one == other).double().mean().item()
-    return Agreement(same_labels=same) if one.ndim > 1 else Agreement(same_top1=same)
+    same = scores.agreement(before.outputs, after.outputs)
+    return Agreement(same_labels=same) if scoring.task == "multilabel" else Agreement(same_top1=same)
 
 
 def weigh_network(network: nn.Module, input_size: tuple[int, ...], path: Path | None) -> Costs:

@@ -29,12 +29,13 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """One label: how many samples have it, average precision (NaN where none has), and precision, recall and F1 of what is
-    found with a probability of at least the threshold; fractions of 1.
+    """One label: how many samples have it, AUROC (NaN where all or none have), average precision (NaN where none has), and precision,
+    recall and F1 of what is found with a probability of at least the threshold; fractions of 1.
     """
 
     name: str
     support: int
+    auroc: float
     average_precision: float
     precision: float
     recall: float
@@ -78,12 +79,13 @@ def macro_average(rows: list[ClassMetrics]) -> dict[str, float]:
 def metrics_per_label(
     predictions: Predictions, labels: tuple[str, ...], thresholds: tuple[float, ...] | None
 ) -> list[LabelMetrics]:
-    """Average precision of every label, and precision, recall and F1 of what is found by its threshold; 0 where nothing was."""
+    """AUROC and average precision of every label, and precision, recall and F1 of what is found by its threshold; 0 where nothing was."""
     outputs, targets = predictions.outputs, predictions.targets
     counts = label_counts(decide_labels(outputs, thresholds), targets)
     hits, wrong, missed = counts.double()
     columns = (
         (targets > 0).sum(0).tolist(),
+        areas_under_roc(outputs, targets).tolist(),
         average_precisions(outputs, targets).tolist(),
         (hits / (hits + wrong).clamp(min=1)).tolist(),
         (hits / (hits + missed).clamp(min=1)).tolist(),

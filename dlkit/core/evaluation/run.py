@@ -1,8 +1,8 @@
 """Evaluate a model file on the data that it was trained on, or on other data."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,8 +12,14 @@ from dlkit.config import LoadedConfig
 from dlkit.core.components import is_import_path
 from dlkit.core.data import DataInfo, Split, build_eval_split
 from dlkit.core.devices import torch_settings
-from dlkit.core.evaluation.calibration_error import ConfidenceBin, calibration_error, confidence_bins
-from dlkit.core.evaluation.confusion import confusion_matrix
+from dlkit.core.evaluation.calibration_error import (
+    ConfidenceBin,
+    calibration_error,
+    confidence_bins,
+    save_reliability_picture,
+)
+from dlkit.core.evaluation.confusion import confusion_matrix, save_confusion_picture
+from dlkit.core.evaluation.gathering import Predictions
 from dlkit.core.evaluation.metrics import (
     ClassMetrics,
     LabelMetrics,
@@ -25,19 +31,20 @@ from dlkit.core.evaluation.metrics import (
     score_predictions,
 )
 from dlkit.core.evaluation.predictions import predict_split
+from dlkit.core.evaluation.request import EvalRequest, check_request
 from dlkit.core.evaluation.temperature import calibrated, with_temperature
 from dlkit.core.evaluation.worst import WorstSample, pictures_of, save_worst_picture, worst_samples
-from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
+from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device, save_model_file
 from dlkit.core.scoring import Scoring, build_loss, pick_precision
 from dlkit.core.trained_config import own_config
-from dlkit.events import Emit, Note, ignore
+from dlkit.events import Emit, Note, Saved, ignore
 
 
 @dataclass(frozen=True)
 class EvalResult:
     """What a model scores on a split. `per_class`, `confusion`, which has true classes as rows, and `reliability` are those of
-    classification, `per_label` that of several labels; elsewhere they are empty. `temperature` is what probabilities are made with,
-    `worst` are the samples of a sheet that was asked for.
+    classification, `per_label` that of several labels, which have a `reliability` too; elsewhere they are empty. `temperature` is what
+    probabilities are made with, `worst` are the samples of a sheet that was asked for.
     """
 
     split: str
@@ -52,48 +59,43 @@ class EvalResult:
     worst: list[WorstSample] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """A picture file of so many samples of the highest loss."""
-
-    path: Path
-    num_samples: int
-
-
-def run_evaluation(
-    file: ModelFile,
-    *,
-    data: LoadedConfig | None,
-    split_name: SplitName | None,
-    use_tta: bool,
-    fits_temperature: bool = False,
-    sheet: Sheet | None = None,
-    model: str | None = None,
-    device: str = "auto",
-    emit: Emit = ignore,
-) -> EvalResult:
-    """Score a model file on a split of its own data, or of `data`, a config.
+def run_evaluation(file: ModelFile, request: EvalRequest, emit: Emit = ignore) -> EvalResult:
+    """Score a model file on a split of its own data, or of others, and write the files that are asked for.
 
     Without a name it is the test split; where there is none the validation split, or everything where none is held out, with
-    a note. With `fits_temperature` one is fitted to the validation split first, and used. A `sheet` is written, which
-    a model of classes of images alone has.
-    Raises UsageError when the data is the user's own code and is not named again, DataError for a split that is not there.
+    a note. Raises UsageError when the data is the user's own code and is not named again, or when the model has not what is asked of
+    it, DataError for a split that is not there.
     """
-    loaded = data or own_config(file)
+    check_request(file, request)
+    loaded = request.data or own_config(file)
     with torch_settings():
-        target = pick_model_device(file, device, emit)
-        network = build_from_file(file, model=model).to(target)
+        device = pick_model_device(file, request.device, emit)
+        network = build_from_file(file, model=request.model).to(device)
         info = file.spec.info
-        if fits_temperature:
-            val = build_eval_split(loaded, info, split="val", device=target, emit=emit)
-            info = with_temperature(network, val, scoring_for(loaded, info, val, target), info, emit=emit)
-        split = _open_split(loaded, info, split_name, device=target, emit=emit)
-        scoring, num_worst = scoring_for(loaded, info, split, target), sheet.num_samples if sheet else 0
-        result = _score(network, split, scoring, info, use_tta=use_tta, num_worst=num_worst, emit=emit)
-        if sheet is not None:
-            pictures = pictures_of(split, [sample.position for sample in result.worst], info)
-            save_worst_picture(sheet.path, result.worst, pictures)
+        if request.fits_temperature:
+            info = _with_temperature(loaded, network, info, device, emit)
+        split = _open_split(loaded, info, request.split, device=device, emit=emit)
+        scoring = scoring_for(loaded, info, split, device)
+        result = _score(network, split, scoring, info, request, emit)
+        _save_pictures(result, request, split, info)
+    if request.fits_temperature:
+        path = request.output or file.path
+        save_model_file(path, replace(file.spec, info=info), file.state_dict)
+        emit(Saved(path, "model"))
     return result
+
+
+def _with_temperature(
+    loaded: LoadedConfig, network: nn.Module, info: DataInfo, device: torch.device, emit: Emit
+) -> DataInfo:
+    if loaded.config.data.val == "test":
+        emit(
+            Note(
+                "data.val is test: the temperature is fitted to the test split, so that the calibration error there is too good"
+            )
+        )
+    val = build_eval_split(loaded, info, split="val", device=device, emit=emit)
+    return with_temperature(network, val, scoring_for(loaded, info, val, device), info, emit=emit)
 
 
 def _open_split(
@@ -118,37 +120,58 @@ def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torc
 
 
 def _score(
-    network: nn.Module, split: Split, scoring: Scoring, info: DataInfo, *, use_tta: bool, num_worst: int, emit: Emit
+    network: nn.Module, split: Split, scoring: Scoring, info: DataInfo, request: EvalRequest, emit: Emit
 ) -> EvalResult:
     predictions = predict_split(network, split, scoring, emit=emit)
     metrics = score_predictions(predictions, scoring)
-    if use_tta:
+    if request.use_tta:
         metrics |= score_mirrored(network, split, scoring, emit=emit)
-    result = EvalResult(split.name, split.num_samples, metrics, (), [], [])
-    if info.task == "regression":
-        return result
-    classes = info.classes or tuple(map(str, range(info.num_outputs)))
-    if info.task == "multilabel":
-        return replace(result, classes=classes, per_label=metrics_per_label(predictions, classes, info.thresholds))
     num_all = len(predictions.targets)
     predictions = predictions.without(scoring.loss.ignore_index)
     if num_left := num_all - len(predictions.targets):
         emit(Note(f"{num_left} of {num_all} samples have the label {scoring.loss.ignore_index}, which is not counted"))
-    rows = metrics_per_class(predictions, classes)
+    worst = worst_samples(predictions, info, request.num_worst, name_of=split.name_of) if request.worst else []
+    result = EvalResult(split.name, split.num_samples, metrics, (), [], [], worst=worst)
+    if info.task == "regression":
+        return result
+    result = replace(result, classes=info.classes or tuple(map(str, range(info.num_outputs))))
+    return (_score_labels if info.task == "multilabel" else _score_classes)(result, predictions, info)
+
+
+def _score_labels(result: EvalResult, predictions: Predictions, info: DataInfo) -> EvalResult:
+    rows = metrics_per_label(predictions, result.classes, info.thresholds)
+    ranked = [row.auroc for row in rows if not math.isnan(row.auroc)]
+    bins = confidence_bins(predictions, of_labels=True)
+    auroc = sum(ranked) / len(ranked) if ranked else math.nan
+    metrics = {**result.metrics, "auroc": auroc, "ece": calibration_error(bins)}
+    return replace(result, metrics=metrics, per_label=rows, reliability=bins)
+
+
+def _score_classes(result: EvalResult, predictions: Predictions, info: DataInfo) -> EvalResult:
+    rows = metrics_per_class(predictions, result.classes)
     confusion = confusion_matrix(predictions).tolist()
     predictions = replace(predictions, outputs=calibrated(predictions.outputs, info))
     bins = confidence_bins(predictions)
-    metrics |= {f"macro_{name}": value for name, value in macro_average(rows).items()}
-    metrics |= {**ranking_scores(predictions), "ece": calibration_error(bins)}
+    macro = {f"macro_{name}": value for name, value in macro_average(rows).items()}
+    metrics = {**result.metrics, **macro, **ranking_scores(predictions), "ece": calibration_error(bins)}
     return replace(
         result,
-        classes=classes,
+        metrics=metrics,
         per_class=rows,
         confusion=confusion,
         reliability=bins,
         temperature=info.temperature,
-        worst=worst_samples(predictions, classes, num_worst) if num_worst else [],
     )
+
+
+def _save_pictures(result: EvalResult, request: EvalRequest, split: Split, info: DataInfo) -> None:
+    if request.confusion is not None:
+        save_confusion_picture(request.confusion, result.confusion, result.classes)
+    if request.reliability is not None:
+        save_reliability_picture(request.reliability, result.reliability, of_labels=info.task == "multilabel")
+    if request.worst is not None:
+        pictures = pictures_of(split, [sample.position for sample in result.worst], info)
+        save_worst_picture(request.worst, result.worst, pictures)
 
 
 def most_confused(result: EvalResult, most: int = 5) -> list[tuple[str, str, int]]:

@@ -1,15 +1,18 @@
 """The samples that a model is most wrong about, and a sheet of their pictures."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from dlkit.core.data import DataInfo, Split
+from dlkit.core.data import DataInfo, Split, restore_targets
 from dlkit.core.evaluation.gathering import Predictions
+from dlkit.core.evaluation.temperature import calibrated
+from dlkit.core.scoring import SCORES
 from dlkit.files import save_figure
 
 LONGEST_NAME = 20
@@ -17,31 +20,68 @@ LONGEST_NAME = 20
 
 @dataclass(frozen=True)
 class WorstSample:
-    """A sample by its position in the split, from 0: its class, what is predicted with which probability, and the loss, which is
-    minus the logarithm of the probability of its class.
+    """A sample by its position in the split, from 0, and its name, which is its file if it is one: what it is, what is predicted, and
+    the loss.
+
+    The loss is minus the logarithm of the probability of its class, the mean of that over labels, or the mean squared error over
+    targets, standardized if training was. `probability` is that of the class that is predicted, None for labels and numbers.
     """
 
     position: int
+    name: str
     true: str
     predicted: str
-    probability: float
+    probability: float | None
     loss: float
 
 
-def worst_samples(predictions: Predictions, classes: tuple[str, ...], count: int) -> list[WorstSample]:
-    """Returns so many samples of the highest loss, or all there are, the worst first; of equal ones the earlier first."""
-    shares = predictions.outputs.double().log_softmax(1)
-    losses = -shares.gather(1, predictions.targets[:, None])[:, 0]
+def worst_samples(
+    predictions: Predictions, info: DataInfo, count: int, *, name_of: Callable[[int], str]
+) -> list[WorstSample]:
+    """Returns so many samples of the highest loss, or all there are, the worst first; of equal ones the earlier first.
+
+    Targets are counted; see `Predictions.without`.
+    """
+    losses = _losses(predictions, info)
     order = losses.sort(descending=True, stable=True).indices[:count]
-    best, predicted = shares[order].exp().max(1)
-    columns = (predictions.indices, predictions.targets, losses)
-    positions, targets, chosen = (column[order].tolist() for column in columns)
+    true, said = (
+        _words_of(predictions.targets[order], info),
+        _words_of(_decided(predictions.outputs[order], info), info),
+    )
+    shares: list[float] | list[None] = [None] * len(order)
+    if info.task == "classification":
+        shares = calibrated(predictions.outputs[order].double(), info).softmax(1).amax(1).tolist()
+    positions, chosen = predictions.indices[order].tolist(), losses[order].tolist()
     return [
-        WorstSample(position, classes[target], classes[said], share, loss)
-        for position, target, said, share, loss in zip(
-            positions, targets, predicted.tolist(), best.tolist(), chosen, strict=True
-        )
+        WorstSample(position, name_of(position), *rest)
+        for position, *rest in zip(positions, true, said, shares, chosen, strict=True)
     ]
+
+
+def _losses(predictions: Predictions, info: DataInfo) -> Tensor:
+    """Returns the loss of each sample, float64 (N,)."""
+    outputs, targets = predictions.outputs.double(), predictions.targets
+    if info.task == "classification":
+        return cross_entropy(calibrated(outputs, info), targets, reduction="none")
+    if info.task == "multilabel":
+        return binary_cross_entropy_with_logits(outputs, targets.double(), reduction="none").mean(1)
+    return (outputs - targets.double()).square().mean(1)
+
+
+def _decided(outputs: Tensor, info: DataInfo) -> Tensor:
+    decided = SCORES[info.task](info).decisions(outputs)
+    return outputs if decided is None else decided
+
+
+def _words_of(values: Tensor, info: DataInfo) -> list[str]:
+    """Returns classes, labels or numbers in words, one text for each sample."""
+    if info.task == "regression":
+        return [", ".join(f"{value:.6g}" for value in row) for row in restore_targets(values, info).tolist()]
+    names = info.classes or tuple(map(str, range(info.num_outputs)))
+    if info.task == "classification":
+        return [names[label] for label in values.tolist()]
+    rows = ((name for name, is_there in zip(names, row, strict=True) if is_there) for row in values.tolist())
+    return [", ".join(row) or "no label" for row in rows]
 
 
 def pictures_of(split: Split, positions: Sequence[int], info: DataInfo) -> dict[int, Tensor]:
@@ -65,18 +105,19 @@ def _picture(image: Tensor, info: DataInfo) -> Tensor:
 
 
 def save_worst_picture(path: Path, samples: Sequence[WorstSample], pictures: Mapping[int, Tensor]) -> None:
-    """Write the pictures as a sheet, each below its position and class and the prediction; the ending of `path` picks the format."""
+    """Write the pictures as a sheet, each below its name, what it is and the prediction; the ending of `path` picks the format."""
     from matplotlib.figure import Figure  # takes half a second to import
 
     num_columns = max(1, math.ceil(math.sqrt(len(samples))))
     num_rows = max(1, math.ceil(len(samples) / num_columns))
-    figure = Figure(figsize=(1.7 * num_columns, 2 * num_rows), layout="constrained")
+    figure = Figure(figsize=(1.7 * num_columns, 2.15 * num_rows), layout="constrained")
     grid = figure.subplots(num_rows, num_columns, squeeze=False).flatten()
     for axes in grid:
         axes.axis("off")
     for axes, sample in zip(grid, samples, strict=False):  # the last row may have room
         axes.imshow(pictures[sample.position].numpy(), cmap="gray", vmin=0, vmax=1)
-        true, said = (name[:LONGEST_NAME] for name in (sample.true, sample.predicted))
-        title = f"#{sample.position} is {true}\nsaid {said} {sample.probability:.0%}"
+        true, said = (words[:LONGEST_NAME] for words in (sample.true, sample.predicted))
+        share = "" if sample.probability is None else f" {sample.probability:.0%}"
+        title = f"{PurePath(sample.name).name[-LONGEST_NAME:]}\nis {true}\nsaid {said}{share}"
         axes.set_title(title, fontsize=7, parse_math=False)
     save_figure(path, figure)

@@ -44,6 +44,11 @@ class TaskScores(ABC):
         """Returns what is decided, to be compared with targets; None where nothing is."""
         return None
 
+    def agreement(self, outputs: Tensor, others: Tensor) -> float | None:
+        """Returns the share of samples, or of labels of all samples, for which the same is decided; None where nothing is."""
+        one, other = self.decisions(outputs), self.decisions(others)
+        return None if one is None or other is None else (one == other).double().mean().item()
+
 
 class Classification(TaskScores):
     """One class per sample: logits (N, C), targets int64 (N,), or float (N, C) where samples were mixed."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.models import top1_matches
 from dlkit.core.scoring import SCORES
 from dlkit.tasks import TaskName
 
@@ -18,12 +17,12 @@ class Fidelity:
 
     `sqnr_db`: power of the outputs over the power of the difference. `shift`: how far the predicted class probabilities
     move, half the sum of absolute differences, mean over samples, 0..1; for outputs that are no logits, the root of
-    noise power over signal power instead. `agreement`: share of decisions that are the same.
+    noise power over signal power instead. `agreement`: share of decisions that are the same, None without any.
     """
 
     sqnr_db: float
     shift: float
-    agreement: float
+    agreement: float | None
 
     @property
     def error(self) -> float:
@@ -37,14 +36,6 @@ def outputs_of(network: nn.Module, batches: Iterable[Tensor]) -> Tensor:
         return torch.cat([network(batch).float() for batch in batches])
 
 
-def share_of_same(outputs: Tensor, others: Tensor, *, task: TaskName) -> float:
-    """Returns for what share of samples, or of labels, the same is decided; without decisions, the same output is the largest."""
-    scores = SCORES[task]()
-    one, other = scores.decisions(outputs), scores.decisions(others)
-    same = top1_matches(outputs, others) if one is None or other is None else one == other
-    return same.float().mean().item()
-
-
 def fidelity_of(reference: Tensor, changed: Tensor, *, task: TaskName = "classification") -> Fidelity:
     """How close `changed` is to `reference`, outputs (N, num_outputs) for the task."""
     power = (changed.double() - reference.double()).square().sum().item()
@@ -55,5 +46,5 @@ def fidelity_of(reference: Tensor, changed: Tensor, *, task: TaskName = "classif
         shift = 0.5 * (before - after).abs().sum(1).mean().item()
     else:
         shift = 1 / math.sqrt(ratio) if ratio else math.inf
-    agreement = share_of_same(reference, changed, task=task)
-    return Fidelity(10 * math.log10(ratio) if ratio else -math.inf, shift, agreement)
+    decibels = 10 * math.log10(ratio) if ratio else -math.inf
+    return Fidelity(decibels, shift, scores.agreement(reference, changed))

@@ -62,7 +62,7 @@ def compare_candidates(
         num_samples=split.num_samples,
         metric=metric,
         is_static_kept=may_keep_static and is_better(metrics["static"][metric], metrics["int8"][metric], mode=mode),
-        agreement=_agreement(found["fake_quant"], found["int8"], scores),
+        agreement=scores.agreement(found["fake_quant"].outputs, found["int8"].outputs),
         **metrics,
     )
     _report(comparison, emit)
@@ -105,13 +105,6 @@ def is_chance(trained: Predictions, static: Predictions, scores: TaskScores) -> 
     now, before = decided[0] == trained.targets, decided[1] == static.targets
     gained, lost = int((now & ~before).sum()), int((before & ~now).sum())
     return abs(gained - lost) <= math.sqrt(gained + lost)
-
-
-def _agreement(one: Predictions, other: Predictions, scores: TaskScores) -> float | None:
-    decided = scores.decisions(one.outputs), scores.decisions(other.outputs)
-    if decided[0] is None or decided[1] is None:
-        return None
-    return (decided[0] == decided[1]).float().mean().item()
 
 
 def _report(comparison: QatComparison, emit: Emit) -> None:

@@ -61,7 +61,7 @@ def test_float_engines_agree_with_eager(float_network, name):
     started = start_engine(name, float_network, X, more_examples=[other])
     for inputs in (X, other):
         torch.testing.assert_close(started(inputs), outputs(float_network, inputs), rtol=1e-4, atol=1e-5)
-    assert started.name == name and started.difference.relative < 1e-4 and started.difference.same_top1 == 1.0
+    assert started.name == name and started.difference.relative < 1e-4 and started.difference.agreement == 1.0
     assert all(torch.equal(before[key], value) for key, value in float_network.state_dict().items())
     assert all(value.is_contiguous() for value in float_network.state_dict().values())
 
@@ -175,8 +175,19 @@ def test_int8_may_differ_by_rounding_but_not_by_classes(int8_network, monkeypatc
     monkeypatch.setitem(STARTERS, "frozen", lambda network, examples: lambda inputs: 1.04 * network(inputs))
     assert start_engine("frozen", int8_network, X).difference.relative == pytest.approx(0.04, abs=1e-4)
     monkeypatch.setitem(STARTERS, "frozen", lambda network, examples: lambda inputs: -network(inputs))
-    with pytest.raises(EngineUnavailable, match="0% of the samples"):
+    with pytest.raises(EngineUnavailable, match="0% of the decisions are the same"):
         start_engine("frozen", int8_network, X)
+
+
+def test_int8_networks_of_labels_and_numbers_may_not_choose_alike_alone(int8_network, monkeypatch):
+    def moved(network, examples):  # the largest output stays, signs change
+        return lambda inputs: network(inputs) - 0.3 * network(inputs).abs().max()
+
+    monkeypatch.setitem(STARTERS, "frozen", moved)
+    assert start_engine("frozen", int8_network, X).difference.agreement == 1
+    for task, words in (("multilabel", "of the decisions"), ("regression", r"is taken\)$")):
+        with pytest.raises(EngineUnavailable, match=words):
+            start_engine("frozen", int8_network, X, task=task)
 
 
 class BurntIn(nn.Module):
@@ -222,7 +233,7 @@ def test_settings_are_put_back_after_an_exception(float_network, monkeypatch):
 def test_differences():
     wanted = torch.tensor([[1.0, 4.0], [3.0, 2.0]])
     found = difference_of(wanted, wanted + torch.tensor([[0.5, 0.0], [0.0, 2.0]]))
-    assert (found.largest, found.relative, found.same_top1) == (2.0, 0.5, 0.5)
+    assert (found.largest, found.relative, found.agreement) == (2.0, 0.5, 0.5)
     assert difference_of(wanted, wanted[:1]).relative == float("inf")
     assert difference_of(torch.zeros(2, 3), torch.zeros(2, 3)).relative == 0.0
 

@@ -58,7 +58,7 @@ def test_rows_ratios_and_reasons(models):
         best = speeds.row("float", speeds.fastest_float[row.latency.batch], row.latency.batch)
         assert row.to_baseline == speedup(base.latency, row.latency)
         assert row.to_fastest_float == speedup(best.latency, row.latency)
-        assert row.difference.same_top1 == 1.0 and row.is_int8 == (row.model == "int8")
+        assert row.difference.agreement == 1.0 and row.is_int8 == (row.model == "int8")
     assert {(one.model, one.engine) for one in speeds.skipped} == {("float", "compile"), ("int8", "compile")}
     assert "C++ compiler" in speeds.skipped[0].reason
     assert [event.what for event in events[:3]] == ["starting eager", "starting frozen", "starting compile"]

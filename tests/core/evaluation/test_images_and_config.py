@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import dlkit
-from dlkit.core.evaluation import predict_images, run_evaluation
+from dlkit.core.evaluation import EvalRequest, predict_images, run_evaluation
 from dlkit.core.modelfile import read_model_file
 from dlkit.errors import UsageError
 
@@ -32,7 +32,7 @@ def with_data(trained, tmp_path, **changes):
 def test_eval_runs_no_code_that_a_file_names(trained, tmp_path, key):
     file = with_data(trained, tmp_path, **{key: [{"name": "os:system", "command": f"touch {tmp_path}/ran"}]})
     with pytest.raises(UsageError, match="os:system"):
-        run_evaluation(file, data=None, split_name="test", use_tta=False)
+        run_evaluation(file, EvalRequest(split="test"))
     assert not (tmp_path / "ran").exists()
 
 
@@ -60,7 +60,7 @@ def test_a_file_without_a_config_predicts_and_asks_for_data(trained, tmp_path):
         == next(predict_images(read_model_file(trained), [CIRCLE])).answer.classes
     )
     with pytest.raises(UsageError, match="--data CFG"):
-        run_evaluation(file, data=None, split_name="test", use_tta=False)
+        run_evaluation(file, EvalRequest(split="test"))
 
 
 def test_predicting_leaves_torch_as_it_was_between_images(trained):

@@ -71,6 +71,18 @@ def test_calibration_error_by_hand():
     assert calibration_error(confidence_bins(found)) == pytest.approx((2 * 0.4 + 2 * (1 - 0.575)) / 4)
 
 
-def test_the_picture(tmp_path):
-    save_reliability_picture(tmp_path / "a.png", confidence_bins(predictions()))
+def test_calibration_error_of_labels_is_that_of_torchmetrics():
+    generator = torch.Generator().manual_seed(2)
+    outputs, targets = torch.randn(300, 4, generator=generator), torch.rand(300, 4, generator=generator).round()
+    bins = confidence_bins(Predictions(outputs, targets, torch.arange(300)), of_labels=True)
+    torchmetrics = pytest.importorskip("torchmetrics.functional.classification")
+    shares = outputs.double().sigmoid().flatten()
+    wanted = torchmetrics.binary_calibration_error(shares, targets.flatten().long(), n_bins=15, norm="l1")
+    assert calibration_error(bins) == pytest.approx(float(wanted), abs=1e-6)
+    assert sum(row.count for row in bins) == 1200
+
+
+@pytest.mark.parametrize("of_labels", [False, True])
+def test_the_picture(tmp_path, of_labels):
+    save_reliability_picture(tmp_path / "a.png", confidence_bins(predictions()), of_labels=of_labels)
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
