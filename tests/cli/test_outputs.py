@@ -22,7 +22,7 @@ WRITING = {
     "config init: path": "config init out.yaml",
     "config schema: output": "config schema -o out.json",
     "convert: new": "convert model.pt out.pt",
-    "eval: picture": "eval model.pt --confusion out.png",
+    "eval: confusion": "eval model.pt --confusion out.png",
     "eval: reliability": "eval model.pt --reliability out.png",
     "eval: worst": "eval model.pt --worst out.png",
     "eval: output": "eval model.pt --fit-temperature -o out.pt",
