@@ -84,8 +84,9 @@ MOVING = frozenset(
     {"flatten", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "chunk", "split", "movedim", "roll", "flip"}
     | {"pixel_shuffle", "channel_shuffle", "getitem", "slice", "contiguous"}
 )
+DROPOUTS = nn.modules.dropout._DropoutNd
 _MOVING_MODULES = (
-    *(nn.Identity, nn.modules.dropout._DropoutNd, nn.Flatten, nn.Unflatten),
+    *(nn.Identity, DROPOUTS, nn.Flatten, nn.Unflatten),
     *(nn.ChannelShuffle, nn.PixelShuffle, nn.PixelUnshuffle),
 )
 

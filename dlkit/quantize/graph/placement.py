@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from dlkit.quantize.graph.operations import called_module, is_moving, shape_of
+from dlkit.quantize.graph.operations import DROPOUTS, called_module, is_moving, shape_of
 from dlkit.quantize.graph.recognition import STEPS
 from dlkit.quantize.graph.steps import (
     CONVOLUTIONS,
@@ -61,6 +61,24 @@ def mark_int8(traced: GraphModule, able: set[Node]) -> None:
         is_product = isinstance(called_module(traced, node), Product)
         if node in able and (is_product or any("int8" in user.meta for user in node.users)):
             node.meta["int8"] = True
+    _let_dropout_hand_on(traced)
+
+
+def _let_dropout_hand_on(traced: GraphModule) -> None:
+    """Let dropout of float tensors, which only training has, hand on codes to those who read codes: they are made in front of it, as in
+    the graph without dropout that a file is rebuilt from.
+    """
+    for node in reversed(list(traced.graph.nodes)):
+        readers = [user for user in node.users if "int8" in user.meta]
+        if not readers or "int8" in node.meta or not isinstance(called_module(traced, node), DROPOUTS):
+            continue
+        moving = node
+        if len(readers) < len(node.users):
+            with traced.graph.inserting_after(node):
+                moving = traced.graph.node_copy(node)
+            for reader in readers:
+                reader.replace_input_with(node, moving)
+        moving.meta["int8"] = True
 
 
 def makes_codes(node: Node) -> bool:

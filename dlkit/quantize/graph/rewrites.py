@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from dlkit.quantize.graph.operations import (
+    DROPOUTS,
     argument,
     attribute_of,
     called_module,
@@ -49,7 +50,7 @@ def drop_identities(traced: GraphModule, *, is_trained: bool) -> None:
 def _does_nothing(traced: GraphModule, node: Node, *, is_trained: bool) -> bool:
     module = called_module(traced, node)
     if module is not None:
-        is_dropout = isinstance(module, nn.modules.dropout._DropoutNd) and not is_trained
+        is_dropout = isinstance(module, DROPOUTS) and not is_trained
         return type(module) is nn.Identity or is_dropout
     name = getattr(node.target, "__name__", "") if node.op == "call_function" else ""
     return name in _TRAINING and argument(node, *_TRAINING[name], True) is False

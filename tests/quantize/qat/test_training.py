@@ -253,6 +253,35 @@ def test_conversion_changes_no_range_and_no_weight(backend):
             assert layer.output == observed.observer.affine()
 
 
+class FloatInFrontOfDropout(nn.Module):
+    """Dropout of a norm's outputs, which are float: read by one layer alone, then by a layer and by a sum in float."""
+
+    def __init__(self):
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(8) for _ in range(3))
+        self.drops = nn.ModuleList(nn.Dropout(0.5) for _ in range(2))
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+
+    def forward(self, x):
+        x = self.drops[0](self.norms[0](x))
+        x = self.drops[1](self.norms[1](self.layers[0](x)))
+        return self.norms[2](x + self.layers[1](x))
+
+
+def test_dropout_of_floats_leaves_codes_where_static_quantization_has_them():
+    torch.manual_seed(0)
+    network, inputs = FloatInFrontOfDropout().eval(), torch.randn(6, 8)
+    qat = prepare(network, recipe_for(), inputs)
+    static = observe_network(network, recipe_for(mode="static"), [inputs])
+    names = [{observed.name for observed in observed_tensors(prepared)} for prepared in (qat, static)]
+    assert names[0] == names[1]
+    qat(inputs)
+    programs = [convert(prepared.eval(), recipe_for()) for prepared in (qat, static)]
+    assert programs[0].state_dict().keys() == programs[1].state_dict().keys()
+    with torch.no_grad():
+        assert (programs[0](inputs) - network(inputs)).abs().max() < 0.3
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_weights_of_one_sign_are_rounded_as_int8_rounds_them(backend):
     """A channel of one sign is rounded symmetrically, too."""
