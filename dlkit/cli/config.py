@@ -38,9 +38,10 @@ def init(
 
 @app.command("check", cls=ConfigCommand)
 def check(cfg: Config, overrides: Overrides = None, config: Overlays = None, as_json: AsJson = False) -> None:
-    """Look for every mistake that can be found without importing torch or your code."""
+    """Look for every mistake that can be found without importing torch or your code; networks of timm are looked up in timm."""
     try:
         loaded = _load(cfg, overrides, config)
+        _check_timm(loaded)
     except ConfigError as error:
         if not as_json:
             raise
@@ -80,6 +81,16 @@ def show(cfg: Config, overrides: Overrides = None, config: Overlays = None, as_j
         typer.echo(json.dumps({"schema": "dlkit.config.show/1", "config": loaded.config.model_dump()}))
         return
     typer.echo(dump_config(loaded.config), nl=False)
+
+
+def _check_timm(loaded: "LoadedConfig") -> None:
+    """Raise ConfigError for what timm does not know. Other networks are in dlkit's own tables; timm's change with every version."""
+    if loaded.config.model.name.startswith("timm/"):
+        from dlkit.core.components import at_section
+        from dlkit.core.models import check_timm_model
+
+        with at_section(loaded, "model"):
+            check_timm_model(loaded.config.model)
 
 
 def _load(cfg: Path, overrides: list[str] | None, overlays: list[Path] | None) -> "LoadedConfig":

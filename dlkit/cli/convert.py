@@ -101,7 +101,8 @@ def convert(
         spec = write_model(new, weights, Naming(arch, num_classes, image_size), source=old, emit=display.emit)
     height, width = spec.info.input_size[1:]
     named = " (those of ImageNet)" if spec.info.classes else ""
-    normalized = "normalized as for ImageNet" if spec.info.mean else "not normalized"
+    timms = "prepared as timm says" if spec.arch.registry == "timm" else ""
+    normalized = timms or ("normalized as for ImageNet" if spec.info.mean else "not normalized")
     typer.echo(
         f"model file {new}: {arch}, {spec.info.num_outputs} classes{named}, images of {height}x{width} {normalized}"
     )

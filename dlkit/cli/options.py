@@ -58,7 +58,7 @@ ArchName = Annotated[
     str | None,
     typer.Option(
         "--arch",
-        help="The network of weights from elsewhere: torchvision:resnet18.",
+        help="The network of weights from elsewhere: torchvision:resnet18, timm/test_vit.",
         metavar="NAME",
         show_default=False,
     ),

@@ -55,7 +55,7 @@ def at_section(loaded: LoadedConfig, *path: str | int) -> Iterator[None]:
     except UsageError as error:
         option = error.option if isinstance(error, ComponentError) else None
         below = [int(part) if part.isdigit() else part for part in option.split(".")] if option else []
-        raise loaded.error((*path, *below), str(error), at="key" if below else "value") from error
+        raise loaded.error((*path, *below), str(error), at="value" if option in (None, "name") else "key") from error
 
 
 def is_import_path(name: str) -> bool:

@@ -19,6 +19,7 @@ from dlkit.core.opening import (
     TORCHVISION,
     Naming,
     check_arch,
+    is_sized_by_weights,
     open_weights,
     put_into_network,
 )
@@ -26,7 +27,6 @@ from dlkit.core.torchfile import save_torch_file
 from dlkit.errors import FileRefused, UsageError
 from dlkit.events import Emit, ignore
 from dlkit.files import write_bytes
-from dlkit.registry import find_entry
 
 # classes of torch that hold the network that they wrap under this name
 _WRAPPERS = {
@@ -92,8 +92,7 @@ def write_model(
     assert naming.arch is not None
     name = naming.arch.removeprefix(TORCHVISION)
     check_arch(naming.arch)
-    entry = find_entry("models", name)
-    if entry is not None and not entry.is_ours:
+    if is_sized_by_weights(name):
         file = open_weights(source, weights, naming, emit=emit)
     else:
         outputs, side = naming.num_classes or _count_outputs(weights), naming.image_size or 224

@@ -10,22 +10,28 @@ from torch import Tensor, nn
 
 from dlkit.config import LoadedConfig, Model
 from dlkit.core.components import ComponentError, is_import_path, resolve
-from dlkit.core.data import DataInfo, measure_data, open_data, open_source
-from dlkit.core.modelfile import ModelFile, ModelSpec, is_dlkit_file, parse_model_file
+from dlkit.core.data import DataInfo, PublishedInput, measure_data, open_data, open_source
+from dlkit.core.modelfile import ModelFile, ModelSpec, is_dlkit_file, is_model_file, parse_model_file
 from dlkit.core.models import (
+    TIMM,
     Arch,
     build_model,
     build_on_meta,
+    check_timm_model,
     find_first_conv,
     find_head,
     find_weights,
     guess_classifiers,
     imagenet_classes,
+    is_timm_name,
     load_weights,
     match_weights,
     plan_arch,
+    plan_timm_size,
     plan_torchvision_size,
+    published_input,
     read_tensors,
+    timm_input,
 )
 from dlkit.errors import DataError, FileRefused, UsageError
 from dlkit.events import Emit, Note, ignore
@@ -41,8 +47,8 @@ TORCHVISION = "torchvision:"
 class Naming:
     """How a user names a network, each part as the option of that name gives it.
 
-    `arch` is the network of weights from elsewhere, of torchvision (`torchvision:resnet18`) or of dlkit; `num_classes` and
-    `image_size` are what such weights do not tell; `model` is the class of a network of the user's own.
+    `arch` is the network of weights from elsewhere, of torchvision (`torchvision:resnet18`), of timm (`timm/test_vit`) or of dlkit;
+    `num_classes` and `image_size` are what such weights do not tell; `model` is the class of a network of the user's own.
     """
 
     arch: str | None = None
@@ -62,9 +68,10 @@ def open_model(
     """The model file at `path`; or weights from elsewhere as a model file in memory, when their network is named.
 
     `data` are the images that it is used on; without `uses_data` they only tell what weights take, and are refused beside a
-    model file. Classes and input channels are told by the weights. A torchvision network takes images of
+    model file. Classes and input channels are told by the weights. A network of torchvision or timm takes images of
     `naming.image_size`, else of the size that `data` asks for, else of the size it was published for, normalized as `data`
-    says, else as for ImageNet; other networks take what `data` holds. What was taken off the names of tensors is reported.
+    says, else as timm says, else as for ImageNet; other networks take what `data` holds. What was taken off the names of tensors
+    is reported.
     Raises FileRefused for a file that is damaged, runs code, or does not fit the network, with a table of what differs.
     """
     path, naming = Path(path), naming or Naming()
@@ -82,7 +89,7 @@ def open_model(
         raise FileRefused(path, _ask_for_network(found.state))
     if naming.arch is not None and naming.model is not None:
         raise UsageError(
-            "--arch names a network of torchvision or dlkit, --model a class of your own; give one of them"
+            "--arch names a network of torchvision, timm or dlkit, --model a class of your own; give one of them"
         )
     if found.others:
         emit(Note(f"{path}: {found.words}"))
@@ -99,6 +106,22 @@ def open_weights(
     return put_into_network(path, weights, section, info=info, data=data, emit=emit)
 
 
+def weights_input(model: Model) -> PublishedInput | None:
+    """What the weights that a config's model begins with were trained on: published ones, or those of a model file, which says it.
+
+    None for other files, and for a model file of no images. Raises FileRefused for a file that cannot be read.
+    """
+    path = Path(model.weights or "")
+    if (published := published_input(model)) is not None or not model.weights or not path.is_file():
+        return published
+    value = read_path(path)
+    info = parse_model_file(path, value).spec.info if is_model_file(value) else None
+    if info is None or info.kind != "image":
+        return None
+    height, width = info.input_size[1:]
+    return PublishedInput(f"those of {path}", (height, width), info.fit, info.mean, info.std)
+
+
 def read_path(path: Path) -> Any:
     """What a file holds: tensors and plain values only. Raises FileRefused."""
     return read_tensors(path)
@@ -110,10 +133,19 @@ def is_from_elsewhere(file: ModelFile) -> bool:
 
 
 def check_arch(arch: str) -> None:
-    """Raise UsageError, with the names that come close, for what is no network of torchvision or of dlkit."""
+    """Raise UsageError, with the names that come close, for what is no network of torchvision, timm or dlkit."""
     if is_import_path(arch.removeprefix(TORCHVISION)):
         raise UsageError(f"--arch {arch}: a class of your own is named with --model {arch}")
-    resolve("models", arch.removeprefix(TORCHVISION))
+    if is_timm_name(arch):
+        check_timm_model(Model(name=arch))
+    else:
+        resolve("models", arch.removeprefix(TORCHVISION))
+
+
+def is_sized_by_weights(name: str) -> bool:
+    """Whether a network is of torchvision or timm, whose weights tell what it takes; its name may begin with `torchvision:`."""
+    entry = find_entry("models", name.removeprefix(TORCHVISION))
+    return is_timm_name(name) or (entry is not None and not entry.is_ours)
 
 
 def _refuse_second_description(path: Path, naming: Naming) -> None:
@@ -132,8 +164,8 @@ def _ask_for_network(weights: Mapping[str, Tensor]) -> str:
             f"name it with --arch {TORCHVISION}{guesses[0]}"
         )
     return (
-        "weights without a description of the network; name it: --arch torchvision:NAME, or --model ./net.py:Net for a "
-        "class of your own"
+        "weights without a description of the network; name it: --arch torchvision:NAME or timm/NAME, or --model ./net.py:Net "
+        "for a class of your own"
     )
 
 
@@ -142,11 +174,12 @@ def _describe(
 ) -> tuple[Model, DataInfo]:
     """The model section and the input of the network that `name` is for these weights."""
     plain = name.removeprefix(TORCHVISION)
-    entry = None if is_import_path(plain) else find_entry("models", plain)
-    if entry is not None and not entry.is_ours:
-        return Model(name=entry.name), _image_info(entry.name, weights, naming, data)
+    if not is_import_path(plain) and is_sized_by_weights(plain):
+        entry = find_entry("models", plain)
+        section = Model(name=entry.name if entry else plain)
+        return section, _image_info(section.name, weights, naming, data)
     if naming.image_size is not None:
-        raise UsageError(f"--image-size is for networks of torchvision; {plain} takes what --data holds")
+        raise UsageError(f"--image-size is for networks of torchvision and timm; {plain} takes what --data holds")
     if data is None:
         raise UsageError(f"{plain} does not tell what it takes; name data that it was made for: --data CFG")
     info = measure_data(open_data(data, seed=data.config.seed), device=torch.device("cpu"))
@@ -169,19 +202,29 @@ def _image_info(name: str, weights: Mapping[str, Tensor], naming: Naming, data: 
             "that the network was trained on"
         )
     if classes is None and outputs == IMAGENET_SIZE:
-        classes = imagenet_classes(name)  # nobody publishes 1000 classes of another kind under these names
-    mean, std = _normalization(data, channels)
-    return DataInfo("classification", "image", (channels, height, width), outputs, classes, mean, std)
+        # the order of ImageNet's classes is the same everywhere
+        classes = imagenet_classes(
+            "resnet18" if is_timm_name(name) else name
+        )  # nobody publishes 1000 classes of another kind under these names
+    published = _published(name)
+    mean, std = _normalization(data, channels, published)
+    fit = published.fit.at((height, width), published.size) if published and published.fit else None
+    return DataInfo("classification", "image", (channels, height, width), outputs, classes, mean, std, fit=fit)
+
+
+def _published(name: str) -> PublishedInput | None:
+    """How timm prepares pictures for a network of its own; None for others."""
+    return timm_input(name.removeprefix(TIMM)) if is_timm_name(name) else None
 
 
 def pick_size(name: str, *, image_size: int | None, data: LoadedConfig | None) -> tuple[int, int]:
-    """Height and width that a torchvision network takes: as asked, else as the data are made, else as published."""
+    """Height and width that a network of torchvision or timm takes: as asked, else as the data are made, else as published."""
     if image_size is not None:
         return image_size, image_size
     asked = data.config.data.final_size if data else "auto"
     if asked == "auto":
-        size = PUBLISHED_SIZES.get(name, 224)
-        return size, size
+        size, published = PUBLISHED_SIZES.get(name, 224), _published(name)
+        return published.size if published else (size, size)
     return (asked, asked) if isinstance(asked, int) else (asked[0], asked[1])
 
 
@@ -199,8 +242,11 @@ def _told_by(weights: Mapping[str, Tensor], name: str, size: tuple[int, int]) ->
 
 
 def _skeleton(name: str, size: tuple[int, int]) -> nn.Module:
-    options = {**plan_torchvision_size(name, (3, *size)), "num_classes": 2, "in_channels": 3}
-    return build_on_meta(Arch("torchvision", name, options))
+    common, sample = {"num_classes": 2, "in_channels": 3}, (3, *size)
+    if is_timm_name(name):
+        plain = name.removeprefix(TIMM)
+        return build_on_meta(Arch("timm", plain, {**plan_timm_size(plain, sample), **common}))
+    return build_on_meta(Arch("torchvision", name, {**plan_torchvision_size(name, sample), **common}))
 
 
 def _count_classes(network: nn.Module, weights: Mapping[str, Tensor]) -> int | None:
@@ -210,7 +256,7 @@ def _count_classes(network: nn.Module, weights: Mapping[str, Tensor]) -> int | N
 
 
 def _normalization(
-    data: LoadedConfig | None, channels: int
+    data: LoadedConfig | None, channels: int, published: PublishedInput | None
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
     asked = data.config.data.normalize if data else "auto"
     if data is not None and asked == "data":
@@ -221,7 +267,7 @@ def _normalization(
     if asked == "none" or (asked == "auto" and channels != 3):
         return None, None
     if isinstance(asked, str):
-        return IMAGENET_MEAN, IMAGENET_STD
+        return (published.mean, published.std) if published else (IMAGENET_MEAN, IMAGENET_STD)
     spread = [tuple(values) * (channels if len(values) == 1 else 1) for values in (asked.mean, asked.std)]
     return spread[0], spread[1]
 

@@ -130,3 +130,35 @@ def test_no_command_imports_torch(arguments, code):
     assert done.returncode == code, done.stderr
     if code:
         assert done.stderr.splitlines()[-1] == "2 problems; nothing was started. Full key list: dlkit config schema"
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (
+            "timm/convnext_ato",
+            "cfg.yaml:2:8  model.name: timm has no model 'convnext_ato'. Did you mean 'convnext_atto'?",
+        ),
+        (
+            "{name: timm/convnext_atto.d2_in22k}",
+            "cfg.yaml:2:15  model.name: timm's convnext_atto has no tag 'd2_in22k'.",
+        ),
+        (
+            "{name: timm/test_vit, drop_rte: 0.1}",
+            "cfg.yaml:2:30  model.drop_rte: unknown key for test_vit. Did you mean",
+        ),
+        ("{name: timm/test_vit, drop_rate: 0.1}", ""),
+    ],
+)
+def test_check_looks_networks_of_timm_up(run, model, words):
+    Path("cfg.yaml").write_text(f"data: digits\nmodel: {model}\n")
+    result = run("check", "cfg.yaml")
+    assert (result.code == 2 and words in result.err) if words else result.code == 0
+    assert json.loads(run("check", "cfg.yaml", "--json").out)["ok"] == (not words)
+
+
+def test_check_says_what_to_install_for_networks_of_timm(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    Path("cfg.yaml").write_text("data: digits\nmodel: timm/test_vit\n")
+    result = run("check", "cfg.yaml")
+    assert result.code == 2 and "cfg.yaml:2:8  model.name" in result.err and "pip install 'dlkit[timm]'" in result.err

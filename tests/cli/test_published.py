@@ -85,6 +85,42 @@ def test_what_the_config_says_stays(dlkit, config, data, words):
     assert words in told and ("pictures are prepared" in told) == bool(words)
 
 
+@pytest.mark.parametrize("name", ["timm/test_vit.r160_in1k", "squeezenet1_1"])
+def test_a_file_of_ones_own_says_nothing_whatever_the_name(dlkit, config, tmp_path, name):
+    network = timm.create_model("test_vit") if name.startswith("timm/") else torchvision.models.squeezenet1_1()
+    torch.save(network.state_dict(), tmp_path / "own.pth")
+    shown = [
+        dlkit("train", config({"name": name, **more}, image_size=64), "--print-config")
+        for more in ({}, {"weights": str(tmp_path / "own.pth")})
+    ]
+    assert [one.code for one in shown] == [0, 0], shown[1].err
+    plain, with_weights = (yaml.safe_load(one.out)["data"] for one in shown)
+    assert with_weights == plain and plain["normalize"]["mean"] != list(MEAN)
+    assert "pictures are prepared" not in shown[1].err
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"normalize": {"mean": [0.4], "std": [0.3]}}, "normalize mean 0.400 0.400 0.400, std 0.300 0.300 0.300"),
+        ({"normalize": "none", "fitting": {"resize_size": 40}}, "fitting bilinear at 40x40, center; normalize none"),
+    ],
+)
+def test_a_model_file_says_how_its_pictures_were_prepared(dlkit, config, tmp_path, data, words):
+    made = dlkit("train", config("small_cnn", image_size=32, **data), "--out", tmp_path / "run", "--json")
+    assert made.code == 0, made.err
+    shown = dlkit(
+        "train", config({"name": "small_cnn", "weights": str(tmp_path / "run" / "model.pt")}), "--print-config"
+    )
+    assert shown.code == 0, shown.err
+    told = " ".join(shown.err.split())
+    assert "model.pt were: image_size 32x32" in told and words in told
+    before, after = (
+        yaml.safe_load(text)["data"] for text in ((tmp_path / "run" / "config.resolved.yaml").read_text(), shown.out)
+    )
+    assert after["normalize"] == before["normalize"] and after["fitting"] == before["fitting"]
+
+
 def test_eval_and_predict_prepare_pictures_alike(dlkit, config, tmp_path):
     path = config(TIMM)
     done = dlkit("train", path, "--out", tmp_path / "run", "--json")

@@ -1,6 +1,7 @@
 """Weights from elsewhere beside the name of their network, and what is said of those that do not fit."""
 
 import pytest
+import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -8,7 +9,7 @@ from torch import nn
 from torchvision.models import mobilenet_v2, resnet18
 
 from dlkit.config import load_data_option, load_mapping
-from dlkit.core.data import DataInfo
+from dlkit.core.data import DataInfo, ImageFit
 from dlkit.core.modelfile import ModelSpec, build_from_file, save_model_file
 from dlkit.core.models import Arch, guess_classifiers, mlp
 from dlkit.core.opening import IMAGENET_MEAN, IMAGENET_STD, Naming, open_model
@@ -45,6 +46,22 @@ def weights(tmp_path):
         {"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}, "epoch": 3}, tmp_path / "w.pth"
     )
     return tmp_path / "w.pth", network
+
+
+def test_weights_of_a_network_of_timm_are_prepared_for_as_timm_says(tmp_path, images):
+    network = timm.create_model("test_vit", num_classes=3).eval()
+    torch.save({"state_dict_ema": network.state_dict()}, tmp_path / "w.pth")
+    file = open_model(tmp_path / "w.pth", Naming(arch="timm/test_vit.r160_in1k"), data=images)
+    info = file.spec.info
+    assert (info.input_size, info.classes) == ((3, 160, 160), ("cats", "dogs", "owls"))
+    assert info.mean == info.std == (0.5, 0.5, 0.5)
+    assert info.fit == ImageFit((168, 168), "bicubic", "center")
+    inputs = torch.randn(2, 3, 160, 160)
+    assert torch.equal(build_from_file(file)(inputs), network(inputs))
+    alone = open_model(tmp_path / "w.pth", Naming(arch="timm/test_vit.r160_in1k"))
+    assert (alone.spec.info.num_outputs, alone.spec.info.classes) == (3, None)
+    with pytest.raises(UsageError, match="Did you mean 'test_vit"):
+        open_model(tmp_path / "w.pth", Naming(arch="timm/test_vitt"), data=images)
 
 
 def test_torchvision_weights_with_a_folder(weights, images):

@@ -11,7 +11,7 @@ from dlkit.config import LoadedConfig
 from dlkit.core.data.caching import StoredSamples, load_subset
 from dlkit.core.data.checks import ignored_label
 from dlkit.core.data.contract import DataInfo, DataSplits
-from dlkit.core.data.describing import describe_data, is_measured, measured_positions, published_statistics
+from dlkit.core.data.describing import describe_data, follows_weights, is_measured, measured_positions
 from dlkit.core.data.opening import OpenedData, open_data
 from dlkit.core.data.scan import scan_images
 from dlkit.core.data.splits import SplitBuilder
@@ -104,7 +104,7 @@ def announce_choices(opened: OpenedData, info: DataInfo, emit: Emit) -> None:
 
 
 def _published_note(opened: OpenedData, info: DataInfo) -> str:
-    """What is taken from published weights, in a sentence; empty where nothing is."""
+    """What is taken from weights that tell it, in a sentence; empty where nothing is."""
     published, data = opened.published, opened.loaded.config.data
     if published is None or opened.known is not None:
         return ""
@@ -113,9 +113,9 @@ def _published_note(opened: OpenedData, info: DataInfo) -> str:
         taken.append(f"image_size {size_text(published.size)}")
     if data.fitting == "auto" and fit is not None:
         taken.append(f"fitting {fit.interpolation} at {size_text(fit.resize_size)}, {fit.crop_mode}")
-    if published_statistics(opened) and info.mean and info.std:
-        mean, std = (" ".join(f"{number:.3f}" for number in numbers) for numbers in (info.mean, info.std))
-        taken.append(f"normalize mean {mean}, std {std}")
+    if follows_weights(opened):
+        statistics = [" ".join(f"{number:.3f}" for number in numbers or ()) for numbers in (info.mean, info.std)]
+        taken.append("normalize mean {}, std {}".format(*statistics) if info.mean else "normalize none")
     return f"pictures are prepared as {published.weights} were: {'; '.join(taken)}" if taken else ""
 
 

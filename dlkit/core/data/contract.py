@@ -80,13 +80,15 @@ class ImageFit:
 
 @dataclass(frozen=True)
 class PublishedInput:
-    """What published weights were trained on: images of this height and width, fitted and normalized so. `weights` are their words."""
+    """What weights were trained on: images of this height and width, fitted and normalized so. `weights` are their words; `fit`, `mean`
+    and `std` are as those of `DataInfo`.
+    """
 
     weights: str
     size: tuple[int, int]
-    fit: ImageFit
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    fit: ImageFit | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
 
 
 @dataclass(frozen=True)

@@ -71,30 +71,37 @@ def pick_statistics(opened: OpenedData, stored: StoredSamples | None) -> Statist
         return None
     if isinstance(asked, Normalization):
         return _given(opened.loaded, asked, opened.shown, kind=kind)
-    if (published := published_statistics(opened)) is not None:
-        return published
+    if follows_weights(opened):
+        return _published_statistics(opened)
     mean, std = measure_statistics(training_chunks(train, evaluation, stored=stored), is_image=kind == "image")
     if not all(map(math.isfinite, mean + std)):
         raise DataError("the training samples hold values that are not finite (nan or inf); remove or replace them")
     return mean, std
 
 
-def published_statistics(opened: OpenedData) -> Statistics | None:
-    """Returns what the published weights of the model were trained with, where `data.normalize` leaves it to them; None where there
-    are none, and for other channels than colours or one of grey, which gets the means over the colours.
+def follows_weights(opened: OpenedData) -> bool:
+    """Returns whether mean and standard deviation are those that the weights of the model were trained with: where `data.normalize`
+    leaves it to them, and the channels are theirs, or one of grey, which gets the means over the colours.
     """
-    published, count = opened.published, opened.shown.shape[0]
+    published = opened.published
     if published is None or opened.loaded.config.data.normalize != "auto":
+        return False
+    return published.mean is None or opened.shown.shape[0] in (1, len(published.mean))
+
+
+def _published_statistics(opened: OpenedData) -> Statistics | None:
+    published = opened.published
+    if published is None or published.mean is None or published.std is None:
         return None
-    if count == len(published.mean):
+    if opened.shown.shape[0] == len(published.mean):
         return published.mean, published.std
-    return ((fmean(published.mean),), (fmean(published.std),)) if count == 1 else None
+    return (fmean(published.mean),), (fmean(published.std),)
 
 
 def is_measured(opened: OpenedData) -> bool:
     """Returns whether mean and standard deviation are measured on the training split."""
     asked = opened.loaded.config.data.normalize
-    return asked == "data" or (asked == "auto" and published_statistics(opened) is None)
+    return asked == "data" or (asked == "auto" and not follows_weights(opened))
 
 
 def pick_target_statistics(opened: OpenedData) -> Statistics | None:

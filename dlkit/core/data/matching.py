@@ -63,15 +63,15 @@ def pick_fit(
 ) -> Fit | None:
     """Returns what brings images to `data.image_size`, or None where they stay as they are.
 
-    Where `auto` leaves it open, images are fitted as those of published weights were, or as the model that is known asks for:
-    folders of pictures always, others where the model says how. Raises ConfigError where the data are no images.
+    Where `auto` leaves it open, images are fitted as those of `published`, the model's weights, were, or as the model that is known asks
+    for: folders of pictures always, others where the model says how. Raises ConfigError where the data are no images.
     """
     size, how = None, None
     if published is not None:
         size, how = published.size, published.fit
     elif known is not None and known.kind == "image":
         size, how = (known.input_size[1], known.input_size[2]), known.fit
-    wanted = _pick_size(loaded, source, size if how or source.image_size else None)
+    wanted = _pick_size(loaded, source, size if published or how or source.image_size else None)
     asked = loaded.config.data.fitting
     if isinstance(asked, Fitting):
         if wanted is None:

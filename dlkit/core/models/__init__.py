@@ -2,7 +2,7 @@
 
 from dlkit.core.models.activations import Swish, build_activation, known_activations
 from dlkit.core.models.arch import Arch
-from dlkit.core.models.build import build_model, build_on_meta, plan_arch, resolve_arch
+from dlkit.core.models.build import build_model, build_on_meta, check_timm_model, plan_arch, resolve_arch
 from dlkit.core.models.checkpointing import disable_checkpointing, enable_checkpointing
 from dlkit.core.models.computed_weights import has_computed_weights, with_plain_weights
 from dlkit.core.models.copying import copy_network
@@ -14,7 +14,7 @@ from dlkit.core.models.layers import build_layers
 from dlkit.core.models.lazy_layers import initialize_lazy_layers
 from dlkit.core.models.meta import AllocateNothing, meta_copy, output_shape
 from dlkit.core.models.nets import mlp, small_cnn
-from dlkit.core.models.published import published_input
+from dlkit.core.models.published import published_input, timm_input
 from dlkit.core.models.resnet_small import resnet_small
 from dlkit.core.models.running import RunningModule, RunningModules
 from dlkit.core.models.sequence import lstm

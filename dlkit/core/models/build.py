@@ -124,15 +124,21 @@ def _plan_torchvision(model: ModelSection, entry: Entry, options: dict[str, Any]
     return Arch("torchvision", name, {**bound, **options, **kept}, import_target(entry.target))
 
 
-def _plan_timm(model: ModelSection, options: dict[str, Any], given: dict[str, Any]) -> Arch:
-    name, input_size = model.name.removeprefix(PREFIX), tuple(given["input_size"])
-    builder = find_timm(name)
+def check_timm_model(model: ModelSection) -> None:
+    """Raise ComponentError for what the installed timm does not know in a section that names one of its networks; needs no data."""
+    name = model.name.removeprefix(PREFIX)
+    find_timm(name)
     check_timm_tag(name)
     _layers_of(model, model.name, is_taken=False)
+    check_timm_options(name, _plain_options(model.options))
+
+
+def _plan_timm(model: ModelSection, options: dict[str, Any], given: dict[str, Any]) -> Arch:
+    name, input_size = model.name.removeprefix(PREFIX), tuple(given["input_size"])
+    check_timm_model(model)
     _need_images(model.name, input_size)
-    check_timm_options(name, options)
     kept = {key: given[key] for key in ("num_classes", "in_channels")}
-    return Arch("timm", name, {**plan_timm_size(name, input_size), **options, **kept}, builder)
+    return Arch("timm", name, {**plan_timm_size(name, input_size), **options, **kept}, find_timm(name))
 
 
 def _plan_user(model: ModelSection, options: dict[str, Any], given: dict[str, Any]) -> Arch:

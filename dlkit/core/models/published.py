@@ -13,19 +13,18 @@ from dlkit.registry import find_entry
 def published_input(model: ModelSection) -> PublishedInput | None:
     """Returns what the weights that a config's model begins with were trained on; None where they are not published ones.
 
-    Those of a file count as timm's where the name of the model says by its tag which they are. Reads tables only, fetches nothing.
+    Those of a file are not, whatever the model is called. Reads tables only, fetches nothing.
     """
-    if model.weights is None or is_import_path(model.name):
+    if model.weights is None or is_import_path(model.name) or not is_published_name(model.weights):
         return None
-    is_published = is_published_name(model.weights)
     if is_timm_name(model.name):
-        name = model.name.removeprefix(PREFIX)
-        return _of_timm(name) if is_published or "." in name else None
+        return timm_input(model.name.removeprefix(PREFIX))
     entry = find_entry("models", model.name)
-    return _of_torchvision(entry.name, model.weights) if entry and not entry.is_ours and is_published else None
+    return _of_torchvision(entry.name, model.weights) if entry and not entry.is_ours else None
 
 
-def _of_timm(name: str) -> PublishedInput | None:
+def timm_input(name: str) -> PublishedInput | None:
+    """Returns how timm prepares pictures for one of its networks, from the table of its tag; None where it has none."""
     config = pretrained_config(name)
     if not config.get("input_size"):
         return None

@@ -36,7 +36,9 @@ def import_timm() -> ModuleType:
     try:
         import timm
     except ImportError as error:
-        raise ComponentError(f"timm cannot be imported ({first_line(error)}): pip install 'dlkit[timm]'") from None
+        raise ComponentError(
+            f"timm cannot be imported ({first_line(error)}): pip install 'dlkit[timm]'", option="name"
+        ) from None
     return timm
 
 
@@ -50,7 +52,7 @@ def find_timm(name: str) -> Builder:
         builder: Builder = timm.model_entrypoint(name.partition(".")[0])
         return builder
     hint = did_you_mean(name, timm.list_pretrained() if "." in name else timm.list_models())
-    raise ComponentError(f"timm has no model {name!r}.{hint} See `dlkit list models {PREFIX}`")
+    raise ComponentError(f"timm has no model {name!r}.{hint} See `dlkit list models {PREFIX}`", option="name")
 
 
 def check_timm_tag(name: str) -> None:
@@ -62,7 +64,9 @@ def check_timm_tag(name: str) -> None:
     known = [found.partition(".")[2] for found in import_timm().list_pretrained(f"{architecture}.*")]
     if tag and tag not in known:
         have = f"It has {', '.join(known)}" if known else "It has none"
-        raise ComponentError(f"timm's {architecture} has no tag {tag!r}.{did_you_mean(tag, known)} {have}")
+        raise ComponentError(
+            f"timm's {architecture} has no tag {tag!r}.{did_you_mean(tag, known)} {have}", option="name"
+        )
 
 
 def timm_options(name: str) -> list[str]:

@@ -23,9 +23,9 @@ from dlkit.core.models import (
     plan_arch,
     plan_timm_size,
     pretrained_config,
-    published_input,
     resolve_arch,
 )
+from dlkit.core.opening import weights_input
 from dlkit.core.profile.costs import InputSpec, ProfileError
 from dlkit.registry import find_entry
 
@@ -73,7 +73,7 @@ def fit_to_inputs(source: ProfiledModel, inputs: Sequence[InputSpec]) -> Profile
 def _from_config(path: Path) -> ProfiledModel:
     loaded = load_config(path)
     info = measure_data(
-        open_data(loaded, seed=loaded.config.seed, published=published_input(loaded.config.model)),
+        open_data(loaded, seed=loaded.config.seed, published=weights_input(loaded.config.model)),
         device=torch.device("cpu"),
     )
     arch = plan_arch(loaded.config.model, input_size=info.input_size, num_outputs=info.num_outputs)

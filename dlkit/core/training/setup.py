@@ -29,8 +29,8 @@ from dlkit.core.models import (
     enable_checkpointing,
     load_initial_weights,
     plan_arch,
-    published_input,
 )
+from dlkit.core.opening import weights_input
 from dlkit.core.random_state import seed_everything
 from dlkit.core.scoring import Precision, Scoring, pick_precision
 from dlkit.core.training.distillation import Distillation
@@ -126,7 +126,7 @@ def resolve_config(loaded: LoadedConfig, *, emit: Emit = ignore) -> Config:
 
 def _published(loaded: LoadedConfig) -> PublishedInput | None:
     with at_section(loaded, "model"):
-        return published_input(loaded.config.model)
+        return weights_input(loaded.config.model)
 
 
 def _plan_network(loaded: LoadedConfig, info: DataInfo) -> Arch:
