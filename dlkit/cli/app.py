@@ -8,8 +8,8 @@ import typer
 
 from dlkit import __version__
 from dlkit.cli.lazy_group import LazyGroup
-from dlkit.cli.loading_notes import note_slow_imports
 from dlkit.cli.processes import is_main_process, note_failure
+from dlkit.cli.slow_imports import quick_imports
 from dlkit.cli.streams import lasting_streams
 from dlkit.cli.table_form import AS_TSV
 from dlkit.errors import ConfigError, DlkitError, Interrupted, OutOfResource, UsageError, exit_code_of, first_line
@@ -124,12 +124,12 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    if is_main_process() and not {"-q", "--quiet"} & set(arguments):
-        note_slow_imports()
+    are_told = is_main_process() and not {"-q", "--quiet"} & set(arguments)
     is_debug = "--debug" in arguments or bool(os.environ.get("DLKIT_DEBUG"))
     AS_TSV.set("--tsv" in arguments)
     try:
-        app(args=[argument for argument in arguments if argument not in ANYWHERE], prog_name="dlkit")
+        with quick_imports(are_told=are_told):
+            app(args=[argument for argument in arguments if argument not in ANYWHERE], prog_name="dlkit")
     except BrokenPipeError:
         sys.exit(0)
     except SystemExit as end:

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from dlkit.config import Component, LoadedConfig, is_done_anyway, said_otherwise
 from dlkit.core.components import at_component, check_options, is_import_path, resolve
-from dlkit.core.data.augment import Batched, batched_version
+from dlkit.core.data.augment import Batched, batched_version, plain_version
 from dlkit.core.data.contract import ImageFit, Kind
 from dlkit.core.data.counter_rng import Draws
 from dlkit.core.data.images import fit_image
 from dlkit.core.random_state import seeded_generators
 from dlkit.errors import DataError, first_line
+from dlkit.registry import find_entry
 from dlkit.shapes import size_text
 
 # These bring any image to a size of their own, so that an image size in front of them would only lose pixels.
@@ -141,6 +142,8 @@ def build_step(loaded: LoadedConfig, where: tuple[str, int], component: Componen
         raise loaded.error((*place, "name"), "it works on batches: put it under data.batch_transforms")
     if words := said_otherwise(component.name):
         raise loaded.error((*place, "name"), words)
+    if plain := plain_version(_name_in_torchvision(component.name), component.options):
+        return TransformStep(component.name, plain, plain.transform, where[1])
     with at_component(loaded, *place):
         builder = resolve("transforms", component.name)
         is_function = inspect.isfunction(builder)
@@ -156,6 +159,12 @@ def build_step(loaded: LoadedConfig, where: tuple[str, int], component: Componen
         message = f"{component.name} makes a {made}, which cannot be called with an image"
         raise loaded.error((*place, "name"), message)
     return TransformStep(component.name, batched_version(transform), transform, where[1])
+
+
+def _name_in_torchvision(name: str) -> str:
+    entry = find_entry("transforms", name)
+    target = name if is_import_path(name) else entry.target if entry else ""
+    return target.removeprefix("torchvision.transforms.v2:")
 
 
 def _plain(option: str, value: Any) -> Any:

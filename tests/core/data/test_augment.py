@@ -10,7 +10,15 @@ import torchvision.transforms.v2.functional as F
 from torch import Tensor
 
 from dlkit.core.data import Draws
-from dlkit.core.data.augment import DETERMINISTIC, RANDOM, AlternatingFlip, batched_version, flip_where, take_windows
+from dlkit.core.data.augment import (
+    DETERMINISTIC,
+    RANDOM,
+    AlternatingFlip,
+    batched_version,
+    flip_where,
+    plain_version,
+    take_windows,
+)
 from dlkit.core.random_state import seeded_generators
 
 Same = Callable[[Tensor, Tensor], bool]
@@ -128,6 +136,61 @@ def test_transforms_without_chance_do_to_a_batch_what_they_do_to_each(transform:
     batched = batched_version(transform)
     assert batched is not None and not batched.is_random
     assert torch.equal(batched(images, draws(5)), torch.stack([transform(image) for image in images]))
+
+
+PLAIN: list[tuple[str, dict[str, Any]]] = [
+    ("RandomCrop", {"size": 6}),
+    ("RandomCrop", {"size": [5], "padding": 0}),
+    ("RandomCrop", {"size": [3, 7], "padding": [1, 2], "fill": [1, 2.5, 3], "padding_mode": "reflect"}),
+    ("RandomCrop", {"size": 8, "padding": [1, 0, 2, 3], "pad_if_needed": True}),
+    ("RandomHorizontalFlip", {}),
+    ("RandomVerticalFlip", {"p": 0.2}),
+    ("RandomRotation", {"degrees": 10}),
+    ("RandomRotation", {"degrees": [-3, 5.5], "interpolation": "bilinear", "center": [2, 3], "fill": None}),
+    ("RandomAffine", {"degrees": 10, "translate": [0.1, 0.1], "scale": [0.9, 1.1], "shear": 4}),
+    ("RandomAffine", {"degrees": 0, "shear": [1, 2, 3, 4]}),
+    ("RandomErasing", {"p": 1, "value": 3}),
+    ("RandomErasing", {"scale": [0.1, 0.2], "ratio": [1, 2], "value": [0.1, 0.2, 0.3]}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), PLAIN, ids=str)
+def test_plain_options_come_to_what_torchvision_makes_of_them(name: str, options: dict[str, Any]) -> None:
+    plain, theirs = plain_version(name, options), getattr(v2, name)(**options)
+    assert plain is not None
+    made = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in vars(theirs).items()
+        if key in vars(plain.transform)
+    }
+    assert made == {
+        key: list(value) if isinstance(value, tuple) else value for key, value in vars(plain.transform).items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("RandomCrop", {"size": [1, 2, 3]}),
+        ("RandomCrop", {"size": 8, "padding": [1, 2, 3]}),
+        ("RandomCrop", {"size": 8, "padding": 1, "padding_mode": "wrap"}),
+        ("RandomHorizontalFlip", {"p": 1.5}),
+        ("RandomHorizontalFlip", {"q": 0.5}),
+        ("RandomRotation", {"degrees": -1}),
+        ("RandomRotation", {"degrees": 5, "expand": True}),
+        ("RandomRotation", {"degrees": 5, "interpolation": "bicubic"}),
+        ("RandomAffine", {"degrees": 5, "translate": [0.1, 1.1]}),
+        ("RandomAffine", {"degrees": 5, "scale": 2}),
+        ("RandomAffine", {"degrees": 5, "shear": [1, 2, 3]}),
+        ("RandomAffine", {}),
+        ("RandomErasing", {"value": "random"}),
+        ("RandomErasing", {"scale": [0.5, 0.1]}),
+        ("ColorJitter", {}),
+    ],
+    ids=str,
+)
+def test_options_that_are_not_plain_are_left_to_torchvision(name: str, options: dict[str, Any]) -> None:
+    assert plain_version(name, options) is None
 
 
 def test_every_kind_with_a_batched_form_is_tested_here() -> None:

@@ -5,7 +5,7 @@ distribution it does what the v2 object does to one tensor image. Transforms wit
 are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from dlkit.core.data.augment.flips import (
     flip_vertically,
     flip_where,
 )
+from dlkit.core.data.augment.plain_options import plain_transform
 from dlkit.core.data.counter_rng import Draws
 
 Function = Callable[[Any, Tensor, Draws], Tensor]
@@ -54,6 +55,14 @@ class Batched:
             changed: Tensor = self.transform(images)
             return changed
         return self.function(self.transform, images, draws)
+
+
+def plain_version(name: str, options: Mapping[str, Any]) -> Batched | None:
+    """Returns the batched form of torchvision's v2 class of this name without importing it, or None for options that it has to
+    look at itself.
+    """
+    transform = plain_transform(name, options)
+    return Batched(transform, RANDOM[name]) if transform else None
 
 
 def batched_version(transform: Any) -> Batched | None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from dlkit.core.data.counter_rng import Draws, integers
 
@@ -39,6 +40,8 @@ def _pad(transform: Any, images: Tensor) -> Tensor:
         )
     if not any((left, right, top, bottom)):
         return images
+    if transform.padding_mode == "constant" and not isinstance(transform.fill, list | tuple | dict):
+        return pad(images, [left, right, top, bottom], value=transform.fill or 0)
     fill = list(transform.fill) if isinstance(transform.fill, list | tuple) else transform.fill
     from torchvision.transforms.v2 import functional as F  # takes two seconds to import
 

@@ -43,7 +43,10 @@ class Board:
                 warnings.simplefilter("ignore")  # the tracer warns about itself and about python control flow
                 traced = copy_network(model).cpu().eval()
                 disable_checkpointing(traced)
-                self._writer.add_graph(traced, inputs[:1].cpu())
+                sample = inputs[:1].cpu()
+                # checking that a trace computes what the model does takes longer than all else before the first step
+                trace = torch.jit.trace(traced, sample, check_trace=False)  # type: ignore[no-untyped-call]
+                self._writer.add_graph(trace, sample)
         except Exception as error:  # tracing fails in many ways, and no run should end for its picture
             emit(Note(f"no model graph for TensorBoard: {first_line(error, 150)}"))
 
