@@ -108,6 +108,7 @@ def train_two_steps(name: str) -> dict[str, Any]:
 def compare_macs(name: str) -> dict[str, Any]:
     """MACs by dlkit, and half of the FLOPs that torch counts while the network runs."""
     network, spec, size = build(name)
+    network.requires_grad_(False)  # torch's counter asks parameters of gradients for functions that no_grad leaves out
     profile = profile_model(build_on_meta(spec.arch), [InputSpec((3, size, size))])
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(images(1, size))

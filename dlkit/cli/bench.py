@@ -1,7 +1,8 @@
 """`dlkit bench`: how fast models run here, by several engines, side by side."""
 
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from dlkit.cli.plain_help import PlainCommand
 from dlkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from dlkit.core.benchmark import BenchRequest, BenchResult
+    from dlkit.core.benchmark import BenchRequest, BenchResult, Deployment
 
 LEAST_WANTED = (7, 3, 5)  # columns of speeds, where a terminal is narrow: samples per second, then spreads
 EPILOG = """Inputs are random numbers: latency does not depend on them, accuracy is what `dlkit eval` measures."""
@@ -107,10 +108,11 @@ def bench(
         naming=Naming(arch, num_classes, image_size, network),
         data=load_data_option(data) if data else None,
     )
-    _run(request, as_json=as_json)
+    naming = {"arch": arch, "num_classes": num_classes, "image_size": image_size, "model": network, "data": data}
+    _run(request, naming=naming, as_json=as_json)
 
 
-def _run(request: "BenchRequest", *, as_json: bool) -> None:
+def _run(request: "BenchRequest", *, naming: Mapping[str, object], as_json: bool) -> None:
     from dlkit.cli.display import open_display, prints_aside
     from dlkit.core.benchmark import run_bench
     from dlkit.files import to_json
@@ -121,6 +123,7 @@ def _run(request: "BenchRequest", *, as_json: bool) -> None:
         typer.echo(to_json({"schema": "dlkit.bench/1", **result.to_dict()}))
     else:
         _show(result)
+        _show_fastest(result, naming)
 
 
 def split_names(text: str) -> tuple[str, ...]:
@@ -169,6 +172,32 @@ def _show(result: "BenchResult") -> None:
     missing = [f"{names[one.model]} by {one.engine}: {one.reason}" for one in result.speeds.skipped]
     show_lines([*(["", "not measured:"] if missing else []), *(f"  {line}" for line in missing)])
     show_lines([*([""] if said else []), *said])
+
+
+def _show_fastest(result: "BenchResult", naming: Mapping[str, object]) -> None:
+    """What to deploy: the winners, and for each the command that writes its file and the lines that load and run it."""
+    from dlkit.cli.console import show_lines, terminal_width
+    from dlkit.cli.next_steps import continued_command, shell_options
+
+    names = short_names([file.name for file in result.files])
+    show_lines(["", "fastest here:", *(f"  batch {one.batch}: {_winner(one, names)}" for one in result.fastest)])
+    for one in {(one.model, one.engine): one for one in result.fastest}.values():
+        show_lines(["", f"to run {names[one.model]} by {one.engine}:"])
+        if one.program:
+            options = shell_options(format=one.format, threads=one.threads, **naming)
+            command = f"dlkit export {shlex.quote(one.model)}{options} -o {shlex.quote(one.program)}"
+            show_lines([*continued_command(command, terminal_width() or len(command) + 4), ""], is_code=True)
+        show_lines([f"  {line}" for line in one.code], is_code=True)
+
+
+def _winner(one: "Deployment", names: Mapping[str, str]) -> str:
+    said = f"{names[one.model]} by {one.engine}, {one.median_ms:.2f} ms"
+    if one.runner_up is None:
+        return said
+    second = f"{names[one.runner_up[0]]} by {one.runner_up[1]}"
+    if one.is_clear:
+        return f"{said}, {one.lead} times as fast as {second}"
+    return f"{said}; {second} is as fast within the noise: {one.lead} times"
 
 
 def _header(result: "BenchResult") -> list[str]:

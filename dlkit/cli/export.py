@@ -43,6 +43,16 @@ Opset = Annotated[
         "--opset", help="ONNX: version of the operators, for older or newer runtimes.", metavar="N", show_default=False
     ),
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        help="Programs: CPU threads to run with, as `dlkit bench` found best. Written into the lines that load the file, and into ONNX.",
+        metavar="N",
+        show_default=False,
+    ),
+]
 
 
 app = typer.Typer()
@@ -61,13 +71,14 @@ def export(
     normalize: Normalize = False,
     resize: Resize = False,
     opset: Opset = None,
+    threads: Threads = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a model, float, pruned or int8, for other programs, and check that the file computes what the model does."""
     from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
-    from dlkit.core.export import OnnxOptions, export_model
+    from dlkit.core.export import ExportOptions, export_model
     from dlkit.core.opening import Naming, open_model
 
     loaded = load_data_option(data) if data else None
@@ -75,7 +86,7 @@ def export(
         file = open_model(
             model, Naming(arch, num_classes, image_size, network), data=loaded, uses_data=False, emit=display.emit
         )
-        options = OnnxOptions(normalize, resize, opset)
+        options = ExportOptions(normalize, resize, opset, threads)
         exported = export_model(file, format_, output, model=network, options=options, force=force)
     if as_json:
         values = asdict(exported) | {"path": str(exported.path)}

@@ -1,6 +1,7 @@
 """`dlkit bench`: what it prints, its JSON, and what it says of bad input."""
 
 import json
+import shlex
 import sys
 import tempfile
 import warnings
@@ -13,6 +14,7 @@ from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
 import dlkit as package
 from dlkit.core.data import DataInfo
+from dlkit.core.devices import torch_settings
 from dlkit.core.modelfile import ModelSpec, read_model_file, save_model_file
 from dlkit.core.models import Arch, build_model
 from dlkit.quantize import Recipe, pick_reduce, save_quantized
@@ -69,12 +71,41 @@ def test_tables_of_float_and_int8(dlkit, files):
         assert text in done.out, text
 
 
+@pytest.mark.parametrize("engine", ["onnx", "openvino", "frozen", "eager"])
+def test_the_fastest_runs_as_told(dlkit, files, engine, tmp_path):
+    model = tmp_path / "net.pt"
+    model.write_bytes(files["int8"].read_bytes())
+    done = dlkit("bench", model, "--engine", engine, "--seconds", "0", "--batch", "2", "--threads", 1)
+    lines = done.out[done.out.index("fastest here:") :].splitlines()
+    assert lines[1].startswith(f"  batch 2: net.pt by {engine}, ") and lines[3] == f"to run net.pt by {engine}:"
+    if engine in ("onnx", "openvino"):
+        command = shlex.split(lines[4])
+        assert command[:2] == ["dlkit", "export"] and dlkit(*command[1:]).code == 0
+    inputs = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    names = {"inputs": inputs.numpy() if engine in ("onnx", "openvino") else inputs}
+    with torch_settings(threads=torch.get_num_threads()):  # puts back what the lines set
+        exec("\n".join(line.strip() for line in lines[4:] if not line.strip().startswith("dlkit ")), names)
+        wanted = package.load_model(model)(inputs)
+    torch.testing.assert_close(torch.as_tensor(names["logits"]), wanted, rtol=0, atol=0.03 * wanted.abs().max().item())
+
+
+def test_the_fastest_among_models(dlkit, files):
+    options = ("--engine", "eager,frozen", "--seconds", "0", "--batch", "1,4", "--json")
+    found = json.loads(dlkit("bench", files["float"], files["int8"], *options).out)
+    for one in found["fastest"]:
+        rows = sorted((row for row in found["rows"] if row["batch"] == one["batch"]), key=lambda row: row["median_ms"])
+        assert (one["model"], one["engine"]) == (rows[0]["model"], rows[0]["engine"])
+        assert one["runner_up"] == [rows[1]["model"], rows[1]["engine"]]
+        assert one["is_clear"] == (one["lead"]["p10"] > 1.0) and one["program"] is None
+    assert [one["batch"] for one in found["fastest"]] == [1, 4]
+
+
 def test_json(dlkit, files):
     done = dlkit("bench", files["float"], files["int8"], *QUICK, "--batch", 2, "--json")
     found = json.loads(done.out)
     assert found["schema"] == "dlkit.bench/1" and done.code == 0
     assert set(found) == {
-        "schema", "machine", "input", "files", "baseline", "fastest_float", "rows", "skipped", "notes"
+        "schema", "machine", "input", "files", "baseline", "fastest_float", "fastest", "rows", "skipped", "notes"
     }  # fmt: skip
     assert found["input"] == {"size": [1, 8, 8], "data": "standard normal numbers, seed 0"}
     assert set(found["machine"]) == {

@@ -1,5 +1,6 @@
 """How fast networks run: engines that run them, and interleaved timing with ratios and their spread."""
 
+from dlkit.core.benchmark.deployment import Deployment
 from dlkit.core.benchmark.engines import ENGINES, STARTERS, difference_of, start_engine
 from dlkit.core.benchmark.machine import Machine, describe_machine
 from dlkit.core.benchmark.onnx_engine import start_onnx_file

@@ -56,10 +56,14 @@ def _core() -> Any:
 def _compile(core: Any, model: Any, shape: torch.Size) -> Any:
     """For this shape, one call at a time; float stays float32, so that outputs are those of other engines."""
     model.reshape(list(shape))
-    options = {
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    return core.compile_model(model, "CPU", openvino_options(torch.get_num_threads())).create_infer_request()
+
+
+def openvino_options(threads: int) -> dict[str, object]:
+    """What OpenVINO is told when it compiles a network to be measured."""
+    return {
+        "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    return core.compile_model(model, "CPU", options).create_infer_request()

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from dlkit.config import LoadedConfig
+from dlkit.core.benchmark.deployment import Deployment, Origin, deployments
 from dlkit.core.benchmark.engines import ENGINES, check_engines
 from dlkit.core.benchmark.machine import Machine, describe_machine
 from dlkit.core.benchmark.onnx_files import read_onnx_file
 from dlkit.core.benchmark.speed import SpeedPlan, Speeds, TimedModel, measure_speeds
 from dlkit.core.devices import pick_device, torch_settings
-from dlkit.core.modelfile import ModelFile, build_from_file, is_model_file, parse_model_file
+from dlkit.core.modelfile import build_from_file, is_model_file, parse_model_file
 from dlkit.core.models import has_int8_layers
 from dlkit.core.opening import Naming, open_model, read_path
 from dlkit.errors import UsageError
@@ -61,6 +62,7 @@ class BenchResult:
     input_size: tuple[int, ...]
     files: tuple[BenchedFile, ...]
     speeds: Speeds
+    fastest: tuple[Deployment, ...]
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,6 +72,7 @@ class BenchResult:
             "input": {"size": list(self.input_size), "data": DATA},
             "files": [asdict(file) for file in self.files],
             **self.speeds.to_dict(),
+            "fastest": [deployment.to_dict() for deployment in self.fastest],
             "notes": list(self.notes),
         }
 
@@ -100,7 +103,8 @@ def run_bench(request: BenchRequest, *, emit: Emit = ignore) -> BenchResult:
         plan = SpeedPlan(input_size, device, request.batches, request.engines, request.seconds, baseline)
         speeds = measure_speeds(models, plan, emit=note_and_report)
         files = tuple(BenchedFile(one.model.name, one.model.is_int8, one.num_bytes) for one in opened)
-        return BenchResult(describe_machine(device), input_size, files, speeds, tuple(notes))
+        fastest = deployments(speeds, plan, _origin(request, opened))
+        return BenchResult(describe_machine(device), input_size, files, speeds, fastest, tuple(notes))
 
 
 def _check_models(paths: Sequence[Path]) -> None:
@@ -127,29 +131,29 @@ class _Opened:
     model: TimedModel
     num_bytes: int
     input_size: tuple[int, ...] | None
+    is_foreign: bool = False
 
 
 def _open(path: Path, request: BenchRequest) -> _Opened:
     if _is_onnx(path):
-        file = read_onnx_file(path)
-        return _Opened(TimedModel(str(path), path, file.is_int8), path.stat().st_size, file.input_size)
-    model_file = _open_model_file(path, request)
-    network = build_from_file(model_file, model=request.naming.model)
-    info = model_file.spec.info
-    timed = TimedModel(str(path), network, has_int8_layers(network), info.task)
-    return _Opened(timed, path.stat().st_size, info.input_size)
+        program = read_onnx_file(path)
+        return _Opened(TimedModel(str(path), path, program.is_int8), path.stat().st_size, program.input_size)
+    value = read_path(path)
+    is_foreign = not is_model_file(value)
+    # a dlkit file says itself what it is; naming is for the other files, which may stand beside it
+    file = open_model(path, request.naming, data=request.data) if is_foreign else parse_model_file(path, value)
+    network = build_from_file(file, model=request.naming.model)
+    info = file.spec.info
+    model = TimedModel(str(path), network, has_int8_layers(network), info.task)
+    return _Opened(model, path.stat().st_size, info.input_size, is_foreign)
+
+
+def _origin(request: BenchRequest, opened: Sequence[_Opened]) -> Origin:
+    return Origin(request.naming.model, frozenset(one.model.name for one in opened if one.is_foreign))
 
 
 def _is_onnx(path: Path) -> bool:
     return path.suffix.lower() == ".onnx"
-
-
-def _open_model_file(path: Path, request: BenchRequest) -> ModelFile:
-    """A dlkit file says itself what it is; naming is for the other files, which may stand beside it."""
-    value = read_path(path)
-    if is_model_file(value):
-        return parse_model_file(path, value)
-    return open_model(path, request.naming, data=request.data)
 
 
 def _common_input_size(opened: Sequence[_Opened]) -> tuple[int, ...]:

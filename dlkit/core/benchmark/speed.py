@@ -87,10 +87,14 @@ class Speeds:
         keys = ((row.model, row.engine, row.latency.batch) for row in self.rows)
         return next((row for row, key in zip(self.rows, keys, strict=True) if key == (model, engine, batch)), None)
 
+    def ranking(self, batch: int) -> list[SpeedRow]:
+        """The rows of all networks and engines at a batch size, the quickest first."""
+        found = [row for row in self.rows if row.latency.batch == batch]
+        return sorted(found, key=lambda row: row.latency.median_ms)
+
     def fastest(self, model: str, batch: int) -> SpeedRow | None:
         """The row of a network's quickest engine at a batch size."""
-        found = [row for row in self.rows if row.model == model and row.latency.batch == batch]
-        return min(found, key=lambda row: row.latency.median_ms, default=None)
+        return next((row for row in self.ranking(batch) if row.model == model), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -7,29 +7,40 @@ from dlkit.core.modelfile import ModelSpec
 from dlkit.core.models import HAS_AUX_HEADS
 
 
-def load_onnx(spec: ModelSpec, path: Path, *, takes_any_size: bool = False) -> list[str]:
+def load_onnx(spec: ModelSpec, path: Path, *, threads: int | None = None, takes_any_size: bool = False) -> list[str]:
     """With ONNX Runtime."""
     sizes = (spec.info.input_size[0], "height", "width") if takes_any_size else spec.info.input_size
     return [
-        "import onnxruntime",
-        f"session = onnxruntime.InferenceSession({str(path)!r})",
+        *onnx_session(path, threads),
         f'(logits,) = session.run(None, {{"input": inputs}})  # {_inputs(spec, sizes)}',
     ]
 
 
-def load_pt2(spec: ModelSpec, path: Path) -> list[str]:
+def onnx_session(path: Path, threads: int | None) -> list[str]:
+    """A session of ONNX Runtime, of that many threads as `dlkit bench` runs it, or as ONNX Runtime does by itself."""
+    if threads is None:
+        return ["import onnxruntime", f"session = onnxruntime.InferenceSession({str(path)!r})"]
+    return [
+        "import onnxruntime",
+        "options = onnxruntime.SessionOptions()",
+        f"options.intra_op_num_threads, options.inter_op_num_threads = {threads}, 1",
+        f"session = onnxruntime.InferenceSession({str(path)!r}, options)",
+    ]
+
+
+def load_pt2(spec: ModelSpec, path: Path, *, threads: int | None = None) -> list[str]:
     """With torch."""
     return [
-        "import torch",
+        *_torch(threads),
         f"network = torch.export.load({str(path)!r}).module()",
         f"logits = network(inputs)  # {_inputs(spec)}",
     ]
 
 
-def load_compiled(spec: ModelSpec, path: Path) -> list[str]:
+def load_compiled(spec: ModelSpec, path: Path, *, threads: int | None = None) -> list[str]:
     """With torch, of the version that compiled it."""
     return [
-        "import torch",
+        *_torch(threads),
         f"network = torch._inductor.aoti_load_package({str(path)!r})",
         f"logits = network(inputs)  # {_inputs(spec)}",
     ]
@@ -61,6 +72,10 @@ def load_sparse(spec: ModelSpec, path: Path) -> list[str]:
 def load_timm(spec: ModelSpec, path: Path) -> list[str]:
     """With timm."""
     return ["import timm", f'network = timm.create_model("local-dir:{path}", pretrained=True)']
+
+
+def _torch(threads: int | None) -> list[str]:
+    return ["import torch"] if threads is None else ["import torch", f"torch.set_num_threads({threads})"]
 
 
 def _into_network(spec: ModelSpec, weights: str) -> list[str]:

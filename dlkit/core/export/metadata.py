@@ -36,6 +36,12 @@ def file_metadata(spec: ModelSpec | None) -> dict[str, str]:
     return made_by | {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
 
 
+def session_metadata(threads: int | None) -> dict[str, str]:
+    """Session options where ONNX Runtime looks for them: it takes them where ORT_LOAD_CONFIG_FROM_MODEL=1 is in its environment."""
+    options = {"intra_op_num_threads": threads, "inter_op_num_threads": 1}
+    return {} if threads is None else {"ort_config": json.dumps({"session_options": options})}
+
+
 def _short(transform: dict[str, Any]) -> dict[str, Any]:
     """A rewrite without its long lists: the recipe of an int8 network is short, the layer sizes of a pruned one are not."""
     return {key: value for key, value in transform.items() if len(json.dumps(value, default=str)) < 1000}

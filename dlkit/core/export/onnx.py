@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from dlkit.core.export.metadata import file_metadata, find_spec_of
+from dlkit.core.export.metadata import file_metadata, find_spec_of, session_metadata
 from dlkit.core.export.normalizing import normalize_onnx_inputs, raw_spec
 from dlkit.core.export.opset import convert_opset
 from dlkit.core.export.parity import Parity, require_parity
@@ -25,17 +25,18 @@ INT8_EXPORTER = "dlkit.quantize.onnx.writing"  # resolved late, as core imports 
 
 
 @dataclass(frozen=True)
-class OnnxOptions:
+class ExportOptions:
     """What a file does itself: with `normalizes` it takes inputs that are not normalized, with `resizes` images of any size. `opset` is
-    the version of its operators, by default the exporter's.
+    the version of its operators, by default the exporter's. `threads` are what it is to run with, by default what its runtime takes.
     """
 
     normalizes: bool = False
     resizes: bool = False
     opset: int | None = None
+    threads: int | None = None
 
 
-AS_IT_IS = OnnxOptions()
+AS_IT_IS = ExportOptions()
 
 
 def export_onnx(
@@ -45,7 +46,7 @@ def export_onnx(
     *,
     inputs: Tensor | None = None,
     spec: ModelSpec | None = None,
-    options: OnnxOptions = AS_IT_IS,
+    options: ExportOptions = AS_IT_IS,
 ) -> Parity:
     """Write a network, float or int8, as an ONNX file with `input` (N, ...) and `logits`, N free, and say how near it is.
 
@@ -61,7 +62,9 @@ def export_onnx(
     make = import_module(INT8_EXPORTER).make_onnx if has_int8_layers(network) else _make_float
     told = restored_spec(spec) if spec else find_spec_of(network)
     told = raw_spec(told) if told and options.normalizes else told
-    data, parity = make(network, example, inputs=inputs, metadata=file_metadata(told))
+    data, parity = make(
+        network, example, inputs=inputs, metadata=file_metadata(told) | session_metadata(options.threads)
+    )
     if spec and spec.info.target_mean is not None:
         data = restore_onnx_outputs(data, spec, inputs)
     if spec and options.normalizes:

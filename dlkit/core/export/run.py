@@ -20,7 +20,7 @@ from dlkit.core.export.loading_code import (
     load_timm,
 )
 from dlkit.core.export.normalizing import raw_spec
-from dlkit.core.export.onnx import AS_IT_IS, OnnxOptions, export_onnx, require_onnx
+from dlkit.core.export.onnx import AS_IT_IS, ExportOptions, export_onnx, require_onnx
 from dlkit.core.export.opset import check_opset
 from dlkit.core.export.parity import Parity
 from dlkit.core.export.pt2 import write_pt2
@@ -51,12 +51,12 @@ class Exported:
 
 @dataclass(frozen=True)
 class Format:
-    """How a format is written (giving its parity, where there is one), what loads it, whether int8 networks have it, and
-    whether it is weights alone.
+    """How a format is written (giving its parity, where there is one), what loads it (for a program with a number of threads), whether
+    int8 networks have it, and whether it is weights alone.
     """
 
     write: Callable[[nn.Module, ModelSpec, Path], Parity | None]
-    loading: Callable[[ModelSpec, Path], list[str]]
+    loading: Callable[..., list[str]]
     check: Callable[[ModelSpec], None] = lambda spec: None
     ending: str | None = None
     takes_int8: bool = False
@@ -64,7 +64,7 @@ class Format:
     is_weights: bool = False
 
 
-def _write_onnx(network: nn.Module, spec: ModelSpec, path: Path, *, options: OnnxOptions = AS_IT_IS) -> Parity:
+def _write_onnx(network: nn.Module, spec: ModelSpec, path: Path, *, options: ExportOptions = AS_IT_IS) -> Parity:
     return export_onnx(network, path, example_of(spec), spec=spec, options=options)
 
 
@@ -105,11 +105,11 @@ def export_model(
     path: Path,
     *,
     model: str | None = None,
-    options: OnnxOptions = AS_IT_IS,
+    options: ExportOptions = AS_IT_IS,
     force: bool = False,
 ) -> Exported:
-    """Write the network of a model file in another format. `model` names the class of a user's own network again; `options` are for
-    ONNX alone.
+    """Write the network of a model file in another format. `model` names the class of a user's own network again; all `options`
+    but threads are for ONNX alone.
 
     Raises OutputError for a path that is taken, unless `force`, and UsageError for a network that the format cannot hold.
     """
@@ -122,19 +122,21 @@ def export_model(
     _check_options(file.spec, format_name, options)
     told = raw_spec(file.spec) if options.normalizes else file.spec
     network = build_from_file(file, model=model)
-    write, load = chosen.write, chosen.loading
+    write, loading = chosen.write, {} if chosen.is_weights else {"threads": options.threads}
     if format_name == "onnx":
-        write, load = partial(_write_onnx, options=options), partial(load_onnx, takes_any_size=options.resizes)
+        write, loading = partial(_write_onnx, options=options), loading | {"takes_any_size": options.resizes}
     parity = write(network, file.spec, path)
-    loading = tuple(load(told, path))
+    lines = tuple(chosen.loading(told, path, **loading))
     notes = [*_notes(file.spec, format_name), *([parity.cpu_note] if parity and parity.cpu_note else [])]
-    return Exported(path, format_name, size_of(path), parity, loading, tuple(notes))
+    return Exported(path, format_name, size_of(path), parity, lines, tuple(notes))
 
 
-def _check_options(spec: ModelSpec, format_name: ExportFormat, options: OnnxOptions) -> None:
+def _check_options(spec: ModelSpec, format_name: ExportFormat, options: ExportOptions) -> None:
     given = {"--normalize": options.normalizes, "--resize": options.resizes, "--opset": options.opset is not None}
     if format_name != "onnx" and (names := [name for name, is_given in given.items() if is_given]):
         raise UsageError(f"{names[0]} belongs to --format onnx; {format_name} has no such choice")
+    if options.threads is not None and FORMATS[format_name].is_weights:
+        raise UsageError(f"--threads belongs to programs (onnx, pt2, aoti); {format_name} is weights alone")
     if options.resizes:
         check_resizable(spec)
     if options.opset is not None:

@@ -26,9 +26,6 @@ from dlkit.quantize.int8 import int8_layers
 
 X = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(2))
 COMPILED = ["compile", "aoti"]
-WRONG = pytest.mark.xfail(
-    reason="with a free batch axis Inductor compiles some programs wrongly; the check refuses them"
-)
 QUICK = [name for name in ENGINES if name not in (*COMPILED, "sparse")]
 
 
@@ -90,7 +87,7 @@ def test_compile_agrees_and_leaves_no_settings(float_network):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-@pytest.mark.parametrize("name", ["compile", pytest.param("aoti", marks=WRONG)])
+@pytest.mark.parametrize("name", COMPILED)
 def test_compiled_int8_agrees(int8_network, name):
     other = torch.randn(5, 1, 8, 8)
     own = expected_shapes(int8_network)

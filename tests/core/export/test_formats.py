@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import nn
 
 from dlkit.core.data import DataInfo
-from dlkit.core.export import FORMATS, OnnxOptions, check_onnx, export_model, export_onnx
+from dlkit.core.export import FORMATS, ExportOptions, check_onnx, export_model, export_onnx
 from dlkit.core.modelfile import ModelSpec, build_from_file, read_model_file, save_model_file
 from dlkit.core.models import Arch, build_model
 from dlkit.errors import DlkitError, OutputError, UsageError
@@ -67,7 +67,7 @@ def test_onnx_that_normalizes_itself(kind, tmp_path):
         info = DataInfo("classification", "sequence", (6, 4), 3, CLASSES, (0.5, 1.0, 2.0, -3.0), (0.25, 1.0, 2.0, 4.0))
         save_model_file(tmp_path / "model.pt", ModelSpec(arch, info), build_model(arch).state_dict())
         file = read_model_file(tmp_path / "model.pt")
-    exported = export_model(file, "onnx", tmp_path / "net.onnx", options=OnnxOptions(normalizes=True))
+    exported = export_model(file, "onnx", tmp_path / "net.onnx", options=ExportOptions(normalizes=True))
     info = file.spec.info
     mean, std = (torch.tensor(values).view(size) for values in (info.mean, info.std))
     raw = torch.rand(5, *info.input_size)
@@ -80,10 +80,10 @@ def test_onnx_that_normalizes_itself(kind, tmp_path):
 
 def test_normalizing_that_cannot_be_had_is_refused(small, tmp_path):
     with pytest.raises(UsageError, match="--normalize belongs to --format onnx"):
-        export_model(small, "pt2", tmp_path / "net.pt2", options=OnnxOptions(normalizes=True))
+        export_model(small, "pt2", tmp_path / "net.pt2", options=ExportOptions(normalizes=True))
     plain = replace(small, spec=replace(small.spec, info=replace(small.spec.info, mean=None, std=None)))
     with pytest.raises(UsageError, match="are not normalized"):
-        export_model(plain, "onnx", tmp_path / "net.onnx", options=OnnxOptions(normalizes=True))
+        export_model(plain, "onnx", tmp_path / "net.onnx", options=ExportOptions(normalizes=True))
     assert {path.name for path in tmp_path.iterdir()} == {"model.pt"}
 
 

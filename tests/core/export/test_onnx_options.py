@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dlkit.core.data import DataInfo, prepare_image
-from dlkit.core.export import OnnxOptions, export_model
+from dlkit.core.export import ExportOptions, export_model
 from dlkit.core.modelfile import ModelSpec, build_from_file, read_model_file, save_model_file
 from dlkit.core.models import Arch, build_model
 from dlkit.errors import UsageError
@@ -41,7 +41,7 @@ def run(path, inputs):
 
 @pytest.mark.parametrize("normalizes", [True, False])
 def test_pictures_of_any_size_come_out_as_dlkit_prepares_them(cnn, tmp_path, normalizes):
-    exported = export_model(cnn, "onnx", tmp_path / "net.onnx", options=OnnxOptions(normalizes, resizes=True))
+    exported = export_model(cnn, "onnx", tmp_path / "net.onnx", options=ExportOptions(normalizes, resizes=True))
     assert "(N, 3, height, width)" in exported.loading[-1]
     network, info = build_from_file(cnn).eval(), cnn.spec.info
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (info.mean, info.std))
@@ -54,17 +54,30 @@ def test_pictures_of_any_size_come_out_as_dlkit_prepares_them(cnn, tmp_path, nor
         assert (found - expected).abs().max() < 0.02 * expected.abs().max()
 
 
+def test_threads_are_in_the_lines_and_in_the_file(cnn, tmp_path, monkeypatch):
+    exported = export_model(cnn, "onnx", tmp_path / "net.onnx", options=ExportOptions(threads=3))
+    names = {"inputs": torch.zeros(2, *SIZE).numpy()}
+    exec("\n".join(exported.loading), names)
+    assert names["session"].get_session_options().intra_op_num_threads == 3 and names["logits"].shape == (2, 4)
+    monkeypatch.setenv("ORT_LOAD_CONFIG_FROM_MODEL", "1")
+    assert onnxruntime.InferenceSession(exported.path).get_session_options().intra_op_num_threads == 3
+    program = export_model(cnn, "pt2", tmp_path / "net.pt2", options=ExportOptions(threads=3))
+    assert "torch.set_num_threads(3)" in program.loading
+    with pytest.raises(UsageError, match="--threads belongs to programs"):
+        export_model(cnn, "safetensors", tmp_path / "net.safetensors", options=ExportOptions(threads=3))
+
+
 def test_resizing_that_would_not_be_ours_is_refused(cnn, lstm, tmp_path):
     with pytest.raises(UsageError, match="takes sequence, no images"):
-        export_model(lstm, "onnx", tmp_path / "net.onnx", options=OnnxOptions(resizes=True))
+        export_model(lstm, "onnx", tmp_path / "net.onnx", options=ExportOptions(resizes=True))
     with pytest.raises(UsageError, match="--resize belongs to --format onnx"):
-        export_model(cnn, "pt2", tmp_path / "net.pt2", options=OnnxOptions(resizes=True))
+        export_model(cnn, "pt2", tmp_path / "net.pt2", options=ExportOptions(resizes=True))
     config = {"data": {"name": "digits", "eval_transforms": [{"name": "Resize", "size": 32}]}, "model": "small_cnn"}
     other = replace(cnn, spec=replace(cnn.spec, config=config))
     with pytest.raises(UsageError, match=r"data\.eval_transforms \(Resize\)"):
-        export_model(other, "onnx", tmp_path / "net.onnx", options=OnnxOptions(resizes=True))
+        export_model(other, "onnx", tmp_path / "net.onnx", options=ExportOptions(resizes=True))
     with pytest.raises(UsageError, match="--opset 15.*cannot be written so: .*antialias"):
-        export_model(cnn, "onnx", tmp_path / "net.onnx", options=OnnxOptions(resizes=True, opset=15))
+        export_model(cnn, "onnx", tmp_path / "net.onnx", options=ExportOptions(resizes=True, opset=15))
     assert {path.name for path in tmp_path.iterdir()} == {"model.pt"}
 
 
@@ -73,7 +86,7 @@ def test_resizing_that_would_not_be_ours_is_refused(cnn, lstm, tmp_path):
 def test_another_version_of_the_operators(build, opset, tmp_path, request):
     file = request.getfixturevalue(build)
     inputs = torch.randn(5, *file.spec.info.input_size)
-    export_model(file, "onnx", tmp_path / "net.onnx", options=OnnxOptions(opset=opset))
+    export_model(file, "onnx", tmp_path / "net.onnx", options=ExportOptions(opset=opset))
     model = onnx.load(tmp_path / "net.onnx")
     assert [entry.version for entry in model.opset_import if not entry.domain] == [opset]
     with torch.no_grad():
@@ -87,5 +100,5 @@ def test_another_version_of_the_operators(build, opset, tmp_path, request):
 )
 def test_a_version_that_cannot_be_had_is_refused(lstm, tmp_path, opset, words):
     with pytest.raises(UsageError, match=f"--opset {opset}.*{words}"):
-        export_model(lstm, "onnx", tmp_path / "net.onnx", options=OnnxOptions(opset=opset))
+        export_model(lstm, "onnx", tmp_path / "net.onnx", options=ExportOptions(opset=opset))
     assert {path.name for path in tmp_path.iterdir()} == {"model.pt"}

@@ -8,9 +8,10 @@ point; where that takes longer than laying the weights out, the kernel gets the 
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dlkit.quantize.int8.activations import Activation
@@ -57,7 +58,17 @@ def make_plan(layer: Int8Product, x: Affine) -> OnednnPlan:
     fill = unsigned_zero_point(x)
     sides, x_zero = _padding(layer, fill) if isinstance(layer, Int8Conv) else (None, 0)
     places: Places = _places(layer, sides is not None) if isinstance(layer, Int8Conv) else ([], [], [], 1)
+    if _needs_two_channels(layer):
+        sides = [*(sides or [0, 0] * len(layer.stride)), *[0, 0] * (len(places[0]) - len(layer.stride)), 0, 1]
     return OnednnPlan(**_outcome(layer, layer.residual or x), places=places, sides=sides, fill=fill, x_zero=x_zero)
+
+
+def _needs_two_channels(layer: Int8Product) -> TypeGuard[Int8Conv]:
+    """Whether an exported convolution gets a second input channel, of weight 0: strides do not tell the layout of one channel, and with
+    a free batch axis Inductor takes it for another one (torch 2.15).
+    """
+    is_lone = isinstance(layer, Int8Conv) and layer.groups == layer.weight.shape[1] == 1
+    return is_lone and torch.compiler.is_compiling()
 
 
 def _outcome(layer: Int8Product, added: Affine) -> dict[str, Any]:
@@ -128,6 +139,8 @@ def pack_weight(layer: Int8Product, plan: OnednnPlan | None) -> Tensor:
         shape = (*shape[:2], *(size + 2 * padding for size, padding in zip(shape[2:], layer.padding, strict=True)))
     is_row = layer.num_dimensions == 1
     weight = layer.weight.unsqueeze(2) if is_row else layer.weight
+    if _needs_two_channels(layer):
+        weight = F.pad(weight, [0, 0] * (weight.ndim - 2) + [0, 1])
     sizes = None if shape is None else [*shape[:2], 1, *shape[2:]] if is_row else list(shape)
     packed = torch.ops.onednn.qconv_prepack(weight, layer.weight_scale, 1.0, plan.x_zero, *plan.places, sizes)
     return packed
