@@ -22,6 +22,7 @@ from dlkit.cli.options import (
     NumClasses,
     output_option,
 )
+from dlkit.cli.plain_help import PlainCommand
 from dlkit.files import without_nan
 
 if TYPE_CHECKING:
@@ -80,6 +81,10 @@ FitTemperature = Annotated[
 Output = Annotated[Path | None, output_option("Model file with the temperature; --force alone replaces MODEL.")]
 
 
+app = typer.Typer()
+
+
+@app.command("eval", cls=PlainCommand, no_args_is_help=True)
 def evaluate(
     model: ModelFile, data: DataOption = None, split: SplitOption = None, tta: Tta = False, confusion: Picture = None,
     reliability: Reliability = None, worst: Worst = None, num_worst: NumWorst = 25,
