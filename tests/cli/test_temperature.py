@@ -113,8 +113,7 @@ def test_force_replaces_the_model(dlkit, tempered):
     ("arguments", "words"),
     [
         (["--fit-temperature"], "name the new file with -o"),
-        (["-o", "x.pt"], "are for --fit-temperature"),
-        (["--force"], "are for --fit-temperature"),
+        (["-o", "x.pt"], "-o is for --fit-temperature"),
         (["--fit-temperature", "-o", "there.pt"], "there.pt is there already"),
         (["--fit-temperature", "-o", "no/x.pt"], "there is no folder"),
         (["--fit-temperature", "-o", "."], "is a folder"),
