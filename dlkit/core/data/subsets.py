@@ -11,6 +11,7 @@ from torch import Tensor
 from dlkit.choices import SplitName
 from dlkit.config import LoadedConfig
 from dlkit.core.data.counter_rng import Stream, hash_key, permutation
+from dlkit.core.data.grouped import draw_groups
 from dlkit.core.data.samples import Samples, Source
 from dlkit.core.data.scan import run_on_all
 from dlkit.core.data.sources import FileSamples
@@ -112,7 +113,7 @@ def hold_out(
 ) -> tuple[Tensor, Tensor]:
     """Returns positions that stay and positions that are held out, ascending; together they are all, each once.
 
-    With `groups`, int64 (N,), whole groups are held out, as many as come closest to the fraction. Else class labels, int64 (N,), are
+    With `groups`, int64 (N,), whole groups are held out; see `draw_groups`. Else class labels, int64 (N,), are
     held out in proportion wherever every class can keep and give at least one sample; other targets, and classes too small for
     that, are drawn regardless of their value. Raises DataError when either part would be empty.
     """
@@ -123,19 +124,10 @@ def hold_out(
             f"{size} training sample{'s' * (size != 1)} cannot be split; set data.val to test or none, or add samples"
         )
     if groups is not None:
-        is_held = _draw_groups(groups, count, key=hash_key(seed, stream))
+        is_held = draw_groups(groups, targets, count, key=hash_key(seed, stream))
     else:
         is_held = _draw_samples(targets, count, key=hash_key(seed, stream))
     return (~is_held).nonzero()[:, 0], is_held.nonzero()[:, 0]
-
-
-def _draw_groups(groups: Tensor, count: int, *, key: int) -> Tensor:
-    _, numbers, sizes = torch.unique(groups, return_inverse=True, return_counts=True)
-    if len(sizes) < 2:
-        raise DataError("all training samples are of one group, which cannot be split; set data.val to test or none")
-    order = permutation(key, len(sizes))
-    num_groups = int((sizes[order].cumsum(0)[:-1] - count).abs().argmin()) + 1
-    return torch.isin(numbers, order[:num_groups])
 
 
 def _draw_samples(targets: Tensor, count: int, *, key: int) -> Tensor:

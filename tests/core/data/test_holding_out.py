@@ -70,3 +70,42 @@ def test_a_limit_picks_by_seed() -> None:
     assert not torch.equal(picked, pick_limit(1000, 100, seed=1))
     # a smaller limit is part of a larger one, so that growing it adds samples
     assert set(pick_limit(1000, 50, seed=0).tolist()) < set(picked.tolist())
+
+
+def grouped(num_groups: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Targets of three classes, of 1:3:8, in groups of 1 to 12 samples, most of whose samples are of one class."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = torch.randint(1, 13, (num_groups,), generator=generator)
+    own = torch.multinomial(torch.tensor([1.0, 3.0, 8.0]), num_groups, replacement=True, generator=generator)
+    groups, mostly = torch.arange(num_groups).repeat_interleave(sizes), own.repeat_interleave(sizes)
+    others = torch.randint(3, (len(groups),), generator=generator)
+    return torch.where(torch.rand(len(groups), generator=generator) < 0.9, mostly, others), groups
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("fraction", [0.1, 0.3])
+def test_groups_are_held_out_whole_and_classes_keep_their_shares(fraction: float, seed: int) -> None:
+    targets, groups = grouped(150, seed)
+    kept, held = hold_out(targets, fraction, seed=seed, stream=Stream.VAL, groups=groups)
+    assert torch.equal(torch.cat([kept, held]).sort().values, torch.arange(len(targets)))
+    assert not set(groups[kept].tolist()) & set(groups[held].tolist())
+    for label in range(3):
+        found, wanted = int((targets[held] == label).sum()), float((targets == label).sum()) * fraction
+        assert abs(found - wanted) <= max(3, 0.1 * wanted), (label, found, wanted)
+    again, other = (hold_out(targets, fraction, seed=n, stream=Stream.VAL, groups=groups)[1] for n in (seed, seed + 9))
+    assert torch.equal(held, again) and not torch.equal(held, other)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_class_of_one_group_stays_where_it_is_trained_on(seed: int) -> None:
+    targets = torch.tensor([0] * 6 + [1] * 2 + [0] * 2 + [2] * 3)
+    groups = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 4])
+    kept, held = hold_out(targets, 0.4, seed=seed, stream=Stream.VAL, groups=groups)
+    assert set(targets[kept].tolist()) == {0, 1, 2} and len(held)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_that_are_all_too_large_give_one(seed: int) -> None:
+    targets, groups = torch.arange(40) % 2, torch.arange(40) // 20
+    kept, held = hold_out(targets, 0.1, seed=seed, stream=Stream.VAL, groups=groups)
+    assert (len(kept), len(held)) == (20, 20)

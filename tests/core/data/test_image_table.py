@@ -115,6 +115,21 @@ def test_a_test_table_of_its_own(load: Any, pictures: Path) -> None:
     assert data.test is not None and whole(data.test) == ([9, 8], [2, 0])
 
 
+def test_groups_of_the_table_do_not_stand_in_that_of_the_test(load: Any, pictures: Path) -> None:
+    rows = [f"pics/{number}.png,{KINDS[number]},p{number}" for number in range(3)]
+    main = table(pictures, rows, "file,label,patient")
+    other = table(pictures, ["pics/9.png,emu,q", "pics/8.png,cat,p1"], "file,label,patient", name="test.csv")
+    with pytest.raises(
+        DataError, match=r"test\.csv:3: column 'patient' holds group 'p1' of the test, .* at .*labels\.csv:3"
+    ):
+        read(load, main, target="label", group="patient", test_path=str(other))
+    other.write_text(other.read_text().replace("p1", "p9"))
+    assert read(load, main, target="label", group="patient", test_path=str(other)).test is not None
+    other.write_text(other.read_text().replace("patient", "other"))
+    notes = read(load, main, target="label", group="patient", test_path=str(other)).notes
+    assert any("its rows may be of groups that are trained on" in note for note in notes)
+
+
 BAD_CELLS = {
     "missing files": (["pics/1.png,a", "pics/77.png,b", "78.png,a"], [r":3: column 'file' names .* not there: .*77\.png", ":4:"]),
     "no file": ([",a", "pics/1.png,b"], [r":2: column 'file' is empty"]),

@@ -38,7 +38,11 @@ class LabelledTable:
     ) -> Source:
         """Returns the source of what `samples_of` makes of the rows. Raises DataError for all cells that do not fit."""
         train = samples_of(self.table, self.problems)
-        test = samples_of(self.writing.open(Path(test_path)), self.problems) if test_path else None
+        test = None
+        if test_path:
+            other = self.writing.open(Path(test_path))
+            test = samples_of(other, self.problems)
+            notes = (*notes, *self.cuts.check_apart(self.table, other, self.problems))
         source = Source(
             task=self.targets.task,
             kind=kind,

@@ -47,6 +47,19 @@ class SplitColumns:
         """The columns that there are."""
         return tuple(name for name in (self.split, self.group, self.weights) if name is not None)
 
+    def check_apart(self, table: Table, other: Table, problems: CellProblems) -> tuple[str, ...]:
+        """Note groups of a table that stand in the table of the test too; returns a sentence where it does not tell its groups."""
+        if self.group is None:
+            return ()
+        if self.group not in other.header:
+            return (f"{other.path} has no column {self.group!r}: its rows may be of groups that are trained on",)
+        first = {cell: row for row, cell in reversed(list(enumerate(table.column(self.group))))}
+        for row, cell in enumerate(other.column(self.group)):
+            if cell and cell in first:
+                what = f"holds group {cell!r} of the test, which is trained on at {table.place(first[cell])}"
+                problems.add(other, row, self.group, what)
+        return ()
+
     def cut(self, source: Source, whole: Rows, table: Table, problems: CellProblems) -> Source:
         """Returns the source with the rows of the table where its columns say. Raises DataError for all cells that are wrong."""
         splits = _read_splits(table, self.split, problems)
