@@ -5,7 +5,7 @@ import io
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,10 +77,16 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 
     Raises OutOfResource when the disk is full or fails, and OutputError when the file cannot be written; the old file stays.
     """
+    write_chunks(path, [data])
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """As `write_bytes`, of bytes that come piece by piece."""
 
     def fill(temporary: Path) -> None:
         with disk.create(temporary) as file:
-            disk.write(file, data)
+            for chunk in chunks:
+                disk.write(file, chunk)
             disk.sync(file)
 
     _put(path, fill)

@@ -77,3 +77,19 @@ def parse_warmup(text: str | int) -> Length:
     if length.unit == "%" and length.amount > 100:
         raise ValueError(f"expected at most 100%, got {text!r}")
     return length
+
+
+def bytes_text(size: int) -> str:
+    """Bytes as people read them, in units of 1024.
+
+    >>> bytes_text(47_000_000)
+    '44.8 MiB'
+    """
+    if size < 1024:
+        return f"{size} B"
+    value, unit = size / 1024, "KiB"
+    if value >= 1024:
+        value, unit = value / 1024, "MiB"
+    if value >= 1024:
+        value, unit = value / 1024, "GiB"
+    return f"{value:.1f} {unit}"

@@ -201,7 +201,7 @@ def _winner(one: "Deployment", names: Mapping[str, str]) -> str:
 
 
 def _header(result: "BenchResult") -> list[str]:
-    from dlkit.core.evaluation import bytes_text
+    from dlkit.quantities import bytes_text
     from dlkit.shapes import size_text
 
     machine = result.machine

@@ -109,9 +109,13 @@ class Data(Component):
     timeout: str | Annotated[float, Field(gt=0)] | None = Field(
         "10m", description="The longest that reading one sample may take: 90s, 10m; null for no limit."
     )
-    cache: Literal["auto", "memory", "none"] = Field(
+    cache: Literal["auto", "memory", "disk", "none"] = Field(
         "auto",
-        description="Keep decoded samples as uint8 tensors and augment whole batches; auto does when they fit and the transforms allow.",
+        description="Keep decoded samples as uint8 tensors and augment whole batches; auto does when they fit and the transforms allow. "
+        "disk decodes image files once into one file, for all epochs and later runs, and is auto otherwise.",
+    )
+    cache_dir: str | None = Field(
+        None, description="Folder of what cache: disk decodes; null is dlkit/decoded in the user's cache."
     )
     scan: Literal["auto", "full", "quick", "off"] = Field(
         "auto",

@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlkit.core.evaluation import Comparison, bytes_text, pruning_sentences
+from dlkit.core.evaluation import Comparison, pruning_sentences
 from dlkit.core.sparse_storage import StoredBytes
 from dlkit.prune.channels import GroupRow, TargetSolution, show_cost
 from dlkit.prune.computed_weights import layers_by_reason
 from dlkit.prune.masks import LayerSparsity, total_sparsity
 from dlkit.prune.recovery import Recalibration
 from dlkit.prune.request import PruneRequest
+from dlkit.quantities import bytes_text
 
 SCHEMA = "dlkit.prune/1"
 MOST_REASONS = 3

@@ -9,6 +9,7 @@ from dlkit.cli.options import AsJson
 from dlkit.cli.plain_help import BareCommand
 from dlkit.cli.shapecalc.show import macs_text, print_json, print_pairs, print_table, shortened
 from dlkit.cli.shapecalc.sizes import model_sizes, parse_range, print_passing
+from dlkit.quantities import bytes_text
 from dlkit.shapes import ShapeError, count_text, parse_numbers, short_count, size_text
 
 if TYPE_CHECKING:
@@ -132,18 +133,18 @@ def _total_pairs(profile: "ModelProfile", optimizer: str) -> list[tuple[str, str
         )
     pairs.append(("uncounted", _uncounted_text(profile.uncounted)))
     pairs.append(
-        ("weights", f"{_bytes_text(profile.parameter_bytes)} parameters, {_bytes_text(profile.buffer_bytes)} buffers")
+        ("weights", f"{bytes_text(profile.parameter_bytes)} parameters, {bytes_text(profile.buffer_bytes)} buffers")
     )
-    pairs.append(("outputs", f"{_bytes_text(profile.activation_bytes)} made by all layers together"))
+    pairs.append(("outputs", f"{bytes_text(profile.activation_bytes)} made by all layers together"))
     if profile.peak_bytes is not None:
         pairs.append(
-            ("infer", f"about {_bytes_text(profile.peak_bytes)} of activations alive at the peak, plus weights")
+            ("infer", f"about {bytes_text(profile.peak_bytes)} of activations alive at the peak, plus weights")
         )
     total = profile.training_bytes(optimizer_states=_STATES[optimizer.lower()])
     if total is not None and profile.saved_bytes is not None:
         states = profile.trainable_bytes * _STATES[optimizer.lower()]
-        parts = f"{_bytes_text(profile.trainable_bytes)} gradients, {_bytes_text(states)} {optimizer} states"
-        text = f"about {_bytes_text(total)}: weights, {parts}, {_bytes_text(profile.saved_bytes)} saved for backward (estimate)"
+        parts = f"{bytes_text(profile.trainable_bytes)} gradients, {bytes_text(states)} {optimizer} states"
+        text = f"about {bytes_text(total)}: weights, {parts}, {bytes_text(profile.saved_bytes)} saved for backward (estimate)"
         pairs.append(("train", text))
     return pairs + [("note", note) for note in profile.notes]
 
@@ -152,13 +153,6 @@ def _uncounted_text(uncounted: Mapping[str, int]) -> str:
     if not uncounted:
         return "none: every operator has a formula or is known to have no MACs"
     return "no formula for " + ", ".join(f"{name} x{count}" for name, count in uncounted.items())
-
-
-def _bytes_text(num_bytes: int) -> str:
-    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if num_bytes >= scale:
-            return f"{num_bytes / scale:,.{2 if unit == 'GiB' else 1}f} {unit}"
-    return f"{num_bytes} bytes"
 
 
 def _facts(name: str, profile: "ModelProfile", optimizer: str) -> dict[str, Any]:

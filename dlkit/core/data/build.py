@@ -3,6 +3,8 @@ and build the splits that cut them into batches (splits.py).
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -11,11 +13,12 @@ from dlkit.config import LoadedConfig
 from dlkit.core.data.caching import StoredSamples, load_subset
 from dlkit.core.data.checks import ignored_label
 from dlkit.core.data.contract import DataInfo, DataSplits
+from dlkit.core.data.decoded_files import cache_folder
 from dlkit.core.data.describing import describe_data, follows_weights, is_measured, measured_positions
 from dlkit.core.data.opening import OpenedData, open_data
 from dlkit.core.data.scan import scan_images
 from dlkit.core.data.splits import SplitBuilder
-from dlkit.core.data.subsets import Subset
+from dlkit.core.data.subsets import Subset, decode_subsets
 from dlkit.core.distributed import ALONE, World
 from dlkit.events import Emit, Note, ignore
 from dlkit.shapes import size_text
@@ -44,6 +47,7 @@ def load_data(opened: OpenedData, *, device: torch.device, world: World = ALONE,
     Where an existing model is known, nothing is measured and inputs are normalized as the model's were. Choices are
     reported as notes. Raises DataError for samples that are broken or do not fit together.
     """
+    opened = decode_opened(opened, world, emit)
     announce_decoding(opened.subsets.listed(), emit)
     stored = load_subsets(opened, device=device) if opened.is_in_memory else {}
     info = opened.known or describe_data(opened, stored.get("train"))
@@ -70,6 +74,7 @@ def load_data(opened: OpenedData, *, device: torch.device, world: World = ALONE,
 
 def measure_data(opened: OpenedData, *, device: torch.device, emit: Emit = ignore) -> DataInfo:
     """Returns the description of opened data as `build_data` does, with its notes, reading only what statistics need."""
+    opened = decode_opened(opened, ALONE, emit) if is_measured(opened) else opened
     stored, train = None, opened.subsets.train
     if is_measured(opened):
         announce_decoding([train], emit)
@@ -77,6 +82,18 @@ def measure_data(opened: OpenedData, *, device: torch.device, emit: Emit = ignor
     info = describe_data(opened, stored)
     announce_choices(opened, info, emit)
     return info
+
+
+def decode_opened(opened: OpenedData, world: World, emit: Emit) -> OpenedData:
+    """Returns opened data whose image files are decoded in one file, made by one process of each machine, as `cache: disk` asks; with
+    another cache they stay as they are.
+    """
+    section = opened.loaded.config.data
+    if section.cache != "disk":
+        return opened
+    with world.first_on_machine():
+        subsets = decode_subsets(opened.subsets, Path(section.cache_dir) if section.cache_dir else cache_folder(), emit)
+    return replace(opened, subsets=subsets)
 
 
 def announce_decoding(subsets: Iterable[Subset], emit: Emit) -> None:
@@ -136,7 +153,7 @@ def load_subsets(opened: OpenedData, *, device: torch.device) -> dict[SplitName,
 def scan_files(opened: OpenedData) -> None:
     """Look for broken image files as `data.scan` asks, but not in those that were decoded already."""
     section, train = opened.loaded.config.data, opened.subsets.train
-    if section.on_bad == "skip":
+    if section.on_bad == "skip" or section.cache == "disk":
         return  # read already
     paths = {path for subset in opened.subsets.listed() for path in subset.file_paths()}
     decoded = measured_positions(train) if is_measured(opened) else torch.tensor([0])

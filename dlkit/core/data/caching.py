@@ -40,8 +40,9 @@ def pick_memory(
         check_batchable(loaded, "transforms", train)
         check_batchable(loaded, "eval_transforms", evaluation)
         return True, []
-    why = _obstacle(subsets, train, evaluation, memory_budget() // num_holders) if cache == "auto" else []
-    return cache == "auto" and not why, why
+    may_be = cache in ("auto", "disk")
+    why = _obstacle(subsets, train, evaluation, memory_budget() // num_holders) if may_be else []
+    return may_be and not why, why
 
 
 def check_batchable(loaded: LoadedConfig, key: str, pipeline: Pipeline) -> None:

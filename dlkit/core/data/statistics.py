@@ -69,7 +69,9 @@ def normalize_inputs(inputs: Tensor, info: DataInfo) -> Tensor:
         return inputs.float().mul_(scale) if scale != 1.0 else inputs.float()
     # one multiplication and one addition instead of a division, a subtraction and a division
     factor, offset = _factor_and_offset(info.mean, info.std, scale, device=inputs.device)
-    return inputs.float().mul(factor).add_(offset)
+    numbers = inputs.float()
+    # in place where the numbers are a copy already: new memory costs more than both operations
+    return (numbers.mul(factor) if numbers is inputs else numbers.mul_(factor)).add_(offset)
 
 
 @lru_cache(maxsize=16)

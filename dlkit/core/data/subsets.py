@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -11,12 +12,14 @@ from torch import Tensor
 from dlkit.choices import SplitName
 from dlkit.config import LoadedConfig
 from dlkit.core.data.counter_rng import Stream, hash_key, permutation
+from dlkit.core.data.decoded_files import decode_once
 from dlkit.core.data.grouped import draw_groups
 from dlkit.core.data.samples import Samples, Source
 from dlkit.core.data.scan import run_on_all
 from dlkit.core.data.sources import FileSamples
 from dlkit.core.data.time_limit import limit_of, time_limit
 from dlkit.errors import DataError
+from dlkit.events import Emit, Note
 from dlkit.tasks import TaskName
 
 Result = TypeVar("Result")
@@ -182,3 +185,21 @@ def _test_as_val(loaded: LoadedConfig, test: Subset | None, notes: list[str]) ->
         "makes the test figures too good"
     )
     return Subset("val", test.samples, test.rows, test.targets)
+
+
+def decode_subsets(subsets: Subsets, folder: Path, emit: Emit) -> Subsets:
+    """Returns subsets whose image files are read from where they lie decoded; see `decode_once`. Other samples stay as they are."""
+    paths = sorted({path for subset in subsets.listed() for path in subset.file_paths()})
+    if not paths:
+        emit(Note("data.cache: disk has no effect: the samples are no image files"))
+        return subsets
+    some = subsets.train.samples
+    assert isinstance(some, FileSamples)
+    decoded = decode_once(paths, some.mode, folder, limit_s=subsets.train.timeout_s, emit=emit)
+
+    def with_pixels(subset: Subset | None) -> Subset | None:
+        return subset and replace(subset, samples=replace(subset.samples, decoded=decoded))  # type: ignore[type-var]
+
+    train = with_pixels(subsets.train)
+    assert train is not None
+    return replace(subsets, train=train, val=with_pixels(subsets.val), test=with_pixels(subsets.test))

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from dlkit.core.benchmark import Ratio, SpeedRow, Speeds
 from dlkit.core.evaluation.comparison import Comparison, Side
-from dlkit.core.evaluation.file_size import bytes_text
 from dlkit.event_lines import metric_value
+from dlkit.quantities import bytes_text
 
 Row = tuple[str, str, str, str]
 SPEED_COLUMNS = ("model", "engine", "ms", "p10-p90", "x base", "p10-p90", "x float", "samples/s")

@@ -29,19 +29,3 @@ def file_sizes(path: str | Path) -> FileSizes:
     except OSError as error:
         raise FileRefused(path, f"cannot be read: {error.strerror or error}") from None
     return FileSizes(stored, compressed + len(compressor.flush()))
-
-
-def bytes_text(size: int) -> str:
-    """Returns bytes as people read them, in units of 1024.
-
-    >>> bytes_text(47_000_000)
-    '44.8 MiB'
-    """
-    if size < 1024:
-        return f"{size} B"
-    value, unit = size / 1024, "KiB"
-    if value >= 1024:
-        value, unit = value / 1024, "MiB"
-    if value >= 1024:
-        value, unit = value / 1024, "GiB"
-    return f"{value:.1f} {unit}"

@@ -232,6 +232,8 @@ def _fill_data(opened: OpenedData, info: DataInfo, device: torch.device) -> Data
         loader = pick_loader_options(section, device)
         values |= {"cache": "none", "num_workers": loader.num_workers, "pin_memory": loader.pin_memory}
         values["persistent_workers"] = loader.persistent_workers
+    if section.cache == "disk":
+        values["cache"] = "disk"
     return section.model_copy(update=values)
 
 

@@ -20,11 +20,11 @@ EXPORTED = "dlkit_exported"  # in a graph's meta: it takes inputs of one size on
 _LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
 _SAME_NAME = (
     "conv1d conv2d conv3d linear relu relu_ relu6 hardtanh hardtanh_ hardswish hardsigmoid silu gelu elu elu_ leaky_relu leaky_relu_ mish "
-    "softplus layer_norm pixel_shuffle dropout max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
+    "softplus pixel_shuffle dropout max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
     "adaptive_avg_pool2d adaptive_avg_pool3d"
 )
 _OF_TORCH = (
-    "add mul sub div cat sigmoid tanh clamp clamp_ exp mean flatten permute transpose squeeze unsqueeze chunk split movedim "
+    "add mul sub div cat layer_norm sigmoid tanh clamp clamp_ exp mean flatten permute transpose squeeze unsqueeze chunk split movedim "
     "roll flip reshape"
 )
 _FUNCTIONS: dict[str, Any] = {

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from dlkit.core.evaluation import CHUNK_BYTES, bytes_text, file_sizes
+from dlkit.core.evaluation import CHUNK_BYTES, file_sizes
 from dlkit.errors import FileRefused
 
 
@@ -27,12 +27,3 @@ def test_zeros_shrink_only_when_compressed(tmp_path):
 def test_what_cannot_be_read_is_refused(tmp_path, name):
     with pytest.raises(FileRefused, match="cannot be read"):
         file_sizes(tmp_path / name)
-
-
-def test_words():
-    assert [bytes_text(size) for size in (12, 2048, 47_000_000, 3 * 2**30)] == [
-        "12 B",
-        "2.0 KiB",
-        "44.8 MiB",
-        "3.0 GiB",
-    ]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dlkit.core.components import ComponentError
+from dlkit.core.data.decoded_files import DecodedFiles
 from dlkit.core.data.images import EXTENSIONS, Mode, load_image, printable
 from dlkit.core.data.samples import Source, SourceRequest, renumber
 from dlkit.errors import DataError
@@ -21,20 +22,26 @@ SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "valida
 
 @dataclass(frozen=True)
 class FileSamples:
-    """Image files with a target each, decoded when they are read."""
+    """Image files with a target each, decoded when they are read, or read from where they lie `decoded`."""
 
     paths: tuple[str, ...]
     targets: Tensor
     mode: Mode = "rgb"
     is_random: bool = False
-    is_slow: bool = True
+    decoded: DecodedFiles | None = None
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether reading one decodes a file."""
+        return self.decoded is None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def load(self, index: int) -> tuple[Tensor, Tensor]:
         """Read one image, uint8 (C, H, W), and its target."""
-        return load_image(self.paths[index], mode=self.mode), self.targets[index]
+        path = self.paths[index]
+        return self.decoded.read(path) if self.decoded else load_image(path, mode=self.mode), self.targets[index]
 
     look = load
 

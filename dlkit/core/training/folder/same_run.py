@@ -21,7 +21,7 @@ _FREE = {
     "name", "log", "runtime.out", "runtime.timeout", "train.max_time",
     "checkpoint.every_epochs", "checkpoint.every_steps", "checkpoint.keep",
     "data.num_workers", "data.pin_memory", "data.persistent_workers", "data.prefetch_factor",
-    "data.root", "data.download", "data.scan", "data.timeout",
+    "data.root", "data.download", "data.scan", "data.timeout", "data.cache_dir",
     "train.distill.teacher", "train.distill.model",  # its file is compared by its hash
 }  # fmt: skip
 # what a machine may force, or what only the last report depends on: told
