@@ -8,7 +8,7 @@ import typer
 
 from dlkit import __version__
 from dlkit.cli.lazy_group import LazyGroup
-from dlkit.cli.processes import is_main_process, note_failure
+from dlkit.cli.processes import is_main_process
 from dlkit.cli.slow_imports import quick_imports
 from dlkit.cli.streams import lasting_streams
 from dlkit.cli.table_form import AS_TSV
@@ -172,6 +172,7 @@ def _readable(arguments: list[str]) -> list[str]:
 
 def _show_error(error: Exception) -> None:
     from dlkit.cli.console import show_error, show_lines, stderr_console
+    from dlkit.cli.processes import note_failure
 
     text = _text_of(error)
     if note_failure(error, text):

@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata, resources
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 
@@ -50,7 +51,7 @@ class Entry:
 
 @cache
 def _table() -> dict[str, Any]:
-    text = resources.files("dlkit.registry").joinpath("names.json").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("names.json").read_text(encoding="utf-8")
     table: dict[str, Any] = json.loads(text)
     return table
 

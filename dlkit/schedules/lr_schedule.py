@@ -80,7 +80,8 @@ class LrSchedule:
 
     def position(self, step: int) -> int:
         """The step of the curve, in its own unit, at an optimizer step; 0 until the curve begins."""
-        return max(step // self.steps_per_unit - self.start, 0)
+        position = step // self.steps_per_unit - self.start
+        return position if position > 0 else 0  # max would take longer than all else here
 
     @cached_property  # asked at every step, like the next one
     def steps_per_unit(self) -> int:
