@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").rglob("*.yaml"))
+MADE = {"turned_clothes": "turned_clothes.csv", "rare_shapes": "rare_shapes.npz"}  # by the script beside it
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -27,6 +28,8 @@ def test_all_are_here():
         "muon",
         "multilabel",
         "growing",
+        "rare_shapes",
+        "repeats",
         "arrays",
         "huggingface",
         "image_table",
@@ -36,10 +39,10 @@ def test_all_are_here():
 
 
 def make_small(path, folder):
-    """Returns the changes that let an example of the real FashionMNIST run on some of it; makes its pictures if it has a script."""
-    if path.stem == "turned_clothes":
-        subprocess.run([sys.executable, path.with_suffix(".py"), folder / "clothes", "400"], check=True)
-        return [f"data.path={folder / 'clothes' / 'turned_clothes.csv'}"]
+    """Returns the changes that let an example run on little of the real FashionMNIST, or on what its script makes."""
+    if path.stem in MADE:
+        subprocess.run([sys.executable, path.with_suffix(".py"), folder, "400"], check=True)
+        return [f"data.path={folder / MADE[path.stem]}"]
     return ["data.limit=1000" if path.stem == "fashion_mnist" else "data.num_samples=400"]
 
 
@@ -52,6 +55,7 @@ def test_checks_and_trains(dlkit, path, tmp_path):
     if path.stem in ("fashion_mnist", "multilabel", "turned_clothes"):
         if not FASHION.is_dir():
             pytest.skip("the real FashionMNIST is not on this machine: apt install dataset-fashion-mnist")
+    if path.stem in MADE or path.stem in ("fashion_mnist", "multilabel"):
         changes += make_small(path, tmp_path)
     done = dlkit("train", path, *changes, "--out", tmp_path / "run", "--json")
     assert done.code == 0, done.err
