@@ -52,9 +52,8 @@ def test_checks_and_trains(dlkit, path, tmp_path):
         pytest.importorskip("datasets")
     assert dlkit("config", "check", path).code == 0
     changes = ["train.epochs=2", "train.max_steps=6", "log.graph=false"]
-    if path.stem in ("fashion_mnist", "multilabel", "turned_clothes"):
-        if not FASHION.is_dir():
-            pytest.skip("the real FashionMNIST is not on this machine: apt install dataset-fashion-mnist")
+    if path.stem in ("fashion_mnist", "multilabel", "turned_clothes") and not FASHION.is_dir():
+        pytest.skip("the real FashionMNIST is not on this machine: apt install dataset-fashion-mnist")
     if path.stem in MADE or path.stem in ("fashion_mnist", "multilabel"):
         changes += make_small(path, tmp_path)
     done = dlkit("train", path, *changes, "--out", tmp_path / "run", "--json")

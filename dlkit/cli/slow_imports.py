@@ -24,6 +24,7 @@ def quick_imports(*, are_told: bool) -> Iterator[None]:
         yield
     finally:
         sys.meta_path.remove(finder)
+        gc.unfreeze()  # triton, once timm or the compiler loads it, lists on stderr what Python does not collect at its end
 
 
 class SlowImports:

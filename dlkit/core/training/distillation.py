@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from dlkit.core.training.teacher import Teacher
+from dlkit.config import Distill, LoadedConfig
+from dlkit.core.components import at_section
+from dlkit.core.data import DataInfo
+from dlkit.core.scoring import Scoring
+from dlkit.core.training.teacher import Teacher, open_teacher
+from dlkit.events import Emit, Note
 from dlkit.tasks import TaskName
 
 
@@ -62,3 +67,22 @@ _DISTANCES: dict[TaskName, Callable[[Tensor, Tensor, float], Tensor]] = {
     "multilabel": _of_labels,
     "regression": _of_numbers,
 }
+
+
+def open_distillation(loaded: LoadedConfig, info: DataInfo, scoring: Scoring, emit: Emit) -> Distillation | None:
+    """Returns the teacher that the config names, if it does, ready to teach, and report it."""
+    section = loaded.config.train.distill
+    if section is None:
+        return None
+    with at_section(loaded, "train", "distill"):
+        teacher = open_teacher(section, info, scoring.precision.device)
+    return set_up_distillation(section, teacher, scoring, emit)
+
+
+def set_up_distillation(section: Distill, teacher: Teacher, scoring: Scoring, emit: Emit) -> Distillation:
+    """Returns a teacher with what a config says of it, in the memory layout of its student, and report it."""
+    if scoring.channels_last:
+        teacher.network.to(memory_format=torch.channels_last)
+    softened = "" if scoring.task == "regression" else f" at temperature {section.temperature:g}"
+    emit(Note(f"{section.teacher} teaches: {section.weight:.0%} of the loss{softened}"))
+    return Distillation(teacher, scoring.task, section.temperature, section.weight)

@@ -22,7 +22,7 @@ from dlkit.core.out_of_memory import explain_out_of_memory
 from dlkit.core.random_state import seeded
 from dlkit.core.scoring import Scoring
 from dlkit.core.stopping import StopRequest, watch_signals
-from dlkit.core.training.distillation import Distillation
+from dlkit.core.training.distillation import Distillation, set_up_distillation
 from dlkit.core.training.fine_tuning_config import derive_tuning_config, with_length
 from dlkit.core.training.fit import NoRecords, Plan, Records, fit
 from dlkit.core.training.learner import Learner
@@ -33,7 +33,6 @@ from dlkit.core.training.setup import (
     build_learner,
     freeze_parameters,
     pick_noted_precision,
-    set_up_distillation,
 )
 from dlkit.core.training.step import StepResult
 from dlkit.core.training.teacher import as_teacher

@@ -14,9 +14,11 @@ from torch.optim import Optimizer
 from dlkit.config import Optimizer as OptimizerSection
 from dlkit.config import OtherOptimizer, ParameterGroup
 from dlkit.core.components import Builder, ComponentError, check_options, resolve
+from dlkit.core.distributed import World
 from dlkit.core.training.layer_depths import LayerDepths, find_layer_depths
 from dlkit.core.training.paired_optimizer import PairedOptimizer, hidden_matrices
 from dlkit.errors import first_line
+from dlkit.events import Emit, Note
 from dlkit.registry import find_entry
 from dlkit.suggestions import closest
 
@@ -94,6 +96,18 @@ class ResolvedOptimizer:
         ) as error:  # torch looks at options one by one, and a class of the user's own does what it likes
             raise ComponentError(f"{self.section.name} cannot be built: {first_line(error, 300)}") from error
         return optimizer
+
+
+def note_rates(optimizer: ResolvedOptimizer, world: World, emit: Emit) -> None:
+    """Report learning rates that are not the one in the config: by depth of the network, and by the number of processes."""
+    section, depths, lr = optimizer.section, optimizer.depths, optimizer.lr
+    if depths is not None and section.layer_decay is not None:
+        last = len(depths.blocks) - 1
+        first, head = (", ".join(depths.blocks[place][:2]) for place in (0, -1))
+        lowest = lr * section.layer_decay**last
+        emit(Note(f"layer_decay: {last + 1} depths, learning rate {lowest:.3g} at {first} to {lr:.3g} at {head}"))
+    if (factor := lr_factor(section, world.size)) != 1:
+        emit(Note(f"learning rate {lr:g} x {factor:g} = {lr * factor:g} (lr_scale: {section.lr_scale})"))
 
 
 def resolve_optimizer(section: OptimizerSection, model: str) -> ResolvedOptimizer:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from dlkit.config import Config, Distill, LoadedConfig
+from dlkit.config import Config, LoadedConfig
 from dlkit.core.components import at_section
 from dlkit.core.data import (
     DataInfo,
@@ -20,7 +20,7 @@ from dlkit.core.data import (
     open_data,
 )
 from dlkit.core.devices import pick_device, pick_threads, torch_settings
-from dlkit.core.distributed import ALONE, Sharing, World, build_replica, joined, sync_batch_norms
+from dlkit.core.distributed import ALONE, Sharing, World, build_replica, joined
 from dlkit.core.models import (
     Arch,
     WeightsReport,
@@ -32,20 +32,18 @@ from dlkit.core.models import (
 )
 from dlkit.core.opening import weights_input
 from dlkit.core.random_state import seed_everything
-from dlkit.core.scoring import Precision, Scoring, pick_precision
-from dlkit.core.training.distillation import Distillation
+from dlkit.core.scoring import Precision, pick_precision
+from dlkit.core.training.distillation import Distillation, open_distillation
 from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.fit import Plan
 from dlkit.core.training.learner import Learner
-from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching, lr_factor
+from dlkit.core.training.optimizers import build_optimizer, check_groups, freeze_matching, note_rates
 from dlkit.core.training.rates import build_learning_rates
 from dlkit.core.training.resolving import ResolvedLearner, build_scoring, fill_autos, known_metric, resolve_learner
-from dlkit.core.training.teacher import Teacher, open_teacher
+from dlkit.core.training.sharing import check_sharing, check_whole_matrices, sync_norms
 from dlkit.errors import ConfigError
 from dlkit.events import Emit, Note, ignore
 from dlkit.quantities import counted
-
-SMALL_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def build_job(loaded: LoadedConfig, *, world: World = ALONE, emit: Emit) -> Job:
     network = _build_network(loaded, arch, data.info, world, emit).to(torch.device("cpu") if world.lockstep else device)
     resolved = _resolve(opened, data.info, network, device=device, world=world, emit=emit)
     _compile(loaded, network)
-    distillation = _open_teacher(loaded, data.info, resolved, device, emit)
+    distillation = open_distillation(loaded, data.info, resolved.scoring, emit)
     learner = build_learner(loaded, network, resolved, world=world, distillation=distillation)
     _spread_random_state(config.seed, world)
     filled = replace(loaded, config=fill_autos(opened, data.info, arch, resolved))
@@ -155,22 +153,21 @@ def _resolve(
     """Make every choice that is left, arrange the network for it in place, and report what is not plain."""
     loaded = opened.loaded
     precision = pick_noted_precision(loaded, device, emit)
-    _check_sharing(loaded, network, world, precision)
+    check_sharing(loaded, network, world, precision)
     targets = opened.subsets.train.targets
     scoring = build_scoring(loaded, network, precision, info=info, targets=lambda: targets)
     if world.lockstep:
         scoring = replace(scoring, channels_last=False)  # weights are cut in the order in which they lie
     arrange_network(loaded, network, channels_last=scoring.channels_last, emit=emit)
-    _sync_norms(loaded, network, world, emit)
+    sync_norms(loaded, network, world, emit)
     with at_section(loaded, "optimizer"):
         check_groups(loaded.config.optimizer, network)
     freeze_parameters(loaded, network, emit)
     has_val = opened.subsets.val is not None
     resolved = resolve_learner(loaded, scoring, num_batches=opened.plan.num_batches, has_val=has_val)
     resolved = replace(resolved, optimizer=resolved.optimizer.with_depths(network, info.input_size))
-    _check_pair(loaded, resolved, world)
-    _note_depths(resolved, emit)
-    _note_lr(resolved, world, emit)
+    check_whole_matrices(loaded, resolved.optimizer, world)
+    note_rates(resolved.optimizer, world, emit)
     return resolved
 
 
@@ -221,27 +218,6 @@ def _compile(loaded: LoadedConfig, network: nn.Module) -> None:
         network.compile(mode=setting if isinstance(setting, str) else None)
 
 
-def _open_teacher(
-    loaded: LoadedConfig, info: DataInfo, resolved: ResolvedLearner, device: torch.device, emit: Emit
-) -> Distillation | None:
-    """Returns the teacher that the config names, if it does, ready to teach, and report it."""
-    section = loaded.config.train.distill
-    if section is None:
-        return None
-    with at_section(loaded, "train", "distill"):
-        teacher = open_teacher(section, info, device)
-    return set_up_distillation(section, teacher, resolved.scoring, emit)
-
-
-def set_up_distillation(section: Distill, teacher: Teacher, scoring: Scoring, emit: Emit) -> Distillation:
-    """Returns a teacher with what a config says of it, in the memory layout of its student, and report it."""
-    if scoring.channels_last:
-        teacher.network.to(memory_format=torch.channels_last)
-    softened = "" if scoring.task == "regression" else f" at temperature {section.temperature:g}"
-    emit(Note(f"{section.teacher} teaches: {section.weight:.0%} of the loss{softened}"))
-    return Distillation(teacher, scoring.task, section.temperature, section.weight)
-
-
 def build_learner(
     loaded: LoadedConfig,
     network: nn.Module,
@@ -278,60 +254,6 @@ def build_learner(
         wrapped=replica,
         window_samples=config.data.batch_size * config.train.accumulate,
     )
-
-
-def _check_sharing(loaded: LoadedConfig, network: nn.Module, world: World, precision: Precision) -> None:
-    """Raise ConfigError for what a model that is cut over processes cannot do."""
-    if not world.lockstep:
-        return
-    if precision.name == "fp16":
-        raise loaded.error(("train", "amp"), "fp16 does not go with runtime.parallel: fsdp; use bf16 or off")
-    if loaded.config.train.compile:
-        raise loaded.error(("train", "compile"), "does not go with runtime.parallel: fsdp; use ddp")
-    if loaded.config.train.channels_last is True:
-        raise loaded.error(("train", "channels_last"), "does not go with runtime.parallel: fsdp; use auto, or ddp")
-    if scalars := [name for name, parameter in network.named_parameters() if parameter.ndim == 0]:
-        raise loaded.error(
-            ("runtime", "parallel"), f"fsdp cannot cut {scalars[0]}, a parameter that is a single number; use ddp"
-        )
-
-
-def _check_pair(loaded: LoadedConfig, resolved: ResolvedLearner, world: World) -> None:
-    """Raise ConfigError for an optimizer of whole matrices where weights are cut over processes."""
-    if world.lockstep and resolved.optimizer.others is not None:
-        message = (
-            f"{resolved.optimizer.section.name} works on whole matrices, which runtime.parallel: fsdp cuts; use ddp"
-        )
-        raise loaded.error(("optimizer", "name"), message)
-
-
-def _note_depths(resolved: ResolvedLearner, emit: Emit) -> None:
-    """Report how deep the network was found to be, where learning rates go by it."""
-    depths, section = resolved.optimizer.depths, resolved.optimizer.section
-    if depths is not None and section.layer_decay is not None:
-        last, lr = len(depths.blocks) - 1, resolved.optimizer.lr
-        first, head = (", ".join(depths.blocks[place][:2]) for place in (0, -1))
-        lowest = lr * section.layer_decay**last
-        emit(Note(f"layer_decay: {last + 1} depths, learning rate {lowest:.3g} at {first} to {lr:.3g} at {head}"))
-
-
-def _sync_norms(loaded: LoadedConfig, network: nn.Module, world: World, emit: Emit) -> None:
-    """Let batch norms work on the batches of all processes, in place, where the config asks for it."""
-    num_norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
-    if world.is_alone or not num_norms:
-        return
-    if loaded.config.train.sync_bn:
-        emit(Note(f"{sync_batch_norms(network)} batch norms take the batches of all {world.size} processes together"))
-    elif loaded.config.data.batch_size < SMALL_BATCH:
-        size = loaded.config.data.batch_size
-        emit(Note(f"each process's batch norms see {size} samples at a time; train.sync_bn=true lets them see all"))
-
-
-def _note_lr(resolved: ResolvedLearner, world: World, emit: Emit) -> None:
-    """Report the learning rate where the number of processes scales it."""
-    section, lr = resolved.optimizer.section, resolved.optimizer.lr
-    if (factor := lr_factor(section, world.size)) != 1:
-        emit(Note(f"learning rate {lr:g} x {factor:g} = {lr * factor:g} (lr_scale: {section.lr_scale})"))
 
 
 def _spread_random_state(seed: int, world: World) -> None:

@@ -4,14 +4,14 @@ Inputs that it was trained on with other statistics or at another size are conve
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from dlkit.config import Distill
-from dlkit.core.data import DataInfo, fit_image
+from dlkit.core.data import DataInfo, ImageFit, fit_image
 from dlkit.core.modelfile import ModelFile, build_from_file, read_model_file
 from dlkit.core.rewrites import is_quantized
 from dlkit.errors import UsageError
@@ -25,11 +25,13 @@ class Teacher:
 
     `inputs` and `outputs` turn what the student is given, and what the teacher says, into the other's units; `columns` are the
     teacher's outputs that the student has, in its order; None where nothing changes. `size` is the height and width that images are
-    brought to. `digest` is the SHA-256 of the file that it was read from.
+    brought to, `fit` how; what the student does not see of a picture is never shown. `digest` is the SHA-256 of the file that it was
+    read from.
     """
 
     network: nn.Module
     size: tuple[int, int] | None = None
+    fit: ImageFit | None = None
     inputs: Scale | None = None
     columns: Tensor | None = None
     outputs: Scale | None = None
@@ -41,7 +43,7 @@ class Teacher:
         if self.inputs is not None:
             inputs = inputs * self.inputs[0] + self.inputs[1]
         if self.size is not None:
-            inputs = fit_image(inputs, self.size)
+            inputs = fit_image(inputs, self.size, self.fit)
         outputs: Tensor = self.network(inputs)
         if self.columns is not None:
             outputs = outputs.index_select(1, self.columns)
@@ -58,16 +60,23 @@ def open_teacher(section: Distill, info: DataInfo, device: torch.device) -> Teac
     file = read_model_file(path)
     if is_quantized(file.spec.transforms):
         raise UsageError(f"{path} is an int8 network; the float network that it was made from teaches better")
+    arch = file.spec.arch
+    if arch.registry == "user" and section.model is None:
+        raise UsageError(
+            f"{path} was made with the class {arch.name}, which is not part of dlkit; name it again, beside teacher: model: {arch.name}"
+        )
     _check_kind(file, info)
     columns = _matched_outputs(file, info)
     network = build_from_file(file, model=section.model)
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     known = file.spec.info
+    size = (known.input_size[1], known.input_size[2]) if info.kind == "image" else None
     return as_teacher(
         network,
         device,
-        size=(known.input_size[1], known.input_size[2]) if info.kind == "image" else None,
+        size=size,
+        fit=replace(known.fit, resize_size=size) if known.fit and size else None,
         inputs=_input_scale(info, known, device),
         columns=None if columns == list(range(known.num_outputs)) else torch.tensor(columns, device=device),
         outputs=_output_scale(info, known, columns, device),

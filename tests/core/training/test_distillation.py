@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import dlkit
 from dlkit.config import Distill, Model, load_mapping
-from dlkit.core.data import DataInfo, fit_image
+from dlkit.core.data import DataInfo, ImageFit, fit_image
 from dlkit.core.modelfile import ModelSpec, read_model_file, save_model_file
 from dlkit.core.models import build_model, plan_arch
 from dlkit.core.scoring import WeightedLoss
@@ -170,6 +170,15 @@ def test_inputs_are_normalized_as_the_teacher_is_used_to(tmp_path, statistics):
     torch.testing.assert_close(answer, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["center", "squash"])
+def test_images_are_brought_to_the_teachers_size_in_its_way_and_nothing_is_cut_off(tmp_path, mode):
+    fit = ImageFit((20, 20), "bicubic", mode)
+    network = save_teacher(tmp_path / "t.pt", replace(INFO, input_size=(1, 16, 16), fit=fit))
+    images = torch.randn(5, 1, 8, 12)
+    wanted = fit_image(images, (16, 16), ImageFit((16, 16), "bicubic", mode))
+    assert torch.equal(open_teacher(section(tmp_path / "t.pt"), INFO, CPU).answer(images), network(wanted))
+
+
 def test_classes_are_found_by_name(tmp_path):
     known = replace(INFO, classes=("cow", "dog", "ant", "bee"), num_outputs=4)
     network = save_teacher(tmp_path / "t.pt", known)
@@ -241,6 +250,21 @@ def test_resume_is_exact_and_knows_its_teacher(taught, tmp_path, same):
     config["train"]["distill"] = None
     with pytest.raises(UsageError, match="train.distill"):
         dlkit.train(config, resume=Resume(tmp_path / "run"))
+
+
+def test_a_teacher_of_ones_own_class_is_named_again(taught, tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\ndef net(num_classes, in_channels):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64 * in_channels, num_classes))\n"
+    )
+    name = f"{tmp_path / 'net.py'}:net"
+    common = {key: value for key, value in taught.items() if key not in ("model", "train")}
+    dlkit.train({**common, "model": name, "train": {"epochs": 1}}, out=tmp_path / "own")
+    taught["train"]["distill"] = {"teacher": str(tmp_path / "own" / "model.pt")}
+    with pytest.raises(ConfigError, match="train.distill.*name it again, beside teacher: model: "):
+        dlkit.train(taught, out=tmp_path / "run")
+    taught["train"]["distill"]["model"] = name
+    assert dlkit.train(taught, out=tmp_path / "run").status == "finished"
 
 
 def test_bad_teachers_are_told_with_their_place(taught, tmp_path):
