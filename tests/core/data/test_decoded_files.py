@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from dlkit import disk
-from dlkit.core.data import build_data, images
+from dlkit.core.data import build_data
 from dlkit.errors import DataError, OutOfResource, OutputError
 from dlkit.events import Note
 
@@ -31,7 +31,7 @@ def build(load: Any, image_folder: Path, tmp_path: Path) -> Callable[..., Any]:
         notes: list[Any] = []
         open_image = Image.open
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(images.Image, "open", lambda path: (decoded.append(str(path)), open_image(path))[1])
+            patch.setattr(Image, "open", lambda path: (decoded.append(str(path)), open_image(path))[1])
             data = build_data(
                 load({"name": "imagefolder", "path": str(image_folder), **keys}), device=CPU, seed=0, emit=notes.append
             )
