@@ -159,6 +159,7 @@ RECURRENT = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:On this CPU")
 @pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.parametrize("name", RECURRENT)
 def test_dynamic_layers_come_back_as_they_were(tmp_path, name, backend):
