@@ -335,10 +335,10 @@ def test_quantizing_and_timing_a_shrunk_file(prune, dlkit, digits_model, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", [("--static",), ("--qat", "--epochs", "1")])
+@pytest.mark.parametrize("mode", [("--static", "--seconds", "0.1"), ("--qat", "--epochs", "1", "--no-latency")])
 def test_pruned_then_quantized_tells_the_total(prune, dlkit, digits_model, tmp_path, mode):
     assert prune("--amount", "50%", *SHRINK, "--finetune", "1").code == 0
-    outcome = dlkit("quantize", tmp_path / "p.pt", *mode, "-o", tmp_path / "int8.pt", "--seconds", "0.1", "--json")
+    outcome = dlkit("quantize", tmp_path / "p.pt", *mode, "-o", tmp_path / "int8.pt", "--json")
     assert outcome.code == 0, outcome.err
     facts = json.loads(outcome.out)
     total, accuracy = facts["total"], facts["comparison"]["after"]["scores"]["metrics"]["accuracy"]
@@ -346,8 +346,11 @@ def test_pruned_then_quantized_tells_the_total(prune, dlkit, digits_model, tmp_p
     assert total["accuracy"] == [float_accuracy, accuracy]
     assert total["drop_points"] == pytest.approx(100 * (float_accuracy - accuracy))
     assert total["size_ratio"] == (tmp_path / "int8.pt").stat().st_size / digits_model.stat().st_size
-    assert total["speeds"]["baseline"] == {"model": "original", "engine": "eager"}
-    assert {row["model"] for row in total["speeds"]["rows"]} == {"original", "int8"}
+    if "--no-latency" in mode:
+        assert total["speeds"] is None
+    else:
+        assert total["speeds"]["baseline"] == {"model": "original", "engine": "eager"}
+        assert {row["model"] for row in total["speeds"]["rows"]} == {"original", "int8"}
     assert json.loads(dlkit("eval", tmp_path / "int8.pt", "--json").out)["metrics"]["accuracy"] == accuracy
 
 
@@ -393,7 +396,7 @@ def test_targets_find_the_amount_themselves(target, key, prune):
 def test_a_target_of_latency(dlkit, write_config, tmp_path):
     wide = "data: {name: digits, limit: 200}\nmodel: {name: small_cnn, width: 128}\ntrain: {epochs: 1}\n"
     assert dlkit("train", write_config(wide), "--out", tmp_path / "run", "-q").code == 0
-    outcome = dlkit("prune", tmp_path / "run" / "model.pt", "--target", "latency=80%", "--json", "--seconds", "0.5")
+    outcome = dlkit("prune", tmp_path / "run" / "model.pt", "--target", "latency=80%", "--json", "--seconds", "0.2")
     assert outcome.code == 0, outcome.err
     facts = json.loads(outcome.out)
     assert facts["target"]["after"] <= 0.8 * facts["target"]["before"]
