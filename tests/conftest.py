@@ -1,11 +1,11 @@
 """The command line as a function: exit code and what it printed. Signals and threads as every test may rely on them."""
 
 import os
-import runpy
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,14 @@ import pytest
 
 # before torch loads: threads that wait spin otherwise, which on a busy machine makes everything many times slower
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:  # there is one for each core
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SIMULATION = str(Path(__file__).resolve().parent / "simulation")
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+# where processes that tests start find the tests' own functions; the last place, so that the dlkit that is installed comes first
+sys.path.append(str(EXAMPLES.parent))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # pytest-xdist keeps our order
     if config.getoption("--simulate-windows") and SIMULATION not in sys.path:
         # before anything of dlkit is imported, here and in the processes that tests start
         os.environ["DLKIT_SIMULATE_WINDOWS"] = "1"
@@ -35,6 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # files with slow tests first, so that in the end no process of pytest-xdist waits long for another
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     if config.getoption("--simulate-windows"):
         for item in items:
             if item.get_closest_marker("posix"):
@@ -84,19 +93,29 @@ def dlkit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
     return run
 
 
+@pytest.fixture(scope="session")
+def _popen() -> Iterator[type[subprocess.Popen[Any]]]:
+    if sys.platform == "linux":  # elsewhere it is unsafe to fork once torch is there
+        from tests.preloaded import SERVER, Preloaded
+
+        yield Preloaded
+        SERVER.close()
+    else:
+        yield subprocess.Popen
+
+
+@pytest.fixture(autouse=True)
+def _processes_start_at_once(
+    _popen: type[subprocess.Popen[Any]], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sys.executable -m dlkit ...` is forked from a process that has imported torch, which takes seconds."""
+    if not request.node.get_closest_marker("anew"):
+        monkeypatch.setattr(subprocess, "Popen", _popen)
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Int8 files are loaded again in this process and pictures stay empty: a fresh process and drawing take seconds."""
-    really_run = subprocess.run
-
-    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        if command[1:2] != ["-m"]:
-            return really_run(command, **options)
-        monkeypatch.setattr(sys, "argv", command[2:])
-        runpy.run_module(command[2], run_name="__main__")
-        return subprocess.CompletedProcess(command, 0, "", "")
-
-    monkeypatch.setattr(subprocess, "run", run)
+    """Pictures stay empty: drawing takes seconds."""
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)
 
 
@@ -110,6 +129,24 @@ def write_config(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def straight_and_resumed(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+    """`straight_and_resumed(config, step)` trains in run/ to the end, and in again/ from the checkpoint of a step on, with another
+    config if one is given; both last checkpoints.
+    """
+    import dlkit
+    from dlkit.core.training import Resume
+    from dlkit.core.training.folder import read_checkpoint
+
+    def train(config: Any, step: int, *, later: Any = None) -> list[dict[str, Any]]:
+        dlkit.train(config, out=tmp_path / "run")
+        middle = shutil.copy(tmp_path / "run" / "checkpoints" / f"step-{step:09}.pt", tmp_path / "middle.pt")
+        dlkit.train(later or config, out=tmp_path / "again", resume=Resume(Path(middle)))
+        return [read_checkpoint(tmp_path / name / "checkpoints" / "last.pt") for name in ("run", "again")]
+
+    return train
 
 
 @pytest.fixture

@@ -230,7 +230,6 @@ def test_rows_of_a_table_get_their_labels(dlkit, config):
 
 @pytest.mark.slow
 def test_two_processes_judge_to_the_bit_as_one(config):
-
     changes = ["optimizer={name: sgd, lr: 1e-30}", "train.epochs=1", "-q"]
     for size, more in ((16, ["--nproc", "2"]), (32, [])):
         line = [sys.executable, "-m", "dlkit", "train", config, *changes, f"data.batch_size={size}", *more]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from functools import partial
 
 import pytest
 
@@ -36,7 +37,7 @@ def stop_in_the_background(arguments, *, number, once_shown, folder):
     terminal, screen = pty.openpty()
     with tempfile.TemporaryFile("w+") as results, subprocess.Popen(  # a pipe that nobody reads meanwhile fills up
         [sys.executable, "-m", "dlkit", *arguments], cwd=folder, stdout=results, stderr=screen,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_IGN),
     ) as process:  # fmt: skip
         os.close(screen)
         shown = read_until(terminal, once_shown)

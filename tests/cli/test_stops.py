@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,7 @@ def catches_signals(process):
     return int(next(line.split()[1] for line in lines if line.startswith("SigCgt")), 16) >> (signal.SIGTERM - 1) & 1
 
 
+@pytest.mark.anew
 @pytest.mark.posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_dlkit_loads(own, tmp_path, number):
@@ -150,10 +152,7 @@ def test_a_terminal_that_goes_away(write_config, tmp_path, is_told):
     epochs = "5000" if is_told else "40"
     config = write_config(LONG.replace("NET:Net", "mlp").replace("5000", epochs))
     terminal, screen = pty.openpty()
-
-    def prepare():
-        signal.signal(signal.SIGHUP, signal.SIG_DFL if is_told else signal.SIG_IGN)
-
+    prepare = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL if is_told else signal.SIG_IGN)
     command = [sys.executable, "-m", "dlkit", "train", str(config), "--out", "run"]
     with subprocess.Popen(
         command, cwd=tmp_path, stdin=screen, stdout=screen, stderr=screen, start_new_session=True, preexec_fn=prepare

@@ -1,17 +1,12 @@
 """Batches that are mixed by chance and not at the end, and images that grow: functions of (seed, epoch, batch) alone."""
 
 import math
-import shutil
-from pathlib import Path
 
 import pytest
 import torch
 
-import dlkit
 from dlkit.config import load_mapping
 from dlkit.core.data import CutMix, MixingPlan, MixUp, SizePlan, build_data, fit_image
-from dlkit.core.training import Resume
-from dlkit.core.training.folder import read_checkpoint
 
 CPU = torch.device("cpu")
 FAKE = {
@@ -99,7 +94,7 @@ def test_images_grow_and_evaluation_has_the_last_size(cache):
             assert torch.equal(batch.inputs, fit_image(full.inputs, (size, size)))
 
 
-def test_resume_is_exact(tmp_path, same):
+def test_resume_is_exact(straight_and_resumed, same):
     data = FAKE | {"image_size": {"from": 6, "to": 12}, "batch_transforms": ["mixup", "cutmix"]}
     data["mixing"] = {"p": 0.6, "switch": 0.3, "off_last_epochs": 1}
     config = {
@@ -110,11 +105,8 @@ def test_resume_is_exact(tmp_path, same):
         "log": {"tensorboard": False},
         "runtime": {"threads": 1, "device": "cpu"},
     }
-    dlkit.train(config, out=tmp_path / "run")
-    middle = shutil.copy(tmp_path / "run" / "checkpoints" / "step-000000007.pt", tmp_path)
-    dlkit.train(config, out=tmp_path / "again", resume=Resume(Path(middle)))
-    ends = [read_checkpoint(tmp_path / name / "checkpoints" / "last.pt") for name in ("run", "again")]
-    assert same(ends[0]["state_dict"], ends[1]["state_dict"])
+    straight, resumed = straight_and_resumed(config, 7)
+    assert same(straight["state_dict"], resumed["state_dict"])
 
 
 MISTAKES = {

@@ -1,19 +1,14 @@
 """Repeated augmentation: copies are counted and augmented one by one, as a function of (seed, epoch, copy) alone."""
 
-import shutil
 from collections import Counter
 from itertools import chain
-from pathlib import Path
 
 import pytest
 import torch
 
-import dlkit as package
 from dlkit.config import load_mapping
 from dlkit.core.data import BatchPlan, Draws, LoaderSplit, Stream, build_data
 from dlkit.core.distributed import ALONE, World
-from dlkit.core.training import Resume
-from dlkit.core.training.folder import read_checkpoint
 
 CPU = torch.device("cpu")
 CROP = [{"name": "RandomCrop", "size": 12, "padding": 4}]
@@ -124,20 +119,17 @@ def test_an_epoch_can_be_entered_anywhere(start, options):
         assert torch.equal(one.inputs, other.inputs) and torch.equal(one.targets, other.targets)
 
 
-def test_resume_is_exact(tmp_path, same):
+def test_resume_is_exact(straight_and_resumed, same):
     config = {
         "data": FAKE,
         "model": {"name": "small_cnn", "width": 4},
         "train": {"epochs": 3},
-        "checkpoint": {"every_steps": 11, "keep": 9},
+        "checkpoint": {"every_steps": 5, "keep": 9},
         "log": {"tensorboard": False},
         "runtime": {"threads": 1, "device": "cpu"},
     }
-    package.train(config, out=tmp_path / "run")
-    middle = shutil.copy(tmp_path / "run" / "checkpoints" / "step-000000011.pt", tmp_path)
-    package.train(config, out=tmp_path / "again", resume=Resume(Path(middle), is_relaxed=True))
-    ends = [read_checkpoint(tmp_path / name / "checkpoints" / "last.pt") for name in ("run", "again")]
-    assert same(ends[0]["state_dict"], ends[1]["state_dict"])
+    straight, resumed = straight_and_resumed(config, 5)
+    assert same(straight["state_dict"], resumed["state_dict"])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.anew
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="files are tried in forked children")
 def test_a_sample_runs_no_code_and_ends_in_words(tmp_path):

@@ -3,7 +3,6 @@
 import copy
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -25,7 +24,6 @@ from dlkit.core.training import (
     fine_tune,
     open_teacher,
 )
-from dlkit.core.training.folder import read_checkpoint
 from dlkit.errors import ConfigError, FileRefused, UsageError
 from dlkit.events import Note, ignore
 
@@ -229,19 +227,14 @@ def taught(tmp_path):
     return {**common, "model": {"name": "mlp", "hidden": [8]}, "train": {"epochs": 2, "distill": distill}}
 
 
-def test_resume_is_exact_and_knows_its_teacher(taught, tmp_path, same):
+def test_resume_is_exact_and_knows_its_teacher(taught, straight_and_resumed, tmp_path, same):
     data = taught["data"] | {"batch_transforms": ["mixup"]}
     config = taught | {"data": data, "checkpoint": {"every_steps": 3, "keep": 9}}
-    dlkit.train(config, out=tmp_path / "run")
-    end = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
-    (tmp_path / "part").mkdir()
-    middle = shutil.copy(tmp_path / "run" / "checkpoints" / "step-000000003.pt", tmp_path / "part")
-    shutil.move(tmp_path / "teacher.pt", tmp_path / "moved.pt")  # it is known by its contents
-    config["train"]["distill"] = {"teacher": str(tmp_path / "moved.pt")}
-    dlkit.train(config, out=tmp_path / "again", resume=Resume(Path(middle)))
-    again = read_checkpoint(tmp_path / "again" / "checkpoints" / "last.pt")
-    assert same(again["state_dict"], end["state_dict"]) and same(again["optimizer"], end["optimizer"])
-    assert end["teacher"] == again["teacher"] is not None
+    copied = shutil.copy(tmp_path / "teacher.pt", tmp_path / "copied.pt")  # it is known by its contents
+    later = config | {"train": config["train"] | {"distill": {"teacher": str(copied)}}}
+    straight, resumed = straight_and_resumed(config, 3, later=later)
+    assert all(same(straight[key], resumed[key]) for key in ("state_dict", "optimizer"))
+    assert straight["teacher"] == resumed["teacher"] is not None
 
     other = tmp_path / "run" / "model.pt"
     config["train"]["distill"] = {"teacher": str(other)}

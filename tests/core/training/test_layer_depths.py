@@ -1,19 +1,15 @@
 """Layer-wise decay of the learning rate: depths of known networks, and steps against torch in float64."""
 
 import json
-import shutil
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torchvision.models import VisionTransformer, convnext_tiny, googlenet, resnet18
 
-import dlkit as package
 from dlkit.config import Optimizer as Section
 from dlkit.core.models import meta_copy
-from dlkit.core.training import Resume, build_optimizer, find_layer_depths, resolve_optimizer
-from dlkit.core.training.folder import read_checkpoint
+from dlkit.core.training import build_optimizer, find_layer_depths, resolve_optimizer
 
 
 def beit_depth(name, num_blocks):
@@ -104,7 +100,7 @@ def test_steps_are_those_of_torch_with_the_rates_by_hand(groups):
     assert first.param_groups[0]["lr"] == 0.1 and first.param_groups[0]["name"] == "all, depth 2"
 
 
-def test_runs_show_their_rates_and_go_on_exactly(dlkit, write_config, tmp_path, same):
+def test_runs_show_their_rates_and_go_on_exactly(dlkit, write_config, straight_and_resumed, same):
     text = """
 data: {name: fake, num_samples: 60, shape: [1, 8, 8], num_classes: 3, batch_size: 8, test: none}
 model: {name: small_cnn, width: 4}
@@ -119,11 +115,8 @@ log: {tensorboard: false}
     rates = {group["name"]: group["lr"] for group in shown["groups"]}
     assert rates["all, depth 3 (matrices)"] == 0.005 and rates["all, depth 4"] == 0.1
     assert "layer_decay: 0.5" in dlkit("train", path, "--print-config").out
-    package.train(path, out=tmp_path / "run")
-    middle = shutil.copy(tmp_path / "run" / "checkpoints" / "step-000000003.pt", tmp_path)
-    package.train(path, out=tmp_path / "again", resume=Resume(Path(middle)))
-    runs = [read_checkpoint(tmp_path / name / "checkpoints" / "last.pt") for name in ("run", "again")]
-    assert all(same(runs[0][key], runs[1][key]) for key in ("state_dict", "optimizer", "learning_rates"))
+    straight, resumed = straight_and_resumed(path, 3)
+    assert all(same(straight[key], resumed[key]) for key in ("state_dict", "optimizer", "learning_rates"))
 
 
 @pytest.mark.parametrize("value", ["0", "1.5", "fast"])
