@@ -74,7 +74,7 @@ def decode_once(paths: Sequence[str], mode: Mode, folder: Path, *, limit_s: floa
     _make_folder(folder)
     _check_room(store, missing, mode, emit)
     old = {} if kept is None else {path: place[2] for path, place in kept.places.items() if path not in missing}
-    writer = _Writer(kept, old, missing, states, mode, limit_s, emit)
+    writer = _PixelWriter(kept, old, missing, states, mode, limit_s, emit)
     write_chunks(store, writer.chunks())
     found = _open(store)
     assert found is not None
@@ -87,7 +87,7 @@ def cache_folder() -> Path:
 
 
 @dataclass
-class _Writer:
+class _PixelWriter:
     """What goes into a file of pixels, piece by piece."""
 
     kept: DecodedFiles | None
