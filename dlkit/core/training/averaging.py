@@ -15,6 +15,7 @@ from dlkit.core.evaluation import evaluate
 from dlkit.core.training.folder import newest_checkpoints, read_exported
 from dlkit.core.training.improvement import is_better
 from dlkit.core.training.setup import Job
+from dlkit.errors import FileRefused
 from dlkit.event_lines import metric_value
 from dlkit.events import Emit, Note
 
@@ -24,10 +25,10 @@ Weights = Mapping[str, Tensor]
 def average_weights(states: Iterable[Weights]) -> dict[str, Tensor]:
     """Returns the mean of weights and floating-point buffers, among them batch norm's statistics; counters are those of the first.
 
-    Sums are kept in float64.
+    Sums are kept in float64. Of no weights the mean is empty.
     """
     remaining = iter(states)
-    first = next(remaining)
+    first = next(remaining, {})
     sums = {name: tensor.double() for name, tensor in first.items() if tensor.is_floating_point()}
     count = 1
     for state in remaining:
@@ -61,10 +62,15 @@ def pick_average(
 
     def read() -> tuple[dict[str, Tensor], int]:
         assert checkpoints is not None
-        paths = newest_checkpoints(checkpoints, wanted)
-        return average_weights(map(read_exported, paths)), len(paths)
+        paths, refused = newest_checkpoints(checkpoints, wanted), list[FileRefused]()
+        averaged = average_weights(read_exported(paths, refused))
+        for error in refused:
+            emit(Note(f"{error}; it is left out of the mean of checkpoints"))
+        return averaged, len(paths) - len(refused)
 
     averaged, count = world.from_main(read)
+    if not averaged:
+        return state_dict, best
     metric = str(best["metric"])
     name = metric.removeprefix("val_").removeprefix("ema_")
     with wearing(job.learner.evaluated_model, averaged) as model:

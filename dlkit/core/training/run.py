@@ -35,7 +35,9 @@ from dlkit.core.training.fit import fit, has_ended
 from dlkit.core.training.folder import (
     MODEL_FILE,
     RESOLVED_FILE,
+    SUMMARY_FILE,
     Board,
+    EndedRun,
     Follower,
     Resume,
     Resumed,
@@ -130,6 +132,8 @@ def run_training(
             check_first_batch(job.learner, job.data, loaded)
             if location.resumed:
                 check_same_run(location.resumed, job, resume, emit)
+                if location.resumed.ended:
+                    return _result_of(location.resumed.ended, job, location.place)
             if not world.is_main:
                 return _follow(job, location.resumed, stop)
             check_disk_space(location.place, job.learner)
@@ -221,7 +225,7 @@ def _open_records(job: Job, folder: RunFolder, resumed: Resumed | None, emit: Em
     records.go_back(resumed.state if resumed else {})
     if resumed:
         _go_back(job, resumed)
-        records.best = mend_best(resumed, folder.checkpoints, emit)
+        records.best_before = mend_best(resumed, folder.checkpoints, emit)
     return records
 
 
@@ -264,8 +268,13 @@ def _finish(job: Job, folder: RunFolder, records: RunRecords, status: str, emit:
     }
     with stops_ignored():
         folder.write_facts(status=status, ended=now())
-        write_json(folder.path / "summary.json", summary_of(folder.facts, results))
+        write_json(folder.path / SUMMARY_FILE, summary_of(folder.facts, results))
     return _result(job, folder.path, status, metrics, best)
+
+
+def _result_of(ended: EndedRun, job: Job, run_dir: Path) -> TrainResult:
+    job.learner.history = ended.history
+    return _result(job, run_dir, ended.status, ended.test, ended.best)
 
 
 def _result(job: Job, run_dir: Path, status: str, metrics: Mapping[str, float], best: Mapping[str, Any]) -> TrainResult:

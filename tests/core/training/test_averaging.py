@@ -1,6 +1,7 @@
 """The mean of the last checkpoints: torch's own average, judged against the best epoch, the same after a resume."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -77,6 +78,21 @@ def test_a_finished_run_that_is_resumed_exports_the_same(tmp_path, same):
     before = torch.load(first.model_path, weights_only=True)["state_dict"]
     again, second_note = train(tmp_path / "run", Resume(tmp_path / "run"))
     assert same(torch.load(again.model_path, weights_only=True)["state_dict"], before) and note == second_note
+    shutil.copytree(tmp_path / "run" / "checkpoints", tmp_path / "copies")
+    copied, third_note = train(tmp_path / "new", Resume(tmp_path / "copies" / "last.pt"))
+    assert same(torch.load(copied.model_path, weights_only=True)["state_dict"], before) and note == third_note
+
+
+def test_a_damaged_checkpoint_is_left_out_of_the_mean(tmp_path):
+    train(tmp_path / "run")
+    damaged = min((tmp_path / "run" / "checkpoints").glob("step-*.pt"))
+    damaged.write_bytes(b"no checkpoint")
+    notes = []
+    dlkit.train(
+        CONFIG, resume=Resume(tmp_path / "run"), emit=lambda event: notes.append(str(getattr(event, "text", "")))
+    )
+    assert [note for note in notes if damaged.name in note and "left out of the mean" in note]
+    assert [note for note in notes if "the mean of 2 checkpoints" in note]
 
 
 MISTAKES = {

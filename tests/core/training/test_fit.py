@@ -150,6 +150,6 @@ def test_weights_that_are_not_finite_are_not_saved(lab, tmp_path):
 
 def test_best_and_last_share_a_file_and_part_when_one_is_replaced(lab, tmp_path):
     learner = build(lab)
-    save_checkpoint(tmp_path, learner, {"mark": 1}, best=True)
+    save_checkpoint(tmp_path, learner, {"mark": 1}, is_best=True)
     save_checkpoint(tmp_path, learner, {"mark": 2})
     assert read_torch_file(tmp_path / "best.pt")["mark"] == 1 and read_torch_file(tmp_path / "last.pt")["mark"] == 2

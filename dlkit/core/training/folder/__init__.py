@@ -2,6 +2,7 @@
 
 from dlkit.core.training.folder.checkpoints import newest_checkpoints, read_checkpoint, read_exported, save_checkpoint
 from dlkit.core.training.folder.disk_space import check_disk_space
+from dlkit.core.training.folder.ended import EndedRun
 from dlkit.core.training.folder.location import find_begun, pick_location
 from dlkit.core.training.folder.lock import RunLock
 from dlkit.core.training.folder.nonfinite import told_in_full
@@ -11,6 +12,7 @@ from dlkit.core.training.folder.run_facts import facts_of, resume_command, run_s
 from dlkit.core.training.folder.run_folder import (
     MODEL_FILE,
     RESOLVED_FILE,
+    SUMMARY_FILE,
     RunFolder,
     check_writable,
     create_run_folder,

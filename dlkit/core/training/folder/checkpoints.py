@@ -1,7 +1,7 @@
 """Training checkpoints: one file that holds everything a run needs to go on, written in one step."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from dlkit.core.torchfile import plain_mapping, read_torch_file, save_torch_file
 from dlkit.core.training.folder.best_weights import exported_weights, weights_digest
 from dlkit.core.training.learner import Learner
 from dlkit.errors import Diverged, FileRefused
-from dlkit.files import copy_file, disk_error, link_file
+from dlkit.files import copy_file, link_file, worded
 
 FORMAT = "dlkit.train"
 VERSION = 3  # 1 did not name the best weights, 2 wrote its history down row by row
@@ -24,28 +24,34 @@ LAST, BEST = "last.pt", "best.pt"
 
 
 def save_checkpoint(
-    folder: Path, learner: Learner, extra: Mapping[str, Any], *, best: bool | Path = False, keep: int = 1
+    folder: Path,
+    learner: Learner,
+    extra: Mapping[str, Any],
+    *,
+    is_best: bool = False,
+    best_before: Path | None = None,
+    keep: int = 1,
 ) -> list[Path]:
     """Write the learner's state as last.pt and return the paths. Rank 0 writes, for all processes of a run.
 
-    last.pt is the one commit point. It names the best weights by their hash; with `best` it is them, and best.pt a copy, so a
-    crash in between is mended from last.pt and damage to one leaves the other. A path as `best` is the file that has the
-    best weights of before. The newest `keep` checkpoints stay, those before last.pt as step-N.pt. Raises Diverged instead of
-    keeping weights that are not finite.
+    last.pt is the one commit point. It names the best weights by their hash; with `is_best` it holds them, and best.pt is a copy, so
+    a crash in between is mended from last.pt and damage to one leaves the other. Else best.pt becomes a copy of `best_before`, if
+    that is the file that holds them. The newest `keep` checkpoints stay, those before last.pt as step-N.pt. Raises Diverged instead
+    of keeping weights that are not finite.
     """
     _check_finite(learner)
     state = learner.state_dict()
     if not learner.world.is_main:
         return []
-    if best is True:
+    if is_best:
         learner.best.bind(learner.position.step, weights_digest(exported_weights(state)))
         state["best"] = learner.best.state_dict()
     last = folder / LAST
     save_torch_file(last, {"format": FORMAT, "version": VERSION, **state, **extra})
-    if best:
-        copy_file(last if best is True else best, folder / BEST)
-    _rotate(folder, learner.position.step, keep)
-    return [last, folder / BEST] if best is True else [last]
+    if holder := last if is_best else best_before:
+        copy_file(holder, folder / BEST)
+    _keep_newest(folder, learner.position.step, keep)
+    return [last, folder / BEST] if is_best else [last]
 
 
 def _check_finite(learner: Learner) -> None:
@@ -57,17 +63,16 @@ def _check_finite(learner: Learner) -> None:
         )
 
 
-def _rotate(folder: Path, step: int, keep: int) -> None:
-    """Keep the newest checkpoints, last.pt among them; those of later steps are of a past that was gone back from."""
-    if keep > 1:
+def _keep_newest(folder: Path, step: int, count: int) -> None:
+    """Keep last.pt and those before it, by their steps; those of later steps are of a past that was gone back from."""
+    if count > 1:
         link_file(folder / LAST, folder / f"step-{step:09d}.pt")
-    kept = [path for path in _numbered(folder) if _step_of(path) <= step][-keep:] if keep > 1 else []
-    for path in _numbered(folder):
+    numbered = _numbered(folder)
+    kept = [path for path in numbered if _step_of(path) <= step][-count:] if count > 1 else []
+    for path in numbered:
         if path not in kept:
-            try:
+            with worded(path):
                 disk.remove(path)
-            except OSError as error:
-                raise disk_error(path, error) from error
 
 
 def _numbered(folder: Path) -> list[Path]:
@@ -83,9 +88,18 @@ def newest_checkpoints(folder: Path, count: int) -> list[Path]:
     return list(reversed(_numbered(folder)))[:count] or [folder / LAST]
 
 
-def read_exported(path: Path) -> Mapping[str, Tensor]:
-    """The weights of a checkpoint that would be exported. Raises FileRefused when it is none."""
-    return exported_weights(read_checkpoint(path))
+def read_exported(paths: Iterable[Path], refused: list[FileRefused]) -> Iterator[Mapping[str, Tensor]]:
+    """Yield the weights of checkpoints that would be exported, one at a time; what is wrong with others is added to `refused`."""
+    for path in paths:
+        found, problems = read_valid([path])
+        refused += problems
+        yield from (exported_weights(state) for _, state in found)
+
+
+def kept_before(path: Path, checkpoint: Mapping[str, Any]) -> list[Path]:
+    """The files beside a checkpoint that `keep` left of the same run, up to its step."""
+    near = [other for other in _numbered(path.parent) if _step_of(other) <= checkpoint["position"]["step"]]
+    return [other for other, state in read_valid(near)[0] if state["config"] == checkpoint["config"]]
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

@@ -1,12 +1,11 @@
 """Where a run is kept: a new folder, the one that is resumed, or the one that an earlier attempt of a torchrun made."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from dlkit.config import LoadedConfig
 from dlkit.core.distributed import World
-from dlkit.core.training.folder.checkpoints import BEST, LAST
+from dlkit.core.training.folder.checkpoints import BEST, LAST, kept_before
 from dlkit.core.training.folder.resuming import (
     Resumed,
     find_run_to_resume,
@@ -19,6 +18,7 @@ from dlkit.core.training.folder.run_folder import (
     check_writable,
     create_run_folder,
     holds_results,
+    read_mapping,
     reopen_run_folder,
 )
 from dlkit.core.training.folder.same_run import Resume
@@ -57,7 +57,11 @@ class RunLocation:
 
 
 def _adopt(resumed: Resumed, folder: Path) -> None:
-    """Begin a new run folder with the checkpoint and the best weights of another; last.pt, which names the best, comes last."""
+    """Begin a new run folder with the checkpoint, those before it and the best weights of another; last.pt, which names the best,
+    comes last.
+    """
+    for path in kept_before(resumed.path, resumed.state):
+        write_bytes(folder / path.name, path.read_bytes())
     if resumed.best is not None:
         write_bytes(folder / BEST, resumed.best.read_bytes())
     write_bytes(folder / LAST, resumed.path.read_bytes())
@@ -80,7 +84,7 @@ def pick_location(
         is_empty = out is not None and has_begun(out) and not holds_results(out)
         return RunLocation(parent, folder=out) if is_empty else RunLocation(parent, out=out)
     path = resume.path if resume.path != Path("auto") else out or find_run_to_resume(parent, name)
-    resumed = read_resumed(path, is_relaxed=resume.is_relaxed, emit=emit)
+    resumed = read_resumed(path, is_relaxed=resume.is_relaxed, is_extended=resume.extend is not None, emit=emit)
     folder = _run_folder_of(path, resumed)
     if folder is None:
         return RunLocation(parent, resumed, out=out)
@@ -117,8 +121,4 @@ def _is_begun_by(world: World, launch: str) -> bool:
 
 
 def _launch_of(run_dir: Path) -> str:
-    try:
-        facts = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return ""
-    return str(facts.get("launch", "")) if isinstance(facts, dict) else ""
+    return str(read_mapping(run_dir / "run.json").get("launch", ""))

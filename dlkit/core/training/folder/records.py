@@ -28,8 +28,8 @@ PROGRESS_EVERY_S = 30.0
 class RunRecords:
     """Writes a run's records. Lines of steps wait in memory, on the device, and are written every few seconds.
 
-    On resume the metrics files go on from where the checkpoint left them, so that no step or epoch stands twice. `best` is the
-    file that holds the best weights so far, where that is not best.pt; `keep` says how many checkpoints stay.
+    On resume the metrics files go on from where the checkpoint left them, so that no step or epoch stands twice. `best_before` is
+    the file that holds the best weights so far, where that is not best.pt; `keep` says how many checkpoints stay.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class RunRecords:
         self.keep = max(config.checkpoint.keep, config.checkpoint.average or 1)
         self.extra = extra
         self.emit = emit
-        self.best: Path | None = None
+        self.best_before: Path | None = None
         self._jsonl = MetricsFile(folder.path / "metrics.jsonl")
         self._csv = MetricsFile(folder.path / "metrics.csv")
         self._waiting: list[tuple[dict[str, Any], StepResult]] = []
@@ -100,10 +100,12 @@ class RunRecords:
         self._flush()
         files = (self._jsonl, self._csv)
         extra = {**self.extra, "metrics_files": {file.path.name: file.mark() for file in files}}
-        best = True if is_best else self.best or False
-        for path in save_checkpoint(self.folder.checkpoints, learner, extra, best=best, keep=self.keep):
+        written = save_checkpoint(
+            self.folder.checkpoints, learner, extra, is_best=is_best, best_before=self.best_before, keep=self.keep
+        )
+        for path in written:
             self.emit(Saved(path, "checkpoint"))
-        self.best = None
+        self.best_before = None
         for file in files:
             file.settle()
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,38 +10,47 @@ from torch import Tensor
 
 from dlkit.core.training.folder.best_weights import exported_weights, find_best
 from dlkit.core.training.folder.checkpoints import BEST, LAST, checkpoints_in, read_checkpoint, read_valid
+from dlkit.core.training.folder.ended import EndedRun, read_ended
 from dlkit.errors import FileRefused, UsageError
 from dlkit.events import Emit, Note, ignore
 from dlkit.files import copy_file, to_json
 
+_ENDED = (
+    "this run has come to its end already, and model.pt and summary.json hold what it came to. Nothing was written; --extend "
+    "trains longer, from an older checkpoint"
+)
 ELSEWHERE = ".elsewhere.jsonl"  # below `runtime.out`: runs that were made with --out
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """The checkpoint that a run goes on from, and the file that holds the best weights so far; None where none are known."""
+    """The checkpoint that a run goes on from, and the file that holds the best weights so far; None where none are known.
+
+    `ended` is what a run came to that was at its end, and whose last checkpoint cannot be read: it does not go on.
+    """
 
     path: Path
     state: dict[str, Any]
     best: Path | None
+    ended: EndedRun | None = None
 
 
-def read_resumed(path: Path, *, is_relaxed: bool = False, emit: Emit = ignore) -> Resumed | None:
+def read_resumed(
+    path: Path, *, is_relaxed: bool = False, is_extended: bool = False, emit: Emit = ignore
+) -> Resumed | None:
     """Returns what `--resume PATH` goes on from: this file, or of a folder the newest checkpoint that can be read; None for a run
-    that ended before its first.
+    that ended before its first. A run that was at its end goes on from an older checkpoint only if it `is_extended`.
 
     Raises FileRefused where there is none, and where the best weights that it names are gone unless `is_relaxed`.
     """
-    if path.is_file():
-        file, state = path, read_checkpoint(path)
-    else:
-        found = _read_newest(path, emit)
-        if found is None:
-            return None
-        file, state = found
-    named = state["best"]
-    if named["value"] is None:
-        return Resumed(file, state, None)
+    newest = (
+        Resumed(path, read_checkpoint(path), None)
+        if path.is_file()
+        else _read_newest(path, emit, is_extended=is_extended)
+    )
+    if newest is None or newest.ended or newest.state["best"]["value"] is None:
+        return newest
+    file, state, named = newest.path, newest.state, newest.state["best"]
     beside = [other for other in checkpoints_in(file.parent) if other != file]
     held = find_best(named, _each_valid(_best_first([file, *beside]), known={file: state}))
     if held is None and not is_relaxed:
@@ -52,7 +61,7 @@ def read_resumed(path: Path, *, is_relaxed: bool = False, emit: Emit = ignore) -
         )
     if held is None:
         emit(Note(f"the best weights so far, of epoch {named['epoch']}, are gone; the best is chosen anew"))
-    return Resumed(file, state, held[0] if held else None)
+    return replace(newest, best=held[0] if held else None)
 
 
 def mend_best(resumed: Resumed, folder: Path, emit: Emit) -> Path | None:
@@ -103,7 +112,7 @@ def _each_valid(
             yield from read_valid([path])[0]
 
 
-def _read_newest(path: Path, emit: Emit) -> tuple[Path, dict[str, Any]] | None:
+def _read_newest(path: Path, emit: Emit, *, is_extended: bool) -> Resumed | None:
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
     paths = checkpoints_in(folder)
     if not paths:
@@ -117,11 +126,14 @@ def _read_newest(path: Path, emit: Emit) -> tuple[Path, dict[str, Any]] | None:
         refused += more
     if not found:
         raise refused[0]
-    newest = max(found, key=lambda pair: int(pair[1]["position"]["step"]))
-    if newest[0].name != LAST:
-        why = str(refused[0]) if refused else f"{folder / LAST} is gone"
-        emit(Note(f"{why}; going on from {newest[0].name} of step {newest[1]['position']['step']}"))
-    return newest
+    file, state = max(found, key=lambda pair: int(pair[1]["position"]["step"]))
+    if file.name == LAST:
+        return Resumed(file, state, None)
+    ended = None if is_extended else read_ended(folder.parent)
+    why = str(refused[0]) if refused else f"{folder / LAST} is gone"
+    way = f"going on from {file.name} of step {state['position']['step']}"
+    emit(Note(f"{why}; {'but ' + _ENDED if ended else way}"))
+    return Resumed(file, state, None, ended)
 
 
 def has_begun(path: Path) -> bool:

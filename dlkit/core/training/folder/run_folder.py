@@ -15,11 +15,12 @@ from dlkit.files import check_own, disk_error, write_json, write_text
 SKIPPED_FILE = "skipped.txt"
 
 MODEL_FILE = "model.pt"
+SUMMARY_FILE = "summary.json"
 RESOLVED_FILE = "config.resolved.yaml"
 
 # what a run writes and nobody wants replaced: before it begins, and then
 _FIRST = ("config.yaml", RESOLVED_FILE, "train.log", SKIPPED_FILE)
-_RESULTS = ("metrics.jsonl", "metrics.csv", "summary.json", MODEL_FILE)
+_RESULTS = ("metrics.jsonl", "metrics.csv", SUMMARY_FILE, MODEL_FILE)
 
 
 @dataclass
@@ -129,15 +130,16 @@ def reopen_run_folder(path: Path, emit: Emit = ignore) -> RunFolder:
     Raises OutputError when another process has the lock.
     """
     folder = _open_folder(path, emit)
-    folder.facts = _read_facts(path)
+    folder.facts = read_mapping(path / "run.json")
     for leftover in (*path.glob(".tmp-*"), *folder.checkpoints.glob(".tmp-*")):
         leftover.unlink(missing_ok=True)
     return folder
 
 
-def _read_facts(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Returns the JSON object in a file such as run.json; an empty one where there is none."""
     try:
-        facts = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}

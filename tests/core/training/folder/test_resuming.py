@@ -1,5 +1,6 @@
 """Going on with a run whatever is left of it: damaged files, copies, ends of all kinds, older checkpoints."""
 
+import json
 import shutil
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 import dlkit
 from dlkit.core.training import Resume
 from dlkit.core.training.folder import read_checkpoint
-from dlkit.errors import FileRefused
+from dlkit.errors import FileRefused, UsageError
 from dlkit.events import Note
 
 
@@ -35,6 +36,14 @@ def finished(go, tmp_path):
     run = tmp_path / "run"
     go(run, train={"epochs": 4}, checkpoint={"every_steps": 2, "keep": 2, "metric": "val_loss", "mode": "max"})
     return run
+
+
+@pytest.fixture
+def stopped(finished):
+    """The same, as if it had been stopped on its way."""
+    facts = json.loads((finished / "run.json").read_text())
+    (finished / "run.json").write_text(json.dumps(facts | {"status": "interrupted"}))
+    return finished
 
 
 LONGER = {"train": {"epochs": 4}, "checkpoint": {"every_steps": 2, "keep": 2, "metric": "val_loss", "mode": "max"}}
@@ -96,14 +105,13 @@ def test_a_best_that_is_another_is_refused(go, finished):
 
 @pytest.mark.parametrize("what", ["gone", "cut", "flipped"])
 @pytest.mark.parametrize("only", ["best.pt", "step-*"])
-def test_the_newest_checkpoint_that_can_be_read(go, crash, finished, same, what, only):
-    before, checkpoints = crash.end_of(finished), finished / "checkpoints"
+def test_the_newest_checkpoint_that_can_be_read(go, crash, stopped, same, what, only):
+    before, checkpoints = crash.end_of(stopped), stopped / "checkpoints"
     for path in checkpoints.glob("*"):
         if path.name != "last.pt" and not path.match(only):
             path.unlink()
     if only != "best.pt":
         next(checkpoints.glob("*12.pt")).unlink()  # as new as last.pt
-        shutil.copy(finished / "model.pt", finished / "kept.pt")
     last = checkpoints / "last.pt"
     data = bytearray(last.read_bytes())
     middle = slice(len(data) // 2, len(data) // 2 + 300)  # longer than what stands between two tensors
@@ -112,13 +120,29 @@ def test_the_newest_checkpoint_that_can_be_read(go, crash, finished, same, what,
         last.unlink()
     else:
         last.write_bytes(data if what == "flipped" else data[: len(data) // 2])
-    _, notes = go(finished, Resume(finished, is_relaxed=only != "best.pt"), **LONGER)
+    _, notes = go(stopped, Resume(stopped, is_relaxed=only != "best.pt"), **LONGER)
     assert "going on from" in notes and ("is gone" in notes) == (what == "gone")
     if only == "best.pt":
-        assert same(crash.end_of(finished), before)
+        assert same(crash.end_of(stopped), before)
     last.write_bytes(b"no checkpoint")
     with pytest.raises(FileRefused, match=r"last\.pt"):
-        go(finished, Resume(last), **LONGER)
+        go(stopped, Resume(last), **LONGER)
+
+
+def test_a_finished_run_without_its_last_checkpoint_is_not_trained_again(go, finished):
+    last = finished / "checkpoints" / "last.pt"
+    (first, _), summary = go(finished, Resume(finished), **LONGER), json.loads((finished / "summary.json").read_text())
+    last.write_bytes(b"no checkpoint")
+    before = {path: path.read_bytes() for path in finished.rglob("*.*") if path.is_file()}
+    result, notes = go(finished, Resume(finished), **LONGER)
+    assert "last.pt" in notes and "but this run has come to its end already" in notes and "going on from" not in notes
+    assert {path: path.read_bytes() for path in finished.rglob("*.*") if path.is_file()} == before
+    assert (result.status, result.best, result.metrics) == ("finished", summary["best"], summary["test"])
+    assert result.history == first.history and len(result.history) == 4
+    with pytest.raises(UsageError, match="train.epochs: 4 in the checkpoint, 5 now"):
+        go(finished, Resume(finished), **LONGER | {"train": {"epochs": 5}})
+    result, notes = go(finished, Resume(finished, extend="tail"), **LONGER | {"train": {"epochs": 5}})
+    assert "going on from" in notes and len(result.history) == 5
 
 
 def test_damage_to_the_last_checkpoint_leaves_the_best_of_the_same_epoch(go, tmp_path, same):
@@ -128,6 +152,7 @@ def test_damage_to_the_last_checkpoint_leaves_the_best_of_the_same_epoch(go, tmp
     assert read_checkpoint(last)["best"]["epoch"] == 2
     with last.open("r+b") as file:
         file.write(b"damage in place")
+    (tmp_path / "run" / "model.pt").unlink()
     _, notes = go(tmp_path / "run", Resume(tmp_path / "run"), **rising)
     assert "going on from best.pt" in notes and same(weights_of(tmp_path / "run" / "model.pt"), before)
 
