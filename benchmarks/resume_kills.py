@@ -1,7 +1,8 @@
 """Claim: a run that is killed at any moment goes on as if nothing had been.
 
 Small networks with convolution, batch norm and dropout are trained straight through, one for each drawn combination of optimizer,
-schedule, accumulation, moving average, loader processes, samples in memory or not, mixup and early stopping. Then the same again, in
+schedule, accumulation, moving average, loader processes, samples in memory or not, mixup, by chance and not in the last epochs, early
+stopping, drawn and repeated samples, images that grow, the mean of the last checkpoints and a teacher. Then the same again, in
 processes that are forked after torch was imported once and get SIGKILL at a random moment of their whole life; after each kill the run
 is resumed, until it ends. The whole training state, every line of metrics and model.pt must be the same bits.
 
@@ -34,7 +35,10 @@ from dlkit.core.training import Resume
 from dlkit.errors import DlkitError
 
 SETTINGS: dict[str, list[Any]] = {
-    "optimizer": [{"name": "sgd", "lr": 0.05, "momentum": 0.9}, {"name": "adamw", "lr": 0.01}, {"name": "rmsprop", "lr": 0.003}],
+    "optimizer": [
+        {"name": "sgd", "lr": 0.05, "momentum": 0.9}, {"name": "adamw", "lr": 0.01}, {"name": "rmsprop", "lr": 0.003},
+        {"name": "muon", "lr": 0.02},
+    ],
     "schedule": [
         "cosine", {"name": "plateau", "patience": 0, "factor": 0.5}, "onecycle", {"name": "step", "step_size": 2, "gamma": 0.3},
     ],
@@ -43,8 +47,15 @@ SETTINGS: dict[str, list[Any]] = {
     "workers": [0, 2],
     "cache": ["memory", "none"],
     "mixup": [[], ["mixup"]],
+    "mixing": [None, {"p": 0.5, "off_last_epochs": 1}],
     "early_stop": [None, {"patience": 2, "min_delta": 0.02}],
+    "sampling": ["none", "balanced"],
+    "repeats": [1, 3],
+    "image_size": ["auto", {"from": 4, "to": 6}],
+    "average": [None, 2],
+    "taught": [False, True],
 }  # fmt: skip
+TEACHER = "teacher"
 STATE = (
     "state_dict", "state_dict_ema", "optimizer", "learning_rates", "scaler", "meter", "best", "early_stopping", "position", "history",
     "num_skipped", "random",
@@ -73,9 +84,10 @@ def kill_often(out: Path, num_kills: int, draw: random.Random) -> list[str]:
     """Draw settings, kill and resume until there were enough kills; what differed."""
     problems: list[str] = []
     kills, runs, seen = 0, 0, Counter[str]()
+    make_teacher(out)
     while kills < num_kills:
         chosen = {name: draw.choice(values) for name, values in SETTINGS.items()}
-        config, folder = config_of(chosen, seed=draw.randrange(1000)), out / f"run-{runs}"
+        config, folder = config_of(chosen, out, seed=draw.randrange(1000)), out / f"run-{runs}"
         begun = time.monotonic()
         run_child(config, folder / "straight", None)
         length = time.monotonic() - begun
@@ -93,7 +105,13 @@ def kill_often(out: Path, num_kills: int, draw: random.Random) -> list[str]:
     return problems
 
 
-def config_of(chosen: dict[str, Any], *, seed: int) -> dict[str, Any]:
+def make_teacher(out: Path) -> None:
+    """Train the network that teaches where a setting says so."""
+    plain = {name: values[0] for name, values in SETTINGS.items()}
+    run_child(config_of(plain, out, seed=0), out / TEACHER, None)
+
+
+def config_of(chosen: dict[str, Any], out: Path, *, seed: int) -> dict[str, Any]:
     """The config of a combination of settings; loader processes need samples that are not in memory."""
     is_loaded = chosen["cache"] == "none"
     return {
@@ -101,16 +119,24 @@ def config_of(chosen: dict[str, Any], *, seed: int) -> dict[str, Any]:
         "data": {
             "name": "fake", "num_samples": 64, "shape": [1, 6, 6], "num_classes": 3, "batch_size": 8, "val": 0.25, "test": "none",
             "cache": chosen["cache"], "num_workers": chosen["workers"] if is_loaded else 0, "batch_transforms": chosen["mixup"],
+            "mixing": chosen["mixing"] if chosen["mixup"] else None, "sampling": chosen["sampling"], "repeats": chosen["repeats"],
+            "image_size": chosen["image_size"],
         },
         "model": {
             "name": "layers",
-            "layers": [{"conv": {"out": 4, "kernel": 3}}, "batchnorm", "relu", {"dropout": 0.2}, "flatten", {"linear": "auto"}],
+            "layers": [
+                {"conv": {"out": 4, "kernel": 3}}, "batchnorm", "relu", {"dropout": 0.2}, "globalavgpool", {"linear": 8}, "relu",
+                {"linear": "auto"},
+            ],
         },
         "optimizer": chosen["optimizer"],
         "schedule": chosen["schedule"],
         "ema": chosen["ema"],
-        "train": {"epochs": 5, "accumulate": chosen["accumulate"], "early_stop": chosen["early_stop"]},
-        "checkpoint": {"every_steps": 2, "keep": 2},
+        "train": {
+            "epochs": 5, "accumulate": chosen["accumulate"], "early_stop": chosen["early_stop"],
+            "distill": {"teacher": str(out / TEACHER / "model.pt")} if chosen["taught"] else None,
+        },
+        "checkpoint": {"every_steps": 2, "keep": 2, "average": chosen["average"]},
         "log": {"tensorboard": False},
         "runtime": {"threads": 1, "device": "cpu"},
     }  # fmt: skip
@@ -184,11 +210,10 @@ def drop_leaves(out: Path) -> list[str]:
     chosen = {name: values[-1] for name, values in SETTINGS.items()}
     chosen |= {
         "schedule": SETTINGS["schedule"][1],
-        "optimizer": SETTINGS["optimizer"][1],
         "workers": 0,
         "accumulate": 1,
     }
-    config = config_of(chosen, seed=1)
+    config = config_of(chosen, out, seed=1)
     start, middle, straight = (copied(config, out / name, steps) for name, steps in (("a", 2), ("b", 16), ("c", None)))
     unnoticed, idle, count = [], [], 0
     for path in leaves(read_state(middle / "checkpoints" / "last.pt")):

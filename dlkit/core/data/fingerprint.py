@@ -10,17 +10,22 @@ from dlkit.core.data.samples import TensorSamples
 from dlkit.core.data.subsets import Subset, Subsets
 
 Fingerprint = Mapping[str, Mapping[str, str | int]]
+_HASHES = ("targets", "files", "contents", "weights")
 MOST_LOOKED_AT = 64  # samples whose contents are compared, where that reads no files
 
 
-def fingerprint(subsets: Subsets) -> Fingerprint:
-    """Of each split: how many samples, and hashes of their targets, of the names of their files, and of the contents of some."""
+def fingerprint(subsets: Subsets, weights: torch.Tensor | None = None) -> Fingerprint:
+    """Of each split: how many samples, and hashes of their targets, of the names of their files, and of the contents of some; of the
+    training split also of the weights by which it is drawn, float64 (N,), if there are such.
+    """
+    drawn_by = {} if weights is None else {"train": {"weights": _digest(weights[subsets.train.rows])}}
     return {
         subset.name: {
             "samples": len(subset.rows),
             "targets": _digest(subset.targets),
             "files": _names_digest(subset),
             "contents": _contents_digest(subset),
+            **drawn_by.get(subset.name, {}),
         }
         for subset in subsets.listed()
     }
@@ -33,7 +38,7 @@ def fingerprint_differences(saved: Fingerprint, current: Fingerprint) -> list[st
         before, now = saved.get(name, {"samples": 0}), current.get(name, {"samples": 0})
         if before.get("samples") != now["samples"]:
             lines.append(f"data: {before.get('samples')} {name} samples in the checkpoint, {now['samples']} now")
-        elif other := [what for what in ("targets", "files", "contents") if before.get(what) != now.get(what)]:
+        elif other := [what for what in _HASHES if what in before and before[what] != now.get(what)]:
             lines.append(f"data: the {name} samples have other {', '.join(other)} than in the checkpoint")
     return lines
 

@@ -99,7 +99,16 @@ def build_job(loaded: LoadedConfig, *, world: World = ALONE, emit: Emit) -> Job:
     learner = build_learner(loaded, network, resolved, world=world, distillation=distillation)
     _spread_random_state(config.seed, world)
     filled = replace(loaded, config=fill_autos(opened, data.info, arch, resolved))
-    return Job(filled, device, data, arch, learner, resolved.plan, resolved.columns, fingerprint(opened.subsets))
+    return Job(
+        filled,
+        device,
+        data,
+        arch,
+        learner,
+        resolved.plan,
+        resolved.columns,
+        fingerprint(opened.subsets, opened.source.weights),
+    )
 
 
 def resolve_config(loaded: LoadedConfig, *, emit: Emit = ignore) -> Config:

@@ -82,6 +82,21 @@ def test_other_data_are_noticed(crash, tmp_path, rows, words):
     assert any(isinstance(note, Note) and words in note.text for note in notes)
 
 
+def test_other_weights_are_noticed(crash, tmp_path):
+    table, config = (
+        tmp_path / "t.csv",
+        crash.tiny | {"data": {"name": "csv", "target": "label", "val": 0.2, "test": "none"}},
+    )
+    config["data"] |= {"path": str(table), "sampling": {"weights": "often"}}
+    for often in (1, 2):
+        rows = [f"{a},{b},{label},{1 + index % 3 * often}\n" for index, (a, b, label) in enumerate(ROWS)]
+        table.write_text("a,b,label,often\n" + "".join(rows))
+        if often == 1:
+            dlkit.train(config, out=tmp_path / "run")
+    with pytest.raises(UsageError, match="the train samples have other weights than in the checkpoint"):
+        dlkit.train(config, resume=Resume(tmp_path / "run"))
+
+
 def rates_of(folder):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [line["lr"] for line in lines if line["event"] == "step"]
