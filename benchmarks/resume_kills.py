@@ -119,7 +119,8 @@ def config_of(chosen: dict[str, Any], out: Path, *, seed: int) -> dict[str, Any]
         "data": {
             "name": "fake", "num_samples": 64, "shape": [1, 6, 6], "num_classes": 3, "batch_size": 8, "val": 0.25, "test": "none",
             "cache": chosen["cache"], "num_workers": chosen["workers"] if is_loaded else 0, "batch_transforms": chosen["mixup"],
-            "mixing": chosen["mixing"] if chosen["mixup"] else None, "sampling": chosen["sampling"], "repeats": chosen["repeats"],
+            "mixing": chosen["mixing"] if chosen["mixup"] else None, "sampling": chosen["sampling"],
+            "repeats": chosen["repeats"] if chosen["sampling"] == "none" else 1,
             "image_size": chosen["image_size"],
         },
         "model": {

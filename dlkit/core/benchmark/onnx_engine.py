@@ -1,8 +1,10 @@
 """ONNX Runtime as a way to run `.onnx` files. It comes with the extra `onnx`."""
 
+import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import torch
@@ -12,6 +14,8 @@ from dlkit.core.benchmark.unavailable import EngineUnavailable
 from dlkit.core.export import start_session
 from dlkit.errors import FileRefused, first_line
 
+FIRST_RUN_S = 60
+
 
 def require_onnxruntime() -> None:
     """Raise EngineUnavailable, with the line that installs it, when the extra is not there."""
@@ -20,15 +24,44 @@ def require_onnxruntime() -> None:
 
 
 def start_onnx_file(path: Path) -> Callable[[Tensor], Tensor]:
-    """An `.onnx` file in ONNX Runtime, with as many threads as torch has. Raises EngineUnavailable and FileRefused."""
+    """An `.onnx` file in ONNX Runtime, with as many threads as torch has. Raises EngineUnavailable and FileRefused; the first run of
+    a batch size TimeoutError when it takes more than `FIRST_RUN_S`.
+    """
     session = open_session(path)
     name = session.get_inputs()[0].name
+    answered: set[int] = set()
 
     def run(inputs: Tensor) -> Tensor:
-        outputs = session.run(None, {name: inputs.numpy()})
+        feeds = {name: inputs.numpy()}
+        outputs = session.run(None, feeds) if len(inputs) in answered else _first_run(session, feeds)
+        answered.add(len(inputs))
         return torch.from_numpy(outputs[0])
 
     return run
+
+
+def _first_run(session: Any, feeds: dict[str, Any]) -> Any:
+    """Run in a thread, so that a loop that does not end can be ended: by the time limit, and by a signal."""
+    import onnxruntime
+
+    options, ended = onnxruntime.RunOptions(), SimpleQueue[Any]()
+
+    def work() -> None:
+        try:
+            ended.put(session.run(None, feeds, options))
+        except Exception as error:
+            ended.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        found = ended.get(timeout=FIRST_RUN_S)
+    except Empty:
+        raise TimeoutError(f"it has not answered within {FIRST_RUN_S} s") from None
+    finally:
+        options.terminate = True
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def open_session(path: Path) -> Any:

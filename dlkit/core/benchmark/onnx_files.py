@@ -1,5 +1,6 @@
 """`.onnx` files that are measured: a network's, written for the occasion, and what those of a user take."""
 
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +11,10 @@ from torch import Tensor, nn
 
 from dlkit.core.benchmark.onnx_engine import open_session
 from dlkit.core.benchmark.unavailable import EngineUnavailable
+from dlkit.core.data import LARGEST_SAMPLE
 from dlkit.core.export import export_onnx
 from dlkit.errors import DlkitError, FileRefused
+from dlkit.shapes import size_text
 
 INT8_OPERATORS = {
     "QuantizeLinear",
@@ -58,6 +61,8 @@ def read_onnx_file(path: Path) -> OnnxFile:
         raise FileRefused(path, f"one float32 input is needed; it takes {kinds or 'none'}")
     batch, *size = taken[0].shape or [None]
     is_open = not size or not all(isinstance(length, int) for length in size)
+    if not is_open and not 0 < math.prod(size) <= LARGEST_SAMPLE:
+        raise FileRefused(path, f"its input is of {size_text(size)}; a sample has 1 to {LARGEST_SAMPLE:,} numbers")
     return OnnxFile(
         path, None if is_open else tuple(size), batch if isinstance(batch, int) else None, _holds_int8(path)
     )

@@ -6,6 +6,7 @@ from dlkit.core.data.build import build_data, load_data, measure_data
 from dlkit.core.data.caching import MemorySplit, StoredSamples
 from dlkit.core.data.calibration import draw_calibration
 from dlkit.core.data.contract import (
+    LARGEST_SAMPLE,
     TEMPERATURES,
     Batch,
     DataInfo,

@@ -19,7 +19,7 @@ def start_session(model: bytes | Path, *, threads: int | None = None, optimized_
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised as well
     # its threads would else go on spinning for a while after a run, on the cores of whoever runs next
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if optimized_path is not None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from mutants import Path_, changed, commands_for, drop, places, put
+from onnx_files import onnx_trials
 from originals import CONFIG, Originals, read_original
 from trials import Trial
 
@@ -44,7 +45,8 @@ def crafted(originals: Originals, canary: Path) -> list[Trial]:
         *_data_sections(originals),
         *_configs(originals),
         *_names(originals),
-        *_onnx_files(),
+        *_array_sections(originals),
+        *onnx_trials(originals),
     ]
 
 
@@ -511,6 +513,30 @@ def _data_sections(originals: Originals) -> Iterator[Trial]:
         )
 
 
+def _array_sections(originals: Originals) -> Iterator[Trial]:
+    """Arrays, folders of arrays and data sets of Hugging Face that a file may not make anybody read."""
+    for path in (
+        "/etc/passwd",
+        "/dev/zero",
+        "/dev/stdin",
+        str(originals.folder / "fifo"),
+        "/",
+        "/proc",
+        "/nowhere",
+        "x" * 300,
+        "\0",
+    ):
+        for name in ("npz", "npy", "hf"):
+            yield _with_data(f"{name} of {path[:20]!r}", {"name": name, "path": path}, originals)
+        yield _with_data(f"hf:{path[:20]!r}", {"name": f"hf:{path}"}, originals)
+    for section in (
+        {"name": "hf", "path": "user/set"},
+        {"name": "hf:user/set"},
+        {"name": "hf", "path": "user/set", "revision": "x"},
+    ):
+        yield _with_data(f"hf that would be fetched {section}", section, originals)
+
+
 def _with_data(name: str, section: dict[str, Any], originals: Originals) -> Trial:
     def change(value: dict[str, Any]) -> Any:
         return changed(changed(value, ("spec", "config", "data"), put(section)), ("spec", "data"), put(section))
@@ -644,19 +670,6 @@ def _names(originals: Originals) -> Iterator[Trial]:
 
 def _nothing(path: Path) -> None:
     path.write_bytes(b"")
-
-
-def _onnx_files() -> Iterator[Trial]:
-    """What `dlkit bench` is given as an ONNX file."""
-    command = ("bench", "{file}", "--input", "1x8x8", "--batch", "1", "--json")
-    texts = {
-        "nothing": b"",
-        "a line": b"hello",
-        "zeros": bytes(100),
-        "a field of 2^60 bytes": b"\x3a" + b"\xff" * 8 + b"\x0f",
-    }
-    for name, text in texts.items():
-        yield Trial(f"onnx: {name}", ".onnx", lambda path, t=text: path.write_bytes(t) and None, (command,))
 
 
 def _config(name: str, text: str, commands: tuple[tuple[str, ...], ...]) -> Trial:
