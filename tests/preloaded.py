@@ -48,7 +48,7 @@ class Preloaded(_Popen):
             return False
         if args[1] == "-m":
             return args[2].partition(".")[0] == "dlkit" or args[2] == "torch.distributed.run"
-        return Path(args[1]).resolve().is_relative_to(ROOT)
+        return not args[1].startswith("-") and Path(args[1]).resolve().is_relative_to(ROOT)
 
     def _start(self, asked: "_Asked") -> int:
         self._channel, theirs = socket.socketpair()
