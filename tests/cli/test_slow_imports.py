@@ -94,9 +94,10 @@ def test_the_compiler_is_loaded_by_the_first_use_that_is_more_than_keeping_away(
 
 def test_no_garbage_is_searched_for_while_a_slow_package_loads(slow, tmp_path):
     (tmp_path / "torch.py").write_text("import gc\nWORDS = gc.isenabled()\n")
-    code = slow.replace("print(torch.WORDS", "import gc; print(torch.WORDS, gc.isenabled(), gc.get_freeze_count() > 0")
+    inside = "    import torch, gc\n    torch.WORDS = torch.WORDS, gc.isenabled(), gc.get_freeze_count() > 0\n"
+    code = slow.replace("    import torch\n", inside)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr == "False True True\n"
+    assert done.stderr == "(False, True, True)\n"
 
 
 HEAVY = {"torchvision", "torch._inductor", "sympy", "torchmetrics", "matplotlib", "onnx", "scipy"}
