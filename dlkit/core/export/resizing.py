@@ -58,9 +58,9 @@ def check_resizable(spec: ModelSpec) -> None:
         raise UsageError(f"--resize: this model takes {spec.info.kind}, no images")
     if (fit := spec.info.fit) is not None:
         raise UsageError(
-            f"--resize scales until both sides cover the network's size, but pictures for this model are scaled to "
-            f"{fit.resize_size[0]}x{fit.resize_size[1]} ({fit.interpolation}) first; leave it out and prepare them before they go "
-            "into the file"
+            "--resize scales bilinearly until both sides cover the network's size and knows no other way, but pictures for this model "
+            f"are scaled to {fit.resize_size[0]}x{fit.resize_size[1]} first ({fit.interpolation}, {fit.crop_mode}); leave it out and "
+            "prepare them before they go into the file"
         )
     steps = load_mapping(dict(spec.config)).config.data.eval_transforms if spec.config else []
     if names := [step.name for step in steps if not is_done_anyway(step.name)]:
