@@ -451,6 +451,7 @@ def _data_sections(originals: Originals) -> Iterator[Trial]:
         "csv",
         "table",
         "imagefolder",
+        "images",
         "fake",
         "FakeData",
         "MNIST",
@@ -472,12 +473,11 @@ def _data_sections(originals: Originals) -> Iterator[Trial]:
             "x" * 300,
             "\0",
         ):
-            section = (
-                {"name": name, "path": path}
-                if name in ("csv", "table", "imagefolder")
-                else {"name": name, "root": path}
-            )
+            of_images = {"image": "file", "target": "label"} if name == "images" else {}
+            has_path = name in ("csv", "table", "imagefolder", "images")
+            section = {"name": name, "path" if has_path else "root": path, **of_images}
             yield _with_data(f"{name} of {path[:20]!r}", section, originals)
+    yield from _tables_of_images(originals)
     for options in (
         {"num_samples": 10**10},
         {"num_samples": 10**6, "shape": [3, 1000, 1000]},
@@ -537,13 +537,35 @@ def _array_sections(originals: Originals) -> Iterator[Trial]:
         yield _with_data(f"hf that would be fetched {section}", section, originals)
 
 
-def _with_data(name: str, section: dict[str, Any], originals: Originals) -> Trial:
+def _tables_of_images(originals: Originals) -> Iterator[Trial]:
+    """Model files that say how the table that somebody predicts is to be read."""
+    table = originals.folder / "pictures.csv"
+    table.write_text("file,label\n/dev/zero,a\n/etc/passwd,b\n")
+    section = {"name": "images", "path": "/nowhere", "image": "file", "target": "label"}
+    for key, wrong in (
+        ("image", ["file"]),
+        ("image", {"x": 1}),
+        ("image", "nothing"),
+        ("root", "/dev/zero"),
+        ("root", 5),
+        ("on_bad", "skip"),
+        ("delimiter", []),
+        ("delimiter", "x" * 10**6),
+        ("decimal", {}),
+        ("thousands", ["x"]),
+        ("mode", "x"),
+    ):
+        command = ("predict", "{file}", str(table))
+        yield _with_data(f"images {key} {wrong!r:.20}", {**section, key: wrong}, originals, command)
+
+
+def _with_data(
+    name: str, section: dict[str, Any], originals: Originals, command: tuple[str, ...] = ("eval", "{file}", "--json")
+) -> Trial:
     def change(value: dict[str, Any]) -> Any:
         return changed(changed(value, ("spec", "config", "data"), put(section)), ("spec", "data"), put(section))
 
-    return Trial(
-        f"data section: {name}", ".pt", _saves(change, originals.path("model")), (("eval", "{file}", "--json"),)
-    )
+    return Trial(f"data section: {name}", ".pt", _saves(change, originals.path("model")), (command,))
 
 
 def _configs(originals: Originals) -> Iterator[Trial]:
