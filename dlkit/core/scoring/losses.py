@@ -39,6 +39,8 @@ class WeightedLoss:
         """
         if self.num_classes is not None and not targets.is_floating_point():
             targets = F.one_hot(targets, self.num_classes).to(outputs.dtype)
+        elif targets.is_floating_point():  # torch's binary cross-entropy rounds to the precision of its targets
+            targets = targets.to(torch.promote_types(targets.dtype, outputs.dtype))
         if self.ignore_index is not None and bool((targets == self.ignore_index).all()):
             return outputs.sum() * 0.0, 0.0  # torch's mean over none is NaN, and so is its gradient
         return self.function(outputs, targets), self._weight(targets)

@@ -21,6 +21,21 @@ class Net(nn.Module):
         return self.body(inputs.double())
 
 
+class Labels:
+    """Pictures of noise, each with its own of several labels."""
+
+    def __init__(self, num_samples: int, shape: list[int], num_classes: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.inputs = torch.rand(num_samples, *shape, generator=generator)
+        self.rows = (torch.rand(num_samples, num_classes, generator=generator) < 0.4).long()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.inputs[index], self.rows[index]
+
+
 class HalfUsed(Net):
     """Has a layer that no sample passes through."""
 

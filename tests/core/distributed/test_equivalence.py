@@ -20,6 +20,12 @@ CASES = {
     "accumulated": {"train.accumulate": 3},
     "clipped": {"train.accumulate": 3, "train.clip": {"norm": 0.01}, "ema": {"decay": 0.9}},
     "weighted": {"loss": {"name": "cross_entropy", "class_weights": [0.5, 1.0, 2.0, 4.0]}, "train.accumulate": 2},
+    "labels": {
+        "data.name": NET.replace(":Net", ":Labels"),
+        "loss": {"name": "bce", "class_weights": [0.5, 1.0, 2.0, 4.0]},
+        "train.accumulate": 3,
+        "data.cache": "memory",
+    },
     "synced norm": {"model.norm": True, "train.sync_bn": True, "train.accumulate": 3},
 }
 

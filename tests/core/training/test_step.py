@@ -12,14 +12,13 @@ from dlkit.core.training import MAX_SKIPS, train_step
 from dlkit.errors import Diverged
 
 
-def reference_epochs(model, inputs, targets, *, window, epochs=1, lr=0.1, momentum=0.9, weight=None):
+def reference_epochs(model, inputs, targets, *, window, epochs=1, lr=0.1, momentum=0.9, weight=None, loss=None):
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
     for _ in range(epochs):
         for start in range(0, len(inputs), window):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(
-                model(inputs[start : start + window]), targets[start : start + window], weight=weight
-            ).backward()
+            outputs, wanted = model(inputs[start : start + window]), targets[start : start + window]
+            (loss or nn.CrossEntropyLoss(weight))(outputs, wanted).backward()
             optimizer.step()
     return model
 
@@ -54,6 +53,20 @@ def test_accumulation_with_class_weights_equals_the_large_batch(lab, float64_dat
     lab.fit(learner, lab.split(inputs, targets, 10), epochs=2)
     expected = reference_epochs(small_mlp(), inputs, targets, window=40, epochs=2, weight=weight)
     assert largest_difference(model, expected) < 1e-12
+
+
+@pytest.mark.parametrize("accumulate", [4, 50])
+def test_accumulation_with_labels_equals_the_large_batch(lab, float64_data, small_mlp, accumulate):
+    inputs, classes = float64_data
+    targets = nn.functional.one_hot(classes, 3).double() + nn.functional.one_hot((classes + 1) % 3, 3) * (
+        inputs[:, :1] > 0
+    )
+    loss, model, expected = nn.BCEWithLogitsLoss(), small_mlp(), small_mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    learner = lab.learner(model, optimizer, accumulate=accumulate, scoring=lab.scoring(loss, task="multilabel"))
+    lab.fit(learner, lab.split(inputs, targets, 10), epochs=2)
+    reference_epochs(expected, inputs, targets, window=10 * accumulate, epochs=2, loss=loss)
+    assert largest_difference(model, expected) < 1e-12 < 1e-3 < largest_difference(model, small_mlp())
 
 
 def test_clipping_by_norm_bounds_the_update(lab, small_mlp):
