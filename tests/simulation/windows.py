@@ -6,6 +6,7 @@ backslashes, files that cannot be replaced while they are open, other default en
 """
 
 import builtins
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -57,6 +58,9 @@ def simulate() -> None:
         return really_import(name, globals, locals, fromlist or (), level)
 
     builtins.__import__ = import_
+    # processes that are started anew get what pickle carries, but from one that has imported torch, which takes seconds
+    multiprocessing.context._concrete_contexts["spawn"] = multiprocessing.get_context("forkserver")  # type: ignore[attr-defined]
+    multiprocessing.set_forkserver_preload(["dlkit.core.training"])
 
 
 def _is_ours(importer: Mapping[str, Any] | None) -> bool:
