@@ -8,8 +8,9 @@ from PIL import Image
 from torchmetrics.functional import classification as torchmetrics
 
 import dlkit as package
-from dlkit.core.data import build_eval_split, restore_targets
-from dlkit.core.modelfile import read_model_file
+from dlkit.core.data import DataInfo, build_eval_split, restore_targets
+from dlkit.core.modelfile import ModelSpec, read_model_file, save_model_file
+from dlkit.core.models import Arch, build_model
 from dlkit.core.trained_config import own_config
 from dlkit.quantize.int8 import available_kernels
 
@@ -75,6 +76,17 @@ def test_eval_numbers(dlkit, digits_model):
         hits = confusion[number, number].item()
         assert row["recall"] == pytest.approx(hits / confusion[number].sum().item(), abs=1e-6)
         assert row["precision"] == pytest.approx(hits / max(confusion[:, number].sum().item(), 1), abs=1e-6)
+
+
+def test_pictures_of_a_size_that_the_network_does_not_take(dlkit, tmp_path):
+    """An mlp takes pictures of one size."""
+    info = DataInfo("classification", "image", (1, 8, 8), 10, None, None, None)
+    arch = Arch("dlkit", "mlp", {"input_size": [1, 8, 8], "num_classes": 10})
+    save_model_file(tmp_path / "model.pt", ModelSpec(arch, info), build_model(arch).state_dict())
+    data = "data: {name: fake, num_classes: 10, shape: [1, 9, 8], num_samples: 40}"
+    (tmp_path / "larger.yaml").write_text(f"{data}\nmodel: mlp\n")
+    done = dlkit("eval", tmp_path / "model.pt", "--data", tmp_path / "larger.yaml")
+    assert done.code == 3 and "error: the network does not run on samples of 1x9x8: " in done.err
 
 
 def test_eval_tables_and_picture(dlkit, digits_model, tmp_path):
