@@ -147,8 +147,7 @@ def _runs() -> Iterator[tuple[str, Any]]:
     yield "strides of 0", _model([conv], initializers=[weight])
     conv = node("Conv", ["x", "w"], ["y"], pads=[2**30] * 4)
     yield "pads of 2^30", _model([conv], initializers=[weight])
-    for times in (10**7,):
-        yield f"a loop of {times}", _loop(times)
+    yield "a loop of 10,000", _loop(10_000)  # an endless one is given up after a minute, see test_endless_onnx.py
     square = node("MatMul", ["x", "x"], ["y"])
     yield "long products", _model([square], inputs=[_value("x", [1, 1, 20_000, 20_000])])
 
