@@ -66,8 +66,13 @@ class LrSchedule:
 
         As in torch, a cycled momentum replaces what the optimizer was given, even a momentum of 0.
         """
-        step = self._within(step)
-        return self.curve.momentum(self.position(step)) if isinstance(self.curve, CyclesMomentum) else None
+        if self._cycle is None:
+            return None
+        return self._cycle.momentum(self.position(self._within(step)))
+
+    @cached_property  # looking whether a class has all of a protocol takes longer than a step of a small network's optimizer
+    def _cycle(self) -> CyclesMomentum | None:
+        return self.curve if isinstance(self.curve, CyclesMomentum) else None
 
     def _within(self, step: int) -> int:
         return step if self.held_from is None else min(step, self.held_from - 1)

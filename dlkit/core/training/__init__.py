@@ -14,6 +14,7 @@ from dlkit.core.training.layer_depths import LayerDepths, find_layer_depths
 from dlkit.core.training.learner import Learner
 from dlkit.core.training.lr_find import FoundRate, find_learning_rate, iterate_windows, run_range_test
 from dlkit.core.training.optimizer_state import check_optimizer_state as check_optimizer_state
+from dlkit.core.training.optimizer_state import with_own_kernels as with_own_kernels
 from dlkit.core.training.optimizers import (
     build_optimizer,
     check_groups,

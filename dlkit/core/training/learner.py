@@ -25,7 +25,7 @@ from dlkit.core.scoring import Scoring
 from dlkit.core.training.distillation import Distillation
 from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping
-from dlkit.core.training.optimizer_state import check_optimizer_state
+from dlkit.core.training.optimizer_state import check_optimizer_state, with_own_kernels
 from dlkit.core.training.optimizers import frozen_norms
 from dlkit.core.training.rates import LearningRates
 from dlkit.tasks import TRAITS, TaskName
@@ -149,7 +149,8 @@ class Learner:
         if self.ema and state["state_dict_ema"]:
             load_whole(self.ema.model, state["state_dict_ema"]["state_dict"])
             self.ema.num_steps = int(state["state_dict_ema"]["num_steps"])
-        self.optimizer.load_state_dict(cut_optimizer_state(state["optimizer"], self.optimizer))
+        saved = with_own_kernels(state["optimizer"], self.optimizer)
+        self.optimizer.load_state_dict(cut_optimizer_state(saved, self.optimizer))
         self.rates.load_state_dict(state["learning_rates"])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])

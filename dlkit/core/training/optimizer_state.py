@@ -15,6 +15,7 @@ from dlkit.core.components import accepted
 from dlkit.core.training.paired_optimizer import parts_of
 from dlkit.errors import first_line
 
+KERNELS = "fused"  # the setting that says which
 _SIDES = (2, 3, 5, 7, 11)  # of the small parameters, all different, so that the shapes of state show what they follow
 
 
@@ -38,8 +39,19 @@ def check_optimizer_state(state: Mapping[str, Any], optimizer: Optimizer) -> Non
             index += 1
 
 
+def with_own_kernels(state: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
+    """Returns the state with the kernels that this optimizer was built with: those of the checkpoint may have been for other devices,
+    or for parameters that were cut.
+    """
+    pairs = zip(state["param_groups"], optimizer.param_groups, strict=True)
+    return {
+        **state,
+        "param_groups": [saved | {KERNELS: own.get(KERNELS)} if KERNELS in own else saved for saved, own in pairs],
+    }
+
+
 def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in group.items() if name != "params"}
+    return {name: value for name, value in group.items() if name not in ("params", KERNELS)}
 
 
 def _length(parameters: Any) -> int:

@@ -5,7 +5,15 @@ from torchvision.models import resnet18
 
 from dlkit.config import Optimizer as Section
 from dlkit.core.components import ComponentError
-from dlkit.core.training import build_optimizer, check_groups, freeze_matching, frozen_norms, resolve_optimizer
+from dlkit.core.training import (
+    build_optimizer,
+    check_groups,
+    check_optimizer_state,
+    freeze_matching,
+    frozen_norms,
+    resolve_optimizer,
+    with_own_kernels,
+)
 from dlkit.registry import entries
 
 
@@ -149,6 +157,29 @@ def test_options_reach_torch(name, options):
             model(inputs).square().mean().backward()
             optimizer.step()
     assert torch.equal(ours.weight, plain.weight) and torch.equal(ours.bias, plain.bias)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
+def test_kernels_of_one_pass_where_torch_has_them(name):
+    groups = build(Section(name=name), nn.Linear(3, 1)).param_groups
+    assert [group.get("fused") for group in groups] == [True if name.startswith("adam") else None] * len(groups)
+    asked = build(Section(name=name, foreach=True), nn.Linear(3, 1)).param_groups[0]
+    assert asked["foreach"] is True and not asked.get("fused")
+
+
+def test_a_checkpoint_keeps_no_kernels():
+    """One of a process with cut parameters, or of before, goes on with those of this one."""
+    network = nn.Linear(3, 1)
+    optimizer = build(Section(name="adamw"), network)
+    network(torch.randn(4, 3)).sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        group["fused"] = None
+    check_optimizer_state(state, optimizer)
+    found = with_own_kernels(state, optimizer)
+    assert all(group["fused"] is True for group in found["param_groups"])
+    assert found["state"] is state["state"] and state["param_groups"][0]["fused"] is None
 
 
 def test_a_network_without_parameters_is_not_called_frozen():
