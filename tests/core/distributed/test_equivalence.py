@@ -45,7 +45,7 @@ def assert_close(found, wanted, path=""):
     """Equal nests; tensors and numbers at 1e-12."""
     if isinstance(wanted, dict):
         assert found.keys() == wanted.keys(), path
-        for key in wanted:
+        for key in wanted.keys() - {"fused"}:  # cut parameters are updated by other kernels
             assert_close(found[key], wanted[key], f"{path}.{key}")
     elif isinstance(wanted, list | tuple):
         assert len(found) == len(wanted), path
