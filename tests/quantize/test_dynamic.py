@@ -10,7 +10,7 @@ from torchvision.models.swin_transformer import SwinTransformer
 
 from dlkit.core.models import lstm
 from dlkit.errors import UsageError
-from dlkit.quantize import Recipe, count_int8_kernels, layer_statuses, quantize_dynamic
+from dlkit.quantize import Recipe, count_int8_kernels, layer_statuses, pick_reduce, quantize_dynamic
 
 ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
 DYNAMIC = Recipe("dynamic", "x86")
@@ -35,7 +35,7 @@ def relative_error(network, quantized, inputs):
 @pytest.mark.parametrize("backend", ENGINES)
 def test_a_recurrent_classifier(backend, is_per_channel):
     network = lstm([12, 8], 5, hidden_size=32, num_layers=2, bidirectional=True).eval()
-    recipe = Recipe("dynamic", backend, is_per_channel=is_per_channel)
+    recipe = Recipe("dynamic", backend, is_per_channel=is_per_channel, reduce=pick_reduce(backend))
     x = torch.randn(4, 12, 8)
     quantized = quantize_dynamic(network, recipe, example=x)
     assert relative_error(network, quantized, x) < 0.05

@@ -15,7 +15,7 @@ from torch.fx import Graph, GraphModule
 
 from dlkit.core.export import check_onnx, export_onnx, start_session
 from dlkit.errors import DlkitError, UsageError
-from dlkit.quantize import Recipe, quantize_dynamic
+from dlkit.quantize import Recipe, pick_reduce, quantize_dynamic
 from dlkit.quantize.graph import convert, prepare
 from dlkit.quantize.int8 import (
     Affine,
@@ -311,7 +311,7 @@ class Recurrent(nn.Module):
 def test_dynamic_lstm_and_linear(tmp_path, options, per_channel):
     torch.manual_seed(0)
     net, batch = Recurrent(**options).eval(), torch.randn(5, 7, 6)
-    network = quantize_dynamic(net, Recipe("dynamic", "x86", is_per_channel=per_channel))
+    network = quantize_dynamic(net, Recipe("dynamic", "x86", is_per_channel=per_channel, reduce=pick_reduce("x86")))
     parity = export_onnx(network, tmp_path / "net.onnx", batch, inputs=batch)
     assert parity.max_abs < 0.05 * parity.output_max and parity.layer_steps is None
     assert check_onnx(tmp_path / "net.onnx", net, batch).max_abs < 0.05 * parity.output_max
@@ -344,7 +344,8 @@ class Cells(nn.Module):
 )  # fmt: skip
 def test_other_recurrent_layers(net, tmp_path):
     batch = torch.randn(5, 7, 6, generator=torch.Generator().manual_seed(0))
-    network = quantize_dynamic(net.eval(), Recipe("dynamic", "x86"), example=batch)
+    recipe = Recipe("dynamic", "x86", reduce=pick_reduce("x86"))
+    network = quantize_dynamic(net.eval(), recipe, example=batch)
     export_onnx(network, tmp_path / "net.onnx", batch, inputs=batch)
     assert check_onnx(tmp_path / "net.onnx", net, batch).max_abs < 0.05 * float(net(batch).detach().abs().max())
 

@@ -363,6 +363,7 @@ def test_what_chance_would_explain_decides_nothing(gained, lost, expected):
     )
 
 
+@pytest.mark.filterwarnings("ignore:On this CPU")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_training_for_int8_on_digits(digits, tmp_path, backend):
     network, batches = build_from_file(digits), calibration(digits)
