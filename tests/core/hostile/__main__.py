@@ -13,7 +13,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -21,6 +23,8 @@ from crafted import crafted
 from mutants import mutant
 from originals import Originals, make_originals
 from trials import Result, Trial, run_trials
+
+TOLD_EVERY = 250
 
 
 def main() -> None:
@@ -42,14 +46,20 @@ def main() -> None:
             results.append(result)
             if result.faults:
                 print(f"{result.name}: {', '.join(result.faults)}\n{result.words}", file=sys.stderr, flush=True)
+            if not len(results) % TOLD_EVERY:
+                print(f"{len(results):,} of {len(trials):,} files", file=sys.stderr, flush=True)
+                _save(options.json, summarize(results, canary.exists(), time.monotonic() - begun), results)
         has_run = canary.exists()
     report = summarize(results, has_run, time.monotonic() - begun)
     print(json.dumps(report, indent=2))
-    if options.json:
-        options.json.write_text(
-            json.dumps(report | {"results": [result.__dict__ for result in results]}), encoding="utf-8"
-        )
+    _save(options.json, report, results)
     sys.exit(bool(report["faults"] or has_run))
+
+
+def _save(path: Path | None, report: dict[str, Any], results: Sequence[Result]) -> None:
+    """A long run may be ended before its end."""
+    if path:
+        path.write_text(json.dumps(report | {"results": [result.__dict__ for result in results]}), encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
