@@ -8,7 +8,7 @@ from typing import Any
 from dlkit.core.benchmark.openvino_engine import openvino_options
 from dlkit.core.benchmark.speed import SpeedPlan, SpeedRow, Speeds
 from dlkit.core.benchmark.timing import Ratio, speedup
-from dlkit.core.export import onnx_session
+from dlkit.core.export import onnx_session, torch_threads
 
 EXPORTED = {"onnx": ("onnx", ".onnx"), "openvino": ("onnx", ".onnx"), "aoti": ("aoti", ".aoti.pt2")}
 
@@ -94,12 +94,11 @@ def _code(row: SpeedRow, plan: SpeedPlan, origin: Origin) -> Iterator[str]:
         yield f'run = openvino.compile_model(model, "CPU", {openvino_options(threads)})'
         yield f"logits = run(inputs)[0]  {takes}, a NumPy array"
     elif row.engine == "aoti":
-        yield from ("import torch", f"torch.set_num_threads({threads})")
+        yield from torch_threads(threads)
         yield f"network = torch._inductor.aoti_load_package({str(_program(row))!r})"
         yield f"logits = network(inputs)  {takes}"
     else:
-        yield from ("import dlkit", "import torch", "from dlkit.core.benchmark import start_engine")
-        yield f"torch.set_num_threads({threads})"
+        yield from ("import dlkit", "from dlkit.core.benchmark import start_engine", *torch_threads(threads))
         yield f"network = {_loading(row, plan, origin)}"
         yield f"run = start_engine({row.engine!r}, network, inputs)  {takes}"
         yield "logits = run(inputs)"

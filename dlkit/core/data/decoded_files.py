@@ -67,14 +67,14 @@ def decode_once(paths: Sequence[str], mode: Mode, folder: Path, *, limit_s: floa
     states = {path: _state(path) for path in paths}
     store = folder / f"{_key(paths, mode)}.pixels"
     kept = _open(store)
-    missing = [path for path, state in states.items() if kept is None or not kept.holds(path, state)]
+    missing = {path: state for path, state in states.items() if kept is None or not kept.holds(path, state)}
     if kept is not None and not missing:
         emit(Note(f"decoded pictures are read from {store} ({bytes_text(store.stat().st_size)})"))
         return kept
     _make_folder(folder)
-    _check_room(store, missing, mode, emit)
+    _check_room(store, list(missing), mode, emit)
     old = {} if kept is None else {path: place[2] for path, place in kept.places.items() if path not in missing}
-    writer = _PixelWriter(kept, old, missing, states, mode, limit_s, emit)
+    writer = _PixelWriter(kept, old, missing, mode, limit_s, emit)
     write_chunks(store, writer.chunks())
     found = _open(store)
     assert found is not None
@@ -92,8 +92,7 @@ class _PixelWriter:
 
     kept: DecodedFiles | None
     old: Mapping[str, State]
-    missing: Sequence[str]
-    states: Mapping[str, State]
+    missing: Mapping[str, State]
     mode: Mode
     limit_s: float | None
     emit: Emit
@@ -101,10 +100,10 @@ class _PixelWriter:
     def chunks(self) -> Iterator[bytes | memoryview]:
         """Yield the pixels of all pictures, then the index."""
         places: dict[str, tuple[int, Sequence[int], State]] = {}
-        start = len(MAGIC)
+        states, start = {**self.old, **self.missing}, len(MAGIC)
         yield MAGIC
         for path, pixels in self._pictures():
-            places[path] = start, tuple(pixels.shape), self.states.get(path) or self.old[path]
+            places[path] = start, tuple(pixels.shape), states[path]
             start += pixels.numel()
             yield pixels.contiguous().numpy().tobytes()
         index = json.dumps([[os.fsencode(path).hex(), *place] for path, place in places.items()]).encode()
@@ -112,14 +111,14 @@ class _PixelWriter:
         yield len(index).to_bytes(_TAIL, "little")
 
     def _pictures(self) -> Iterator[tuple[str, Tensor]]:
-        throttle = Throttle()
+        throttle, missing = Throttle(), list(self.missing)
         for path in self.old:
             assert self.kept is not None
             yield path, self.kept.read(path)
-        for start in range(0, len(self.missing), _AT_ONCE):
-            some = self.missing[start : start + _AT_ONCE]
+        for start in range(0, len(missing), _AT_ONCE):
+            some = missing[start : start + _AT_ONCE]
             if throttle.is_due():
-                self.emit(Working("decoding pictures", start, len(self.missing)))
+                self.emit(Working("decoding pictures", start, len(missing)))
             decoded = run_on_all(self._decode, some, name_of=printable, limit_s=self.limit_s)
             yield from zip(some, decoded, strict=True)
 

@@ -31,7 +31,7 @@ def onnx_session(path: Path, threads: int | None) -> list[str]:
 def load_pt2(spec: ModelSpec, path: Path, *, threads: int | None = None) -> list[str]:
     """With torch."""
     return [
-        *_torch(threads),
+        *torch_threads(threads),
         f"network = torch.export.load({str(path)!r}).module()",
         f"logits = network(inputs)  # {_inputs(spec)}",
     ]
@@ -40,7 +40,7 @@ def load_pt2(spec: ModelSpec, path: Path, *, threads: int | None = None) -> list
 def load_compiled(spec: ModelSpec, path: Path, *, threads: int | None = None) -> list[str]:
     """With torch, of the version that compiled it."""
     return [
-        *_torch(threads),
+        *torch_threads(threads),
         f"network = torch._inductor.aoti_load_package({str(path)!r})",
         f"logits = network(inputs)  # {_inputs(spec)}",
     ]
@@ -74,7 +74,8 @@ def load_timm(spec: ModelSpec, path: Path) -> list[str]:
     return ["import timm", f'network = timm.create_model("local-dir:{path}", pretrained=True)']
 
 
-def _torch(threads: int | None) -> list[str]:
+def torch_threads(threads: int | None) -> list[str]:
+    """torch with that many threads, or as many as it takes by itself."""
     return ["import torch"] if threads is None else ["import torch", f"torch.set_num_threads({threads})"]
 
 
