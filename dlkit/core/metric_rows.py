@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-Row = dict[str, float | int | None]
+from dlkit.run_folders import Row
 
 
 def pack_rows(rows: Sequence[Row]) -> dict[str, list[Tensor]]:

@@ -33,9 +33,6 @@ from dlkit.core.trained_config import names_of_data
 from dlkit.core.training.averaging import pick_average, wearing
 from dlkit.core.training.fit import fit, has_ended
 from dlkit.core.training.folder import (
-    MODEL_FILE,
-    RESOLVED_FILE,
-    SUMMARY_FILE,
     Board,
     EndedRun,
     Follower,
@@ -65,6 +62,7 @@ from dlkit.errors import Diverged, DlkitError, Interrupted
 from dlkit.events import Emit, Note, Saved, Tested, ignore
 from dlkit.files import write_json
 from dlkit.quantities import parse_duration_s
+from dlkit.run_folders import MODEL_FILE, RESOLVED_FILE, SUMMARY_FILE
 from dlkit.signals import Stopped, stopped_by_signals, stops_ignored
 from dlkit.tasks import TaskName
 

@@ -4,15 +4,11 @@ from dlkit.core.training.folder.checkpoints import newest_checkpoints, read_chec
 from dlkit.core.training.folder.disk_space import check_disk_space
 from dlkit.core.training.folder.ended import EndedRun
 from dlkit.core.training.folder.location import find_begun, pick_location
-from dlkit.core.training.folder.lock import RunLock
 from dlkit.core.training.folder.nonfinite import told_in_full
 from dlkit.core.training.folder.records import Follower, RunRecords, log_to
-from dlkit.core.training.folder.resuming import Resumed, has_begun, mend_best, read_best, read_resumed
+from dlkit.core.training.folder.resuming import Resumed, mend_best, read_best, read_resumed
 from dlkit.core.training.folder.run_facts import facts_of, resume_command, run_started, spec_of
 from dlkit.core.training.folder.run_folder import (
-    MODEL_FILE,
-    RESOLVED_FILE,
-    SUMMARY_FILE,
     RunFolder,
     check_writable,
     create_run_folder,

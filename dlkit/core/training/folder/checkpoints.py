@@ -17,10 +17,10 @@ from dlkit.core.training.folder.best_weights import exported_weights, weights_di
 from dlkit.core.training.learner import Learner
 from dlkit.errors import Diverged, FileRefused
 from dlkit.files import copy_file, link_file, worded
+from dlkit.run_folders import BEST, LAST
 
 FORMAT = "dlkit.train"
 VERSION = 3  # 1 did not name the best weights, 2 wrote its history down row by row
-LAST, BEST = "last.pt", "best.pt"
 
 
 def save_checkpoint(

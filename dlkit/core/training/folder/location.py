@@ -5,11 +5,10 @@ from pathlib import Path
 
 from dlkit.config import LoadedConfig
 from dlkit.core.distributed import World
-from dlkit.core.training.folder.checkpoints import BEST, LAST, kept_before
+from dlkit.core.training.folder.checkpoints import kept_before
 from dlkit.core.training.folder.resuming import (
     Resumed,
     find_run_to_resume,
-    has_begun,
     read_resumed,
     remember_elsewhere,
 )
@@ -18,7 +17,6 @@ from dlkit.core.training.folder.run_folder import (
     check_writable,
     create_run_folder,
     holds_results,
-    read_mapping,
     reopen_run_folder,
 )
 from dlkit.core.training.folder.same_run import Resume
@@ -26,6 +24,7 @@ from dlkit.core.training.resolving import run_name
 from dlkit.errors import OutputError
 from dlkit.events import Emit
 from dlkit.files import write_bytes
+from dlkit.run_folders import BEST, LAST, RUN_FILE, has_begun, read_mapping
 
 
 @dataclass(frozen=True)
@@ -121,4 +120,4 @@ def _is_begun_by(world: World, launch: str) -> bool:
 
 
 def _launch_of(run_dir: Path) -> str:
-    return str(read_mapping(run_dir / "run.json").get("launch", ""))
+    return str(read_mapping(run_dir / RUN_FILE).get("launch", ""))

@@ -20,6 +20,7 @@ from dlkit.core.training.step import StepResult
 from dlkit.event_lines import event_line
 from dlkit.events import Emit, Event, Progress, Saved, Throttle
 from dlkit.files import disk_error, to_json
+from dlkit.run_folders import METRICS_FILE
 
 FLUSH_S = 2.0
 PROGRESS_EVERY_S = 30.0
@@ -50,7 +51,7 @@ class RunRecords:
         self.extra = extra
         self.emit = emit
         self.best_before: Path | None = None
-        self._jsonl = MetricsFile(folder.path / "metrics.jsonl")
+        self._jsonl = MetricsFile(folder.path / METRICS_FILE)
         self._csv = MetricsFile(folder.path / "metrics.csv")
         self._waiting: list[tuple[dict[str, Any], StepResult]] = []
         self._throttle = Throttle(FLUSH_S)

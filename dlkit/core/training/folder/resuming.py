@@ -9,11 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from dlkit.core.training.folder.best_weights import exported_weights, find_best
-from dlkit.core.training.folder.checkpoints import BEST, LAST, checkpoints_in, read_checkpoint, read_valid
+from dlkit.core.training.folder.checkpoints import checkpoints_in, read_checkpoint, read_valid
 from dlkit.core.training.folder.ended import EndedRun, read_ended
 from dlkit.errors import FileRefused, UsageError
 from dlkit.events import Emit, Note, ignore
 from dlkit.files import copy_file, to_json
+from dlkit.run_folders import BEST, LAST, RUN_FILE, has_begun
 
 _ENDED = (
     "this run has come to its end already, and model.pt and summary.json hold what it came to. Nothing was written; --extend "
@@ -136,11 +137,6 @@ def _read_newest(path: Path, emit: Emit, *, is_extended: bool) -> Resumed | None
     return Resumed(file, state, None, ended)
 
 
-def has_begun(path: Path) -> bool:
-    """Whether a run folder was made here, be it that the run wrote nothing more."""
-    return any((path / name).is_file() for name in ("run.json", ".lock"))
-
-
 def find_run_to_resume(parent: Path, name: str) -> Path:
     """Returns the newest run folder of this name: the last number below `parent`, or one made with --out that was written to
     later. Raises UsageError when there is none.
@@ -159,7 +155,7 @@ def find_run_to_resume(parent: Path, name: str) -> Path:
 
 
 def _last_write(path: Path) -> float:
-    files = [*checkpoints_in(path / "checkpoints"), path / "run.json", path / ".lock"]
+    files = [*checkpoints_in(path / "checkpoints"), path / RUN_FILE, path / ".lock"]
     return max(file.stat().st_mtime for file in files if file.exists())
 
 

@@ -11,10 +11,11 @@ from dlkit.core.distributed import STORE, World
 from dlkit.core.environment import describe_environment, now
 from dlkit.core.modelfile import ModelSpec
 from dlkit.core.models import parameter_count
-from dlkit.core.training.folder.run_folder import RESOLVED_FILE, RunFolder
+from dlkit.core.training.folder.run_folder import RunFolder
 from dlkit.core.training.resolving import run_name
 from dlkit.core.training.setup import Job
 from dlkit.events import RunStarted
+from dlkit.run_folders import RESOLVED_FILE
 
 
 def facts_of(job: Job) -> dict[str, Any]:

@@ -1,26 +1,30 @@
 """The run folder: a name that is never reused silently, a lock while it is in use, and what goes where."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlkit.core.training.folder.lock import RunLock
 from dlkit.errors import DlkitError, OutOfResource, OutputError
 from dlkit.events import Emit, ignore
 from dlkit.files import check_own, disk_error, write_json, write_text
+from dlkit.run_folders import (
+    GIVEN_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    RESOLVED_FILE,
+    RUN_FILE,
+    SUMMARY_FILE,
+    RunLock,
+    read_mapping,
+)
 
 SKIPPED_FILE = "skipped.txt"
 
-MODEL_FILE = "model.pt"
-SUMMARY_FILE = "summary.json"
-RESOLVED_FILE = "config.resolved.yaml"
-
 # what a run writes and nobody wants replaced: before it begins, and then
-_FIRST = ("config.yaml", RESOLVED_FILE, "train.log", SKIPPED_FILE)
-_RESULTS = ("metrics.jsonl", "metrics.csv", SUMMARY_FILE, MODEL_FILE)
+_FIRST = (GIVEN_FILE, RESOLVED_FILE, "train.log", SKIPPED_FILE)
+_RESULTS = (METRICS_FILE, "metrics.csv", SUMMARY_FILE, MODEL_FILE)
 
 
 @dataclass
@@ -45,12 +49,12 @@ class RunFolder:
         """Add to run.json and write it; None takes a fact away."""
         self.check_held()
         self.facts = {name: value for name, value in (self.facts | facts).items() if value is not None}
-        write_json(self.path / "run.json", self.facts)
+        write_json(self.path / RUN_FILE, self.facts)
 
     def write_configs(self, *, given: str | None, resolved: str) -> None:
         """Keep the config as it was given and as it was resolved."""
         if given is not None:
-            write_text(self.path / "config.yaml", given)
+            write_text(self.path / GIVEN_FILE, given)
         write_text(self.path / RESOLVED_FILE, resolved)
 
     def write_skipped(self, problems: Sequence[str]) -> None:
@@ -80,7 +84,7 @@ def create_run_folder(*, out: Path | None, parent: Path, name: str, emit: Emit =
     """
     if out is None:
         return _open_folder(_next_free(parent, name), emit)
-    if (out / "run.json").exists():
+    if (out / RUN_FILE).exists():
         raise OutputError(f"{out} holds a run already; continue it with --resume, or give another --out")
     if foreign := _foreign_files(out):
         raise OutputError(
@@ -130,23 +134,14 @@ def reopen_run_folder(path: Path, emit: Emit = ignore) -> RunFolder:
     Raises OutputError when another process has the lock.
     """
     folder = _open_folder(path, emit)
-    folder.facts = read_mapping(path / "run.json")
+    folder.facts = read_mapping(path / RUN_FILE)
     for leftover in (*path.glob(".tmp-*"), *folder.checkpoints.glob(".tmp-*")):
         leftover.unlink(missing_ok=True)
     return folder
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """Returns the JSON object in a file such as run.json; an empty one where there is none."""
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
-
-
 def _open_folder(path: Path, emit: Emit) -> RunFolder:
-    for name in (*_FIRST, *_RESULTS, "run.json"):
+    for name in (*_FIRST, *_RESULTS, RUN_FILE):
         check_own(path / name)
     try:
         (path / "checkpoints").mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
 """Whether a config and its data still describe the run that is resumed, and how a longer run goes on."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from dlkit.choices import Extension
-from dlkit.config import Config, LoadedConfig
+from dlkit.config import LoadedConfig
 from dlkit.core.data import DataInfo, fingerprint_differences
 from dlkit.core.training.folder.resuming import Resumed
 from dlkit.core.training.setup import Job
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Note
+from dlkit.run_folders import default_settings, flat_settings
 
 # where things lie, how fast they come and what is written when: nothing that is computed depends on these
 _FREE = {
@@ -88,10 +89,9 @@ def check_same_run(resumed: Resumed, job: Job, resume: Resume | None, emit: Emit
 
 def _settings(checkpoint: Mapping[str, Any], job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings of the checkpoint and those of now, by dotted key."""
-    current = dict(_flatten(job.config.model_dump(mode="json")))
-    # a checkpoint of an older dlkit has no value for a key that is new
-    default = dict(_flatten(Config.model_validate({"data": "unused", "model": "unused"}).model_dump(mode="json")))
-    saved = dict(_flatten(checkpoint["config"]))
+    current = flat_settings(job.config.model_dump(mode="json"))
+    default = default_settings()  # a checkpoint of an older dlkit has no value for a key that is new
+    saved = flat_settings(checkpoint["config"])
     return {key: default[key] for key in default.keys() & current.keys()} | saved, current
 
 
@@ -168,14 +168,6 @@ def _is_among(key: str, keys: set[str]) -> bool:
     """Whether a key or the section that it is in is one of these."""
     parts = key.split(".")
     return any(".".join(parts[:length]) in keys for length in range(1, len(parts) + 1))
-
-
-def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, value
 
 
 def _note_differences(provenance: Mapping[str, Any], emit: Emit) -> None:

@@ -11,7 +11,8 @@ import pytest
 import dlkit
 from dlkit import disk
 from dlkit.core.training import Resume
-from dlkit.core.training.folder import has_begun, read_checkpoint
+from dlkit.core.training.folder import read_checkpoint
+from dlkit.run_folders import has_begun
 
 CALLS = ("create", "append", "write", "sync", "replace", "link", "remove", "sync_folder")
 GROWING = {"create", "append", "write", "link"}

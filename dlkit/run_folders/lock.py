@@ -7,6 +7,8 @@ holder counts as gone when this machine has watched it untouched for LEASE_S, wh
 
 import errno
 import os
+import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,10 +16,12 @@ from filelock import FileLock, SoftFileLease, Timeout
 
 from dlkit.errors import OutputError
 from dlkit.events import Emit, Note
+from dlkit.run_folders.layout import LOCK_FILE
 
 LEASE_S = 30.0
 _LEASE = ".lease"
 _POLL_S = 0.5
+_PROBED_S = 0.25  # who lists runs holds the lock of the system for a moment
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
@@ -29,7 +33,7 @@ class RunLock:
 
     def __init__(self, folder: Path, emit: Emit, *, lease_s: float = LEASE_S) -> None:
         self._folder, self._lease_s = folder, lease_s
-        self._of_system = FileLock(folder / ".lock", thread_local=False, preserve_lock_file=True)
+        self._of_system = FileLock(folder / LOCK_FILE, thread_local=False, preserve_lock_file=True)
         self._lease = SoftFileLease(folder / _LEASE, lease_duration=lease_s, thread_local=False)
         try:
             self._take_that_of_system()
@@ -40,7 +44,7 @@ class RunLock:
 
     def _take_that_of_system(self) -> None:
         try:
-            self._of_system.acquire(blocking=False)
+            self._of_system.acquire(timeout=_PROBED_S, poll_interval=_PROBED_S / 5)
         except Timeout:
             raise self._in_use() from None
         except OSError as error:
@@ -99,3 +103,35 @@ class RunLock:
         """Let others have the folder."""
         self._lease.release()
         self._of_system.release()
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a process has a run folder, as far as can be told at once and without writing: exactly for those of this machine, by
+    when the lease was last touched for those of others.
+    """
+    is_locked = _is_locked(folder / LOCK_FILE)
+    if is_locked:
+        return True
+    lease = folder / _LEASE
+    owner = SoftFileLease(lease, lease_duration=LEASE_S).owner if lease.exists() else None
+    is_of_here = owner is not None and owner.hostname.startswith(socket.gethostname())
+    if owner is None or (is_of_here and is_locked is not None):
+        return False
+    with suppress(OSError):
+        return time.time() - lease.stat().st_mtime < LEASE_S
+    return False
+
+
+def _is_locked(path: Path) -> bool | None:
+    """Whether a process on this machine has the lock of the system; None where the file system has none."""
+    if not path.exists():
+        return False
+    lock = FileLock(path, thread_local=False, preserve_lock_file=True)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    except OSError:
+        return None
+    lock.release()
+    return False

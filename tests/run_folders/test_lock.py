@@ -1,14 +1,16 @@
 """The lock of a run folder between machines. A second machine is simulated: its lease names another host."""
 
+import os
 import subprocess
 import sys
 import time
 
 import pytest
 
-from dlkit.core.training.folder import RunLock, create_run_folder, reopen_run_folder
+from dlkit.core.training.folder import create_run_folder, reopen_run_folder
 from dlkit.errors import OutputError
 from dlkit.events import ignore
+from dlkit.run_folders import RunLock, is_in_use
 
 ELSEWHERE = "filelock/2\npid=4711\nhost=elsewhere\nmode=lease\ntoken=00ff\nduration={}\n"
 
@@ -63,3 +65,19 @@ def test_a_lease_that_is_gone_is_lost(tmp_path):
     with pytest.raises(OutputError, match="taken over by another run .unknown"):
         lock.check()
     lock.release()
+
+
+def test_who_lists_runs_sees_which_are_in_use(tmp_path):
+    assert not is_in_use(tmp_path)
+    lock = RunLock(tmp_path, ignore)
+    assert is_in_use(tmp_path)
+    lock.release()
+    assert not is_in_use(tmp_path)
+
+
+def test_a_run_on_another_machine_is_in_use_as_long_as_it_touches_its_lease(tmp_path):
+    lease = tmp_path / ".lease"
+    lease.write_text(ELSEWHERE.format(30.0))
+    assert is_in_use(tmp_path)
+    os.utime(lease, (time.time() - 60, time.time() - 60))
+    assert not is_in_use(tmp_path)

@@ -1,0 +1,36 @@
+"""Run folders as those read them who do not train: what a run was, what it came to and whether it still goes on, without torch."""
+
+from typing import TYPE_CHECKING
+
+from dlkit.doors import lazy_door
+
+if TYPE_CHECKING:
+    from dlkit.run_folders.finding import find_run_folders
+    from dlkit.run_folders.layout import (
+        BEST,
+        GIVEN_FILE,
+        LAST,
+        METRICS_FILE,
+        MODEL_FILE,
+        RESOLVED_FILE,
+        RUN_FILE,
+        SUMMARY_FILE,
+        has_begun,
+        read_mapping,
+    )
+    from dlkit.run_folders.lock import RunLock, is_in_use
+    from dlkit.run_folders.metrics import Metrics, Row, read_metrics
+    from dlkit.run_folders.settings import changed_settings, default_settings, differing_settings, flat_settings
+    from dlkit.run_folders.stored_run import StoredRun, read_run
+
+__getattr__, __all__ = lazy_door(
+    __name__,
+    {
+        "finding": "find_run_folders",
+        "layout": "BEST GIVEN_FILE LAST METRICS_FILE MODEL_FILE RESOLVED_FILE RUN_FILE SUMMARY_FILE has_begun read_mapping",
+        "lock": "RunLock is_in_use",
+        "metrics": "Metrics Row read_metrics",
+        "settings": "changed_settings default_settings differing_settings flat_settings",
+        "stored_run": "StoredRun read_run",
+    },
+)
