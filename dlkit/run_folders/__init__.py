@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         LAST,
         METRICS_FILE,
         MODEL_FILE,
+        PREDICTIONS_FILE,
         RESOLVED_FILE,
         RUN_FILE,
         SUMMARY_FILE,
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     )
     from dlkit.run_folders.lock import RunLock, is_in_use
     from dlkit.run_folders.metrics import Metrics, Row, read_metrics
+    from dlkit.run_folders.predictions import (
+        MOST_NUMBERS,
+        KeptPredictions,
+        PredictionFacts,
+        read_predictions,
+        save_predictions,
+    )
     from dlkit.run_folders.settings import changed_settings, default_settings, differing_settings, flat_settings
     from dlkit.run_folders.stored_run import StoredRun, read_run
 
@@ -27,9 +35,10 @@ __getattr__, __all__ = lazy_door(
     __name__,
     {
         "finding": "find_run_folders",
-        "layout": "BEST GIVEN_FILE LAST METRICS_FILE MODEL_FILE RESOLVED_FILE RUN_FILE SUMMARY_FILE has_begun read_mapping",
+        "layout": "BEST GIVEN_FILE LAST METRICS_FILE MODEL_FILE PREDICTIONS_FILE RESOLVED_FILE RUN_FILE SUMMARY_FILE has_begun read_mapping",
         "lock": "RunLock is_in_use",
         "metrics": "Metrics Row read_metrics",
+        "predictions": "MOST_NUMBERS KeptPredictions PredictionFacts read_predictions save_predictions",
         "settings": "changed_settings default_settings differing_settings flat_settings",
         "stored_run": "StoredRun read_run",
     },

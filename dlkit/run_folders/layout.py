@@ -10,6 +10,7 @@ GIVEN_FILE = "config.yaml"
 RESOLVED_FILE = "config.resolved.yaml"
 METRICS_FILE = "metrics.jsonl"
 MODEL_FILE = "model.pt"
+PREDICTIONS_FILE = "predictions.npz"
 LOCK_FILE = ".lock"
 LAST, BEST = "last.pt", "best.pt"  # in checkpoints/
 

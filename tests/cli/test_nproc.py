@@ -15,6 +15,7 @@ import torch
 
 import dlkit as package
 from dlkit.core.training.folder import read_checkpoint
+from dlkit.run_folders import PREDICTIONS_FILE, read_predictions
 
 QUICK = """
 data: {name: fake, num_samples: 400, shape: [1, 8, 8], num_classes: 4, batch_size: 16, test: 0.1}
@@ -97,6 +98,9 @@ def test_two_processes_leave_one_run_that_goes_on_as_it_was(quick, tmp_path):
     assert [json.loads(line)["event"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()].count(
         "epoch"
     ) == 2
+    kept = read_predictions(tmp_path / "run" / PREDICTIONS_FILE)
+    assert kept.positions.tolist() == list(range(40)) and sorted(set(kept.numbers.tolist())) == kept.numbers.tolist()
+    assert (kept.predicted == kept.targets).mean() == pytest.approx(summary["test"]["accuracy"], abs=1e-12)
     package.load_model(tmp_path / "run" / "model.pt")  # names without prefix
     names = set(torch.load(tmp_path / "run" / "model.pt", weights_only=True)["state_dict"])
     assert names == set(package.load_model(tmp_path / "run" / "model.pt").state_dict())

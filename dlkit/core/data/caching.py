@@ -151,7 +151,7 @@ class MemorySplit:
 
     `inputs` (M, ...) have gone through the first `steps_done` transforms of their pipeline, `pipeline` is what remains;
     `rows` (N,) says which of them, in which order, make up this split; `targets` are those of the split (N,) or (N,
-    num_outputs); `names` tells what to call the sample at a position.
+    num_outputs); `names` tells what to call the sample at a position, `numbers` which it is in the data set, where those are not `rows`.
     """
 
     name: SplitName
@@ -163,6 +163,7 @@ class MemorySplit:
     finish: Finish
     steps_done: int = 0
     names: Callable[[int], str] = "sample {}".format
+    numbers: Tensor | None = None
 
     @property
     def num_samples(self) -> int:
@@ -198,3 +199,7 @@ class MemorySplit:
     def sample_targets(self) -> Tensor:
         """Returns targets of all samples by position."""
         return self.targets
+
+    def sample_numbers(self) -> Tensor:
+        """Returns the number of each sample in the data set by position."""
+        return self.rows if self.numbers is None else self.numbers

@@ -308,6 +308,9 @@ class Split(Protocol):
     def sample_targets(self) -> Tensor:
         """Returns targets of all samples by position: int64 (N,) for classification, else floats (N, num_outputs), not standardized."""
 
+    def sample_numbers(self) -> Tensor:
+        """Returns the number of each sample in the data set by position, int64 (N,)."""
+
 
 @dataclass(frozen=True)
 class DataSplits:

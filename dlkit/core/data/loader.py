@@ -272,3 +272,7 @@ class LoaderSplit:
     def sample_targets(self) -> Tensor:
         """Returns targets of all samples by position."""
         return self.targets
+
+    def sample_numbers(self) -> Tensor:
+        """Returns the number of each sample in the data set by position."""
+        return self.reader.rows

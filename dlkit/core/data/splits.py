@@ -63,6 +63,7 @@ class SplitBuilder:
             return MemorySplit(
                 *(subset.name, stored.inputs, stored.rows, subset.targets, plan, rest, finish, len(stored.steps)),
                 names=subset.name_of,
+                numbers=subset.rows,
             )
         form = TargetForm(self.info.task, self.info.num_outputs, self.ignored_label)
         options = pick_loader_options(self.section, self.device, self.world.local_size)

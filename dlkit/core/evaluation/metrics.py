@@ -103,11 +103,13 @@ def score_split(
     use_tta: bool = False,
     world: World = ALONE,
     emit: Emit = ignore,
-) -> dict[str, float]:
-    """Returns loss and the task's metrics; with `use_tta` also what judges of the mean over mirrored images, as `accuracy_tta`."""
+) -> tuple[dict[str, float], Predictions]:
+    """Returns loss and the task's metrics, and what they are of; with `use_tta` also what judges of the mean over mirrored images, as
+    `accuracy_tta`. Each of several processes gets all.
+    """
     predictions = predict_split(model, split, scoring, world=world, emit=emit)
     metrics = score_predictions(predictions, scoring)
-    return metrics | (score_mirrored(model, split, scoring, world=world, emit=emit) if use_tta else {})
+    return metrics | (score_mirrored(model, split, scoring, world=world, emit=emit) if use_tta else {}), predictions
 
 
 def score_mirrored(

@@ -27,10 +27,8 @@ from dlkit.core.evaluation.metrics import (
     metrics_per_class,
     metrics_per_label,
     ranking_scores,
-    score_mirrored,
-    score_predictions,
+    score_split,
 )
-from dlkit.core.evaluation.predictions import predict_split
 from dlkit.core.evaluation.request import EvalRequest, check_request
 from dlkit.core.evaluation.temperature import calibrated, with_temperature
 from dlkit.core.evaluation.worst import WorstSample, pictures_of, save_worst_picture, worst_samples
@@ -122,10 +120,7 @@ def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torc
 def _score(
     network: nn.Module, split: Split, scoring: Scoring, info: DataInfo, request: EvalRequest, emit: Emit
 ) -> EvalResult:
-    predictions = predict_split(network, split, scoring, emit=emit)
-    metrics = score_predictions(predictions, scoring)
-    if request.use_tta:
-        metrics |= score_mirrored(network, split, scoring, emit=emit)
+    metrics, predictions = score_split(network, split, scoring, use_tta=request.use_tta, emit=emit)
     num_all = len(predictions.targets)
     predictions = predictions.without(scoring.loss.ignore_index)
     if num_left := num_all - len(predictions.targets):

@@ -3,8 +3,8 @@
 join the other processes, if any (distributed/joining.py) -> find the run folder or the checkpoint (folder/location.py)
 -> open and load the data (data/opening.py, data/build.py), choose what the config leaves open (resolving.py) and build the
 learner (setup.py) -> one batch through network and loss (preflight.py) -> run folder (folder/run_folder.py) -> train
-(fit.py, step.py), with records (folder/records.py) and checkpoints (folder/checkpoints.py) -> test the best weights once
--> model.pt (modelfile.py) and summary.json.
+(fit.py, step.py), with records (folder/records.py) and checkpoints (folder/checkpoints.py) -> test the best weights once,
+and keep what they say of each sample (evaluation/keeping.py) -> model.pt (modelfile.py) and summary.json.
 """
 
 import time
@@ -22,11 +22,10 @@ from dlkit.core.data import DataInfo
 from dlkit.core.devices import pick_threads, torch_settings
 from dlkit.core.distributed import check_same_program, joined
 from dlkit.core.environment import now
-from dlkit.core.evaluation import score_split, with_thresholds
+from dlkit.core.evaluation import keep_predictions, score_split, with_thresholds
 from dlkit.core.modelfile import save_model_file
 from dlkit.core.models import parameter_count
 from dlkit.core.out_of_memory import explain_out_of_memory
-from dlkit.core.scoring import Scoring
 from dlkit.core.stopping import StopRequest, watch_save_signal, watch_signals
 from dlkit.core.torchfile import refused
 from dlkit.core.trained_config import names_of_data
@@ -189,7 +188,7 @@ def _follow(job: Job, resumed: Resumed | None, stop: StopRequest) -> TrainResult
         _go_back(job, resumed)
     status = _fit(job, Follower(), stop, ignore)
     run_dir, state_dict, best = _best_weights(job, None, ignore)
-    _, metrics = _judge_best(job, state_dict, ignore)
+    _, metrics = _judge_best(job, None, state_dict, ignore)
     return _result(job, run_dir, status, metrics, best)
 
 
@@ -245,7 +244,7 @@ def _fit(job: Job, records: RunRecords | Follower, stop: StopRequest, emit: Emit
 def _finish(job: Job, folder: RunFolder, records: RunRecords, status: str, emit: Emit) -> TrainResult:
     """Test the best weights once, export them, and write the summary."""
     _, state_dict, best = _best_weights(job, folder, emit)
-    info, metrics = _judge_best(job, state_dict, emit)
+    info, metrics = _judge_best(job, folder, state_dict, emit)
     save_model_file(folder.model_path, replace(spec_of(job, best | {"test": metrics}), info=info), state_dict)
     emit(Saved(folder.model_path, "model"))
     if records.board:
@@ -304,23 +303,32 @@ def _best_weights(job: Job, folder: RunFolder | None, emit: Emit) -> tuple[Path,
     return run_dir, *pick_average(job, folder.checkpoints if folder else None, state_dict, facts, emit)
 
 
-def _judge_best(job: Job, state_dict: Mapping[str, Tensor], emit: Emit) -> tuple[DataInfo, dict[str, float]]:
-    """Returns the description of the data with the thresholds of labels, chosen on validation, and the metrics of the test split."""
-    model, scoring, info = job.learner.evaluated_model, job.learner.scoring, job.data.info
-    is_tested = job.data.test is not None and job.config.eval.test
-    if not is_tested and info.task != "multilabel":
+def _judge_best(
+    job: Job, folder: RunFolder | None, state_dict: Mapping[str, Tensor], emit: Emit
+) -> tuple[DataInfo, dict[str, float]]:
+    """Returns the description of the data with the thresholds of labels, chosen on validation, and the metrics of the test split.
+
+    Rank 0 has the folder, and keeps there what is said of each sample, of validation where nothing is tested.
+    """
+    model, scoring, info, data = job.learner.evaluated_model, job.learner.scoring, job.data.info, job.data
+    split = data.test if data.test is not None and job.config.eval.test else data.val
+    if split is None and info.task != "multilabel":
         return info, {}
     with wearing(model, state_dict):
-        info = with_thresholds(model, job.data.val, scoring, info, world=job.world, emit=emit)
-        return info, _test(job, replace(scoring, info=info), emit) if is_tested else {}
+        info = with_thresholds(model, data.val, scoring, info, world=job.world, emit=emit)
+        if split is None:
+            return info, {}
+        scoring, is_tested = replace(scoring, info=info), split is data.test
+        use_tta = is_tested and job.config.eval.tta
+        metrics, predictions = score_split(model, split, scoring, use_tta=use_tta, world=job.world, emit=emit)
+    if folder is not None:
+        counted = predictions.without(scoring.loss.ignore_index)
+        keep_predictions(folder.path, counted, split, info=info, samples=job.fingerprint[split.name], emit=emit)
+    return info, _tested(job, metrics, emit) if is_tested else {}
 
 
-def _test(job: Job, scoring: Scoring, emit: Emit) -> dict[str, float]:
-    assert job.data.test is not None
-    use_tta = job.config.eval.tta
-    metrics = score_split(
-        job.learner.evaluated_model, job.data.test, scoring, use_tta=use_tta, world=job.world, emit=emit
-    )
+def _tested(job: Job, metrics: dict[str, float], emit: Emit) -> dict[str, float]:
+    """Report the metrics of the test split."""
     emit(Tested("test", metrics))
     if job.config.data.val == "test":
         emit(Note("the test split also chose the best epoch, so these numbers are optimistic"))

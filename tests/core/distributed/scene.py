@@ -39,7 +39,7 @@ def run(config: dict, world: World) -> dict:
         "steps": learner.position.step,
         "samples": learner.position.samples,
         "val": val,
-        "scores": score_split(learner.model, job.data.val, learner.scoring, world=world) if job.data.val else None,
+        "scores": score_split(learner.model, job.data.val, learner.scoring, world=world)[0] if job.data.val else None,
     }
 
 

@@ -65,8 +65,8 @@ def test_both_sides_and_their_agreement(float_network, int8_network, tmp_path):
         speed_plan=SpeedPlan(SIZE, CPU, batches=(1,), engines=("eager",), seconds=0.0),
         input_size=SIZE,
     )
-    assert found.before.scores.metrics == score_split(float_network, split, CLASSES)
-    assert found.after.scores.metrics == score_split(int8_network, split, CLASSES)
+    assert found.before.scores.metrics == score_split(float_network, split, CLASSES)[0]
+    assert found.after.scores.metrics == score_split(int8_network, split, CLASSES)[0]
     labels = [predict_split(net, split, CLASSES).outputs.argmax(1) for net in (float_network, int8_network)]
     assert found.agreement.same_top1 == pytest.approx((labels[0] == labels[1]).double().mean().item())
     assert found.agreement.mean_absolute_difference is None

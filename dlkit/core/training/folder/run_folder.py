@@ -13,6 +13,7 @@ from dlkit.run_folders import (
     GIVEN_FILE,
     METRICS_FILE,
     MODEL_FILE,
+    PREDICTIONS_FILE,
     RESOLVED_FILE,
     RUN_FILE,
     SUMMARY_FILE,
@@ -24,7 +25,7 @@ SKIPPED_FILE = "skipped.txt"
 
 # what a run writes and nobody wants replaced: before it begins, and then
 _FIRST = (GIVEN_FILE, RESOLVED_FILE, "train.log", SKIPPED_FILE)
-_RESULTS = (METRICS_FILE, "metrics.csv", SUMMARY_FILE, MODEL_FILE)
+_RESULTS = (METRICS_FILE, "metrics.csv", SUMMARY_FILE, MODEL_FILE, PREDICTIONS_FILE)
 
 
 @dataclass

@@ -1,0 +1,59 @@
+"""What a run keeps of the evaluation of its exported weights: what `dlkit eval --json` tells, and what was said of each sample."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from dlkit.core.data import DataInfo, Split, restore_targets
+from dlkit.core.evaluation.answers import target_names
+from dlkit.core.evaluation.gathering import Predictions
+from dlkit.core.evaluation.temperature import calibrated
+from dlkit.core.scoring import SCORES
+from dlkit.events import Emit, Note
+from dlkit.run_folders import MOST_NUMBERS, PREDICTIONS_FILE, KeptPredictions, PredictionFacts, save_predictions
+
+
+def keep_predictions(
+    run_dir: Path,
+    predictions: Predictions,
+    split: Split,
+    *,
+    info: DataInfo,
+    samples: Mapping[str, str | int],
+    emit: Emit,
+) -> None:
+    """Write predictions.npz; of too many samples there is none, and a note. Targets are counted; see `Predictions.without`."""
+    names = info.classes or tuple(map(str, range(info.num_outputs)))
+    facts = PredictionFacts(
+        info.task, split.name, target_names(info) if info.task == "regression" else names, dict(samples)
+    )
+    arrays = _plain_arrays(predictions, info) | {
+        "positions": predictions.indices.int(),
+        "numbers": split.sample_numbers()[predictions.indices].int(),
+    }
+    kept = KeptPredictions(facts, **{name: value.numpy() for name, value in arrays.items()})
+    if not save_predictions(run_dir / PREDICTIONS_FILE, kept):
+        emit(Note(f"{PREDICTIONS_FILE} is not written: {kept.targets.size:,} targets are more than {MOST_NUMBERS:,}"))
+
+
+def _plain_arrays(predictions: Predictions, info: DataInfo) -> dict[str, Tensor]:
+    outputs, targets = predictions.outputs, predictions.targets
+    if info.task == "regression":
+        return {"targets": restore_targets(targets, info), "predicted": restore_targets(outputs, info)}
+    decided = SCORES[info.task](info).decisions(outputs)
+    assert decided is not None
+    if info.task == "multilabel":
+        return {"targets": targets > 0, "predicted": decided, "probabilities": outputs.double().sigmoid().float()}
+    return _of_classes(calibrated(outputs.double(), info).softmax(1).float(), targets, decided)
+
+
+def _of_classes(probabilities: Tensor, targets: Tensor, decided: Tensor) -> dict[str, Tensor]:
+    confidence, likelihood = (probabilities.gather(1, classes[:, None])[:, 0] for classes in (decided, targets))
+    return {
+        "targets": targets.int(),
+        "predicted": decided.int(),
+        "probabilities": probabilities,
+        "confidence": confidence,
+        "likelihood": likelihood,
+    }
