@@ -35,7 +35,8 @@ __getattr__, __all__ = lazy_door(
     __name__,
     {
         "finding": "find_run_folders",
-        "layout": "BEST GIVEN_FILE LAST METRICS_FILE MODEL_FILE PREDICTIONS_FILE RESOLVED_FILE RUN_FILE SUMMARY_FILE has_begun read_mapping",
+        "layout": "BEST GIVEN_FILE LAST METRICS_FILE MODEL_FILE PREDICTIONS_FILE RESOLVED_FILE RUN_FILE SUMMARY_FILE "
+        "has_begun read_mapping",
         "lock": "RunLock is_in_use",
         "metrics": "Metrics Row read_metrics",
         "predictions": "MOST_NUMBERS KeptPredictions PredictionFacts read_predictions save_predictions",
