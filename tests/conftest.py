@@ -113,6 +113,18 @@ def _processes_start_at_once(
         monkeypatch.setattr(subprocess, "Popen", _popen)
 
 
+@pytest.fixture(autouse=True)
+def _ends_in_time(_processes_start_at_once: None) -> Iterator[None]:
+    if sys.platform == "linux":
+        from tests.hanging import watched
+        from tests.preloaded import SERVER
+
+        with watched(lambda: SERVER.pids):
+            yield
+    else:
+        yield
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures stay empty: drawing takes seconds."""

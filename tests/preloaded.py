@@ -5,6 +5,7 @@ starts is, too. This file run as a script is the process that has torch. For eac
 forks the command, waits for it and says how it ended.
 """
 
+import faulthandler
 import inspect
 import os
 import pickle
@@ -120,6 +121,7 @@ class _Asked:
         os.environ.clear()
         os.environ.update(self.env)
         random.seed()
+        faulthandler.enable(2)
         subprocess.Popen = _Forked  # type: ignore[misc]
         if self.prepare:
             self.prepare()
@@ -183,8 +185,14 @@ class Server:
                 self._process = _Popen([sys.executable, __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()])
         socket.send_fds(self._control, [b"+"], descriptors)
 
+    @property
+    def pids(self) -> frozenset[int]:
+        """Its number, if it has started."""
+        return frozenset() if self._process is None else frozenset([self._process.pid])
+
     def close(self) -> None:
         if self._process is not None:
+            self._control.shutdown(socket.SHUT_RDWR)  # to close it is not enough: loader processes that are left have a copy
             self._control.close()
             self._process.wait()
             self._process = None

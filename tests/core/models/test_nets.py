@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dlkit.core.models import lstm, mlp, parameter_count, resnet_small, small_cnn
+from dlkit.core.components import ComponentError
+from dlkit.core.models import cifarnet, lstm, mlp, parameter_count, resnet_small, small_cnn
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
@@ -63,6 +64,41 @@ def test_zero_init_residual_begins_as_the_identity(norm):
     torch.testing.assert_close(model.layer1(x), x)
     plain = resnet_small(3, 10, depth=14, width=4, norm=norm).eval()
     assert not torch.allclose(plain.layer1(x), x)
+
+
+@pytest.mark.parametrize("side", [9, 16, 28, 32, 64])
+@pytest.mark.parametrize("norm", ["batch", "group", "layer", "none"])
+def test_cifarnet_halves_images_in_each_stage(side, norm):
+    model = cifarnet(3, 10, input_size=(3, side, side), widths=[24, 32, 40], norm=norm)
+    x = torch.randn(2, 3, side, side)
+    assert model(x).shape == (2, 10)
+    assert model.stages(model.stem(x)).shape == (2, 40, (side - 1) // 8, (side - 1) // 8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_cifarnet_begins_with_the_frequencies_of_patches(channels):
+    """An orthonormal transform loses nothing, and the cosine one has the mean first and differences after it."""
+    filters = cifarnet(channels, 10, input_size=(channels, 32, 32)).double().stem[0].weight.flatten(1)
+    size = channels * 4
+    torch.testing.assert_close(filters[:size] @ filters[:size].T, torch.eye(size, dtype=torch.float64), atol=1e-6, rtol=0)
+    assert torch.equal(filters[size:], -filters[:size])
+    torch.testing.assert_close(filters[0], torch.full_like(filters[0], size**-0.5))
+    torch.testing.assert_close(filters[1:size].sum(1), torch.zeros(size - 1, dtype=torch.float64), atol=1e-6, rtol=0)
+
+
+def test_stages_of_cifarnet_begin_as_the_identity_of_what_comes_in():
+    model = cifarnet(1, 10, input_size=(1, 28, 28), widths=[24, 48])
+    x = torch.randn(2, 8, 6, 6)
+    torch.testing.assert_close(model.stages[0].conv1(x)[:, :8], x)
+    assert not torch.allclose(model.stages[0].conv1(x)[:, 8:16], x)
+
+
+def test_cifarnet_names_what_does_not_fit():
+    with pytest.raises(ComponentError, match="4 stages need images of at least 17x17, got 16x16") as caught:
+        cifarnet(1, 10, input_size=(1, 16, 16), widths=[8, 8, 8, 8])
+    assert caught.value.option == "widths"
+    with pytest.raises(ComponentError, match="widths must be a list of 1 to 6 numbers"):
+        cifarnet(1, 10, input_size=(1, 16, 16), widths=8)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])

@@ -74,6 +74,7 @@ def test_training_equals_that_of_torchs_own_masks(optimizer):
     rest = [parameter for parameter in oracle.parameters() if parameter.ndim <= 1]
     kind = torch.optim.SGD if optimizer["name"] == "sgd" else torch.optim.AdamW
     options = {key: value for key, value in optimizer.items() if key != "name"}
+    options["fused"] = kind is torch.optim.AdamW  # as dlkit has it
     stepper = kind([{"params": decayed}, {"params": rest, "weight_decay": 0.0}], **options)
     train(job, masks)
     oracle.train()
