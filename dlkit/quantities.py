@@ -93,3 +93,16 @@ def bytes_text(size: int) -> str:
     if value >= 1024:
         value, unit = value / 1024, "GiB"
     return f"{value:.1f} {unit}"
+
+
+def duration_text(seconds: float) -> str:
+    """A duration as people read it.
+
+    >>> duration_text(45), duration_text(600), duration_text(9000)
+    ('45 s', '10 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

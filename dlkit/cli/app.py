@@ -60,6 +60,10 @@ class Commands(LazyGroup):
             "dlkit.cli.export",
             "Write a model, float, pruned or int8, for other programs, and check that the file computes what the model does.",
         ),
+        "runs": (
+            "dlkit.cli.runs",
+            "List runs: status, what they were trained on, the settings in which they differ, and what they came to.",
+        ),
         "list": (
             "dlkit.cli.listing",
             "List the names that a config may use, with their options. Without KIND, the kinds.",

@@ -66,9 +66,7 @@ class Display:
             case EpochDone():
                 cells = {"epoch": f"{event.epoch}/{event.epochs}"}
                 cells |= {
-                    _heading(name): metric_value(name, value)
-                    for name, value in event.row.items()
-                    if name not in SKIPPED
+                    heading(name): metric_value(name, value) for name, value in event.row.items() if name not in SKIPPED
                 }
                 self._table.add(cells, mark="best" if event.best else "")
             case Saved() if self._verbose:
@@ -98,7 +96,7 @@ class Display:
 
     def _move(self, event: Progress) -> None:
         if self._bars:
-            value = f"{_heading(event.metric)} {metric_value(event.metric, event.value)}"
+            value = f"{heading(event.metric)} {metric_value(event.metric, event.value)}"
             metrics = f"loss {event.loss:.4f} {value} lr {event.lr:.2g} {event.samples_per_s:,.0f}/s"
             self._bars.move(epoch=(event.step_in_epoch, event.steps_in_epoch), run=event.step, metrics=metrics)
         elif self._lines.is_due():
@@ -112,8 +110,8 @@ class Display:
                     bars.stop()
 
 
-def _heading(name: str) -> str:
-    """The column of a metric on the screen, where room is short; files have the whole name."""
+def heading(name: str) -> str:
+    """Returns the column of a metric on the screen, where room is short; files have the whole name."""
     for word, short in SHORTENED.items():
         name = name.replace(word, short)
     return name

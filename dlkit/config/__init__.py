@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dlkit.config.image_transforms import is_done_anyway, said_otherwise
     from dlkit.config.json_schema import config_schema
     from dlkit.config.loading import LoadedConfig, load_config, load_data_option, load_mapping
+    from dlkit.config.scalars import resolve_scalar
     from dlkit.config.schema import (
         Checkpoint,
         Clip,
@@ -53,6 +54,7 @@ __getattr__, __all__ = lazy_door(
         "image_transforms": "is_done_anyway said_otherwise",
         "json_schema": "config_schema",
         "loading": "LoadedConfig load_config load_data_option load_mapping",
+        "scalars": "resolve_scalar",
         "schema": "Checkpoint Clip Config Distill EarlyStop Eval Loss "
         "Model Optimizer OtherOptimizer ParameterGroup Runtime Schedule Segments",
         "section": "Component",

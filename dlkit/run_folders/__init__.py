@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from dlkit.doors import lazy_door
 
 if TYPE_CHECKING:
+    from dlkit.run_folders.columns import columns_of, sort_runs
+    from dlkit.run_folders.conditions import choose_runs
     from dlkit.run_folders.finding import find_run_folders
     from dlkit.run_folders.layout import (
         BEST,
@@ -28,19 +30,28 @@ if TYPE_CHECKING:
         read_predictions,
         save_predictions,
     )
-    from dlkit.run_folders.settings import changed_settings, default_settings, differing_settings, flat_settings
+    from dlkit.run_folders.settings import (
+        FREE_SETTINGS,
+        changed_settings,
+        default_settings,
+        differing_settings,
+        flat_settings,
+        is_among,
+    )
     from dlkit.run_folders.stored_run import StoredRun, read_run
 
 __getattr__, __all__ = lazy_door(
     __name__,
     {
+        "columns": "columns_of sort_runs",
+        "conditions": "choose_runs",
         "finding": "find_run_folders",
         "layout": "BEST GIVEN_FILE LAST METRICS_FILE MODEL_FILE PREDICTIONS_FILE RESOLVED_FILE RUN_FILE SUMMARY_FILE "
         "has_begun read_mapping",
         "lock": "RunLock is_in_use",
         "metrics": "Metrics Row read_metrics",
         "predictions": "MOST_NUMBERS KeptPredictions PredictionFacts read_predictions save_predictions",
-        "settings": "changed_settings default_settings differing_settings flat_settings",
+        "settings": "FREE_SETTINGS changed_settings default_settings differing_settings flat_settings is_among",
         "stored_run": "StoredRun read_run",
     },
 )

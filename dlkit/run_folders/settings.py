@@ -1,8 +1,24 @@
 """Settings of runs by dotted key, and in which of them runs differ, from each other and from what a config has by default."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
+
+# where things lie, how fast they come and what is written when: nothing that is computed depends on these
+FREE_SETTINGS = {
+    "name", "log", "runtime.out", "runtime.timeout", "train.max_time",
+    "checkpoint.every_epochs", "checkpoint.every_steps", "checkpoint.keep",
+    "data.num_workers", "data.pin_memory", "data.persistent_workers", "data.prefetch_factor",
+    "data.root", "data.download", "data.scan", "data.timeout", "data.cache_dir",
+}  # fmt: skip
+
+_MEASURED = {"data.normalize"}  # on the training split, where nobody gives numbers
+
+
+def is_among(key: str, keys: Collection[str]) -> bool:
+    """Whether a key or the section that it is in is one of these."""
+    parts = key.split(".")
+    return any(".".join(parts[:length]) in keys for length in range(1, len(parts) + 1))
 
 
 def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,18 +50,15 @@ def changed_settings(settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """
     defaults = default_settings()
     changed = {key: (defaults.get(key), value) for key, value in settings.items() if value != defaults.get(key)}
-    return {key: pair for key, pair in changed.items() if not _was_auto(key, defaults)}
-
-
-def _was_auto(key: str, defaults: Mapping[str, Any]) -> bool:
-    parts = key.split(".")
-    return any(defaults.get(".".join(parts[:length])) == "auto" for length in range(1, len(parts) + 1))
+    autos = {key for key, default in defaults.items() if default == "auto"}
+    return {key: pair for key, pair in changed.items() if not is_among(key, autos)}
 
 
 def differing_settings(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Returns the settings, by key, that are not the same in all runs, with the value of each; `None` also where a run has none.
 
-    A run of an older dlkit has the default for a key that is new.
+    A run of an older dlkit has the default for a key that is new. Statistics of the training split differ with the split, and are left
+    out where seed or data differ, too.
     """
     keys = dict.fromkeys(key for settings in runs for key in settings)
     found = {}
@@ -53,4 +66,6 @@ def differing_settings(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]
         values = [settings[key] if key in settings else default_settings().get(key) for settings in runs]
         if any(value != values[0] or isinstance(value, bool) != isinstance(values[0], bool) for value in values):
             found[key] = values
-    return found
+    measured = {key for key in found if is_among(key, _MEASURED)}
+    has_other_split = any(is_among(key, {"seed", "data"}) for key in found.keys() - measured)
+    return {key: values for key, values in found.items() if not (has_other_split and key in measured)}

@@ -143,6 +143,12 @@ def test_settings_that_differ_between_runs(make_run):
     assert differing_settings([{"a": 1, "b": 0}, {"a": True, "b": 0.0}]) == {"a": [1, True]}
 
 
+def test_statistics_of_the_training_split_follow_the_seed():
+    one, two = ({"seed": seed, "data.normalize.mean": [mean], "lr": mean} for seed, mean in ((0, 0.1), (1, 0.2)))
+    assert differing_settings([one, two]) == {"seed": [0, 1], "lr": [0.1, 0.2]}
+    assert differing_settings([one, two | {"seed": 0}]).keys() == {"data.normalize.mean", "lr"}
+
+
 @pytest.mark.anew
 def test_reading_runs_loads_no_torch(make_run):
     code = f"from dlkit.run_folders import *\nimport sys, pathlib\nread_run(pathlib.Path({str(make_run())!r})).files\n"

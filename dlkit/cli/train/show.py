@@ -11,7 +11,7 @@ from dlkit.cli.console import show_lines, show_table
 from dlkit.cli.next_steps import NextStep, shell_options, show_next_steps
 from dlkit.event_lines import metric_value
 from dlkit.files import without_nan
-from dlkit.quantities import counted
+from dlkit.quantities import counted, duration_text
 from dlkit.shapes import size_text
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def show_dry_run(dry: "DryRun", *, as_json: bool) -> None:
                 if dry.memory_bytes
                 else []
             ),
-            f"time           {_duration(dry.estimate_s)} estimated ({dry.step_s * 1000:.0f} ms per step, measured once)",
+            f"time           {duration_text(dry.estimate_s)} estimated ({dry.step_s * 1000:.0f} ms per step, measured once)",
             "",
             "Nothing was written.",
         ]
@@ -119,11 +119,3 @@ def _show_groups(dry: "DryRun") -> None:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

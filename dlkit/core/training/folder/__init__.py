@@ -5,6 +5,7 @@ from dlkit.core.training.folder.disk_space import check_disk_space
 from dlkit.core.training.folder.ended import EndedRun
 from dlkit.core.training.folder.location import find_begun, pick_location
 from dlkit.core.training.folder.nonfinite import told_in_full
+from dlkit.core.training.folder.reclaiming import Reclaimable, delete_reclaimable, find_reclaimable
 from dlkit.core.training.folder.records import Follower, RunRecords, log_to
 from dlkit.core.training.folder.resuming import Resumed, mend_best, read_best, read_resumed
 from dlkit.core.training.folder.run_facts import facts_of, resume_command, run_started, spec_of

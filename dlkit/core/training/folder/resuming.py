@@ -14,7 +14,7 @@ from dlkit.core.training.folder.ended import EndedRun, read_ended
 from dlkit.errors import FileRefused, UsageError
 from dlkit.events import Emit, Note, ignore
 from dlkit.files import copy_file, to_json
-from dlkit.run_folders import BEST, LAST, RUN_FILE, has_begun
+from dlkit.run_folders import BEST, LAST, MODEL_FILE, RUN_FILE, has_begun
 
 _ENDED = (
     "this run has come to its end already, and model.pt and summary.json hold what it came to. Nothing was written; --extend "
@@ -119,6 +119,12 @@ def _read_newest(path: Path, emit: Emit, *, is_extended: bool) -> Resumed | None
     if not paths:
         if not has_begun(path):
             raise FileRefused(path, "no checkpoint here; --resume takes a run folder or its checkpoints/last.pt")
+        if read_ended(path):
+            raise FileRefused(
+                path,
+                "this run has come to its end, and its checkpoints were deleted. Its weights can begin a new run: "
+                f"model.weights={path / MODEL_FILE}",
+            )
         emit(Note(f"{path} ended before its first checkpoint; it begins anew"))
         return None
     found, refused = read_valid(paths[:1])

@@ -15,16 +15,9 @@ from dlkit.core.training.folder.resuming import Resumed
 from dlkit.core.training.setup import Job
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Note
-from dlkit.run_folders import default_settings, flat_settings
+from dlkit.run_folders import FREE_SETTINGS, default_settings, flat_settings, is_among
 
-# where things lie, how fast they come and what is written when: nothing that is computed depends on these
-_FREE = {
-    "name", "log", "runtime.out", "runtime.timeout", "train.max_time",
-    "checkpoint.every_epochs", "checkpoint.every_steps", "checkpoint.keep",
-    "data.num_workers", "data.pin_memory", "data.persistent_workers", "data.prefetch_factor",
-    "data.root", "data.download", "data.scan", "data.timeout", "data.cache_dir",
-    "train.distill.teacher", "train.distill.model",  # its file is compared by its hash
-}  # fmt: skip
+_TEACHER = {"train.distill.teacher", "train.distill.model"}  # its file is compared by its hash
 # what a machine may force, or what only the last report depends on: told
 _TOLD = {"runtime", "train.channels_last", "eval.tta", "eval.test", "data.eval_batch_size"}
 _LENGTHS = {"train.epochs", "train.max_steps"}
@@ -67,16 +60,16 @@ def check_same_run(resumed: Resumed, job: Job, resume: Resume | None, emit: Emit
     path, checkpoint = resumed.path, resumed.state
     saved, current = _settings(checkpoint, job)
     changed = sorted(key for key in saved.keys() | current.keys() if saved.get(key) != current.get(key))
-    allowed = _FREE | _compare_processes(checkpoint, saved, current, path, job, emit)
+    allowed = FREE_SETTINGS | _TEACHER | _compare_processes(checkpoint, saved, current, path, job, emit)
     if resume is not None and resume.extend:
         allowed |= _LENGTHS | {_CURVE}
         _note_extension(changed, saved, current, emit)
-    changed = [key for key in changed if not _is_among(key, allowed)]
+    changed = [key for key in changed if not is_among(key, allowed)]
     lines = {
         key: f"{key}: {_shown(saved.get(key))} in the checkpoint, {_shown(current.get(key))} now" for key in changed
     }
     for key in changed:
-        if _is_among(key, _TOLD):
+        if is_among(key, _TOLD):
             emit(Note(lines.pop(key)))
     problems = [*lines.values(), *_data_differences(checkpoint, job), *_teacher_differences(checkpoint, job)]
     if resume is not None and resume.is_relaxed:
@@ -162,12 +155,6 @@ def _compare_processes(
 
 def _shown(value: Any) -> str:
     return "not set" if value is None else repr(value)
-
-
-def _is_among(key: str, keys: set[str]) -> bool:
-    """Whether a key or the section that it is in is one of these."""
-    parts = key.split(".")
-    return any(".".join(parts[:length]) in keys for length in range(1, len(parts) + 1))
 
 
 def _note_differences(provenance: Mapping[str, Any], emit: Emit) -> None:

@@ -1,0 +1,3 @@
+"""`dlkit runs`: its options, its table, and the checkpoints that it deletes."""
+
+from dlkit.cli.runs.command import app
