@@ -15,7 +15,7 @@ from dlkit.quantities import bytes_text, counted
 from dlkit.run_folders import StoredRun
 
 if TYPE_CHECKING:
-    from dlkit.core.training.folder import Reclaimable
+    from dlkit.core.training import Reclaimable
 
 
 def prune(runs: Sequence[StoredRun], *, may_delete: bool, as_json: bool) -> None:
@@ -39,7 +39,7 @@ def prune(runs: Sequence[StoredRun], *, may_delete: bool, as_json: bool) -> None
 
 
 def _find(runs: Sequence[StoredRun], emit: Emit) -> "list[Reclaimable]":
-    from dlkit.core.training.folder import find_reclaimable
+    from dlkit.core.training import find_reclaimable
 
     found = []
     for number, run in enumerate(runs):
@@ -85,7 +85,7 @@ def _agrees(found: "Sequence[Reclaimable]") -> bool:
 
 def _delete(found: "Sequence[Reclaimable]", emit: Emit) -> "list[Reclaimable]":
     """Delete them and return those that were; a run that is in use by now is told and left."""
-    from dlkit.core.training.folder import delete_reclaimable
+    from dlkit.core.training import delete_reclaimable
 
     deleted = []
     for each in found:
