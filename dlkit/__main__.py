@@ -13,7 +13,9 @@ def main() -> None:
     """Run the command line and exit."""
     _heed_signals()
     from dlkit.cli.app import main as run_command
+    from dlkit.cli.thread_waiting import limit_spinning
 
+    limit_spinning()
     try:
         run_command()
     except SystemExit as end:

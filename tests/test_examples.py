@@ -10,6 +10,7 @@ import pytest
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").rglob("*.yaml"))
 MADE = {"turned_clothes": "turned_clothes.csv", "rare_shapes": "rare_shapes.npz"}  # by the script beside it
 FASHION = Path("/usr/share/datasets/fashion-mnist")
+REAL = {"fashion_mnist", "fashion_mnist_fast", "fashion_mnist_best"}
 
 
 def test_all_are_here():
@@ -18,6 +19,8 @@ def test_all_are_here():
         "digits",
         "timm",
         "fashion_mnist",
+        "fashion_mnist_fast",
+        "fashion_mnist_best",
         "imagefolder",
         "csv_regression",
         "layers",
@@ -43,7 +46,7 @@ def make_small(path, folder):
     if path.stem in MADE:
         subprocess.run([sys.executable, path.with_suffix(".py"), folder, "400"], check=True)
         return [f"data.path={folder / MADE[path.stem]}"]
-    return ["data.limit=1000" if path.stem == "fashion_mnist" else "data.num_samples=400"]
+    return ["data.limit=1000" if path.stem in REAL else "data.num_samples=400"]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -52,9 +55,9 @@ def test_checks_and_trains(dlkit, path, tmp_path):
         pytest.importorskip("datasets")
     assert dlkit("config", "check", path).code == 0
     changes = ["train.epochs=2", "train.max_steps=6", "log.graph=false"]
-    if path.stem in ("fashion_mnist", "multilabel", "turned_clothes") and not FASHION.is_dir():
+    if path.stem in {*REAL, "multilabel", "turned_clothes"} and not FASHION.is_dir():
         pytest.skip("the real FashionMNIST is not on this machine: apt install dataset-fashion-mnist")
-    if path.stem in MADE or path.stem in ("fashion_mnist", "multilabel"):
+    if path.stem in {*MADE, *REAL, "multilabel"}:
         changes += make_small(path, tmp_path)
     done = dlkit("train", path, *changes, "--out", tmp_path / "run", "--json")
     assert done.code == 0, done.err

@@ -13,6 +13,7 @@ import typer
 
 from dlkit.cli.options import AsJson
 from dlkit.cli.plain_help import PlainCommand
+from dlkit.cli.thread_waiting import waiting_text
 from dlkit.errors import first_line
 
 FREE_GIB_WANTED = 5
@@ -135,7 +136,7 @@ def check_cpu() -> list[Diagnosis]:
     )
     bf16 = "native bf16" if has_native_bf16() else "no native bf16 (train.amp stays off)"
     return [
-        Diagnosis("cpu threads", "warn" if fix else "ok", f"{threads} of {cores} cores", fix),
+        Diagnosis("cpu threads", "warn" if fix else "ok", f"{threads} of {cores} cores, waiting {waiting_text()}", fix),
         Diagnosis("cpu features", "ok", f"{torch.backends.cpu.get_cpu_capability()}, {bf16}"),
     ]
 

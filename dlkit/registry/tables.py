@@ -14,6 +14,7 @@ MODELS: Rows = {
         "Three convolution stages with batch norm; for small images.",
     ),
     "resnet_small": ("dlkit.core.models.resnet_small:resnet_small", (), "CIFAR-style residual network, depth 6n + 2."),
+    "cifarnet": ("dlkit.core.models.cifarnet:cifarnet", (), "Network for small images that learns in few epochs."),
     "lstm": ("dlkit.core.models.sequence:lstm", (), "LSTM over image rows or over sequences, with a linear head."),
     "layers": ("dlkit.core.models.layers:build_layers", (), "A network written as a list of layers in the config."),
 }

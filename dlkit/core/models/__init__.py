@@ -4,6 +4,7 @@ from dlkit.core.models.activations import Swish, build_activation, known_activat
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_model, build_on_meta, check_timm_model, plan_arch, resolve_arch
 from dlkit.core.models.checkpointing import disable_checkpointing, enable_checkpointing
+from dlkit.core.models.cifarnet import cifarnet
 from dlkit.core.models.computed_weights import has_computed_weights, with_plain_weights
 from dlkit.core.models.copying import copy_network
 from dlkit.core.models.eval_mode import eval_mode, kept_modes, unfused_attention
