@@ -22,8 +22,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 from throughput import BATCH, LR, MEAN, PADDING, STD, Pictures, build_dlkit, read_fashion_mnist, torchvision_loader
+from torch import Tensor, nn
 from training_loop import train_with_dlkit
 
 from dlkit.core.models import small_cnn

@@ -31,7 +31,11 @@ def test_what_users_set_holds(monkeypatch, given, text):
 def test_doctor_says_how_threads_wait():
     environment = {name: value for name, value in os.environ.items() if name not in SET_BY_USERS}
     done = subprocess.run(
-        [sys.executable, "-m", "dlkit", "doctor", "--json"], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-m", "dlkit", "doctor", "--json"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     rows = {row["name"]: row["text"] for row in json.loads(done.stdout)["findings"]}
     assert rows["cpu threads"].endswith("waiting GOMP_SPINCOUNT=10000")

@@ -80,7 +80,9 @@ def test_cifarnet_begins_with_the_frequencies_of_patches(channels):
     """An orthonormal transform loses nothing, and the cosine one has the mean first and differences after it."""
     filters = cifarnet(channels, 10, input_size=(channels, 32, 32)).double().stem[0].weight.flatten(1)
     size = channels * 4
-    torch.testing.assert_close(filters[:size] @ filters[:size].T, torch.eye(size, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        filters[:size] @ filters[:size].T, torch.eye(size, dtype=torch.float64), atol=1e-6, rtol=0
+    )
     assert torch.equal(filters[size:], -filters[:size])
     torch.testing.assert_close(filters[0], torch.full_like(filters[0], size**-0.5))
     torch.testing.assert_close(filters[1:size].sum(1), torch.zeros(size - 1, dtype=torch.float64), atol=1e-6, rtol=0)
