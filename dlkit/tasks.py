@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-TaskName = Literal["classification", "multilabel", "regression"]
+TaskName = Literal["classification", "multilabel", "regression", "segmentation"]
 TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
 
 
@@ -28,6 +28,10 @@ METRICS: Mapping[str, Metric] = {
     "precision": Metric("precision"),
     "recall": Metric("recall"),
     "r2": Metric("R2"),
+    "miou": Metric("mIoU", is_percent=True),
+    "miou_tta": Metric("mIoU", is_percent=True),
+    "pixel_accuracy": Metric("pixel accuracy", is_percent=True),
+    "dice": Metric("Dice", is_percent=True),
 }
 _UNKNOWN = Metric("", "min")
 
@@ -44,7 +48,8 @@ class TaskTraits:
 
     `outputs` are what a network's outputs stand for, in the plural. `running` is the metric that adds up over batches, beside the
     loss; `judging` the one that picks the best epoch, and by which two networks are compared. `agreed` is what two networks have in
-    common where they decide alike; empty where nothing is decided.
+    common where they decide alike; empty where nothing is decided. With `has_maps`, all this is of every pixel of a picture: outputs are
+    maps, and metrics follow from counts of pixels that add up over batches.
     """
 
     name: TaskName
@@ -53,6 +58,7 @@ class TaskTraits:
     running: str
     judging: str
     agreed: str
+    has_maps: bool = False
 
     @property
     def judging_metric(self) -> Metric:
@@ -60,9 +66,9 @@ class TaskTraits:
         return METRICS[self.judging]
 
     @property
-    def is_judged_by_sums(self) -> bool:
-        """Whether what decides adds up over batches; else it takes the outputs of a whole split."""
-        return self.judging in ("loss", self.running)
+    def needs_all_outputs(self) -> bool:
+        """Whether what decides takes the outputs of a whole split, and does not add up over batches."""
+        return not self.has_maps and self.judging not in ("loss", self.running)
 
     def columns(self, *, is_validated: bool) -> tuple[str, ...]:
         """Returns the metrics of an epoch of training, or those of a validation."""
@@ -77,5 +83,14 @@ TRAITS: Mapping[TaskName, TaskTraits] = {
         ),
         TaskTraits("multilabel", "labels", "bce", running="micro_f1", judging="map", agreed="same labels"),
         TaskTraits("regression", "target columns", "mse", running="mae", judging="loss", agreed=""),
+        TaskTraits(
+            "segmentation",
+            "classes",
+            "cross_entropy",
+            running="pixel_accuracy",
+            judging="miou",
+            agreed="same pixels",
+            has_maps=True,
+        ),
     )
 }

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").rglob("*.yaml"))
-MADE = {"turned_clothes": "turned_clothes.csv", "rare_shapes": "rare_shapes.npz"}  # by the script beside it
+MADE = {
+    "turned_clothes": "turned_clothes.csv",
+    "rare_shapes": "rare_shapes.npz",
+    "garments": "",
+}  # by the script beside it
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 REAL = {"fashion_mnist", "fashion_mnist_fast", "fashion_mnist_best"}
 
@@ -37,6 +41,7 @@ def test_all_are_here():
         "huggingface",
         "image_table",
         "turned_clothes",
+        "garments",
     }
     assert len(EXAMPLES) == len(names)  # none hides behind another's name
 
@@ -55,7 +60,7 @@ def test_checks_and_trains(dlkit, path, tmp_path):
         pytest.importorskip("datasets")
     assert dlkit("config", "check", path).code == 0
     changes = ["train.epochs=2", "train.max_steps=6", "log.graph=false"]
-    if path.stem in {*REAL, "multilabel", "turned_clothes"} and not FASHION.is_dir():
+    if path.stem in {*REAL, "multilabel", "turned_clothes", "garments"} and not FASHION.is_dir():
         pytest.skip("the real FashionMNIST is not on this machine: apt install dataset-fashion-mnist")
     if path.stem in {*MADE, *REAL, "multilabel"}:
         changes += make_small(path, tmp_path)

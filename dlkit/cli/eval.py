@@ -124,12 +124,8 @@ def _show(result: "EvalResult", model: Path) -> None:
         _show_labels(result)
     if not result.per_class:
         return
-    rows = [
-        (row.name, str(row.support), f"{row.precision:.2%}", f"{row.recall:.2%}", f"{row.f1:.2%}")
-        for row in result.per_class
-    ]
     show_lines([""])
-    show_table(("class", "samples", "precision", "recall", "F1"), rows)
+    _show_classes(result)
     if len(result.classes) <= MOST_TABLE_CLASSES:
         show_lines(["", "confusion: rows are true classes, columns predicted ones"])
         body = [(name, *map(_count, counts)) for name, counts in zip(result.classes, result.confusion, strict=True)]
@@ -140,6 +136,21 @@ def _show(result: "EvalResult", model: Path) -> None:
         )
 
 
+def _show_classes(result: "EvalResult") -> None:
+    """A row for each class, of samples or of pixels."""
+    from dlkit.cli.console import show_table
+
+    titles = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "recall", "f1": "F1"}
+    shown = [name for name in titles if hasattr(result.per_class[0], name)]
+    rows = [(row.name, f"{row.support:,}", *(_share(getattr(row, name)) for name in shown)) for row in result.per_class]
+    unit = "pixels" if "iou" in shown else "samples"
+    show_table(("class", unit, *(titles[name] for name in shown)), rows)
+
+
+def _share(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.2%}"
+
+
 def _show_labels(result: "EvalResult") -> None:
     from dlkit.cli.console import show_lines, show_table
 
@@ -147,7 +158,7 @@ def _show_labels(result: "EvalResult") -> None:
         (
             row.name,
             f"{row.support:,}",
-            *("" if math.isnan(value) else f"{value:.2%}" for value in (row.auroc, row.average_precision)),
+            *map(_share, (row.auroc, row.average_precision)),
             *(f"{value:.2%}" for value in (row.precision, row.recall, row.f1)),
             f"{row.threshold:.3f}",
         )

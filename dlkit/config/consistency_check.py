@@ -87,7 +87,11 @@ def _sampling(config: Config) -> _Found:
         yield path, "expected balanced, {power: 0.5} or {weights: column}"
     if asked != "none" and not config.data.shuffle:
         yield path, "draws samples, but data.shuffle is false, which keeps their order"
-    if not isinstance(asked, Sampling) and asked == "balanced" and config.task in ("regression", "multilabel"):
+    if (
+        not isinstance(asked, Sampling)
+        and asked == "balanced"
+        and config.task in ("regression", "multilabel", "segmentation")
+    ):
         yield path, f"balances classes, but the task is {config.task}; {{weights: column}} takes weights of your own"
 
 
@@ -113,7 +117,7 @@ def _model(config: Config) -> _Found:
 
 def _loss(config: Config) -> _Found:
     name = config.loss.name
-    if config.task != "auto" and config.task != "classification" and _is_spelling_of("losses", name, "cross_entropy"):
+    if config.task in ("multilabel", "regression") and _is_spelling_of("losses", name, "cross_entropy"):
         better = TRAITS[config.task].default_loss
         yield ("loss", "name"), f"cross-entropy needs classes, but task is {config.task}; use {better}"
     if config.task not in ("auto", "multilabel") and _is_spelling_of("losses", name, "asymmetric"):

@@ -252,7 +252,7 @@ class Checkpoint(Section):
     )
     metric: str | Auto = Field(
         "auto",
-        description="Column of metrics.csv that decides best.pt; auto is val_accuracy, val_map or val_loss by the task.",
+        description="Column of metrics.csv that decides best.pt; auto is val_accuracy, val_map, val_miou or val_loss by the task.",
     )
     mode: Literal["auto", "min", "max"] = Field("auto", description="Whether less or more is better.")
 
@@ -301,8 +301,8 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="Seed of everything random.")
     task: Auto | TaskName = Field(
         "auto",
-        description="classification is one class per sample, multilabel any number of labels, regression numbers; auto follows the "
-        "data and the loss.",
+        description="classification is one class per sample, multilabel any number of labels, regression numbers, segmentation a class "
+        "per pixel; auto follows the data and the loss.",
     )
     data: Data = Field(description="What to learn from.")
     model: Model = Field(description="The network.")

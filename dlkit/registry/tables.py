@@ -16,6 +16,7 @@ MODELS: Rows = {
     "resnet_small": ("dlkit.core.models.resnet_small:resnet_small", (), "CIFAR-style residual network, depth 6n + 2."),
     "cifarnet": ("dlkit.core.models.cifarnet:cifarnet", (), "Network for small images that learns in few epochs."),
     "lstm": ("dlkit.core.models.sequence:lstm", (), "LSTM over image rows or over sequences, with a linear head."),
+    "unet": ("dlkit.core.models.unet:unet", (), "U-Net, a class for each pixel: for segmentation."),
     "layers": ("dlkit.core.models.layers:build_layers", (), "A network written as a list of layers in the config."),
 }
 DATASETS: Rows = {
@@ -38,6 +39,11 @@ DATASETS: Rows = {
         "dlkit.core.data.sources.imagefolder:imagefolder",
         ("ImageFolder",),
         "A folder with one folder of images per class, or train/ val/ test/ of those.",
+    ),
+    "maskfolder": (
+        "dlkit.core.data.sources.maskfolder:maskfolder",
+        ("MaskFolder",),
+        "Pictures and masks of the same names in two folders, or train/ val/ test/ of those: for segmentation.",
     ),
     "images": (
         "dlkit.core.data.sources.image_table:images",

@@ -61,6 +61,7 @@ def next_steps(result: "TrainResult") -> list[NextStep]:
         "classification": "per-class numbers and the confusion matrix",
         "multilabel": "average precision, F1 and threshold of each label",
         "regression": "mse, rmse, mae and r2",
+        "segmentation": "IoU of each class and the confusion matrix",
     }[result.task]
     own = shell_options(data=result.config_path, model=result.own_model)
     steps = [NextStep(f"dlkit eval {model}{own}", what)]

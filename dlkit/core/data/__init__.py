@@ -30,6 +30,7 @@ from dlkit.core.data.images import (
     printable,
 )
 from dlkit.core.data.loader import LoaderSplit
+from dlkit.core.data.masks import IGNORED, join_mask, part_mask, scale_masks
 from dlkit.core.data.mixing import CutMix, MixingPlan, MixUp
 from dlkit.core.data.opening import OpenedData, open_data, open_source
 from dlkit.core.data.samples import TensorSamples

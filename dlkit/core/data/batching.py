@@ -14,7 +14,8 @@ from torch.nn.functional import one_hot
 
 from dlkit.core.data.contract import Batch, DataInfo
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key, permutation
-from dlkit.core.data.images import fit_image
+from dlkit.core.data.images import fit_image, fit_masks
+from dlkit.core.data.masks import part_mask
 from dlkit.core.data.mixing import MixingPlan
 from dlkit.core.data.sampling import DrawnSamples, repeat_samples
 from dlkit.core.data.size_plan import SizePlan
@@ -128,7 +129,7 @@ class SharedTurns(BatchPlan):
 
 @dataclass(frozen=True)
 class Finish:
-    """The last steps of a batch: to the device, normalized and standardized, at the size of its epoch, mixed."""
+    """The last steps of a batch: to the device, parted from masks, normalized and standardized, at the size of its epoch, mixed."""
 
     info: DataInfo
     device: torch.device
@@ -138,10 +139,15 @@ class Finish:
 
     def __call__(self, raw: Tensor, targets: Tensor, turn: BatchIndices, *, epoch: int) -> Batch:
         """Returns a batch from raw inputs (N, ...), targets (N,) or (N, num_outputs) and the positions that they stand at."""
-        inputs = normalize_inputs(raw.to(self.device, non_blocking=True), self.info)
+        raw = raw.to(self.device, non_blocking=True)
+        if self.info.task == "segmentation":
+            raw, masks = part_mask(raw)
+            targets = masks.long()
+        inputs = normalize_inputs(raw, self.info)
         targets = standardize_targets(targets, self.info).to(self.device, non_blocking=True)
         if self.sizes is not None:
             inputs = fit_image(inputs, self.sizes.at(epoch))
+            targets = fit_masks(targets, self.sizes.at(epoch)) if self.info.task == "segmentation" else targets
         mixer = self.mixing.pick(self.seed, epoch, int(turn.keys[0])) if self.mixing else None
         if mixer is not None:
             if not targets.is_floating_point():

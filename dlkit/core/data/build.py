@@ -5,6 +5,7 @@ and build the splits that cut them into batches (splits.py).
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -16,12 +17,13 @@ from dlkit.core.data.contract import DataInfo, DataSplits
 from dlkit.core.data.decoded_files import cache_folder
 from dlkit.core.data.describing import describe_data, follows_weights, is_measured, measured_positions
 from dlkit.core.data.opening import OpenedData, open_data
-from dlkit.core.data.scan import scan_images
+from dlkit.core.data.scan import FULL_SCAN_LIMIT, scan_images
 from dlkit.core.data.splits import SplitBuilder
 from dlkit.core.data.subsets import Subset, decode_subsets
 from dlkit.core.distributed import ALONE, World
 from dlkit.events import Emit, Note, ignore
 from dlkit.shapes import size_text
+from dlkit.tasks import TRAITS
 
 WORTH_A_NOTE = 2000
 MOST_SCALES = 4
@@ -150,11 +152,25 @@ def load_subsets(opened: OpenedData, *, device: torch.device) -> dict[SplitName,
     return stored
 
 
+def scan_masks(subset: Subset, how: Literal["auto", "full", "quick", "off"]) -> None:
+    """Read all pictures of a subset with their masks where they are files, with `auto` and `quick` only if there are few.
+
+    Raises DataError naming broken ones, and masks that do not fit.
+    """
+    count = len(subset.file_paths())
+    if how == "full" or (how != "off" and count <= FULL_SCAN_LIMIT):
+        subset.map(lambda position: subset.raw(position).numel(), range(count))
+
+
 def scan_files(opened: OpenedData) -> None:
     """Look for broken image files as `data.scan` asks, but not in those that were decoded already."""
     section, train = opened.loaded.config.data, opened.subsets.train
     if section.on_bad == "skip" or section.cache == "disk":
         return  # read already
+    if TRAITS[opened.task].has_maps:
+        for subset in opened.subsets.listed():
+            scan_masks(subset, section.scan)
+        return
     paths = {path for subset in opened.subsets.listed() for path in subset.file_paths()}
     decoded = measured_positions(train) if is_measured(opened) else torch.tensor([0])
     scan_images(sorted(paths.difference(train.file_paths(train.rows[decoded]))), section.scan, limit_s=train.timeout_s)

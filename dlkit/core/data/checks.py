@@ -16,7 +16,7 @@ USUALLY_IGNORED = (-100, -1, 255)  # torch's default, and what data sets write w
 @dataclass(frozen=True)
 class TargetForm:
     """What the targets of a task must be: one of `num_classes` numbers from 0 on, or the one that is ignored; 0 or 1 for each
-    label; or finite numbers.
+    label; or finite numbers. Masks are checked where they are read.
     """
 
     task: TaskName
@@ -27,6 +27,7 @@ class TargetForm:
         """Returns one sample's target as batches hold it. Raises DataError, which calls the sample `name`."""
         if self.task == "classification":
             self._check_label(target, name)
+        if self.task in ("classification", "segmentation"):
             return target
         values = (target if target.is_floating_point() else target.float()).reshape(-1)
         if (wrong := self.is_wrong(values)).any():
@@ -45,6 +46,8 @@ class TargetForm:
     def check(self, part: Subset) -> None:
         """Raise DataError for the first target of a subset that may not be."""
         targets = part.targets
+        if self.task == "segmentation":
+            return
         if self.task == "classification" and (targets.is_floating_point() or targets.ndim != 1):
             raise DataError(
                 f"labels must be whole numbers 0..{self.num_classes - 1}, one per sample; "

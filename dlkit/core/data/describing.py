@@ -11,6 +11,7 @@ from dlkit.config import LoadedConfig, Normalization
 from dlkit.core.data.caching import StoredSamples, input_chunks
 from dlkit.core.data.contract import DataInfo, Kind
 from dlkit.core.data.counter_rng import Draws, Stream, hash_key, permutation
+from dlkit.core.data.masks import only_pictures
 from dlkit.core.data.opening import OpenedData
 from dlkit.core.data.samples import Source, TensorSamples
 from dlkit.core.data.statistics import Statistics, measure_statistics
@@ -50,12 +51,12 @@ def label_names(source: Source, task: TaskName) -> tuple[str, ...] | None:
     """Returns the names of classes or labels; the target columns of a table, if need be, are labels."""
     if task == "multilabel":
         return source.classes or source.targets
-    return source.classes if task == "classification" else None
+    return None if task == "regression" else source.classes
 
 
 def pick_num_outputs(loaded: LoadedConfig, source: Source, *, task: TaskName) -> int:
     """Returns the number of classes, or more if the model was told more; of labels; or of target columns, class numbers being one."""
-    if task != "classification":
+    if task not in ("classification", "segmentation"):
         return 1 if source.task == "classification" else source.num_outputs
     asked = loaded.config.model.num_classes
     return source.num_outputs if asked == "auto" else max(asked, source.num_outputs)
@@ -73,7 +74,9 @@ def pick_statistics(opened: OpenedData, stored: StoredSamples | None) -> Statist
         return _given(opened.loaded, asked, opened.shown, kind=kind)
     if follows_weights(opened):
         return _published_statistics(opened)
-    mean, std = measure_statistics(training_chunks(train, evaluation, stored=stored), is_image=kind == "image")
+    chunks = training_chunks(train, evaluation, stored=stored)
+    chunks = only_pictures(chunks) if TRAITS[opened.task].has_maps else chunks
+    mean, std = measure_statistics(chunks, is_image=kind == "image")
     if not all(map(math.isfinite, mean + std)):
         raise DataError("the training samples hold values that are not finite (nan or inf); remove or replace them")
     return mean, std

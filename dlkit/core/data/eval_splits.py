@@ -20,6 +20,7 @@ from dlkit.core.data.transforms import Pipeline, build_pipeline, try_pipeline
 from dlkit.core.data.unreadable import readable_part, skipped_note
 from dlkit.errors import DataError
 from dlkit.events import Emit, Note, ignore
+from dlkit.tasks import TRAITS
 
 
 class NoSplit(DataError):
@@ -73,8 +74,9 @@ def build_ordered_split(
         emit(Note(skipped_note(skipped)))
     check_subset(subset, TargetForm(info.task, info.num_outputs, ignored_label(loaded)))
     fit = pick_fit(loaded, source, known=info)
-    evaluation = build_pipeline(loaded, "eval_transforms", kind=source.kind, fit=fit)
-    check_fits(try_pipeline(loaded, "eval_transforms", evaluation, sample=subset.raw(0)), info)
+    has_masks = TRAITS[info.task].has_maps
+    evaluation = build_pipeline(loaded, "eval_transforms", kind=source.kind, fit=fit, has_masks=has_masks)
+    check_fits(try_pipeline(loaded, "eval_transforms", evaluation, sample=subset.raw(0), has_mask=has_masks), info)
     only = Subsets(subset, None, None, ())
     in_memory, _ = pick_memory(loaded, only, train=Pipeline(()), evaluation=evaluation)
     stored = load_subset(subset, evaluation, device=device) if in_memory else None

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from dlkit.core.data.contract import DataInfo, ImageFit
+from dlkit.core.data.masks import scale_masks
 from dlkit.core.data.statistics import normalize_inputs
 from dlkit.errors import DataError
 from dlkit.shapes import size_text
@@ -38,19 +39,19 @@ def printable(path: str | Path) -> str:
 
 def load_image(path: str | Path, *, mode: Mode = "rgb") -> Tensor:
     """Returns the picture in a file: uint8 (C, H, W). Raises DataError, naming the file, when it cannot be read."""
-    with _explained(path), Image.open(path) as image:
+    with explained(path), Image.open(path) as image:
         return image_to_tensor(ImageOps.exif_transpose(image), mode=mode)
 
 
 def decode_image(content: bytes, name: str, *, mode: Mode) -> Tensor:
     """Returns a picture from the bytes of its file: uint8 (C, H, W). Raises DataError, by `name`, when it cannot be read."""
-    with _explained(name), Image.open(io.BytesIO(content)) as image:
+    with explained(name), Image.open(io.BytesIO(content)) as image:
         return image_to_tensor(ImageOps.exif_transpose(image), mode=mode)
 
 
 def mode_of_file(file: str | bytes, name: str) -> Mode:
     """Returns how a picture is stored, in a file or in bytes. Raises as `decode_image`."""
-    with _explained(name), Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+    with explained(name), Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
         return mode_of(image)
 
 
@@ -61,12 +62,13 @@ def mode_of(image: Image.Image) -> Mode:
 
 def check_image_header(path: str | Path) -> None:
     """Read a file's header and check what can be checked without decoding. Raises DataError, naming the file."""
-    with _explained(path), Image.open(path) as image:
+    with explained(path), Image.open(path) as image:
         image.verify()
 
 
 @contextmanager
-def _explained(path: str | Path) -> Iterator[None]:
+def explained(path: str | Path) -> Iterator[None]:
+    """Turn what Pillow raises for a file into DataError, which names it."""
     # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error and more for broken files
     try:
         yield
@@ -122,14 +124,25 @@ def fit_image(images: Tensor, size: tuple[int, int], how: ImageFit | None = None
     """Images (..., C, H, W) at this height and width: scaled until both sides cover it, then cut about the centre; or as `how` says,
     which is what torchvision's `Resize` and `CenterCrop` do to tensors.
     """
-    height, width = size
     if tuple(images.shape[-2:]) == size and how is None:
         return images
     covering = _covering(images, size) if how is None else _asked_for(images, how)
     if covering != tuple(images.shape[-2:]):
         images = _scale(images, covering, mode=how.interpolation if how else "bilinear")
-    top, left = round((covering[0] - height) / 2), round((covering[1] - width) / 2)
-    return images[..., top : top + height, left : left + width]
+    return _middle(images, size)
+
+
+def fit_masks(masks: Tensor, size: tuple[int, int], how: ImageFit | None = None) -> Tensor:
+    """Masks (N, H, W) at this height and width, as `fit_image` brings their images there; each pixel is that of the nearest place."""
+    if tuple(masks.shape[-2:]) == size and how is None:
+        return masks
+    covering = _covering(masks, size) if how is None else _asked_for(masks, how)
+    return _middle(scale_masks(masks, covering), size)
+
+
+def _middle(images: Tensor, size: tuple[int, int]) -> Tensor:
+    top, left = (round((have - side) / 2) for have, side in zip(images.shape[-2:], size, strict=True))
+    return images[..., top : top + size[0], left : left + size[1]]
 
 
 def _covering(images: Tensor, size: tuple[int, int]) -> tuple[int, int]:

@@ -26,14 +26,19 @@ def match_source(source: Source, info: DataInfo) -> Source:
     what = "label" if info.task == "multilabel" else "class"
     if unknown := [name for name in given if name not in known]:
         raise DataError(f"{what} {unknown[0]!r} is unknown to the model; it knows {', '.join(known)}")
-    if info.task == "classification":
+    if info.task in ("classification", "segmentation"):
         return source.renumbered([known.index(name) for name in given], known)
     found = source.renumbered([given.index(name) if name in given else -1 for name in known], known)
     return replace(found, notes=(*found.notes, *_absent_labels(known, given)))
 
 
 def _check_labelled(source: Source, info: DataInfo) -> None:
-    """Raise DataError where a model of several labels gets data that do not have as many."""
+    """Raise DataError where a model of several labels gets data that do not have as many, or one of maps data without masks."""
+    if (info.task == "segmentation") != (source.task == "segmentation"):
+        got = "have masks" if source.task == "segmentation" else "have no masks"
+        raise DataError(f"the model is one of {info.task}, these data {got}")
+    if info.task == "segmentation" and source.num_outputs > info.num_outputs:
+        raise DataError(f"the model knows {info.num_outputs} classes, these data have {source.num_outputs}")
     if info.task != "multilabel":
         return
     if source.task == "classification":

@@ -33,7 +33,7 @@ from dlkit.core.distributed import ALONE, World
 from dlkit.errors import DataError, UsageError
 from dlkit.registry import injected_into
 from dlkit.shapes import size_text
-from dlkit.tasks import TaskName
+from dlkit.tasks import TRAITS, TaskName
 
 REGRESSION_LOSSES = frozenset({"mse", "mseloss", "l1loss", "smoothl1loss", "huberloss", "poissonnllloss"})
 CLASSIFICATION_LOSSES = frozenset({"cross_entropy", "crossentropyloss", "nllloss", "multimarginloss"})
@@ -96,14 +96,14 @@ def open_data(
     source, task = (match_source(source, known), known.task) if known else (source, pick_task(loaded, source))
     source, subsets, skipped = _pick_readable(loaded, source, task, seed)
     _check_subsets(subsets, _target_form(loaded, source, task, known))
-    pipelines = build_pipelines(loaded, source, pick_fit(loaded, source, known=known, published=published))
-    shown = try_pipelines(loaded, pipelines, subsets.train, known)
+    fit, has_masks = pick_fit(loaded, source, known=known, published=published), TRAITS[task].has_maps
+    pipelines = build_pipelines(loaded, source, fit, has_masks=has_masks)
+    shown = try_pipelines(loaded, pipelines, subsets.train, known, has_masks=has_masks)
     in_memory, why = pick_memory(
         loaded, subsets, train=pipelines.train, evaluation=pipelines.evaluation, num_holders=world.local_size
     )
     plan = _plan(loaded, source, subsets.train, task, seed=seed, world=world)
-    of_data = (*source.notes, *subsets.notes, *([skipped_note(skipped)] if skipped else []))
-    mixing = plan_mixing(loaded, source.kind, plan.num_batches)
+    mixing = plan_mixing(loaded, source.kind, plan.num_batches, has_masks=has_masks)
     drawn = sampling_notes(plan.sampling, source, subsets.train, task)
     idle = (*idle_options(loaded.config.data, in_memory=in_memory), *mixing_notes(mixing))
     is_augmented = pipelines.train.is_random or mixing is not None or subsets.train.samples.is_random
@@ -113,7 +113,7 @@ def open_data(
         *(loaded, source, task, subsets, pipelines, shown, mixing, plan_sizes(loaded, plan.num_batches), plan),
         is_in_memory=in_memory,
         known=known,
-        notes=(*of_data, *of_config),
+        notes=(*source.notes, *subsets.notes, *([skipped_note(skipped)] if skipped else []), *of_config),
         skipped=skipped,
         published=published if source.kind == "image" else None,
     )
@@ -144,7 +144,8 @@ def _pick_readable(
 def _target_form(loaded: LoadedConfig, source: Source, task: TaskName, known: DataInfo | None) -> TargetForm:
     """Returns what targets must be. Raises ConfigError where the ignored label is the name of a class."""
     _check_ignored_label(loaded, source)
-    allowed = count_allowed(loaded, source) if task == "classification" and not known else source.num_outputs
+    has_classes = task in ("classification", "segmentation")
+    allowed = count_allowed(loaded, source) if has_classes and not known else source.num_outputs
     return TargetForm(task, known.num_outputs if known else allowed, ignored_label(loaded))
 
 
@@ -212,8 +213,15 @@ def pick_task(loaded: LoadedConfig, source: Source) -> TaskName:
     asked = loaded.config.task
     task: TaskName = source.task if asked == "auto" else asked
     if task == "classification" and source.task != "classification":
-        got = {"regression": "floats", "multilabel": "0 or 1 for each of several labels"}[source.task]
+        got = {
+            "regression": "floats",
+            "multilabel": "0 or 1 for each of several labels",
+            "segmentation": "masks, a class for each pixel",
+        }[source.task]
         raise loaded.error(("task",), f"the targets of this data set are {got}; classification needs whole numbers")
+    if (task == "segmentation") != (source.task == "segmentation"):
+        what = "masks, which are for segmentation" if source.task == "segmentation" else "no masks"
+        raise loaded.error(("task",), f"the targets of this data set are {what}; the task is {task}")
     if task == "multilabel" and source.task == "classification":
         raise loaded.error(
             ("task",), "the targets of this data set are one class per sample; multilabel needs 0 or 1 for each label"
@@ -229,16 +237,18 @@ def count_allowed(loaded: LoadedConfig, source: Source) -> int:
     return source.num_outputs if asked == "auto" else min(asked, source.num_outputs)
 
 
-def build_pipelines(loaded: LoadedConfig, source: Source, fit: Fit | None) -> Pipelines:
+def build_pipelines(loaded: LoadedConfig, source: Source, fit: Fit | None, *, has_masks: bool) -> Pipelines:
     """Returns the transforms of training and of evaluation, behind the fitting of images. Raises ConfigError at the key at fault."""
     keys = ("transforms", "eval_transforms")
-    return Pipelines(*(build_pipeline(loaded, key, kind=source.kind, fit=fit) for key in keys))
+    return Pipelines(*(build_pipeline(loaded, key, kind=source.kind, fit=fit, has_masks=has_masks) for key in keys))
 
 
-def try_pipelines(loaded: LoadedConfig, pipelines: Pipelines, subset: Subset, known: DataInfo | None) -> Tensor:
-    """Run the first sample through both and return what evaluation makes of it. Raises ConfigError at a transform that fails."""
-    train = try_pipeline(loaded, "transforms", pipelines.train, sample=subset.raw(0))
-    shown = try_pipeline(loaded, "eval_transforms", pipelines.evaluation, sample=subset.raw(0))
+def try_pipelines(
+    loaded: LoadedConfig, pipelines: Pipelines, subset: Subset, known: DataInfo | None, *, has_masks: bool
+) -> Tensor:
+    """Run the first sample through both and return what evaluation makes of its input. Raises ConfigError at a transform that fails."""
+    train = try_pipeline(loaded, "transforms", pipelines.train, sample=subset.raw(0), has_mask=has_masks)
+    shown = try_pipeline(loaded, "eval_transforms", pipelines.evaluation, sample=subset.raw(0), has_mask=has_masks)
     if train.ndim != shown.ndim or (train.ndim == 3 and train.shape[0] != shown.shape[0]):
         made, other = (size_text(value.shape) for value in (train, shown))
         raise loaded.error(("data", "transforms"), f"training samples become {made}, but evaluation samples {other}")

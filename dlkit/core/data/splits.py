@@ -130,8 +130,12 @@ def plan_sizes(loaded: LoadedConfig, num_batches: int) -> SizePlan | None:
     return SizePlan(getattr(size, "from"), size.to, planned_epochs(loaded.config, num_batches))
 
 
-def plan_mixing(loaded: LoadedConfig, kind: Kind, num_batches: int) -> MixingPlan | None:
+def plan_mixing(loaded: LoadedConfig, kind: Kind, num_batches: int, *, has_masks: bool = False) -> MixingPlan | None:
     """Returns how batches are mixed, None where they are not. Raises ConfigError at the place of a mixer in the file."""
+    if has_masks and loaded.config.data.batch_transforms:
+        raise loaded.error(
+            ("data", "batch_transforms"), "these blend labels, and a mask has none to blend; leave them out"
+        )
     mixers, section = build_mixers(loaded, kind), loaded.config.data.mixing or Mixing()
     if not mixers:
         return None

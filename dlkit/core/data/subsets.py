@@ -165,8 +165,10 @@ def pick_limit(size: int, limit: int | None, *, seed: int) -> Tensor:
 
 
 def shape_targets(targets: Tensor, task: TaskName) -> Tensor:
-    """Returns targets as the task has them: int64 (N,) for classification, else floats (N, num_outputs)."""
-    if task == "classification":
+    """Returns targets as the task has them: int64 (N,) for classification and, of no meaning, where samples have masks; else floats (N,
+    num_outputs).
+    """
+    if task in ("classification", "segmentation"):
         return targets
     return (targets if targets.is_floating_point() else targets.float()).reshape(len(targets), -1)
 

@@ -11,10 +11,19 @@ from torch import Tensor
 
 from dlkit.config import Component, LoadedConfig, is_done_anyway, said_otherwise
 from dlkit.core.components import at_component, check_options, is_import_path, resolve
-from dlkit.core.data.augment import Batched, batched_version, plain_version
+from dlkit.core.data.augment import (
+    Batched,
+    JointBatched,
+    JointTransform,
+    batched_version,
+    joint_batched,
+    joint_options,
+    plain_version,
+)
 from dlkit.core.data.contract import ImageFit, Kind
 from dlkit.core.data.counter_rng import Draws
-from dlkit.core.data.images import fit_image
+from dlkit.core.data.images import fit_image, fit_masks
+from dlkit.core.data.masks import part_mask
 from dlkit.core.random_state import seeded_generators
 from dlkit.errors import DataError, first_line
 from dlkit.registry import find_entry
@@ -33,7 +42,7 @@ class TransformStep:
     """
 
     name: str
-    batched: Batched | None
+    batched: Batched | JointBatched | None
     single: Callable[[Tensor], Tensor]
     place: int | None = None
 
@@ -48,6 +57,17 @@ class Fit:
     def __call__(self, images: Tensor) -> Tensor:
         """Returns the images at the size."""
         return fit_image(images, self.size, self.how)
+
+    def of_masks(self, masks: Tensor) -> Tensor:
+        """Returns masks (N, 1, H, W) at the size."""
+        return fit_masks(masks[:, 0], self.size, self.how)[:, None]
+
+    def step(self, *, has_masks: bool) -> TransformStep:
+        """Returns it as a step of a pipeline."""
+        pictures = Batched(self, None)
+        return TransformStep(
+            "image_size", JointBatched(pictures, Batched(self.of_masks, None)) if has_masks else pictures, self
+        )
 
 
 @dataclass(frozen=True)
@@ -97,23 +117,23 @@ class Pipeline:
         return sample
 
 
-def build_pipeline(loaded: LoadedConfig, key: str, *, kind: Kind, fit: Fit | None) -> Pipeline:
+def build_pipeline(loaded: LoadedConfig, key: str, *, kind: Kind, fit: Fit | None, has_masks: bool = False) -> Pipeline:
     """Returns the pipeline of `data.transforms` or `data.eval_transforms`, with the fitting to `image_size` in front.
 
-    Resizing is left out where the first transform of the list brings images to a size itself. Raises ConfigError for
-    transforms of images where the data are of another kind.
+    With masks it takes pictures joined with these. Resizing is left out where the first transform of the list brings images to a size
+    itself. Raises ConfigError for transforms of images where the data are of another kind.
     """
     components: Sequence[Component] = getattr(loaded.config.data, key)
     for number, component in enumerate(components):
         if kind != "image" and not is_import_path(component.name):
             raise loaded.error(("data", key, number, "name"), f"{component.name} works on images; the data are {kind}")
     steps = [
-        build_step(loaded, (key, number), component)
+        build_step(loaded, (key, number), component, has_masks=has_masks)
         for number, component in enumerate(components)
         if not is_done_anyway(component.name)
     ]
     if fit is not None and not (steps and _is_sizing(steps[0].single)):
-        steps.insert(0, TransformStep("image_size", Batched(fit, None), fit))
+        steps.insert(0, fit.step(has_masks=has_masks))
     return Pipeline(tuple(steps))
 
 
@@ -127,13 +147,17 @@ def notes_on_transforms(loaded: LoadedConfig) -> list[str]:
 
 def _is_sizing(transform: object) -> bool:
     """Whether a transform is one of torchvision's SIZING, or a class on top of one."""
+    transform = transform.transform if isinstance(transform, JointTransform) else transform
     return any(
         kind.__name__ in SIZING and kind.__module__.startswith("torchvision.") for kind in type(transform).__mro__
     )
 
 
-def build_step(loaded: LoadedConfig, where: tuple[str, int], component: Component) -> TransformStep:
-    """Returns one transform: a class is built with the options, a function is called with the image and the options.
+def build_step(
+    loaded: LoadedConfig, where: tuple[str, int], component: Component, *, has_masks: bool = False
+) -> TransformStep:
+    """Returns one transform: a class is built with the options, a function is called with the image, its mask if it has one, and the
+    options.
 
     Raises ConfigError at its place in the file.
     """
@@ -143,22 +167,38 @@ def build_step(loaded: LoadedConfig, where: tuple[str, int], component: Componen
     if words := said_otherwise(component.name):
         raise loaded.error((*place, "name"), words)
     if plain := plain_version(_name_in_torchvision(component.name), component.options):
-        return TransformStep(component.name, plain, plain.transform, where[1])
+        return TransformStep(component.name, joint_batched(plain) if has_masks else plain, plain.transform, where[1])
     with at_component(loaded, *place):
         builder = resolve("transforms", component.name)
         is_function = inspect.isfunction(builder)
-        image = list(inspect.signature(builder).parameters)[:1] if is_function else []
+        image = list(inspect.signature(builder).parameters)[: 1 + has_masks] if is_function else []
         check_options(builder, component.options, injected=image)
     options = {option: _plain(option, value) for option, value in component.options.items()}
+    batched = None
     try:
         transform = partial(builder, **options) if is_function else builder(**options)
+        batched = batched_version(transform)
+        if has_masks and not (batched and batched.is_random) and not is_function:
+            transform = builder(**joint_options(builder, options))
     except Exception as error:
         raise loaded.error(place, f"{component.name}: {error}") from None
     if not callable(transform):
         made = type(transform).__name__
         message = f"{component.name} makes a {made}, which cannot be called with an image"
         raise loaded.error((*place, "name"), message)
-    return TransformStep(component.name, batched_version(transform), transform, where[1])
+    return (
+        _joined(component.name, batched, transform, where[1])
+        if has_masks
+        else TransformStep(component.name, batched, transform, where[1])
+    )
+
+
+def _joined(name: str, batched: Batched | None, transform: Callable[..., Any], place: int) -> TransformStep:
+    """A step for pictures with masks: draws of ours move both alike, all else is called with both."""
+    if batched is not None and batched.is_random:
+        return TransformStep(name, joint_batched(batched), transform, place)
+    single = JointTransform(name, transform)
+    return TransformStep(name, Batched(single, None) if batched else None, single, place)
 
 
 def _name_in_torchvision(name: str) -> str:
@@ -176,8 +216,10 @@ def _plain(option: str, value: Any) -> Any:
     return InterpolationMode(value)
 
 
-def try_pipeline(loaded: LoadedConfig, key: str, pipeline: Pipeline, *, sample: Tensor) -> Tensor:
-    """Returns one sample through a pipeline. Raises ConfigError at the transform that fails on it."""
+def try_pipeline(
+    loaded: LoadedConfig, key: str, pipeline: Pipeline, *, sample: Tensor, has_mask: bool = False
+) -> Tensor:
+    """Returns one sample through a pipeline, without its mask. Raises ConfigError at the transform that fails on it."""
     draws = Draws(0, 0, torch.zeros(1, dtype=torch.int64))
     for step in pipeline.steps:
         try:
@@ -185,8 +227,12 @@ def try_pipeline(loaded: LoadedConfig, key: str, pipeline: Pipeline, *, sample: 
                 sample = Pipeline((step,)).run_sample(sample, draws)
         except Exception as error:
             place = ("data", key) if step.place is None else ("data", key, step.place)
-            shape = size_text(sample.shape)
+            shape = size_text(_picture(sample, has_mask=has_mask).shape)
             raise loaded.error(
                 place, f"{step.name} fails on the first sample ({shape}): {first_line(error)}"
             ) from error
-    return sample
+    return _picture(sample, has_mask=has_mask)
+
+
+def _picture(sample: Tensor, *, has_mask: bool) -> Tensor:
+    return part_mask(sample)[0] if has_mask else sample

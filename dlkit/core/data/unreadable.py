@@ -65,7 +65,7 @@ def _problems(subset: Subset, how: Literal["auto", "full", "quick", "off"]) -> l
 
     def problem_of(row: int) -> str:
         try:
-            if isinstance(samples, FileSamples):
+            if isinstance(samples, FileSamples) and samples.masks is None:
                 (check_image_header if how == "quick" else load_image)(samples.paths[row])
             else:
                 samples.look(row)

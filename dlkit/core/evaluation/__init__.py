@@ -33,6 +33,7 @@ from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.evaluation.file_size import CHUNK_BYTES, file_sizes
 from dlkit.core.evaluation.gathering import Predictions
 from dlkit.core.evaluation.keeping import keep_predictions
+from dlkit.core.evaluation.map_scores import PixelMetrics, count_maps
 from dlkit.core.evaluation.metrics import ranking_scores, score_predictions, score_split
 from dlkit.core.evaluation.predict_images import ImagePrediction, predict_images, sample_images
 from dlkit.core.evaluation.predict_rows import RowPredictions, predict_rows

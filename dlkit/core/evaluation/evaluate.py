@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dlkit.core.data import Batch, Split
 from dlkit.core.distributed import ALONE, World
-from dlkit.core.evaluation.gathering import Part, Predictions, gather_parts, part_of
+from dlkit.core.evaluation.gathering import Part, gather_parts, part_of
 from dlkit.core.models import eval_mode
 from dlkit.core.scoring import Scoring
 from dlkit.core.stopping import StopRequest
@@ -28,14 +28,14 @@ def evaluate(
     emit: Emit = ignore,
 ) -> dict[str, float] | None:
     """Returns the loss and the task's metrics over the split (or its first `most_batches` batches): the running one, and the one
-    that judges, for which outputs are gathered where it is no sum over batches. None when a stop was asked for.
+    that judges, for which outputs are gathered where it does not follow from sums over batches. None when a stop was asked for.
 
     Several processes take whole batches in turn, and their sums are added in the order of the batches: the result is the
     same bits as that of one process. The model is in evaluation mode meanwhile.
     """
     rows: list[Tensor] = []
     parts: list[Part] = []
-    needs_all = not scoring.scores.traits.is_judged_by_sums
+    counts, needs_all = CountSum(scoring), scoring.scores.traits.needs_all_outputs
     with eval_mode(model), without_gradients(world):
         try:
             for batch in announced(split, most_batches, world, emit):
@@ -45,6 +45,7 @@ def evaluate(
                 if batch.is_counted:
                     rows.append(scoring.new_meter().sums_of(outputs, batch.targets, loss, weight))
                     parts += [part_of(outputs, batch)] if needs_all else []
+                    counts.add(outputs, batch.targets)
                 if stop is not None and stop.is_asked and not world.lockstep:
                     break
         except LostLoader:  # what stops a run may stop all of it at once
@@ -55,8 +56,26 @@ def evaluate(
     sums = _in_turn(rows, split, scoring, world)
     if stop is not None and stop.is_due:
         return None
-    means = _means(sums, scoring)
-    return means | _judged(gather_parts(parts, world), scoring) if needs_all else means
+    return _means(sums, scoring) | _judged(parts, counts, scoring, world)
+
+
+class CountSum:
+    """The sum of a task's counts over batches, where it has any."""
+
+    def __init__(self, scoring: Scoring) -> None:
+        self.scores, self.total = scoring.scores, torch.zeros((), dtype=torch.int64, device=scoring.precision.device)
+
+    def add(self, outputs: Tensor, targets: Tensor) -> None:
+        """Take in a batch."""
+        found = self.scores.counts(outputs, targets)
+        if found is not None:
+            self.total = self.total + found
+
+    def read(self, world: World) -> Tensor:
+        """Returns the sum over all processes, int64 (C, C)."""
+        num_classes = self.scores.info.num_outputs if self.scores.info and not self.total.ndim else 0
+        # a process that had no batch has no counts either
+        return world.sum(self.total if self.total.ndim else self.total.new_zeros(num_classes, num_classes))
 
 
 def _means(sums: Iterator[Tensor], scoring: Scoring) -> dict[str, float]:
@@ -66,9 +85,14 @@ def _means(sums: Iterator[Tensor], scoring: Scoring) -> dict[str, float]:
     return meter.read()
 
 
-def _judged(whole: Predictions, scoring: Scoring) -> dict[str, float]:
-    name = scoring.scores.traits.judging
-    return {name: scoring.scores.summarize(whole.outputs, whole.targets)[name]}
+def _judged(parts: list[Part], counts: CountSum, scoring: Scoring, world: World) -> dict[str, float]:
+    scores, traits = scoring.scores, scoring.scores.traits
+    if traits.has_maps:
+        return {traits.judging: scores.judge(counts.read(world))[traits.judging]}
+    if not traits.needs_all_outputs:
+        return {}
+    whole = gather_parts(parts, world)
+    return {traits.judging: scores.summarize(whole.outputs, whole.targets)[traits.judging]}
 
 
 def without_gradients(world: World) -> AbstractContextManager[None]:

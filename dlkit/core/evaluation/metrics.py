@@ -1,6 +1,7 @@
 """Metrics of gathered predictions."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,8 @@ from dlkit.core.data import Split
 from dlkit.core.distributed import ALONE, World
 from dlkit.core.evaluation.confusion import confusion_matrix
 from dlkit.core.evaluation.gathering import Predictions
-from dlkit.core.evaluation.predictions import predict_split
+from dlkit.core.evaluation.map_scores import count_maps
+from dlkit.core.evaluation.predictions import mirrored_outputs, predict_split
 from dlkit.core.scoring import Scoring, areas_under_roc, average_precisions, decide_labels, f1_of, label_counts
 from dlkit.events import Emit, ignore
 
@@ -103,12 +105,17 @@ def score_split(
     use_tta: bool = False,
     world: World = ALONE,
     emit: Emit = ignore,
-) -> tuple[dict[str, float], Predictions]:
-    """Returns loss and the task's metrics, and what they are of; with `use_tta` also what judges of the mean over mirrored images, as
-    `accuracy_tta`. Each of several processes gets all.
+) -> tuple[dict[str, float], Predictions | None]:
+    """Returns loss and the task's metrics, and what they are of, None for maps, which are counted and not kept; with `use_tta` also what
+    judges of the mean over mirrored images, as `accuracy_tta`. Each of several processes gets all.
     """
-    predictions = predict_split(model, split, scoring, world=world, emit=emit)
-    metrics = score_predictions(predictions, scoring)
+    if scoring.scores.traits.has_maps:
+        predictions = None
+        loss, counts = count_maps(model, split, scoring, world=world, emit=emit)
+        metrics = {"loss": loss, **scoring.scores.judge(counts)}
+    else:
+        predictions = predict_split(model, split, scoring, world=world, emit=emit)
+        metrics = score_predictions(predictions, scoring)
     return metrics | (score_mirrored(model, split, scoring, world=world, emit=emit) if use_tta else {}), predictions
 
 
@@ -119,6 +126,10 @@ def score_mirrored(
     judging = scoring.scores.traits.judging
     if not scoring.scores.traits.judging_metric.is_percent:
         return {}
+    if scoring.scores.traits.has_maps:
+        forward = partial(mirrored_outputs, model, scoring=scoring)
+        _, counts = count_maps(model, split, scoring, forward=forward, world=world, emit=emit)
+        return {f"{judging}_tta": scoring.scores.judge(counts)[judging]}
     mirrored = predict_split(model, split, scoring, use_tta=True, world=world, emit=emit)
     return {f"{judging}_tta": summarize(mirrored, scoring)[judging]}
 

@@ -56,9 +56,9 @@ def check_outputs(path: Path, request: EvalRequest) -> None:
 def check_request(file: ModelFile, request: EvalRequest) -> None:
     """Raise UsageError where the model has not what is asked of it."""
     info = file.spec.info
-    if request.confusion and info.task != "classification":
+    if request.confusion and info.task not in ("classification", "segmentation"):
         raise UsageError("--confusion: only a model of classes has a confusion matrix")
-    if request.reliability and info.task == "regression":
+    if request.reliability and info.task in ("regression", "segmentation"):
         raise UsageError("--reliability: only a model of classes or labels has confidences")
     if request.worst and (info.kind != "image" or (info.task == "classification" and info.num_outputs < 2)):
         raise UsageError(f"--worst: {file.path} is no model of images")

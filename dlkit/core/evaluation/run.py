@@ -1,7 +1,7 @@
 """Evaluate a model file on the data that it was trained on, or on other data."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -20,6 +20,7 @@ from dlkit.core.evaluation.calibration_error import (
 )
 from dlkit.core.evaluation.confusion import confusion_matrix, save_confusion_picture
 from dlkit.core.evaluation.gathering import Predictions
+from dlkit.core.evaluation.map_scores import PixelMetrics, count_maps, metrics_per_pixel_class
 from dlkit.core.evaluation.metrics import (
     ClassMetrics,
     LabelMetrics,
@@ -27,6 +28,7 @@ from dlkit.core.evaluation.metrics import (
     metrics_per_class,
     metrics_per_label,
     ranking_scores,
+    score_mirrored,
     score_split,
 )
 from dlkit.core.evaluation.request import EvalRequest, check_request
@@ -40,8 +42,9 @@ from dlkit.events import Emit, Note, Saved, ignore
 
 @dataclass(frozen=True)
 class EvalResult:
-    """What a model scores on a split. `per_class`, `confusion`, which has true classes as rows, and `reliability` are those of
-    classification, `per_label` that of several labels, which have a `reliability` too; elsewhere they are empty. `temperature` is what
+    """What a model scores on a split. `per_class` and `confusion`, which has true classes as rows, are those of classes, of samples or of
+    pixels, `reliability` that of samples, `per_label` that of several labels, which have a `reliability` too; elsewhere they are empty.
+    `temperature` is what
     probabilities are made with, `worst` are the samples of a sheet that was asked for.
     """
 
@@ -49,7 +52,7 @@ class EvalResult:
     num_samples: int
     metrics: Mapping[str, float]
     classes: tuple[str, ...]
-    per_class: list[ClassMetrics]
+    per_class: Sequence[ClassMetrics | PixelMetrics]
     confusion: list[list[int]]
     per_label: list[LabelMetrics] = field(default_factory=list)
     reliability: list[ConfidenceBin] = field(default_factory=list)
@@ -120,7 +123,10 @@ def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torc
 def _score(
     network: nn.Module, split: Split, scoring: Scoring, info: DataInfo, request: EvalRequest, emit: Emit
 ) -> EvalResult:
+    if scoring.scores.traits.has_maps:
+        return _score_maps(network, split, scoring, request, emit)
     metrics, predictions = score_split(network, split, scoring, use_tta=request.use_tta, emit=emit)
+    assert predictions is not None  # as these are no maps
     num_all = len(predictions.targets)
     predictions = predictions.without(scoring.loss.ignore_index)
     if num_left := num_all - len(predictions.targets):
@@ -129,8 +135,22 @@ def _score(
     result = EvalResult(split.name, split.num_samples, metrics, (), [], [], worst=worst)
     if info.task == "regression":
         return result
-    result = replace(result, classes=info.classes or tuple(map(str, range(info.num_outputs))))
+    result = replace(result, classes=_class_names(info))
     return (_score_labels if info.task == "multilabel" else _score_classes)(result, predictions, info)
+
+
+def _class_names(info: DataInfo) -> tuple[str, ...]:
+    return info.classes or tuple(map(str, range(info.num_outputs)))
+
+
+def _score_maps(network: nn.Module, split: Split, scoring: Scoring, request: EvalRequest, emit: Emit) -> EvalResult:
+    assert scoring.info is not None
+    loss, counts = count_maps(network, split, scoring, emit=emit)
+    metrics, classes = {"loss": loss, **scoring.scores.judge(counts)}, _class_names(scoring.info)
+    if request.use_tta:
+        metrics |= score_mirrored(network, split, scoring, emit=emit)
+    rows = metrics_per_pixel_class(counts, classes)
+    return EvalResult(split.name, split.num_samples, metrics, classes, rows, counts.tolist())
 
 
 def _score_labels(result: EvalResult, predictions: Predictions, info: DataInfo) -> EvalResult:

@@ -32,6 +32,7 @@ from dlkit.core.models.torchvision import (
     pretrained_state_dict,
     torchvision_options,
 )
+from dlkit.core.models.unet import unet
 from dlkit.core.models.weight_files import (
     FoundWeights,
     StateDict,

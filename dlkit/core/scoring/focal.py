@@ -26,9 +26,9 @@ class FocalLoss(nn.Module):
         weight: Tensor | None = None,
     ) -> None:
         super().__init__()
-        _check_task("focal", task, ("classification", "multilabel"))
+        _check_task("focal", task, ("classification", "multilabel", "segmentation"))
         self.gamma, self.alpha, self.ignore_index = _not_negative("gamma", gamma), alpha, ignore_index
-        if alpha is not None and task == "classification":
+        if alpha is not None and task != "multilabel":
             raise ComponentError("belongs to multilabel; of classes set class_weights", option="alpha")
         if alpha is not None and not 0 <= alpha <= 1:
             raise ComponentError(f"must lie between 0 and 1, got {alpha}", option="alpha")

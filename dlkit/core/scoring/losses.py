@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from dlkit.config import Loss as LossSection
 from dlkit.core.components import Builder, ComponentError, accepted, check_options, is_import_path, resolve
-from dlkit.core.data import DataInfo
+from dlkit.core.data import IGNORED, DataInfo
 from dlkit.core.scoring.class_weights import class_weights, weight_argument
 from dlkit.registry import INJECTED
 from dlkit.tasks import TRAITS
 
 _TAKES_CLASS_INDICES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
+_TAKES_MAPS = (nn.CrossEntropyLoss, nn.NLLLoss)
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,10 @@ def build_loss(
     builder = resolve("losses", name)
     options: dict[str, Any] = dict(section.options)
     ignored = _ignored_label(section, info)
+    if TRAITS[info.task].has_maps:  # whose masks have one number for what is ignored, whatever their files have
+        ignored = IGNORED
+        options = {key: value for key, value in options.items() if key != "ignore_index"}
+        options |= accepted(builder, {"ignore_index": ignored})
     weights = None
     if section.class_weights is not None:
         argument, of_positives = weight_argument(builder, name, info.task)
@@ -91,7 +96,8 @@ def build_loss(
         # a plain function of (outputs, targets), its options bound by keyword
         check_options(builder, options, injected=_leading_arguments(builder))
         return WeightedLoss(lambda outputs, targets: builder(outputs, targets, **options), name, ignore_index=ignored)
-    check_options(builder, section.options, injected=INJECTED["losses"], also_known=("class_weights",))
+    asked = {key: value for key, value in options.items() if key in section.options}
+    check_options(builder, asked, injected=INJECTED["losses"], also_known=("class_weights",))
     if builder is nn.KLDivLoss:
         options["reduction"] = "batchmean"  # its `mean` divides by elements and is not the divergence, as torch warns
     known = {} if is_import_path(name) else accepted(builder, {"task": info.task})
@@ -120,13 +126,17 @@ def _leading_arguments(builder: Builder) -> tuple[str, ...]:
 
 def _wrap(module: nn.Module, name: str, info: DataInfo, *, class_weights: Tensor | None) -> WeightedLoss:
     wants_indices = isinstance(module, _TAKES_CLASS_INDICES)
-    if wants_indices and info.task != "classification":
+    if wants_indices and info.task not in ("classification", "segmentation"):
         targets = "numbers" if info.task == "regression" else "0 or 1 for each label"
         raise ComponentError(
             f"{name} needs class labels, but the targets are {targets}; use {TRAITS[info.task].default_loss}, or set "
             "task: classification"
         )
     is_torch_loss = type(module).__module__.startswith("torch.nn")
+    if info.task == "segmentation" and is_torch_loss and not isinstance(module, _TAKES_MAPS):
+        raise ComponentError(
+            f"{name} is no loss of maps of classes; there are cross_entropy, focal and dice, and sums of them"
+        )
     one_hot = info.task == "classification" and is_torch_loss and not wants_indices
     return WeightedLoss(
         module,

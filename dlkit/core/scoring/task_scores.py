@@ -2,6 +2,7 @@
 as probabilities. dlkit/tasks.py has the names. A further task is a class here and a row there.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dlkit.core.data import DataInfo, restore_targets
+from dlkit.core.data import IGNORED, DataInfo, restore_targets
 from dlkit.core.scoring.label_scores import average_precisions, decide_labels, f1_of, label_counts
+from dlkit.core.scoring.map_scores import dice_of, iou_of, pixel_counts
 from dlkit.tasks import TRAITS, TaskName, TaskTraits
 
 
@@ -43,6 +45,14 @@ class TaskScores(ABC):
     def decisions(self, outputs: Tensor) -> Tensor | None:
         """Returns what is decided, to be compared with targets; None where nothing is."""
         return None
+
+    def counts(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """Returns whole numbers that add up over batches, from which `judge` tells the metrics; None where these need all outputs."""
+        return None
+
+    def judge(self, counts: Tensor) -> dict[str, float]:
+        """Returns the metrics of a whole split from its counts."""
+        raise NotImplementedError
 
     def agreement(self, outputs: Tensor, others: Tensor) -> float | None:
         """Returns the share of samples, or of labels of all samples, for which the same is decided; None where nothing is."""
@@ -162,6 +172,42 @@ class Regression(TaskScores):
         """There are none."""
 
 
+class Segmentation(TaskScores):
+    """A class for each pixel: logits (N, C, H, W), targets int64 (N, H, W), where IGNORED is not counted."""
+
+    traits = TRAITS["segmentation"]
+
+    def ratio(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """Returns how many pixels are right, and how many are counted."""
+        is_right = outputs.argmax(1) == targets  # which no label that is ignored is
+        return is_right.sum(), (targets != IGNORED).sum()
+
+    def counts(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Returns counts of pixels, int64 (C, C), with true classes as rows and predicted ones as columns."""
+        return pixel_counts(outputs.argmax(1), targets, outputs.shape[1])
+
+    def judge(self, counts: Tensor) -> dict[str, float]:
+        """Returns `miou` and `dice`, means over classes that are there or are predicted somewhere, and `pixel_accuracy`."""
+        right, total = counts.diag().sum().item(), counts.sum().item()
+        return {
+            "miou": iou_of(counts).nanmean().item(),
+            "dice": dice_of(counts).nanmean().item(),
+            "pixel_accuracy": right / total if total else math.nan,
+        }
+
+    def summarize(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """Returns what `judge` does."""
+        return self.judge(self.counts(outputs, targets))
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Returns the softmax of each pixel, (N, C, H, W)."""
+        return outputs.softmax(1)
+
+    def decisions(self, outputs: Tensor) -> Tensor:
+        """Returns the class of each pixel, (N, H, W)."""
+        return outputs.argmax(1)
+
+
 @lru_cache(maxsize=16)
 def _units(std: tuple[float, ...], device: torch.device) -> Tensor:
     # remembered, since copying numbers to a GPU for every batch would make it wait
@@ -169,5 +215,5 @@ def _units(std: tuple[float, ...], device: torch.device) -> Tensor:
 
 
 SCORES: Mapping[TaskName, type[TaskScores]] = {
-    kind.traits.name: kind for kind in (Classification, Multilabel, Regression)
+    kind.traits.name: kind for kind in (Classification, Multilabel, Regression, Segmentation)
 }

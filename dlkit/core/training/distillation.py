@@ -29,7 +29,8 @@ class Distillation:
     weight: float
 
     def distances(self, outputs: Tensor, inputs: Tensor) -> Tensor:
-        """Returns how far each sample's outputs (N, num_outputs) are from the teacher's: (N,), with gradients to `outputs`.
+        """Returns how far each sample's outputs (N, num_outputs) are from the teacher's: (N,), with gradients to `outputs`. Of maps (N, C,
+        H, W) the same of each pixel: (N, H, W).
 
         Classification: the divergence KL(teacher, network) of their probabilities at the temperature T, times T squared, which keeps
         its gradients as large as those of the task. Several labels: the mean over the labels of the same, of each label's two
@@ -66,6 +67,7 @@ _DISTANCES: dict[TaskName, Callable[[Tensor, Tensor, float], Tensor]] = {
     "classification": _of_classes,
     "multilabel": _of_labels,
     "regression": _of_numbers,
+    "segmentation": _of_classes,  # of each pixel
 }
 
 

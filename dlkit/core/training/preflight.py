@@ -70,18 +70,20 @@ def _channel_reason(module: nn.Module | None, value: Any) -> str | None:
 
 
 def _check_outputs(outputs: Any, batch: Batch, info: DataInfo, loaded: LoadedConfig) -> None:
-    expected = (len(batch.inputs), info.num_outputs)
+    traits = TRAITS[info.task]
+    expected = (info.num_outputs, *(batch.inputs.shape[2:] if traits.has_maps else ()))
+    needed = ", ".join(map(str, expected))
     if not isinstance(outputs, Tensor):
         raise loaded.error(
-            ("model",),
-            f"the network returns a {type(outputs).__name__}; a tensor of shape (N, {info.num_outputs}) is needed",
+            ("model",), f"the network returns a {type(outputs).__name__}; a tensor of shape (N, {needed}) is needed"
         )
-    if tuple(outputs.shape) != expected:
-        what = TRAITS[info.task].outputs
+    if tuple(outputs.shape) != (len(batch.inputs), *expected):
         got = ", ".join(map(str, outputs.shape[1:]))
+        maps = " for each pixel" if traits.has_maps else ""
         raise loaded.error(
             ("model",),
-            f"the network gives (N, {got}) for a batch of N; the data has {info.num_outputs} {what}, so (N, {info.num_outputs}) is needed",
+            f"the network gives (N, {got}) for a batch of N; the data has {info.num_outputs} {traits.outputs}{maps}, so (N, {needed}) is "
+            "needed",
         )
 
 

@@ -321,7 +321,7 @@ def _judge_best(
         scoring, is_tested = replace(scoring, info=info), split is data.test
         use_tta = is_tested and job.config.eval.tta
         metrics, predictions = score_split(model, split, scoring, use_tta=use_tta, world=job.world, emit=emit)
-    if folder is not None:
+    if folder is not None and predictions is not None:
         counted = predictions.without(scoring.loss.ignore_index)
         keep_predictions(folder.path, counted, split, info=info, samples=job.fingerprint[split.name], emit=emit)
     return info, _tested(job, metrics, emit) if is_tested else {}

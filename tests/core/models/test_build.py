@@ -17,11 +17,13 @@ OURS = [name for name, entry in entries("models").items() if entry.is_ours]
 def plan(name, input_size=(1, 28, 28), num_outputs=7, **options):
     if name == "layers":
         options.setdefault("layers", LAYERS)
+    if name == "unet":
+        options.setdefault("depth", 2)
     return plan_arch(Model(name=name, **options), input_size=input_size, num_outputs=num_outputs)
 
 
 def test_the_walk_covers_every_model_of_ours():
-    assert set(OURS) == {"mlp", "small_cnn", "resnet_small", "lstm", "layers"}
+    assert set(OURS) == {"mlp", "small_cnn", "resnet_small", "lstm", "unet", "layers"}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -29,7 +31,7 @@ def test_the_walk_covers_every_model_of_ours():
 def test_every_model_of_ours_is_rebuilt_from_its_arch_alone(name, input_size):
     arch = plan(name, input_size)
     model = build_model(Arch.from_dict(arch.to_dict()))
-    assert model(torch.randn(2, *input_size)).shape == (2, 7)
+    assert model(torch.randn(2, *input_size)).shape == (2, 7, *(input_size[1:] if name == "unet" else ()))
     on_meta = build_on_meta(arch)
     assert {key: value.shape for key, value in on_meta.state_dict().items()} == {
         key: value.shape for key, value in model.state_dict().items()

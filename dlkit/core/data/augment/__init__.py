@@ -5,13 +5,11 @@ distribution it does what the v2 object does to one tensor image. Transforms wit
 are.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from dlkit.core.data.augment.affine import affine_images, rotate_images
+from dlkit.core.data.augment.batched import Batched, Function
 from dlkit.core.data.augment.boxes import crop_images, erase_images, take_windows
 from dlkit.core.data.augment.flips import (
     AlternatingFlip,
@@ -20,10 +18,8 @@ from dlkit.core.data.augment.flips import (
     flip_vertically,
     flip_where,
 )
+from dlkit.core.data.augment.joint import JointBatched, JointTransform, joint_batched, joint_options
 from dlkit.core.data.augment.plain_options import plain_transform
-from dlkit.core.data.counter_rng import Draws
-
-Function = Callable[[Any, Tensor, Draws], Tensor]
 
 # by the names of torchvision's classes, because torchvision takes two seconds to import
 DETERMINISTIC = {"CenterCrop", "Pad", "Resize", "Grayscale", "RGB"}
@@ -35,26 +31,6 @@ RANDOM: dict[str, Function] = {
     "RandomAffine": affine_images,
     "RandomErasing": erase_images,
 }
-
-
-@dataclass(frozen=True)
-class Batched:
-    """A transform of a whole batch; picklable for loader processes."""
-
-    transform: Any
-    function: Function | None
-
-    @property
-    def is_random(self) -> bool:
-        """Whether the draws matter."""
-        return self.function is not None
-
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        """Returns the images (N, C, H, W), transformed."""
-        if self.function is None:
-            changed: Tensor = self.transform(images)
-            return changed
-        return self.function(self.transform, images, draws)
 
 
 def plain_version(name: str, options: Mapping[str, Any]) -> Batched | None:

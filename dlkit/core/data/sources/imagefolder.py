@@ -11,6 +11,8 @@ from torch import Tensor
 from dlkit.core.components import ComponentError
 from dlkit.core.data.decoded_files import DecodedFiles
 from dlkit.core.data.images import EXTENSIONS, Mode, load_image, printable
+from dlkit.core.data.mask_files import MaskFiles
+from dlkit.core.data.masks import join_mask
 from dlkit.core.data.samples import Source, SourceRequest, renumber
 from dlkit.errors import DataError
 from dlkit.quantities import counted
@@ -22,26 +24,33 @@ SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "valida
 
 @dataclass(frozen=True)
 class FileSamples:
-    """Image files with a target each, decoded when they are read, or read from where they lie `decoded`."""
+    """Image files with a target each, decoded when they are read, or read from where they lie `decoded`.
+
+    With `masks`, the target of a sample is its mask, which is read with its picture (data/masks.py); `targets` are of no meaning.
+    """
 
     paths: tuple[str, ...]
     targets: Tensor
     mode: Mode = "rgb"
     is_random: bool = False
     decoded: DecodedFiles | None = None
+    masks: MaskFiles | None = None
 
     @property
     def is_slow(self) -> bool:
         """Whether reading one decodes a file."""
-        return self.decoded is None
+        return self.decoded is None or self.masks is not None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def load(self, index: int) -> tuple[Tensor, Tensor]:
-        """Read one image, uint8 (C, H, W), and its target."""
+        """Read one image, uint8 (C, H, W), joined with its mask if it has one, and its target."""
         path = self.paths[index]
-        return self.decoded.read(path) if self.decoded else load_image(path, mode=self.mode), self.targets[index]
+        picture = self.decoded.read(path) if self.decoded else load_image(path, mode=self.mode)
+        if self.masks is not None:
+            picture = join_mask(picture, self.masks.read(index, picture.shape[1:], self.name_of(index)))
+        return picture, self.targets[index]
 
     look = load
 
@@ -51,11 +60,16 @@ class FileSamples:
 
     def renumbered(self, table: Tensor) -> "FileSamples":
         """Returns the same files with other numbers of classes; see `renumber`."""
+        if self.masks is not None:
+            return replace(self, masks=replace(self.masks, code=self.masks.code.renumbered(table)))
         return replace(self, targets=renumber(self.targets, table))
 
     def taken(self, rows: Tensor) -> "FileSamples":
         """Returns the samples at these rows."""
-        return replace(self, paths=tuple(self.paths[row] for row in rows.tolist()), targets=self.targets[rows])
+        paths = tuple(self.paths[row] for row in rows.tolist())
+        return replace(
+            self, paths=paths, targets=self.targets[rows], masks=self.masks and self.masks.taken(rows.tolist())
+        )
 
 
 def imagefolder(path: str, mode: Mode = "rgb", *, request: SourceRequest) -> Source:
@@ -71,7 +85,7 @@ def imagefolder(path: str, mode: Mode = "rgb", *, request: SourceRequest) -> Sou
         raise DataError(
             f"{printable(root)}: no such folder" if not root.exists() else f"{printable(root)}: not a folder"
         )
-    train_folder = _split_folder(root, "train")
+    train_folder = split_folder(root, "train")
     classes = _class_names(train_folder or root)
     train, left_out = _index_split(train_folder or root, classes, mode)
     val, test = (_index_other(root, name, classes, mode=mode) if train_folder else None for name in ("val", "test"))
@@ -98,7 +112,8 @@ def check_mode(mode: str) -> None:
         raise ComponentError(f"expected rgb or grey, got {mode!r}", option="mode")
 
 
-def _split_folder(root: Path, split: str) -> Path | None:
+def split_folder(root: Path, split: str) -> Path | None:
+    """Returns the folder of a split, None where there is none."""
     return next((root / name for name in SPLIT_FOLDERS[split] if (root / name).is_dir()), None)
 
 
@@ -106,7 +121,7 @@ def _class_names(folder: Path) -> list[str]:
     entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
     names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     if not names:
-        has_images = any(_is_image(entry.name) for entry in entries)
+        has_images = any(is_image(entry.name) for entry in entries)
         what = (
             "holds images but no class folders" if has_images else "holds no class folders" if entries else "is empty"
         )
@@ -121,7 +136,7 @@ def _class_names(folder: Path) -> list[str]:
 
 
 def _index_other(root: Path, split: str, classes: list[str], *, mode: Mode) -> FileSamples | None:
-    folder = _split_folder(root, split)
+    folder = split_folder(root, split)
     if folder is None:
         return None
     for name in _class_names(folder):
@@ -141,9 +156,9 @@ def _index_split(
     labels: list[int] = []
     left_out: list[str] = []
     for name in classes:
-        found = sorted(_walk(folder / name), key=os.fsencode)
-        images = [path for path in found if _is_image(path)]
-        left_out += [path for path in found if not _is_image(path)]
+        found = sorted(walk_files(folder / name), key=os.fsencode)
+        images = [path for path in found if is_image(path)]
+        left_out += [path for path in found if not is_image(path)]
         if not images:
             listed = " ".join(sorted(EXTENSIONS))
             raise DataError(
@@ -154,11 +169,12 @@ def _index_split(
     return FileSamples(tuple(paths), torch.tensor(labels), mode), left_out
 
 
-def _is_image(path: str) -> bool:
+def is_image(path: str) -> bool:
+    """Whether a name has the extension of an image."""
     return os.path.splitext(path)[1].lower() in EXTENSIONS  # noqa: PTH122 - twenty times faster than Path over a million names
 
 
-def _walk(folder: Path) -> Iterator[str]:
+def walk_files(folder: Path) -> Iterator[str]:
     """Files below a folder, links followed, each real folder entered once, hidden names left out."""
     seen: set[str] = set()
     for current, folders, files in os.walk(folder, followlinks=True):

@@ -1,0 +1,140 @@
+"""Files of masks: from what stands in their pixels, numbers of classes or colours, to classes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from dlkit.core.data.images import explained, printable
+from dlkit.core.data.masks import IGNORED, MOST_CLASSES
+from dlkit.errors import DataError
+from dlkit.shapes import size_text
+
+Color = tuple[int, int, int]
+EXACT = frozenset({".png", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"})  # formats that keep every number
+_OF_NUMBERS = ("1", "L", "P", "I", "I;16")
+_UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class MaskCode:
+    """What a mask's pixels stand for: the class of each number, or of each colour packed into a number, as `pack_color` does.
+
+    A class of IGNORED is not counted.
+    """
+
+    classes: Mapping[int, int]
+    has_colors: bool = False
+
+    @cached_property
+    def _sorted(self) -> tuple[Tensor, Tensor]:
+        numbers = sorted(self.classes)
+        return torch.tensor(numbers), torch.tensor([self.classes[number] for number in numbers])
+
+    def read(self, path: str) -> Tensor:
+        """Returns the classes in a file: uint8 (H, W). Raises DataError, naming the file and the pixel, for what is no class."""
+        numbers = read_mask_colors(path) if self.has_colors else read_mask_numbers(path)
+        return self.decode(numbers, printable(path))
+
+    def decode(self, numbers: Tensor, name: str) -> Tensor:
+        """Returns the classes that numbers (H, W) stand for: uint8 (H, W). Raises DataError, which calls the mask `name`."""
+        known, classes = self._sorted
+        places = torch.searchsorted(known, numbers).clamp(max=len(known) - 1)
+        wrong = known[places] != numbers
+        if wrong.any():
+            row, column = wrong.nonzero()[0].tolist()
+            raise DataError(f"{name}: {self._complaint(int(numbers[row, column]))} (row {row}, column {column})")
+        return classes[places].to(torch.uint8)
+
+    def _complaint(self, number: int) -> str:
+        if self.has_colors:
+            return f"the colour {list(unpack_color(number))} is none of data.colors"
+        numbers = [known for known, label in sorted(self.classes.items()) if label != IGNORED]
+        return f"class {number} is not among {numbers[0]}..{numbers[-1]}; loss.ignore_index: {number} leaves such pixels out"
+
+    def renumbered(self, table: Tensor) -> "MaskCode":
+        """Returns the same with other numbers of classes: `table[i]` for class i."""
+        renumbered = {
+            number: IGNORED if label == IGNORED else int(table[label]) for number, label in self.classes.items()
+        }
+        return replace(self, classes=renumbered)
+
+
+def code_of_numbers(num_classes: int, ignored: int | None) -> MaskCode:
+    """Returns how masks of numbers of classes are read, `ignored` being a number that is not counted.
+
+    Raises DataError for more classes than there is room for.
+    """
+    if num_classes > MOST_CLASSES:
+        raise DataError(f"masks of {num_classes} classes; {MOST_CLASSES} are the most")
+    classes = {number: number for number in range(num_classes)}
+    return MaskCode(classes if ignored is None else {**classes, ignored: IGNORED})
+
+
+def code_of_colors(colors: Sequence[Color], ignored: Sequence[Color] = ()) -> MaskCode:
+    """Returns how masks of colours are read: that of each class in turn, and those that are not counted."""
+    classes = {pack_color(color): number for number, color in enumerate(colors)}
+    return MaskCode({**{pack_color(color): IGNORED for color in ignored}, **classes}, has_colors=True)
+
+
+def pack_color(color: Sequence[int]) -> int:
+    """Returns red, green and blue as one number."""
+    red, green, blue = color
+    return red << 16 | green << 8 | blue
+
+
+def unpack_color(number: int) -> Color:
+    """Returns the inverse of `pack_color`."""
+    return number >> 16, number >> 8 & 255, number & 255
+
+
+def read_mask_numbers(path: str) -> Tensor:
+    """Returns the numbers in a mask's pixels, of a palette's its indices: int64 (H, W). Raises DataError for a file of colours."""
+    with explained(path), Image.open(path) as image:
+        mode, pixels = image.mode, np.array(ImageOps.exif_transpose(image))
+    if mode not in _OF_NUMBERS:
+        raise DataError(
+            f"{printable(path)}: its pixels are {mode}, a mask has one number of a class in each; for a mask of colours set data.colors"
+        )
+    return torch.from_numpy(pixels.astype(np.int64))
+
+
+def read_mask_colors(path: str) -> Tensor:
+    """Returns the colours in a mask's pixels, packed: int64 (H, W)."""
+    with explained(path), Image.open(path) as image:
+        pixels = np.array(ImageOps.exif_transpose(image).convert("RGB")).astype(np.int64)
+    return torch.from_numpy(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2])
+
+
+@dataclass(frozen=True)
+class MaskFiles:
+    """The file of the mask of each sample, and what its pixels stand for."""
+
+    paths: tuple[str, ...]
+    code: MaskCode
+
+    def read(self, index: int, size: Sequence[int], picture: str) -> Tensor:
+        """Returns the mask of a sample whose picture has this height and width: uint8 (H, W). Raises DataError where they differ."""
+        mask = self.code.read(self.paths[index])
+        if tuple(mask.shape) != tuple(size):
+            raise DataError(
+                f"{printable(self.paths[index])}: the mask is {size_text(mask.shape)}, its picture {picture} is {size_text(size)}"
+            )
+        return mask
+
+    def taken(self, rows: Sequence[int]) -> "MaskFiles":
+        """Returns those of the samples at these rows."""
+        return replace(self, paths=tuple(self.paths[row] for row in rows))
+
+
+def check_exact(path: str) -> None:
+    """Raise DataError for a mask in a format that changes numbers."""
+    if Path(path).suffix.lower() not in EXACT:
+        raise DataError(
+            f"{printable(path)}: masks are PNG files, or others that keep every number ({', '.join(sorted(EXACT))})"
+        )

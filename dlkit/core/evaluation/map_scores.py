@@ -1,0 +1,62 @@
+"""Scores of maps of classes: counts of pixels that add up over batches, so that no map is kept."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from dlkit.core.data import Split
+from dlkit.core.distributed import ALONE, World
+from dlkit.core.evaluation.evaluate import CountSum, announced, without_gradients
+from dlkit.core.models import eval_mode
+from dlkit.core.scoring import Scoring, dice_of, iou_of
+from dlkit.events import Emit, ignore
+
+Forward = Callable[[Tensor], Tensor]
+
+
+def count_maps(
+    model: nn.Module,
+    split: Split,
+    scoring: Scoring,
+    *,
+    forward: Forward | None = None,
+    world: World = ALONE,
+    emit: Emit = ignore,
+) -> tuple[float, Tensor]:
+    """Returns the mean loss over a split and the counts of its pixels, int64 (C, C) with true classes as rows.
+
+    `forward` makes the outputs of a batch; without one the model does. Of several processes, each gets all.
+    """
+    meter, counts = scoring.new_meter(), CountSum(scoring)
+    with eval_mode(model), without_gradients(world):
+        for batch in announced(split, None, world, emit):
+            with scoring.precision.autocast():
+                outputs = (forward or model)(scoring.arrange(batch.inputs))
+                loss, weight = scoring.loss(outputs, batch.targets)
+            if batch.is_counted:
+                meter.add(outputs, batch.targets, loss, weight)
+                counts.add(outputs, batch.targets)
+    return meter.read(world)["loss"], counts.read(world)
+
+
+@dataclass(frozen=True)
+class PixelMetrics:
+    """One class of maps: how many pixels have it, intersection over union and Dice (NaN for one that is neither there nor predicted),
+    precision and recall; fractions of 1.
+    """
+
+    name: str
+    support: int
+    iou: float
+    dice: float
+    precision: float
+    recall: float
+
+
+def metrics_per_pixel_class(counts: Tensor, classes: Sequence[str]) -> list[PixelMetrics]:
+    """Returns the scores of every class from counts of pixels (C, C); precision and recall are 0 where there is nothing to share."""
+    hits, support, predicted = counts.diag().double(), counts.sum(1), counts.sum(0)
+    shares = [hits / total.clamp(min=1) for total in (predicted, support)]
+    columns = [column.tolist() for column in (support, iou_of(counts), dice_of(counts), *shares)]
+    return [PixelMetrics(*row) for row in zip(classes, *columns, strict=True)]

@@ -1,0 +1,26 @@
+"""Counts of pixels by true and by predicted class, and what follows from them: intersection over union, and Dice.
+
+Counts are whole numbers, int64 (C, C) with true classes as rows, so that sums over batches and processes are exact in any order.
+"""
+
+import torch
+from torch import Tensor
+
+from dlkit.core.data import IGNORED
+
+
+def pixel_counts(predicted: Tensor, targets: Tensor, num_classes: int) -> Tensor:
+    """Returns the counts of maps of classes, int64 (N, H, W) both; pixels whose target is IGNORED are left out."""
+    places = (targets * num_classes + predicted)[targets != IGNORED]
+    return torch.bincount(places, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def iou_of(counts: Tensor) -> Tensor:
+    """Returns intersection over union of each class, float64 (C,); NaN for one that is neither there nor predicted."""
+    hits, either = counts.diag().double(), (counts.sum(0) + counts.sum(1) - counts.diag()).double()
+    return hits / either  # 0 / 0 is NaN
+
+
+def dice_of(counts: Tensor) -> Tensor:
+    """Returns twice the intersection over the sum of both areas, of each class, float64 (C,); NaN as in `iou_of`."""
+    return 2 * counts.diag().double() / (counts.sum(0) + counts.sum(1)).double()

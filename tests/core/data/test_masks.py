@@ -1,0 +1,180 @@
+"""Pictures with masks: how both are found and read, moved alike, and what is refused with the name of the file."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dlkit.core.data import IGNORED, build_data, open_data
+from dlkit.errors import ConfigError, DataError
+
+CPU = torch.device("cpu")
+COLORS = {"ground": [0, 0, 0], "cat": [255, 0, 0], "dog": [0, 0, 255]}
+
+
+def save(pixels, path, palette=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(np.asarray(pixels, np.uint8), "P" if palette else None)
+    if palette:
+        image.putpalette(palette)
+    image.save(path)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Ten pictures whose pixels tell the class of their mask: 60 times it, and its place."""
+    generator = np.random.default_rng(0)
+    for number in range(10):
+        mask = generator.integers(0, 3, (12, 10))
+        save(60 * mask + 1, tmp_path / "images" / f"{number}.png")
+        save(mask, tmp_path / "masks" / f"{number}.png")
+    return tmp_path
+
+
+def batches(load, path, **data):
+    section = {"name": "maskfolder", "path": str(path), "mode": "grey", "normalize": "none", "val": "none", **data}
+    built = build_data(load({"batch_size": 4, **section}, model="unet"), device=CPU, seed=0)
+    return built, list(built.train.batches())
+
+
+def classes_of(inputs):
+    """The classes that pictures of the fixture tell, IGNORED outside of them."""
+    pixels = (inputs[:, 0] * 255).round().long()
+    return torch.where(pixels == 0, IGNORED, (pixels - 1) // 60)
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_pictures_and_masks_come_together(load, pairs, cache):
+    built, found = batches(load, pairs, cache=cache, num_workers=0)
+    assert (built.info.task, built.info.num_outputs, built.info.input_size) == ("segmentation", 3, (1, 12, 10))
+    for batch in found:
+        assert batch.targets.dtype == torch.int64 and torch.equal(batch.targets, classes_of(batch.inputs))
+
+
+MOVES = [
+    {"name": "RandomCrop", "size": 8, "padding": 2},
+    "RandomHorizontalFlip",
+    "RandomVerticalFlip",
+    "alternating_flip",
+    {"name": "RandomRotation", "degrees": 40},
+    {"name": "RandomAffine", "degrees": 20, "translate": [0.2, 0.2], "scale": [0.7, 1.3]},
+    {"name": "Pad", "padding": 2},
+]
+
+
+@pytest.mark.parametrize("move", MOVES, ids=lambda move: move if isinstance(move, str) else move["name"])
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_a_mask_moves_as_its_picture_and_nothing_outside_counts(load, pairs, move, cache):
+    _, found = batches(load, pairs, transforms=[move], cache=cache, num_workers=0)
+    for batch in found:
+        assert torch.equal(batch.targets, classes_of(batch.inputs))
+
+
+def test_the_same_moves_in_memory_and_sample_by_sample(load, pairs):
+    moves = [{"name": "RandomAffine", "degrees": 30, "interpolation": "bilinear"}, "RandomHorizontalFlip"]
+    one, other = (batches(load, pairs, transforms=moves, cache=cache, num_workers=0)[1] for cache in ("memory", "none"))
+    for first, second in zip(one, other, strict=True):
+        assert torch.equal(first.inputs, second.inputs) and torch.equal(first.targets, second.targets)
+
+
+def test_single_transforms_get_both_and_masks_keep_whole_classes(load, pairs):
+    moves = [
+        {"name": "RandomResizedCrop", "size": 16},
+        {"name": "RandomPerspective", "p": 1},
+        {"name": "ColorJitter", "brightness": 0.5},
+    ]
+    _, found = batches(load, pairs, transforms=moves, num_workers=0)
+    for batch in found:
+        assert batch.inputs.shape[-2:] == batch.targets.shape[-2:] == (16, 16)
+        assert set(batch.targets.unique().tolist()) <= {0, 1, 2, IGNORED}
+    assert any((batch.targets == IGNORED).any() for batch in found)
+
+
+def test_erasing_leaves_the_mask(load, pairs):
+    _, found = batches(load, pairs, transforms=[{"name": "RandomErasing", "p": 1}])
+    changed = [~torch.equal(batch.targets, classes_of(batch.inputs)) for batch in found]
+    assert all(changed) and all((batch.targets != IGNORED).all() for batch in found)
+
+
+def test_sizes_are_fitted_alike(load, pairs):
+    _, found = batches(load, pairs, image_size=[24, 20])
+    for batch in found:  # the middle of each pixel of twice the size is that of one pixel
+        assert batch.inputs.shape[-2:] == batch.targets.shape[-2:] == (24, 20)
+        assert torch.equal(batch.targets[:, ::2, ::2], batch.targets[:, 1::2, 1::2])
+
+
+def test_colours_names_and_what_is_not_counted(load, pairs):
+    values = torch.tensor(list(COLORS.values()), dtype=torch.uint8)
+    plain = batches(load, pairs)[1]
+    for path in (pairs / "masks").iterdir():
+        mask = torch.from_numpy(np.array(Image.open(path)).astype(np.int64))
+        save(values[mask], path)
+    built, found = batches(load, pairs, colors=COLORS)
+    assert built.info.classes == tuple(COLORS)
+    assert all(torch.equal(one.targets, two.targets) for one, two in zip(plain, found, strict=True))
+    some = {name: color for name, color in COLORS.items() if name != "dog"}
+    _, found = batches(load, pairs, colors=some, ignored_colors=[COLORS["dog"]])
+    assert all(torch.equal(one.targets == 2, two.targets == IGNORED) for one, two in zip(plain, found, strict=True))
+
+
+def test_palettes_are_indices_and_suffixes_name_masks(load, pairs):
+    plain = batches(load, pairs)[1]
+    for path in list((pairs / "masks").iterdir()):
+        save(np.array(Image.open(path)), path.with_name(f"{path.stem}_mask.png"), [9, 9, 9, 200, 0, 0, 0, 0, 200])
+        path.unlink()
+    _, found = batches(load, pairs, suffix="_mask")
+    assert all(torch.equal(one.targets, two.targets) for one, two in zip(plain, found, strict=True))
+
+
+def test_ignore_index_is_a_number_of_the_files(load, pairs):
+    data = {"name": "maskfolder", "path": str(pairs), "mode": "grey", "normalize": "none", "val": "none"}
+    loss = {"name": "cross_entropy", "ignore_index": 2}
+    built = build_data(load(data, model="unet", loss=loss), device=CPU, seed=0)
+    assert built.info.num_outputs == 2
+    for batch in built.train.batches():
+        assert torch.equal(batch.targets == IGNORED, classes_of(batch.inputs) == 2)
+
+
+def broken(name, pixels, palette=None):
+    return lambda folder: save(pixels, folder / "masks" / f"{name}.png", palette)
+
+
+@pytest.mark.parametrize(
+    ("damage", "options", "words"),
+    [
+        (broken(3, np.zeros((12, 9))), {}, r"masks.3\.png: the mask is 12x9, its picture .*3\.png is 12x10"),
+        (broken(3, np.full((12, 10), 3)), {"classes": ["a", "b", "c"]}, r"masks.3\.png: class 3 is not among 0\.\.2; .*row 0, column 0"),
+        (broken(3, np.zeros((12, 10, 3))), {}, r"masks.3\.png: its pixels are RGB, .*data\.colors"),
+        (broken(3, np.full((12, 10, 3), 7)), {"colors": COLORS}, r"masks.3\.png: the colour \[7, 7, 7\] is none of data\.colors"),
+        (lambda folder: (folder / "masks" / "3.png").unlink(), {}, r"3\.png has no mask: .*masks.3\.png is not there"),
+        (lambda folder: (folder / "masks" / "3.png").rename(folder / "masks" / "3.jpg"), {}, r"3\.jpg: masks are PNG files"),
+        (lambda folder: (folder / "masks").rename(folder / "labels"), {}, r"masks: no such folder"),
+    ],
+    ids=["size", "class", "rgb", "colour", "missing", "jpeg", "folder"],
+)  # fmt: skip
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_what_is_wrong_with_a_mask_is_told_before_training(load, pairs, damage, options, words, cache):
+    damage(pairs)
+    if "colors" in options:
+        for path in (pairs / "masks").iterdir():
+            if path.stem != "3":
+                save(np.zeros((12, 10, 3)), path)
+    with pytest.raises(DataError, match=words) as caught:
+        batches(load, pairs, cache=cache, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_and_tasks_that_cannot_be_are_refused(load, pairs):
+    for options, words in (
+        ({"colors": {"a": [0, 0], "b": [1, 1, 1]}}, "red, green and blue"),
+        ({"colors": {"a": [1, 1, 1], "b": [1, 1, 1]}}, "the same colour"),
+        ({"classes": ["a", "a"]}, "two different names"),
+        ({"ignored_colors": [[1, 2, 3]]}, "belongs to colors"),
+        ({"batch_transforms": ["mixup"]}, "blend labels"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            batches(load, pairs, **options)
+    for task, name in (("segmentation", "digits"), ("classification", "maskfolder")):
+        data = {"name": name, **({"path": str(pairs)} if name == "maskfolder" else {})}
+        with pytest.raises(ConfigError, match="masks"):
+            open_data(load(data, task=task), seed=0)
