@@ -201,7 +201,7 @@ def heavy_modules_after(code):
     "arguments",
     [["--help"], ["quantize", "--help"], ["quantize", "x.pt"], ["inspect", "--help"], ["train", "--help"],
      ["eval", "--help"], ["bench", "--help"], ["bench", "x.pt", "--batch", "0"],
-     ["config", "check", "examples/digits.yaml"], ["config", "schema"], ["list"], ["runs", "examples"],
+     ["config", "check", "examples/digits.yaml"], ["config", "schema"], ["list"], ["runs", "examples"], ["compare", "x", "y"],
      ["list", "models"], ["config", "init", "--help"], ["train", "examples/digits.yaml", "optimizer.lrr=1"],
      ["lr-find", "--help"], ["lr-find", "examples/digits.yaml", "--lo", "0"],
      ["lr-plot", "cosine", "--lr", "0.1", "--epochs", "9", "--steps-per-epoch", "39"]],

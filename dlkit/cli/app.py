@@ -64,6 +64,10 @@ class Commands(LazyGroup):
             "dlkit.cli.runs",
             "List runs: status, what they were trained on, the settings in which they differ, and what they came to.",
         ),
+        "compare": (
+            "dlkit.cli.compare",
+            "Compare runs: settings that differ, metrics, whether their differences are more than chance, and curves.",
+        ),
         "list": (
             "dlkit.cli.listing",
             "List the names that a config may use, with their options. Without KIND, the kinds.",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dlkit.schedules.lr_schedule import LearningRate, LrSchedule, build_schedule
     from dlkit.schedules.metric_series import load_column, read_series
     from dlkit.schedules.plateau import Plateau
-    from dlkit.schedules.plot_axes import Look
+    from dlkit.schedules.plot_axes import Look, axis_line, label_line, plot_series
     from dlkit.schedules.range_files import range_test_as_json, save_range_test
     from dlkit.schedules.range_plot import draw_range_test
     from dlkit.schedules.rate_range import RangeTest
@@ -52,7 +52,7 @@ __getattr__, __all__ = lazy_door(
         "lr_schedule": "LearningRate LrSchedule build_schedule",
         "metric_series": "load_column read_series",
         "plateau": "Plateau",
-        "plot_axes": "Look",
+        "plot_axes": "Look axis_line label_line plot_series",
         "range_files": "range_test_as_json save_range_test",
         "range_plot": "draw_range_test",
         "rate_range": "RangeTest",

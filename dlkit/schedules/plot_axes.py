@@ -1,11 +1,11 @@
 """What the plots of `lr-plot` and `lr-find` share: the size of a plot, its axes with their labels, and wrapped lines."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 
-from dlkit.schedules.canvas import Canvas, Scale
+from dlkit.schedules.canvas import Canvas, Scale, fit_scale
 
 _GUTTER = 9  # characters in front of the axis
 _ASCII = {"·": "-", "┤": "|", "└": "+", "┬": "+", "─": "-", "▲": "^", "⚠": "!", "…": "..."}
@@ -34,6 +34,23 @@ class Look:
         for symbol, text in _ASCII.items():
             line = line.replace(symbol, text)
         return line.encode("ascii", "replace").decode()
+
+
+def plot_series(
+    series: Sequence[Sequence[float]],
+    look: Look,
+    *,
+    rows: int | None = None,
+    is_log: bool = False,
+    from_zero: bool = True,
+    letters: str = "*",
+) -> list[str]:
+    """Series behind one value axis; several are drawn with a letter each."""
+    scale = fit_scale(series, is_log=is_log, from_zero=from_zero)
+    canvas = Canvas(look.num_columns, rows or look.height, is_ascii=look.is_ascii or len(series) > 1)
+    for values, letter in zip(series, letters, strict=True):
+        canvas.draw(values, scale, letter=letter)
+    return plot_lines(canvas, scale)
 
 
 def plot_lines(canvas: Canvas, scale: Scale) -> list[str]:

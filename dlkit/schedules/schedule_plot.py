@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from dlkit.schedules.auditing import Finding
-from dlkit.schedules.canvas import Canvas, fit_scale
-from dlkit.schedules.plot_axes import Look, axis_line, heading_line, label_line, plot_lines, rate_text, wrapped
+from dlkit.schedules.plot_axes import Look, axis_line, heading_line, label_line, plot_series, rate_text, wrapped
 from dlkit.schedules.schedule_trace import Marker, Summary, Trace, find_markers, summarize
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -14,11 +13,11 @@ def draw_trace(trace: Trace, findings: Iterable[Finding], look: Look) -> list[st
     """Everything about one schedule: title, plot, momentum or metric below it, figures, findings."""
     summary, markers = summarize(trace), find_markers(trace)
     lines = _title(trace, summary, look.width)
-    lines += _plot([trace.lrs], look, rows=look.height, is_log=look.is_log)
+    lines += plot_series([trace.lrs], look, rows=look.height, is_log=look.is_log)
     lines += _step_axis(trace, look.num_columns, markers)
     for label, values in (("momentum", trace.momenta), ("metric", trace.metrics)):
         if values:
-            lines += [heading_line(label), *_plot([values], look, rows=4, from_zero=False)]
+            lines += [heading_line(label), *plot_series([values], look, rows=4, from_zero=False)]
     lines += wrapped(_figures(summary), look.width)
     lines += wrapped(trace.schedule.describe(), look.width)
     if markers:
@@ -32,7 +31,7 @@ def draw_comparison(traces: Sequence[Trace], findings: Sequence[Iterable[Finding
     letters = _LETTERS[: len(traces)]
     first = traces[0]
     lines = [f" lr-plot · {len(traces)} schedules · {_run_text(first)}"]
-    lines += _plot([trace.lrs for trace in traces], look, rows=look.height, is_log=look.is_log, letters=letters)
+    lines += plot_series([trace.lrs for trace in traces], look, rows=look.height, is_log=look.is_log, letters=letters)
     lines += _step_axis(first, look.num_columns, [])
     lines += _comparison_table(letters, traces)
     for letter, trace, of_trace in zip(letters, traces, findings, strict=True):
@@ -74,22 +73,6 @@ def _run_text(trace: Trace) -> str:
         return steps
     epochs = schedule.total_steps / schedule.steps_per_epoch
     return f"{steps}, {epochs:.4g} epochs"
-
-
-def _plot(
-    series: Sequence[Sequence[float]],
-    look: Look,
-    *,
-    rows: int,
-    is_log: bool = False,
-    from_zero: bool = True,
-    letters: str = "*",
-) -> list[str]:
-    scale = fit_scale(series, is_log=is_log, from_zero=from_zero)
-    canvas = Canvas(look.num_columns, rows, is_ascii=look.is_ascii or len(series) > 1)
-    for values, letter in zip(series, letters, strict=True):
-        canvas.draw(values, scale, letter=letter)
-    return plot_lines(canvas, scale)
 
 
 def _step_axis(trace: Trace, num_columns: int, markers: Sequence[Marker]) -> list[str]:

@@ -1,12 +1,13 @@
 """The table of `dlkit runs`, and its JSON."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dlkit.cli.console import show_lines, show_table, stderr_console
 from dlkit.cli.display import heading
+from dlkit.cli.setting_text import setting_text, short_names
 from dlkit.event_lines import metric_value
 from dlkit.files import to_json
 from dlkit.quantities import counted, duration_text
@@ -58,24 +59,6 @@ def _place(key: str) -> tuple[int, int]:
         _FIRST.index(key) if key in _FIRST else len(_FIRST),
         _SECTIONS.index(section) if section in _SECTIONS else len(_SECTIONS),
     )
-
-
-def short_names(keys: Mapping[str, Any] | Sequence[str]) -> list[str]:
-    """Returns keys without their sections where that leaves them distinct; `optimizer.name` is `optimizer`."""
-    short = [key.removesuffix(".name").split(".")[-1] for key in keys]
-    return [name if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)]
-
-
-def setting_text(value: Any) -> str:
-    """Returns a value as a config has it, without blanks."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    text = to_json(value).replace('"', "").replace(" ", "") if isinstance(value, list | dict) else str(value)
-    return text if len(text) <= 24 else f"{text[:21]}..."
 
 
 def _name(run: StoredRun, folders: Sequence[Path]) -> str:
