@@ -22,3 +22,7 @@ Int8Export = Literal["onnx"]
 PruneMethod = Literal["l1", "l2", "random", "bn", "fpgm", "taylor"]
 PruneScope = Literal["layer", "global"]
 PruneSchedule = Literal["agp", "linear"]
+
+# sweeps
+SamplerName = Literal["tpe", "random", "grid"]
+PrunerName = Literal["asha", "hyperband", "none"]

@@ -1,6 +1,6 @@
 """Events as plain lines of text, for train.log and for output that is no terminal."""
 
-from dlkit.events import EpochDone, Event, Note, Progress, RunStarted, Saved, Tested
+from dlkit.events import EpochDone, Event, Note, Progress, RunStarted, Saved, SweepStarted, Tested, TrialStarted
 from dlkit.quantities import counted
 from dlkit.tasks import metric_of
 
@@ -18,9 +18,27 @@ def event_line(event: Event) -> str | None:
             return epoch_line(event)
         case Tested():
             return f"{event.split}: " + "  ".join(metric_text(name, value) for name, value in event.metrics.items())
+        case SweepStarted():
+            return sweep_line(event)
+        case TrialStarted():
+            return trial_line(event)
         case Saved(what="model"):
             return f"saved {event.path}"
     return None
+
+
+def sweep_line(event: SweepStarted) -> str:
+    """The line at the start of a sweep."""
+    trials = (
+        "until the time is up" if event.trials is None else f"{event.done} of {counted(event.trials, 'trial')} done"
+    )
+    return f"sweep {event.folder}: {trials}, judged by {event.metric} ({event.mode})"
+
+
+def trial_line(event: TrialStarted) -> str:
+    """The line at the start of a trial."""
+    words = " ".join(f"{key}={value}" for key, value in event.values.items())
+    return f"trial {event.number}{' goes on' if event.is_resumed else ''}: {words}"
 
 
 def start_lines(event: RunStarted) -> list[str]:

@@ -1,9 +1,10 @@
 """What tasks report while they run. The command line draws these, tests collect them, libraries ignore them."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 REFRESH_S = 0.1
 
@@ -90,6 +91,13 @@ class Working(Event):
 
 
 @dataclass(frozen=True)
+class StepsDone(Event):
+    """What metrics.jsonl has of the optimizer steps of the last seconds: `step`, `epoch`, `lr`, `loss` and what else there is."""
+
+    rows: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
 class EpochDone(Event):
     """The metrics of an epoch, with the keys of metrics.csv; `best` says whether it is the best so far."""
 
@@ -113,6 +121,51 @@ class Tested(Event):
 
     split: str
     metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RunEnded(Event):
+    """A run is over, with the status of run.json, and all of its files are written; trackers alone are told."""
+
+    run_dir: Path
+    status: str
+
+
+@dataclass(frozen=True)
+class SweepStarted(Event):
+    """A sweep begins or is joined; `done` of its `trials` are over, None where only time ends it."""
+
+    folder: Path
+    metric: str
+    mode: str
+    done: int
+    trials: int | None
+    keys: Sequence[str]
+
+
+@dataclass(frozen=True)
+class TrialStarted(Event):
+    """A trial of a sweep begins, or goes on where another worker left it."""
+
+    number: int
+    values: Mapping[str, str]
+    is_resumed: bool
+
+
+@dataclass(frozen=True)
+class TrialDone(Event):
+    """A trial of a sweep is over, by this worker or another: `value` is the mean of its runs, None of one that came to none;
+    `epochs` are those that were trained, `best` says whether it is the best so far.
+    """
+
+    number: int
+    status: str
+    values: Mapping[str, str]
+    metric: str
+    value: float | None
+    deviation: float | None
+    epochs: int
+    best: bool
 
 
 Emit = Callable[[Event], None]

@@ -21,7 +21,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 OUTSIDE = sorted(path for name in ("benchmarks", "examples") for path in (ROOT / name).rglob("*.py"))
 NAMELESS = {"utils.py", "util.py", "helpers.py", "common.py", "manager.py", "misc.py", "handler.py"}
 HEAVY = {"torch", "torchvision", "torchmetrics", "matplotlib", "tensorboard"}
-TASKS = {"quantize", "prune"}
+TASKS = {"quantize", "prune", "sweep"}
 FLOORS = {"dlkit", "dlkit.core", "dlkit.cli"}  # folders that hold rooms and have no door of their own
 TWICE = {"Linear"}  # a layer in shapes, a schedule in schedules: the field's term for both
 
@@ -203,6 +203,7 @@ def heavy_modules_after(code):
      ["eval", "--help"], ["bench", "--help"], ["bench", "x.pt", "--batch", "0"],
      ["config", "check", "examples/digits.yaml"], ["config", "schema"], ["list"], ["runs", "examples"], ["compare", "x", "y"],
      ["list", "models"], ["config", "init", "--help"], ["train", "examples/digits.yaml", "optimizer.lrr=1"],
+     ["sweep", "--help"], ["sweep", "examples/digits.yaml", "optimizer.lr=0.2..0.1"],
      ["lr-find", "--help"], ["lr-find", "examples/digits.yaml", "--lo", "0"],
      ["lr-plot", "cosine", "--lr", "0.1", "--epochs", "9", "--steps-per-epoch", "39"]],
     ids=" ".join,
@@ -213,7 +214,7 @@ def test_these_never_import_torch(arguments):
 
 
 def test_every_door_opens_without_the_extras():
-    hidden = "import sys\nfor name in ('onnx', 'onnxruntime', 'onnxscript'):\n    sys.modules[name] = None\n"
+    hidden = "import sys\nfor name in ('onnx', 'onnxruntime', 'onnxscript', 'optuna', 'mlflow'):\n    sys.modules[name] = None\n"
     code = hidden + "".join(f"import {wing}\n" for wing in sorted(WINGS))
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 

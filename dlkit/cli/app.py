@@ -27,6 +27,10 @@ class Commands(LazyGroup):
 
     places: ClassVar = {
         "train": ("dlkit.cli.train", "Train a model from one YAML file."),
+        "sweep": (
+            "dlkit.cli.sweep",
+            "Search the best values of a config's keys: every trial is a run, judged on validation samples.",
+        ),
         "eval": (
             "dlkit.cli.eval",
             "Score a model: accuracy, per-class numbers and confusion matrix; mAP and per-label numbers; or regression errors.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dlkit.doors import lazy_door
 
 if TYPE_CHECKING:
-    from dlkit.config.data_section import Data, Fitting, GrowingSize, Mixing, Normalization, Sampling
+    from dlkit.config.data_section import Data, Fitting, GrowingSize, HeldFold, Mixing, Normalization, Sampling
     from dlkit.config.dump import dump_config, dump_values
     from dlkit.config.fields import (
         annotation_at,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from dlkit.config.section import Component
     from dlkit.config.source_locations import KeyPath
+    from dlkit.config.spaces import KeySpace, SearchSpace, load_spaces
     from dlkit.config.starter import starter_text
     from dlkit.config.type_mismatch import type_text
     from dlkit.config.unknown_keys import keys_named
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 __getattr__, __all__ = lazy_door(
     __name__,
     {
-        "data_section": "Data Fitting GrowingSize Mixing Normalization Sampling",
+        "data_section": "Data Fitting HeldFold GrowingSize Mixing Normalization Sampling",
         "dump": "dump_config dump_values",
         "fields": "annotation_at annotation_of is_section kind_at plain_types sections sections_by_key",
         "image_transforms": "is_done_anyway said_otherwise",
@@ -59,6 +60,7 @@ __getattr__, __all__ = lazy_door(
         "Model Optimizer OtherOptimizer ParameterGroup Runtime Schedule Segments",
         "section": "Component",
         "source_locations": "KeyPath",
+        "spaces": "SearchSpace KeySpace load_spaces",
         "starter": "starter_text",
         "type_mismatch": "type_text",
         "unknown_keys": "keys_named",

@@ -46,12 +46,16 @@ def find_warnings(config: Config, locations: Locations) -> tuple[Problem, ...]:
 
 
 def _splits(config: Config) -> _Found:
-    val, test = config.data.val, config.data.test
+    val, test, fold = config.data.val, config.data.test, config.data.fold
     if isinstance(val, float) and isinstance(test, float) and val + test >= 1:
         yield (
             ("data", "test"),
             f"val and test together hold out {val + test:g} of the samples; nothing is left to train on",
         )
+    if fold is not None and fold.number > fold.of:
+        yield ("data", "fold", "number"), f"there are {fold.of} folds, counted from 1"
+    if fold is not None and not isinstance(val, float):
+        yield ("data", "fold"), f"a fold validates in place of a share, but data.val is {val}"
     if val == "test" and test == "none":
         yield ("data", "val"), "validates on the test split, but data.test is none"
 

@@ -65,6 +65,13 @@ class Fitting(Section):
     )
 
 
+class HeldFold(Section):
+    """One of several equal parts of the training split, which validates while the others train."""
+
+    number: PositiveInt = Field(description="Which part, from 1.")
+    of: Annotated[int, Field(ge=2)] = Field(description="How many parts there are.")
+
+
 class Data(Component):
     """What to learn from, and how it reaches the model."""
 
@@ -75,6 +82,10 @@ class Data(Component):
     val: Fraction | Literal["test", "none"] = Field(
         0.1,
         description="Share of the training split held out by seed; `test` validates on the test split, `none` does without.",
+    )
+    fold: HeldFold | None = Field(
+        None,
+        description="Cross-validation: {number: 1, of: 5} holds out the first of five equal parts in place of the share of val.",
     )
     test: Fraction | Literal["auto", "none"] = Field(
         "auto",

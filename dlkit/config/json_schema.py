@@ -25,6 +25,7 @@ def config_schema() -> dict[str, Any]:
     for section, kind in KIND_OF_SECTION.items():
         definitions[section.capitalize()] = _component(definitions[section.capitalize()], kind)
     definitions["OtherOptimizer"] = _component(definitions["OtherOptimizer"], "optimizers")
+    definitions["OwnTracker"] = {"anyOf": [IMPORT_PATH, definitions["OwnTracker"]]}
     definitions |= {name: _component(plain, kind) for kind, name in _DEFINITIONS.items()}
     data_properties = definitions["Data"]["anyOf"][1]["properties"]
     for key, kind in KIND_OF_LIST.items():

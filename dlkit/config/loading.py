@@ -41,10 +41,15 @@ class LoadedConfig:
 
 
 def load_config(
-    path: str | Path, *, overlays: Sequence[str | Path] = (), overrides: Sequence[str] = ()
+    path: str | Path,
+    *,
+    overlays: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    places: Mapping[str, str] | None = None,
 ) -> LoadedConfig:
     """Load a YAML file, then the overlay files on top of it in order, then the overrides `a.b=value`, and check the result.
 
+    `places` says what messages call the place of an override that people wrote in other words.
     Raises ConfigError with every problem found, each with its file, line and column.
     """
     problems: list[Problem] = []
@@ -54,7 +59,7 @@ def load_config(
     if len(trees) < len(paths):
         raise ConfigError(problems)
     root = _merge_all(trees)
-    root = apply_overrides(root, overrides, problems)
+    root = apply_overrides(root, overrides, problems, places or {})
     return _check(root, problems, files.texts[Path(os.path.realpath(path))])
 
 

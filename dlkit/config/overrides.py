@@ -1,6 +1,6 @@
 """Overrides of a config: `a.b.c=value` sets, `~a.b` removes. Values are read as in a file, so `lr=1e-3` is a number."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,12 +29,15 @@ class _RejectedError(Exception):
     """An override that cannot be applied; the text says why."""
 
 
-def apply_overrides(root: MappingNode, texts: Sequence[str], problems: list[Problem]) -> MappingNode:
+def apply_overrides(
+    root: MappingNode, texts: Sequence[str], problems: list[Problem], places: Mapping[str, str]
+) -> MappingNode:
     """Apply all overrides in order, names of components first.
 
     So `optimizer.momentum=0.9 optimizer=sgd` means the same in either order. What cannot be applied is added to `problems`.
     """
-    overrides = [override for text in texts if (override := parse_override(text, problems))]
+    read = [parse_override(text, problems, places.get(text)) for text in texts]
+    overrides = [override for override in read if override]
     for override in sorted(overrides, key=lambda override: not _picks_component(override)):
         try:
             root = _apply(root, override)
@@ -43,9 +46,9 @@ def apply_overrides(root: MappingNode, texts: Sequence[str], problems: list[Prob
     return root
 
 
-def parse_override(text: str, problems: list[Problem]) -> Override | None:
+def parse_override(text: str, problems: list[Problem], place: str | None = None) -> Override | None:
     """Read one override. Adds a problem and returns None if it cannot be read."""
-    location = Location(f"override '{printable(text)}'")
+    location = Location(place or f"override '{printable(text)}'")
     is_removal = text.startswith("~")
     key, equals, written = text.removeprefix("~").partition("=")
     parts = [part.strip() for part in key.split(".")]

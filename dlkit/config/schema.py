@@ -257,6 +257,12 @@ class Checkpoint(Section):
     mode: Literal["auto", "min", "max"] = Field("auto", description="Whether less or more is better.")
 
 
+class OwnTracker(Component):
+    """A function of your own that follows a run. Options are its own."""
+
+    name: str = Field(min_length=1, description="package.module:attr or ./file.py:attr.")
+
+
 class Log(Section):
     """What is written about the run."""
 
@@ -267,6 +273,12 @@ class Log(Section):
     graph: bool = Field(True, description="Write the model graph to TensorBoard.")
     images: Annotated[int, Field(ge=0)] = Field(
         0, description="Training images, as the model sees them, to write to TensorBoard."
+    )
+    mlflow: str | None = Field(
+        None, min_length=1, description="Address of an MLflow server that follows the run: http://127.0.0.1:5000."
+    )
+    tracker: OwnTracker | None = Field(
+        None, description="A function of your own that follows the run: package.module:attr or ./file.py:attr."
     )
 
 

@@ -2,8 +2,10 @@
 
 import ctypes
 import gc
+import sys
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 _WORTH_IT = 64 * 2**20  # bytes; it takes some tenths of a second
@@ -22,3 +24,14 @@ def release_memory(weights: Iterable[Tensor]) -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
     if trim is not None:
         trim(0)
+
+
+def release_run() -> None:
+    """Free what a run that is over has left in this process, where another follows: cycles, code compiled for its network, and the
+    memory that a GPU keeps ready.
+    """
+    gc.collect()
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo"].reset()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Reasons to stop between two optimizer steps: a signal, or the time being up.
+"""Reasons to stop between two optimizer steps: a signal, the time being up, or a decision of whoever started the run.
 
 Several processes must stop at the same step, so none of them acts on a signal or a clock of its own: each votes, the votes
 are added up once per step, and what somebody asked for holds for all.
@@ -14,7 +14,8 @@ from dlkit.signals import SAVING, STOPPING, handled_signals
 
 @dataclass
 class StopRequest:
-    """Says when the loop should stop. `deadline` is a time of the monotonic clock.
+    """Says when the loop should stop. `deadline` is a time of the monotonic clock; `ended_as` the status of a run that was ended
+    from outside, as a sweep ends trials that are worse than others.
 
     `signal_number` is the signal that stops the run; with `is_shared` only once the votes of all processes are settled.
     """
@@ -23,6 +24,7 @@ class StopRequest:
     signal_number: int | None = None
     save_now: bool = field(default=False)
     is_shared: bool = False
+    ended_as: str | None = None
 
     def __post_init__(self) -> None:
         self._asked_signal: int | None = None
@@ -40,7 +42,13 @@ class StopRequest:
     @property
     def is_due(self) -> bool:
         """Whether to stop before the next step."""
-        return self.signal_number is not None or (self._is_settled_late if self.is_shared else self.is_late)
+        is_over = self.signal_number is not None or self.ended_as is not None
+        return is_over or (self._is_settled_late if self.is_shared else self.is_late)
+
+    @property
+    def status(self) -> str:
+        """What becomes of a run that stops now."""
+        return "interrupted" if self.signal_number is not None else self.ended_as or "max_time"
 
     @property
     def is_late(self) -> bool:

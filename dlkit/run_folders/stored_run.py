@@ -20,7 +20,7 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True)
 class StoredRun:
-    """What a run folder holds. `status` is that of run.json (running, finished, early_stopped, max_time, interrupted, diverged,
+    """What a run folder holds. `status` is that of run.json (running, finished, early_stopped, max_time, pruned, interrupted, diverged,
     failed), `killed` where that says running and no process has the folder, `damaged` where it cannot be read. `config` is the
     resolved one, `facts` is run.json; what cannot be read is empty, and `problems` has a line for it.
     """

@@ -16,6 +16,7 @@ REQUIRED = {
     ("data", "image_size"): {"from": 8, "to": 16},
     ("data", "normalize"): {"mean": [0.5], "std": [0.5]},
     ("data", "fitting"): {"resize_size": 9},
+    ("data", "fold"): {"number": 1, "of": 5},
     ("model",): {"name": "mlp"},
     ("optimizer", "groups"): {"match": "fc.*"},
     ("train", "clip"): {"norm": 1.0},

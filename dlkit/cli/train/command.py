@@ -120,7 +120,7 @@ def _load(
         return loaded
     # nothing but the fixed batches: no held-out samples, no augmentation, no other order
     num_samples = overfit * loaded.config.data.batch_size * num_processes
-    fixed = [f"data.limit={num_samples}", "data.val=none", "data.test=none", "data.transforms=[]"]
+    fixed = [f"data.limit={num_samples}", "data.val=none", "data.fold=null", "data.test=none", "data.transforms=[]"]
     fixed += ["data.mixing=null", "data.sampling=none", "data.repeats=1", "checkpoint.average=null"]
     fixed += ["data.batch_transforms=[]", "data.shuffle=false", "train.early_stop=null", "checkpoint.metric=auto"]
     return load_config(cfg, overlays=overlays, overrides=[*changes, *fixed])

@@ -19,6 +19,7 @@ from dlkit.core.data.contract import (
 from dlkit.core.data.counter_rng import Draws, Stream, hash_indices, hash_key, integers, permutation
 from dlkit.core.data.eval_splits import NoSplit, build_eval_split, build_eval_transform
 from dlkit.core.data.fingerprint import Fingerprint, fingerprint, fingerprint_differences
+from dlkit.core.data.folds import draw_fold
 from dlkit.core.data.images import (
     EXTENSIONS,
     Mode,

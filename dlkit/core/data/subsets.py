@@ -13,6 +13,7 @@ from dlkit.choices import SplitName
 from dlkit.config import LoadedConfig
 from dlkit.core.data.counter_rng import Stream, hash_key, permutation
 from dlkit.core.data.decoded_files import decode_once
+from dlkit.core.data.folds import draw_fold
 from dlkit.core.data.grouped import draw_groups
 from dlkit.core.data.samples import Samples, Source
 from dlkit.core.data.scan import run_on_all
@@ -86,7 +87,7 @@ def pick_subsets(loaded: LoadedConfig, source: Source, *, task: TaskName, seed: 
 
     A fraction for test is held out first, then one for val from the rest, and `limit` picks from what remains, so that
     the held-out samples are the same whatever the limit. A validation split of the source's own is used in place of a
-    fraction.
+    fraction; a fold is of the training split, whatever else there is.
     """
     section = loaded.config.data
     notes: list[str] = []
@@ -96,14 +97,17 @@ def pick_subsets(loaded: LoadedConfig, source: Source, *, task: TaskName, seed: 
     if isinstance(section.test, float):
         rows, held = hold_out(targets, section.test, seed=seed, stream=Stream.TEST, groups=source.groups)
         test = Subset("test", source.train, held, targets[held])
+    groups = None if source.groups is None else source.groups[rows]
     val: Subset | None = None
-    if section.val == "test":
+    if section.fold is not None:
+        is_held = draw_fold(targets[rows], section.fold.number, section.fold.of, seed=seed, groups=groups)
+        rows, val = rows[~is_held], Subset("val", source.train, rows[is_held], targets[rows[is_held]])
+    elif section.val == "test":
         val = _test_as_val(loaded, test or _own_subset("test", source.test, task), notes)
     elif section.val != "none" and source.val is not None:
         val = _own_subset("val", source.val, task)
         notes.append(f"validating on the data set's own {len(source.val)} validation samples")
     elif isinstance(section.val, float):
-        groups = None if source.groups is None else source.groups[rows]
         kept, held = hold_out(targets[rows], section.val, seed=seed, stream=Stream.VAL, groups=groups)
         rows, val = rows[kept], Subset("val", source.train, rows[held], targets[rows[held]])
     rows = rows[pick_limit(len(rows), section.limit, seed=seed)]

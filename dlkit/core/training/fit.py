@@ -68,7 +68,7 @@ def fit(learner: Learner, data: DataSplits, plan: Plan, records: Records, *, sto
         row = None if stop.is_due else _evaluate_epoch(learner, data, plan, stop=stop, emit=emit)
         if row is None:
             records.save(learner)
-            return "max_time" if stop.signal_number is None else "interrupted"
+            return stop.status
         is_cut = learner.position.batch < data.train.num_batches
         _finish_epoch(learner, plan, records, row, emit, is_cut=is_cut)
     return "early_stopped" if _is_stopped(learner) and learner.position.epoch < plan.epochs else "finished"

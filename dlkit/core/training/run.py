@@ -7,6 +7,7 @@ learner (setup.py) -> one batch through network and loss (preflight.py) -> run f
 and keep what they say of each sample (evaluation/keeping.py) -> model.pt (modelfile.py) and summary.json.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -38,6 +39,7 @@ from dlkit.core.training.folder import (
     Resume,
     Resumed,
     RunFolder,
+    RunLocation,
     RunRecords,
     check_disk_space,
     check_same_run,
@@ -57,6 +59,7 @@ from dlkit.core.training.folder import (
 from dlkit.core.training.preflight import check_first_batch
 from dlkit.core.training.resolving import run_name
 from dlkit.core.training.setup import Job, build_job
+from dlkit.core.training.tracking import check_trackers, tracked
 from dlkit.errors import Diverged, DlkitError, Interrupted
 from dlkit.events import Emit, Note, Saved, Tested, ignore
 from dlkit.files import write_json
@@ -105,22 +108,29 @@ def train(
 
 
 def run_training(
-    loaded: LoadedConfig, *, out: Path | None = None, resume: Resume | None = None, emit: Emit = ignore
+    loaded: LoadedConfig,
+    *,
+    out: Path | None = None,
+    resume: Resume | None = None,
+    stop: StopRequest | None = None,
+    emit: Emit = ignore,
 ) -> TrainResult:
     """Train as the config says, into `out` or the next free run folder, or go on as `resume` says.
 
+    Whoever gives `stop` may end the run by it, at its deadline or with a status of its own; what is ended so is not tested.
     Under torchrun this is one of several processes: rank 0 reports and writes, and all get the result.
     """
     runtime = loaded.config.runtime
     with stopped_by_signals("nothing was written"), joined(runtime) as world:
         emit = emit if world.is_main else ignore
-        stop = StopRequest(is_shared=not world.is_alone)
+        stop = stop or StopRequest()
+        stop.is_shared = not world.is_alone
         check_same_program(loaded, world)
         location = world.from_main(lambda: pick_location(loaded, world, out=out, resume=resume, emit=emit))
-        threads = pick_threads(runtime.threads, world)
+        world.from_main(lambda: check_trackers(loaded))
         with (
             watch_save_signal(stop),
-            torch_settings(threads=threads, deterministic=runtime.deterministic),
+            torch_settings(threads=pick_threads(runtime.threads, world), deterministic=runtime.deterministic),
             explain_out_of_memory(loaded.config),
         ):
             if location.resumed:
@@ -134,15 +144,19 @@ def run_training(
             if not world.is_main:
                 return _follow(job, location.resumed, stop)
             check_disk_space(location.place, job.learner)
-            folder = location.open(run_name(loaded), emit)
-            try:
-                return _run_in_folder(job, folder, location.resumed, stop, emit)
-            finally:
-                folder.release()
+            return _run_in_folder(job, location, stop, emit)
 
 
-def _run_in_folder(job: Job, folder: RunFolder, resumed: Resumed | None, stop: StopRequest, emit: Emit) -> TrainResult:
-    emit = log_to(folder.path / "train.log", emit)
+def _run_in_folder(job: Job, location: RunLocation, stop: StopRequest, emit: Emit) -> TrainResult:
+    folder = location.open(run_name(job.loaded), emit)
+    try:
+        with tracked(job, folder, log_to(folder.path / "train.log", emit)) as emit:
+            return _run_tracked(job, folder, location.resumed, stop, emit)
+    finally:
+        folder.release()
+
+
+def _run_tracked(job: Job, folder: RunFolder, resumed: Resumed | None, stop: StopRequest, emit: Emit) -> TrainResult:
     try:
         with stopped_by_signals(lambda: _way_on(folder, job)):
             return _train_and_finish(job, folder, resumed, stop, emit)
@@ -177,7 +191,7 @@ def _train_and_finish(
             emit(Note("this run has come to its end already; nothing is left to train"))
         with told_in_full(job.learner, job.data, folder.path):
             status = _fit(job, records, stop, emit)
-        return _finish(job, folder, records, status, emit)
+        return _finish(job, folder, records, status, emit, is_tested=status != stop.ended_as)
     finally:
         records.close()
 
@@ -188,7 +202,7 @@ def _follow(job: Job, resumed: Resumed | None, stop: StopRequest) -> TrainResult
         _go_back(job, resumed)
     status = _fit(job, Follower(), stop, ignore)
     run_dir, state_dict, best = _best_weights(job, None, ignore)
-    _, metrics = _judge_best(job, None, state_dict, ignore)
+    _, metrics = _judge_best(job, None, state_dict, ignore, is_tested=status != stop.ended_as)
     return _result(job, run_dir, status, metrics, best)
 
 
@@ -228,7 +242,8 @@ def _open_records(job: Job, folder: RunFolder, resumed: Resumed | None, emit: Em
 
 def _fit(job: Job, records: RunRecords | Follower, stop: StopRequest, emit: Emit) -> str:
     limit = job.config.train.max_time
-    stop.deadline = time.monotonic() + parse_duration_s(limit) if limit is not None else None
+    if limit is not None:
+        stop.deadline = min(time.monotonic() + parse_duration_s(limit), stop.deadline or math.inf)
     with watch_signals(stop):
         status = fit(job.learner, job.data, job.plan, records, stop=stop, emit=emit)
     if status == "interrupted" and stop.signal_number is not None:
@@ -241,10 +256,12 @@ def _fit(job: Job, records: RunRecords | Follower, stop: StopRequest, emit: Emit
     return status
 
 
-def _finish(job: Job, folder: RunFolder, records: RunRecords, status: str, emit: Emit) -> TrainResult:
+def _finish(
+    job: Job, folder: RunFolder, records: RunRecords, status: str, emit: Emit, *, is_tested: bool
+) -> TrainResult:
     """Test the best weights once, export them, and write the summary."""
     _, state_dict, best = _best_weights(job, folder, emit)
-    info, metrics = _judge_best(job, folder, state_dict, emit)
+    info, metrics = _judge_best(job, folder, state_dict, emit, is_tested=is_tested)
     save_model_file(folder.model_path, replace(spec_of(job, best | {"test": metrics}), info=info), state_dict)
     emit(Saved(folder.model_path, "model"))
     if records.board:
@@ -304,14 +321,14 @@ def _best_weights(job: Job, folder: RunFolder | None, emit: Emit) -> tuple[Path,
 
 
 def _judge_best(
-    job: Job, folder: RunFolder | None, state_dict: Mapping[str, Tensor], emit: Emit
+    job: Job, folder: RunFolder | None, state_dict: Mapping[str, Tensor], emit: Emit, *, is_tested: bool
 ) -> tuple[DataInfo, dict[str, float]]:
     """Returns the description of the data with the thresholds of labels, chosen on validation, and the metrics of the test split.
 
     Rank 0 has the folder, and keeps there what is said of each sample, of validation where nothing is tested.
     """
     model, scoring, info, data = job.learner.evaluated_model, job.learner.scoring, job.data.info, job.data
-    split = data.test if data.test is not None and job.config.eval.test else data.val
+    split = data.test if is_tested and data.test is not None and job.config.eval.test else data.val
     if split is None and info.task != "multilabel":
         return info, {}
     with wearing(model, state_dict):

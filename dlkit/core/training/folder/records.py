@@ -18,7 +18,7 @@ from dlkit.core.training.folder.tensorboard import Board
 from dlkit.core.training.learner import Learner, Row
 from dlkit.core.training.step import StepResult
 from dlkit.event_lines import event_line
-from dlkit.events import Emit, Event, Progress, Saved, Throttle
+from dlkit.events import Emit, Event, Progress, Saved, StepsDone, Throttle
 from dlkit.files import disk_error, to_json
 from dlkit.run_folders import METRICS_FILE
 
@@ -83,17 +83,18 @@ class RunRecords:
         if not self._waiting:
             return
         losses = torch.stack([result.loss for _, result in self._waiting]).tolist()
-        lines = []
+        rows = []
         for (line, result), loss in zip(self._waiting, losses, strict=True):
             if len(result.lrs) > 1:
                 line["lrs"] = result.lrs
             if result.grad_norm is not None:
                 line["grad_norm"] = float(result.grad_norm)
-            lines.append(to_json(line | {"loss": loss}) + "\n")
+            rows.append(line | {"loss": loss})
             if self.board:
                 self.board.add_step(line["step"], result.lrs, loss)
         self._waiting.clear()
-        self._jsonl.append("".join(lines))
+        self._jsonl.append("".join(f"{to_json(row)}\n" for row in rows))
+        self.emit(StepsDone(rows))
 
     def save(self, learner: Learner, *, is_best: bool = False) -> None:
         """Write a checkpoint. The metrics that it knows are on the disk before, those that it replaces go after."""

@@ -1,0 +1,25 @@
+"""What a tracker is told of a run before its first event."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlkit.events import Emit
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A run that begins, or goes on. `config` is the resolved one, as plain values; `known_as` what the tracker gave to `remember`
+    when the run began, so that it can go on with what it has; None the first time.
+    """
+
+    name: str
+    folder: Path
+    config: Mapping[str, Any]
+    known_as: str | None
+    remember: Callable[[str], None]
+
+
+# a tracker of one's own is a function that takes this, and its options by name, and returns what to call for each event
+Tracker = Callable[..., Emit]

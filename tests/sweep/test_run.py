@@ -1,0 +1,226 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pytest
+import torch
+
+from dlkit.config import load_config, load_spaces
+from dlkit.errors import OutputError, UsageError
+from dlkit.events import EpochDone, TrialDone, TrialStarted
+from dlkit.run_folders import read_run
+from dlkit.sweep import SweepRequest, SweepWorker, open_storage, run_sweep
+
+pytest.importorskip("optuna")
+
+CONFIG = """
+data: {name: digits, limit: 60, batch_size: 32}
+model: {name: mlp, hidden: [8]}
+optimizer: {name: adamw, lr: 0.05}
+train: {epochs: 3}
+log: {tensorboard: false}
+"""
+SPACES = ("optimizer.lr=log:1e-4..1e-1", "model.activation=relu,tanh")
+
+
+@pytest.fixture
+def ask(write_config, tmp_path):
+    """A request for a sweep of this test's config in the folder `sweep`."""
+
+    def ask(*texts, out="sweep", **options):
+        space = load_spaces(write_config(CONFIG), texts=texts or SPACES)
+        return SweepRequest(space, out=tmp_path / out, **({"sampler": "random"} | options))
+
+    return ask
+
+
+def outcomes(result):
+    return [(row.number, row.status, row.settings, row.values, row.epochs) for row in result.trials]
+
+
+class Killed(BaseException):
+    """What nothing catches on its way."""
+
+
+def stopping_at(count):
+    """An `emit` that ends everything at an epoch."""
+    seen = []
+
+    def emit(event):
+        seen.append(event)
+        if sum(isinstance(one, EpochDone) for one in seen) == count:
+            raise Killed
+
+    return emit
+
+
+def test_every_trial_is_a_run_and_the_best_config_trains(ask, tmp_path, quick):
+    events = []
+    result = run_sweep(ask(trials=6), emit=events.append)
+    assert [row.number for row in result.trials] == list(range(6)) and result.is_complete
+    assert result.trials[0].settings["optimizer.lr"] == 0.05  # the config's own
+    statuses = {row.status for row in result.trials}
+    assert statuses == {"finished", "pruned"}
+    for row in result.trials:
+        run = read_run(tmp_path / "sweep" / f"trial-{row.number:03d}")
+        assert run.status == row.status and run.best["value"] == row.values[0] and len(run.epochs) == row.epochs
+        assert bool(run.test) == (row.status == "finished")
+        assert run.settings["optimizer.lr"] == row.settings["optimizer.lr"]
+    finished = [row for row in result.trials if row.status == "finished"]
+    assert result.best.value == max(row.value for row in finished)
+    best = load_config(tmp_path / "sweep" / "best.yaml").config
+    assert best.optimizer.lr == result.best.settings["optimizer.lr"]
+    assert best.model.options["activation"] == result.best.settings["model.activation"]
+    assert json.loads((tmp_path / "sweep" / "sweep.json").read_text()) == json.loads(json.dumps(result.to_json()))
+    assert [event.number for event in events if isinstance(event, TrialDone)] == list(range(6))
+    assert (tmp_path / "sweep" / "history.png").exists()
+
+    events.clear()
+    assert outcomes(run_sweep(ask(trials=6), emit=events.append)) == outcomes(result)
+    assert not any(isinstance(event, TrialStarted) for event in events)
+    assert len(run_sweep(ask(trials=7)).trials) == 7
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_sweep_that_was_stopped_comes_to_the_same(ask, sampler, quick):
+    whole = run_sweep(ask(trials=4, sampler=sampler, out="whole"))
+    for epochs in (2, 4):
+        with pytest.raises(Killed):
+            run_sweep(ask(trials=4, sampler=sampler), emit=stopping_at(epochs))
+    resumed = []
+    result = run_sweep(ask(trials=4, sampler=sampler), emit=resumed.append)
+    assert outcomes(result) == outcomes(whole)
+    assert next(event.is_resumed for event in resumed if isinstance(event, TrialStarted))
+
+
+def command(out, trials):
+    return [
+        sys.executable,
+        "-m",
+        "dlkit",
+        "sweep",
+        "cfg.yaml",
+        *SPACES,
+        "--trials",
+        str(trials),
+        "--out",
+        str(out),
+        "-q",
+    ]
+
+
+def numbers_told(journal):
+    """The trials that the journal says are over, by its operation 6 (state) with one of Optuna's states 1 to 3."""
+    rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    return sorted(row["trial_id"] for row in rows if row["op_code"] == 6 and 1 <= row["state"] <= 3)
+
+
+@pytest.mark.posix
+def test_two_workers_one_of_them_killed(write_config, tmp_path, ask, quick):
+    write_config(CONFIG)
+    out = tmp_path / "sweep"
+    workers = [subprocess.Popen(command(out, 6), cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    journal, deadline = out / "journal.log", time.monotonic() + 120
+    while not journal.exists() or '"intermediate_value"' not in journal.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(workers[0].pid, signal.SIGKILL)
+    assert [worker.wait() for worker in workers] == [-signal.SIGKILL, 0]
+    with journal.open("ab") as file:
+        file.write(b'{"op_code":7,"worker')  # as a crash leaves it
+    request = ask(trials=6, sampler="tpe")
+    result = run_sweep(request)
+    assert [row.number for row in result.trials] == list(range(6)) and numbers_told(journal) == list(range(6))
+    for row in result.trials:
+        epochs = [epoch["epoch"] for epoch in read_run(out / f"trial-{row.number:03d}").epochs]
+        assert epochs == list(range(1, row.epochs + 1))
+
+
+def test_a_grid_has_each_point_once(ask, quick):
+    spaces = ("optimizer.lr=0.01,0.1", "train.epochs=1..2", "model.hidden=[4],[8]")
+    result = run_sweep(ask(*spaces, sampler="grid", pruner="none"))
+    points = [tuple(map(str, row.settings.values())) for row in result.trials]
+    assert (
+        len(points) == 8 == len(set(points)) and points[0] == ("0.01", "1", "[4]") and points[-1] == ("0.1", "2", "[8]")
+    )
+
+
+def test_folds_and_seeds_are_runs_of_one_trial(ask, tmp_path, quick):
+    result = run_sweep(ask(trials=1, folds=2, seeds=2, pruner="none"))
+    (row,) = result.trials
+    names = [f"trial-000-seed-{seed}-fold-{fold}" for seed in (0, 1) for fold in (1, 2)]
+    assert sorted(path.name for path in (tmp_path / "sweep").glob("trial-*")) == names
+    values = [read_run(tmp_path / "sweep" / name).best["value"] for name in names]
+    assert row.values == values and row.value == pytest.approx(fmean(values)) and row.epochs == 12
+    assert row.deviation == pytest.approx(stdev(values))
+    assert read_run(tmp_path / "sweep" / names[3]).config["data"]["fold"] == {"number": 2, "of": 2}
+
+
+def test_a_trial_that_diverges_is_an_outcome(ask, quick):
+    result = run_sweep(ask("optimizer.lr=1.0e+30,0.01", "optimizer=sgd", sampler="grid"))
+    assert [row.status for row in result.trials] == ["diverged", "finished"]
+    assert "the loss is" in result.trials[0].error and result.best.number == 1
+
+
+def test_a_trial_that_fails_is_an_outcome_and_three_end_the_sweep(ask, tmp_path, quick):
+    result = run_sweep(ask("data.drop_last=false,true", "data.batch_size=128", sampler="grid", out="one"))
+    assert [row.status for row in result.trials] == ["finished", "failed"]
+    assert "drops the only batch" in result.trials[1].error
+    code = "from torch import nn\n\n\nclass Net(nn.Linear):\n    def forward(self, inputs):\n        raise ValueError('no')\n"
+    (tmp_path / "net.py").write_text(code)
+    net = f"model={{name: {tmp_path}/net.py:Net, in_features: 64, out_features: 10}}"
+    with pytest.raises(UsageError, match="all 3 trials have failed, the last with: .*no"):
+        run_sweep(ask(net, "optimizer.lr=0.1,0.2,0.3,0.4", sampler="grid"))
+
+
+def test_time_ends_a_sweep_in_the_middle_of_a_trial(ask, quick):
+    spaces = ("optimizer.lr=log:1e-4..1e-1", "train.epochs=100000")
+    assert [row.status for row in run_sweep(ask(*spaces, seconds=2.0)).trials] == ["running"]
+    events = []
+    assert len(run_sweep(ask(*spaces, seconds=1.0), emit=events.append).trials) == 1
+    assert [event.is_resumed for event in events if isinstance(event, TrialStarted)] == [True]
+
+
+def test_another_sweep_in_the_same_folder_is_refused(ask, quick):
+    run_sweep(ask("optimizer.lr=0.1,0.2", sampler="grid", trials=1))
+    with pytest.raises(OutputError, match=r"spaces\.optimizer\.lr: \"0\.1,0\.2\" there, \"0\.1,0\.3\" now"):
+        run_sweep(ask("optimizer.lr=0.1,0.3", sampler="grid", trials=1))
+
+
+def test_sqlite_keeps_a_sweep_too(ask, tmp_path, quick):
+    request = ask(trials=2, storage=f"sqlite:///{tmp_path / 'sweeps.db'}")
+    assert outcomes(run_sweep(replace(request, trials=1))) == outcomes(run_sweep(request))[:1]
+    assert not Path(tmp_path / "sweep" / "journal.log").exists()
+
+
+def test_random_numbers_outside_stay_as_they_are(ask, quick):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    run_sweep(ask(trials=1))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_worker_elsewhere_is_gone_when_its_beats_stand_still(tmp_path):
+    optuna = pytest.importorskip("optuna")
+    storage = open_storage(None, tmp_path)
+    study = optuna.create_study(storage=storage)
+    here, there = (SweepWorker(study, storage, tmp_path / name, beat_s=0.05, still_s=0.5) for name in ("here", "there"))
+    theirs, was_begun = there.next_trial(1, is_over=lambda: False)
+    assert (theirs.number, was_begun) == (0, False)
+    lost = []
+    with there.beating(theirs, lambda: lost.append(True)):
+        assert here.next_trial(1, is_over=lambda: False) is None
+    mine, was_begun = here.next_trial(1, is_over=lambda: False)
+    assert (mine.number, was_begun) == (0, True) and here.has(mine._trial_id)
+    with there.beating(theirs, lambda: lost.append(True)):
+        time.sleep(0.3)
+    assert lost == [True]
+    there.leave()
+    here.leave()
