@@ -192,9 +192,8 @@ class Server:
 
     def close(self) -> None:
         if self._process is not None:
-            self._control.shutdown(
-                socket.SHUT_RDWR
-            )  # to close it is not enough: loader processes that are left have a copy
+            # to close it is not enough: loader processes that are left have a copy
+            self._control.shutdown(socket.SHUT_RDWR)
             self._control.close()
             self._process.wait()
             self._process = None
