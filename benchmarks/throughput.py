@@ -27,11 +27,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
-from training_loop import train_with_dlkit
 
 from dlkit.config import load_mapping
 from dlkit.core.models import small_cnn
-from dlkit.core.training import Job, build_job
+from dlkit.core.stopping import StopRequest
+from dlkit.core.training import Job, NoRecords, build_job, fit
 from dlkit.events import ignore
 
 BATCH, LR, PADDING, MEAN, STD = 128, 0.004, 2, 0.286, 0.353
@@ -164,12 +164,22 @@ def time_lightning(loader: DataLoader[Any], model: nn.Module, count: int) -> flo
     return BATCH * count / (module.times[WARM_UP + count + 1] - module.times[WARM_UP + 1])
 
 
+class Times(NoRecords):
+    """When each step was done."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def add_step(self, learner: Any, result: Any) -> None:
+        """Note the time."""
+        self.times.append(time.perf_counter())
+
+
 def time_dlkit(width: int, count: int) -> float:
-    """The same, of a whole `fit`, whose first steps count too."""
-    job = build_dlkit(width, count)
-    started = time.perf_counter()
-    train_with_dlkit(job)
-    return BATCH * count / (time.perf_counter() - started)
+    """The same, of `fit`."""
+    job, records = build_dlkit(width, WARM_UP + count), Times()
+    fit(job.learner, job.data, job.plan, records, stop=StopRequest(), emit=ignore)
+    return BATCH * count / (records.times[-1] - records.times[WARM_UP - 1])
 
 
 def read_fashion_mnist(folder: Path) -> tuple[Tensor, Tensor]:
@@ -220,11 +230,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--width", type=int, default=27)
+    parser.add_argument("--only", default="", help="measure ways with this in their name, and dlkit")
     parser.add_argument("--folder", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.disable(logging.WARNING)
     ways = build_ways(arguments.folder, arguments.width, arguments.steps)
+    ways = {name: way for name, way in ways.items() if arguments.only in name or name == "dlkit"}
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(arguments.rounds):
