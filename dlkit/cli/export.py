@@ -37,6 +37,10 @@ Resize = Annotated[
     bool,
     typer.Option("--resize", help="ONNX: let the file scale and cut images of any size to the network's."),
 ]
+DynamicSize = Annotated[
+    bool,
+    typer.Option("--dynamic-size", help="ONNX: let the file take images of other heights and widths as they are."),
+]
 Opset = Annotated[
     int | None,
     typer.Option(
@@ -70,6 +74,7 @@ def export(
     data: WeightsData = None,
     normalize: Normalize = False,
     resize: Resize = False,
+    dynamic_size: DynamicSize = False,
     opset: Opset = None,
     threads: Threads = None,
     force: Force = False,
@@ -86,7 +91,7 @@ def export(
         file = open_model(
             model, Naming(arch, num_classes, image_size, network), data=loaded, uses_data=False, emit=display.emit
         )
-        options = ExportOptions(normalize, resize, opset, threads)
+        options = ExportOptions(normalize, resize, opset, threads, dynamic_size)
         exported = export_model(file, format_, output, model=network, options=options, force=force)
     if as_json:
         values = asdict(exported) | {"path": str(exported.path)}

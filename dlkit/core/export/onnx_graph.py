@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dlkit.core.export.free_size import SIDES, FreeSize
 from dlkit.core.export.tracing import BATCH, export_program, quiet_exporter, reason
 from dlkit.errors import OutOfResource, UsageError
 
@@ -18,12 +19,13 @@ INPUT, OUTPUT = "input", "logits"
 MOST_BYTES = 2**31 - 1  # what one protobuf message can hold
 
 
-def build_onnx(network: nn.Module, example: Tensor) -> "ModelProto":
-    """The network as an ONNX model with float32 `input` of example's size and `logits`, both with a free first axis `batch`.
+def build_onnx(network: nn.Module, example: Tensor, free: FreeSize | None = None) -> "ModelProto":
+    """The network as an ONNX model with float32 `input` of example's size and `logits`, both with a free first axis `batch`, and
+    perhaps with free `height` and `width`.
 
-    Raises UsageError, with torch's own reason, for a network that cannot be exported with a free batch axis.
+    Raises UsageError, with torch's own reason, for a network that cannot be exported with these axes free.
     """
-    program = export_program(network, example)
+    program = export_program(network, free.traced(example), free.dims()) if free else export_program(network, example)
     try:
         with quiet_exporter():
             exported = torch.onnx.export(
@@ -34,7 +36,20 @@ def build_onnx(network: nn.Module, example: Tensor) -> "ModelProto":
     assert exported is not None
     model: ModelProto = exported.model_proto
     tidy(model)
+    if free:
+        _name_sides(model)
     return model
+
+
+def _name_sides(model: "ModelProto") -> None:
+    """Call the free sides by their names; what is known of tensors in between is by torch's."""
+    del model.graph.value_info[:]
+    given = model.graph.input[0].type.tensor_type.shape.dim
+    names = {given[place].dim_param: name for place, name in enumerate(SIDES, start=2)}
+    for value in (*model.graph.input, *model.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in names:
+                dim.dim_param = names[dim.dim_param]
 
 
 def extend_onnx(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dlkit.choices import ExportFormat
 from dlkit.core.export.aoti import export_aoti, require_compiler
+from dlkit.core.export.free_size import FreeSize, find_free_size
 from dlkit.core.export.loading_code import (
     load_compiled,
     load_onnx,
@@ -64,8 +65,15 @@ class Format:
     is_weights: bool = False
 
 
-def _write_onnx(network: nn.Module, spec: ModelSpec, path: Path, *, options: ExportOptions = AS_IT_IS) -> Parity:
-    return export_onnx(network, path, example_of(spec), spec=spec, options=options)
+def _write_onnx(
+    network: nn.Module,
+    spec: ModelSpec,
+    path: Path,
+    *,
+    options: ExportOptions = AS_IT_IS,
+    free: FreeSize | None = None,
+) -> Parity:
+    return export_onnx(network, path, example_of(spec), spec=spec, options=options, free=free)
 
 
 def _write_pt2(network: nn.Module, spec: ModelSpec, path: Path) -> Parity:
@@ -123,20 +131,26 @@ def export_model(
     told = raw_spec(file.spec) if options.normalizes else file.spec
     network = build_from_file(file, model=model)
     write, loading = chosen.write, {} if chosen.is_weights else {"threads": options.threads}
+    free = find_free_size(network, file.spec) if options.has_free_size else None
     if format_name == "onnx":
-        write, loading = partial(_write_onnx, options=options), loading | {"takes_any_size": options.resizes}
+        write = partial(_write_onnx, options=options, free=free)
+        loading |= {"takes_any_size": options.resizes or options.has_free_size}
     parity = write(network, file.spec, path)
     lines = tuple(chosen.loading(told, path, **loading))
     notes = [*_notes(file.spec, format_name), *([parity.cpu_note] if parity and parity.cpu_note else [])]
+    notes += [free.words] if free else []
     return Exported(path, format_name, size_of(path), parity, lines, tuple(notes))
 
 
 def _check_options(spec: ModelSpec, format_name: ExportFormat, options: ExportOptions) -> None:
-    given = {"--normalize": options.normalizes, "--resize": options.resizes, "--opset": options.opset is not None}
+    given = {"--normalize": options.normalizes, "--resize": options.resizes, "--dynamic-size": options.has_free_size}
+    given |= {"--opset": options.opset is not None}
     if format_name != "onnx" and (names := [name for name, is_given in given.items() if is_given]):
         raise UsageError(f"{names[0]} belongs to --format onnx; {format_name} has no such choice")
     if options.threads is not None and FORMATS[format_name].is_weights:
         raise UsageError(f"--threads belongs to programs (onnx, pt2, aoti); {format_name} is weights alone")
+    if options.resizes and options.has_free_size:
+        raise UsageError("--resize brings images to one size, --dynamic-size takes them as they are; leave one of them out")
     if options.resizes:
         check_resizable(spec)
     if options.opset is not None:

@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,16 @@ LOUD_LOGGERS = ("torch.onnx", "torch.export", "torch.utils.cpp_extension", "onnx
 CHECKED_SAMPLES = 3  # not the 2 that are traced, so that a batch size burnt into a graph shows
 
 
-def export_program(network: nn.Module, example: Tensor) -> ExportedProgram:
-    """`torch.export` of a network in evaluation mode. Raises UsageError, with torch's reason, where that cannot follow it."""
+def export_program(network: nn.Module, example: Tensor, free: Mapping[int, Dim] | None = None) -> ExportedProgram:
+    """`torch.export` of a network in evaluation mode; `free` are axes that are so besides the batch.
+
+    Raises UsageError, with torch's reason, where that cannot follow it.
+    """
     # torch.export takes sizes of 0 and 1 as fixed, so that a free axis must be shown with at least 2
     two = torch.cat([example[:1], example[:1]])
     try:
         with quiet_exporter(), eval_mode(network):
-            return torch.export.export(network, (two,), dynamic_shapes=({0: Dim(BATCH)},), strict=False)
+            return torch.export.export(network, (two,), dynamic_shapes=({0: Dim(BATCH), **(free or {})},), strict=False)
     except Exception as error:  # tracing runs the network's own code
         raise UsageError(f"torch.export cannot capture this network: {reason(error)}") from error
 

@@ -16,5 +16,5 @@ from dlkit.quantize.graph.observed import (
 from dlkit.quantize.graph.operations import attribute_of, called_module, is_moving, operation
 from dlkit.quantize.graph.placement import label_of
 from dlkit.quantize.graph.preparation import GraphFacts, check_names, graph_facts, prepare
-from dlkit.quantize.graph.steps import Elementwise, GraphStep, Product
+from dlkit.quantize.graph.steps import Elementwise, GraphStep, Product, Resize
 from dlkit.quantize.graph.tracing import trace

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.fx import Graph, GraphModule, Node
+from torch.fx.node import map_arg
 
 from dlkit.core.release_memory import release_memory
 from dlkit.quantize.graph.observed import observer_called, observer_of
@@ -23,6 +24,7 @@ from dlkit.quantize.graph.steps import (
     Multiplication,
     Padding,
     Product,
+    Resize,
     Sum,
 )
 from dlkit.quantize.int8 import (
@@ -41,6 +43,7 @@ from dlkit.quantize.int8 import (
     Int8MaxPool,
     Int8Mul,
     Int8Pad,
+    Int8Resize,
     PoolGeometry,
     Quantize,
     bind_kernels,
@@ -129,14 +132,13 @@ class _ProgramWriter:
         return self._floats[node]
 
     def _int8_call(self, node: Node, step: GraphStep) -> Node:
-        inputs = [argument for argument in node.args if isinstance(argument, Node)]
-        given = [self._affines[source] for source in inputs]
+        given = [self._affines[source] for source in node.all_input_nodes if source in self._affines]  # the rest is sizes
         observed = observer_of(self._prepared, node)
         layer = self._layer(node, step, given, None if observed is None else observed.observer.affine())
         if layer.output is not None:
             self._affines[node] = layer.output
         self._parts[str(node.target)] = layer
-        return self._graph.call_module(str(node.target), tuple(self._values[source] for source in inputs))
+        return self._graph.call_module(str(node.target), map_arg(node.args, self._values.__getitem__))
 
     def _layer(self, node: Node, step: Any, given: list[Affine], y: Affine | None) -> Any:
         if isinstance(step, Product):
@@ -247,4 +249,5 @@ _COMBINE: dict[type[GraphStep], Callable[..., Any]] = {
     Join: lambda step, given, y, rank: Int8Cat(tuple(given), y, dim=step.dim),
     Elementwise: lambda step, given, y, rank: Int8Lookup(_in_double(step.function), given[0], y),
     MeanPool: _mean_pool,
+    Resize: lambda step, given, y, rank: Int8Resize(given[0], y, step.size, step.options),
 }

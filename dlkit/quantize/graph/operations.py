@@ -119,12 +119,14 @@ def argument(node: Node, position: int, name: str, default: Any = None) -> Any:
 def is_moving(network: GraphModule, node: Node) -> bool:
     """Whether an operation only moves values of its input, so that codes stay codes."""
     module = called_module(network, node)
-    if module is not None:
-        is_nearest = isinstance(module, nn.Upsample) and module.mode == "nearest"
-        return isinstance(module, _MOVING_MODULES) or is_nearest
-    if operation(node) == "interpolate":
-        return bool(argument(node, 3, "mode", "nearest") == "nearest")
-    return operation(node) in MOVING
+    if isinstance(module, nn.Upsample) or operation(node) == "interpolate":
+        return takes_nearest(argument(node, 3, "mode", "nearest") if module is None else module.mode)
+    return isinstance(module, _MOVING_MODULES) or operation(node) in MOVING
+
+
+def takes_nearest(mode: object) -> bool:
+    """Whether an interpolation of this mode makes no values that were not there."""
+    return mode in ("nearest", "nearest-exact")
 
 
 def works_in_place(network: GraphModule, node: Node) -> bool:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from dlkit.quantize.graph.operations import argument, called_module, operation, shape_of
+from dlkit.quantize.graph.operations import argument, called_module, operation, shape_of, takes_nearest
 from dlkit.quantize.graph.steps import (
     CONVOLUTIONS,
     TRANSPOSED,
@@ -22,6 +22,7 @@ from dlkit.quantize.graph.steps import (
     Multiplication,
     Padding,
     Product,
+    Resize,
     Sum,
 )
 from dlkit.quantize.int8 import Activation
@@ -60,6 +61,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "avg_pool": ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
     "adaptive_avg_pool": ("output_size",),
     "pad": ("pad", "mode", "value"),
+    "interpolate": ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor", "antialias"),
 }
 _MAX: tuple[Any, ...] = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _AVERAGE: tuple[Any, ...] = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
@@ -137,6 +139,8 @@ def _module_step(module: nn.Module) -> GraphStep | None:
         return Elementwise(module) if module.num_parameters == 1 else None
     if kind in _MAX:
         return MaxPool(module) if not module.return_indices else None
+    if isinstance(module, nn.Upsample) and not takes_nearest(module.mode):
+        return Resize(**{name: getattr(module, name) for name in _OPTIONS["interpolate"] if hasattr(module, name)})
     if kind in _PADDINGS:
         return _padding(module.padding, module.value)
     if kind in _AVERAGE:
@@ -180,6 +184,8 @@ def _function_step(node: Node) -> tuple[GraphStep, tuple[Any, ...]] | None:
     name, x = operation(node), argument(node, 0, "input")
     if name in _ARITHMETIC:
         return _arithmetic_step(node, name)
+    if name == "interpolate":
+        return _resize_step(node, x)
     if name == "cat":
         tensors = argument(node, 0, "tensors")
         is_list = isinstance(tensors, list | tuple) and all(shape_of(tensor) is not None for tensor in tensors)
@@ -190,6 +196,16 @@ def _function_step(node: Node) -> tuple[GraphStep, tuple[Any, ...]] | None:
     bounds = _bounds_of(node, name)
     step = _option_step(node, name) if bounds is None else _clamp(*bounds)
     return None if step is None else (step, (x,))
+
+
+def _resize_step(node: Node, x: Any) -> tuple[GraphStep, tuple[Any, ...]] | None:
+    """Images brought to a size that is known, or computed from that of another tensor."""
+    options = {**dict(zip(_OPTIONS["interpolate"], node.args[1:], strict=False)), **node.kwargs}
+    size = options.pop("size", None)
+    options.pop("input", None)
+    if shape_of(x) is None or takes_nearest(options.get("mode", "nearest")) or any(isinstance(one, Node) for one in options.values()):
+        return None
+    return Resize(**options), (x,) if size is None else (x, size)
 
 
 def _arithmetic_step(node: Node, name: str) -> tuple[GraphStep, tuple[Any, ...]] | None:

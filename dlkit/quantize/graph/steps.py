@@ -158,6 +158,18 @@ class MeanPool(_Pool):
     """The mean of each window, of an `nn.AvgPool` or `nn.AdaptiveAvgPool`."""
 
 
+class Resize(GraphStep):
+    """Images brought to another size by `F.interpolate`, whose options these are."""
+
+    def __init__(self, size: Any = None, **options: Any) -> None:
+        super().__init__()
+        self.size, self.options = size, options
+
+    def forward(self, x: Tensor, size: Any = None) -> Tensor:
+        """Images of this size where it is known only now."""
+        return F.interpolate(x, self.size if size is None else size, **self.options)
+
+
 def fold(layer: Any, norm: Any) -> Any:
     """One layer that computes both in evaluation mode."""
     if isinstance(layer, nn.Linear):

@@ -34,7 +34,7 @@ from dlkit.quantize.int8.kernels import (
 )
 from dlkit.quantize.int8.layer import AFFINES, Epilogue, Int8Layer
 from dlkit.quantize.int8.pointwise import Dequantize, Int8Add, Int8Cat, Int8Clamp, Int8Lookup, Int8Mul, Quantize
-from dlkit.quantize.int8.pooling import Int8AdaptiveAvgPool, Int8AvgPool, Int8MaxPool, Int8Pad, PoolGeometry
+from dlkit.quantize.int8.pooling import Int8AdaptiveAvgPool, Int8AvgPool, Int8MaxPool, Int8Pad, Int8Resize, PoolGeometry
 from dlkit.quantize.int8.products import (
     CONVOLUTIONS,
     LARGEST_DEPTH,

@@ -1,6 +1,8 @@
-"""Pooling of codes, and padding."""
+"""Pooling of codes, resizing, and padding."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dlkit.quantize.int8.arithmetic import Affine
 from dlkit.quantize.int8.layer import Int8Layer
@@ -40,6 +42,14 @@ class Int8AdaptiveAvgPool(Int8Layer):
     def __init__(self, x: Affine, y: Affine, size: tuple[int, ...]) -> None:
         super().__init__()
         self.x, self.y, self.size = x, y, size
+
+
+class Int8Resize(Int8Layer):
+    """Images brought to another size by `F.interpolate` with these options; a size that is known only then comes behind the codes."""
+
+    def __init__(self, x: Affine, y: Affine, size: Any = None, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.x, self.y, self.size, self.options = x, y, size, dict(options or {})
 
 
 class Int8Pad(Int8Layer):

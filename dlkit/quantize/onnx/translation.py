@@ -12,7 +12,7 @@ from torch.fx.node import map_arg
 
 from dlkit.core.models import is_int8_layer
 from dlkit.errors import UsageError
-from dlkit.quantize.graph import attribute_of
+from dlkit.quantize.graph import Resize, attribute_of
 from dlkit.quantize.int8 import (
     Affine,
     Dequantize,
@@ -30,6 +30,7 @@ from dlkit.quantize.int8 import (
     Int8MaxPool,
     Int8Mul,
     Int8Pad,
+    Int8Resize,
     Quantize,
     code_affines,
 )
@@ -91,6 +92,7 @@ _FORMS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     Int8Lookup: lambda layer: RealForm(layer.function),
     Int8MaxPool: _max_pool,
     Int8Pad: lambda layer: RealForm(lambda x: F.pad(x, layer.sides)),
+    Int8Resize: lambda layer: Resize(layer.size, **layer.options),
     Int8AvgPool: _avg_pool,
     Int8AdaptiveAvgPool: _adaptive,
 }

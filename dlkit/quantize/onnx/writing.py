@@ -5,7 +5,7 @@ and biases are those of the program, so that both compute the same integers up t
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from onnx import ModelProto
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from dlkit.core.export import (
+    FreeSize,
     Parity,
     build_onnx,
     check_onnx,
@@ -36,29 +37,35 @@ DYNAMIC_TOLERANCE = 0.1  # of the largest output: LSTMs of ONNX Runtime round st
 
 
 def make_onnx(
-    network: nn.Module, example: Tensor, *, inputs: Tensor, metadata: Mapping[str, str]
+    network: nn.Module,
+    example: Tensor,
+    *,
+    inputs: Sequence[Tensor],
+    metadata: Mapping[str, str],
+    free: FreeSize | None = None,
 ) -> tuple[bytes, Parity]:
-    """An int8 network as the bytes of an ONNX file, and how near that is on `inputs`; `example` is one batch of such.
+    """An int8 network as the bytes of an ONNX file, and how near that is on the first of the batches `inputs`; it is checked on all
+    of them. `example` is one such batch.
 
     On a CPU that would cut off large sums the file is judged by exact arithmetic instead. Raises UsageError for a layer that ONNX
     has no counterpart for, and DlkitError when a layer of the file computes something else than torch's.
     """
     with quiet_exporter():
         if isinstance(network, GraphModule):
-            model = build_static(network, example)
+            model = build_static(network, example, free)
         else:
-            model = build_onnx(dynamic_network(network), example)
+            model = build_onnx(dynamic_network(network), example, free)
         data = finish_onnx(model, metadata)
         if not (cuts_off_sums() and has_large_weights(model)):
-            return data, _require_same(model, network, inputs)
+            return data, [_require_same(model, network, batch) for batch in inputs][0]
         exact, by_reference = exact_copies(model, network)
-        parity = _require_same(exact, by_reference, inputs)
-        return data, replace(parity, max_abs_here=check_onnx(data, by_reference, inputs).max_abs)
+        parity = [_require_same(exact, by_reference, batch) for batch in inputs][0]
+        return data, replace(parity, max_abs_here=check_onnx(data, by_reference, inputs[0]).max_abs)
 
 
-def build_static(program: GraphModule, example: Tensor) -> ModelProto:
+def build_static(program: GraphModule, example: Tensor, free: FreeSize | None = None) -> ModelProto:
     """The QDQ model of a network that was quantized statically or in training."""
-    model = build_onnx(qdq_graph(program, example), example)
+    model = build_onnx(qdq_graph(program, example), example, free)
     clean_qdq(model)
     return model
 

@@ -28,7 +28,7 @@ _ANYWHERE = (nn.ReLU, nn.Identity, nn.modules.dropout._DropoutNd, F.relu, torch.
 _ON_MAPS = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool2d),
-    *(F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, nn.Flatten, torch.flatten),
+    *(F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, nn.Flatten, torch.flatten, nn.Upsample, F.interpolate),
 )
 _CAPPED = (nn.ReLU6, F.relu6)
 CAP = 6.0

@@ -20,8 +20,10 @@ from dlkit.quantize.int8 import (
     Int8Lookup,
     Int8MaxPool,
     Int8Mul,
+    Int8Resize,
     PoolGeometry,
     Quantize,
+    find_kernels,
     range_affine,
 )
 
@@ -260,6 +262,35 @@ def test_adaptive_pools(num, size, tools):
     layer.bind(tools.reference)
     codes = tools.codes_of(x, 2, 5, *[6] * num)
     assert torch.equal(layer(codes), tools.rounded(POOLS[num][2](tools.real(codes, x), size), y))
+
+
+RESIZED = [
+    {"size": (9, 4), "mode": "bilinear"}, {"size": (9, 4), "mode": "bilinear", "align_corners": True}, {"size": (3, 2), "mode": "area"},
+    {"scale_factor": 2, "mode": "bilinear"}, {"scale_factor": (0.5, 3.0), "mode": "bilinear", "antialias": True},
+    {"size": 11, "mode": "bicubic"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtypes", DTYPES)
+@pytest.mark.parametrize("options", RESIZED, ids=str)
+def test_resized_images(options, dtypes, tools):
+    x, y = tools.at(0.03, 20, dtypes[0]), tools.at(0.029, 100, dtypes[1])
+    codes = tools.codes_of(x, 2, 3, 6, 6, channels_last=True)
+    want = tools.rounded(F.interpolate(tools.real(codes, x), **options), y)
+    layer = Int8Resize(x, y, options.get("size"), {key: value for key, value in options.items() if key != "size"})
+    layer.bind(tools.reference)
+    assert torch.equal(layer(codes), want) and len(want.unique()) > 10
+    if "size" in options:
+        layer.size = None
+        assert torch.equal(layer(codes, options["size"]), want)
+
+
+def test_numbers_half_way_between_places_go_to_even_codes(tools):
+    x = tools.at(0.1, 0)
+    for kernels in ("reference", "plain"):
+        layer = Int8Resize(x, x, (1, 2), {"mode": "bilinear"})
+        layer.bind(find_kernels(kernels))
+        assert layer(torch.tensor([[[[0, 1, 2, 3]]]], dtype=U8)).tolist() == [[[[0, 2]]]]
 
 
 def test_means_half_way_go_to_even_codes(tools):

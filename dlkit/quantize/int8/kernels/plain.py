@@ -17,7 +17,7 @@ from dlkit.quantize.int8.arithmetic import CODES, Affine, round_steps
 from dlkit.quantize.int8.kernels.pixels import convolve_pixels, float_codes, is_for_pixels, pack_pixels
 from dlkit.quantize.int8.layer import Int8Layer
 from dlkit.quantize.int8.pointwise import Dequantize, Int8Add, Int8Cat, Int8Clamp, Int8Lookup, Int8Mul, Quantize
-from dlkit.quantize.int8.pooling import Int8AdaptiveAvgPool, Int8AvgPool, Int8MaxPool, Int8Pad
+from dlkit.quantize.int8.pooling import Int8AdaptiveAvgPool, Int8AvgPool, Int8MaxPool, Int8Pad, Int8Resize
 from dlkit.quantize.int8.products import Int8Conv
 
 AVERAGE: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
@@ -273,6 +273,16 @@ def _mean(layer: Int8AvgPool | Int8AdaptiveAvgPool, x: Tensor) -> Tensor:
     return encode_by(means, layer.y.scale / layer.x.scale, layer.y.zero_point, layer.y.dtype)
 
 
+def interpolate(layer: Int8Resize, x: Tensor, size: Any = None) -> Tensor:
+    """Numbers between those of an image."""
+    return F.interpolate(x, layer.size if size is None else size, **layer.options)
+
+
+def _resize(layer: Int8Resize, x: Tensor, size: Any = None) -> Tensor:
+    steps = interpolate(layer, centered(x, layer.x.zero_point), size)
+    return encode_by(steps, layer.y.scale / layer.x.scale, layer.y.zero_point, layer.y.dtype)
+
+
 _RUN: dict[type[Int8Layer], Callable[..., Tensor]] = {
     Quantize: lambda layer, x: encode(x, layer.y),
     Dequantize: lambda layer, x: decode(x, layer.x),
@@ -283,6 +293,7 @@ _RUN: dict[type[Int8Layer], Callable[..., Tensor]] = {
     Int8Lookup: lookup,
     Int8MaxPool: max_pool,
     Int8Pad: pad,
+    Int8Resize: _resize,
     Int8AvgPool: _mean,
     Int8AdaptiveAvgPool: _mean,
 }

@@ -21,10 +21,10 @@ from dlkit.quantize.int8.arithmetic import (
     round_steps,
     to_float64,
 )
-from dlkit.quantize.int8.kernels.plain import average, clamp, lookup, max_pool, pad
+from dlkit.quantize.int8.kernels.plain import average, clamp, interpolate, lookup, max_pool, pad
 from dlkit.quantize.int8.layer import Int8Layer
 from dlkit.quantize.int8.pointwise import Dequantize, Int8Add, Int8Cat, Int8Clamp, Int8Lookup, Int8Mul, Quantize
-from dlkit.quantize.int8.pooling import Int8AdaptiveAvgPool, Int8AvgPool, Int8MaxPool, Int8Pad
+from dlkit.quantize.int8.pooling import Int8AdaptiveAvgPool, Int8AvgPool, Int8MaxPool, Int8Pad, Int8Resize
 from dlkit.quantize.int8.products import (
     Int8Conv,
     Int8Conv1d,
@@ -114,6 +114,11 @@ def _cat(layer: Int8Cat, *inputs: Tensor) -> Tensor:
     return torch.cat([requantize(x, affine, layer.y) for x, affine in pairs], layer.dim)
 
 
+def _resize(layer: Int8Resize, x: Tensor, size: Any = None) -> Tensor:
+    steps = interpolate(layer, to_float64(x) - layer.x.zero_point, size)
+    return round_steps(steps * (layer.x.scale / layer.y.scale), layer.y.zero_point, layer.y.dtype).to(x.device)
+
+
 def _mean(layer: Int8AvgPool | Int8AdaptiveAvgPool, x: Tensor) -> Tensor:
     means = average(layer, to_float64(x) - layer.x.zero_point, torch.float64)
     # for equal scales the ratio is 1, so that a mean of x.5 stays one and is rounded half to even
@@ -135,6 +140,7 @@ _RUN: dict[type[Int8Layer], Callable[..., Tensor]] = {
     Int8Lookup: lambda layer, x: lookup(layer, x),
     Int8MaxPool: lambda layer, x: max_pool(layer, x),
     Int8Pad: lambda layer, x: pad(layer, x),
+    Int8Resize: _resize,
     Int8AvgPool: lambda layer, x: _mean(layer, x),
     Int8AdaptiveAvgPool: lambda layer, x: _mean(layer, x),
 }
