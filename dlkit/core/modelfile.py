@@ -9,7 +9,7 @@ name in a file resolves only through dlkit's own registries: loading a file neve
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from dlkit.core.components import ComponentError
 from dlkit.core.data import DataInfo
 from dlkit.core.devices import pick_device
 from dlkit.core.file_forms import ModelForm, check_form
-from dlkit.core.models import Arch, build_model, build_on_meta, resolve_arch
+from dlkit.core.models import AUX_HEAD, AUX_WEIGHT, Arch, build_model, build_on_meta, resolve_arch
 from dlkit.core.plain_values import stored_bytes, total_bytes
 from dlkit.core.release_memory import release_memory
 from dlkit.core.rewrites import is_quantized, load_rewritten
@@ -187,6 +187,17 @@ def build_from_file(file: ModelFile, *, model: str | Callable[..., nn.Module] | 
             network.load_state_dict(dict(file.state_dict), strict=True)
     network.dlkit_spec = file.spec  # type: ignore[assignment]
     return network.eval()
+
+
+def without_auxiliary_head(file: ModelFile, emit: Emit = ignore) -> ModelFile:
+    """Returns what a file holds without an auxiliary head, which only training uses and no graph of the network in use has."""
+    arch = file.spec.arch
+    if arch.registry != "torchvision" or not arch.options.get(AUX_WEIGHT):
+        return file
+    emit(Note(f"left out: the auxiliary head of {arch.name}, which only helps to train"))
+    options = {name: value for name, value in arch.options.items() if name != AUX_WEIGHT}
+    weights = {name: tensor for name, tensor in file.state_dict.items() if not name.startswith(AUX_HEAD)}
+    return replace(file, spec=replace(file.spec, arch=replace(arch, options=options)), state_dict=weights)
 
 
 def build_unchanged(file: ModelFile, *, model: str | Callable[..., nn.Module] | None = None) -> nn.Module:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dlkit.config import LoadedConfig
 from dlkit.core.data import DataInfo, DataSplits, Split, build_data
 from dlkit.core.devices import pick_device
-from dlkit.core.modelfile import ModelFile, build_from_file
+from dlkit.core.modelfile import ModelFile, build_from_file, without_auxiliary_head
 from dlkit.core.models import random_inputs
 from dlkit.core.rewrites import is_quantized
 from dlkit.core.scoring import Scoring, pick_precision
@@ -76,6 +76,7 @@ def open_for_pruning(
     if is_quantized(file.spec.transforms):
         raise UsageError(f"{file.path} is quantized already; prune the float model first, then quantize what comes out")
     _check_finite(file)
+    file = without_auxiliary_head(file, emit)
     target = pick_device(device)
     network = build_from_file(file, model=model).to(target)
     task_data = _open_or_note(file, network, data, target, needs_data, emit)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dlkit.core.devices import torch_settings
-from dlkit.core.modelfile import ModelFile, build_from_file
+from dlkit.core.modelfile import ModelFile, build_from_file, without_auxiliary_head
 from dlkit.errors import UsageError
 from dlkit.events import Emit, ignore
 from dlkit.files import check_outputs, write_json
@@ -41,6 +41,7 @@ def run_ranking(file: ModelFile, request: QuantizeRequest, emit: Emit = ignore) 
     if path.suffix != ".json":
         raise UsageError(f"-o {path}: a ranking is a .json file; for a model too, give --static with --sensitivity")
     check_outputs([path], file.path, NEVER_REPLACED, may_replace=request.is_forced)
+    file = without_auxiliary_head(file, emit)
     with torch_settings():
         network = build_from_file(file, model=request.model)
         check_weights(file, network)

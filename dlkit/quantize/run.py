@@ -14,7 +14,7 @@ from dlkit.core.benchmark import describe_machine
 from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation import without_temperature
 from dlkit.core.export import Parity, export_onnx
-from dlkit.core.modelfile import ModelFile, ModelSpec, build_from_file
+from dlkit.core.modelfile import ModelFile, ModelSpec, build_from_file, without_auxiliary_head
 from dlkit.core.release_memory import release_memory
 from dlkit.core.staging import Staging, staged
 from dlkit.events import Emit, Event, Note, Working, ignore
@@ -87,6 +87,7 @@ def _collect_notes(notes: list[str], emit: Emit) -> Emit:
 
 
 def _open(file: ModelFile, request: QuantizeRequest, emit: Emit) -> Task:
+    file = without_auxiliary_head(file, emit)
     network = build_from_file(file, model=request.model)
     check_weights(file, network)
     data = open_model_data(file, request, emit)

@@ -2,6 +2,7 @@
 
 from dlkit.core.models.activations import Swish, build_activation, known_activations
 from dlkit.core.models.arch import Arch
+from dlkit.core.models.auxiliary import AuxiliaryOutputs, main_output
 from dlkit.core.models.build import build_model, build_on_meta, check_timm_model, plan_arch, resolve_arch
 from dlkit.core.models.checkpointing import disable_checkpointing, enable_checkpointing
 from dlkit.core.models.cifarnet import cifarnet
@@ -24,6 +25,8 @@ from dlkit.core.models.tensors import first_tensor, random_inputs, tensors_in, t
 from dlkit.core.models.timm import PREFIX as TIMM
 from dlkit.core.models.timm import find_timm, is_timm_name, plan_timm_size, pretrained_config, timm_entries
 from dlkit.core.models.torchvision import (
+    AUX_HEAD,
+    AUX_WEIGHT,
     HAS_AUX_HEADS,
     find_first_conv,
     fit_channels,

@@ -1,4 +1,4 @@
-"""Which of torchvision's classifiers a file of weights belongs to, by names and shapes alone."""
+"""Which of torchvision's networks a file of weights belongs to, by names and shapes alone."""
 
 import inspect
 import re
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from dlkit.core.components import ComponentError
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_on_meta
-from dlkit.core.models.torchvision import find_first_conv, plan_torchvision_size
+from dlkit.core.models.torchvision import SEGMENTS, find_first_conv, plan_torchvision_size
 from dlkit.core.models.weight_names import common_prefix, plain_reading
-from dlkit.core.models.weights import find_head
+from dlkit.core.models.weights import find_heads
 from dlkit.registry import entries
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -56,7 +56,9 @@ def _families() -> Mapping[str, list[str]]:
     for entry in entries("models").values():
         if not entry.is_ours:
             builder = get_model_builder(entry.name)
-            families.setdefault(inspect.signature(builder).return_annotation.__name__, []).append(entry.name)
+            kind = inspect.signature(builder).return_annotation.__name__
+            # networks for segmentation of one class have different backbones
+            families.setdefault(entry.name if entry.name.startswith(SEGMENTS) else kind, []).append(entry.name)
     return families
 
 
@@ -71,7 +73,7 @@ def _skeleton(name: str) -> nn.Module | None:
 def _fits(network: nn.Module, given: Shapes) -> bool:
     """Returns whether names and shapes agree, the head's classes, the first channels, batch counters and auxiliary heads aside."""
     own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    free = {name for name in (_head_name(network), _first_name(network)) if name}
+    free = {name for name in (*(name for name, _ in find_heads(network)), _first_name(network)) if name}
     names = {name for name in own if not name.endswith("num_batches_tracked")}
     extra = {name for name in given if name not in own and not name.startswith(("aux", "AuxLogits."))}
     same = all(
@@ -82,11 +84,6 @@ def _fits(network: nn.Module, given: Shapes) -> bool:
 
 def _same(own: tuple[int, ...], given: tuple[int, ...], *, is_free: bool) -> bool:
     return len(own) == len(given) if is_free else own == given
-
-
-def _head_name(network: nn.Module) -> str | None:
-    head = find_head(network)
-    return head[0] if head else None
 
 
 def _first_name(network: nn.Module) -> str | None:

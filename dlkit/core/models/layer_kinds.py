@@ -50,7 +50,7 @@ def build_conv(options: LayerOptions, shape: Shape) -> nn.Module:
     """Convolution. `padding: same` keeps the size (at stride 2: halves it, rounding up)."""
     dims = _num_dims(shape)
     channels = _check_input(options, shape)
-    out = options.take_count("out", also="out_channels", required=True)
+    out = options.take_outputs(also="out_channels")
     kernel = options.take_sizes("kernel", 3, dims, also="kernel_size")
     stride = options.take_sizes("stride", 1, dims)
     dilation = options.take_sizes("dilation", 1, dims)
@@ -81,7 +81,7 @@ def build_tconv(options: LayerOptions, shape: Shape) -> nn.Module:
     """Transposed convolution."""
     dims = _num_dims(shape)
     channels = _check_input(options, shape)
-    out = options.take_count("out", also="out_channels", required=True)
+    out = options.take_outputs(also="out_channels")
     kernel = options.take_sizes("kernel", 3, dims, also="kernel_size")
     stride = options.take_sizes("stride", 1, dims)
     padding = options.take_sizes("padding", 0, dims, least=0)
@@ -153,14 +153,11 @@ def build_globalavgpool(options: LayerOptions, shape: Shape) -> nn.Module:
 
 
 def build_linear(options: LayerOptions, shape: Shape) -> nn.Module:
-    """Fully connected; over the last dimension of a sequence. `out: auto` is the number of classes."""
-    out = options.take("out", also="out_features", required=True)
-    out = options.num_classes if out == "auto" else out
+    """Fully connected; over the last dimension of a sequence."""
+    out = options.take_outputs(also="out_features")
     stated = options.take_count("in", also="in_features")
     rest = options.take_rest("bias")
     options.finish()
-    if not is_count(out):
-        raise LayerError(f"out must be a whole number above 0 or auto, got {out!r}", option="out")
     if len(shape) > 2:
         raise LayerError(f"gets an image of {size_text(shape)}; put flatten or globalavgpool in front")
     if stated is not None and stated != shape[-1]:

@@ -46,6 +46,15 @@ class LayerOptions:
             raise LayerError(f"{name} must be a whole number above 0, got {value!r}", option=name)
         return value
 
+    def take_outputs(self, *, also: str) -> int:
+        """Returns how many outputs a layer has; auto is the number of classes."""
+        out = self.take("out", also=also, required=True)
+        if out == "auto":
+            return self.num_classes
+        if not is_count(out):
+            raise LayerError(f"out must be a whole number above 0 or auto, got {out!r}", option="out")
+        return int(out)
+
     def take_sizes(
         self, name: str, default: Any, dims: int, *, also: str = "", required: bool = False, least: int = 1
     ) -> Any:

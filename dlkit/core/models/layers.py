@@ -2,11 +2,12 @@
 layer.
 
 An item is a name (`relu`), a name with its main option (`{maxpool: 2}`), a name with options
-(`{conv: {out: 32, kernel: 3}}`), or one of the three that hold layers:
+(`{conv: {out: 32, kernel: 3}}`), or one of the four that hold layers:
 
     {sequential: [...]}
     {residual: [...], project: true}    adds its input; where shapes differ the input goes through a 1x1 convolution
                                         (a linear layer for vectors), or, with project: false, that is an error
+    {concat: [...]}                     the input and what the layers make of it side by side, as channels
     {repeat: 3, layers: [...]}          the layers three times over, with weights of their own
 
 Layers are numbered from 1 as written, inner ones as 4.2. The result is an nn.Sequential whose state-dict keys are
@@ -17,6 +18,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dlkit.core.components import ComponentError
@@ -30,7 +32,7 @@ from dlkit.suggestions import did_you_mean
 
 _MOST_LAYERS = 2000
 _DEEPEST = 12
-_HOLDERS = ("sequential", "residual", "repeat")
+_HOLDERS = ("sequential", "residual", "concat", "repeat")
 
 
 class Residual(nn.Module):
@@ -47,18 +49,33 @@ class Residual(nn.Module):
         return out
 
 
+class Concat(nn.Module):
+    """x and body(x), joined along the channels."""
+
+    def __init__(self, body: nn.Sequential) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Join both."""
+        return torch.cat([x, self.body(x)], 1)
+
+
 def build_layers(layers: Sequence[Any], input_size: Sequence[int], num_classes: int) -> nn.Sequential:
     """Returns the network that the list describes, for samples of `input_size` (channels first, no batch), ending in
-    (num_classes,).
+    (num_classes,), or of images in a map of the same size (num_classes, H, W).
 
     Raises ComponentError with the layer's number; its `option` is the path of the key, for example
     `layers.2.conv.kernel`.
     """
     walk = _Walk(num_classes, shape=tuple(input_size))
     modules = walk.build_all(layers, number="", path="layers")
-    if walk.shape != (num_classes,):
+    maps = (num_classes, *input_size[1:])
+    if walk.shape != (num_classes,) and not (len(maps) == 3 and walk.shape == maps):
         place = f"layer {len(layers)}" if layers else "the list"
         fix = "end with {linear: auto}" if len(walk.shape) == 1 else "end with flatten and {linear: auto}"
+        if len(walk.shape) == len(maps) == 3:
+            fix += f"; for maps of {size_text(maps)} with {{conv: {{out: auto, kernel: 1}}}}, at the size of the images"
         raise ComponentError(
             f"{place} gives {size_text(walk.shape)}, the model must give {num_classes}: {fix}", option="layers"
         )
@@ -94,6 +111,8 @@ class _Walk:
             return nn.Sequential(*self.build_all(value, number=f"{number}.", path=f"{path}.sequential"))
         if name == "residual":
             return self.build_residual(value, extra.get("project", True), number=number, path=path)
+        if name == "concat":
+            return self.build_concat(value, number=number, path=path)
         if name == "repeat":
             return self.build_repeat(value, extra["layers"], number=number, path=path)
         return self.build_leaf(name, value, number=number, path=path)
@@ -128,6 +147,17 @@ class _Walk:
                 f"{what}, which no 1x1 projection does; give the convolutions padding: same", option=path
             )
         return Residual(body, shortcut)
+
+    def build_concat(self, items: Any, *, number: str, path: str) -> Concat:
+        before = self.shape
+        body = nn.Sequential(*self.build_all(items, number=f"{number}.", path=f"{path}.concat"))
+        if len(self.shape) != len(before) or self.shape[1:] != before[1:]:
+            raise ComponentError(
+                f"layer {number} (concat): its layers turn {size_text(before)} into {size_text(self.shape)}; only channels may differ",
+                option=path,
+            )
+        self.shape = (before[0] + self.shape[0], *before[1:])
+        return Concat(body)
 
     def build_leaf(self, name: str, value: Any, *, number: str, path: str) -> nn.Module:
         try:

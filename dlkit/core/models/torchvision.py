@@ -1,5 +1,5 @@
-"""torchvision's classifiers by name, with any number of classes and input channels, and with torchvision's own state-
-dict keys.
+"""torchvision's classifiers and networks for segmentation by name, with any number of classes and input channels, and with
+torchvision's own state-dict keys.
 """
 
 import inspect
@@ -24,16 +24,20 @@ HAS_AUX_HEADS = {"googlenet", "inception_v3"}
 # their published weights expect this, and torchvision sets it when it loads them
 PRETRAINED_OPTIONS = {"googlenet": {"transform_input": True}, "inception_v3": {"transform_input": True}}
 IMAGENET_SIZE = 1000
+SEGMENTS = ("fcn_", "deeplabv3_", "lraspp_")  # what names of networks for segmentation begin with
+AUX_WEIGHT, AUX_HEAD = "aux_weight", "aux_classifier"  # an option of ours, the weight of the auxiliary head's loss; and that head
 _MAXVIT_MULTIPLE = 224  # 5 halvings, then windows of 7
 
 
 def build_torchvision(name: str, builder: Builder, options: Mapping[str, Any]) -> nn.Module:
-    """Returns the named classifier, randomly initialized. `options` are its class's own, plus `in_channels`.
+    """Returns the named network, randomly initialized. `options` are its class's own, plus `in_channels`.
 
     Raises ComponentError for values that the class refuses.
     """
     keywords = dict(options)
     in_channels = keywords.pop("in_channels", 3)
+    if name.startswith(SEGMENTS):
+        return fit_first_conv(_build_maps(builder, **keywords), in_channels)
     if isinstance(keywords.get("input_size"), list):
         keywords["input_size"] = tuple(keywords["input_size"])
     if name in HAS_AUX_HEADS:
@@ -48,6 +52,15 @@ def build_torchvision(name: str, builder: Builder, options: Mapping[str, Any]) -
     return fit_first_conv(model, in_channels)
 
 
+def _build_maps(builder: Builder, num_classes: int, aux_weight: float = 0.0) -> nn.Module:
+    from dlkit.core.models.torchvision_maps import build_maps  # takes two seconds
+
+    is_number = isinstance(aux_weight, int | float) and not isinstance(aux_weight, bool)
+    if not is_number or not 0 <= aux_weight <= 10:
+        raise ComponentError(f"must be a number from 0 (no auxiliary head) to 10, not {aux_weight!r}", option=AUX_WEIGHT)
+    return build_maps(builder, num_classes, float(aux_weight))
+
+
 def _call(builder: Builder, name: str, keywords: Mapping[str, Any]) -> nn.Module:
     with warnings.catch_warnings():
         # inception and googlenet warn that their initialization is slow
@@ -60,7 +73,7 @@ def _call(builder: Builder, name: str, keywords: Mapping[str, Any]) -> nn.Module
 
 
 def check_torchvision_options(name: str, options: Mapping[str, Any]) -> None:
-    """Raise ComponentError for an option that the classifier's class does not take, or that dlkit decides itself."""
+    """Raise ComponentError for an option that the network's class does not take, or that dlkit decides itself."""
     known = torchvision_options(name)
     for option in options:
         if option not in (*known, "num_classes", "in_channels"):
@@ -71,9 +84,11 @@ def check_torchvision_options(name: str, options: Mapping[str, Any]) -> None:
 
 
 def torchvision_options(name: str) -> list[str]:
-    """Returns options of a classifier that a config may set: those of its class that are plain values and that its builder
+    """Returns options of a network that a config may set: those of its class that are plain values and that its builder
     leaves open.
     """
+    if name.startswith(SEGMENTS):
+        return [] if name.startswith("lraspp_") else [AUX_WEIGHT]
     import torchvision  # takes two seconds
 
     builder = torchvision.models.get_model_builder(name)

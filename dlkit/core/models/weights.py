@@ -13,11 +13,11 @@ from dlkit.core.models.arch import Arch
 from dlkit.core.models.timm import adapt_timm_weights, fetch_timm_weights, fitted_names
 from dlkit.core.models.torchvision import find_first_conv, fit_channels, is_published_name, pretrained_state_dict
 from dlkit.core.models.weight_files import StateDict, read_weights
-from dlkit.core.models.weight_names import COUNTERS, Reading, common_prefix, readings
+from dlkit.core.models.weight_names import COUNTERS, Reading, common_prefix, plain_reading, readings
 from dlkit.errors import FileRefused
 from dlkit.shapes import size_text
 
-_AUX_HEADS = ("aux1.", "aux2.", "AuxLogits.")
+_AUX_HEADS = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
 _MOST_ROWS = 8
 
 Row = tuple[str, str, str]  # tensor, in the model, in the file; an empty text where it is not there
@@ -167,11 +167,11 @@ def _fit_first(model: nn.Module, given: StateDict) -> tuple[str, ...]:
 
 
 def _head_mismatches(model: nn.Module, given: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Returns tensors of the last linear layer or convolution, when it is there with another number of outputs only."""
-    head = find_head(model)
-    if head is None:
-        return ()
-    name, module = head
+    """Returns tensors of heads that are there with another number of outputs only."""
+    return tuple(name for head in find_heads(model) for name in _head_mismatch(*head, given))
+
+
+def _head_mismatch(name: str, module: nn.Module, given: Mapping[str, Tensor]) -> tuple[str, ...]:
     own = {f"{name}.{key}".lstrip("."): parameter for key, parameter in module.named_parameters()}
     same_but_first = all(key in given and given[key].shape[1:] == parameter.shape[1:] for key, parameter in own.items())
     differs = any(key in given and given[key].shape[:1] != parameter.shape[:1] for key, parameter in own.items())
@@ -179,10 +179,16 @@ def _head_mismatches(model: nn.Module, given: Mapping[str, Tensor]) -> tuple[str
 
 
 def find_head(model: nn.Module) -> tuple[str, nn.Module] | None:
-    """Name and module of the last linear layer or convolution, whose outputs are the classes."""
+    """Name and module of the layer whose outputs are the classes; the first where there are several."""
+    return next(iter(find_heads(model)), None)
+
+
+def find_heads(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Names and modules of all layers whose outputs are classes: what the network says, else the last linear layer or convolution."""
+    if names := getattr(model, "head_names", None):
+        return [(name, model.get_submodule(name)) for name in names]
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d)
-    heads = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
-    return heads[-1] if heads else None
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)][-1:]
 
 
 def _compare(
@@ -250,7 +256,7 @@ def _ambiguous_text(model: nn.Module, source: str | Path, prefixes: list[str]) -
 
 def load_initial_weights(model: nn.Module, arch: Arch, weights: str) -> WeightsReport:
     """Load what a config's `model.weights` names: a file, or for a model of torchvision or timm `DEFAULT` or the name of
-    published weights.
+    published weights. For a network for segmentation a file may have its backbone alone, as part of a classifier.
     """
     is_published = is_published_name(weights)
     if arch.registry == "torchvision" and is_published:
@@ -261,10 +267,26 @@ def load_initial_weights(model: nn.Module, arch: Arch, weights: str) -> WeightsR
     try:
         report = load_weights(model, found.state, source=weights)
     except FileRefused:
-        if arch.registry != "timm":
+        load = _load_backbone if hasattr(model, "head_names") else _load_by_timm if arch.registry == "timm" else None
+        if load is None:
             raise
-        report = _load_by_timm(model, arch, found.state)
+        report = load(model, arch, found.state)
     return replace(report, notes=(found.words, *report.notes)) if found.words and found.others else report
+
+
+def _load_backbone(model: nn.Module, arch: Arch, state: StateDict) -> WeightsReport:
+    """Load a classifier's weights into the backbone that is a part of it.
+
+    Raises the FileRefused that is being handled where they do not have all of it.
+    """
+    backbone = model.get_submodule("backbone")
+    given = {name.removeprefix("features."): value for name, value in plain_reading(state).state.items()}
+    own = {name: given[name] for name in backbone.state_dict() if name in given}
+    if any(name not in own and not name.endswith(COUNTERS) for name in backbone.state_dict()):
+        raise
+    report = load_weights(backbone, own, source=arch.name)
+    fitted = tuple(f"backbone.{name}" for name in report.fitted)
+    return replace(report, fitted=fitted, notes=("weights of the backbone alone; the rest begins anew",))
 
 
 def _load_by_timm(model: nn.Module, arch: Arch, state: StateDict) -> WeightsReport:

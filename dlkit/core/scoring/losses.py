@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dlkit.config import Loss as LossSection
 from dlkit.core.components import Builder, ComponentError, accepted, check_options, is_import_path, resolve
 from dlkit.core.data import IGNORED, DataInfo
+from dlkit.core.models import AuxiliaryOutputs
 from dlkit.core.scoring.class_weights import class_weights, weight_argument
 from dlkit.registry import INJECTED
 from dlkit.tasks import TRAITS
@@ -34,10 +35,13 @@ class WeightedLoss:
     class_weights: Tensor | None = None
     ignore_index: int | None = None
 
-    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | float]:
+    def __call__(self, outputs: Tensor | AuxiliaryOutputs, targets: Tensor) -> tuple[Tensor, Tensor | float]:
         """Returns the mean over the batch, and the weight of that mean (the number of samples, unless classes
-        have weights or labels are ignored).
+        have weights or labels are ignored). Of outputs of two heads, both losses are in it.
         """
+        if isinstance(outputs, AuxiliaryOutputs):
+            loss, weight = self(outputs.main, targets)
+            return loss + outputs.weight * self(outputs.auxiliary, targets)[0], weight
         if self.num_classes is not None and not targets.is_floating_point():
             targets = F.one_hot(targets, self.num_classes).to(outputs.dtype)
         elif targets.is_floating_point():  # torch's binary cross-entropy rounds to the precision of its targets

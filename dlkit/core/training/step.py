@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dlkit.config import Clip
 from dlkit.core.data import Batch
 from dlkit.core.distributed import idle, whole
+from dlkit.core.models import main_output
 from dlkit.core.stopping import StopRequest
 from dlkit.core.training.learner import Learner
 from dlkit.errors import Diverged
@@ -93,6 +94,7 @@ def _accumulate(learner: Learner, window: Iterable[Batch]) -> _Sums:
                 inputs = scoring.arrange(batch.inputs)
                 outputs = learner.replica.forward(inputs)
                 loss, weight = scoring.loss(outputs, batch.targets)
+                outputs = main_output(outputs)
                 if learner.distillation is not None:
                     away = learner.distillation.distances(outputs, inputs)
                     loss = learner.distillation.mix(loss, scoring.loss.mean_of(away, batch.targets))

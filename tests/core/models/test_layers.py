@@ -226,11 +226,27 @@ MISTAKES = [
         "layer 1 (conv): 'relu' does not belong here: one layer an item",
         "layers.0.relu",
     ),
+    (
+        [{"concat": ["maxpool", {"conv": 8}]}],
+        "layer 1 (concat): its layers turn 3x16x16 into 8x6x6; only channels may differ",
+        "layers.0",
+    ),
+    ([{"conv": {"out": 10, "stride": 2}}], "for maps of 10x16x16 with {conv: {out: auto, kernel: 1}}", "layers"),
     ([3], "layer 1: a name or a mapping", "layers.0"),
     ([], "a list of layers is needed", "layers"),
     (["flatten"], "layer 1 gives 768, the model must give 10: end with {linear: auto}", "layers"),
     (["relu"], "layer 1 gives 3x16x16, the model must give 10: end with flatten and {linear: auto}", "layers"),
 ]
+
+
+def test_a_list_may_end_in_a_map_of_the_classes():
+    up = [{"maxpool": 2}, {"conv": {"out": 8, "padding": "same"}}, {"tconv": {"out": 4, "kernel": 2, "stride": 2}}]
+    model = build({"concat": up}, {"tconv": {"out": "auto", "kernel": 1}}).eval()
+    x = torch.randn(2, 3, 16, 16)
+    inner = torch.cat([x, model[0].body(x)], 1)
+    assert inner.shape == (2, 7, 16, 16) and torch.equal(model(x), model[1](inner)) and model(x).shape == (2, 10, 16, 16)
+    with pytest.raises(ComponentError, match="the model must give 10"):
+        build({"conv": {"out": "auto", "kernel": 1}}, size=(3, 16))
 
 
 @pytest.mark.parametrize(("layers", "message", "option"), MISTAKES, ids=[message for _, message, _ in MISTAKES])
