@@ -74,17 +74,19 @@ def export_onnx(
         metadata=file_metadata(told) | session_metadata(options.threads),
         free=free,
     )
+    write_bytes(path, _with_options(data, spec, options, inputs))
+    found: Parity = parity
+    return found
+
+
+def _with_options(data: bytes, spec: ModelSpec | None, options: ExportOptions, inputs: Tensor) -> bytes:
     if spec and spec.info.target_mean is not None:
         data = restore_onnx_outputs(data, spec, inputs)
     if spec and options.normalizes:
         data = normalize_onnx_inputs(data, spec, inputs)
     if spec and options.resizes:
         data = resize_onnx_inputs(data, spec)
-    if options.opset is not None:
-        data = convert_opset(data, options.opset, inputs)
-    write_bytes(path, data)
-    found: Parity = parity
-    return found
+    return data if options.opset is None else convert_opset(data, options.opset, inputs)
 
 
 def _make_float(
