@@ -95,7 +95,9 @@ def _is_layer(network: nn.Module, name: str, module: nn.Module) -> bool:
         return False
     is_leaf = next(module.children(), None) is None or isinstance(module, nn.MultiheadAttention)
     has_parameters = next(module.parameters(), None) is not None
-    return is_leaf and (has_parameters or kind.startswith(("activation.", "batchnorm.", "instancenorm.", "upsampling.")))
+    return is_leaf and (
+        has_parameters or kind.startswith(("activation.", "batchnorm.", "instancenorm.", "upsampling."))
+    )
 
 
 def _with_kept_reason(row: LayerStatus, recipe: Recipe, kept: Mapping[str, str]) -> LayerStatus:

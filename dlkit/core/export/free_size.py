@@ -74,5 +74,6 @@ def find_free_size(network: nn.Module, spec: ModelSpec) -> FreeSize:
                 return FreeSize(step, (height, width))
     assert problem is not None
     raise UsageError(
-        f"--dynamic-size: this network takes images of {height}x{width} alone ({reason(problem)}); --resize lets the file bring others to that size"
+        f"--dynamic-size: this network takes images of {height}x{width} alone ({reason(problem)}); "
+        "--resize lets the file bring others to that size"
     )

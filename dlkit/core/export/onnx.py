@@ -101,7 +101,8 @@ def _make_float(
     from dlkit.core.export.onnx_parity import check_onnx
 
     data = finish_onnx(build_onnx(network, example, free), metadata)
-    return data, [require_parity(check_onnx(data, network, batch)) for batch in inputs][0]
+    parities = [require_parity(check_onnx(data, network, batch)) for batch in inputs]
+    return data, parities[0]
 
 
 def require_onnx() -> None:

@@ -150,7 +150,9 @@ def _check_options(spec: ModelSpec, format_name: ExportFormat, options: ExportOp
     if options.threads is not None and FORMATS[format_name].is_weights:
         raise UsageError(f"--threads belongs to programs (onnx, pt2, aoti); {format_name} is weights alone")
     if options.resizes and options.has_free_size:
-        raise UsageError("--resize brings images to one size, --dynamic-size takes them as they are; leave one of them out")
+        raise UsageError(
+            "--resize brings images to one size, --dynamic-size takes them as they are; leave one of them out"
+        )
     if options.resizes:
         check_resizable(spec)
     if options.opset is not None:

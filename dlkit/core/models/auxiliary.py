@@ -1,4 +1,4 @@
-"""What a network with an auxiliary head gives in training: outputs of two heads, of which the second only helps to train the layers below."""
+"""What a network with an auxiliary head gives in training: outputs of two heads, of which the second only helps to train."""
 
 from typing import Any, NamedTuple
 

@@ -25,7 +25,10 @@ HAS_AUX_HEADS = {"googlenet", "inception_v3"}
 PRETRAINED_OPTIONS = {"googlenet": {"transform_input": True}, "inception_v3": {"transform_input": True}}
 IMAGENET_SIZE = 1000
 SEGMENTS = ("fcn_", "deeplabv3_", "lraspp_")  # what names of networks for segmentation begin with
-AUX_WEIGHT, AUX_HEAD = "aux_weight", "aux_classifier"  # an option of ours, the weight of the auxiliary head's loss; and that head
+AUX_WEIGHT, AUX_HEAD = (
+    "aux_weight",
+    "aux_classifier",
+)  # an option of ours, the weight of the auxiliary head's loss; and that head
 _MAXVIT_MULTIPLE = 224  # 5 halvings, then windows of 7
 
 
@@ -57,7 +60,9 @@ def _build_maps(builder: Builder, num_classes: int, aux_weight: float = 0.0) -> 
 
     is_number = isinstance(aux_weight, int | float) and not isinstance(aux_weight, bool)
     if not is_number or not 0 <= aux_weight <= 10:
-        raise ComponentError(f"must be a number from 0 (no auxiliary head) to 10, not {aux_weight!r}", option=AUX_WEIGHT)
+        raise ComponentError(
+            f"must be a number from 0 (no auxiliary head) to 10, not {aux_weight!r}", option=AUX_WEIGHT
+        )
     return build_maps(builder, num_classes, float(aux_weight))
 
 

@@ -15,6 +15,9 @@ from dlkit.core.models.torchvision import AUX_HEAD
 class _GivesMaps(nn.Module):
     """Images (N, C, H, W) to logits (N, num_classes, H, W), and in training to those of both heads where there are two."""
 
+    backbone: nn.Module
+    classifier: nn.Module
+    aux_classifier: nn.Module | None
     aux_weight = 0.0
     head_names: tuple[str, ...] = ("classifier.4",)
 
@@ -22,7 +25,7 @@ class _GivesMaps(nn.Module):
         """Logits of each pixel."""
         features, size = self.backbone(x), x.shape[-2:]
         maps = self._resized(self.classifier(self._read(features)), size)
-        if not self.training or not self.aux_weight:
+        if not self.training or self.aux_classifier is None:
             return maps
         return AuxiliaryOutputs(maps, self._resized(self.aux_classifier(features["aux"]), size), self.aux_weight)
 
@@ -56,7 +59,9 @@ def build_maps(builder: Builder, num_classes: int, aux_weight: float) -> nn.Modu
     a weight.
     """
     options = {"aux_loss": True} if aux_weight else {}
-    network: nn.Module = builder(weights=None, weights_backbone=None, progress=False, num_classes=num_classes, **options)
+    network: nn.Module = builder(
+        weights=None, weights_backbone=None, progress=False, num_classes=num_classes, **options
+    )
     network.__class__ = _KINDS[type(network)]
     if aux_weight:
         network.aux_weight = aux_weight  # type: ignore[assignment]

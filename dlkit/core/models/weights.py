@@ -188,7 +188,8 @@ def find_heads(model: nn.Module) -> list[tuple[str, nn.Module]]:
     if names := getattr(model, "head_names", None):
         return [(name, model.get_submodule(name)) for name in names]
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d)
-    return [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)][-1:]
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
+    return list(layers[-1:])
 
 
 def _compare(

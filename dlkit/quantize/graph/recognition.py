@@ -203,7 +203,11 @@ def _resize_step(node: Node, x: Any) -> tuple[GraphStep, tuple[Any, ...]] | None
     options = {**dict(zip(_OPTIONS["interpolate"], node.args[1:], strict=False)), **node.kwargs}
     size = options.pop("size", None)
     options.pop("input", None)
-    if shape_of(x) is None or takes_nearest(options.get("mode", "nearest")) or any(isinstance(one, Node) for one in options.values()):
+    if (
+        shape_of(x) is None
+        or takes_nearest(options.get("mode", "nearest"))
+        or any(isinstance(one, Node) for one in options.values())
+    ):
         return None
     return Resize(**options), (x,) if size is None else (x, size)
 

@@ -57,9 +57,9 @@ def make_onnx(
             model = build_onnx(dynamic_network(network), example, free)
         data = finish_onnx(model, metadata)
         if not (cuts_off_sums() and has_large_weights(model)):
-            return data, [_require_same(model, network, batch) for batch in inputs][0]
+            return data, _require_all_same(model, network, inputs)
         exact, by_reference = exact_copies(model, network)
-        parity = [_require_same(exact, by_reference, batch) for batch in inputs][0]
+        parity = _require_all_same(exact, by_reference, inputs)
         return data, replace(parity, max_abs_here=check_onnx(data, by_reference, inputs[0]).max_abs)
 
 
@@ -68,6 +68,12 @@ def build_static(program: GraphModule, example: Tensor, free: FreeSize | None = 
     model = build_onnx(qdq_graph(program, example), example, free)
     clean_qdq(model)
     return model
+
+
+def _require_all_same(model: ModelProto, network: nn.Module, inputs: Sequence[Tensor]) -> Parity:
+    """The parity on the first batch."""
+    parities = [_require_same(model, network, batch) for batch in inputs]
+    return parities[0]
 
 
 def _require_same(model: ModelProto, network: nn.Module, inputs: Tensor) -> Parity:

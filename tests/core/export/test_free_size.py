@@ -33,7 +33,18 @@ class Ladder(nn.Module):
 
 
 def spec_of(arch, kind="image", size=(3, 16, 12)):
-    return ModelSpec(arch, DataInfo("classification", kind, size, 5, None, (0.5,) * size[0 if kind == "image" else -1], (0.2,) * size[0 if kind == "image" else -1]))
+    return ModelSpec(
+        arch,
+        DataInfo(
+            "classification",
+            kind,
+            size,
+            5,
+            None,
+            (0.5,) * size[0 if kind == "image" else -1],
+            (0.2,) * size[0 if kind == "image" else -1],
+        ),
+    )
 
 
 def largest_difference(path, network, *sizes):
@@ -57,7 +68,10 @@ def test_sizes_are_multiples_of_what_the_network_halves(tmp_path):
     for each, most in ((network, 1e-5), (int8, 0.05)):
         export_onnx(each, tmp_path / "net.onnx", torch.zeros(2, 3, 16, 12), free=free)
         graph = onnx.load(tmp_path / "net.onnx").graph
-        shapes = [[dim.dim_param or dim.dim_value for dim in one.type.tensor_type.shape.dim] for one in (*graph.input, *graph.output)]
+        shapes = [
+            [dim.dim_param or dim.dim_value for dim in one.type.tensor_type.shape.dim]
+            for one in (*graph.input, *graph.output)
+        ]
         assert shapes == [["batch", 3, "height", "width"], ["batch", 5, "height", "width"]]
         assert largest_difference(tmp_path / "net.onnx", each, (16, 12), (30, 34), (8, 64), (130, 6)) < most
 

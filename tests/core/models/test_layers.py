@@ -244,7 +244,9 @@ def test_a_list_may_end_in_a_map_of_the_classes():
     model = build({"concat": up}, {"tconv": {"out": "auto", "kernel": 1}}).eval()
     x = torch.randn(2, 3, 16, 16)
     inner = torch.cat([x, model[0].body(x)], 1)
-    assert inner.shape == (2, 7, 16, 16) and torch.equal(model(x), model[1](inner)) and model(x).shape == (2, 10, 16, 16)
+    assert (
+        inner.shape == (2, 7, 16, 16) and torch.equal(model(x), model[1](inner)) and model(x).shape == (2, 10, 16, 16)
+    )
     with pytest.raises(ComponentError, match="the model must give 10"):
         build({"conv": {"out": "auto", "kernel": 1}}, size=(3, 16))
 

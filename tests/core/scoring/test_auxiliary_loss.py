@@ -11,7 +11,9 @@ from dlkit.core.scoring import build_loss
 
 def test_both_losses_are_in_it():
     info = DataInfo("classification", "image", (3, 4, 4), 5, None, None, None)
-    loss = build_loss(Loss(class_weights=[1.0, 2.0, 0.5, 1.0, 3.0]), info, targets=lambda: torch.arange(5), device=torch.device("cpu"))
+    loss = build_loss(
+        Loss(class_weights=[1.0, 2.0, 0.5, 1.0, 3.0]), info, targets=lambda: torch.arange(5), device=torch.device("cpu")
+    )
     torch.manual_seed(0)
     main, auxiliary = (torch.randn(6, 5, requires_grad=True) for _ in range(2))
     targets = torch.tensor([0, 1, 2, 3, 4, 4])

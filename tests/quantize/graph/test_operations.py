@@ -150,7 +150,9 @@ INT8_FUNCTIONS = {
     "nearest size": lambda x: F.interpolate(x, size=(12, 7), mode="nearest"),
     "nearest like": lambda x: F.interpolate(x, size=x.shape[2:]),
     "bilinear": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
-    "bilinear like": lambda x: F.interpolate(F.avg_pool2d(x, 4), size=x.shape[-2:], mode="bilinear", align_corners=False),
+    "bilinear like": lambda x: F.interpolate(
+        F.avg_pool2d(x, 4), size=x.shape[-2:], mode="bilinear", align_corners=False
+    ),
     "bilinear to computed sizes": lambda x: F.interpolate(x, (x.shape[2] * 2, x.size(3) // 2), None, "bilinear", True),
     "smaller": lambda x: F.interpolate(x, (3, 4), mode="bilinear", antialias=True),
     "bicubic": lambda x: F.interpolate(input=x, size=[7, 9], mode="bicubic"),
