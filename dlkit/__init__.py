@@ -7,12 +7,12 @@ The public door is small: `dlkit.train`, `dlkit.load_model` and the commands. Bo
 TYPE_CHECKING = False  # as in typing, which would take longer to import than all that happens before signals are heeded
 if TYPE_CHECKING:
     from dlkit.core.modelfile import load_model as load_model
-    from dlkit.core.training import train as train
+    from dlkit.from_python import train as train
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_model", "train"]
 
-_DOORS = {"train": "dlkit.core.training.run", "load_model": "dlkit.core.modelfile"}
+_DOORS = {"train": "dlkit.from_python", "load_model": "dlkit.core.modelfile"}
 
 
 def __getattr__(name: str) -> object:

@@ -64,11 +64,7 @@ class Display:
             case Working():
                 self._show_work(event.what, event.done, event.total)
             case EpochDone():
-                cells = {"epoch": f"{event.epoch}/{event.epochs}"}
-                cells |= {
-                    heading(name): metric_value(name, value) for name, value in event.row.items() if name not in SKIPPED
-                }
-                self._table.add(cells, mark="best" if event.best else "")
+                self._table.add(epoch_cells(event), mark="best" if event.best else "")
             case Saved() if self._verbose:
                 self._console.print(f"saved {clean(str(event.path))}", style="dim", soft_wrap=True)
             case Tested():
@@ -108,6 +104,12 @@ class Display:
             if bars:
                 with quiet_pipe():
                     bars.stop()
+
+
+def epoch_cells(event: EpochDone) -> dict[str, str]:
+    """Returns the cells of an epoch by their columns."""
+    cells = {heading(name): metric_value(name, value) for name, value in event.row.items() if name not in SKIPPED}
+    return {"epoch": f"{event.epoch}/{event.epochs}"} | cells
 
 
 def heading(name: str) -> str:

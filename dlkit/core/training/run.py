@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -64,9 +64,13 @@ from dlkit.errors import Diverged, DlkitError, Interrupted
 from dlkit.events import Emit, Note, Saved, Tested, ignore
 from dlkit.files import write_json
 from dlkit.quantities import parse_duration_s
+from dlkit.run_figure import draw_history
 from dlkit.run_folders import MODEL_FILE, RESOLVED_FILE, SUMMARY_FILE
 from dlkit.signals import Stopped, stopped_by_signals, stops_ignored
 from dlkit.tasks import TaskName
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,10 @@ class TrainResult:
     config_path: Path | None = None
     own_model: str | None = None
     predicts_files: bool = True
+
+    def plot(self) -> "Figure":
+        """Returns the curves of the run as a matplotlib figure; a notebook shows it."""
+        return draw_history(self.history, self.best, title=self.run_dir.name)
 
 
 def train(
