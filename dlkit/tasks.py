@@ -10,18 +10,21 @@ TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
 
 @dataclass(frozen=True)
 class Metric:
-    """What a metric is called in sentences, whether less or more of it is better, and whether it is told in percent."""
+    """What a metric is called in sentences, whether less or more of it is better, whether it is told in percent, and whether it is the
+    share of samples that are right.
+    """
 
     title: str
     mode: Literal["min", "max"] = "max"
     is_percent: bool = False
+    is_share: bool = False
 
 
 METRICS: Mapping[str, Metric] = {
     "loss": Metric("loss", "min"),
-    "accuracy": Metric("accuracy", is_percent=True),
-    "top5": Metric("top-5 accuracy", is_percent=True),
-    "accuracy_tta": Metric("accuracy", is_percent=True),
+    "accuracy": Metric("accuracy", is_percent=True, is_share=True),
+    "top5": Metric("top-5 accuracy", is_percent=True, is_share=True),
+    "accuracy_tta": Metric("accuracy", is_percent=True, is_share=True),
     "map": Metric("mAP", is_percent=True),
     "map_tta": Metric("mAP", is_percent=True),
     "f1": Metric("F1"),

@@ -119,7 +119,11 @@ def _show(result: "EvalResult", model: Path) -> None:
 
     tempered = f", probabilities at temperature {result.temperature:.4g}" if result.temperature else ""
     show_lines([f"{model} on {result.num_samples:,} {result.split} samples{tempered}", ""])
-    show_table(("metric", "value"), [(name, metric_value(name, value)) for name, value in result.metrics.items()])
+    metrics = [
+        (name, metric_value(name, value), _interval(name, result.intervals.get(name)))
+        for name, value in result.metrics.items()
+    ]
+    show_table(("metric", "value", "95 %"), metrics)
     if result.per_label:
         _show_labels(result)
     if not result.per_class:
@@ -166,6 +170,12 @@ def _show_labels(result: "EvalResult") -> None:
     ]
     show_lines([""])
     show_table(("label", "samples", "AUROC", "AP", "precision", "recall", "F1", "threshold"), rows)
+
+
+def _interval(name: str, ends: "Sequence[float] | None") -> str:
+    from dlkit.event_lines import metric_value
+
+    return " to ".join(metric_value(name, end) for end in ends or ())
 
 
 def _headings(classes: Sequence[str]) -> list[str]:

@@ -7,9 +7,12 @@ from dlkit.doors import lazy_door
 if TYPE_CHECKING:
     from dlkit.run_folders.columns import columns_of, sort_runs
     from dlkit.run_folders.conditions import choose_runs
+    from dlkit.run_folders.evaluation import StoredEvaluation, read_evaluation
     from dlkit.run_folders.finding import find_run_folders
     from dlkit.run_folders.layout import (
         BEST,
+        EVALUATION_FILE,
+        EVALUATION_SCHEMA,
         GIVEN_FILE,
         LAST,
         METRICS_FILE,
@@ -46,8 +49,9 @@ __getattr__, __all__ = lazy_door(
         "columns": "columns_of sort_runs",
         "conditions": "choose_runs",
         "finding": "find_run_folders",
-        "layout": "BEST GIVEN_FILE LAST METRICS_FILE MODEL_FILE PREDICTIONS_FILE RESOLVED_FILE RUN_FILE SUMMARY_FILE "
-        "has_begun read_mapping",
+        "evaluation": "StoredEvaluation read_evaluation",
+        "layout": "BEST EVALUATION_FILE EVALUATION_SCHEMA GIVEN_FILE LAST METRICS_FILE MODEL_FILE PREDICTIONS_FILE RESOLVED_FILE "
+        "RUN_FILE SUMMARY_FILE has_begun read_mapping",
         "lock": "RunLock is_in_use",
         "metrics": "Metrics Row read_metrics",
         "predictions": "MOST_NUMBERS KeptPredictions PredictionFacts read_predictions save_predictions",

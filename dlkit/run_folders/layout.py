@@ -11,6 +11,8 @@ RESOLVED_FILE = "config.resolved.yaml"
 METRICS_FILE = "metrics.jsonl"
 MODEL_FILE = "model.pt"
 PREDICTIONS_FILE = "predictions.npz"
+EVALUATION_FILE = "evaluation.json"
+EVALUATION_SCHEMA = "dlkit.evaluation/1"
 LOCK_FILE = ".lock"
 LAST, BEST = "last.pt", "best.pt"  # in checkpoints/
 

@@ -1,6 +1,7 @@
 """What a run keeps of the evaluation of its exported weights: what `dlkit eval --json` tells, and what was said of each sample."""
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -8,22 +9,56 @@ from torch import Tensor
 from dlkit.core.data import DataInfo, Split, restore_targets
 from dlkit.core.evaluation.answers import target_names
 from dlkit.core.evaluation.gathering import Predictions
+from dlkit.core.evaluation.results import describe_results
 from dlkit.core.evaluation.temperature import calibrated
-from dlkit.core.scoring import SCORES
+from dlkit.core.scoring import SCORES, Scoring
 from dlkit.events import Emit, Note
-from dlkit.run_folders import MOST_NUMBERS, PREDICTIONS_FILE, KeptPredictions, PredictionFacts, save_predictions
+from dlkit.files import to_json, write_text
+from dlkit.run_folders import (
+    EVALUATION_FILE,
+    EVALUATION_SCHEMA,
+    MOST_NUMBERS,
+    PREDICTIONS_FILE,
+    KeptPredictions,
+    PredictionFacts,
+    save_predictions,
+)
+
+NUM_WORST = 24  # samples of each kind that are named
+MOST_CLASSES = 1000  # of a confusion matrix that is kept
 
 
-def keep_predictions(
+def keep_evaluation(
     run_dir: Path,
-    predictions: Predictions,
+    metrics: Mapping[str, float],
+    found: Predictions | Tensor,
     split: Split,
     *,
-    info: DataInfo,
+    scoring: Scoring,
     samples: Mapping[str, str | int],
     emit: Emit,
 ) -> None:
-    """Write predictions.npz; of too many samples there is none, and a note. Targets are counted; see `Predictions.without`."""
+    """Write evaluation.json and predictions.npz; of maps, and of too many samples, with a note, there are no predictions.
+
+    `scoring.info` is the model's, `samples` describes the split's by counts and hashes.
+    """
+    assert scoring.info is not None
+    info = scoring.info
+    if isinstance(found, Predictions):
+        found = found.without(scoring.loss.ignore_index)
+    result = describe_results(metrics, found, split, scoring=scoring, info=info, num_worst=NUM_WORST)
+    if len(result.classes) > MOST_CLASSES:
+        result = replace(result, confusion=[])
+    write_text(
+        run_dir / EVALUATION_FILE, to_json({"schema": EVALUATION_SCHEMA, "task": info.task, **asdict(result)}) + "\n"
+    )
+    if isinstance(found, Predictions):
+        _keep_predictions(run_dir / PREDICTIONS_FILE, found, split, info=info, samples=samples, emit=emit)
+
+
+def _keep_predictions(
+    path: Path, predictions: Predictions, split: Split, *, info: DataInfo, samples: Mapping[str, str | int], emit: Emit
+) -> None:
     names = info.classes or tuple(map(str, range(info.num_outputs)))
     facts = PredictionFacts(
         info.task, split.name, target_names(info) if info.task == "regression" else names, dict(samples)
@@ -33,7 +68,7 @@ def keep_predictions(
         "numbers": split.sample_numbers()[predictions.indices].int(),
     }
     kept = KeptPredictions(facts, **{name: value.numpy() for name, value in arrays.items()})
-    if not save_predictions(run_dir / PREDICTIONS_FILE, kept):
+    if not save_predictions(path, kept):
         emit(Note(f"{PREDICTIONS_FILE} is not written: {kept.targets.size:,} targets are more than {MOST_NUMBERS:,}"))
 
 

@@ -105,18 +105,18 @@ def score_split(
     use_tta: bool = False,
     world: World = ALONE,
     emit: Emit = ignore,
-) -> tuple[dict[str, float], Predictions | None]:
-    """Returns loss and the task's metrics, and what they are of, None for maps, which are counted and not kept; with `use_tta` also what
-    judges of the mean over mirrored images, as `accuracy_tta`. Each of several processes gets all.
+) -> tuple[dict[str, float], Predictions | Tensor]:
+    """Returns loss and the task's metrics, and what they are of: predictions, or of maps the counts of pixels, int64 (C, C); with
+    `use_tta` also what judges of the mean over mirrored images, as `accuracy_tta`. Each of several processes gets all.
     """
+    found: Predictions | Tensor
     if scoring.scores.traits.has_maps:
-        predictions = None
-        loss, counts = count_maps(model, split, scoring, world=world, emit=emit)
-        metrics = {"loss": loss, **scoring.scores.judge(counts)}
+        loss, found = count_maps(model, split, scoring, world=world, emit=emit)
+        metrics = {"loss": loss, **scoring.scores.judge(found)}
     else:
-        predictions = predict_split(model, split, scoring, world=world, emit=emit)
-        metrics = score_predictions(predictions, scoring)
-    return metrics | (score_mirrored(model, split, scoring, world=world, emit=emit) if use_tta else {}), predictions
+        found = predict_split(model, split, scoring, world=world, emit=emit)
+        metrics = score_predictions(found, scoring)
+    return metrics | (score_mirrored(model, split, scoring, world=world, emit=emit) if use_tta else {}), found
 
 
 def score_mirrored(

@@ -1,8 +1,6 @@
 """Evaluate a model file on the data that it was trained on, or on other data."""
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -12,52 +10,18 @@ from dlkit.config import LoadedConfig
 from dlkit.core.components import is_import_path
 from dlkit.core.data import DataInfo, Split, build_eval_split
 from dlkit.core.devices import torch_settings
-from dlkit.core.evaluation.calibration_error import (
-    ConfidenceBin,
-    calibration_error,
-    confidence_bins,
-    save_reliability_picture,
-)
-from dlkit.core.evaluation.confusion import confusion_matrix, save_confusion_picture
+from dlkit.core.evaluation.calibration_error import save_reliability_picture
+from dlkit.core.evaluation.confusion import save_confusion_picture
 from dlkit.core.evaluation.gathering import Predictions
-from dlkit.core.evaluation.map_scores import PixelMetrics, count_maps, metrics_per_pixel_class
-from dlkit.core.evaluation.metrics import (
-    ClassMetrics,
-    LabelMetrics,
-    macro_average,
-    metrics_per_class,
-    metrics_per_label,
-    ranking_scores,
-    score_mirrored,
-    score_split,
-)
+from dlkit.core.evaluation.metrics import score_split
 from dlkit.core.evaluation.request import EvalRequest, check_request
-from dlkit.core.evaluation.temperature import calibrated, with_temperature
-from dlkit.core.evaluation.worst import WorstSample, pictures_of, save_worst_picture, worst_samples
+from dlkit.core.evaluation.results import EvalResult, describe_results
+from dlkit.core.evaluation.temperature import with_temperature
+from dlkit.core.evaluation.worst import pictures_of, save_worst_picture
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device, save_model_file
 from dlkit.core.scoring import Scoring, build_loss, pick_precision
 from dlkit.core.trained_config import own_config
 from dlkit.events import Emit, Note, Saved, ignore
-
-
-@dataclass(frozen=True)
-class EvalResult:
-    """What a model scores on a split. `per_class` and `confusion`, which has true classes as rows, are those of classes, of samples or of
-    pixels, `reliability` that of samples, `per_label` that of several labels, which have a `reliability` too; elsewhere they are empty.
-    `temperature` is what
-    probabilities are made with, `worst` are the samples of a sheet that was asked for.
-    """
-
-    split: str
-    num_samples: int
-    metrics: Mapping[str, float]
-    classes: tuple[str, ...]
-    per_class: Sequence[ClassMetrics | PixelMetrics]
-    confusion: list[list[int]]
-    per_label: list[LabelMetrics] = field(default_factory=list)
-    reliability: list[ConfidenceBin] = field(default_factory=list)
-    temperature: float | None = None
-    worst: list[WorstSample] = field(default_factory=list)
 
 
 def run_evaluation(file: ModelFile, request: EvalRequest, emit: Emit = ignore) -> EvalResult:
@@ -123,60 +87,14 @@ def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torc
 def _score(
     network: nn.Module, split: Split, scoring: Scoring, info: DataInfo, request: EvalRequest, emit: Emit
 ) -> EvalResult:
-    if scoring.scores.traits.has_maps:
-        return _score_maps(network, split, scoring, request, emit)
-    metrics, predictions = score_split(network, split, scoring, use_tta=request.use_tta, emit=emit)
-    assert predictions is not None  # as these are no maps
-    num_all = len(predictions.targets)
-    predictions = predictions.without(scoring.loss.ignore_index)
-    if num_left := num_all - len(predictions.targets):
-        emit(Note(f"{num_left} of {num_all} samples have the label {scoring.loss.ignore_index}, which is not counted"))
-    worst = worst_samples(predictions, info, request.num_worst, name_of=split.name_of) if request.worst else []
-    result = EvalResult(split.name, split.num_samples, metrics, (), [], [], worst=worst)
-    if info.task == "regression":
-        return result
-    result = replace(result, classes=_class_names(info))
-    return (_score_labels if info.task == "multilabel" else _score_classes)(result, predictions, info)
-
-
-def _class_names(info: DataInfo) -> tuple[str, ...]:
-    return info.classes or tuple(map(str, range(info.num_outputs)))
-
-
-def _score_maps(network: nn.Module, split: Split, scoring: Scoring, request: EvalRequest, emit: Emit) -> EvalResult:
-    assert scoring.info is not None
-    loss, counts = count_maps(network, split, scoring, emit=emit)
-    metrics, classes = {"loss": loss, **scoring.scores.judge(counts)}, _class_names(scoring.info)
-    if request.use_tta:
-        metrics |= score_mirrored(network, split, scoring, emit=emit)
-    rows = metrics_per_pixel_class(counts, classes)
-    return EvalResult(split.name, split.num_samples, metrics, classes, rows, counts.tolist())
-
-
-def _score_labels(result: EvalResult, predictions: Predictions, info: DataInfo) -> EvalResult:
-    rows = metrics_per_label(predictions, result.classes, info.thresholds)
-    ranked = [row.auroc for row in rows if not math.isnan(row.auroc)]
-    bins = confidence_bins(predictions, of_labels=True)
-    auroc = sum(ranked) / len(ranked) if ranked else math.nan
-    metrics = {**result.metrics, "auroc": auroc, "ece": calibration_error(bins)}
-    return replace(result, metrics=metrics, per_label=rows, reliability=bins)
-
-
-def _score_classes(result: EvalResult, predictions: Predictions, info: DataInfo) -> EvalResult:
-    rows = metrics_per_class(predictions, result.classes)
-    confusion = confusion_matrix(predictions).tolist()
-    predictions = replace(predictions, outputs=calibrated(predictions.outputs, info))
-    bins = confidence_bins(predictions)
-    macro = {f"macro_{name}": value for name, value in macro_average(rows).items()}
-    metrics = {**result.metrics, **macro, **ranking_scores(predictions), "ece": calibration_error(bins)}
-    return replace(
-        result,
-        metrics=metrics,
-        per_class=rows,
-        confusion=confusion,
-        reliability=bins,
-        temperature=info.temperature,
-    )
+    metrics, found = score_split(network, split, scoring, use_tta=request.use_tta, emit=emit)
+    if isinstance(found, Predictions):
+        num_all, found = len(found.targets), found.without(scoring.loss.ignore_index)
+        if num_left := num_all - len(found.targets):
+            label = scoring.loss.ignore_index
+            emit(Note(f"{num_left} of {num_all} samples have the label {label}, which is not counted"))
+    num_worst = request.num_worst if request.worst else 0
+    return describe_results(metrics, found, split, scoring=scoring, info=info, num_worst=num_worst)
 
 
 def _save_pictures(result: EvalResult, request: EvalRequest, split: Split, info: DataInfo) -> None:
@@ -187,14 +105,3 @@ def _save_pictures(result: EvalResult, request: EvalRequest, split: Split, info:
     if request.worst is not None:
         pictures = pictures_of(split, [sample.position for sample in result.worst], info)
         save_worst_picture(request.worst, result.worst, pictures)
-
-
-def most_confused(result: EvalResult, most: int = 5) -> list[tuple[str, str, int]]:
-    """Returns the pairs (true class, predicted class, count) that are mistaken most often."""
-    pairs = [
-        (result.classes[row], result.classes[column], count)
-        for row, counts in enumerate(result.confusion)
-        for column, count in enumerate(counts)
-        if row != column and count
-    ]
-    return sorted(pairs, key=lambda pair: -pair[2])[:most]

@@ -42,19 +42,36 @@ def worst_samples(
 
     Targets are counted; see `Predictions.without`.
     """
-    losses = _losses(predictions, info)
-    order = losses.sort(descending=True, stable=True).indices[:count]
-    true, said = (
-        _words_of(predictions.targets[order], info),
-        _words_of(_decided(predictions.outputs[order], info), info),
-    )
+    order = _losses(predictions, info).sort(descending=True, stable=True).indices[:count]
+    return _described(predictions, info, order, name_of)
+
+
+def certain_mistakes(
+    predictions: Predictions, info: DataInfo, count: int, *, name_of: Callable[[int], str]
+) -> list[WorstSample]:
+    """Returns so many samples of classes that are predicted wrong, those of the highest probability first; none of labels or numbers.
+
+    Targets are counted; see `Predictions.without`.
+    """
+    if info.task != "classification":
+        return []
+    certainty, said = calibrated(predictions.outputs.double(), info).softmax(1).max(1)
+    order = certainty.sort(descending=True, stable=True).indices
+    return _described(predictions, info, order[(said != predictions.targets)[order]][:count], name_of)
+
+
+def _described(
+    predictions: Predictions, info: DataInfo, order: Tensor, name_of: Callable[[int], str]
+) -> list[WorstSample]:
+    some = Predictions(predictions.outputs[order], predictions.targets[order], predictions.indices[order])
+    true, said = (_words_of(values, info) for values in (some.targets, _decided(some.outputs, info)))
     shares: list[float] | list[None] = [None] * len(order)
     if info.task == "classification":
-        shares = calibrated(predictions.outputs[order].double(), info).softmax(1).amax(1).tolist()
-    positions, chosen = predictions.indices[order].tolist(), losses[order].tolist()
+        shares = calibrated(some.outputs.double(), info).softmax(1).amax(1).tolist()
+    positions, losses = some.indices.tolist(), _losses(some, info).tolist()
     return [
         WorstSample(position, name_of(position), *rest)
-        for position, *rest in zip(positions, true, said, shares, chosen, strict=True)
+        for position, *rest in zip(positions, true, said, shares, losses, strict=True)
     ]
 
 

@@ -10,6 +10,7 @@ from dlkit.errors import DlkitError, OutOfResource, OutputError
 from dlkit.events import Emit, ignore
 from dlkit.files import check_own, disk_error, write_json, write_text
 from dlkit.run_folders import (
+    EVALUATION_FILE,
     GIVEN_FILE,
     METRICS_FILE,
     MODEL_FILE,
@@ -25,7 +26,7 @@ SKIPPED_FILE = "skipped.txt"
 
 # what a run writes and nobody wants replaced: before it begins, and then
 _FIRST = (GIVEN_FILE, RESOLVED_FILE, "train.log", SKIPPED_FILE)
-_RESULTS = (METRICS_FILE, "metrics.csv", SUMMARY_FILE, MODEL_FILE, PREDICTIONS_FILE)
+_RESULTS = (METRICS_FILE, "metrics.csv", SUMMARY_FILE, MODEL_FILE, EVALUATION_FILE, PREDICTIONS_FILE)
 
 
 @dataclass
