@@ -56,6 +56,10 @@ class Commands(LazyGroup):
             "dlkit.cli.quantize",
             "Make an int8 model file, and measure accuracy, size and latency before and after.",
         ),
+        "report": (
+            "dlkit.cli.report",
+            "Make one HTML page of a run, or of several side by side: curves, scores, mistakes, model, config. It needs no network.",
+        ),
         "convert": (
             "dlkit.cli.convert",
             "Convert foreign weights, or with --trust-pickle a pickled model, to a safe file.",
