@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from dlkit.files import worded
 
 JOURNAL = "journal.log"
 _SPEC = "dlkit.sweep"
+_TABLES_S = 2.0
 _WAIT_S = 60  # for a data base in one file, which one writes at a time
 
 
@@ -61,13 +63,24 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
         with worded(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             return JournalStorage(MendedJournal(path))
-    options = {"connect_args": {"timeout": _WAIT_S}} if url.startswith("sqlite:") else {}
     try:
-        return RDBStorage(url, engine_kwargs=options)
+        return _open_data_base(url)
     except ImportError as error:
         raise UsageError(f"--storage {url}: its driver is not installed: {first_line(error, 200)}") from None
     except Exception as error:  # each data base has errors of its own
         raise UsageError(f"--storage {url}: cannot be opened: {first_line(error, 200)}") from None
+
+
+def _open_data_base(url: str) -> BaseStorage:
+    """Open a data base. Of workers that make its tables at the same moment all but one fail, and find them there a little later."""
+    options = {"connect_args": {"timeout": _WAIT_S}} if url.startswith("sqlite:") else {}
+    try:
+        return RDBStorage(url, engine_kwargs=options)
+    except ImportError:
+        raise
+    except Exception:
+        time.sleep(_TABLES_S)
+        return RDBStorage(url, engine_kwargs=options)
 
 
 def open_study(

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-import dlkit
+from dlkit.core.training import train
 from dlkit.errors import ConfigError
 from dlkit.events import EpochDone, Note, RunEnded, StepsDone
 from dlkit.run_folders import read_run
@@ -58,7 +58,7 @@ def tracker(tmp_path):
 
 
 def test_a_function_of_ones_own_follows_a_run(tracker, tmp_path):
-    dlkit.train(tracker(), out=tmp_path / "run")
+    train(tracker(), out=tmp_path / "run")
     opened, *events = (tmp_path / "told.txt").read_text().splitlines()
     assert json.loads(opened) == {
         "name": "tiny",
@@ -67,14 +67,14 @@ def test_a_function_of_ones_own_follows_a_run(tracker, tmp_path):
     }
     events = [event.strip() for event in events if not event.startswith(("Progress", "Evaluating", "Note", "Saved"))]
     assert events == ["RunStarted", "StepsDone", "EpochDone", "StepsDone", "EpochDone", "Tested", "RunEnded finished"]
-    dlkit.train(tracker(), out=tmp_path / "run", resume=tmp_path / "run")
+    train(tracker(), out=tmp_path / "run", resume=tmp_path / "run")
     again = [line for line in (tmp_path / "told.txt").read_text().splitlines() if line.startswith("{")][1]
     assert json.loads(again)["known_as"] == "number 7"
 
 
 def test_what_a_tracker_raises_stops_nothing_once_the_run_has_begun(tracker, tmp_path):
     events = []
-    result = dlkit.train(tracker(fails=1), out=tmp_path / "run", emit=events.append)
+    result = train(tracker(fails=1), out=tmp_path / "run", emit=events.append)
     notes = [event.text for event in events if isinstance(event, Note) and "no more room" in event.text]
     assert (
         result.status == "finished"
@@ -82,14 +82,14 @@ def test_what_a_tracker_raises_stops_nothing_once_the_run_has_begun(tracker, tmp
         and notes[0].endswith("the run goes on, and its folder has everything")
     )
     with pytest.raises(OSError, match="no room"):
-        dlkit.train(tracker(fails=2), out=tmp_path / "other")
+        train(tracker(fails=2), out=tmp_path / "other")
 
 
 def test_wrong_trackers_are_told_with_their_place(tracker, tmp_path):
     with pytest.raises(ConfigError, match=r"log\.tracker\.pth: unknown key for follow"):
-        dlkit.train(tracker(pth="x"), out=tmp_path / "run")
+        train(tracker(pth="x"), out=tmp_path / "run")
     with pytest.raises(ConfigError, match=r"log\.tracker\.name: a tracker is a function of your own"):
-        dlkit.train(config(tracker="wandb"), out=tmp_path / "run")
+        train(config(tracker="wandb"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -190,12 +190,12 @@ def test_mlflow_has_all_of_a_run_and_resuming_goes_on_with_it(server, client, tm
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        dlkit.train(config(mlflow=server.uri), out=folder, emit=stop_after_an_epoch)
+        train(config(mlflow=server.uri), out=folder, emit=stop_after_an_epoch)
     run = run_of(client, folder)
     assert (run.info.status, run.info.run_name) == ("FAILED", "tiny-001")
     assert client.get_experiment(run.info.experiment_id).name == "tiny"
 
-    dlkit.train(config(mlflow=server.uri), out=folder, resume=folder)
+    train(config(mlflow=server.uri), out=folder, resume=folder)
     again, stored = run_of(client, folder), read_run(folder)
     assert again.info.run_id == run.info.run_id and again.info.status == "FINISHED"
     assert again.data.params["model.hidden"] == "[8]" and again.data.params["optimizer.name"] == "adamw"
@@ -216,9 +216,24 @@ def test_mlflow_has_all_of_a_run_and_resuming_goes_on_with_it(server, client, tm
 @pytest.mark.posix
 @pytest.mark.anew
 @pytest.mark.filterwarnings("ignore")
+def test_the_command_sends_the_report_too(server, client, write_config, dlkit, tmp_path):
+    pytest.importorskip("jinja2")
+    pytest.importorskip("plotly")
+    cfg = write_config(json.dumps(config(mlflow=server.uri)))
+    outcome = dlkit("train", cfg, "--out", tmp_path / "run", "--quiet")
+    assert (outcome.code, outcome.err) == (0, "") and "View run" not in outcome.out
+    run = run_of(client, tmp_path / "run")
+    kept = client.download_artifacts(run.info.run_id, "report.html", str(tmp_path))
+    assert open(kept, "rb").read() == (tmp_path / "run" / "report.html").read_bytes()  # noqa: PTH123, SIM115
+
+
+@pytest.mark.slow
+@pytest.mark.posix
+@pytest.mark.anew
+@pytest.mark.filterwarnings("ignore")
 def test_a_server_that_is_away_is_an_error_before_and_a_note_meanwhile(server, client, tmp_path):
     with pytest.raises(ConfigError, match=r"log\.mlflow: http://127\.0\.0\.1:9 does not answer"):
-        dlkit.train(config(mlflow="http://127.0.0.1:9"), out=tmp_path / "none")
+        train(config(mlflow="http://127.0.0.1:9"), out=tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
     events, folder = [], tmp_path / "tiny-002"
@@ -229,14 +244,14 @@ def test_a_server_that_is_away_is_an_error_before_and_a_note_meanwhile(server, c
             server.stop()
 
     try:
-        result = dlkit.train(config(mlflow=server.uri), out=folder, emit=emit)
+        result = train(config(mlflow=server.uri), out=folder, emit=emit)
     finally:
         server.start()
     assert result.status == "finished"
     notes = [event.text for event in events if isinstance(event, Note) and event.text.startswith("mlflow:")]
     assert len(notes) == 1 and not any(isinstance(event, RunEnded) for event in events[:-1])
     assert "val/accuracy" not in run_of(client, folder).data.metrics
-    dlkit.train(config(mlflow=server.uri), out=folder, resume=folder)
+    train(config(mlflow=server.uri), out=folder, resume=folder)
     run, stored = run_of(client, folder), read_run(folder)
     assert steps(client, run, "val/loss") == [(row["step"], row["val_loss"]) for row in stored.epochs]
     assert steps(client, run, "lr") == [(row["step"], row["lr"]) for row in stored.metrics.steps]

@@ -11,14 +11,23 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from dlkit.core.environment import describe_environment
-from dlkit.core.training.tracking.tracked_run import TrackedRun
+from dlkit.core.training.tracking.tracked_run import TRACKERS, TrackedRun
 from dlkit.errors import UsageError, first_line
 from dlkit.events import Emit, EpochDone, Event, RunEnded, StepsDone, Tested
 from dlkit.quantities import counted
-from dlkit.run_folders import MODEL_FILE, RESOLVED_FILE, SUMMARY_FILE, flat_settings, read_metrics
+from dlkit.run_folders import (
+    MODEL_FILE,
+    RESOLVED_FILE,
+    RUN_FILE,
+    SUMMARY_FILE,
+    flat_settings,
+    read_mapping,
+    read_metrics,
+)
 
 # the client waits for minutes by itself, and prints; what somebody sets is left
 _PATIENCE = {
@@ -31,7 +40,7 @@ _LAST_S = 60.0  # for what waits when the run is over and the server answers
 _MOST_AT_ONCE = 900  # of 1000 metrics that a request may hold
 _LONGEST = 6000  # characters of a parameter
 _PARAMS_AT_ONCE = 100
-_FILES = (MODEL_FILE, RESOLVED_FILE, SUMMARY_FILE, "report.html")
+_FILES = (MODEL_FILE, RESOLVED_FILE, SUMMARY_FILE)
 _STATUS = {"diverged": "FAILED", "failed": "FAILED", "interrupted": "KILLED"}
 
 Write = Callable[[], Any]
@@ -60,6 +69,13 @@ def check_server(uri: str) -> None:
     """Raise what the client raises where no server answers, within seconds."""
     with _patience():
         _client(uri).search_experiments(max_results=1)
+
+
+def send_file(run_dir: Path, path: Path, *, uri: str) -> None:
+    """Add a file to what the server has of a run. Raises the client's errors."""
+    run_id = read_mapping(run_dir / RUN_FILE)[TRACKERS]["mlflow"]
+    with _patience():
+        _client(uri).log_artifact(run_id, str(path))
 
 
 class Outbox:

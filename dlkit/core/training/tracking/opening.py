@@ -11,11 +11,9 @@ from dlkit.core.training.folder import RunFolder
 from dlkit.core.training.resolving import run_name
 from dlkit.core.training.setup import Job
 from dlkit.core.training.tracking.mlflow_server import check_server, open_mlflow
-from dlkit.core.training.tracking.tracked_run import TrackedRun, Tracker
+from dlkit.core.training.tracking.tracked_run import TRACKERS, TrackedRun, Tracker
 from dlkit.errors import first_line
 from dlkit.events import Emit, Event, Note, RunEnded
-
-_KNOWN_AS = "trackers"  # in run.json
 
 
 def check_trackers(loaded: LoadedConfig) -> None:
@@ -74,10 +72,10 @@ def tracked(job: Job, folder: RunFolder, emit: Emit) -> Iterator[Emit]:
 
 
 def _tracked_run(job: Job, folder: RunFolder, name: str) -> TrackedRun:
-    known: dict[str, Any] = folder.facts.get(_KNOWN_AS, {})
+    known: dict[str, Any] = folder.facts.get(TRACKERS, {})
 
     def remember(identity: str) -> None:
-        folder.write_facts(**{_KNOWN_AS: folder.facts.get(_KNOWN_AS, {}) | {name: identity}})
+        folder.write_facts(**{TRACKERS: folder.facts.get(TRACKERS, {}) | {name: identity}})
 
     config = job.config.model_dump(mode="json")
     return TrackedRun(run_name(job.loaded), folder.path, config, known.get(name), remember)

@@ -7,6 +7,8 @@ from typing import Any
 
 from dlkit.events import Emit
 
+TRACKERS = "trackers"  # in run.json: what each tracker is known as
+
 
 @dataclass(frozen=True)
 class TrackedRun:
