@@ -15,7 +15,8 @@ from dlkit.run_folders import KeptPredictions
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-NUM_DRAWS = 2000
+NUM_DRAWS, FEWEST_DRAWS = 2000, 400
+_MOST_DRAWN = 4 * 10**7  # numbers in all, a second or two; of so many samples that draws must be fewer they are as good
 _AT_ONCE = 2**22  # numbers drawn at once
 _TINY = 1e-30
 
@@ -110,12 +111,13 @@ def paired_difference(
     are the same. The same call returns the same numbers.
     """
     parts = np.concatenate([statistic.parts(first), statistic.parts(second)], axis=1)
-    draws, size = np.random.default_rng(0), len(parts)
-    at_once = max(1, min(NUM_DRAWS, _AT_ONCE // size))
+    generator, size = np.random.default_rng(0), len(parts)
+    num_draws = min(NUM_DRAWS, max(FEWEST_DRAWS, _MOST_DRAWN // size))
+    at_once = max(1, min(num_draws, _AT_ONCE // size))
     found: list[Array] = []
-    for start in range(0, NUM_DRAWS, at_once):
-        rows = min(at_once, NUM_DRAWS - start)
-        counts = draws.poisson(1.0, (rows, size)).astype(float)  # each sample so often, on average as many in all
+    for start in range(0, num_draws, at_once):
+        rows = min(at_once, num_draws - start)
+        counts = generator.poisson(1.0, (rows, size)).astype(float)  # each sample so often, on average as many in all
         one, other = np.split(counts @ parts / np.maximum(counts.sum(axis=1, keepdims=True), 1), 2, axis=1)
         found.append(statistic.combine(other) - statistic.combine(one))
     differences = np.concatenate(found)
@@ -123,7 +125,7 @@ def paired_difference(
     if statistic is _RIGHT:
         return float(low), float(high), _mcnemar(first, second)
     beyond = min((differences <= 0).sum(), (differences >= 0).sum())
-    return float(low), float(high), min(1.0, 2 * (int(beyond) + 1) / (NUM_DRAWS + 1))
+    return float(low), float(high), min(1.0, 2 * (int(beyond) + 1) / (num_draws + 1))
 
 
 def _mcnemar(first: KeptPredictions, second: KeptPredictions) -> float:

@@ -8,7 +8,7 @@ from dlkit.errors import ConfigError, Problem
 from dlkit.run_folders.settings import default_settings
 from dlkit.run_folders.stored_run import StoredRun
 from dlkit.suggestions import did_you_mean
-from dlkit.tasks import metric_of
+from dlkit.tasks import METRICS, metric_of
 
 _FACTS = ("started", "ended", "parameters", "device", "precision", "processes")
 _RESULTS = ("epochs", "steps", "images_per_s")
@@ -31,7 +31,8 @@ def columns_of(run: StoredRun) -> dict[str, Any]:
 def check_key(key: str, source: str, known: Iterable[str]) -> None:
     """Raise ConfigError for a key that no run has and no config could have; `source` is where it was written."""
     keys = dict.fromkeys((*known, *default_settings()))
-    if key not in keys:
+    is_metric = key.partition("_")[2] in METRICS  # such as test_accuracy, where no run has come to its test yet
+    if key not in keys and not is_metric:
         ending = [other for other in keys if other.split(".")[-1] == key]
         meant = f" Did you mean {' or '.join(map(repr, ending[:3]))}?" if ending else did_you_mean(key, keys)
         raise ConfigError([Problem(source, 0, 0, key, f"no run has this, and it is no key of a config.{meant}")])

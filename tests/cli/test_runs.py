@@ -139,6 +139,7 @@ def test_the_best_stands_last(names, three):
         (["started>2026-01-02"], ["a", "b"]),
         (["time<1h30m"], ["trial-1", "a", "b"]),
         (["model.name<5"], []),
+        (["test_map>0"], []),
     ],
     ids=" ".join,
 )

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
+from filelock import FileLock
 
 from dlkit.core.training.folder import create_run_folder, reopen_run_folder
 from dlkit.errors import OutputError
@@ -81,3 +83,10 @@ def test_a_run_on_another_machine_is_in_use_as_long_as_it_touches_its_lease(tmp_
     assert is_in_use(tmp_path)
     os.utime(lease, (time.time() - 60, time.time() - 60))
     assert not is_in_use(tmp_path)
+
+
+def test_who_looks_for_a_moment_keeps_no_run_from_starting(tmp_path):
+    looking = FileLock(tmp_path / ".lock", thread_local=False)
+    looking.acquire()
+    threading.Timer(0.1, looking.release).start()
+    RunLock(tmp_path, ignore).release()

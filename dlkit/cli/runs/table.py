@@ -103,7 +103,7 @@ def runs_as_json(runs: Sequence[StoredRun]) -> str:
             "model": run.model,
             "data": run.data,
             "started": run.facts.get("started"),
-            "epochs": len(run.epochs),
+            "epochs": run.summary["epochs"] if "epochs" in run.summary else len(run.epochs),
             "best": dict(run.best),
             "test": run.test,
             "train_s": run.train_s,
