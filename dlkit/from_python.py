@@ -1,4 +1,4 @@
-"""Training as people call it in Python, in a notebook or at a prompt: the command's own display shows how it goes."""
+"""Training and reports as people call them in Python, in a notebook or at a prompt: the command's own display shows how it goes."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +30,17 @@ def train(
 
     with _shown(emit, is_asked=progress) as emit:
         return train_quietly(config, overrides=overrides, out=out, resume=resume, emit=emit)
+
+
+def write_report(*runs: str | Path, output: str | Path | None = None, force: bool = False, emit: Emit = ignore) -> Path:
+    """Write one HTML page about a run folder, or about several side by side, as `dlkit report` does, and return its path.
+
+    Without `output` that is report.html in the folder of the run, or of several here. `force` replaces a page that is there.
+    """
+    from dlkit.report import ReportRequest, run_report
+
+    request = ReportRequest(tuple(map(Path, runs)), Path(output) if output else None, is_forced=force)
+    return run_report(request, emit).path
 
 
 @contextmanager

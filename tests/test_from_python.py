@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import dlkit
+from dlkit.errors import OutputError
 from dlkit.events import EpochDone
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "examples" / "notebook.ipynb"
@@ -26,7 +27,7 @@ def test_the_notebook_runs_and_shows(tmp_path):
     notebook = nbformat.read(tmp_path / NOTEBOOK.name, 4)
     place = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3", resources=place).execute()
-    trained, metrics, plotted, *_ = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    trained, metrics, plotted, reported, *_ = [cell for cell in notebook.cells if cell.cell_type == "code"]
     (shown,) = trained.outputs  # one table that was drawn anew, not one for each epoch
     html = shown.data["text/html"]
     assert (
@@ -35,7 +36,9 @@ def test_the_notebook_runs_and_shows(tmp_path):
     assert "accuracy" not in html.split("<table>")[1].split("</table>")[0]  # columns are called as on a terminal
     assert "val_accuracy" in metrics.outputs[0].data["text/plain"]
     assert base64.b64decode(plotted.outputs[0].data["image/png"]).startswith(b"\x89PNG")
-    assert (tmp_path / "runs" / "run-001" / "model.pt").exists()
+    run = tmp_path / "runs" / "run-001"
+    assert (run / "model.pt").exists() and "report.html" in reported.outputs[0].data["text/plain"]
+    assert "val_accuracy" in (run / "report.html").read_text()
 
 
 def test_elsewhere_the_table_goes_to_stderr_and_events_to_who_asked(tmp_path, capsys):
@@ -69,3 +72,12 @@ def test_the_plot_of_numbers_is_of_the_loss_alone(tmp_path):
     result = dlkit.train(TINY | {"data": data, "model": "mlp", "task": "regression"}, out=tmp_path / "run")
     (loss,) = result.plot().axes
     assert [line.get_label() for line in loss.get_lines()][:2] == ["training", "validation"]
+
+
+def test_the_page_of_a_run_and_of_two(tmp_path):
+    results = [dlkit.train(TINY | {"seed": seed}, out=tmp_path / str(seed)) for seed in (0, 1)]
+    assert results[0].report() == results[0].report() == tmp_path / "0" / "report.html"
+    page = dlkit.write_report(*(result.run_dir for result in results), output=tmp_path / "both.html")
+    assert page.read_text().startswith("<!") and results[0].report(tmp_path / "own.html").exists()
+    with pytest.raises(OutputError, match="--force"):
+        dlkit.write_report(results[0].run_dir)

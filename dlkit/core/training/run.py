@@ -97,6 +97,12 @@ class TrainResult:
         """Returns the curves of the run as a matplotlib figure; a notebook shows it."""
         return draw_history(self.history, self.best, title=self.run_dir.name)
 
+    def report(self, output: str | Path | None = None) -> Path:
+        """Write the page of the run, report.html in its folder unless `output` says so, and return its path. It replaces an older page."""
+        from dlkit import write_report  # which stands above: by the public door
+
+        return write_report(self.run_dir, output=output, force=True)
+
 
 def train(
     config: str | Path | Mapping[str, Any],
