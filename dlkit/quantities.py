@@ -98,11 +98,10 @@ def bytes_text(size: int) -> str:
 def duration_text(seconds: float) -> str:
     """A duration as people read it.
 
-    >>> duration_text(45), duration_text(600), duration_text(9000)
-    ('45 s', '10 min', '2.5 h')
+    >>> duration_text(14.32), duration_text(125), duration_text(12000)
+    ('14.3 s', '2 min 05 s', '3 h 20 min')
     """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

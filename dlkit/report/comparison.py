@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from dlkit.event_lines import metric_value
+from dlkit.quantities import duration_text
 from dlkit.report.blocks import Cell, PageSection, Sheet
 from dlkit.report.curves import curve_charts
 from dlkit.report.words import (
     change_cell,
-    duration_text,
     interval_text,
     metric_cell,
     metric_title,

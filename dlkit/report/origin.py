@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from dlkit.quantities import counted
+from dlkit.quantities import counted, duration_text
 from dlkit.report.blocks import Block, Cell, Facts, Folded, Sheet
-from dlkit.report.words import duration_text, is_number, setting_text
+from dlkit.report.words import is_number, setting_text
 from dlkit.run_folders import GIVEN_FILE, RESOLVED_FILE, StoredRun, changed_settings, default_settings
 
 LARGEST_TEXT = 100_000  # characters of a config that is shown

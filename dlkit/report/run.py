@@ -10,6 +10,7 @@ from dlkit.errors import FileRefused, UsageError
 from dlkit.event_lines import metric_value
 from dlkit.events import Emit, Note, ignore
 from dlkit.files import check_ending, check_output, write_text
+from dlkit.quantities import duration_text
 from dlkit.report.blocks import Headline, Page, PageSection
 from dlkit.report.changes import change_blocks, find_changes
 from dlkit.report.comparison import comparison_sections
@@ -19,7 +20,7 @@ from dlkit.report.network import network_blocks
 from dlkit.report.origin import config_blocks, environment_facts, summary_facts
 from dlkit.report.page import check_drawing, render_page
 from dlkit.report.scores import score_blocks
-from dlkit.report.words import duration_text, interval_text, metric_title, short_name
+from dlkit.report.words import interval_text, metric_title, short_name
 from dlkit.run_folders import (
     PREDICTIONS_FILE,
     KeptPredictions,

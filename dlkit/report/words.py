@@ -83,14 +83,6 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def duration_text(seconds: float) -> str:
-    """Returns seconds as people read them: `14.3 s`, `2 min 05 s`, `3 h 20 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
 def setting_text(value: Any) -> str:
     """Returns the value of a setting as YAML has it, in one line."""
     if isinstance(value, str):
