@@ -36,10 +36,9 @@ def run_sweep(request: SweepRequest, *, emit: Emit = ignore) -> SweepResult:
     Raises Interrupted when a signal stops it, after saving; the same call goes on. Raises the errors of training that are no fault of a
     trial's values.
     """
-    deadline = None if request.seconds is None else time.monotonic() + request.seconds
     check_request(request)
     with stopped_by_signals("nothing was written"), quiet_optuna():
-        sweep = _open(request, deadline, emit)
+        sweep = _open(request, emit)
         try:
             with stopped_by_signals(sweep.way_on):
                 sweep.run()
@@ -53,7 +52,7 @@ def run_sweep(request: SweepRequest, *, emit: Emit = ignore) -> SweepResult:
         return result
 
 
-def _open(request: SweepRequest, deadline: float | None, emit: Emit) -> "_Sweep":
+def _open(request: SweepRequest, emit: Emit) -> "_Sweep":
     base = request.space.base
     config = resolve_config(base, emit=emit)
     metric = config.checkpoint.metric.replace("/", "_")
@@ -78,6 +77,7 @@ def _open(request: SweepRequest, deadline: float | None, emit: Emit) -> "_Sweep"
         spec=request.describe() | {"metric": metric},
     )
     worker = SweepWorker(study, storage, folder / "workers")
+    deadline = None if request.seconds is None else time.monotonic() + request.seconds
     runner = TrialRunner(request, folder, metric, deadline, emit)
     return _Sweep(request, folder, metric, mode, name, study, worker, runner, deadline, emit)
 

@@ -87,14 +87,13 @@ def test_every_trial_is_a_run_and_the_best_config_trains(ask, tmp_path, quick):
     assert len(run_sweep(ask(trials=7)).trials) == 7
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
-def test_a_sweep_that_was_stopped_comes_to_the_same(ask, sampler, quick):
-    whole = run_sweep(ask(trials=4, sampler=sampler, out="whole"))
+def test_a_sweep_that_was_stopped_comes_to_the_same(ask, quick):
+    whole = run_sweep(ask(trials=4, sampler="tpe", out="whole"))
     for epochs in (2, 4):
         with pytest.raises(Killed):
-            run_sweep(ask(trials=4, sampler=sampler), emit=stopping_at(epochs))
+            run_sweep(ask(trials=4, sampler="tpe"), emit=stopping_at(epochs))
     resumed = []
-    result = run_sweep(ask(trials=4, sampler=sampler), emit=resumed.append)
+    result = run_sweep(ask(trials=4, sampler="tpe"), emit=resumed.append)
     assert outcomes(result) == outcomes(whole)
     assert next(event.is_resumed for event in resumed if isinstance(event, TrialStarted))
 
@@ -143,12 +142,9 @@ def test_two_workers_one_of_them_killed(write_config, tmp_path, ask, quick):
 
 
 def test_a_grid_has_each_point_once(ask, quick):
-    spaces = ("optimizer.lr=0.01,0.1", "train.epochs=1..2", "model.hidden=[4],[8]")
-    result = run_sweep(ask(*spaces, sampler="grid", pruner="none"))
-    points = [tuple(map(str, row.settings.values())) for row in result.trials]
-    assert (
-        len(points) == 8 == len(set(points)) and points[0] == ("0.01", "1", "[4]") and points[-1] == ("0.1", "2", "[8]")
-    )
+    result = run_sweep(ask("train.epochs=1..2", "model.hidden=[4],[8]", sampler="grid", pruner="none"))
+    points = [(row.settings["train.epochs"], row.settings["model.hidden"]) for row in result.trials]
+    assert points == [(1, [4]), (1, [8]), (2, [4]), (2, [8])]
 
 
 def test_folds_and_seeds_are_runs_of_one_trial(ask, tmp_path, quick):
@@ -181,9 +177,9 @@ def test_a_trial_that_fails_is_an_outcome_and_three_end_the_sweep(ask, tmp_path,
 
 def test_time_ends_a_sweep_in_the_middle_of_a_trial(ask, quick):
     spaces = ("optimizer.lr=log:1e-4..1e-1", "train.epochs=100000")
-    assert [row.status for row in run_sweep(ask(*spaces, seconds=2.0)).trials] == ["running"]
+    assert [row.status for row in run_sweep(ask(*spaces, seconds=1.0)).trials] == ["running"]
     events = []
-    assert len(run_sweep(ask(*spaces, seconds=1.0), emit=events.append).trials) == 1
+    assert len(run_sweep(ask(*spaces, seconds=0.5), emit=events.append).trials) == 1
     assert [event.is_resumed for event in events if isinstance(event, TrialStarted)] == [True]
 
 
