@@ -103,7 +103,10 @@ def _from_name(name: str, given: Mapping[str, Any]) -> ProfiledModel:
         resolve("models", name)  # raises, with the names that come close
     size = _SIZES.get(name.lower(), 224)
     builder = get_model_builder(name.lower())
-    return ProfiledModel(name, _build(name, builder, _OPTIONS.get(name.lower(), {})), (InputSpec((3, size, size)),))
+    options = _OPTIONS.get(name.lower(), {}) | accepted(
+        builder, {"weights_backbone": None}
+    )  # torchvision would fetch them
+    return ProfiledModel(name, _build(name, builder, options), (InputSpec((3, size, size)),))
 
 
 def _from_timm(name: str, given: Mapping[str, Any]) -> ProfiledModel:

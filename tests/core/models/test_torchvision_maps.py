@@ -16,7 +16,7 @@ from dlkit.core.models import (
     load_initial_weights,
     plan_arch,
 )
-from dlkit.core.profile import InputSpec, profile_model
+from dlkit.core.profile import InputSpec, model_from, profile_model
 
 NAMES = torchvision.models.list_models(module=torchvision.models.segmentation)
 SMALL = "deeplabv3_mobilenet_v3_large"
@@ -52,6 +52,14 @@ def test_costs_are_torchs(name):
     profile = profile_model(network, [InputSpec((3, 32, 48))], with_memory=False)
     assert 2 * profile.macs == counter.get_total_flops() > 0 and not profile.uncounted
     assert profile.num_parameters == sum(parameter.numel() for parameter in other.parameters())
+
+
+def test_shapecalc_fetches_no_weights(monkeypatch):
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", None)
+    network = model_from(LRASPP).model
+    assert (
+        sum(parameter.numel() for parameter in network.parameters()) == 3_221_538
+    )  # as torchvision says of its weights
 
 
 @pytest.mark.parametrize("name", ["fcn_resnet50", SMALL, LRASPP])
