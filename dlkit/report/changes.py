@@ -31,8 +31,7 @@ def change_blocks(path: Path, report: Mapping[str, Any]) -> Iterator[Block]:
     note = f"Scores are of {scores.get('num_samples')} {scores['split']} samples." if scores.get("split") else ""
     yield Sheet(("", "before", "after", "change"), [*_rows(report, before, after)], title=title, note=note)
     sentences = report.get("sentences") or report.get("summary")
-    if isinstance(sentences, list) and sentences:
-        yield Words(". ".join(str(text) for text in sentences) + ".")
+    yield from map(Words, map(str, sentences if isinstance(sentences, list) else ()))
     yield from _speeds(_part(_compared(report), "speeds"))
     yield from _layers(report)
 
@@ -82,29 +81,25 @@ def _share(title: str, old: Any, new: Any, show: Any) -> Iterator[tuple[Cell, ..
 
 def _speeds(speeds: Mapping[str, Any]) -> Iterator[Chart]:
     """A chart of medians with their spread for each batch size, the quickest first."""
-    rows = [
-        row
-        for row in speeds.get("rows", ())
-        if isinstance(row, Mapping) and is_number(_part(row, "latency").get("median_ms"))
-    ]
-    for batch in dict.fromkeys(row["latency"].get("batch") for row in rows):
-        some = sorted(
-            (row for row in rows if row["latency"].get("batch") == batch), key=lambda row: -row["latency"]["median_ms"]
-        )
-        times = [row["latency"] for row in some]
+    given = speeds.get("rows")
+    rows = [row for row in given if isinstance(row, Mapping)] if isinstance(given, list) else []
+    rows = [row for row in rows if all(is_number(row.get(name)) for name in ("batch", "median_ms", "p10_ms", "p90_ms"))]
+    for batch in dict.fromkeys(row["batch"] for row in rows):
+        some = sorted((row for row in rows if row["batch"] == batch), key=lambda row: -row["median_ms"])
         trace = {
-            "type": "bar", "orientation": "h", "y": [plain(f"{row.get('model')} by {row.get('engine')}") for row in some],
-            "x": [time["median_ms"] for time in times],
+            "type": "bar",
+            "orientation": "h",
+            "y": [plain(f"{row.get('model')} by {row.get('engine')}") for row in some],
+            "x": [row["median_ms"] for row in some],
             "error_x": {
-                "type": "data", "symmetric": False, "array": [time["p90_ms"] - time["median_ms"] for time in times],
-                "arrayminus": [time["median_ms"] - time["p10_ms"] for time in times],
+                "type": "data",
+                "symmetric": False,
+                "array": [row["p90_ms"] - row["median_ms"] for row in some],
+                "arrayminus": [row["median_ms"] - row["p10_ms"] for row in some],
             },
             "hovertemplate": "%{y}: %{x:.3f} ms<extra></extra>",
-        }  # fmt: skip
-        layout = {
-            "xaxis": {"title": {"text": "ms a call, 10 to 90 %"}, "rangemode": "tozero"},
-            "yaxis": {"automargin": True},
         }
+        layout = {"xaxis": {"title": {"text": "ms a call, 10 to 90 %"}, "rangemode": "tozero"}}
         yield Chart(f"Latency, batch {batch}", [trace], layout, height=120 + 34 * len(some))
 
 

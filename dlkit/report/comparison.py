@@ -15,6 +15,7 @@ from dlkit.report.words import (
     share_cell,
     short_name,
 )
+from dlkit.run_comparison import compare_runs
 from dlkit.run_folders import StoredEvaluation, StoredRun, differing_settings
 
 Evaluations = Sequence[StoredEvaluation | None]
@@ -25,7 +26,7 @@ def comparison_sections(runs: Sequence[StoredRun], found: Evaluations) -> list[P
     return [
         PageSection("runs", "Runs", [_overview(runs, found)]),
         PageSection("curves", "Curves", curve_charts(runs)),
-        PageSection("scores", "Scores", list(_metrics(runs, found))),
+        PageSection("scores", "Scores", [*_metrics(runs, found), *_chances(runs)]),
         PageSection("classes", "Class by class", list(_classes(runs, found))),
         PageSection("settings", "Settings that differ", list(_settings(runs))),
     ]
@@ -82,6 +83,31 @@ def _metrics(runs: Sequence[StoredRun], found: Evaluations) -> Iterator[Sheet]:
 
 def _difference(name: str, first: float | None, value: float | None) -> Cell:
     return Cell("") if first is None or value is None else change_cell(name, value - first)
+
+
+def _chances(runs: Sequence[StoredRun]) -> Iterator[Sheet]:
+    """Whether differences are more than chance, as `dlkit compare` tells it."""
+    compared = compare_runs(runs)
+    if len(compared.groups) < 2:
+        return
+    names = {group.letter: ", ".join(run.name for run in group.runs) for group in compared.groups}
+    first = next(iter(names.values()))
+    rows = [
+        (
+            Cell(f"{names[each.letter]} − {first}"),
+            Cell(each.metric.replace("_", " ")),
+            change_cell(each.metric, each.difference),
+            Cell("" if each.low is None or each.high is None else interval_text(each.metric, (each.low, each.high))),
+            Cell("" if each.p is None else "< 0.001" if each.p < 0.001 else f"{each.p:.3f}", each.p),
+            Cell(f"{each.verdict}: {each.why}" if each.why else each.verdict),
+        )
+        for each in compared.differences
+    ]
+    by = "the runs of several seeds" if compared.over_seeds else "the same samples"
+    note = f"Judged by {by}, as `dlkit compare` does; p is adjusted for the number of runs that are compared with the first."
+    if rows:
+        columns = ("difference", "metric", "by", "95 % interval", "p", "verdict")
+        yield Sheet(columns, rows, title="Is it more than chance?", note=note)
 
 
 def _classes(runs: Sequence[StoredRun], found: Evaluations) -> Iterator[Sheet]:

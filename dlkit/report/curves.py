@@ -42,7 +42,9 @@ def _metric_chart(runs: Sequence[StoredRun], name: str) -> Chart:
     if name == "loss" and len(runs) == 1 and len(runs[0].metrics.steps) > len(runs[0].epochs):
         traces.insert(0, _step_losses(runs[0]))
     axes = _axes(title, ".2%" if metric.is_percent else ".4g")
-    return Chart(title if title[1:2].isupper() else title.capitalize(), traces, axes, can_be_log=name == "loss")
+    return Chart(
+        title if title[1:2].isupper() else title[:1].upper() + title[1:], traces, axes, can_be_log=name == "loss"
+    )
 
 
 def _curves(run: StoredRun, name: str, place: int | None) -> Iterator[dict[str, Any]]:

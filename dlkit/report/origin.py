@@ -6,7 +6,7 @@ from typing import Any
 
 from dlkit.quantities import counted, duration_text
 from dlkit.report.blocks import Block, Cell, Facts, Folded, Sheet
-from dlkit.report.words import is_number, setting_text
+from dlkit.report.words import is_number, setting_text, short_name
 from dlkit.run_folders import GIVEN_FILE, RESOLVED_FILE, StoredRun, changed_settings, default_settings
 
 LARGEST_TEXT = 100_000  # characters of a config that is shown
@@ -39,7 +39,7 @@ def summary_facts(run: StoredRun) -> Facts:
         "Model": f"{run.model}, {run.facts['parameters']:,} parameters"
         if is_number(run.facts.get("parameters"))
         else run.model,
-        "Data": run.data,
+        "Data": short_name(run.data),
         "Task": run.settings.get("task"),
         "Samples": ", ".join(f"{count:,} {name}" for name, count in samples.items()),
         "Classes": f"{len(classes):,}: {_listed(classes)}" if classes else "",

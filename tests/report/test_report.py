@@ -96,6 +96,7 @@ def test_of_two_runs_what_sets_them_apart(page_of, runs):
     assert "optimizer.name" in cells and "sgd" in cells and "data.batch_size" not in cells
     one, two = (read_evaluation(run).metrics["accuracy"] for run in (runs.one, runs.two))
     assert f"{100 * (two - one):+.2f} points" in cells
+    assert "Is it more than chance?" in texts_of(html, "h3") and {"test accuracy", "two − one"} <= set(cells)
     assert {trace["meta"]["group"] for trace in charts_of(html)[0]["traces"]} == {0, 1}
 
 
@@ -108,6 +109,12 @@ def test_hostile_names_are_texts(page_of, runs):
         for chart in re.findall(r'<script type="application/json">(.*?)</script>', html)
         for text in [chart]
     )
+
+
+SPEEDS = [
+    {"model": name, "engine": "eager", "batch": 1, "median_ms": time, "p10_ms": time - 0.5, "p90_ms": time + 1}
+    for name, time in (("before", 2.0), ("after", 3.0))
+]
 
 
 def test_what_quantize_and_prune_did(page_of, runs, tmp_path):
@@ -123,13 +130,15 @@ def test_what_quantize_and_prune_did(page_of, runs, tmp_path):
         for name, score, macs in (("before", 0.9, 1000), ("after", 0.875, 400))
     }
     (run / "model.pruned.report.json").write_text(
-        json.dumps({"schema": "dlkit.prune/1", "sentences": ["MACs fell 2.5x"], **sides})
+        json.dumps({"schema": "dlkit.prune/1", "sentences": ["MACs fell 2.5x"], "speeds": {"rows": SPEEDS}, **sides})
     )
     (run / "other.report.json").write_text('{"schema": "dlkit.prune/1"}')
     (run / "list.report.json").write_text("[]")
     html, _ = page_of(run, "--quick")
     assert [title for title in texts_of(html, "h3") if "runed" in title] == ["Pruned: model.pruned.pt"]
-    assert {"-2.50 points", "40.0%"} <= set(texts_of(html, "td")) and "MACs fell 2.5x." in html
+    assert {"-2.50 points", "40.0%"} <= set(texts_of(html, "td")) and "MACs fell 2.5x" in html
+    (speeds,) = [chart for chart in charts_of(html) if chart["traces"][0].get("orientation") == "h"]
+    assert speeds["traces"][0]["x"] == [3.0, 2.0] and speeds["traces"][0]["error_x"]["array"] == [1.0, 1.0]
 
 
 def test_a_run_that_is_not_at_its_end(page_of, runs, tmp_path):
