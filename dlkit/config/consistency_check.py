@@ -23,7 +23,7 @@ _COMMON_METRICS = tuple(
     )
 )
 _COLUMN = re.compile(r"(train|val)_\w+")
-_TAKES_CLASS_WEIGHTS = ("cross_entropy", "focal", "bce", "NLLLoss")
+_TAKES_CLASS_WEIGHTS = ("cross_entropy", "focal", "bce", "sum", "NLLLoss")
 _COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -124,6 +124,9 @@ def _loss(config: Config) -> _Found:
     if config.task in ("multilabel", "regression") and _is_spelling_of("losses", name, "cross_entropy"):
         better = TRAITS[config.task].default_loss
         yield ("loss", "name"), f"cross-entropy needs classes, but task is {config.task}; use {better}"
+    for ours in ("dice", "sum"):
+        if config.task not in ("auto", "segmentation") and _is_spelling_of("losses", name, ours):
+            yield ("loss", "name"), f"{ours} is a loss for segmentation; the task is {config.task}"
     if config.task not in ("auto", "multilabel") and _is_spelling_of("losses", name, "asymmetric"):
         yield ("loss", "name"), f"asymmetric is a loss for multilabel; the task is {config.task}"
     if config.loss.class_weights is None:
@@ -133,7 +136,10 @@ def _loss(config: Config) -> _Found:
     elif find_entry("losses", name) and not any(
         _is_spelling_of("losses", name, taker) for taker in _TAKES_CLASS_WEIGHTS
     ):
-        yield ("loss", "class_weights"), f"weights per class are for cross_entropy, focal and bce; the loss is {name}"
+        yield (
+            ("loss", "class_weights"),
+            f"weights per class are for cross_entropy, focal, bce and sum; the loss is {name}",
+        )
 
 
 def _metrics(config: Config) -> _Found:

@@ -45,6 +45,16 @@ DATASETS: Rows = {
         ("MaskFolder",),
         "Pictures and masks of the same names in two folders, or train/ val/ test/ of those: for segmentation.",
     ),
+    "voc_segmentation": (
+        "dlkit.core.data.sources.mask_sets:voc_segmentation",
+        ("VOCSegmentation",),
+        "Pascal VOC: pictures with masks of 21 classes.",
+    ),
+    "cityscapes": (
+        "dlkit.core.data.sources.mask_sets:cityscapes",
+        ("Cityscapes",),
+        "Street scenes with masks of the 19 classes that are judged.",
+    ),
     "images": (
         "dlkit.core.data.sources.image_table:images",
         (),
@@ -92,6 +102,12 @@ LOSSES: Rows = {
         ("asl", "AsymmetricLoss"),
         "For labels: easy negatives count less than easy positives.",
     ),
+    "dice": (
+        "dlkit.core.scoring.map_losses:DiceLoss",
+        ("DiceLoss",),
+        "One minus the Dice of each class of a picture: for segmentation.",
+    ),
+    "sum": ("dlkit.core.scoring.map_losses:LossSum", (), "A weighted sum of losses: for segmentation."),
     "mse": ("torch.nn:MSELoss", ("MSELoss",), "Mean squared error."),
 }
 OPTIMIZERS: Rows = {

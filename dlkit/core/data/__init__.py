@@ -5,6 +5,7 @@ from dlkit.core.data.batching import BatchPlan, Finish, SharedBatches, SharedTur
 from dlkit.core.data.build import build_data, load_data, measure_data
 from dlkit.core.data.caching import MemorySplit, StoredSamples
 from dlkit.core.data.calibration import draw_calibration
+from dlkit.core.data.class_shares import class_shares
 from dlkit.core.data.contract import (
     LARGEST_SAMPLE,
     TEMPERATURES,
@@ -31,7 +32,7 @@ from dlkit.core.data.images import (
     printable,
 )
 from dlkit.core.data.loader import LoaderSplit
-from dlkit.core.data.masks import IGNORED, join_mask, part_mask, scale_masks
+from dlkit.core.data.masks import IGNORED, count_classes, join_mask, part_mask, scale_masks
 from dlkit.core.data.mixing import CutMix, MixingPlan, MixUp
 from dlkit.core.data.opening import OpenedData, open_data, open_source
 from dlkit.core.data.samples import TensorSamples

@@ -96,12 +96,16 @@ def unpack_color(number: int) -> Color:
 def read_mask_numbers(path: str) -> Tensor:
     """Returns the numbers in a mask's pixels, of a palette's its indices: int64 (H, W). Raises DataError for a file of colours."""
     with explained(path), Image.open(path) as image:
-        mode, pixels = image.mode, np.array(ImageOps.exif_transpose(image))
-    if mode not in _OF_NUMBERS:
+        return mask_numbers(ImageOps.exif_transpose(image), printable(path))
+
+
+def mask_numbers(image: Image.Image, name: str) -> Tensor:
+    """Returns the same of an image. Raises DataError, which calls it `name`."""
+    if image.mode not in _OF_NUMBERS:
         raise DataError(
-            f"{printable(path)}: its pixels are {mode}, a mask has one number of a class in each; for a mask of colours set data.colors"
+            f"{name}: its pixels are {image.mode}, a mask has one number of a class in each; for a mask of colours set data.colors"
         )
-    return torch.from_numpy(pixels.astype(np.int64))
+    return torch.from_numpy(np.array(image).astype(np.int64))
 
 
 def read_mask_colors(path: str) -> Tensor:

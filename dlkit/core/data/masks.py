@@ -36,3 +36,9 @@ def scale_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
         return masks
     pixels = masks[:, None] if masks.is_floating_point() else masks[:, None].to(torch.uint8)
     return F.interpolate(pixels, size=list(size), mode="nearest-exact")[:, 0].to(masks.dtype)
+
+
+def count_classes(masks: Tensor, num_classes: int) -> Tensor:
+    """Returns how many pixels of masks (..., H, W) each class has, int64 (C,)."""
+    pixels = masks.flatten().long()
+    return torch.bincount(pixels[pixels != IGNORED], minlength=num_classes)

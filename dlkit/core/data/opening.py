@@ -36,6 +36,7 @@ from dlkit.shapes import size_text
 from dlkit.tasks import TRAITS, TaskName
 
 REGRESSION_LOSSES = frozenset({"mse", "mseloss", "l1loss", "smoothl1loss", "huberloss", "poissonnllloss"})
+MAP_LOSSES = frozenset({"dice", "diceloss", "sum"})
 CLASSIFICATION_LOSSES = frozenset({"cross_entropy", "crossentropyloss", "nllloss", "multimarginloss"})
 
 
@@ -205,6 +206,8 @@ def hinted_task(loaded: LoadedConfig) -> TaskName | None:
     loss = config.loss.name.casefold()
     if loss in REGRESSION_LOSSES:
         return "regression"
+    if loss in MAP_LOSSES:
+        return "segmentation"
     return "classification" if loss in CLASSIFICATION_LOSSES else None
 
 

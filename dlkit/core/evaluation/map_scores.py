@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from dlkit.core.data import Split
+from dlkit.core.data import Split, count_classes
 from dlkit.core.distributed import ALONE, World
 from dlkit.core.evaluation.evaluate import CountSum, announced, without_gradients
 from dlkit.core.models import eval_mode
@@ -38,6 +39,11 @@ def count_maps(
                 meter.add(outputs, batch.targets, loss, weight)
                 counts.add(outputs, batch.targets)
     return meter.read(world)["loss"], counts.read(world)
+
+
+def count_pixels(split: Split, num_classes: int) -> Tensor:
+    """Returns how many pixels of a split's masks each class has, int64 (C,)."""
+    return torch.stack([count_classes(batch.targets.cpu(), num_classes) for batch in split.batches()]).sum(0)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Evaluate a model file on the data that it was trained on, or on other data."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation.calibration_error import save_reliability_picture
 from dlkit.core.evaluation.confusion import save_confusion_picture
 from dlkit.core.evaluation.gathering import Predictions
+from dlkit.core.evaluation.map_scores import count_pixels
 from dlkit.core.evaluation.metrics import score_split
 from dlkit.core.evaluation.request import EvalRequest, check_request
 from dlkit.core.evaluation.results import EvalResult, describe_results
@@ -22,6 +24,7 @@ from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device, 
 from dlkit.core.scoring import Scoring, build_loss, pick_precision
 from dlkit.core.trained_config import own_config
 from dlkit.events import Emit, Note, Saved, ignore
+from dlkit.tasks import TRAITS
 
 
 def run_evaluation(file: ModelFile, request: EvalRequest, emit: Emit = ignore) -> EvalResult:
@@ -80,7 +83,8 @@ def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torc
     if is_import_path(section.name):
         kept = {name: value for name, value in section.options.items() if name == "ignore_index"}
         section = type(section)(name="auto", **kept)
-    loss = build_loss(section, info, targets=split.sample_targets, device=device)
+    targets = partial(count_pixels, split, info.num_outputs) if TRAITS[info.task].has_maps else split.sample_targets
+    loss = build_loss(section, info, targets=targets, device=device)
     return Scoring(loss, pick_precision("off", device), info.task, info=info)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dlkit.core.components import Builder, ComponentError
 from dlkit.core.data import DataInfo
 from dlkit.core.scoring.focal import FocalLoss
+from dlkit.core.scoring.map_losses import LossSum
 from dlkit.suggestions import did_you_mean
 from dlkit.tasks import TaskName
 
@@ -26,15 +27,20 @@ def weight_argument(builder: Builder, name: str, task: TaskName) -> tuple[str, b
     """
     if isinstance(builder, type) and issubclass(builder, nn.CrossEntropyLoss | nn.NLLLoss):
         return "weight", False
+    if builder is LossSum:
+        return "weight", False
     if builder is FocalLoss:
         return "weight", task == "multilabel"
     if builder is nn.BCEWithLogitsLoss:
         return "pos_weight", True
-    raise ComponentError(f"class_weights belong to cross_entropy, focal and bce, not to {name}", option="class_weights")
+    raise ComponentError(
+        f"class_weights belong to cross_entropy, focal, bce and sum, not to {name}", option="class_weights"
+    )
 
 
 def class_weights(asked: Asked, info: DataInfo, targets: Callable[[], Tensor], *, of_positives: bool) -> Tensor:
-    """Returns a weight for each class or label, float32. `targets` returns those to count for `balanced`.
+    """Returns a weight for each class or label, float32. `targets` returns those to count for `balanced`, of maps the pixels of each class,
+    (C,).
 
     Balanced weights of classes are inverse frequencies with mean 1; those of positives are negatives per positive, 1 for a label that
     never occurs. Raises ComponentError for another number of weights, and for names that are no classes.
@@ -51,6 +57,10 @@ def class_weights(asked: Asked, info: DataInfo, targets: Callable[[], Tensor], *
 
 
 def _balanced(targets: Tensor, info: DataInfo, *, of_positives: bool) -> Tensor:
+    if info.task == "segmentation":
+        counts = targets.double()
+        inverse = torch.where(counts > 0, 1 / counts.clamp(min=1), 0)
+        return (inverse / inverse[counts > 0].mean()).float()
     is_of_labels = targets.is_floating_point()
     counts = (targets.sum(0) if is_of_labels else torch.bincount(targets, minlength=info.num_outputs)).double()
     if of_positives:

@@ -26,8 +26,8 @@ class FocalLoss(nn.Module):
         weight: Tensor | None = None,
     ) -> None:
         super().__init__()
-        _check_task("focal", task, ("classification", "multilabel", "segmentation"))
-        self.gamma, self.alpha, self.ignore_index = _not_negative("gamma", gamma), alpha, ignore_index
+        check_task("focal", task, ("classification", "multilabel", "segmentation"))
+        self.gamma, self.alpha, self.ignore_index = not_negative("gamma", gamma), alpha, ignore_index
         if alpha is not None and task != "multilabel":
             raise ComponentError("belongs to multilabel; of classes set class_weights", option="alpha")
         if alpha is not None and not 0 <= alpha <= 1:
@@ -69,8 +69,8 @@ class AsymmetricLoss(nn.Module):
         self, gamma_neg: float = 4.0, gamma_pos: float = 0.0, clip: float = 0.05, *, task: TaskName = "multilabel"
     ) -> None:
         super().__init__()
-        _check_task("asymmetric", task, ("multilabel",))
-        self.gamma_neg, self.gamma_pos = _not_negative("gamma_neg", gamma_neg), _not_negative("gamma_pos", gamma_pos)
+        check_task("asymmetric", task, ("multilabel",))
+        self.gamma_neg, self.gamma_pos = not_negative("gamma_neg", gamma_neg), not_negative("gamma_pos", gamma_pos)
         if not 0 <= clip < 1:
             raise ComponentError(f"must be at least 0 and less than 1, got {clip}", option="clip")
         self.clip = clip
@@ -88,12 +88,15 @@ class AsymmetricLoss(nn.Module):
         return (positive + negative * (1 - targets)).mean()
 
 
-def _check_task(name: str, task: TaskName, taken: tuple[TaskName, ...]) -> None:
+def check_task(name: str, task: TaskName, taken: tuple[TaskName, ...]) -> None:
+    """Raise ComponentError for a loss of other tasks."""
     if task not in taken:
-        raise ComponentError(f"{name} is a loss for {' and '.join(taken)}; the task is {task}")
+        words = " and ".join(filter(None, (", ".join(taken[:-1]), taken[-1])))
+        raise ComponentError(f"{name} is a loss for {words}; the task is {task}")
 
 
-def _not_negative(name: str, value: float) -> float:
+def not_negative(name: str, value: float) -> float:
+    """Returns the value. Raises ComponentError at the option of this name for one below 0."""
     if not value >= 0:
         raise ComponentError(f"must be at least 0, got {value}", option=name)
     return value

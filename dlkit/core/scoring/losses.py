@@ -91,9 +91,9 @@ def build_loss(
     weights = None
     if section.class_weights is not None:
         argument, of_positives = weight_argument(builder, name, info.task)
-        weights = class_weights(
-            section.class_weights, info, lambda: _counted(targets(), ignored), of_positives=of_positives
-        ).to(device)
+        has_maps = TRAITS[info.task].has_maps
+        found = targets if has_maps else lambda: _counted(targets(), ignored)
+        weights = class_weights(section.class_weights, info, found, of_positives=of_positives).to(device)
         options[argument] = weights
         weights = None if of_positives else weights
     if not isinstance(builder, type):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dlkit.config import Config, LoadedConfig
 from dlkit.core.components import at_section
@@ -13,6 +13,7 @@ from dlkit.core.data import (
     Fingerprint,
     OpenedData,
     PublishedInput,
+    class_shares,
     fingerprint,
     hash_key,
     load_data,
@@ -44,6 +45,7 @@ from dlkit.core.training.sharing import check_sharing, check_whole_matrices, syn
 from dlkit.errors import ConfigError
 from dlkit.events import Emit, Note, ignore
 from dlkit.quantities import counted
+from dlkit.tasks import TRAITS
 
 
 @dataclass(frozen=True)
@@ -163,8 +165,12 @@ def _resolve(
     loaded = opened.loaded
     precision = pick_noted_precision(loaded, device, emit)
     check_sharing(loaded, network, world, precision)
-    targets = opened.subsets.train.targets
-    scoring = build_scoring(loaded, network, precision, info=info, targets=lambda: targets)
+    train = opened.subsets.train
+
+    def targets() -> Tensor:
+        return class_shares(train, info.num_outputs)[0] if TRAITS[info.task].has_maps else train.targets
+
+    scoring = build_scoring(loaded, network, precision, info=info, targets=targets)
     if world.lockstep:
         scoring = replace(scoring, channels_last=False)  # weights are cut in the order in which they lie
     arrange_network(loaded, network, channels_last=scoring.channels_last, emit=emit)

@@ -126,7 +126,11 @@ def test_balanced_weights_of_positives_are_negatives_per_positive():
             "class_weights belong to cross_entropy, focal and bce",
         ),
         (CLASSES, {"name": "asymmetric"}, "asymmetric is a loss for multilabel; the task is classification"),
-        (NUMBERS, {"name": "focal"}, "focal is a loss for classification and multilabel; the task is regression"),
+        (
+            NUMBERS,
+            {"name": "focal"},
+            "focal is a loss for classification, multilabel and segmentation; the task is regression",
+        ),
         (CLASSES, {"name": "focal", "alpha": 0.25}, "belongs to multilabel"),
         (LABELS, {"name": "focal", "alpha": 2.0}, "between 0 and 1"),
         (LABELS, {"name": "focal", "gamma": -1.0}, "at least 0"),

@@ -93,6 +93,66 @@ def test_cross_entropy_and_focal_loss_are_those_of_loops(weights, gamma):
     )
 
 
+def loop_dice(outputs, targets, weights, smooth):
+    """(loss, weight) of each picture."""
+    for sample, mask in zip(outputs, targets, strict=True):
+        pairs = list(pixels(sample[None], mask[None]))
+        dices = []
+        for label in range(4):
+            shares = [math.exp(log_probability(logits, label)) for logits, _ in pairs]
+            hits = sum(share for share, (_, true) in zip(shares, pairs, strict=True) if true == label)
+            there = sum(true == label for _, true in pairs)
+            dices.append((2 * hits + smooth) / (sum(shares) + there + smooth))
+        yield 1 - sum(dices) / 4, sum(weights[true] for _, true in pairs)
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 1.0, 2.0, 4.0]])
+def test_dice_and_sums_are_those_of_loops(weights):
+    outputs, targets = draw(5)
+    given = weights or [1.0] * 4
+    parts = list(loop_dice(outputs, targets, given, 2.0))
+    dice = sum(loss * weight for loss, weight in parts) / sum(weight for _, weight in parts)
+    terms = {"cross_entropy": 2, "dice": {"weight": 0.5, "smooth": 2.0}}
+    total = loss_of(name="sum", terms=terms, class_weights=weights)
+    plain = loss_of(name="cross_entropy", class_weights=weights)
+    for loss in (total, plain):
+        loss.function.double()
+    found, weight = total(outputs, targets)
+    assert float(found) == pytest.approx(2 * float(plain(outputs, targets)[0]) + 0.5 * dice, rel=1e-13)
+    assert float(weight) == pytest.approx(sum(weight for _, weight in parts), rel=1e-15)
+    if weights is None:
+        assert float(loss_of(name="dice", smooth=2.0)(outputs, targets)[0]) == pytest.approx(dice, rel=1e-13)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "focal", "dice", "sum"])
+def test_ragged_batches_weighted_by_what_they_tell_are_the_whole(name):
+    outputs, targets = draw(6, num_samples=9)
+    terms = {"terms": {"cross_entropy": 1, "dice": 1}} if name == "sum" else {}
+    loss = loss_of(name=name, **terms)
+    parts = [loss(*pair) for pair in zip(outputs.split(4), targets.split(4), strict=True)]
+    whole, weight = loss(outputs, targets)
+    assert sum(float(one) * float(share) for one, share in parts) / float(weight) == pytest.approx(
+        float(whole), rel=1e-13
+    )
+
+
+def test_balanced_weights_are_inverse_frequencies_of_pixels():
+    weights = loss_of(torch.tensor([10, 20, 0, 5]), name="cross_entropy", class_weights="balanced").class_weights
+    inverse = torch.tensor([1 / 10, 1 / 20, 0, 1 / 5])
+    assert torch.allclose(weights, inverse / inverse[[0, 1, 3]].mean())
+
+
+def test_terms_that_cannot_be_are_refused():
+    for terms, words in (
+        ({}, "losses and their weights"),
+        ({"dice": 0}, "weight of dice must be a number above 0"),
+        ({"bce": 1}, "bce cannot be a term"),
+        ({"dice": {"smoth": 1}}, "Did you mean 'smooth'"),
+    ):
+        with pytest.raises(ComponentError, match=words):
+            loss_of(name="sum", terms=terms)
+
+
 def test_batches_of_ignored_pixels_alone_weigh_nothing():
     outputs, targets = draw(3)
     loss, weight = loss_of()(outputs, torch.full_like(targets, IGNORED))

@@ -6,11 +6,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dlkit.core.components import accepted
+from dlkit.core.data.mask_files import code_of_numbers
 from dlkit.core.data.samples import Source, SourceRequest
-from dlkit.core.data.sources.items import ItemSamples, kind_of
+from dlkit.core.data.sources.items import ItemSamples, MaskedItems, kind_of
 from dlkit.core.data.sources.labels import count_classes, labels_note
 from dlkit.core.data.sources.torchvision import class_names
 from dlkit.errors import DataError, DlkitError
@@ -87,7 +89,10 @@ def _describe(
 ) -> Source:
     samples = parts[0]
     assert samples is not None
-    value, targets = samples.first(), samples.targets
+    value, target = samples.first()
+    if target.ndim == 2:
+        return _describe_masks(parts, notes, classes, request)
+    targets = samples.targets
     task = task_of(targets, request.task)
     count = len(classes) if classes else None
     num_outputs = (
@@ -107,6 +112,25 @@ def _describe(
         classes=None if task == "regression" else classes,
         notes=(*notes, *([labels_note(targets)] if task == "multilabel" and request.task is None else [])),
     )
+
+
+def _describe_masks(
+    parts: list[ItemSamples | None], notes: list[str], classes: tuple[str, ...] | None, request: SourceRequest
+) -> Source:
+    samples = parts[0]
+    assert samples is not None
+    count = len(classes) if classes else _count_in_masks(samples, request.ignored_label)
+    code = code_of_numbers(count, request.ignored_label)
+    train, val, test = (None if part is None else MaskedItems(part, code) for part in parts)
+    assert train is not None
+    return Source("segmentation", "image", train, val, test, count, classes, notes=tuple(notes))
+
+
+def _count_in_masks(samples: ItemSamples, ignored: int | None) -> int:
+    """Returns one more than the highest class in all masks."""
+    looks = (samples.try_look(index) for index in range(len(samples)))
+    numbers = (torch.unique(look[1]).tolist() for look in looks if look)
+    return 1 + max(int(number) for found in numbers for number in found if number != ignored)
 
 
 def task_of(targets: Tensor, asked: TaskName | None) -> TaskName:

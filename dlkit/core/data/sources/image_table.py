@@ -2,26 +2,36 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dlkit.core.components import ComponentError
 from dlkit.core.data.images import Mode
+from dlkit.core.data.mask_files import MaskFiles, check_exact
 from dlkit.core.data.samples import Source, SourceRequest
 from dlkit.core.data.sources.imagefolder import DEFAULT_SIZE, FileSamples, check_mode
-from dlkit.core.data.sources.labelled_table import open_labelled
+from dlkit.core.data.sources.labelled_table import LabelledTable, open_labelled
+from dlkit.core.data.sources.maskfolder import pick_code
 from dlkit.core.data.sources.table_cells import CellProblems, Table
 from dlkit.core.data.sources.table_file import Writing
 from dlkit.core.data.sources.table_numbers import NumberFormat
 from dlkit.core.data.sources.table_splits import SplitColumns
+from dlkit.core.data.sources.table_targets import Targets
 from dlkit.errors import UsageError
 
 
 def images(
     path: str,
     image: str,
-    target: str | list[str],
+    target: str | list[str] | None = None,
     *,
+    mask: str | None = None,
+    classes: list[str] | None = None,
+    colors: dict[str, list[int]] | None = None,
+    ignored_colors: list[list[int]] | None = None,
     split: str | None = None,
     group: str | None = None,
     separator: str | None = None,
@@ -34,11 +44,19 @@ def images(
 ) -> Source:
     """Pictures whose files the column `image` of a table names: CSV, TSV, JSON Lines or Parquet, by the ending of its name.
 
-    Files are looked for below `root`, or else below the folder of the table. The target columns are read as in `table`. Raises
-    DataError for all cells that are empty or wrong, and all files that are missing, unless those are to be skipped.
+    Files are looked for below `root`, or else below the folder of the table. The target columns are read as in `table`; with the column
+    `mask` of files, the targets are masks, which are read as in `maskfolder`. Raises DataError for all cells that are empty or wrong, and
+    all files that are missing, unless those are to be skipped.
     """
     check_mode(mode)
     writing, cuts = Writing(delimiter, decimal, thousands), SplitColumns(split, group, request.weights)
+    _check_targets(target, mask, {"classes": classes, "colors": colors, "ignored_colors": ignored_colors})
+    if mask is not None:
+        asked = MaskColumn(mask, classes, colors, ignored_colors)
+        return _open_masked(
+            path, image, asked, writing=writing, cuts=cuts, mode=mode, test_path=test_path, request=request
+        )
+    assert target is not None
     labelled = open_labelled(path, target, writing=writing, cuts=cuts, separator=separator, request=request)
     main, targets = labelled.table, labelled.targets
     main.require(image, "image")
@@ -51,6 +69,59 @@ def images(
 
     notes = tuple(writing.notes_on(main, writing.numbers_in(main, targets.names)))
     return labelled.source_of(samples_of, kind="image", test_path=test_path, notes=notes, image_size=DEFAULT_SIZE)
+
+
+@dataclass(frozen=True)
+class MaskColumn:
+    """The column of files of masks, and how these are read."""
+
+    name: str
+    classes: list[str] | None
+    colors: dict[str, list[int]] | None
+    ignored_colors: list[list[int]] | None
+
+
+def _check_targets(target: str | list[str] | None, mask: str | None, of_masks: Mapping[str, Any]) -> None:
+    if (target is None) == (mask is None):
+        raise ComponentError("expected a target or a mask, a column of one of both", option="target")
+    for option, value in of_masks.items():
+        if mask is None and value is not None:
+            raise ComponentError("belongs to masks: name their column with mask", option=option)
+
+
+def _open_masked(
+    path: str,
+    image: str,
+    mask: MaskColumn,
+    *,
+    writing: Writing,
+    cuts: SplitColumns,
+    mode: Mode,
+    test_path: str | None,
+    request: SourceRequest,
+) -> Source:
+    writing.check()
+    main, problems = writing.open(Path(path)), CellProblems()
+    main.require(image, "image")
+    main.require(mask.name, "mask")
+    cuts.check(main, (mask.name,))
+    found = _find_files(main, mask.name, problems, root=request.root, skips_bad=False)
+    problems.raise_any()
+    code, names, count = pick_code(found, mask.classes, mask.colors, mask.ignored_colors, request)
+
+    def samples_of(table: Table, problems: CellProblems) -> FileSamples:
+        paths, masks = (
+            _find_files(table, column, problems, root=request.root, skips_bad=request.skips_bad)
+            for column in (image, mask.name)
+        )
+        for one in masks:
+            check_exact(one)
+        zeros = torch.zeros(len(paths), dtype=torch.int64)
+        return FileSamples(paths, zeros, mode, masks=MaskFiles(masks, code))
+
+    labelled = LabelledTable(main, writing, cuts, Targets((mask.name,), "segmentation", names), problems, ())
+    source = labelled.source_of(samples_of, kind="image", test_path=test_path, image_size=DEFAULT_SIZE)
+    return replace(source, num_outputs=count, targets=None)
 
 
 def read_image_rows(

@@ -13,11 +13,14 @@ from torch import Tensor
 from dlkit.core.data.contract import Kind
 from dlkit.core.data.counter_rng import Stream, hash_key
 from dlkit.core.data.images import channels_first, image_to_tensor, mode_of
+from dlkit.core.data.mask_files import MaskCode, mask_numbers
+from dlkit.core.data.masks import join_mask
 from dlkit.core.data.samples import renumber
 from dlkit.core.data.time_limit import time_limit
 from dlkit.core.out_of_memory import is_out_of_memory, out_of_memory_at
 from dlkit.core.random_state import seeded_generators
 from dlkit.errors import DataError, DlkitError
+from dlkit.shapes import size_text
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,9 @@ class ItemSamples:
             self._bad[index] = error
             return None
 
-    def first(self) -> Tensor:
-        """The first input that can be read. Raises DataError where none can."""
-        found = next((look[0] for index in range(len(self)) if (look := self.try_look(index))), None)
+    def first(self) -> tuple[Tensor, Tensor]:
+        """The first input that can be read, and its target. Raises DataError where none can."""
+        found = next((look for index in range(len(self)) if (look := self.try_look(index))), None)
         if found is None:
             raise self._none_is_good()
         return found
@@ -191,19 +194,81 @@ def kind_of(value: Tensor) -> Kind:
     return kinds[value.ndim - 1]
 
 
+def _as_mask(tensor: Tensor) -> Tensor | None:
+    """Returns whole numbers (H, W) or (1, H, W) as a mask; None for other shapes."""
+    if tensor.ndim == 2:
+        return tensor.long()
+    return tensor[0].long() if tensor.ndim == 3 and len(tensor) == 1 else None
+
+
 def to_target(value: Any, name: str) -> Tensor:
-    """Target of a sample: int64 scalar for a whole number, uint8 (L,) for several of 0 and 1, float32 (num_outputs,) for floats."""
+    """Target of a sample: int64 scalar for a whole number, uint8 (L,) for several of 0 and 1, float32 (num_outputs,) for floats, int64 (H,
+    W) for a mask.
+    """
+    if isinstance(value, Image.Image):
+        value = mask_numbers(value, name)
     try:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):
         raise DataError(f"{name}: the target must be a number or numbers, got {type(value).__name__}") from None
+    tensor = tensor.as_subclass(Tensor)
+    if not tensor.is_floating_point() and not tensor.is_complex() and (mask := _as_mask(tensor)) is not None:
+        return mask
     is_vector = tensor.ndim == 1 and not tensor.is_floating_point() and len(tensor) != 1
     if tensor.is_complex() or tensor.ndim > 1 or (is_vector and not (len(tensor) and _is_multi_hot(tensor))):
         got = f"{tensor.tolist()}" if is_vector and len(tensor) < 20 else f"shape {tuple(tensor.shape)}"
         raise DataError(
-            f"{name}: the target must be one whole number (a class), 0 or 1 for each of several labels, or a float or a vector of "
-            f"floats; got {got}"
+            f"{name}: the target must be one whole number (a class), 0 or 1 for each of several labels, a float or a vector of "
+            f"floats, or a mask of whole numbers (H, W); got {got}"
         )
     if tensor.is_floating_point():
         return tensor.float().reshape(-1)
     return tensor.to(torch.uint8) if is_vector else tensor.long().reshape(())
+
+
+@dataclass(frozen=True)
+class MaskedItems:
+    """Samples of a dataset object whose targets are masks, each joined with its picture (data/masks.py)."""
+
+    items: ItemSamples
+    code: MaskCode
+
+    @property
+    def is_random(self) -> bool:
+        """Whether reading a sample may draw from the global random generators."""
+        return self.items.is_random
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether reading a sample decodes a file."""
+        return self.items.is_slow
+
+    @property
+    def targets(self) -> Tensor:
+        """Zeros: the targets are the masks."""
+        return torch.zeros(len(self), dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def load(self, index: int) -> tuple[Tensor, Tensor]:
+        """Read one picture with its mask. Raises DataError where the two do not fit."""
+        return self._joined(*self.items.load(index), index)
+
+    def look(self, index: int) -> tuple[Tensor, Tensor]:
+        """As `load`, before training."""
+        return self._joined(*self.items.look(index), index)
+
+    def _joined(self, picture: Tensor, mask: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        name = self.name_of(index)
+        if mask.ndim != 2 or picture.ndim != 3 or picture.shape[1:] != mask.shape:
+            raise DataError(f"{name}: the mask is {size_text(mask.shape)}, its picture {size_text(picture.shape)}")
+        return join_mask(picture, self.code.decode(mask, name)), torch.zeros((), dtype=torch.int64)
+
+    def name_of(self, index: int) -> str:
+        """Returns the class and the number of the sample."""
+        return self.items.name_of(index)
+
+    def renumbered(self, table: Tensor) -> "MaskedItems":
+        """Returns the same samples with other numbers of classes; see `renumber`."""
+        return replace(self, code=self.code.renumbered(table))

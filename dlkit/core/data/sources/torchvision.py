@@ -78,7 +78,7 @@ def _idx_file(folder: Path, name: str) -> Path | None:
 def _download_fashion_mnist(request: SourceRequest) -> None:
     from torchvision.datasets import FashionMNIST
 
-    _open(FashionMNIST, {"train": True}, request)
+    open_dataset(FashionMNIST, {"train": True}, request)
 
 
 def _read_mnist_pair(folder: Path, part: str) -> TensorSamples:
@@ -119,7 +119,7 @@ def emnist(variant: str = "balanced", *, request: SourceRequest) -> Source:
 
     if variant not in EMNIST_VARIANTS:
         raise ComponentError(f"expected one of {', '.join(EMNIST_VARIANTS)}, got {variant!r}", option="variant")
-    train, test = (_open(EMNIST, {"split": variant, "train": is_train}, request) for is_train in (True, False))
+    train, test = (open_dataset(EMNIST, {"split": variant, "train": is_train}, request) for is_train in (True, False))
     return source_of_datasets(train, None, test, title="EMNIST")
 
 
@@ -154,16 +154,21 @@ def open_torchvision(builder: Callable[..., Any], options: Mapping[str, Any], re
     """
     parameters = inspect.signature(builder).parameters
     title = builder.__name__
+    if title == "OxfordIIITPet" and options.get("target_types") == "segmentation":
+        from dlkit.core.data.sources.mask_sets import pet_masks  # which stands on this file
+
+        return pet_masks(builder, request)
     if "train" in parameters:
         parts: list[dict[str, Any] | None] = [{"train": True}, None, {"train": False}]
     else:
         names = SPLIT_NAMES.get(title, SplitNames())
         parts = [{"split": name} if name else None for name in (names.train, names.val, names.test)]
-    train, val, test = (None if part is None else _open(builder, {**options, **part}, request) for part in parts)
+    train, val, test = (None if part is None else open_dataset(builder, {**options, **part}, request) for part in parts)
     return source_of_datasets(train, val, test, title=title)
 
 
-def _open(builder: Callable[..., Any], options: Mapping[str, Any], request: SourceRequest) -> Any:
+def open_dataset(builder: Callable[..., Any], options: Mapping[str, Any], request: SourceRequest) -> Any:
+    """Returns a data set of torchvision. Raises DataError, with the way out, when it is not in root."""
     root = Path(request.root or DEFAULT_ROOT)
     takes = inspect.signature(builder).parameters
     passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
