@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
 
 from dlkit.core.export.tracing import reason
 from dlkit.core.modelfile import ModelSpec
-from dlkit.core.models import eval_mode, random_inputs
+from dlkit.core.models import eval_mode
 from dlkit.errors import UsageError
 
 SIDES = ("height", "width")
@@ -47,8 +48,8 @@ class FreeSize:
         return example.new_zeros(*example.shape[:2], *sides)
 
     def other_inputs(self, inputs: Tensor) -> list[Tensor]:
-        """Returns random images of the sizes that a file is checked at besides that of `inputs`."""
-        return [random_inputs((inputs.shape[1], *size), len(inputs)) for size in self._checked_sizes()]
+        """Returns the same images at the other sizes that a file is checked at; noise may be out of the ranges that int8 was made for."""
+        return [F.interpolate(inputs, size, mode="bilinear") for size in self._checked_sizes()]
 
     def _checked_sizes(self) -> list[tuple[int, int]]:
         height, width = self.size
