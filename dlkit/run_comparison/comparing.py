@@ -106,7 +106,7 @@ class _Samples:
             return replace(difference, why=missing)
         kept = [each for each in both if isinstance(each, KeptPredictions)]
         name = metric.removeprefix(f"{kept[0].facts.split}_")
-        statistic = STATISTICS[kept[0].facts.task].get(name)
+        statistic = STATISTICS.get(kept[0].facts.task, {}).get(name)
         if not _are_same_samples(*kept):
             return replace(difference, why="judged by other samples")
         if statistic is None or name == metric:

@@ -1,6 +1,7 @@
 """Every command that writes a file: one that is there stays, unless --force is given."""
 
 import inspect
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -32,11 +33,12 @@ WRITING = {
     "predict: out": "predict model.pt cfg.yaml -o out.csv",
     "prune: output": "prune model.pt --amount 50% -o out.pt",
     "prune: output of --scan": "prune model.pt --scan -o out.png",
+    "report: output": "report run -o out.html",
     "quantize: output": "quantize model.pt --dynamic -o out.pt",
     "quantize: output of --sensitivity": "quantize model.pt --sensitivity -o out.json",
 }
-RUN_FOLDER = "train: out"  # never replaced
-READ = {"cfg", "overlays", "config", "resume", "model", "models", "inputs", "file", "old"}
+RUN_FOLDERS = {"train: out", "sweep: out"}  # never replaced
+READ = {"cfg", "overlays", "config", "resume", "model", "models", "inputs", "file", "old", "runs", "folders"}
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,8 @@ def test_a_file_that_is_there_stays(dlkit: Any, trained: Path, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.pt").write_bytes(trained.read_bytes())
     (tmp_path / "cfg.yaml").write_text(CONFIG)
+    if "run" in line.split():
+        shutil.copytree(trained.parent, tmp_path / "run")
     name = next(word for word in line.split() if word.startswith("out."))
     (tmp_path / name).write_text("mine")
     done = dlkit(*line.split())
@@ -59,7 +63,7 @@ def test_a_file_that_is_there_stays(dlkit: Any, trained: Path, tmp_path: Path, m
         f"error: {name} is there already; give another name, or --force",
     )
     assert (tmp_path / name).read_text() == "mine"
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({"model.pt", "cfg.yaml", name})
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({"model.pt", "cfg.yaml", name} | {"run"} & set(line.split()))
 
 
 @pytest.mark.parametrize("name", ["config init: path", "config schema: output", "convert: new", "lr-plot: output"])
@@ -90,6 +94,6 @@ def test_no_command_that_writes_is_left_out() -> None:
     commands = dict(commands_of(get_command(app)))
     paths = {f"{name}: {param}" for name, command in commands.items() for param in path_parameters(command)}
     written = {path for path in paths if path.rpartition(" ")[2] not in READ}
-    assert written == {name.partition(" of ")[0] for name in WRITING} | {RUN_FOLDER}
-    for name in written - {RUN_FOLDER}:
+    assert written == {name.partition(" of ")[0] for name in WRITING} | RUN_FOLDERS
+    for name in written - RUN_FOLDERS:
         assert any("--force" in param.opts for param in commands[name.partition(":")[0]].params), name

@@ -1,11 +1,13 @@
-"""A network for images of 24x24 to 64x64 that learns in few epochs, after the one of airbench (Jordan, 2024,
+"""A network for images of 8x8 to 64x64 that learns in few epochs, after the one of airbench (Jordan, 2024,
 arXiv:2404.00498).
 """
 
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dlkit.core.components import ComponentError
@@ -18,14 +20,16 @@ _STEM_SIDE = 2
 class PooledStage(nn.Module):
     """A convolution, pooling, and a second convolution; what is normalized has been pooled, which saves time and memory.
 
-    Images (N, in_channels, H, W) to (N, channels, H // 2, W // 2).
+    Images (N, in_channels, H, W) to (N, channels, H // 2, W // 2), or of the same size without `is_pooled`.
     """
 
-    def __init__(self, in_channels: int, channels: int, *, activation: Activation, norm: str) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, *, is_pooled: bool, activation: Activation, norm: str
+    ) -> None:
         super().__init__()
         bias = norm == "none"
         self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1, bias=bias)
-        self.pool = nn.MaxPool2d(2)
+        self.pool = nn.MaxPool2d(2) if is_pooled else nn.Identity()
         self.norm1 = build_norm(norm, channels)
         self.act1 = build_activation(activation)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
@@ -70,7 +74,7 @@ def cifarnet(
     norm: str = "batch",
     dropout: float = 0.0,
 ) -> CifarNet:
-    """Returns a network with a stage for each of `widths`.
+    """Returns a network with a stage for each of `widths`, which halves the image as long as something is left of it.
 
     It begins near to whitening, as airbench's does with filters that it takes from the data: the first convolution holds
     the 2x2 patches' discrete cosine transform, over channels too, with both signs. Other convolutions begin as the identity of what
@@ -81,18 +85,11 @@ def cifarnet(
         raise ComponentError(f"widths must be a list of 1 to 6 numbers, got {widths!r:.80}", option="widths")
     for width in widths:
         check_number("widths", width, least=1, most=4096)
-    smallest = 2 ** len(widths) + _STEM_SIDE - 1
-    if min(input_size[1:]) < smallest:
-        raise ComponentError(
-            f"{len(widths)} stages need images of at least {smallest}x{smallest}, got {'x'.join(map(str, input_size[1:]))}",
-            option="widths",
-        )
     stem = _frequencies(in_channels)
-    channels = [stem.out_channels, *widths]
-    stages = [
-        PooledStage(before, after, activation=activation, norm=norm)
-        for before, after in zip(channels, widths, strict=False)
-    ]
+    stages, channels, side = [], stem.out_channels, min(input_size[1:]) - _STEM_SIDE + 1
+    for width in widths:
+        stages.append(PooledStage(channels, width, is_pooled=side >= _STEM_SIDE, activation=activation, norm=norm))
+        channels, side = width, max(side // 2, 1)
     for stage in stages:
         initialize_convolutions(stage)
         _begin_as_identity(stage)
@@ -103,18 +100,18 @@ def cifarnet(
 def _frequencies(in_channels: int) -> nn.Conv2d:
     """A convolution with the orthonormal cosine transform (type II) of patches, and its negative, as filters."""
     sizes = (in_channels, _STEM_SIDE, _STEM_SIDE)
-    basis = torch.ones(1, 1)
+    conv = nn.Conv2d(in_channels, 2 * math.prod(sizes), _STEM_SIDE, bias=False)
+    basis = np.ones((1, 1))
     for size in sizes:
-        basis = torch.kron(basis, _cosines(size))
-    conv = nn.Conv2d(in_channels, 2 * len(basis), _STEM_SIDE, bias=False)
+        basis = np.kron(basis, _cosines(size))
     with torch.no_grad():
-        conv.weight.copy_(torch.cat([basis, -basis]).view(-1, *sizes))
+        conv.weight.copy_(torch.tensor(np.concatenate([basis, -basis]).reshape(-1, *sizes), device=conv.weight.device))
     return conv
 
 
-def _cosines(size: int) -> Tensor:
-    places = torch.arange(size)
-    rows = torch.cos(math.pi / size * (places + 0.5) * places[:, None]) * math.sqrt(2 / size)
+def _cosines(size: int) -> NDArray[np.float64]:
+    places = np.arange(size)
+    rows = np.cos(math.pi / size * (places + 0.5) * places[:, None]) * math.sqrt(2 / size)
     rows[0] /= math.sqrt(2)
     return rows
 

@@ -23,7 +23,7 @@ def plan(name, input_size=(1, 28, 28), num_outputs=7, **options):
 
 
 def test_the_walk_covers_every_model_of_ours():
-    assert set(OURS) == {"mlp", "small_cnn", "resnet_small", "lstm", "unet", "layers"}
+    assert set(OURS) == {"mlp", "small_cnn", "resnet_small", "cifarnet", "lstm", "unet", "layers"}
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -95,12 +95,15 @@ def test_stages_of_cifarnet_begin_as_the_identity_of_what_comes_in():
     assert not torch.allclose(model.stages[0].conv1(x)[:, 8:16], x)
 
 
-def test_cifarnet_names_what_does_not_fit():
-    with pytest.raises(ComponentError, match="4 stages need images of at least 17x17, got 16x16") as caught:
-        cifarnet(1, 10, input_size=(1, 16, 16), widths=[8, 8, 8, 8])
-    assert caught.value.option == "widths"
-    with pytest.raises(ComponentError, match="widths must be a list of 1 to 6 numbers"):
+def test_cifarnet_pools_no_more_than_there_is():
+    model = cifarnet(1, 10, input_size=(1, 8, 8), widths=[8, 8, 8, 8])
+    assert model.stages(model.stem(torch.randn(2, 1, 8, 8))).shape == (2, 8, 1, 1)
+
+
+def test_cifarnet_names_what_it_does_not_take():
+    with pytest.raises(ComponentError, match="widths must be a list of 1 to 6 numbers") as caught:
         cifarnet(1, 10, input_size=(1, 16, 16), widths=8)
+    assert caught.value.option == "widths"
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])

@@ -123,7 +123,7 @@ def test_balanced_weights_of_positives_are_negatives_per_positive():
         (
             LABELS,
             {"name": "asymmetric", "class_weights": {"dog": 2}},
-            "class_weights belong to cross_entropy, focal and bce",
+            "class_weights belong to cross_entropy, focal, bce and sum",
         ),
         (CLASSES, {"name": "asymmetric"}, "asymmetric is a loss for multilabel; the task is classification"),
         (
