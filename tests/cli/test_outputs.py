@@ -63,7 +63,9 @@ def test_a_file_that_is_there_stays(dlkit: Any, trained: Path, tmp_path: Path, m
         f"error: {name} is there already; give another name, or --force",
     )
     assert (tmp_path / name).read_text() == "mine"
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({"model.pt", "cfg.yaml", name} | {"run"} & set(line.split()))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        {"model.pt", "cfg.yaml", name} | {"run"} & set(line.split())
+    )
 
 
 @pytest.mark.parametrize("name", ["config init: path", "config schema: output", "convert: new", "lr-plot: output"])

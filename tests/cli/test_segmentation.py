@@ -4,6 +4,7 @@ import csv
 import json
 
 import pytest
+from PIL import Image
 
 CONFIG = """
 task: segmentation
@@ -50,3 +51,19 @@ def test_training_is_judged_by_miou_and_eval_tells_the_same(dlkit, run):
 def test_what_does_not_fit_is_one_sentence(dlkit, write_config, change, words):
     done = dlkit("train", write_config(CONFIG), *change.split())
     assert done.code == 2 and words in " ".join(done.err.split())
+
+
+def test_predict_says_that_it_writes_no_masks(dlkit, run, tmp_path):
+    Image.new("L", (16, 16)).save(tmp_path / "a.png")
+    done = dlkit("predict", run / "model.pt", tmp_path / "a.png")
+    assert done.code == 2 and "says a class for each pixel; predict writes no masks" in " ".join(done.err.split())
+
+
+def test_nobody_is_sent_to_predict(dlkit, write_config, tmp_path):
+    done = dlkit("train", write_config(CONFIG), "train.epochs=1", "--out", tmp_path / "run")
+    assert "dlkit eval" in done.out and "dlkit predict" not in done.out
+
+
+def test_export_tells_the_share_of_pixels(dlkit, run, tmp_path):
+    done = dlkit("export", run / "model.pt", "--format", "onnx", "-o", tmp_path / "net.onnx")
+    assert done.code == 0 and "same class for 100.00% of the pixels of" in " ".join(done.out.split()), done.out

@@ -14,6 +14,7 @@ from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.core.trained_config import refuse_own_code
 from dlkit.errors import DataError, UsageError
 from dlkit.events import Emit, Note
+from dlkit.tasks import TRAITS
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ def predict_images(
 ) -> Iterator[ImagePrediction]:
     """Yields predictions for images and for all images below folders, in order. A file that cannot be read does not stop the others.
 
-    Raises UsageError when the model does not take images, DataError for a file that is missing.
+    Raises UsageError when the model does not take images or says a class for each pixel, DataError for a file that is missing.
     """
+    refuse_maps(file)
     prepare, found = image_preparation(file), find_images(paths)
     target = pick_model_device(file, device)
     network = build_from_file(file, model=model).to(target)
@@ -44,6 +46,14 @@ def predict_images(
         part = found[start : start + batch_size]
         answers = answer_all(network, [prepare(path) for path in part], file.spec.info, topk=topk, device=target)
         yield from map(ImagePrediction, part, answers)
+
+
+def refuse_maps(file: ModelFile) -> None:
+    """Raise UsageError for a model of maps, for which there is no answer in words."""
+    if TRAITS[file.spec.info.task].has_maps:
+        raise UsageError(
+            f"{file.path} says a class for each pixel; predict writes no masks, dlkit.load_model gives the network"
+        )
 
 
 def sample_images(

@@ -17,7 +17,7 @@ from dlkit.core.data import (
     read_rows,
 )
 from dlkit.core.evaluation.answers import Answer, answer_all, target_names
-from dlkit.core.evaluation.predict_images import eval_transform_of, image_preparation
+from dlkit.core.evaluation.predict_images import eval_transform_of, image_preparation, refuse_maps
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.errors import UsageError
 from dlkit.events import Emit, Note, ignore
@@ -71,6 +71,7 @@ def predict_rows(
     UsageError when the model does not take such rows, DataError for a file that is missing or does not fit, before anything is
     predicted; a picture that cannot be read is a problem of its row alone.
     """
+    refuse_maps(file)
     rows = _read(file, path, image_column, emit)
     target = pick_model_device(file, device, emit)
     network = build_from_file(file, model=model).to(target)

@@ -37,6 +37,8 @@ class Parity:
     def words(self, task: TaskName) -> str:
         """Returns how alike what is decided is, and for numbers how far they differ."""
         share = self.same_signs if task == "multilabel" else self.agreement
+        if TRAITS[task].has_maps:
+            return f"same class for {share:.2%} of the pixels of {self.samples} samples"
         if agreed := TRAITS[task].agreed:
             return f"{agreed} for {share:.0%} of {self.samples} samples"
         return f"values differ by at most {self.max_abs:.2g} of {self.output_max:.2g} for {self.samples} samples"

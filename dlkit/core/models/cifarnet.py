@@ -4,6 +4,7 @@ arXiv:2404.00498).
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from dlkit.core.models.activations import build_activation
 from dlkit.core.models.blocks import Activation, build_norm, check_number, initialize_convolutions
 
 _STEM_SIDE = 2
+Floats = NDArray[np.floating[Any]]
 
 
 class PooledStage(nn.Module):
@@ -23,9 +25,7 @@ class PooledStage(nn.Module):
     Images (N, in_channels, H, W) to (N, channels, H // 2, W // 2), or of the same size without `is_pooled`.
     """
 
-    def __init__(
-        self, in_channels: int, channels: int, *, is_pooled: bool, activation: Activation, norm: str
-    ) -> None:
+    def __init__(self, in_channels: int, channels: int, *, is_pooled: bool, activation: Activation, norm: str) -> None:
         super().__init__()
         bias = norm == "none"
         self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1, bias=bias)
@@ -101,7 +101,7 @@ def _frequencies(in_channels: int) -> nn.Conv2d:
     """A convolution with the orthonormal cosine transform (type II) of patches, and its negative, as filters."""
     sizes = (in_channels, _STEM_SIDE, _STEM_SIDE)
     conv = nn.Conv2d(in_channels, 2 * math.prod(sizes), _STEM_SIDE, bias=False)
-    basis = np.ones((1, 1))
+    basis: Floats = np.ones((1, 1))
     for size in sizes:
         basis = np.kron(basis, _cosines(size))
     with torch.no_grad():
@@ -109,9 +109,9 @@ def _frequencies(in_channels: int) -> nn.Conv2d:
     return conv
 
 
-def _cosines(size: int) -> NDArray[np.float64]:
+def _cosines(size: int) -> Floats:
     places = np.arange(size)
-    rows = np.cos(math.pi / size * (places + 0.5) * places[:, None]) * math.sqrt(2 / size)
+    rows: Floats = np.cos(math.pi / size * (places + 0.5) * places[:, None]) * math.sqrt(2 / size)
     rows[0] /= math.sqrt(2)
     return rows
 

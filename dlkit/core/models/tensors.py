@@ -37,5 +37,9 @@ def first_tensor(value: Any) -> Tensor | None:
 
 
 def top1_matches(outputs: Tensor, others: Tensor) -> Tensor:
-    """Returns whether the largest of a sample's outputs is the same one in both, each of shape (N, ...); of shape (N,)."""
+    """Returns whether the largest of a sample's outputs is the same one in both, each of shape (N, ...); of shape (N,). Of maps
+    (N, C, H, W) it is told of each place, (N, H, W).
+    """
+    if outputs.ndim == 4:
+        return outputs.argmax(1) == others.argmax(1)
     return outputs.flatten(1).argmax(1) == others.flatten(1).argmax(1)

@@ -521,7 +521,7 @@ def _array_sections(originals: Originals) -> Iterator[Trial]:
         "/dev/stdin",
         str(originals.folder / "fifo"),
         "/",
-        "/proc",
+        "/etc",
         "/nowhere",
         "x" * 300,
         "\0",

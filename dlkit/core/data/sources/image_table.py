@@ -58,6 +58,12 @@ def images(
         )
     assert target is not None
     labelled = open_labelled(path, target, writing=writing, cuts=cuts, separator=separator, request=request)
+    return _labelled_source(labelled, image, writing, mode=mode, test_path=test_path, request=request)
+
+
+def _labelled_source(
+    labelled: LabelledTable, image: str, writing: Writing, *, mode: Mode, test_path: str | None, request: SourceRequest
+) -> Source:
     main, targets = labelled.table, labelled.targets
     main.require(image, "image")
 
