@@ -272,7 +272,7 @@ TOGETHER = {
     "schedule: {name: plateau, metric: val_acuracy}": "3:35  schedule.metric: no column 'val_acuracy' in metrics.csv. Did you",
     "task: regression\nloss: cross_entropy": "4:7  loss.name: cross-entropy needs classes, but task is regression; use mse",
     "task: regression\nloss: {class_weights: balanced}": "4:23  loss.class_weights: there are no classes to weight",
-    "loss: {name: mse, class_weights: balanced}": "3:34  loss.class_weights: weights per class are for cross_entropy, focal and bce; the loss is mse",
+    "loss: {name: mse, class_weights: balanced}": "3:34  loss.class_weights: weights per class are for cross_entropy, focal, bce and sum; the loss is mse",
     "train: {early_stop: {metric: val_acuracy}}": "3:30  train.early_stop.metric: no column 'val_acuracy' in metrics.csv. Did you mean 'val_accuracy'?",
     "train: {early_stop: {metric: accuracy}}": "3:30  train.early_stop.metric: no column 'accuracy' in metrics.csv. Did you mean 'val_accuracy'?",
     "checkpoint: {metric: val_los}": "3:22  checkpoint.metric: no column 'val_los' in metrics.csv. Did you mean 'val_loss'?",

@@ -132,9 +132,9 @@ class _ProgramWriter:
         return self._floats[node]
 
     def _int8_call(self, node: Node, step: GraphStep) -> Node:
-        given = [
-            self._affines[source] for source in node.all_input_nodes if source in self._affines
-        ]  # the rest is sizes
+        sources: list[Node] = []
+        map_arg(node.args, sources.append)  # one that is read twice stands twice, unlike in `all_input_nodes`
+        given = [self._affines[source] for source in sources if source in self._affines]  # the rest is sizes
         observed = observer_of(self._prepared, node)
         layer = self._layer(node, step, given, None if observed is None else observed.observer.affine())
         if layer.output is not None:
