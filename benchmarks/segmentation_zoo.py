@@ -1,9 +1,9 @@
 """Do torchvision's six networks for segmentation go through every command?
 
 Claim: each has the MACs that torch's own counter finds, becomes int8 statically and loads again bit for bit, loses 30 % of its
-channels and is verified, and is written as ONNX, float and int8, with free sizes; or is refused with a reason. Random
-weights, batch norms that have seen random images, pictures of 64x64: the numbers speak of the machinery and not of accuracy. `alike` is the share of pixels to which int8
-and float give the same class.
+channels and is verified, and is written as ONNX, float and int8, with free sizes; or is refused with a reason. Random weights,
+batch norms that have seen random images, pictures of 64x64: the numbers speak of the machinery and not of accuracy. `alike` is
+the share of pixels to which int8 and float give the same class.
 
     python benchmarks/segmentation_zoo.py [NAME...] [--out benchmarks/results/segmentation_zoo.md]
 
