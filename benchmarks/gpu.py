@@ -139,7 +139,8 @@ def main() -> None:
             for way in ("ddp", "fsdp"):
                 out, processes = folder / way, f"--nproc={arguments.processes}"
                 train(f"runtime.parallel={way}", "train.epochs=1", processes, out=out)
-                summary = train(f"runtime.parallel={way}", "train.epochs=2", processes, f"--resume={out}", out=out)
+                longer = ("train.epochs=2", processes, f"--resume={out}", "--extend=stretch")
+                summary = train(f"runtime.parallel={way}", *longer, out=out)
                 print(f"{way}: {summary['test']}, {summary['epochs']} epochs")
         else:
             measure(arguments.rounds, arguments.steps)
