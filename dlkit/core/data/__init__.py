@@ -32,6 +32,7 @@ from dlkit.core.data.images import (
     printable,
 )
 from dlkit.core.data.loader import LoaderSplit
+from dlkit.core.data.mask_files import Color, is_color
 from dlkit.core.data.masks import IGNORED, count_classes, join_mask, part_mask, scale_masks
 from dlkit.core.data.mixing import CutMix, MixingPlan, MixUp
 from dlkit.core.data.opening import OpenedData, open_data, open_source

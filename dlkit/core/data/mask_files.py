@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,6 +81,11 @@ def code_of_colors(colors: Sequence[Color], ignored: Sequence[Color] = ()) -> Ma
     """Returns how masks of colours are read: that of each class in turn, and those that are not counted."""
     classes = {pack_color(color): number for number, color in enumerate(colors)}
     return MaskCode({**{pack_color(color): IGNORED for color in ignored}, **classes}, has_colors=True)
+
+
+def is_color(value: Any) -> bool:
+    """Whether a value from a config is red, green and blue from 0 to 255."""
+    return isinstance(value, list) and len(value) == 3 and all(type(part) is int and 0 <= part <= 255 for part in value)
 
 
 def pack_color(color: Sequence[int]) -> int:

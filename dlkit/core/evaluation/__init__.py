@@ -36,6 +36,7 @@ from dlkit.core.evaluation.intervals import metric_intervals, share_interval
 from dlkit.core.evaluation.keeping import keep_evaluation
 from dlkit.core.evaluation.map_scores import PixelMetrics, count_maps
 from dlkit.core.evaluation.metrics import ranking_scores, score_predictions, score_split
+from dlkit.core.evaluation.palette import NOT_COUNTED, class_colors
 from dlkit.core.evaluation.predict_images import ImagePrediction, predict_images, sample_images
 from dlkit.core.evaluation.predict_rows import RowPredictions, predict_rows
 from dlkit.core.evaluation.predictions import predict_split

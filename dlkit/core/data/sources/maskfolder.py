@@ -16,6 +16,7 @@ from dlkit.core.data.mask_files import (
     check_exact,
     code_of_colors,
     code_of_numbers,
+    is_color,
     read_mask_numbers,
 )
 from dlkit.core.data.samples import Source, SourceRequest
@@ -148,7 +149,7 @@ def _check_colors(colors: Any, ignored: Any) -> None:
         ("colors", list(colors.values()) if isinstance(colors, dict) else None),
         ("ignored_colors", ignored),
     ):
-        if not isinstance(found, list) or not all(map(_is_color, found)):
+        if not isinstance(found, list) or not all(map(is_color, found)):
             raise ComponentError(
                 "expected red, green and blue from 0 to 255 for each, such as [255, 0, 0]", option=option
             )
@@ -156,7 +157,3 @@ def _check_colors(colors: Any, ignored: Any) -> None:
         raise ComponentError("two of these are the same colour", option="colors")
     if len(colors) < 2:
         raise ComponentError("at least two classes are needed", option="colors")
-
-
-def _is_color(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(type(part) is int and 0 <= part <= 255 for part in value)
