@@ -59,15 +59,56 @@ MOVES = [
     {"name": "RandomRotation", "degrees": 40},
     {"name": "RandomAffine", "degrees": 20, "translate": [0.2, 0.2], "scale": [0.7, 1.3]},
     {"name": "Pad", "padding": 2},
+    {"name": "Pad", "padding": [1, 2, 3, 4], "padding_mode": "reflect"},
+    {"name": "CenterCrop", "size": 15},
+    {"name": "CenterCrop", "size": [16, 6]},
+    {"name": "Resize", "size": [31, 7], "interpolation": "nearest-exact"},
+    {"name": "RandomCrop", "size": 15, "pad_if_needed": True},
+    {"name": "RandomCrop", "size": 8, "padding": 2, "padding_mode": "edge"},
+]
+SINGLE_MOVES = [
+    {"name": "RandomZoomOut", "p": 1, "side_range": [1.5, 1.5]},
+    {"name": "RandomPerspective", "p": 1, "interpolation": "nearest"},
+    {"name": "ElasticTransform", "alpha": 60.0, "sigma": 1.0, "interpolation": "nearest"},
+    {"name": "RandomRotation", "degrees": [20, 20], "expand": True},
+    {"name": "RandomResizedCrop", "size": 17, "interpolation": "nearest-exact"},
+    {"name": "ScaleJitter", "target_size": [20, 20], "interpolation": "nearest-exact"},
 ]
 
 
-@pytest.mark.parametrize("move", MOVES, ids=lambda move: move if isinstance(move, str) else move["name"])
+def name_of(move):
+    return move if isinstance(move, str) else move["name"]
+
+
+@pytest.mark.parametrize("move", MOVES, ids=name_of)
 @pytest.mark.parametrize("cache", ["memory", "none"])
 def test_a_mask_moves_as_its_picture_and_nothing_outside_counts(load, pairs, move, cache):
     _, found = batches(load, pairs, transforms=[move], cache=cache, num_workers=0)
     for batch in found:
         assert torch.equal(batch.targets, classes_of(batch.inputs))
+
+
+@pytest.mark.parametrize("move", SINGLE_MOVES, ids=name_of)
+def test_so_it_does_where_torchvision_moves_single_samples(load, pairs, move):
+    _, found = batches(load, pairs, transforms=[move, {"name": "CenterCrop", "size": 24}], num_workers=0)
+    for batch in found:
+        assert torch.equal(batch.targets, classes_of(batch.inputs))
+        assert (batch.targets == IGNORED).any() and (batch.targets != IGNORED).any()
+
+
+def test_all_that_brings_in_an_outside_together(load, pairs):
+    moves = [*[move for move in MOVES if name_of(move) != "Resize"], {"name": "CenterCrop", "size": 40}]
+    one, other = (batches(load, pairs, transforms=moves, cache=cache, num_workers=0)[1] for cache in ("memory", "none"))
+    for first, second in zip(one, other, strict=True):
+        assert torch.equal(first.targets, classes_of(first.inputs))
+        assert torch.equal(first.inputs, second.inputs) and torch.equal(first.targets, second.targets)
+
+
+def test_masks_are_resized_as_by_image_size(load, pairs):
+    by_transform = batches(load, pairs, transforms=[{"name": "Resize", "size": [5, 4]}])[1]
+    by_size = batches(load, pairs, image_size=[5, 4])[1]
+    for first, second in zip(by_transform, by_size, strict=True):
+        assert torch.equal(first.inputs, second.inputs) and torch.equal(first.targets, second.targets)
 
 
 def test_the_same_moves_in_memory_and_sample_by_sample(load, pairs):

@@ -62,12 +62,14 @@ class JointTransform:
 
     def __call__(self, joined: Tensor) -> Tensor:
         """Returns pictures and masks (..., C + 1, H, W), transformed. Raises DataError for other things than these two."""
-        from torchvision.tv_tensors import Image, Mask  # takes two seconds to import
+        from torchvision.tv_tensors import Image  # takes two seconds to import
+
+        from dlkit.core.data.augment.class_masks import ClassMask
 
         picture, mask = part_mask(joined)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*passing through inputs.*")
-            found = self.transform(Image(picture), Mask(mask))
+            found = self.transform(Image(picture), ClassMask(mask))
         if not (isinstance(found, tuple | list) and len(found) == 2 and all(isinstance(one, Tensor) for one in found)):
             raise DataError(f"transform {self.name} must return the picture and its mask, two tensors")
         picture, mask = (one.as_subclass(Tensor) for one in found)
@@ -82,6 +84,6 @@ def joint_options(builder: Callable[..., Any], options: Mapping[str, Any]) -> di
     fill = inspect.signature(builder).parameters.get("fill")
     if fill is None or not builder.__module__.startswith("torchvision."):
         return dict(options)
-    from torchvision.tv_tensors import Mask  # takes two seconds to import
+    from dlkit.core.data.augment.class_masks import ClassMask  # imports torchvision, which takes two seconds
 
-    return {**options, "fill": {Mask: IGNORED, "others": options.get("fill", fill.default)}}
+    return {**options, "fill": {ClassMask: IGNORED, "others": options.get("fill", fill.default)}}
