@@ -1,4 +1,4 @@
-"""Pixels of image files, decoded once into one file that is mapped into memory: later epochs and later runs read these.
+"""Pixels of image files, or classes of masks, decoded once into one file that is mapped into memory: later epochs and runs read these.
 
 The file holds the pixels one picture after another, then what says where each lies and which state of its file it was decoded from, then
 the length of that. A file that was changed since is decoded anew.
@@ -9,9 +9,9 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,20 @@ State = tuple[int, int]  # size and time of change of a file
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """How files become pixels, uint8 (C, H, W), and in words which way that is; `noun` is what the files are."""
+
+    read: Callable[[str], Tensor]
+    way: str
+    noun: str = "picture"
+
+
+def decoding_of(mode: Mode) -> Decoding:
+    """Returns that of pictures."""
+    return Decoding(partial(load_image, mode=mode), mode)
+
+
+@dataclass(frozen=True)
 class DecodedFiles:
     """The pictures in one file of pixels: where each begins, its size (C, H, W), and the state of the file that it was decoded from."""
 
@@ -53,28 +67,34 @@ class DecodedFiles:
         pixels = self._bytes[start : start + math.prod(shape)]
         return torch.from_numpy(np.array(pixels)).view(shape)
 
+    def size_of(self, path: str) -> tuple[int, int]:
+        """Returns the height and width of a picture."""
+        return self.places[path][1][1:]
+
     def holds(self, path: str, state: State) -> bool:
         """Whether the picture is there as its file is now."""
         return path in self.places and self.places[path][2] == state
 
 
-def decode_once(paths: Sequence[str], mode: Mode, folder: Path, *, limit_s: float | None, emit: Emit) -> DecodedFiles:
+def decode_once(
+    paths: Sequence[str], decoding: Decoding, folder: Path, *, limit_s: float | None, emit: Emit
+) -> DecodedFiles:
     """Returns the pictures decoded, from the file of pixels in a folder; those that it has not, or not as they are now, are put into it.
 
     Raises DataError for pictures that cannot be read, OutOfResource where the disk has no room, OutputError where the folder
     cannot be written.
     """
     states = {path: _state(path) for path in paths}
-    store = folder / f"{_key(paths, mode)}.pixels"
+    store = folder / f"{_key(paths, decoding)}.pixels"
     kept = _open(store)
     missing = {path: state for path, state in states.items() if kept is None or not kept.holds(path, state)}
     if kept is not None and not missing:
-        emit(Note(f"decoded pictures are read from {store} ({bytes_text(store.stat().st_size)})"))
+        emit(Note(f"decoded {decoding.noun}s are read from {store} ({bytes_text(store.stat().st_size)})"))
         return kept
     _make_folder(folder)
-    _check_room(store, list(missing), mode, emit)
+    _check_room(store, list(missing), decoding, emit)
     old = {} if kept is None else {path: place[2] for path, place in kept.places.items() if path not in missing}
-    writer = _PixelWriter(kept, old, missing, mode, limit_s, emit)
+    writer = _PixelWriter(kept, old, missing, decoding, limit_s, emit)
     write_chunks(store, writer.chunks())
     found = _open(store)
     assert found is not None
@@ -93,7 +113,7 @@ class _PixelWriter:
     kept: DecodedFiles | None
     old: Mapping[str, State]
     missing: Mapping[str, State]
-    mode: Mode
+    decoding: Decoding
     limit_s: float | None
     emit: Emit
 
@@ -118,18 +138,15 @@ class _PixelWriter:
         for start in range(0, len(missing), _AT_ONCE):
             some = missing[start : start + _AT_ONCE]
             if throttle.is_due():
-                self.emit(Working("decoding pictures", start, len(missing)))
-            decoded = run_on_all(self._decode, some, name_of=printable, limit_s=self.limit_s)
+                self.emit(Working(f"decoding {self.decoding.noun}s", start, len(missing)))
+            decoded = run_on_all(self.decoding.read, some, name_of=printable, limit_s=self.limit_s)
             yield from zip(some, decoded, strict=True)
 
-    def _decode(self, path: str) -> Tensor:
-        return load_image(path, mode=self.mode)
 
-
-def _key(paths: Sequence[str], mode: Mode) -> str:
+def _key(paths: Sequence[str], decoding: Decoding) -> str:
     """Of the folder that all files are in, so that what is decoded for some of them serves a run with others."""
     root = os.path.commonpath([Path(path).absolute().parent for path in paths])
-    return hashlib.sha256(os.fsencode(f"{root}\n{mode}")).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode(f"{root}\n{decoding.way}")).hexdigest()[:16]
 
 
 def _state(path: str) -> State:
@@ -167,12 +184,12 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot write here; name another folder with data.cache_dir")
 
 
-def _check_room(store: Path, missing: Sequence[str], mode: Mode, emit: Emit) -> None:
+def _check_room(store: Path, missing: Sequence[str], decoding: Decoding, emit: Emit) -> None:
     """Tell the size that is coming, by the first picture, and raise OutOfResource where the disk has not so much."""
     there = store.stat().st_size if store.exists() else 0
-    needed = there + len(missing) * load_image(missing[0], mode=mode).numel()
+    needed = there + len(missing) * decoding.read(missing[0]).numel()
     free = shutil.disk_usage(store.parent).free
-    what = f"{counted(len(missing), 'picture')} decoded into {store}, about {bytes_text(needed)}"
+    what = f"{counted(len(missing), decoding.noun)} decoded into {store}, about {bytes_text(needed)}"
     if needed > free:
         raise OutOfResource(
             f"{what}, and {bytes_text(free)} are free there; name another folder with data.cache_dir, or set data.cache: none"

@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from dlkit.core.data.decoded_files import DecodedFiles, Decoding
 from dlkit.core.data.images import explained, printable
 from dlkit.core.data.masks import IGNORED, MOST_CLASSES
 from dlkit.errors import DataError
@@ -123,19 +124,39 @@ def read_mask_colors(path: str) -> Tensor:
 
 @dataclass(frozen=True)
 class MaskFiles:
-    """The file of the mask of each sample, and what its pixels stand for."""
+    """The file of the mask of each sample, and what its pixels stand for; read from where they lie `decoded`, if they do."""
 
     paths: tuple[str, ...]
     code: MaskCode
+    decoded: DecodedFiles | None = None
 
-    def read(self, index: int, size: Sequence[int], picture: str) -> Tensor:
-        """Returns the mask of a sample whose picture has this height and width: uint8 (H, W). Raises DataError where they differ."""
-        mask = self.code.read(self.paths[index])
-        if tuple(mask.shape) != tuple(size):
-            raise DataError(
-                f"{printable(self.paths[index])}: the mask is {size_text(mask.shape)}, its picture {picture} is {size_text(size)}"
-            )
+    def read(self, index: int) -> Tensor:
+        """Returns the mask of a sample: uint8 (H, W)."""
+        path = self.paths[index]
+        return self.decoded.read(path)[0] if self.decoded else self.code.read(path)
+
+    def read_fitting(self, index: int, size: Sequence[int], picture: str) -> Tensor:
+        """Returns the same of a sample whose picture has this height and width. Raises DataError where they differ."""
+        mask = self.read(index)
+        self.check_size(index, mask.shape, size, picture)
         return mask
+
+    def check_size(self, index: int, found: Sequence[int], size: Sequence[int], picture: str) -> None:
+        """Raise DataError where the size that was found for a mask is not that of its picture."""
+        if tuple(found) != tuple(size):
+            raise DataError(
+                f"{printable(self.paths[index])}: the mask is {size_text(found)}, its picture {picture} is {size_text(size)}"
+            )
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the files become classes, for `decode_once`: other codes make other classes of the same files."""
+        way = "colours" if self.code.has_colors else "numbers"
+        return Decoding(lambda path: self.code.read(path)[None], f"{way} {sorted(self.code.classes.items())}", "mask")
+
+    def renumbered(self, table: Tensor) -> "MaskFiles":
+        """Returns the same files with other numbers of classes; see `MaskCode.renumbered`."""
+        return replace(self, code=self.code.renumbered(table), decoded=None)
 
     def taken(self, rows: Sequence[int]) -> "MaskFiles":
         """Returns those of the samples at these rows."""

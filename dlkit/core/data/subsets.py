@@ -12,7 +12,7 @@ from torch import Tensor
 from dlkit.choices import SplitName
 from dlkit.config import LoadedConfig
 from dlkit.core.data.counter_rng import Stream, hash_key, permutation
-from dlkit.core.data.decoded_files import decode_once
+from dlkit.core.data.decoded_files import DecodedFiles, decode_once, decoding_of
 from dlkit.core.data.folds import draw_fold
 from dlkit.core.data.grouped import draw_groups
 from dlkit.core.data.samples import Samples, Source
@@ -66,6 +66,21 @@ class Subset:
         """Returns the files of these rows of the samples, by default of all; none where samples are no files."""
         chosen = self.rows if rows is None else rows
         return [self.samples.paths[row] for row in chosen.tolist()] if isinstance(self.samples, FileSamples) else []
+
+    def mask_paths(self) -> list[str]:
+        """Returns the files of masks, none where samples have none."""
+        masks = self.samples.masks if isinstance(self.samples, FileSamples) else None
+        return [masks.paths[row] for row in self.rows.tolist()] if masks else []
+
+    def decoded_by(self, pictures: DecodedFiles, masks: DecodedFiles | None) -> "Subset":
+        """Returns the same samples, read from where they lie decoded. Raises DataError where mask and picture differ in size."""
+        samples = self.samples
+        assert isinstance(samples, FileSamples)
+        of_masks = samples.masks and replace(samples.masks, decoded=masks)
+        samples = replace(samples, decoded=pictures, masks=of_masks)
+        if masks:
+            run_on_all(samples.check_decoded, self.rows.tolist())
+        return replace(self, samples=samples)
 
 
 @dataclass(frozen=True)
@@ -194,17 +209,24 @@ def _test_as_val(loaded: LoadedConfig, test: Subset | None, notes: list[str]) ->
 
 
 def decode_subsets(subsets: Subsets, folder: Path, emit: Emit) -> Subsets:
-    """Returns subsets whose image files are read from where they lie decoded; see `decode_once`. Other samples stay as they are."""
+    """Returns subsets whose files, masks too, are read from where they lie decoded; see `decode_once`. Other samples stay as they are.
+
+    Raises DataError for masks that have not the size of their picture.
+    """
     paths = sorted({path for subset in subsets.listed() for path in subset.file_paths()})
     if not paths:
         emit(Note("data.cache: disk has no effect: the samples are no image files"))
         return subsets
-    some = subsets.train.samples
+    some, limit_s = subsets.train.samples, subsets.train.timeout_s
     assert isinstance(some, FileSamples)
-    decoded = decode_once(paths, some.mode, folder, limit_s=subsets.train.timeout_s, emit=emit)
+    decoded = decode_once(paths, decoding_of(some.mode), folder, limit_s=limit_s, emit=emit)
+    masks = None
+    if some.masks is not None:
+        paths = sorted({path for subset in subsets.listed() for path in subset.mask_paths()})
+        masks = decode_once(paths, some.masks.decoding, folder, limit_s=limit_s, emit=emit)
 
     def with_pixels(subset: Subset | None) -> Subset | None:
-        return subset and replace(subset, samples=replace(subset.samples, decoded=decoded))  # type: ignore[type-var]
+        return subset and subset.decoded_by(decoded, masks)
 
     train = with_pixels(subsets.train)
     assert train is not None

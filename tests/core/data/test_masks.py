@@ -31,9 +31,13 @@ def pairs(tmp_path):
     return tmp_path
 
 
-def batches(load, path, **data):
+def build(load, path, loss="auto", **data):
     section = {"name": "maskfolder", "path": str(path), "mode": "grey", "normalize": "none", "val": "none", **data}
-    built = build_data(load({"batch_size": 4, **section}, model="unet"), device=CPU, seed=0)
+    return build_data(load({"batch_size": 4, **section}, model="unet", loss=loss), device=CPU, seed=0)
+
+
+def batches(load, path, **data):
+    built = build(load, path, **data)
     return built, list(built.train.batches())
 
 
@@ -168,9 +172,7 @@ def test_palettes_are_indices_and_suffixes_name_masks(load, pairs):
 
 
 def test_ignore_index_is_a_number_of_the_files(load, pairs):
-    data = {"name": "maskfolder", "path": str(pairs), "mode": "grey", "normalize": "none", "val": "none"}
-    loss = {"name": "cross_entropy", "ignore_index": 2}
-    built = build_data(load(data, model="unet", loss=loss), device=CPU, seed=0)
+    built = build(load, pairs, {"name": "cross_entropy", "ignore_index": 2})
     assert built.info.num_outputs == 2
     for batch in built.train.batches():
         assert torch.equal(batch.targets == IGNORED, classes_of(batch.inputs) == 2)
@@ -193,16 +195,52 @@ def broken(name, pixels, palette=None):
     ],
     ids=["size", "class", "rgb", "colour", "missing", "jpeg", "folder"],
 )  # fmt: skip
-@pytest.mark.parametrize("cache", ["memory", "none"])
+@pytest.mark.parametrize("cache", ["memory", "none", "disk"])
 def test_what_is_wrong_with_a_mask_is_told_before_training(load, pairs, damage, options, words, cache):
     damage(pairs)
+    if cache == "disk":
+        options = {**options, "cache_dir": str(pairs / "cache"), "transforms": CROP}
     if "colors" in options:
         for path in (pairs / "masks").iterdir():
             if path.stem != "3":
                 save(np.zeros((12, 10, 3)), path)
     with pytest.raises(DataError, match=words) as caught:
-        batches(load, pairs, cache=cache, **options)
+        build(load, pairs, cache=cache, **options)
     assert "\n" not in str(caught.value)
+
+
+CROP = [{"name": "RandomResizedCrop", "size": 12}]  # has no form for whole batches, so that samples are read one by one
+
+
+def test_masks_are_decoded_once(load, pairs, monkeypatch):
+    def read(**options):
+        opened = []
+        with monkeypatch.context() as patch:
+            patch.setattr(Image, "open", lambda path, real=Image.open: (opened.append(str(path)), real(path))[1])
+            built, found = batches(load, pairs, transforms=CROP, num_workers=0, classes=["a", "b", "c"], **options)
+            return [*found, *built.train.batches(1)], len(opened)
+
+    disk = {"cache": "disk", "cache_dir": str(pairs / "cache")}
+    wanted, _ = read(cache="none")
+    runs = [read(**disk), read(**disk)]
+    assert runs[1][1] == 2  # picture and mask of the sample that a config is tried on
+    for found, _ in runs:
+        for mine, theirs in zip(found, wanted, strict=True):
+            assert torch.equal(mine.inputs, theirs.inputs) and torch.equal(mine.targets, theirs.targets)
+    save(2 - np.array(Image.open(pairs / "masks" / "3.png")), pairs / "masks" / "3.png")
+    changed, num_opened = read(**disk)
+    assert num_opened == 2 + 2  # the size that is coming is told by the first one that changed
+    assert [torch.equal(mine.targets, theirs.targets) for mine, theirs in zip(changed, wanted, strict=True)].count(
+        False
+    ) == 2
+
+
+def test_decoded_masks_of_other_classes_are_others(load, pairs):
+    disk = {"cache": "disk", "cache_dir": str(pairs / "cache"), "transforms": CROP, "num_workers": 0}
+    plain = batches(load, pairs, **disk)[1]
+    built = build(load, pairs, {"name": "cross_entropy", "ignore_index": 1}, **disk)
+    for one, two in zip(plain, built.train.batches(), strict=True):
+        assert torch.equal(torch.where(one.targets == 1, IGNORED, one.targets), two.targets)
 
 
 def test_options_and_tasks_that_cannot_be_are_refused(load, pairs):

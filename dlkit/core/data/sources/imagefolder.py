@@ -39,7 +39,7 @@ class FileSamples:
     @property
     def is_slow(self) -> bool:
         """Whether reading one decodes a file."""
-        return self.decoded is None or self.masks is not None
+        return self.decoded is None or (self.masks is not None and self.masks.decoded is None)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -49,10 +49,16 @@ class FileSamples:
         path = self.paths[index]
         picture = self.decoded.read(path) if self.decoded else load_image(path, mode=self.mode)
         if self.masks is not None:
-            picture = join_mask(picture, self.masks.read(index, picture.shape[1:], self.name_of(index)))
+            picture = join_mask(picture, self.masks.read_fitting(index, picture.shape[1:], self.name_of(index)))
         return picture, self.targets[index]
 
     look = load
+
+    def check_decoded(self, index: int) -> None:
+        """Raise DataError where the mask of a sample that is decoded has not the size of its picture."""
+        if self.decoded and self.masks and self.masks.decoded:
+            sizes = self.masks.decoded.size_of(self.masks.paths[index]), self.decoded.size_of(self.paths[index])
+            self.masks.check_size(index, *sizes, self.name_of(index))
 
     def name_of(self, index: int) -> str:
         """Returns the path of the file."""
@@ -61,7 +67,7 @@ class FileSamples:
     def renumbered(self, table: Tensor) -> "FileSamples":
         """Returns the same files with other numbers of classes; see `renumber`."""
         if self.masks is not None:
-            return replace(self, masks=replace(self.masks, code=self.masks.code.renumbered(table)))
+            return replace(self, masks=self.masks.renumbered(table))
         return replace(self, targets=renumber(self.targets, table))
 
     def taken(self, rows: Tensor) -> "FileSamples":
