@@ -20,6 +20,7 @@ from dlkit.cli.options import (
     ModelFile,
     Network,
     NumClasses,
+    Overlap,
     output_option,
 )
 from dlkit.cli.plain_help import PlainCommand
@@ -39,6 +40,13 @@ SplitOption = Annotated[
     ),
 ]
 Tta = Annotated[bool, typer.Option("--tta", help="Also score the mean over each image and its mirror image.")]
+SlidingWindow = Annotated[
+    bool,
+    typer.Option(
+        "--sliding-window",
+        help="Of a model of maps: score whole pictures at their own sizes, under windows of the network's size.",
+    ),
+]
 Picture = Annotated[
     Path | None,
     typer.Option(
@@ -86,8 +94,8 @@ app = typer.Typer()
 
 @app.command("eval", cls=PlainCommand, no_args_is_help=True)
 def evaluate(
-    model: ModelFile, data: DataOption = None, split: SplitOption = None, tta: Tta = False, confusion: Picture = None,
-    reliability: Reliability = None, worst: Worst = None, num_worst: NumWorst = 25,
+    model: ModelFile, data: DataOption = None, split: SplitOption = None, tta: Tta = False, sliding_window: SlidingWindow = False,
+    overlap: Overlap = None, confusion: Picture = None, reliability: Reliability = None, worst: Worst = None, num_worst: NumWorst = 25,
     fit_temperature: FitTemperature = False, output: Output = None, force: Force = False, arch: ArchName = None,
     num_classes: NumClasses = None, image_size: ImageSize = None, network: Network = None, device: Device = "auto",
     as_json: AsJson = False,
@@ -99,8 +107,9 @@ def evaluate(
     from dlkit.core.opening import Naming, open_model
 
     request = EvalRequest(
-        data=load_data_option(data) if data else None, split=split, use_tta=tta, confusion=confusion, reliability=reliability,
-        worst=worst, num_worst=num_worst, fits_temperature=fit_temperature, output=output, is_forced=force, model=network, device=device,
+        data=load_data_option(data) if data else None, split=split, use_tta=tta, uses_windows=sliding_window, overlap=overlap,
+        confusion=confusion, reliability=reliability, worst=worst, num_worst=num_worst, fits_temperature=fit_temperature,
+        output=output, is_forced=force, model=network, device=device,
     )  # fmt: skip
     check_outputs(model, request)
     with prints_aside(), open_display(quiet=as_json, verbose=False, as_json=False) as display:

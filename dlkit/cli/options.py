@@ -100,6 +100,14 @@ WeightsData = Annotated[
 ]
 NoLatency = Annotated[bool, typer.Option("--no-latency", help="Measure no latency.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are there.")]
+Overlap = Annotated[
+    float | None,
+    typer.Option(
+        "--overlap",
+        help="Share of a window that its neighbour covers too, 0 to 0.9; default is 0.5.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -53,15 +54,103 @@ def test_what_does_not_fit_is_one_sentence(dlkit, write_config, change, words):
     assert done.code == 2 and words in " ".join(done.err.split())
 
 
-def test_predict_says_that_it_writes_no_masks(dlkit, run, tmp_path):
-    Image.new("L", (16, 16)).save(tmp_path / "a.png")
-    done = dlkit("predict", run / "model.pt", tmp_path / "a.png")
-    assert done.code == 2 and "says a class for each pixel; predict writes no masks" in " ".join(done.err.split())
+@pytest.fixture
+def photos(tmp_path):
+    (tmp_path / "photos" / "more").mkdir(parents=True)
+    for number, name in enumerate(("a.jpg", "b.png", "more/a.png")):
+        shades = np.random.default_rng(number).integers(0, 256, (20 + number, 30), dtype=np.uint8)
+        Image.fromarray(shades).save(tmp_path / "photos" / name)
+    return tmp_path / "photos"
 
 
-def test_nobody_is_sent_to_predict(dlkit, write_config, tmp_path):
+def test_predict_writes_masks_and_overlays(dlkit, run, photos, tmp_path):
+    done = dlkit(
+        "predict", run / "model.pt", photos, "--masks", tmp_path / "masks", "--overlays", tmp_path / "over", "--json"
+    )
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    names = ["a.png", "b.png", "more/a.png"]
+    assert [line["mask"] for line in lines] == [str(tmp_path / "masks" / name) for name in names]
+    assert [line["overlay"] for line in lines] == [str(tmp_path / "over" / name) for name in names]
+    for number, (line, name) in enumerate(zip(lines, names, strict=True)):
+        with Image.open(line["mask"]) as mask, Image.open(line["overlay"]) as over, Image.open(line["image"]) as photo:
+            assert (mask.mode, over.mode) == ("P", "RGB") and mask.size == over.size == photo.size == (30, 20 + number)
+            assert mask.getpalette()[3:9] == [128, 0, 0, 0, 128, 0]  # of classes 1 and 2 of PASCAL VOC
+            classes, shades = np.asarray(mask), np.asarray(photo.convert("L")).astype(float)
+            red = np.where(classes == 1, (shades + 128) / 2, np.where(classes == 0, shades, shades / 2))
+            shown = np.isin(classes, (0, 1, 2))
+            assert np.abs(np.asarray(over)[..., 0] - red)[shown].max() <= 0.5
+        shares = {part["class"]: part["share"] for part in line["pixels"]}
+        assert shares == {str(c): np.mean(classes == c) for c in np.unique(classes)}, name
+        assert list(shares.values()) == sorted(shares.values(), reverse=True)
+
+
+def test_predict_shows_what_is_in_pictures_and_writes_it_as_a_table(dlkit, run, photos, tmp_path):
+    shown = dlkit("predict", run / "model.pt", photos / "b.png", "--masks", tmp_path / "masks")
+    assert "most of its pixels" in shown.out and f"written to {tmp_path / 'masks'}" in shown.out.replace("\n", "")
+    assert dlkit("predict", run / "model.pt", photos, "-o", tmp_path / "out.csv").code == 0
+    with (tmp_path / "out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["image", "classes", "shares", "problem"] and len(rows) == 3
+    assert all(sum(map(float, row["shares"].split(";"))) == pytest.approx(1, abs=1e-4) for row in rows)
+
+
+def test_masks_that_are_there_stay(dlkit, run, photos, tmp_path):
+    words = ("predict", run / "model.pt", photos, "--masks", tmp_path / "masks")
+    assert dlkit(*words).code == 0
+    (tmp_path / "masks" / "b.png").write_text("mine")
+    done = dlkit(*words)
+    assert done.code == 2 and "is there already; give another name, or --force" in done.err
+    assert (tmp_path / "masks" / "b.png").read_text() == "mine"
+    assert dlkit(*words, "--force").code == 0
+    Image.open(tmp_path / "masks" / "b.png").verify()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--masks photos", "b.png is a picture that is predicted; give another folder"),
+        ("--masks none/masks", "there is no folder"),
+        ("--masks photos/b.png", "is a file; give the name of a folder"),
+        ("--masks out --overlays out", "give each a folder of its own"),
+        ("--masks out --overlap 1", "from 0 to 0.9; got 1"),
+        ("photos/more/a.png photos/a.jpg --masks out", "both masks would be a.png"),
+    ],
+)
+def test_masks_that_cannot_be_written_are_one_sentence(dlkit, run, photos, tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}
+    done = dlkit("predict", run / "model.pt", "photos", "--force", *options.split())
+    assert done.code in (2, 3) and words in " ".join(done.err.split()), done.err
+    assert {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_cannot_be_read_stops_no_other(dlkit, run, photos, tmp_path):
+    (photos / "b.png").write_bytes(b"")
+    done = dlkit("predict", run / "model.pt", photos, "--masks", tmp_path / "masks")
+    assert done.code == 3 and "b.png: not a readable image (the file is empty)" in done.err
+    assert sorted(path.name for path in (tmp_path / "masks").rglob("*.png")) == ["a.png", "a.png"]
+
+
+def test_a_table_is_no_picture(dlkit, run, tmp_path):
+    (tmp_path / "t.csv").write_text("file\na.png\n")
+    done = dlkit("predict", run / "model.pt", tmp_path / "t.csv")
+    assert done.code == 2 and "name images or folders of them" in " ".join(done.err.split())
+
+
+def test_eval_scores_whole_pictures(dlkit, run):
+    plain, whole = (
+        json.loads(dlkit("eval", run / "model.pt", "--json", *options).out) for options in ((), ("--sliding-window",))
+    )
+    assert whole["confusion"] == plain["confusion"] and "loss" not in whole["metrics"]
+    done = dlkit("eval", run / "model.pt", "--sliding-window", "--worst", "w.png")
+    assert done.code == 2 and "--worst does not go with --sliding-window" in done.err
+
+
+def test_the_end_of_training_names_predict(dlkit, write_config, tmp_path):
     done = dlkit("train", write_config(CONFIG), "train.epochs=1", "--out", tmp_path / "run")
-    assert "dlkit eval" in done.out and "dlkit predict" not in done.out
+    assert "IMAGE... --masks DIR" in done.out
 
 
 def test_export_tells_the_share_of_pixels(dlkit, run, tmp_path):

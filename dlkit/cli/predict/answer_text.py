@@ -7,9 +7,11 @@ if TYPE_CHECKING:
 
 
 def cells_of(answer: "Answer", shares_of: tuple[str, ...]) -> list[str]:
-    """Returns the likeliest class with its probability and those of these classes, the labels with theirs, parted by `;`, or the values."""
-    if answer.labels is not None:
-        return [";".join(name for name, _ in answer.labels), ";".join(f"{value:.6g}" for _, value in answer.labels)]
+    """Returns the likeliest class with its probability and those of these classes, the labels with theirs or the classes of pixels with
+    their shares, parted by `;`, or the values.
+    """
+    if (several := answer.pixels if answer.labels is None else answer.labels) is not None:
+        return [";".join(name for name, _ in several), ";".join(f"{value:.6g}" for _, value in several)]
     if answer.classes:
         name, probability = answer.classes[0]
         shares = dict(answer.classes)
@@ -21,6 +23,9 @@ def ranked(answer: "Answer") -> tuple[str, str]:
     """Returns the best in words, and the others."""
     if answer.labels is not None:
         return ", ".join(f"{name} {value:.1%}" for name, value in answer.labels) or "no label", ""
+    if answer.pixels is not None:
+        first, *others = (f"{name} {value:.1%}" for name, value in answer.pixels)
+        return first, ", ".join(others)
     words = [f"{name} {value:.1%}" for name, value in answer.classes] or [f"{value:.5g}" for value in answer.values]
     return words[0], ", ".join(words[1:])
 
@@ -31,5 +36,7 @@ def facts_of(answer: "Answer") -> dict[str, Any]:
         return {"error": answer.problem}
     if answer.labels is not None:
         return {"labels": [{"label": name, "probability": value} for name, value in answer.labels]}
+    if answer.pixels is not None:
+        return {"pixels": [{"class": name, "share": value} for name, value in answer.pixels]}
     classes = [{"class": name, "probability": value} for name, value in answer.classes]
     return {"predictions": classes} if classes else {"values": answer.values}

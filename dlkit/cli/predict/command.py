@@ -1,15 +1,16 @@
 """`dlkit predict`: what a model says of images, or of the rows of a table or an array."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlkit.cli.options import ArchName, Device, Force, ImageSize, ModelFile, Network, NumClasses, WeightsData
+from dlkit.cli.options import ArchName, Device, Force, ImageSize, ModelFile, Network, NumClasses, Overlap, WeightsData
 from dlkit.cli.plain_help import PlainCommand
 from dlkit.cli.predict.listing import Line, Listing, write_or_show
+from dlkit.cli.predict.maps import MapOptions, maps_listing
 from dlkit.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +37,25 @@ OutFile = Annotated[
     ),
 ]
 Probs = Annotated[bool, typer.Option("--probs", help="Tell the probability of every class; with --out or --json.")]
+Masks = Annotated[
+    Path | None,
+    typer.Option(
+        "--masks", help="Of a model of maps: write masks as PNG to this folder.", metavar="DIR", show_default=False
+    ),
+]
+Overlays = Annotated[
+    Path | None,
+    typer.Option(
+        "--overlays",
+        help="Of a model of maps: write pictures in the colours of their masks to this folder.",
+        metavar="DIR",
+        show_default=False,
+    ),
+]
+SlidingWindow = Annotated[
+    bool,
+    typer.Option("--sliding-window", help="Of a model of maps: leave pictures at their own sizes."),
+]
 ImageColumn = Annotated[
     str | None,
     typer.Option(
@@ -56,6 +76,7 @@ class _Asked:
     device: str
     image_column: str | None
     is_quiet: bool
+    maps: MapOptions
 
 
 app = typer.Typer()
@@ -69,6 +90,10 @@ def predict(
     out: OutFile = None,
     probs: Probs = False,
     image_column: ImageColumn = None,
+    masks: Masks = None,
+    overlays: Overlays = None,
+    sliding_window: SlidingWindow = False,
+    overlap: Overlap = None,
     arch: ArchName = None,
     num_classes: NumClasses = None,
     image_size: ImageSize = None,
@@ -78,7 +103,7 @@ def predict(
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per image or row.")] = False,
 ) -> None:
-    """Predict the classes, or values, of images, of rows of a table or of an array, prepared as the model's own evaluation data was."""
+    """Predict classes, values or masks of images, of rows of a table or of an array, prepared as the model's own evaluation data was."""
     from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
     from dlkit.core.opening import Naming, open_model
@@ -93,8 +118,10 @@ def predict(
             model, Naming(arch, num_classes, image_size, network), data=loaded, uses_data=False, emit=display.emit
         )
     shares_of = _classes_of(file) if probs else ()
-    asked = _Asked(max(topk, len(shares_of)), network, device, image_column, as_json)
-    listing = (_rows if _are_rows(file, inputs, asked) else _images)(file, inputs, asked)
+    maps = MapOptions(masks, overlays, sliding_window, overlap, force)
+    maps.check(file)
+    asked = _Asked(max(topk, len(shares_of)), network, device, image_column, as_json, maps)
+    listing = _listing_for(file, inputs, asked)(file, inputs, asked)
     write_or_show(listing, out, shares_of, as_json=as_json)
 
 
@@ -124,6 +151,20 @@ def _are_rows(file: "LoadedModel", inputs: list[Path], asked: _Asked) -> bool:
     if len(inputs) != 1 or inputs[0].is_dir():
         raise UsageError("rows are taken from one file alone: a table with its columns, an npz or an npy file")
     return True
+
+
+def _listing_for(
+    file: "LoadedModel", inputs: list[Path], asked: _Asked
+) -> Callable[["LoadedModel", list[Path], _Asked], Listing]:
+    from dlkit.tasks import TRAITS
+
+    if _are_rows(file, inputs, asked):
+        return _rows
+    return _maps if TRAITS[file.spec.info.task].has_maps else _images
+
+
+def _maps(file: "LoadedModel", paths: list[Path], asked: _Asked) -> Listing:
+    return maps_listing(file, paths, asked.maps, network=asked.network, device=asked.device)
 
 
 def _images(file: "LoadedModel", paths: list[Path], asked: _Asked) -> Listing:

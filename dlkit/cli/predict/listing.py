@@ -33,7 +33,7 @@ class Listing:
     """Predictions, each made as it is taken from `lines`.
 
     `header` names the cells that lines have themselves, `names` those that are predicted, `what` is that in words. Of pictures some may
-    be problems. At most `most_shown` lines are shown.
+    be problems. At most `most_shown` lines are shown. `written` are folders that files go to as lines are taken.
     """
 
     unit: str
@@ -44,6 +44,7 @@ class Listing:
     lines: Iterator[Line]
     are_pictures: bool
     most_shown: int | None = None
+    written: tuple[Path, ...] = ()
 
 
 def write_or_show(listing: Listing, out: Path | None, shares_of: tuple[str, ...], *, as_json: bool) -> None:
@@ -63,6 +64,8 @@ def write_or_show(listing: Listing, out: Path | None, shares_of: tuple[str, ...]
         _show(listing, lines)
     else:
         _show_count(listing, len(list(lines)), out)
+    if not as_json:
+        _show_folders(listing)
     _raise_for(problems)
 
 
@@ -125,6 +128,13 @@ def _show_count(listing: Listing, count: int, out: Path) -> None:
     from dlkit.cli.console import show_lines
 
     show_lines([f"{listing.what} of {count:,} {listing.unit}: {out}"])
+
+
+def _show_folders(listing: Listing) -> None:
+    from dlkit.cli.console import show_lines
+
+    if listing.written:
+        show_lines(["", *(f"written to {folder}" for folder in listing.written)])
 
 
 def _raise_for(problems: list[str]) -> None:

@@ -13,6 +13,7 @@ from dlkit.event_lines import metric_value
 from dlkit.files import without_nan
 from dlkit.quantities import counted, duration_text
 from dlkit.shapes import size_text
+from dlkit.tasks import TRAITS
 
 if TYPE_CHECKING:
     from dlkit.core.training import DryRun, TrainResult
@@ -66,7 +67,10 @@ def next_steps(result: "TrainResult") -> list[NextStep]:
     own = shell_options(data=result.config_path, model=result.own_model)
     steps = [NextStep(f"dlkit eval {model}{own}", what)]
     if result.predicts_files:
-        steps.append(NextStep(f"dlkit predict {model} IMAGE...{shell_options(model=result.own_model)}", "use it"))
+        masks = " --masks DIR" if TRAITS[result.task].has_maps else ""
+        steps.append(
+            NextStep(f"dlkit predict {model} IMAGE...{masks}{shell_options(model=result.own_model)}", "use it")
+        )
     if board.is_dir():
         steps.append(NextStep(f"tensorboard --logdir {shlex.quote(str(board))}", "curves of the run"))
     return steps

@@ -18,7 +18,7 @@ from dlkit.core.data.contract import (
     TableColumn,
 )
 from dlkit.core.data.counter_rng import Draws, Stream, hash_indices, hash_key, integers, permutation
-from dlkit.core.data.eval_splits import NoSplit, build_eval_split, build_eval_transform
+from dlkit.core.data.eval_splits import NoSplit, build_eval_split, build_eval_transform, open_eval_subset
 from dlkit.core.data.fingerprint import Fingerprint, fingerprint, fingerprint_differences
 from dlkit.core.data.folds import draw_fold
 from dlkit.core.data.images import (
@@ -42,5 +42,6 @@ from dlkit.core.data.size_plan import SizePlan
 from dlkit.core.data.sources import is_array_file, is_table_file, read_array_rows, read_image_rows, read_rows
 from dlkit.core.data.splits import pick_eval_batch_size, pick_loader_options, planned_epochs
 from dlkit.core.data.statistics import measure_statistics, normalize_inputs, restore_targets
-from dlkit.core.data.subsets import hold_out, pick_limit
+from dlkit.core.data.subsets import Subset, hold_out, pick_limit
 from dlkit.core.data.transforms import Pipeline, TransformStep
+from dlkit.core.data.whole_pictures import WholePicture, whole_picture

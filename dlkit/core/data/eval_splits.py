@@ -42,16 +42,38 @@ def build_eval_split(
     Where there is none of that name it is the first one of `instead`. Class labels are matched by name. Raises NoSplit when
     there is none of any name, DataError when it does not fit the model.
     """
+    source, subset = _pick_subset(loaded, info, (split, *instead), emit)
+    return build_ordered_split(loaded, source, subset, info=info, device=device, batch_size=batch_size, emit=emit)
+
+
+def open_eval_subset(
+    loaded: LoadedConfig, info: DataInfo, *, split: SplitName, instead: Sequence[SplitName] = (), emit: Emit = ignore
+) -> Subset:
+    """Returns the samples of such a split as they are before any transform. Raises as `build_eval_split`."""
+    _, subset = _pick_subset(loaded, info, (split, *instead), emit)
+    return _checked(loaded, subset, info, emit)
+
+
+def _pick_subset(loaded: LoadedConfig, info: DataInfo, names: Sequence[SplitName], emit: Emit) -> tuple[Source, Subset]:
     opened = open_source(loaded, seed=loaded.config.seed, known=info)
     source = match_source(opened, info)
     for note in source.notes[len(opened.notes) :]:
         emit(Note(note))
     subsets = pick_subsets(loaded, source, task=info.task, seed=loaded.config.seed)
     have = {subset.name: subset for subset in subsets.listed()}
-    subset = next((have[name] for name in (split, *instead) if name in have), None)
+    subset = next((have[name] for name in names if name in have), None)
     if subset is None:
-        raise NoSplit(f"{loaded.config.data.name} has no {split} split under this config; it has: {', '.join(have)}")
-    return build_ordered_split(loaded, source, subset, info=info, device=device, batch_size=batch_size, emit=emit)
+        raise NoSplit(f"{loaded.config.data.name} has no {names[0]} split under this config; it has: {', '.join(have)}")
+    return source, subset
+
+
+def _checked(loaded: LoadedConfig, subset: Subset, info: DataInfo, emit: Emit) -> Subset:
+    """The samples that can be read, where `data.on_bad` leaves out the others, after a look at their targets."""
+    subset, skipped = readable_part(subset, loaded.config.data)
+    if skipped:
+        emit(Note(skipped_note(skipped)))
+    check_subset(subset, TargetForm(info.task, info.num_outputs, ignored_label(loaded)))
+    return subset
 
 
 def build_ordered_split(
@@ -69,10 +91,7 @@ def build_ordered_split(
     Samples that cannot be read are left out where `data.on_bad` says so, and reported. Raises DataError when it does not fit the
     model.
     """
-    subset, skipped = readable_part(subset, loaded.config.data)
-    if skipped:
-        emit(Note(skipped_note(skipped)))
-    check_subset(subset, TargetForm(info.task, info.num_outputs, ignored_label(loaded)))
+    subset = _checked(loaded, subset, info, emit)
     fit = pick_fit(loaded, source, known=info)
     has_masks = TRAITS[info.task].has_maps
     evaluation = build_pipeline(loaded, "eval_transforms", kind=source.kind, fit=fit, has_masks=has_masks)

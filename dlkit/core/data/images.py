@@ -120,16 +120,16 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((pixels[0] / 257).round().to(torch.uint8).numpy())
 
 
-def fit_image(images: Tensor, size: tuple[int, int], how: ImageFit | None = None) -> Tensor:
+def fit_image(images: Tensor, size: tuple[int, int], how: ImageFit | None = None, *, cuts: bool = True) -> Tensor:
     """Images (..., C, H, W) at this height and width: scaled until both sides cover it, then cut about the centre; or as `how` says,
-    which is what torchvision's `Resize` and `CenterCrop` do to tensors.
+    which is what torchvision's `Resize` and `CenterCrop` do to tensors. Unless it `cuts` they are scaled alone.
     """
     if tuple(images.shape[-2:]) == size and how is None:
         return images
     covering = _covering(images, size) if how is None else _asked_for(images, how)
     if covering != tuple(images.shape[-2:]):
         images = _scale(images, covering, mode=how.interpolation if how else "bilinear")
-    return _middle(images, size)
+    return _middle(images, size) if cuts else images
 
 
 def fit_masks(masks: Tensor, size: tuple[int, int], how: ImageFit | None = None) -> Tensor:

@@ -49,14 +49,15 @@ class TransformStep:
 
 @dataclass(frozen=True)
 class Fit:
-    """`data.image_size` as a transform of images (..., C, H, W)."""
+    """`data.image_size` as a transform of images (..., C, H, W); unless it `cuts`, they may stay longer on one side."""
 
     size: tuple[int, int]
     how: ImageFit | None = None
+    cuts: bool = True
 
     def __call__(self, images: Tensor) -> Tensor:
         """Returns the images at the size."""
-        return fit_image(images, self.size, self.how)
+        return fit_image(images, self.size, self.how, cuts=self.cuts)
 
     def of_masks(self, masks: Tensor) -> Tensor:
         """Returns masks (N, 1, H, W) at the size."""

@@ -35,9 +35,11 @@ from dlkit.core.evaluation.gathering import Predictions
 from dlkit.core.evaluation.intervals import metric_intervals, share_interval
 from dlkit.core.evaluation.keeping import keep_evaluation
 from dlkit.core.evaluation.map_scores import PixelMetrics, count_maps
+from dlkit.core.evaluation.mask_pictures import MaskWriter, mask_writer
 from dlkit.core.evaluation.metrics import ranking_scores, score_predictions, score_split
 from dlkit.core.evaluation.palette import NOT_COUNTED, class_colors
 from dlkit.core.evaluation.predict_images import ImagePrediction, predict_images, sample_images
+from dlkit.core.evaluation.predict_maps import MapPrediction, predict_maps
 from dlkit.core.evaluation.predict_rows import RowPredictions, predict_rows
 from dlkit.core.evaluation.predictions import predict_split
 from dlkit.core.evaluation.request import EvalRequest, check_outputs
@@ -45,4 +47,5 @@ from dlkit.core.evaluation.results import EvalResult, describe_results, most_con
 from dlkit.core.evaluation.run import run_evaluation, scoring_for
 from dlkit.core.evaluation.temperature import fit_temperature, without_temperature
 from dlkit.core.evaluation.thresholds import with_thresholds
+from dlkit.core.evaluation.windows import Mosaic
 from dlkit.core.evaluation.worst import WorstSample, certain_mistakes, pictures_of, save_worst_picture, worst_samples

@@ -15,13 +15,15 @@ from dlkit.core.scoring import SCORES
 @dataclass(frozen=True)
 class Answer:
     """The likeliest classes of an input with their probabilities, best first; for regression `values` instead, and for several labels
-    those that are found, which may be none, as `labels`. `problem` says why there is no answer.
+    those that are found, which may be none, as `labels`, and for maps the classes that are there with their shares of the pixels, most
+    first, as `pixels`. `problem` says why there is no answer.
     """
 
     classes: list[tuple[str, float]]
     values: list[float]
     labels: list[tuple[str, float]] | None = None
     problem: str = ""
+    pixels: list[tuple[str, float]] | None = None
 
 
 def answer_all(
@@ -60,6 +62,14 @@ def _found_labels(outputs: Tensor, info: DataInfo, names: tuple[str, ...]) -> li
         labels = [pair for pair, is_there in zip(zip(names, shares, strict=True), is_found, strict=True) if is_there]
         answers.append(Answer([], [], sorted(labels, key=lambda pair: -pair[1])))
     return answers
+
+
+def pixel_answer(mask: Tensor, info: DataInfo) -> Answer:
+    """Returns which classes are in a map of classes, (H, W)."""
+    names = info.classes or tuple(map(str, range(info.num_outputs)))
+    shares = torch.bincount(mask.flatten(), minlength=len(names)).double() / mask.numel()
+    order = shares.sort(descending=True, stable=True).indices.tolist()
+    return Answer([], [], pixels=[(names[place], shares[place].item()) for place in order if shares[place] > 0])
 
 
 def has_shares(info: DataInfo) -> bool:

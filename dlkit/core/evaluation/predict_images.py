@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dlkit.config import load_mapping
+from dlkit.config import LoadedConfig, load_mapping
 from dlkit.core.data import EXTENSIONS, build_eval_transform, load_image, mode_for, prepare_image
 from dlkit.core.evaluation.answers import Answer, answer_all
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
@@ -36,7 +36,8 @@ def predict_images(
 ) -> Iterator[ImagePrediction]:
     """Yields predictions for images and for all images below folders, in order. A file that cannot be read does not stop the others.
 
-    Raises UsageError when the model does not take images or says a class for each pixel, DataError for a file that is missing.
+    Raises UsageError when the model does not take images or says a class for each pixel (`predict_maps`), DataError for a file that
+    is missing.
     """
     refuse_maps(file)
     prepare, found = image_preparation(file), find_images(paths)
@@ -51,9 +52,7 @@ def predict_images(
 def refuse_maps(file: ModelFile) -> None:
     """Raise UsageError for a model of maps, for which there is no answer in words."""
     if TRAITS[file.spec.info.task].has_maps:
-        raise UsageError(
-            f"{file.path} says a class for each pixel; predict writes no masks, dlkit.load_model gives the network"
-        )
+        raise UsageError(f"{file.path} says a class for each pixel: name images or folders of them")
 
 
 def sample_images(
@@ -96,12 +95,20 @@ def eval_transform_of(file: ModelFile) -> Callable[[Tensor], Tensor] | None:
 
     None for a file without a config, such as one that `dlkit convert` wrote.
     """
+    loaded = eval_config_of(file)
+    return build_eval_transform(loaded, file.spec.info) if loaded else None
+
+
+def eval_config_of(file: ModelFile) -> LoadedConfig | None:
+    """Returns the config that a model file was trained with, None for a file without one. Raises UsageError where its evaluation
+    transforms are foreign code.
+    """
     if not file.spec.config:
         return None
     loaded = load_mapping(dict(file.spec.config))
     names = [transform.name for transform in loaded.config.data.eval_transforms]
     refuse_own_code(file, names, what="the transform ", way_out="use dlkit.load_model")
-    return build_eval_transform(loaded, file.spec.info)
+    return loaded
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:

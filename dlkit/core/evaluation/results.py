@@ -57,10 +57,10 @@ def describe_results(
     num_worst: int = 0,
 ) -> EvalResult:
     """Returns all that predictions, or counts of pixels (C, C), tell beside their metrics. Targets are counted: `Predictions.without`."""
+    if isinstance(found, Tensor):
+        return describe_maps(metrics, found, info, split=split.name, num_samples=split.num_samples)
     classes = info.classes or tuple(map(str, range(info.num_outputs)))
     result = EvalResult(split.name, split.num_samples, metrics, classes, [], [])
-    if isinstance(found, Tensor):
-        return replace(result, per_class=metrics_per_pixel_class(found, classes), confusion=found.tolist())
     if num_worst:
         worst, certain = (
             pick(found, info, num_worst, name_of=split.name_of) for pick in (worst_samples, certain_mistakes)
@@ -68,6 +68,14 @@ def describe_results(
         result = replace(result, worst=worst, certain=certain)
     result = replace(result, intervals=metric_intervals(metrics, found, scoring))
     return _BY_TASK[info.task](result, found, info) if info.task in _BY_TASK else replace(result, classes=())
+
+
+def describe_maps(
+    metrics: Mapping[str, float], counts: Tensor, info: DataInfo, *, split: str, num_samples: int
+) -> EvalResult:
+    """Returns all that counts of pixels (C, C) tell beside their metrics."""
+    classes = info.classes or tuple(map(str, range(info.num_outputs)))
+    return EvalResult(split, num_samples, metrics, classes, metrics_per_pixel_class(counts, classes), counts.tolist())
 
 
 def _describe_labels(result: EvalResult, predictions: Predictions, info: DataInfo) -> EvalResult:

@@ -1,7 +1,9 @@
 """Evaluate a model file on the data that it was trained on, or on other data."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -9,22 +11,27 @@ from torch import nn
 from dlkit.choices import SplitName
 from dlkit.config import LoadedConfig
 from dlkit.core.components import is_import_path
-from dlkit.core.data import DataInfo, Split, build_eval_split
+from dlkit.core.data import DataInfo, Split, Subset, build_eval_split, open_eval_subset, whole_picture
 from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation.calibration_error import save_reliability_picture
 from dlkit.core.evaluation.confusion import save_confusion_picture
 from dlkit.core.evaluation.gathering import Predictions
 from dlkit.core.evaluation.map_scores import count_pixels
 from dlkit.core.evaluation.metrics import score_split
+from dlkit.core.evaluation.predict_maps import MapPredictor
 from dlkit.core.evaluation.request import EvalRequest, check_request
-from dlkit.core.evaluation.results import EvalResult, describe_results
+from dlkit.core.evaluation.results import EvalResult, describe_maps, describe_results
 from dlkit.core.evaluation.temperature import with_temperature
+from dlkit.core.evaluation.whole_scores import count_whole_maps
+from dlkit.core.evaluation.windows import pick_overlap
 from dlkit.core.evaluation.worst import pictures_of, save_worst_picture
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device, save_model_file
-from dlkit.core.scoring import Scoring, build_loss, pick_precision
+from dlkit.core.scoring import SCORES, Scoring, build_loss, pick_precision
 from dlkit.core.trained_config import own_config
 from dlkit.events import Emit, Note, Saved, ignore
 from dlkit.tasks import TRAITS
+
+Opened = TypeVar("Opened", Split, Subset)
 
 
 def run_evaluation(file: ModelFile, request: EvalRequest, emit: Emit = ignore) -> EvalResult:
@@ -42,7 +49,11 @@ def run_evaluation(file: ModelFile, request: EvalRequest, emit: Emit = ignore) -
         info = file.spec.info
         if request.fits_temperature:
             info = _with_temperature(loaded, network, info, device, emit)
-        split = _open_split(loaded, info, request.split, device=device, emit=emit)
+        if request.uses_windows:
+            return _score_whole(file, network, loaded, request, emit)
+        split = _open_named(
+            partial(build_eval_split, loaded, info, device=device, emit=emit), request.split, loaded, emit
+        )
         scoring = scoring_for(loaded, info, split, device)
         result = _score(network, split, scoring, info, request, emit)
         _save_pictures(result, request, split, info)
@@ -66,15 +77,31 @@ def _with_temperature(
     return with_temperature(network, val, scoring_for(loaded, info, val, device), info, emit=emit)
 
 
-def _open_split(
-    loaded: LoadedConfig, info: DataInfo, name: SplitName | None, *, device: torch.device, emit: Emit
-) -> Split:
+def _open_named(open_split: Callable[..., Opened], name: SplitName | None, loaded: LoadedConfig, emit: Emit) -> Opened:
+    """Returns the split of a name; without one that of test, or what there is, with a note."""
     if name is not None:
-        return build_eval_split(loaded, info, split=name, device=device, emit=emit)
-    split = build_eval_split(loaded, info, split="test", instead=("val", "train"), device=device, emit=emit)
+        return open_split(split=name)
+    split = open_split(split="test", instead=("val", "train"))
     if split.name != "test":
         emit(Note(f"{loaded.config.data.name} has no test split under this config: {split.name} samples are scored"))
     return split
+
+
+def _score_whole(
+    file: ModelFile, network: nn.Module, loaded: LoadedConfig, request: EvalRequest, emit: Emit
+) -> EvalResult:
+    info = file.spec.info
+    subset = _open_named(partial(open_eval_subset, loaded, info, emit=emit), request.split, loaded, emit)
+    device = next(network.parameters()).device
+    prepare = whole_picture(loaded, info, keeps_scale=True)
+    predictor = MapPredictor(network, prepare, pick_overlap(request.overlap), device)
+    counts = count_whole_maps(predictor, subset, emit)
+    result = describe_maps(
+        SCORES[info.task](info).judge(counts), counts, info, split=subset.name, num_samples=len(subset.rows)
+    )
+    if request.confusion is not None:
+        save_confusion_picture(request.confusion, result.confusion, result.classes)
+    return result
 
 
 def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torch.device) -> Scoring:

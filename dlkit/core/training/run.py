@@ -67,7 +67,7 @@ from dlkit.quantities import parse_duration_s
 from dlkit.run_figure import draw_history
 from dlkit.run_folders import MODEL_FILE, RESOLVED_FILE, SUMMARY_FILE
 from dlkit.signals import Stopped, stopped_by_signals, stops_ignored
-from dlkit.tasks import TRAITS, TaskName
+from dlkit.tasks import TaskName
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -313,7 +313,7 @@ def _result(job: Job, run_dir: Path, status: str, metrics: Mapping[str, float], 
         run_dir, run_dir / MODEL_FILE, status, metrics, best, job.learner.history, kind, job.data.info.task,
         config_path=run_dir / RESOLVED_FILE if is_own_data else None,
         own_model=job.arch.name if job.arch.registry == "user" else None,
-        predicts_files=kind == "image" and not is_own_look and not TRAITS[job.data.info.task].has_maps,
+        predicts_files=kind == "image" and not is_own_look,
     )  # fmt: skip
 
 
