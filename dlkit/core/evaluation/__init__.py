@@ -33,11 +33,12 @@ from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.evaluation.file_size import CHUNK_BYTES, file_sizes
 from dlkit.core.evaluation.gathering import Predictions
 from dlkit.core.evaluation.intervals import metric_intervals, share_interval
-from dlkit.core.evaluation.keeping import keep_evaluation
-from dlkit.core.evaluation.map_scores import PixelMetrics, count_maps
+from dlkit.core.evaluation.keeping import NUM_WORST, keep_evaluation
+from dlkit.core.evaluation.map_scores import MapScores, PixelMetrics, count_maps
+from dlkit.core.evaluation.map_sheet import save_map_sheet
 from dlkit.core.evaluation.mask_pictures import MaskWriter, mask_writer
 from dlkit.core.evaluation.metrics import ranking_scores, score_predictions, score_split
-from dlkit.core.evaluation.palette import NOT_COUNTED, class_colors
+from dlkit.core.evaluation.palette import NOT_COUNTED, RIGHT, WRONG, class_colors, paint
 from dlkit.core.evaluation.predict_images import ImagePrediction, predict_images, sample_images
 from dlkit.core.evaluation.predict_maps import MapPrediction, predict_maps
 from dlkit.core.evaluation.predict_rows import RowPredictions, predict_rows
@@ -49,3 +50,4 @@ from dlkit.core.evaluation.temperature import fit_temperature, without_temperatu
 from dlkit.core.evaluation.thresholds import with_thresholds
 from dlkit.core.evaluation.windows import Mosaic
 from dlkit.core.evaluation.worst import WorstSample, certain_mistakes, pictures_of, save_worst_picture, worst_samples
+from dlkit.core.evaluation.worst_maps import SeenMap, look_at_maps

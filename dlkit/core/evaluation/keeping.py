@@ -9,6 +9,7 @@ from torch import Tensor
 from dlkit.core.data import DataInfo, Split, restore_targets
 from dlkit.core.evaluation.answers import target_names
 from dlkit.core.evaluation.gathering import Predictions
+from dlkit.core.evaluation.map_scores import MapScores
 from dlkit.core.evaluation.results import describe_results
 from dlkit.core.evaluation.temperature import calibrated
 from dlkit.core.scoring import SCORES, Scoring
@@ -31,7 +32,7 @@ MOST_CLASSES = 1000  # of a confusion matrix that is kept
 def keep_evaluation(
     run_dir: Path,
     metrics: Mapping[str, float],
-    found: Predictions | Tensor,
+    found: Predictions | MapScores,
     split: Split,
     *,
     scoring: Scoring,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dlkit.core.data import Split, count_classes
 from dlkit.core.distributed import ALONE, World
 from dlkit.core.evaluation.evaluate import CountSum, announced, without_gradients
+from dlkit.core.evaluation.worst_maps import PictureScore, WorstPictures
 from dlkit.core.models import eval_mode
 from dlkit.core.scoring import Scoring, dice_of, iou_of
 from dlkit.events import Emit, ignore
@@ -16,20 +17,29 @@ from dlkit.events import Emit, ignore
 Forward = Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class MapScores:
+    """What is kept of a split of maps: counts of its pixels, int64 (C, C) with true classes as rows, and the worst pictures."""
+
+    counts: Tensor
+    worst: Sequence[PictureScore] = ()
+
+
 def count_maps(
     model: nn.Module,
     split: Split,
     scoring: Scoring,
     *,
+    num_worst: int = 0,
     forward: Forward | None = None,
     world: World = ALONE,
     emit: Emit = ignore,
-) -> tuple[float, Tensor]:
-    """Returns the mean loss over a split and the counts of its pixels, int64 (C, C) with true classes as rows.
+) -> tuple[float, MapScores]:
+    """Returns the mean loss over a split, the counts of its pixels, and so many of its worst pictures.
 
     `forward` makes the outputs of a batch; without one the model does. Of several processes, each gets all.
     """
-    meter, counts = scoring.new_meter(), CountSum(scoring)
+    meter, counts, worst = scoring.new_meter(), CountSum(scoring), WorstPictures(num_worst)
     with eval_mode(model), without_gradients(world):
         for batch in announced(split, None, world, emit):
             with scoring.precision.autocast():
@@ -38,7 +48,8 @@ def count_maps(
             if batch.is_counted:
                 meter.add(outputs, batch.targets, loss, weight)
                 counts.add(outputs, batch.targets)
-    return meter.read(world)["loss"], counts.read(world)
+                worst.add(outputs, batch)
+    return meter.read(world)["loss"], MapScores(counts.read(world), worst.read(world))
 
 
 def count_pixels(split: Split, num_classes: int) -> Tensor:

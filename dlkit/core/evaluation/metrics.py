@@ -10,7 +10,7 @@ from dlkit.core.data import Split
 from dlkit.core.distributed import ALONE, World
 from dlkit.core.evaluation.confusion import confusion_matrix
 from dlkit.core.evaluation.gathering import Predictions
-from dlkit.core.evaluation.map_scores import count_maps
+from dlkit.core.evaluation.map_scores import MapScores, count_maps
 from dlkit.core.evaluation.predictions import mirrored_outputs, predict_split
 from dlkit.core.scoring import Scoring, areas_under_roc, average_precisions, decide_labels, f1_of, label_counts
 from dlkit.events import Emit, ignore
@@ -103,16 +103,17 @@ def score_split(
     scoring: Scoring,
     *,
     use_tta: bool = False,
+    num_worst: int = 0,
     world: World = ALONE,
     emit: Emit = ignore,
-) -> tuple[dict[str, float], Predictions | Tensor]:
-    """Returns loss and the task's metrics, and what they are of: predictions, or of maps the counts of pixels, int64 (C, C); with
-    `use_tta` also what judges of the mean over mirrored images, as `accuracy_tta`. Each of several processes gets all.
+) -> tuple[dict[str, float], Predictions | MapScores]:
+    """Returns loss and the task's metrics, and what they are of: predictions, or what is kept of maps, with so many of the worst
+    pictures; with `use_tta` also what judges of the mean over mirrored images, as `accuracy_tta`. Each of several processes gets all.
     """
-    found: Predictions | Tensor
+    found: Predictions | MapScores
     if scoring.scores.traits.has_maps:
-        loss, found = count_maps(model, split, scoring, world=world, emit=emit)
-        metrics = {"loss": loss, **scoring.scores.judge(found)}
+        loss, found = count_maps(model, split, scoring, num_worst=num_worst, world=world, emit=emit)
+        metrics = {"loss": loss, **scoring.scores.judge(found.counts)}
     else:
         found = predict_split(model, split, scoring, world=world, emit=emit)
         metrics = score_predictions(found, scoring)
@@ -128,8 +129,8 @@ def score_mirrored(
         return {}
     if scoring.scores.traits.has_maps:
         forward = partial(mirrored_outputs, model, scoring=scoring)
-        _, counts = count_maps(model, split, scoring, forward=forward, world=world, emit=emit)
-        return {f"{judging}_tta": scoring.scores.judge(counts)[judging]}
+        _, found = count_maps(model, split, scoring, forward=forward, world=world, emit=emit)
+        return {f"{judging}_tta": scoring.scores.judge(found.counts)[judging]}
     mirrored = predict_split(model, split, scoring, use_tta=True, world=world, emit=emit)
     return {f"{judging}_tta": summarize(mirrored, scoring)[judging]}
 

@@ -1,12 +1,16 @@
 """Colours of classes in pictures of maps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dlkit.core.data import Color, is_color
+import torch
+from torch import Tensor
+
+from dlkit.core.data import IGNORED, Color, is_color
 
 # a grey that PASCAL VOC's map has for no class below 256: its (128, 128, 128) is class 7
 NOT_COUNTED: Color = (200, 200, 200)
+RIGHT, WRONG = (52, 58, 70), (235, 64, 52)
 
 
 def class_colors(config: Mapping[str, Any] | None, num_classes: int) -> list[Color]:
@@ -18,6 +22,12 @@ def class_colors(config: Mapping[str, Any] | None, num_classes: int) -> list[Col
     if isinstance(own, Mapping) and len(own) == num_classes and all(map(is_color, own.values())):
         return [(red, green, blue) for red, green, blue in own.values()]
     return [_voc_color(number) for number in range(num_classes)]
+
+
+def paint(classes: Tensor, colors: Sequence[Color]) -> Tensor:
+    """Returns a map of classes, IGNORED where a pixel is not counted, as a picture: uint8 (H, W, 3) of (H, W)."""
+    table = torch.tensor([*colors, *[NOT_COUNTED] * (IGNORED + 1 - len(colors))], dtype=torch.uint8)
+    return table[classes]
 
 
 def _voc_color(number: int) -> Color:

@@ -11,7 +11,7 @@ from dlkit.core.evaluation.calibration_error import ConfidenceBin, calibration_e
 from dlkit.core.evaluation.confusion import confusion_matrix
 from dlkit.core.evaluation.gathering import Predictions
 from dlkit.core.evaluation.intervals import Interval, metric_intervals
-from dlkit.core.evaluation.map_scores import PixelMetrics, metrics_per_pixel_class
+from dlkit.core.evaluation.map_scores import MapScores, PixelMetrics, metrics_per_pixel_class
 from dlkit.core.evaluation.metrics import (
     ClassMetrics,
     LabelMetrics,
@@ -22,6 +22,7 @@ from dlkit.core.evaluation.metrics import (
 )
 from dlkit.core.evaluation.temperature import calibrated
 from dlkit.core.evaluation.worst import WorstSample, certain_mistakes, worst_samples
+from dlkit.core.evaluation.worst_maps import describe_pictures
 from dlkit.core.scoring import Scoring
 
 
@@ -49,16 +50,17 @@ class EvalResult:
 
 def describe_results(
     metrics: Mapping[str, float],
-    found: Predictions | Tensor,
+    found: Predictions | MapScores,
     split: Split,
     *,
     scoring: Scoring,
     info: DataInfo,
     num_worst: int = 0,
 ) -> EvalResult:
-    """Returns all that predictions, or counts of pixels (C, C), tell beside their metrics. Targets are counted: `Predictions.without`."""
-    if isinstance(found, Tensor):
-        return describe_maps(metrics, found, info, split=split.name, num_samples=split.num_samples)
+    """Returns all that predictions, or what is kept of maps, tell beside their metrics. Targets are counted: `Predictions.without`."""
+    if isinstance(found, MapScores):
+        result = describe_maps(metrics, found.counts, info, split=split.name, num_samples=split.num_samples)
+        return replace(result, worst=describe_pictures(found.worst, info, name_of=split.name_of))
     classes = info.classes or tuple(map(str, range(info.num_outputs)))
     result = EvalResult(split.name, split.num_samples, metrics, classes, [], [])
     if num_worst:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -17,7 +18,9 @@ from dlkit.core.evaluation.calibration_error import save_reliability_picture
 from dlkit.core.evaluation.confusion import save_confusion_picture
 from dlkit.core.evaluation.gathering import Predictions
 from dlkit.core.evaluation.map_scores import count_pixels
+from dlkit.core.evaluation.map_sheet import save_map_sheet
 from dlkit.core.evaluation.metrics import score_split
+from dlkit.core.evaluation.palette import class_colors
 from dlkit.core.evaluation.predict_maps import MapPredictor
 from dlkit.core.evaluation.request import EvalRequest, check_request
 from dlkit.core.evaluation.results import EvalResult, describe_maps, describe_results
@@ -25,6 +28,7 @@ from dlkit.core.evaluation.temperature import with_temperature
 from dlkit.core.evaluation.whole_scores import count_whole_maps
 from dlkit.core.evaluation.windows import pick_overlap
 from dlkit.core.evaluation.worst import pictures_of, save_worst_picture
+from dlkit.core.evaluation.worst_maps import look_at_maps
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device, save_model_file
 from dlkit.core.scoring import SCORES, Scoring, build_loss, pick_precision
 from dlkit.core.trained_config import own_config
@@ -57,6 +61,8 @@ def run_evaluation(file: ModelFile, request: EvalRequest, emit: Emit = ignore) -
         scoring = scoring_for(loaded, info, split, device)
         result = _score(network, split, scoring, info, request, emit)
         _save_pictures(result, request, split, info)
+        if request.worst is not None:
+            _save_worst(request.worst, result, network, split, file)
     if request.fits_temperature:
         path = request.output or file.path
         save_model_file(path, replace(file.spec, info=info), file.state_dict)
@@ -118,13 +124,13 @@ def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torc
 def _score(
     network: nn.Module, split: Split, scoring: Scoring, info: DataInfo, request: EvalRequest, emit: Emit
 ) -> EvalResult:
-    metrics, found = score_split(network, split, scoring, use_tta=request.use_tta, emit=emit)
+    num_worst = request.num_worst if request.worst else 0
+    metrics, found = score_split(network, split, scoring, use_tta=request.use_tta, num_worst=num_worst, emit=emit)
     if isinstance(found, Predictions):
         num_all, found = len(found.targets), found.without(scoring.loss.ignore_index)
         if num_left := num_all - len(found.targets):
             label = scoring.loss.ignore_index
             emit(Note(f"{num_left} of {num_all} samples have the label {label}, which is not counted"))
-    num_worst = request.num_worst if request.worst else 0
     return describe_results(metrics, found, split, scoring=scoring, info=info, num_worst=num_worst)
 
 
@@ -133,6 +139,13 @@ def _save_pictures(result: EvalResult, request: EvalRequest, split: Split, info:
         save_confusion_picture(request.confusion, result.confusion, result.classes)
     if request.reliability is not None:
         save_reliability_picture(request.reliability, result.reliability, of_labels=info.task == "multilabel")
-    if request.worst is not None:
-        pictures = pictures_of(split, [sample.position for sample in result.worst], info)
-        save_worst_picture(request.worst, result.worst, pictures)
+
+
+def _save_worst(path: Path, result: EvalResult, network: nn.Module, split: Split, file: ModelFile) -> None:
+    positions, info = [sample.position for sample in result.worst], file.spec.info
+    if not TRAITS[info.task].has_maps:
+        save_worst_picture(path, result.worst, pictures_of(split, positions, info))
+        return
+    colors = class_colors(file.spec.config, info.num_outputs)
+    seen = look_at_maps(network, split, positions, info)
+    save_map_sheet(path, result.worst, seen, colors=colors, names=result.classes)

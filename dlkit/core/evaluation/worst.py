@@ -1,7 +1,7 @@
 """The samples that a model is most wrong about, and a sheet of their pictures."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from dlkit.core.data import DataInfo, Split, restore_targets
+from dlkit.core.data import Batch, DataInfo, Split, restore_targets
 from dlkit.core.evaluation.gathering import Predictions
 from dlkit.core.evaluation.temperature import calibrated
 from dlkit.core.scoring import SCORES
@@ -25,6 +25,9 @@ class WorstSample:
 
     The loss is minus the logarithm of the probability of its class, the mean of that over labels, or the mean squared error over
     targets, standardized if training was. `probability` is that of the class that is predicted, None for labels and numbers.
+
+    Of maps, `true` and `predicted` are the names of the classes that its counted pixels have, the loss is the mean cross-entropy over
+    these pixels, and `iou`, None for other tasks, the mean intersection over union of these classes.
     """
 
     position: int
@@ -33,6 +36,7 @@ class WorstSample:
     predicted: str
     probability: float | None
     loss: float
+    iou: float | None = None
 
 
 def worst_samples(
@@ -103,17 +107,28 @@ def _words_of(values: Tensor, info: DataInfo) -> list[str]:
 
 def pictures_of(split: Split, positions: Sequence[int], info: DataInfo) -> dict[int, Tensor]:
     """Returns the pictures at these positions as the network gets them, but not normalized: (H, W, 3) or (H, W), 0..1."""
-    wanted, found = set(positions), {}
+    return {
+        position: picture_of(image, info)
+        for batch in samples_at(split, positions)
+        for position, image in zip(batch.indices.tolist(), batch.inputs, strict=True)
+    }
+
+
+def samples_at(split: Split, positions: Sequence[int]) -> Iterator[Batch]:
+    """Yields the samples at these positions, those of a batch together; nothing is read after the last."""
+    left = set(positions)
     for batch in split.batches():
-        for place, position in enumerate(batch.indices.tolist()):
-            if position in wanted:
-                found[position] = _picture(batch.inputs[place].float().cpu(), info)
-        if len(found) == len(wanted):
-            break
-    return found
+        if not left:
+            return
+        places = [place for place, position in enumerate(batch.indices.tolist()) if position in left]
+        if places:
+            yield Batch(batch.inputs[places], batch.targets[places], batch.indices[places])
+        left.difference_update(batch.indices.tolist())
 
 
-def _picture(image: Tensor, info: DataInfo) -> Tensor:
+def picture_of(image: Tensor, info: DataInfo) -> Tensor:
+    """Returns an input (C, H, W) as a picture: without the normalization, (H, W, 3) or (H, W), 0..1, on the CPU."""
+    image = image.float().cpu()
     if info.mean is not None and info.std is not None:
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (info.mean, info.std))
         image = image * std + mean

@@ -15,6 +15,21 @@ def pixel_counts(predicted: Tensor, targets: Tensor, num_classes: int) -> Tensor
     return torch.bincount(places, minlength=num_classes**2).view(num_classes, num_classes)
 
 
+def class_areas(predicted: Tensor, targets: Tensor, num_classes: int) -> Tensor:
+    """Returns how many pixels of each picture and class are right, are of that class, and are predicted to be: int64 (N, 3, C), of maps
+    as in `pixel_counts`.
+    """
+    is_counted = targets != IGNORED
+    firsts = num_classes * torch.arange(len(targets), device=targets.device).view(-1, 1, 1)
+
+    def areas(classes: Tensor, chosen: Tensor) -> Tensor:
+        found = torch.bincount((classes + firsts)[chosen], minlength=len(targets) * num_classes)
+        return found.view(-1, num_classes)
+
+    is_right = is_counted & (predicted == targets)
+    return torch.stack([areas(targets, is_right), areas(targets, is_counted), areas(predicted, is_counted)], 1)
+
+
 def iou_of(counts: Tensor) -> Tensor:
     """Returns intersection over union of each class, float64 (C,); NaN for one that is neither there nor predicted."""
     hits, either = counts.diag().double(), (counts.sum(0) + counts.sum(1) - counts.diag()).double()

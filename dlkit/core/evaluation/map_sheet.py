@@ -1,0 +1,86 @@
+"""A sheet of the worst pictures of a model of maps: each with its true and its predicted classes, and where these differ."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dlkit.core.data import IGNORED, Color
+from dlkit.core.evaluation.palette import NOT_COUNTED, RIGHT, WRONG, paint
+from dlkit.core.evaluation.worst import WorstSample
+from dlkit.core.evaluation.worst_maps import SeenMap
+from dlkit.files import save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+HEADS = ("image", "truth", "prediction", "error")
+MOST_ROWS = 25  # of one column
+MOST_NAMES = 40  # in the legend
+WIDTH, TITLE = 6.0, 0.35  # inches of a row, and of its title
+LONGEST_TITLE = 50
+
+
+def save_map_sheet(
+    path: Path,
+    samples: Sequence[WorstSample],
+    seen: Mapping[int, SeenMap],
+    *,
+    colors: Sequence[Color],
+    names: Sequence[str],
+) -> None:
+    """Write a row for each sample, in columns of 25, and a legend of the classes that are seen; the ending of `path` picks the format."""
+    from matplotlib.figure import Figure  # takes half a second to import
+
+    num_columns = max(1, math.ceil(len(samples) / MOST_ROWS))
+    num_rows = max(1, math.ceil(len(samples) / num_columns))
+    shape = max((picture.target.shape[0] / picture.target.shape[1] for picture in seen.values()), default=1)
+    height = min(shape * WIDTH / len(HEADS), WIDTH) + TITLE
+    figure = Figure(figsize=(WIDTH * num_columns, height * num_rows + 1), layout="constrained")
+    grid = figure.subplots(num_rows, num_columns, squeeze=False)
+    for axes in grid.flatten():
+        axes.axis("off")
+    for axes, sample in zip(grid.T.flatten(), samples, strict=False):  # the last column may have room
+        _draw_row(axes, sample, seen[sample.position], colors)
+    _draw_legend(figure, list(seen.values()), colors, names)
+    save_figure(path, figure, dpi=100)
+
+
+def _draw_row(axes: "Axes", sample: WorstSample, seen: SeenMap, colors: Sequence[Color]) -> None:
+    strip = _strip(seen, colors)
+    axes.imshow(strip.numpy(), interpolation="nearest" if len(strip) < 200 else "auto")
+    for place, head in enumerate(HEADS):
+        axes.text((place + 0.5) / len(HEADS), -0.01, head, ha="center", va="top", fontsize=6, transform=axes.transAxes)
+    name = PurePath(sample.name).name[-LONGEST_TITLE:]
+    axes.set_title(f"{name}   loss {sample.loss:.3g}   IoU {sample.iou:.1%}", fontsize=8, parse_math=False)
+
+
+def _strip(seen: SeenMap, colors: Sequence[Color]) -> Tensor:
+    """Returns picture, truth, prediction and error beside each other, uint8 (H, W, 3)."""
+    picture = seen.picture if seen.picture.ndim == 3 else seen.picture[..., None].expand(-1, -1, 3)
+    maps = (paint(seen.target, colors), paint(seen.predicted, colors), paint(seen.error, (RIGHT, WRONG)))
+    gap = torch.full((len(picture), max(1, picture.shape[1] // 32), 3), 255, dtype=torch.uint8)
+    first, *rest = (picture * 255).round().byte(), *maps
+    return torch.cat([first, *(part for each in rest for part in (gap, each))], 1)
+
+
+def _draw_legend(figure: "Figure", seen: Sequence[SeenMap], colors: Sequence[Color], names: Sequence[str]) -> None:
+    from matplotlib.patches import Patch
+
+    there = classes_seen(seen)[:MOST_NAMES]
+    entries = [(names[number], colors[number]) for number in there]
+    entries += [("right", RIGHT), ("wrong", WRONG), ("not counted", NOT_COUNTED)]
+    patches = [Patch(color=[part / 255 for part in color], label=name) for name, color in entries]
+    figure.legend(handles=patches, loc="outside lower center", ncols=6, fontsize=8)
+
+
+def classes_seen(seen: Sequence[SeenMap]) -> list[int]:
+    """Returns the classes that some pixel is or is predicted to be."""
+    found = {
+        number for each in seen for part in (each.target, each.predicted) for number in set(part.flatten().tolist())
+    }
+    return sorted(found - {IGNORED})
