@@ -39,7 +39,10 @@ SplitOption = Annotated[
         "--split", help="Which split to score; default is test, or all of a folder without splits.", show_default=False
     ),
 ]
-Tta = Annotated[bool, typer.Option("--tta", help="Also score the mean over each image and its mirror image.")]
+Tta = Annotated[
+    bool,
+    typer.Option("--tta", help="Also score the mean over each image and its mirror image, of maps at three scales."),
+]
 SlidingWindow = Annotated[
     bool,
     typer.Option(

@@ -44,6 +44,7 @@ _TITLES = {
     "rmse": "root mean squared error",
     "accuracy_tta": "accuracy, mirrored too",
     "map_tta": "mAP, mirrored too",
+    "miou_tta": "mIoU, mirrored and scaled too",
 }
 
 

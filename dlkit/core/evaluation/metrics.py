@@ -1,7 +1,6 @@
 """Metrics of gathered predictions."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,8 @@ from dlkit.core.distributed import ALONE, World
 from dlkit.core.evaluation.confusion import confusion_matrix
 from dlkit.core.evaluation.gathering import Predictions
 from dlkit.core.evaluation.map_scores import MapScores, count_maps
-from dlkit.core.evaluation.predictions import mirrored_outputs, predict_split
+from dlkit.core.evaluation.map_views import MapViews
+from dlkit.core.evaluation.predictions import predict_split
 from dlkit.core.scoring import Scoring, areas_under_roc, average_precisions, decide_labels, f1_of, label_counts
 from dlkit.events import Emit, ignore
 
@@ -123,13 +123,15 @@ def score_split(
 def score_mirrored(
     model: nn.Module, split: Split, scoring: Scoring, *, world: World = ALONE, emit: Emit = ignore
 ) -> dict[str, float]:
-    """Returns what judges, `accuracy_tta` say, of the mean over each image and its mirror image; nothing for regression."""
+    """Returns what judges, `accuracy_tta` say, of the mean over each image and its mirror image, of maps at three scales; nothing for
+    regression.
+    """
     judging = scoring.scores.traits.judging
     if not scoring.scores.traits.judging_metric.is_percent:
         return {}
     if scoring.scores.traits.has_maps:
-        forward = partial(mirrored_outputs, model, scoring=scoring)
-        _, found = count_maps(model, split, scoring, forward=forward, world=world, emit=emit)
+        views = MapViews(model, scoring, world=world, emit=emit)
+        _, found = count_maps(model, split, scoring, forward=views, world=world, emit=emit)
         return {f"{judging}_tta": scoring.scores.judge(found.counts)[judging]}
     mirrored = predict_split(model, split, scoring, use_tta=True, world=world, emit=emit)
     return {f"{judging}_tta": summarize(mirrored, scoring)[judging]}

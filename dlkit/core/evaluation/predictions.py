@@ -36,7 +36,7 @@ def predict_split(
         for batch in announced(split, None, world, emit):
             with scoring.precision.autocast(), _explained(batch.inputs, world):
                 inputs = scoring.arrange(batch.inputs)
-                outputs = mirrored_outputs(model, inputs, scoring) if use_tta and inputs.ndim == 4 else model(inputs)
+                outputs = _mirrored_outputs(model, inputs, scoring) if use_tta and inputs.ndim == 4 else model(inputs)
             if batch.is_counted:
                 parts.append(part_of(outputs, batch))
     return gather_parts(parts, world)
@@ -56,8 +56,8 @@ def _explained(inputs: Tensor, world: World) -> Iterator[None]:
         raise DataError(f"the network does not run on samples of {size}: {first_line(error, 200)}") from error
 
 
-def mirrored_outputs(model: nn.Module, inputs: Tensor, scoring: Scoring) -> Tensor:
-    """Returns logits of the mean of the probabilities over images and their mirror images; maps of these are mirrored back."""
+def _mirrored_outputs(model: nn.Module, inputs: Tensor, scoring: Scoring) -> Tensor:
+    """Returns logits of the mean of the probabilities over images and their mirror images."""
     own, mirrored = (scoring.scores.probabilities(model(images)) for images in (inputs, inputs.flip(-1)))
     assert own is not None and mirrored is not None
-    return scoring.scores.logits((own + (mirrored.flip(-1) if scoring.scores.traits.has_maps else mirrored)) / 2)
+    return scoring.scores.logits((own + mirrored) / 2)

@@ -9,15 +9,13 @@ from torch.export import Dim
 
 from dlkit.core.export.tracing import reason
 from dlkit.core.modelfile import ModelSpec
-from dlkit.core.models import eval_mode
+from dlkit.core.models import OTHERS, find_size_step
 from dlkit.errors import UsageError
 
 SIDES = ("height", "width")
-_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
 # sides that torch.export is told of: a size of 1 in the middle of a network, which it would take for fixed, is ruled out; the file knows
 # no such bound, and is checked at small sizes
 _LEAST = 160
-_CHECKED = ((1, 3), (2, 0))  # by how many steps the sides of images are longer on which a file is checked
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class FreeSize:
 
     def _checked_sizes(self) -> list[tuple[int, int]]:
         height, width = self.size
-        return [(height + rows * self.step, width + columns * self.step) for rows, columns in _CHECKED]
+        return [(height + rows * self.step, width + columns * self.step) for rows, columns in OTHERS]
 
 
 def find_free_size(network: nn.Module, spec: ModelSpec) -> FreeSize:
@@ -61,20 +59,11 @@ def find_free_size(network: nn.Module, spec: ModelSpec) -> FreeSize:
     if spec.info.kind != "image":
         raise UsageError(f"--dynamic-size: this model takes {spec.info.kind}, no images")
     channels, height, width = spec.info.input_size
-    problem: Exception | None = None
-    with eval_mode(network), torch.no_grad():
-        for step in _STEPS:
-            if height % step or width % step:
-                break
-            try:
-                for rows, columns in ((1, 1), *_CHECKED):
-                    network(torch.zeros(1, channels, height + rows * step, width + columns * step))
-            except Exception as error:  # the network's own code
-                problem = problem or error
-            else:
-                return FreeSize(step, (height, width))
-    assert problem is not None
+    found = find_size_step(network, torch.zeros(1, channels, height, width))
+    if found.step is not None:
+        return FreeSize(found.step, (height, width))
+    assert found.problem is not None
     raise UsageError(
-        f"--dynamic-size: this network takes images of {height}x{width} alone ({reason(problem)}); "
+        f"--dynamic-size: this network takes images of {height}x{width} alone ({reason(found.problem)}); "
         "--resize lets the file bring others to that size"
     )

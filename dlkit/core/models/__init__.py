@@ -10,6 +10,7 @@ from dlkit.core.models.computed_weights import has_computed_weights, with_plain_
 from dlkit.core.models.copying import copy_network
 from dlkit.core.models.eval_mode import eval_mode, kept_modes, unfused_attention
 from dlkit.core.models.guessing import guess_classifiers
+from dlkit.core.models.image_sizes import OTHERS, SizeStep, find_size_step, size_problem
 from dlkit.core.models.int8_layers import fitted_copy, has_int8_layers, is_int8_layer, unpacked_copy
 from dlkit.core.models.layer_kinds import KINDS
 from dlkit.core.models.layers import build_layers
