@@ -22,6 +22,7 @@ from dlkit.core.opening import (
     is_sized_by_weights,
     open_weights,
     put_into_network,
+    task_of,
 )
 from dlkit.core.torchfile import save_torch_file
 from dlkit.errors import FileRefused, UsageError
@@ -96,7 +97,7 @@ def write_model(
         file = open_weights(source, weights, naming, emit=emit)
     else:
         outputs, side = naming.num_classes or _count_outputs(weights), naming.image_size or 224
-        info = DataInfo("classification", "image", (3, side, side), outputs, None, IMAGENET_MEAN, IMAGENET_STD)
+        info = DataInfo(task_of(name), "image", (3, side, side), outputs, None, IMAGENET_MEAN, IMAGENET_STD)
         file = put_into_network(source, weights, Model(name=name), info=info, emit=emit)
     spec = replace(file.spec, provenance={**file.spec.provenance, "weights": source.name})
     save_model_file(path, spec, file.state_dict)

@@ -25,6 +25,7 @@ from dlkit.core.models import (
     imagenet_classes,
     is_timm_name,
     load_weights,
+    makes_maps,
     match_weights,
     plan_arch,
     plan_timm_size,
@@ -36,10 +37,12 @@ from dlkit.core.models import (
 from dlkit.errors import DataError, FileRefused, UsageError
 from dlkit.events import Emit, Note, ignore
 from dlkit.registry import find_entry
+from dlkit.tasks import TaskName
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGENET_SIZE = 1000
 PUBLISHED_SIZES = {"inception_v3": 299}  # of what was made for another size than 224
+MAPS_SIZE = 520  # of torchvision's networks for segmentation
 TORCHVISION = "torchvision:"
 
 
@@ -209,7 +212,12 @@ def _image_info(name: str, weights: Mapping[str, Tensor], naming: Naming, data: 
     published = _published(name)
     mean, std = _normalization(data, channels, published)
     fit = published.fit.at((height, width), published.size) if published and published.fit else None
-    return DataInfo("classification", "image", (channels, height, width), outputs, classes, mean, std, fit=fit)
+    return DataInfo(task_of(name), "image", (channels, height, width), outputs, classes, mean, std, fit=fit)
+
+
+def task_of(name: str) -> TaskName:
+    """Returns what a network of torchvision, timm or dlkit is for, as far as its name tells."""
+    return "segmentation" if makes_maps(name) else "classification"
 
 
 def _published(name: str) -> PublishedInput | None:
@@ -223,7 +231,7 @@ def pick_size(name: str, *, image_size: int | None, data: LoadedConfig | None) -
         return image_size, image_size
     asked = data.config.data.final_size if data else "auto"
     if asked == "auto":
-        size, published = PUBLISHED_SIZES.get(name, 224), _published(name)
+        size, published = PUBLISHED_SIZES.get(name, MAPS_SIZE if makes_maps(name) else 224), _published(name)
         return published.size if published else (size, size)
     return (asked, asked) if isinstance(asked, int) else (asked[0], asked[1])
 

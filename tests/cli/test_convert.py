@@ -11,6 +11,8 @@ from torch.optim.swa_utils import AveragedModel
 from torchvision.models import ResNet18_Weights, resnet18
 
 import dlkit as package
+from dlkit.core.modelfile import read_model_file
+from dlkit.core.models import unet
 
 
 @pytest.fixture
@@ -192,3 +194,14 @@ def test_folders_of_imagenet_go_with_its_names(dlkit, write_config, tmp_path):
     config.write_text(config.read_text().replace("Images'", "Images', count: 10"))
     refused = dlkit("eval", tmp_path / "m.pt", "--data", config)
     assert refused.code == 3 and "class 'n00000000' is unknown to the model" in refused.err
+
+
+def test_a_unet_becomes_a_model_of_maps(dlkit, tmp_path):
+    torch.save(unet(3, 4, input_size=(3, 32, 32)).state_dict(), tmp_path / "w.pth")
+    done = dlkit("convert", tmp_path / "w.pth", tmp_path / "new.pt", "--arch", "unet", "--image-size", 32)
+    assert done.code == 0, done.err
+    assert read_model_file(tmp_path / "new.pt").spec.info.task == "segmentation"
+    Image.new("RGB", (50, 40)).save(tmp_path / "photo.png")
+    assert dlkit("predict", tmp_path / "new.pt", tmp_path / "photo.png", "--masks", tmp_path / "masks").code == 0
+    with Image.open(tmp_path / "masks" / "photo.png") as mask:
+        assert mask.size == (50, 40)

@@ -7,9 +7,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import mobilenet_v2, resnet18
+from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
 from dlkit.config import load_data_option, load_mapping
 from dlkit.core.data import DataInfo, ImageFit
+from dlkit.core.evaluation import EvalRequest, predict_maps, run_evaluation
 from dlkit.core.modelfile import ModelSpec, build_from_file, save_model_file
 from dlkit.core.models import Arch, guess_classifiers, mlp
 from dlkit.core.opening import IMAGENET_MEAN, IMAGENET_STD, Naming, open_model
@@ -161,3 +163,28 @@ def test_data_of_other_classes(weights, images, tmp_path):
     torch.save(network.state_dict(), tmp_path / "five.pth")
     with pytest.raises(DataError, match="tell 5 classes apart.*holds 3"):
         open_model(tmp_path / "five.pth", Naming(arch="resnet18"), data=images)
+
+
+def test_weights_of_a_network_for_segmentation_say_a_class_for_each_pixel(tmp_path):
+    torch.manual_seed(0)
+    network = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4).eval()
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    file = open_model(tmp_path / "w.pth", Naming(arch="torchvision:lraspp_mobilenet_v3_large"))
+    info = file.spec.info
+    assert (info.task, info.num_outputs, info.input_size) == ("segmentation", 4, (3, 520, 520))
+    Image.effect_noise((70, 50), 90).convert("RGB").save(tmp_path / "photo.png")
+    found = next(predict_maps(file, [tmp_path / "photo.png"]))
+    assert found.mask.shape == (50, 70) and sum(share for _, share in found.answer.pixels) == pytest.approx(1)
+
+
+def test_judging_such_weights_takes_masks(tmp_path):
+    for folder, image in (("images", Image.new("RGB", (40, 30))), ("masks", Image.new("L", (40, 30), 2))):
+        (tmp_path / folder).mkdir()
+        image.save(tmp_path / folder / "a.png")
+    network = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3).eval()
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    data = {"name": "maskfolder", "path": str(tmp_path), "classes": ["a", "b", "c"], "val": "none"}
+    loaded = load_mapping({"data": data, "model": "lraspp_mobilenet_v3_large"})
+    file = open_model(tmp_path / "w.pth", Naming(arch="lraspp_mobilenet_v3_large"), data=loaded)
+    result = run_evaluation(file, EvalRequest(data=loaded))
+    assert file.spec.info.classes == ("a", "b", "c") and sum(result.confusion[2]) == 40 * 30

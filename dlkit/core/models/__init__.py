@@ -32,6 +32,7 @@ from dlkit.core.models.torchvision import (
     find_first_conv,
     fit_channels,
     imagenet_classes,
+    makes_maps,
     plan_torchvision_size,
     pretrained_state_dict,
     torchvision_options,

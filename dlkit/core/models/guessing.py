@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dlkit.core.components import ComponentError
 from dlkit.core.models.arch import Arch
 from dlkit.core.models.build import build_on_meta
-from dlkit.core.models.torchvision import SEGMENTS, find_first_conv, plan_torchvision_size
+from dlkit.core.models.torchvision import find_first_conv, makes_maps, plan_torchvision_size
 from dlkit.core.models.weight_names import common_prefix, plain_reading
 from dlkit.core.models.weights import find_heads
 from dlkit.registry import entries
@@ -58,7 +58,7 @@ def _families() -> Mapping[str, list[str]]:
             builder = get_model_builder(entry.name)
             kind = inspect.signature(builder).return_annotation.__name__
             # networks for segmentation of one class have different backbones
-            families.setdefault(entry.name if entry.name.startswith(SEGMENTS) else kind, []).append(entry.name)
+            families.setdefault(entry.name if makes_maps(entry.name) else kind, []).append(entry.name)
     return families
 
 

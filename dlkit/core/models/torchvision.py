@@ -30,6 +30,12 @@ AUX_WEIGHT, AUX_HEAD = (
     "aux_classifier",
 )  # an option of ours, the weight of the auxiliary head's loss; and that head
 _MAXVIT_MULTIPLE = 224  # 5 halvings, then windows of 7
+_OWN_MAPS = ("unet",)
+
+
+def makes_maps(name: str) -> bool:
+    """Whether a network of the registry, of dlkit or torchvision, says a class for each pixel."""
+    return name in _OWN_MAPS or name.startswith(SEGMENTS)
 
 
 def build_torchvision(name: str, builder: Builder, options: Mapping[str, Any]) -> nn.Module:
@@ -39,7 +45,7 @@ def build_torchvision(name: str, builder: Builder, options: Mapping[str, Any]) -
     """
     keywords = dict(options)
     in_channels = keywords.pop("in_channels", 3)
-    if name.startswith(SEGMENTS):
+    if makes_maps(name):
         return fit_first_conv(_build_maps(builder, **keywords), in_channels)
     if isinstance(keywords.get("input_size"), list):
         keywords["input_size"] = tuple(keywords["input_size"])
@@ -92,7 +98,7 @@ def torchvision_options(name: str) -> list[str]:
     """Returns options of a network that a config may set: those of its class that are plain values and that its builder
     leaves open.
     """
-    if name.startswith(SEGMENTS):
+    if makes_maps(name):
         return [] if name.startswith("lraspp_") else [AUX_WEIGHT]
     import torchvision  # takes two seconds
 
