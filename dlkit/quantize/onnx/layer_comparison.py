@@ -4,18 +4,18 @@ From end to end, one integer that is rounded the other way changes all that foll
 where every layer is right. On equal inputs a layer that is right differs by a code.
 """
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from onnx import ModelProto, TensorProto, helper
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from dlkit.core.export import INPUT, OUTPUT, Parity, parity_of, start_session
 from dlkit.quantize.graph import called_module
-from dlkit.quantize.int8 import Affine, Int8Product, bind_kernels, code_affines, product_of
+from dlkit.quantize.int8 import Affine, code_affines
+from dlkit.quantize.onnx.rounded_apart import bare_codes, is_inside, is_rounded_apart, run_rounded_end
 from dlkit.quantize.onnx.translation import ON_CODES, run_nodes
 
 KINDS = {torch.uint8: TensorProto.UINT8, torch.int8: TensorProto.INT8}
@@ -24,11 +24,13 @@ KINDS = {torch.uint8: TensorProto.UINT8, torch.int8: TensorProto.INT8}
 @dataclass(frozen=True)
 class LayerComparison:
     """`steps` is the largest difference of each quantized tensor, in codes, by the name of its node; `output`
-    compares the network's output as the file makes it from the program's last quantized tensors.
+    compares the network's output as the file makes it from the program's last quantized tensors. `rounding` is what half a step of
+    the roundings that runtimes do more on this way is worth in outputs, 0 without any.
     """
 
     steps: dict[str, int]
     output: Parity
+    rounding: float
 
 
 def compare_layers(model: ModelProto, program: GraphModule, inputs: Tensor) -> LayerComparison:
@@ -47,35 +49,23 @@ def compare_layers(model: ModelProto, program: GraphModule, inputs: Tensor) -> L
     )
     nodes = {node.name: node for node in affines}
     steps = {
-        name: _steps(torch.from_numpy(found), integers[name], where=_let_through(program, nodes[name], values))
+        name: _steps(torch.from_numpy(found), integers[name], where=_let_through(program, nodes[name], integers))
         for name, found in zip(tensors, made, strict=True)
     }
-    return LayerComparison(steps, parity_of(torch.from_numpy(logits), _output(program, values)))
+    end = run_rounded_end(program, values, integers)
+    return LayerComparison(steps | end.steps, parity_of(torch.from_numpy(logits), end.output), end.rounding)
 
 
 def _in_bytes(codes: Any, affine: Affine) -> Any:
     return codes.to(affine.dtype) if isinstance(codes, Tensor) else codes
 
 
-def is_rounded_apart(layer: nn.Module | None) -> bool:
-    """Whether runtimes round a product once more than the program does, before what is added or the activation."""
-    product = product_of(layer) if layer is not None else None
-    return isinstance(product, Int8Product) and product.inner is not None
-
-
-def _let_through(program: GraphModule, node: Node, values: dict[Node, Tensor]) -> Tensor | None:
+def _let_through(program: GraphModule, node: Node, integers: dict[str, Tensor]) -> Tensor | None:
     """Where a result is within the range of that one rounding more, which cuts off what calibration hardly saw; None is everywhere."""
     layer = called_module(program, node)
     if layer is None or not is_rounded_apart(layer):
         return None
-    bare = copy.deepcopy(layer)
-    product: Any = product_of(bare)
-    product.y, product.residual, product.activation = None, None, "none"
-    bind_kernels(bare)
-    sums: Tensor = bare.forward(_in_bytes(values[node.all_input_nodes[0]], product.x))
-    codes: Tensor = sums / product.inner.scale + product.inner.zero_point
-    is_inside: Tensor = (codes > product.inner.lowest - 1) & (codes < product.inner.highest + 1)
-    return is_inside
+    return is_inside(layer, bare_codes(layer, integers[node.all_input_nodes[0].name]))
 
 
 def _steps(found: Tensor, wanted: Tensor, *, where: Tensor | None) -> int:
@@ -109,8 +99,3 @@ def cut_at_codes(model: ModelProto, integers: dict[str, Tensor]) -> tuple[ModelP
 
 def _made(tensor: str) -> str:
     return f"{tensor}/made"
-
-
-def _output(program: GraphModule, values: dict[Node, Tensor]) -> Tensor:
-    last = next(node for node in reversed(program.graph.nodes) if node.op == "output")
-    return values[last]
