@@ -54,7 +54,7 @@ def note_unstable_ranges(task: Task, best: Int8) -> None:
 
 def rank(task: Task, best: Int8, batches: Sequence[Tensor]) -> list[LayerSensitivity]:
     """Layers by what int8 costs in each, the most expensive first."""
-    some = first_samples(batches, RANKED_ON)
+    some = first_samples(batches, min(RANKED_ON, len(best.outputs)))
     return rank_layers(best.prepared, best.recipe, some, task=task.name, emit=task.emit)
 
 

@@ -108,15 +108,16 @@ def calibration_inputs(task: Task) -> list[Tensor]:
 
 
 def _note_agreement(task: Task, made: Made, batches: Sequence[Tensor]) -> None:
-    """Report for how many of the pictures both networks decide the same."""
-    decide = SCORES[task.name](task.file.spec.info).decisions
-    before, after = (decide(outputs_of(network, batches)) for network in (task.network.eval(), made.network))
-    if before is None or after is None:
-        return
-    same, count, what = int((before == after).sum()), before.numel(), "images"
-    if before.ndim > 1:
-        what = f"decisions on labels of the {len(before)} images"
-    task.emit(Note(f"same as the float network for {same} of the {count} {what} that calibrated"))
+    """Report for how many of the pictures, or of their labels or pixels, both networks decide the same."""
+    agreement, networks = SCORES[task.name](task.file.spec.info).agreement, (task.network.eval(), made.network)
+    num_images = sum(map(len, batches))
+    shares = [agreement(*(outputs_of(network, [batch]) for network in networks)) for batch in batches]
+    told = [share * len(batch) for share, batch in zip(shares, batches, strict=True) if share is not None]
+    if told:
+        same = sum(told) / num_images
+        what = {"multilabel": "decisions on labels of the ", "segmentation": "pixels of the "}.get(task.name)
+        number = f"{same:.2%} of the {what}" if what else f"{round(same * num_images)} of the "
+        task.emit(Note(f"same as the float network for {number}{num_images} images that calibrated"))
 
 
 def require_data(task: Task) -> ModelData:

@@ -11,7 +11,7 @@ from dlkit.run_folders import read_mapping
 
 _ENDING = ".report.json"
 _TITLES = {"dlkit.quantize/1": "Quantized", "dlkit.prune/1": "Pruned"}
-_AGREEMENT = {"same_top1": "same class", "same_labels": "same labels"}
+_AGREEMENT = {"same_top1": "same class", "same_labels": "same labels", "same_pixels": "same pixels"}
 LARGEST_FILE = 2**25
 
 

@@ -1,6 +1,6 @@
 """A network before and after it was changed, on the same samples, inputs and machine: what a report is made of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from torch import nn
 from dlkit.core.benchmark import SpeedPlan, Speeds, TimedModel, measure_speeds
 from dlkit.core.data import DataInfo, Split
 from dlkit.core.evaluation.file_size import FileSizes, file_sizes
+from dlkit.core.evaluation.map_comparison import compare_maps
 from dlkit.core.evaluation.metrics import score_predictions
 from dlkit.core.evaluation.predictions import Predictions, predict_split
 from dlkit.core.models import copy_network, has_int8_layers, parameter_count
@@ -42,13 +43,14 @@ NO_SCORES = Scores("", 0, {})
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike two networks answer: the fraction of samples with the same class, of labels that are decided alike, or, for
-    regression, the mean absolute difference of their outputs. The others are None.
+    """How alike two networks answer: the fraction of samples with the same class, of labels that are decided alike, of pixels with the
+    same class, or, for regression, the mean absolute difference of their outputs. The others are None.
     """
 
     same_top1: float | None = None
     mean_absolute_difference: float | None = None
     same_labels: float | None = None
+    same_pixels: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,9 @@ def compare_networks(
     both = (before, after)
     scores, agreement = [NO_SCORES, NO_SCORES], Agreement()
     if split is not None and scoring is not None:
-        predictions = [predict_split(side.network, split, scoring, emit=emit) for side in both]
-        own = [replace(scoring, info=side.info or scoring.info) for side in both]
-        scores = [
-            Scores(split.name, len(found.targets), score_predictions(found, by))
-            for found, by in zip(predictions, own, strict=True)
-        ]
-        agreement = compare_predictions(*predictions, scoring=scoring)
+        judge = _judge_maps if scoring.scores.traits.has_maps else _judge_outputs
+        metrics, agreement = judge(both, split, scoring, emit)
+        scores = [Scores(split.name, split.num_samples, found) for found in metrics]
     sides = [
         Side(side.name, found, weigh_network(side.network, input_size, side.path))
         for side, found in zip(both, scores, strict=True)
@@ -125,6 +123,22 @@ def compare_networks(
         models = [TimedModel(side.name, side.network, has_int8_layers(side.network), task) for side in both]
         speeds = measure_speeds(models, speed_plan, emit=emit)
     return Comparison(sides[0], sides[1], agreement, speeds)
+
+
+def _judge_maps(
+    sides: Sequence[NamedNetwork], split: Split, scoring: Scoring, emit: Emit
+) -> tuple[Sequence[dict[str, float]], Agreement]:
+    found = compare_maps([side.network for side in sides], split, scoring, emit=emit)
+    return found.metrics, Agreement(same_pixels=found.same[0, 1].item())
+
+
+def _judge_outputs(
+    sides: Sequence[NamedNetwork], split: Split, scoring: Scoring, emit: Emit
+) -> tuple[Sequence[dict[str, float]], Agreement]:
+    predictions = [predict_split(side.network, split, scoring, emit=emit) for side in sides]
+    own = [replace(scoring, info=side.info or scoring.info) for side in sides]
+    metrics = [score_predictions(found, by) for found, by in zip(predictions, own, strict=True)]
+    return metrics, compare_predictions(*predictions, scoring=scoring)
 
 
 def compare_predictions(before: Predictions, after: Predictions, *, scoring: Scoring) -> Agreement:

@@ -26,10 +26,8 @@ def comparison_rows(comparison: Comparison) -> list[Row]:
     before, after = comparison.before, comparison.after
     rows = [_metric_row(name, before, after) for name in before.scores.metrics if name in after.scores.metrics]
     agreement = comparison.agreement
-    if agreement.same_top1 is not None:
-        rows.append(("same class", "", f"{agreement.same_top1:.2%}", ""))
-    if agreement.same_labels is not None:
-        rows.append(("same labels", "", f"{agreement.same_labels:.2%}", ""))
+    shares = {"class": agreement.same_top1, "labels": agreement.same_labels, "pixels": agreement.same_pixels}
+    rows += [(f"same {what}", "", f"{share:.2%}", "") for what, share in shares.items() if share is not None]
     if agreement.mean_absolute_difference is not None:
         rows.append(("mean difference", "", f"{agreement.mean_absolute_difference:.4g}", ""))
     return [*rows, *_cost_rows(before, after)]

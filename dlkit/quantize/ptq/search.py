@@ -28,6 +28,7 @@ from dlkit.tasks import TaskName
 
 Choice = Literal["auto", "on", "off"]
 MOST_CHECKED = 256
+MOST_OUTPUTS = 2**25
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,6 @@ class _AccuracySearch:
     def __init__(self, network: nn.Module, batches: Sequence[Tensor], *, task: TaskName, emit: Emit) -> None:
         self._network, self._batches, self._emit = network, batches, emit
         self._task = task
-        self._checked = first_samples(batches, MOST_CHECKED)
 
     def start(self, recipe: Recipe) -> Int8:
         """The network as it is."""
@@ -117,10 +117,16 @@ class _AccuracySearch:
             prepared = observe_network(self._network, recipe, self._batches, self._emit)
         # only now is it known that the network gives the same outputs on every call
         self._emit(Working("running the float network", 0, 1))
+        self._checked = first_samples(self._batches, self._num_checked())
         self._reference = outputs_of(self._network, self._checked)
         converted, fidelity = self._convert(self._network, prepared, recipe)
         self._best = replace(converted, stability=stability)
         return self._note(f"observer {recipe.observer}", fidelity, is_kept=True)
+
+    def _num_checked(self) -> int:
+        """So many that outputs fit into memory several times: maps have as many numbers as pixels, and each decides."""
+        num_outputs = outputs_of(self._network, [self._batches[0][:1]]).numel()
+        return max(1, min(MOST_CHECKED, MOST_OUTPUTS // num_outputs))
 
     def consider(self, what: str, network: nn.Module, recipe: Recipe, choice: Choice) -> Int8:
         """Quantize this network instead, and keep it if it is closer or must be. Returns the best."""

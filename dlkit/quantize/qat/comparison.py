@@ -2,25 +2,27 @@
 
 The two int8 networks are near to each other, so that a small difference in accuracy on a validation split says little of other
 samples: where training is right on b samples that static quantization gets wrong, and wrong on c that it gets right, chance moves
-b - c by about the root of b + c (after McNemar 1947, doi:10.1007/BF02295996). Within that the loss decides, to which every sample
+b - c by about the root of b + c (after McNemar 1947, doi:10.1007/BF02295996). Samples of many decisions, labels or pixels, whose
+mistakes go together, count by the square of what each gains or loses. Within that the loss decides, to which every sample
 adds, and not only those on the border.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dlkit.core.data import Split, build_eval_split
-from dlkit.core.evaluation import Predictions, predict_split, score_predictions
-from dlkit.core.scoring import Scoring, TaskScores, build_loss, pick_precision
+from dlkit.core.evaluation import Predictions, compare_maps, predict_split, score_predictions
+from dlkit.core.scoring import Scoring, build_loss, pick_precision
 from dlkit.core.training import FineTuning, is_better
 from dlkit.event_lines import metric_value
 from dlkit.events import Emit, Note
 
 LEAST_AGREEMENT = 0.99
+FORMS = ("static", "fake_quant", "int8")
 
 
 @dataclass(frozen=True)
@@ -50,23 +52,50 @@ def compare_candidates(
     """
     split, scoring = _judging_split(tuning, emit), _on_cpu(tuning)
     trained = tuning.learner.model.cpu()
-    networks = {"static": static, "fake_quant": trained, "int8": converted}
-    found = {name: predict_split(network, split, scoring, emit=emit) for name, network in networks.items()}
-    metrics = {name: score_predictions(predictions, scoring) for name, predictions in found.items()}
+    judge = _judge_maps if scoring.scores.traits.has_maps else _judge_outputs
+    found = judge([static, trained, converted], split, scoring, emit)
+    metrics = dict(zip(FORMS, found.metrics, strict=True))
     metric, mode = _deciding(tuning)
-    scores = scoring.scores
-    if metric == scores.traits.judging and is_chance(found["int8"], found["static"], scores):
+    if metric == scoring.scores.traits.judging and found.right and is_chance(found.right[-1], found.right[0]):
         metric, mode = "loss", "min"
     comparison = QatComparison(
         split=split.name,
         num_samples=split.num_samples,
         metric=metric,
         is_static_kept=may_keep_static and is_better(metrics["static"][metric], metrics["int8"][metric], mode=mode),
-        agreement=scores.agreement(found["fake_quant"].outputs, found["int8"].outputs),
+        agreement=found.agreement,
         **metrics,
     )
     _report(comparison, emit)
     return comparison
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Of each form of the network its metrics and how many decisions it gets right in each sample, (N,), nothing where none are made;
+    and the share of decisions that are the same in the last two.
+    """
+
+    metrics: Sequence[dict[str, float]]
+    right: Sequence[Tensor]
+    agreement: float | None
+
+
+def _judge_maps(networks: Sequence[nn.Module], split: Split, scoring: Scoring, emit: Emit) -> _Judged:
+    found = compare_maps(networks, split, scoring, emit=emit)
+    return _Judged(found.metrics, list(found.right), found.same[-2, -1].item())
+
+
+def _judge_outputs(networks: Sequence[nn.Module], split: Split, scoring: Scoring, emit: Emit) -> _Judged:
+    found = [predict_split(network, split, scoring, emit=emit) for network in networks]
+    metrics = [score_predictions(predictions, scoring) for predictions in found]
+    agreement = scoring.scores.agreement(found[-2].outputs, found[-1].outputs)
+    return _Judged(metrics, _right_decisions(found, scoring), agreement)
+
+
+def _right_decisions(found: Sequence[Predictions], scoring: Scoring) -> list[Tensor]:
+    decided = [(scoring.scores.decisions(one.outputs), one.targets) for one in found]
+    return [(made == targets).view(len(targets), -1).sum(1) for made, targets in decided if made is not None]
 
 
 def _judging_split(tuning: FineTuning, emit: Emit) -> Split:
@@ -97,14 +126,10 @@ def _deciding(tuning: FineTuning) -> tuple[str, str]:
     return traits.judging, traits.judging_metric.mode
 
 
-def is_chance(trained: Predictions, static: Predictions, scores: TaskScores) -> bool:
-    """Whether the numbers of decisions that they get right differ by no more than chance would explain; no without decisions."""
-    decided = scores.decisions(trained.outputs), scores.decisions(static.outputs)
-    if decided[0] is None or decided[1] is None:
-        return False
-    now, before = decided[0] == trained.targets, decided[1] == static.targets
-    gained, lost = int((now & ~before).sum()), int((before & ~now).sum())
-    return abs(gained - lost) <= math.sqrt(gained + lost)
+def is_chance(now: Tensor, before: Tensor) -> bool:
+    """Whether the numbers of decisions that two networks get right in each sample, (N,), differ by no more than chance would explain."""
+    gains = (now - before).double()
+    return abs(gains.sum().item()) <= math.sqrt(gains.square().sum().item())
 
 
 def _report(comparison: QatComparison, emit: Emit) -> None:

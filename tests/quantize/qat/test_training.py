@@ -10,9 +10,7 @@ from torch import nn
 
 import dlkit
 from dlkit.config import load_mapping
-from dlkit.core.evaluation import Predictions
 from dlkit.core.modelfile import build_from_file, load_model, read_model_file
-from dlkit.core.scoring import SCORES
 from dlkit.core.training import pick_tuning_config
 from dlkit.errors import Interrupted
 from dlkit.events import Note, ignore
@@ -350,17 +348,21 @@ def spoiled(network):
 )  # fmt: skip
 def test_what_chance_would_explain_decides_nothing(gained, lost, expected):
     """b - c against the root of b + c, with the samples that both get right or wrong left out of it."""
-    targets = torch.zeros(200, dtype=torch.long)
-    right, wrong = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
-    trained, static = right.repeat(200, 1), right.repeat(200, 1)
-    trained[180:], static[180:] = wrong, wrong
-    static[:gained] = wrong
-    trained[100 : 100 + lost] = wrong
-    order = torch.arange(200)
-    assert (
-        is_chance(Predictions(trained, targets, order), Predictions(static, targets, order), SCORES["classification"]())
-        == expected
-    )
+    trained, static = torch.ones(200, dtype=torch.long), torch.ones(200, dtype=torch.long)
+    trained[180:], static[180:] = 0, 0
+    static[:gained] = 0
+    trained[100 : 100 + lost] = 0
+    assert is_chance(trained, static) == expected
+
+
+def test_pixels_of_a_picture_are_no_samples_of_their_own():
+    """Nine pictures that gain 100 pixels each and six that lose as many: 300 more, which is the root of 90,000 independent pixels,
+    but no more than a difference of three among fifteen pictures.
+    """
+    static = torch.full((40,), 500)
+    gains = torch.tensor([100] * 9 + [-100] * 6 + [0] * 25)
+    assert is_chance(static + gains, static)
+    assert not is_chance(static + gains.abs(), static)
 
 
 @pytest.mark.filterwarnings("ignore:On this CPU")
