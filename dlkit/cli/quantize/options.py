@@ -51,7 +51,7 @@ MaxDrop = Annotated[
     typer.Option(
         "--max-drop",
         min=0,
-        help="Keep the most sensitive layers in float until the accuracy on the validation split drops by at most this.",
+        help="Keep the most sensitive layers in float until accuracy (or mAP, mIoU) on validation drops by at most this.",
         metavar="POINTS",
         show_default=False,
     ),

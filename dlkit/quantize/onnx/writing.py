@@ -34,7 +34,9 @@ from dlkit.quantize.onnx.translation import qdq_graph
 
 MOST_STEPS = 1  # both round once, perhaps in opposite directions where a sum lies between two codes
 STEEPEST = 1.5  # slope of a hard swish, the steepest of the activations that runtimes compute apart
-MOST_ROUNDINGS = 4  # half steps of a last product that runtimes alone round: one step, doubled, as resizing evens roundings out
+MOST_ROUNDINGS = (
+    4  # half steps of a last product that runtimes alone round: one step, doubled, as resizing evens roundings out
+)
 DYNAMIC_TOLERANCE = 0.1  # of the largest output: LSTMs of ONNX Runtime round states in their own way
 
 

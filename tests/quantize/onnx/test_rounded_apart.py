@@ -51,7 +51,9 @@ def test_what_is_cut_off_beyond_the_calibrated_range_is_no_fault(int8, tmp_path)
     parity = export_onnx(int8, tmp_path / "far.onnx", images(), inputs=far)
     assert parity.max_abs > 30 * layer.inner.scale and parity.max_abs > 0.05 * parity.output_max
     session, inner = start_session(tmp_path / "far.onnx"), layer.inner
-    highest = (inner.highest - inner.zero_point) * inner.scale + (255 - layer.residual.zero_point) * layer.residual.scale
+    highest = (inner.highest - inner.zero_point) * inner.scale + (
+        255 - layer.residual.zero_point
+    ) * layer.residual.scale
     assert session.run(None, {"input": far.numpy()})[0].max() <= highest * 1.0001
 
 
