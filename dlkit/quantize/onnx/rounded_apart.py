@@ -28,14 +28,15 @@ def bare_codes(layer: nn.Module, codes: Tensor) -> Tensor:
     product: Any = product_of(bare)
     product.y, product.residual, product.activation = None, None, "none"
     bind_kernels(bare, product.kernels.name)
-    steps: Tensor = bare.forward(codes) / product.inner.scale + product.inner.zero_point
-    return steps
+    sums: Tensor = bare.forward(codes)
+    return sums / float(product.inner.scale) + int(product.inner.zero_point)
 
 
 def is_inside(layer: nn.Module, steps: Tensor, *, margin: float = 1.0) -> Tensor:
     """Returns where runtimes do not cut a product off by more than the margin, in steps."""
     inner: Any = product_of(layer).inner
-    return (steps > inner.lowest - margin) & (steps < inner.highest + margin)
+    found: Tensor = (steps > inner.lowest - margin) & (steps < inner.highest + margin)
+    return found
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ class RoundedEnd:
 def run_rounded_end(program: GraphModule, values: dict[Node, Tensor], integers: dict[str, Tensor]) -> RoundedEnd:
     """Run what follows the last codes of a program as runtimes do. `values` are what its nodes computed, `integers` the codes."""
     rounded = _End(program, values, integers, is_rounded=True)
-    output = rounded.run()
+    output = rounded.outputs()
     if not rounded.steps:
         return RoundedEnd(output, 0.0, {})
-    cut_off = _End(program, values, integers, is_rounded=False).run()
+    cut_off = _End(program, values, integers, is_rounded=False).outputs()
     return RoundedEnd(output, float((output - cut_off).abs().max()), rounded.steps)
 
 
@@ -66,28 +67,28 @@ class _End(Interpreter):
         self, program: GraphModule, values: dict[Node, Tensor], integers: dict[str, Tensor], *, is_rounded: bool
     ) -> None:
         super().__init__(program)
-        self.values, self.integers, self.is_rounded = values, integers, is_rounded
+        self.program, self.values, self.integers, self.is_rounded = program, values, integers, is_rounded
         self.steps: dict[str, int] = {}
 
-    def run(self, *args: Any) -> Tensor:
-        """Returns the output."""
-        inputs = [self.values[node] for node in self.module.graph.find_nodes(op="placeholder")]
+    def outputs(self) -> Tensor:
+        """Returns what comes out."""
+        inputs = [self.values[node] for node in self.program.graph.find_nodes(op="placeholder")]
         with torch.no_grad():
-            output: Tensor = super().run(*inputs)
+            output: Tensor = self.run(*inputs)
         return output
 
     def run_node(self, n: Node) -> Any:
         """A node's value."""
         if n.name in self.integers:
             return self.values[n].clone()  # layers may work in place
-        layer = called_module(self.module, n)
+        layer = called_module(self.program, n)
         if layer is None or not is_rounded_apart(layer):
             return super().run_node(n)
         return self._product(n, layer)
 
     def _product(self, n: Node, layer: nn.Module) -> Tensor:
         product: Any = product_of(layer)
-        codes = [self.integers[source.name] for source in n.args]
+        codes = [self.integers[str(source)] for source in n.args]
         steps = bare_codes(layer, codes[0])
         kept = steps.clamp(product.inner.lowest, product.inner.highest)
         sums = (kept.round() if self.is_rounded else kept).sub(product.inner.zero_point) * product.inner.scale
