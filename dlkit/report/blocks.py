@@ -47,21 +47,24 @@ class Chart:
 
 @dataclass(frozen=True)
 class Picture:
-    """A sample as a picture, `source` is its data URL or empty, with lines of text below."""
+    """A sample as a picture, or as several beside each other, with lines of text below; `sources` are their data URLs."""
 
-    source: str
+    sources: Sequence[str]
     title: str
     lines: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Samples in a grid."""
+    """Samples in a grid. `heads` say what the pictures of a sample are where there are several, `legend` is what colours in them mean:
+    words, and the colour as CSS has it.
+    """
 
     kind: ClassVar = "gallery"
     title: str
     pictures: Sequence[Picture]
-    note: str = ""
+    heads: Sequence[str] = ()
+    legend: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)

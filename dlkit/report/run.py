@@ -15,10 +15,11 @@ from dlkit.report.blocks import Headline, Page, PageSection
 from dlkit.report.changes import change_blocks, find_changes
 from dlkit.report.comparison import comparison_sections
 from dlkit.report.curves import curve_charts
-from dlkit.report.mistakes import draw_pictures, mistake_blocks
+from dlkit.report.mistakes import mistake_blocks
 from dlkit.report.network import network_blocks
 from dlkit.report.origin import config_blocks, environment_facts, summary_facts
 from dlkit.report.page import check_drawing, render_page
+from dlkit.report.sample_pictures import Drawings, draw_pictures
 from dlkit.report.scores import score_blocks
 from dlkit.report.words import interval_text, metric_title, short_name
 from dlkit.run_folders import (
@@ -108,8 +109,8 @@ def _score_sections(
     run: StoredRun, found: StoredEvaluation, kept: KeptPredictions | None, *, opens_models: bool
 ) -> Iterator[PageSection]:
     yield PageSection("scores", "Scores", score_blocks(found, kept))
-    pictures, problem = draw_pictures(run.model_path, found) if opens_models and run.model_path else ({}, "")
-    yield PageSection("mistakes", "Mistakes", mistake_blocks(found, pictures, problem))
+    drawn = draw_pictures(run.model_path, found) if opens_models and run.model_path else Drawings()
+    yield PageSection("mistakes", "Mistakes", mistake_blocks(found, drawn))
 
 
 def _change_sections(run: StoredRun) -> Iterator[PageSection]:

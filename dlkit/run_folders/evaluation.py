@@ -59,6 +59,7 @@ def _check(stored: StoredEvaluation) -> None:
     for rows, names in _ROWS.items():
         numbers += [row[name] for row in getattr(stored, rows) for name in names]
     numbers += [count for row in stored.confusion for count in row]
+    numbers += [row.get("iou") for row in stored.worst]
     is_counted = type(stored.num_samples) is int
     if not is_counted or any(value is not None and type(value) not in (int, float) for value in numbers):
         raise ValueError("it holds what is no number")

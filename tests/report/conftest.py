@@ -21,7 +21,7 @@ def write_rows(path, targets):
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory):
-    """Two runs of images, one of labels, one of numbers, and one of images whose classes have hostile names."""
+    """Two runs of images, one of maps, one of labels, one of numbers, and one of rows whose classes have hostile names."""
     folder = tmp_path_factory.mktemp("runs")
     generator = np.random.default_rng(1)
     labels = write_rows(folder / "labels.npz", (generator.normal(size=(60, 4)) > 0.3).astype(np.uint8))
@@ -36,6 +36,11 @@ def runs(tmp_path_factory):
     configs = {
         "one": {"data": IMAGES, "model": {"name": "small_cnn", "width": 4}},
         "two": {"data": IMAGES, "model": {"name": "small_cnn", "width": 4}, "optimizer": {"name": "sgd", "lr": 0.05}},
+        "maps": {
+            "data": IMAGES | {"limit": 40},
+            "model": {"name": "unet", "width": 3, "depth": 1},
+            "task": "segmentation",
+        },
         "labels": {"data": labels, "model": "mlp", "task": "multilabel"},
         "numbers": {"data": numbers, "model": "mlp"},
         "hostile": {

@@ -26,13 +26,13 @@ def pages(runs, tmp_path_factory):
     from dlkit.report import ReportRequest, run_report
 
     folder = tmp_path_factory.mktemp("pages")
-    wanted = {name: (getattr(runs, name),) for name in ("one", "labels", "numbers", "hostile")} | {
+    wanted = {name: (getattr(runs, name),) for name in ("one", "maps", "labels", "numbers", "hostile")} | {
         "both": (runs.one, runs.two)
     }
     return {name: run_report(ReportRequest(paths, folder / f"{name}.html")).path for name, paths in wanted.items()}
 
 
-@pytest.mark.parametrize("name", ["one", "labels", "numbers", "hostile", "both"])
+@pytest.mark.parametrize("name", ["one", "maps", "labels", "numbers", "hostile", "both"])
 def test_it_opens_without_a_complaint_and_asks_for_nothing(pages, browser, name):
     assert pages[name].stat().st_size < MOST_BYTES
     browser.open(pages[name], width=390, height=800)
@@ -86,3 +86,15 @@ def test_pictures_of_mistakes_are_in_the_file(pages, browser):
     browser.open(pages["one"])
     sizes = browser.run("[...document.querySelectorAll('.gallery img')].map(image => image.naturalWidth)")
     assert sizes and set(sizes) == {8}
+
+
+def test_maps_stand_beside_their_picture(pages, browser):
+    browser.open(pages["maps"])
+    strips = "[...document.querySelectorAll('.gallery li')].map(item => [...item.querySelectorAll('img')].map(({})))"
+    assert set(map(tuple, browser.run(strips.format("image => image.alt")))) == {
+        ("image", "truth", "prediction", "error")
+    }
+    rows = browser.run(strips.format("image => image.getBoundingClientRect().top"))
+    assert all(len(set(row)) == 1 for row in rows)
+    swatches = "[...document.querySelectorAll('.legend i')].map(item => getComputedStyle(item).backgroundColor)"
+    assert browser.run(swatches)[:2] == ["rgb(0, 0, 0)", "rgb(128, 0, 0)"]

@@ -1,13 +1,23 @@
 """`dlkit report`: what stands on the page, of which runs there is one, and what is said where there is none."""
 
+import base64
+import io
 import json
 import re
 import subprocess
 import sys
 from html import unescape
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+import dlkit as package
+from dlkit.config import load_mapping
+from dlkit.core.data import build_eval_split
+from dlkit.core.evaluation import RIGHT, WRONG
+from dlkit.core.modelfile import read_model_file
 from dlkit.run_folders import EVALUATION_FILE, PREDICTIONS_FILE, read_evaluation
 
 
@@ -86,6 +96,60 @@ def test_of_labels_and_of_numbers(page_of, runs):
     html, _ = page_of(runs.numbers)
     assert {"Target by target", "Predicted and true target_1", "Errors of target_2"} <= set(texts_of(html, "h3"))
     assert "no pictures" not in html and "Calibration" not in html
+
+
+def images_of(html):
+    """What the image elements of a page hold, as arrays, and their palettes."""
+    found = [
+        Image.open(io.BytesIO(base64.b64decode(text))) for text in re.findall(r"data:image/\w+;base64,([^\"]+)", html)
+    ]
+    return [(np.asarray(image), image.getpalette()) for image in found]
+
+
+def test_of_maps_truth_and_prediction_stand_beside_the_picture(page_of, runs):
+    html, _ = page_of(runs.maps)
+    found, images = read_evaluation(runs.maps), images_of(html)
+    assert len(images) == 4 * len(found.worst) > 0 and found.certain == []
+    file, network = read_model_file(runs.maps / "model.pt"), package.load_model(runs.maps / "model.pt")
+    split = build_eval_split(
+        load_mapping(dict(file.spec.config)), file.spec.info, split=found.split, device=torch.device("cpu")
+    )
+    (batch,) = split.batches()
+    with torch.no_grad():
+        predicted = network(batch.inputs).argmax(1)
+    for row, sample in enumerate(found.worst):
+        position = sample["position"]
+        (_, _), (true, palette), (said, _), (error, colors) = images[4 * row : 4 * row + 4]
+        assert (true == batch.targets[position].numpy()).all() and palette[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
+        assert (said == predicted[position].numpy()).mean() > 0.95
+        assert ((true != said) == error).all() and colors[:6] == [*RIGHT, *WRONG]
+    assert f"there: {found.worst[0]['true']}" in texts_of(html, "span")
+    assert f"loss {found.worst[0]['loss']:.3g}, IoU {found.worst[0]['iou']:.1%}" in texts_of(html, "span")
+    assert [text for text in texts_of(html, "span") if text in {"0", "1", "2", "right", "wrong"}] == [
+        *"012",
+        "right",
+        "wrong",
+    ]
+    html, _ = page_of(runs.maps, "--quick")
+    assert "IoU" in texts_of(html, "th") and f"{found.worst[0]['iou']:.2%}" in texts_of(html, "td")
+
+
+def test_a_network_of_ones_own_is_not_run(page_of, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Conv2d):\n    def __init__(self):\n        super().__init__(1, 3, 3, padding=1)\n"
+    )
+    data = {"name": "fake", "num_samples": 40, "shape": [1, 8, 8], "num_classes": 3, "batch_size": 16}
+    config = {
+        "task": "segmentation",
+        "data": data,
+        "model": "net.py:Net",
+        "train": {"epochs": 1},
+        "log": {"tensorboard": False},
+    }
+    html, _ = page_of(package.train(config, out=tmp_path / "run").run_dir)
+    assert "There are no pictures, as " in html and "is your own code, which a file never runs" in html
+    assert "data:image" not in html and "The highest loss" in texts_of(html, "h3")
 
 
 def test_of_two_runs_what_sets_them_apart(page_of, runs):

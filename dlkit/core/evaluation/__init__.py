@@ -36,7 +36,7 @@ from dlkit.core.evaluation.intervals import metric_intervals, share_interval
 from dlkit.core.evaluation.keeping import NUM_WORST, keep_evaluation
 from dlkit.core.evaluation.map_comparison import compare_maps
 from dlkit.core.evaluation.map_scores import MapScores, PixelMetrics, count_maps
-from dlkit.core.evaluation.map_sheet import save_map_sheet
+from dlkit.core.evaluation.map_sheet import MAP_HEADS, classes_seen, save_map_sheet
 from dlkit.core.evaluation.map_views import MapViews
 from dlkit.core.evaluation.mask_pictures import MaskWriter, mask_writer
 from dlkit.core.evaluation.metrics import ranking_scores, score_predictions, score_split

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HEADS = ("image", "truth", "prediction", "error")
+MAP_HEADS = ("image", "truth", "prediction", "error")
 MOST_ROWS = 25  # of one column
 MOST_NAMES = 40  # in the legend
 WIDTH, TITLE = 6.0, 0.35  # inches of a row, and of its title
@@ -39,7 +39,7 @@ def save_map_sheet(
     num_columns = max(1, math.ceil(len(samples) / MOST_ROWS))
     num_rows = max(1, math.ceil(len(samples) / num_columns))
     shape = max((picture.target.shape[0] / picture.target.shape[1] for picture in seen.values()), default=1)
-    height = min(shape * WIDTH / len(HEADS), WIDTH) + TITLE
+    height = min(shape * WIDTH / len(MAP_HEADS), WIDTH) + TITLE
     figure = Figure(figsize=(WIDTH * num_columns, height * num_rows + 1), layout="constrained")
     grid = figure.subplots(num_rows, num_columns, squeeze=False)
     for axes in grid.flatten():
@@ -53,8 +53,10 @@ def save_map_sheet(
 def _draw_row(axes: "Axes", sample: WorstSample, seen: SeenMap, colors: Sequence[Color]) -> None:
     strip = _strip(seen, colors)
     axes.imshow(strip.numpy(), interpolation="nearest" if len(strip) < 200 else "auto")
-    for place, head in enumerate(HEADS):
-        axes.text((place + 0.5) / len(HEADS), -0.01, head, ha="center", va="top", fontsize=6, transform=axes.transAxes)
+    for place, head in enumerate(MAP_HEADS):
+        axes.text(
+            (place + 0.5) / len(MAP_HEADS), -0.01, head, ha="center", va="top", fontsize=6, transform=axes.transAxes
+        )
     name = PurePath(sample.name).name[-LONGEST_TITLE:]
     axes.set_title(f"{name}   loss {sample.loss:.3g}   IoU {sample.iou:.1%}", fontsize=8, parse_math=False)
 
