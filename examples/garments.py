@@ -7,8 +7,8 @@ shapes tell apart: tops (with dresses), trousers, shoes and bags. Four of five p
 training images; the others have garments of its test images.
 """
 
+import argparse
 import gzip
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -106,8 +106,8 @@ def main(folder: Path, count: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    words = sys.argv[1:]
-    main(
-        Path(words[0] if words else "garments"),
-        *(int(words[place]) if len(words) > place else number for place, number in ((1, 4000), (2, 0))),
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("garments"))
+    parser.add_argument("count", type=int, nargs="?", default=4000, help="pictures, a fifth of them for test")
+    parser.add_argument("seed", type=int, nargs="?", default=0)
+    main(**vars(parser.parse_args()))

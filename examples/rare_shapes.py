@@ -3,8 +3,8 @@
 python examples/rare_shapes.py [FOLDER] [NUMBER OF CIRCLES]
 """
 
+import argparse
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,5 +41,7 @@ def main(folder: Path, number: int) -> None:
 
 
 if __name__ == "__main__":
-    words = sys.argv[1:]
-    main(Path(words[0] if words else "rare_shapes"), int(words[1]) if len(words) > 1 else 800)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("rare_shapes"))
+    parser.add_argument("number", type=int, nargs="?", default=800, help="circles")
+    main(**vars(parser.parse_args()))

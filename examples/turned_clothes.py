@@ -3,10 +3,10 @@
 python examples/turned_clothes.py [FOLDER] [NUMBER OF PICTURES]
 """
 
+import argparse
 import csv
 import gzip
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,5 +36,7 @@ def main(folder: Path, number: int) -> None:
 
 
 if __name__ == "__main__":
-    words = sys.argv[1:]
-    main(Path(words[0] if words else "turned_clothes"), int(words[1]) if len(words) > 1 else 12_000)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("turned_clothes"))
+    parser.add_argument("number", type=int, nargs="?", default=12_000, help="pictures")
+    main(**vars(parser.parse_args()))

@@ -1,11 +1,14 @@
 """Every YAML under examples/ runs, shortened."""
 
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").rglob("*.yaml"))
 MADE = {
@@ -74,3 +77,74 @@ def test_checks_and_trains(dlkit, path, tmp_path):
     assert judged.code == 0, judged.err
     metrics = json.loads(judged.out)["metrics"]
     assert metrics["loss"] == pytest.approx(result["test"]["loss"], rel=1e-4)
+
+
+SCRIPTS = sorted({path.with_suffix(".py") for path in EXAMPLES if path.stem in MADE})
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_scripts_explain_themselves_and_make_nothing(script, tmp_path):
+    done = subprocess.run([sys.executable, script, "--help"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert "usage:" in done.stdout and "folder" in done.stdout and not list(tmp_path.iterdir())
+    wrong = subprocess.run([sys.executable, script, "--cuont", "3"], cwd=tmp_path, capture_output=True)
+    assert wrong.returncode == 2 and not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def garments():
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("garments", EXAMPLES[0].parent / "garments.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.skipif(not FASHION.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
+def test_masks_of_garments_are_exact(garments, monkeypatch, tmp_path):
+    """Pillow's own flood fill and paste make the same pictures and masks of the same draws."""
+    layers, grounds = [], []
+
+    def paste(picture, mask, garment, shape, kind, random, real=garments.paste):
+        twin = np.random.default_rng()
+        twin.bit_generator.state = random.bit_generator.state
+        layers[-1].append((garment, kind, twin))
+        real(picture, mask, garment, shape, kind, random)
+
+    def texture(random, real=garments.texture):
+        grounds.append(real(random))
+        layers.append([])
+        return grounds[-1].copy()
+
+    monkeypatch.setattr(garments, "paste", paste)
+    monkeypatch.setattr(garments, "texture", texture)
+    garments.main(tmp_path, 20, seed=3)
+    made = [
+        tmp_path / name / "images" / f"{number:05}.png"
+        for name, count in (("train", 16), ("test", 4))
+        for number in range(count)
+    ]
+    for path, ground, pasted in zip(made, grounds, layers, strict=True):
+        picture = Image.fromarray(ground.clip(0, 255).astype(np.uint8))
+        mask = Image.new("L", picture.size)
+        for garment, kind, random in pasted:
+            drawn, covered, place = turned(garment, random)
+            picture.paste(drawn, place, covered)
+            mask.paste(kind, place, covered)
+        found = Image.open(path.parent.parent / "masks" / path.name)
+        assert np.array_equal(found, mask) and np.array_equal(Image.open(path), picture)
+    assert sum(len(pasted) > 1 for pasted in layers) > 3
+
+
+def turned(garment, random):
+    """A garment as the script turns it, what it covers, and the place of its left upper corner."""
+    size, angle = int(random.integers(26, 44)), random.uniform(-30, 30)
+    outside = Image.fromarray(
+        np.pad(np.where(garment > 16, 255, 0).astype(np.uint8), 1)
+    ).copy()  # which may be drawn on
+    ImageDraw.floodfill(outside, (0, 0), 128)
+    shape = Image.fromarray(np.asarray(outside)[1:-1, 1:-1] != 128)
+    drawn = Image.fromarray(garment).resize((size, size), 2).rotate(angle, 2, expand=True)
+    covered = shape.resize((size, size)).rotate(angle, expand=True)
+    top, left = (int(random.integers(-size // 6, 64 - size + size // 6)) for _ in range(2))
+    grown = (drawn.width - size) // 2
+    return drawn, covered, (left - grown, top - grown)
