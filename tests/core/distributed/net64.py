@@ -36,6 +36,37 @@ class Labels:
         return self.inputs[index], self.rows[index]
 
 
+class MapNet(nn.Module):
+    """A class for each pixel, in float64."""
+
+    def __init__(self, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        layers = nn.Conv2d(in_channels, 5, 3, padding=1), nn.Tanh(), nn.Conv2d(5, num_classes, 1)
+        self.body = nn.Sequential(*layers).double()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.body(inputs.double())
+
+
+class Maps:
+    """Pictures of noise with masks, of which from no pixel to nearly all are not counted, and of every ninth none."""
+
+    def __init__(self, num_samples: int, shape: list[int], num_classes: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.inputs = torch.rand(num_samples, *shape, generator=generator)
+        self.masks = torch.randint(0, num_classes, (num_samples, *shape[1:]), generator=generator)
+        shares = torch.rand(num_samples, 1, 1, generator=generator)
+        self.masks[torch.rand(self.masks.shape, generator=generator) < shares] = 255
+        self.masks[::9] = 255
+        self.classes = [f"class {number}" for number in range(num_classes)]
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.inputs[index], self.masks[index]
+
+
 class HalfUsed(Net):
     """Has a layer that no sample passes through."""
 

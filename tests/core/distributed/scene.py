@@ -28,7 +28,8 @@ def run(config: dict, world: World) -> dict:
     status = fit(job.learner, job.data, job.plan, NoRecords(), stop=stop, emit=ignore)
     learner = job.learner
     val = evaluate(learner.model, job.data.val, learner.scoring, world=world) if job.data.val else None
-    learner.scoring.loss.function.float()  # gathered predictions are float32
+    if job.data.info.task != "segmentation":
+        learner.scoring.loss.function.float()  # gathered predictions are float32; maps are not gathered
     return {
         "status": status,
         "state": learner.state_dict()["state_dict"],

@@ -15,6 +15,13 @@ BASE = {
     "optimizer": {"name": "adamw", "lr": 0.01, "weight_decay": 0.05},
     "train": {"epochs": 2},
 }  # fmt: skip
+MAPS = {
+    "data.name": NET.replace(":Net", ":Maps"),
+    "model.name": NET.replace(":Net", ":MapNet"),
+    "task": "segmentation",
+    "data.cache": "memory",
+    "loss": {"name": "cross_entropy", "ignore_index": 255},
+}
 CASES = {
     "plain": {},
     "accumulated": {"train.accumulate": 3},
@@ -25,6 +32,13 @@ CASES = {
         "loss": {"name": "bce", "class_weights": [0.5, 1.0, 2.0, 4.0]},
         "train.accumulate": 3,
         "data.cache": "memory",
+    },
+    "maps": MAPS
+    | {
+        "loss.name": "sum",
+        "loss.terms": {"cross_entropy": 1, "dice": 0.5},
+        "loss.class_weights": [0.5, 1.0, 2.0, 4.0],
+        "train.accumulate": 3,
     },
     "synced norm": {"model.norm": True, "train.sync_bn": True, "train.accumulate": 3},
 }
@@ -67,6 +81,9 @@ def test_two_processes_equal_one(act):
                 assert_close(found[key], one[key], f"{name}.{key}")
             # one exchange of gradients per update, whatever the number of micro-batches
             assert found["exchanges"] == found["steps"] > 10 and one["exchanges"] == 0
+            if name == "maps":  # counts of pixels are whole numbers
+                assert [row["val_miou"] for row in found["history"]] == [row["val_miou"] for row in one["history"]]
+                assert found["scores"] | {"loss": 0} == one["scores"] | {"loss": 0}
 
 
 def test_validation_on_two_processes_is_the_same_bits_as_on_one(act):
@@ -77,6 +94,7 @@ def test_validation_on_two_processes_is_the_same_bits_as_on_one(act):
         case(frozen, 16),
         case(frozen | {"model.norm": True}, 16),
         case(frozen | {"data.eval_batch_size": 101}, 16),
+        case(frozen | MAPS, 16),
     ]
     ones = act(cases, 1)[0]
     for rank in act(cases, 2):
