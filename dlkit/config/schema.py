@@ -273,7 +273,8 @@ class Log(Section):
     tensorboard: bool = Field(True, description="Write TensorBoard files to tb/.")
     graph: bool = Field(True, description="Write the model graph to TensorBoard.")
     images: Annotated[int, Field(ge=0)] = Field(
-        0, description="Training images, as the model sees them, to write to TensorBoard."
+        0,
+        description="Training images, as the model sees them, to write to TensorBoard; with masks, also so many of validation with predictions.",
     )
     mlflow: str | None = Field(
         None, min_length=1, description="Address of an MLflow server that follows the run: http://127.0.0.1:5000."

@@ -37,6 +37,8 @@ from dlkit.core.evaluation.keeping import NUM_WORST, keep_evaluation
 from dlkit.core.evaluation.map_comparison import compare_maps
 from dlkit.core.evaluation.map_scores import MapScores, PixelMetrics, count_maps
 from dlkit.core.evaluation.map_sheet import MAP_HEADS, classes_seen, save_map_sheet
+from dlkit.core.evaluation.map_sheet import save_map_sheet
+from dlkit.core.evaluation.map_strip import seen_strip, strip_of
 from dlkit.core.evaluation.map_views import MapViews
 from dlkit.core.evaluation.mask_pictures import MaskWriter, mask_writer
 from dlkit.core.evaluation.metrics import ranking_scores, score_predictions, score_split
@@ -51,5 +53,12 @@ from dlkit.core.evaluation.run import run_evaluation, scoring_for
 from dlkit.core.evaluation.temperature import fit_temperature, without_temperature
 from dlkit.core.evaluation.thresholds import with_thresholds
 from dlkit.core.evaluation.windows import Mosaic
-from dlkit.core.evaluation.worst import WorstSample, certain_mistakes, pictures_of, save_worst_picture, worst_samples
+from dlkit.core.evaluation.worst import (
+    WorstSample,
+    certain_mistakes,
+    picture_of,
+    pictures_of,
+    save_worst_picture,
+    worst_samples,
+)
 from dlkit.core.evaluation.worst_maps import SeenMap, look_at_maps

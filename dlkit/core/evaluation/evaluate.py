@@ -1,6 +1,6 @@
 """Loss and metrics of a model over a split: every sample once, by however many processes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
 
@@ -26,12 +26,13 @@ def evaluate(
     stop: StopRequest | None = None,
     world: World = ALONE,
     emit: Emit = ignore,
+    watch: Callable[[Tensor, Batch], None] | None = None,
 ) -> dict[str, float] | None:
     """Returns the loss and the task's metrics over the split (or its first `most_batches` batches): the running one, and the one
     that judges, for which outputs are gathered where it does not follow from sums over batches. None when a stop was asked for.
 
     Several processes take whole batches in turn, and their sums are added in the order of the batches: the result is the
-    same bits as that of one process. The model is in evaluation mode meanwhile.
+    same bits as that of one process. The model is in evaluation mode meanwhile; `watch` is shown the outputs of every batch.
     """
     rows: list[Tensor] = []
     parts: list[Part] = []
@@ -46,6 +47,8 @@ def evaluate(
                     rows.append(scoring.new_meter().sums_of(outputs, batch.targets, loss, weight))
                     parts += [part_of(outputs, batch)] if needs_all else []
                     counts.add(outputs, batch.targets)
+                    if watch is not None:
+                        watch(outputs, batch)
                 if stop is not None and stop.is_asked and not world.lockstep:
                     break
         except LostLoader:  # what stops a run may stop all of it at once

@@ -5,11 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
 from dlkit.core.data import IGNORED, Color
-from dlkit.core.evaluation.palette import NOT_COUNTED, RIGHT, WRONG, paint
+from dlkit.core.evaluation.map_strip import seen_strip
+from dlkit.core.evaluation.palette import NOT_COUNTED, RIGHT, WRONG
 from dlkit.core.evaluation.worst import WorstSample
 from dlkit.core.evaluation.worst_maps import SeenMap
 from dlkit.files import save_figure
@@ -51,7 +49,7 @@ def save_map_sheet(
 
 
 def _draw_row(axes: "Axes", sample: WorstSample, seen: SeenMap, colors: Sequence[Color]) -> None:
-    strip = _strip(seen, colors)
+    strip = seen_strip(seen, colors)
     axes.imshow(strip.numpy(), interpolation="nearest" if len(strip) < 200 else "auto")
     for place, head in enumerate(MAP_HEADS):
         axes.text(
@@ -59,15 +57,6 @@ def _draw_row(axes: "Axes", sample: WorstSample, seen: SeenMap, colors: Sequence
         )
     name = PurePath(sample.name).name[-LONGEST_TITLE:]
     axes.set_title(f"{name}   loss {sample.loss:.3g}   IoU {sample.iou:.1%}", fontsize=8, parse_math=False)
-
-
-def _strip(seen: SeenMap, colors: Sequence[Color]) -> Tensor:
-    """Returns picture, truth, prediction and error beside each other, uint8 (H, W, 3)."""
-    picture = seen.picture if seen.picture.ndim == 3 else seen.picture[..., None].expand(-1, -1, 3)
-    maps = (paint(seen.target, colors), paint(seen.predicted, colors), paint(seen.error, (RIGHT, WRONG)))
-    gap = torch.full((len(picture), max(1, picture.shape[1] // 32), 3), 255, dtype=torch.uint8)
-    first, *rest = (picture * 255).round().byte(), *maps
-    return torch.cat([first, *(part for each in rest for part in (gap, each))], 1)
 
 
 def _draw_legend(figure: "Figure", seen: Sequence[SeenMap], colors: Sequence[Color], names: Sequence[str]) -> None:

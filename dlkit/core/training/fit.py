@@ -157,7 +157,9 @@ def _evaluate_epoch(learner: Learner, data: DataSplits, plan: Plan, *, stop: Sto
         models = {"val": learner.model} | ({"val_ema": learner.ema.model} if learner.ema else {})
         for prefix, model in models.items():
             average_statistics(model, learner.world)
-            means = evaluate(model, data.val, learner.scoring, stop=stop, world=learner.world, emit=emit)
+            means = evaluate(
+                model, data.val, learner.scoring, stop=stop, world=learner.world, emit=emit, watch=learner.watch
+            )
             if means is None:
                 return None
             row |= {f"{prefix}_{name}": value for name, value in means.items()}

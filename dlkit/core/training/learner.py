@@ -1,6 +1,6 @@
 """Everything that training changes, in one object that a checkpoint holds whole."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dlkit.config import Clip
+from dlkit.core.data import Batch
 from dlkit.core.distributed import (
     ALONE,
     Replica,
@@ -49,7 +50,7 @@ class Learner:
     """A model with all that is needed to go on training it. `history` has one row of metrics per epoch.
 
     `replica` is the model as the processes of `world` train it together; `window_samples` is about what one process takes in
-    between two updates, a number on which all agree.
+    between two updates, a number on which all agree. `watch` is shown the outputs of every batch of validation.
     """
 
     model: nn.Module
@@ -70,6 +71,7 @@ class Learner:
     distillation: Distillation | None = None
     wrapped: Replica | None = None
     window_samples: int = 0
+    watch: Callable[[Tensor, Batch], None] | None = None
 
     def __post_init__(self) -> None:
         self.replica: Replica = self.wrapped or Single(self.model)

@@ -23,7 +23,7 @@ from dlkit.core.data import DataInfo
 from dlkit.core.devices import pick_threads, torch_settings
 from dlkit.core.distributed import check_same_program, joined
 from dlkit.core.environment import now
-from dlkit.core.evaluation import NUM_WORST, keep_evaluation, score_split, with_thresholds
+from dlkit.core.evaluation import NUM_WORST, class_colors, keep_evaluation, score_split, with_thresholds
 from dlkit.core.modelfile import save_model_file
 from dlkit.core.models import parameter_count
 from dlkit.core.out_of_memory import explain_out_of_memory
@@ -36,6 +36,7 @@ from dlkit.core.training.folder import (
     Board,
     EndedRun,
     Follower,
+    MapPictures,
     Resume,
     Resumed,
     RunFolder,
@@ -67,7 +68,7 @@ from dlkit.quantities import parse_duration_s
 from dlkit.run_figure import draw_history
 from dlkit.run_folders import MODEL_FILE, RESOLVED_FILE, SUMMARY_FILE
 from dlkit.signals import Stopped, stopped_by_signals, stops_ignored
-from dlkit.tasks import TaskName
+from dlkit.tasks import TRAITS, TaskName
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -240,18 +241,36 @@ def _open_records(job: Job, folder: RunFolder, resumed: Resumed | None, emit: Em
         "total_steps": job.plan.total_steps,
         "teacher": job.teacher_digest,
     }
-    records = RunRecords(folder, columns=job.columns, board=board, config=config, extra=extra, emit=emit)
+    maps = _watch_maps(job) if board else None
+    records = RunRecords(folder, columns=job.columns, board=board, maps=maps, config=config, extra=extra, emit=emit)
     if board and not resumed:
-        batch = job.data.train.first_batch()
-        if config.log.graph and not job.world.lockstep:
-            board.add_graph(job.learner.model, batch.inputs, emit)
-        if config.log.images and job.data.info.kind == "image":
-            board.add_images(batch.inputs[: config.log.images])
+        _show_first_batch(job, board, maps, emit)
     records.go_back(resumed.state if resumed else {})
     if resumed:
         _go_back(job, resumed)
         records.best_before = mend_best(resumed, folder.checkpoints, emit)
     return records
+
+
+def _watch_maps(job: Job) -> MapPictures | None:
+    """Returns what keeps pictures of maps for TensorBoard, if any are asked for; validation shows it its batches."""
+    config, info = job.config, job.data.info
+    if not (config.log.images and TRAITS[info.task].has_maps):
+        return None
+    maps = MapPictures(config.log.images, info, class_colors(config.model_dump(), info.num_outputs))
+    job.learner.watch = maps.watch
+    return maps
+
+
+def _show_first_batch(job: Job, board: Board, maps: MapPictures | None, emit: Emit) -> None:
+    log, batch = job.config.log, job.data.train.first_batch()
+    if log.graph and not job.world.lockstep:
+        board.add_graph(job.learner.model, batch.inputs, emit)
+    if maps:
+        board.add_classes(maps.classes)
+        board.add_strips("train/images", maps.training_strips(batch), 0)
+    elif log.images and job.data.info.kind == "image":
+        board.add_images(batch.inputs[: log.images])
 
 
 def _fit(job: Job, records: RunRecords | Follower, stop: StopRequest, emit: Emit) -> str:

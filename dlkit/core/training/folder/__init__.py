@@ -4,6 +4,7 @@ from dlkit.core.training.folder.checkpoints import newest_checkpoints, read_chec
 from dlkit.core.training.folder.disk_space import check_disk_space
 from dlkit.core.training.folder.ended import EndedRun
 from dlkit.core.training.folder.location import RunLocation, find_begun, pick_location
+from dlkit.core.training.folder.map_pictures import MapPictures
 from dlkit.core.training.folder.nonfinite import told_in_full
 from dlkit.core.training.folder.reclaiming import Reclaimable, delete_reclaimable, find_reclaimable
 from dlkit.core.training.folder.records import Follower, RunRecords, log_to

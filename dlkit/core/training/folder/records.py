@@ -12,6 +12,7 @@ from dlkit import disk
 from dlkit.config import Config
 from dlkit.core.environment import now
 from dlkit.core.training.folder.checkpoints import save_checkpoint
+from dlkit.core.training.folder.map_pictures import MapPictures
 from dlkit.core.training.folder.metrics_file import MetricsFile
 from dlkit.core.training.folder.run_folder import RunFolder
 from dlkit.core.training.folder.tensorboard import Board
@@ -30,7 +31,7 @@ class RunRecords:
     """Writes a run's records. Lines of steps wait in memory, on the device, and are written every few seconds.
 
     On resume the metrics files go on from where the checkpoint left them, so that no step or epoch stands twice. `best_before` is
-    the file that holds the best weights so far, where that is not best.pt; `keep` says how many checkpoints stay.
+    the file that holds the best weights so far, where that is not best.pt; `keep` says how many checkpoints stay; `maps` go to the board.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class RunRecords:
         *,
         columns: Sequence[str],
         board: Board | None,
+        maps: MapPictures | None,
         config: Config,
         extra: Mapping[str, Any],
         emit: Emit,
@@ -46,6 +48,7 @@ class RunRecords:
         self.folder = folder
         self.columns = columns
         self.board = board
+        self.maps = maps
         self.log_every = int(config.log.every)
         self.keep = max(config.checkpoint.keep, config.checkpoint.average or 1)
         self.extra = extra
@@ -77,6 +80,8 @@ class RunRecords:
         self._csv.append(text.getvalue())
         if self.board:
             self.board.add_epoch(row)
+            if self.maps:
+                self.board.add_strips("val/masks", self.maps.take_strips(), int(row["step"] or 0))
 
     def _flush(self) -> None:
         self._throttle.restart()

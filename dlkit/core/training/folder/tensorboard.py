@@ -1,13 +1,15 @@
 """TensorBoard files: scalars, the model graph, hyperparameters with final metrics, sample images."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
+from dlkit.core.data import Color
 from dlkit.core.models import copy_network, disable_checkpointing
 from dlkit.core.training.learner import Row
 from dlkit.errors import first_line
@@ -54,6 +56,18 @@ class Board:
         """Training images as the model sees them, each stretched to 0..1."""
         low, high = inputs.amin((1, 2, 3), keepdim=True), inputs.amax((1, 2, 3), keepdim=True)
         self._writer.add_images("train/images", ((inputs - low) / (high - low).clamp(min=1e-9)).cpu()[:, :3], 0)
+
+    def add_strips(self, tag: str, strips: Sequence[Tensor], step: int) -> None:
+        """Pictures with their masks beside them, uint8 (H, W, 3), one below the other."""
+        if strips:
+            gap = max(1, len(strips[0]) // 32)
+            rows = [pad(strip, (0, 0, 0, 0, 0, gap), value=255) for strip in strips]
+            self._writer.add_image(tag, torch.cat(rows)[:-gap], step, dataformats="HWC")
+
+    def add_classes(self, classes: Sequence[tuple[str, Color]]) -> None:
+        """The colours of classes in masks, as a table."""
+        rows = (f"| {name} | #{red:02x}{green:02x}{blue:02x} |" for name, (red, green, blue) in classes)
+        self._writer.add_text("classes", "\n".join(["| class | colour |", "|---|---|", *rows]), 0)
 
     def add_hparams(self, hparams: Mapping[str, str | int | float | bool], metrics: Mapping[str, float]) -> None:
         """Hyperparameters and final metrics, in the run's own folder."""
