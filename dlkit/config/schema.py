@@ -274,7 +274,7 @@ class Log(Section):
     graph: bool = Field(True, description="Write the model graph to TensorBoard.")
     images: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="Training images, as the model sees them, to write to TensorBoard; with masks, also so many of validation with predictions.",
+        description="Training images, as the model sees them, to write to TensorBoard; with masks, validation's and predictions too.",
     )
     mlflow: str | None = Field(
         None, min_length=1, description="Address of an MLflow server that follows the run: http://127.0.0.1:5000."

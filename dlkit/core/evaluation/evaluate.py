@@ -34,9 +34,7 @@ def evaluate(
     Several processes take whole batches in turn, and their sums are added in the order of the batches: the result is the
     same bits as that of one process. The model is in evaluation mode meanwhile; `watch` is shown the outputs of every batch.
     """
-    rows: list[Tensor] = []
-    parts: list[Part] = []
-    counts, needs_all = CountSum(scoring), scoring.scores.traits.needs_all_outputs
+    found = _Found(scoring)
     with eval_mode(model), without_gradients(world):
         try:
             for batch in announced(split, most_batches, world, emit):
@@ -44,9 +42,7 @@ def evaluate(
                     outputs = model(scoring.arrange(batch.inputs))
                     loss, weight = scoring.loss(outputs, batch.targets)
                 if batch.is_counted:
-                    rows.append(scoring.new_meter().sums_of(outputs, batch.targets, loss, weight))
-                    parts += [part_of(outputs, batch)] if needs_all else []
-                    counts.add(outputs, batch.targets)
+                    found.add(outputs, batch, loss, weight)
                     if watch is not None:
                         watch(outputs, batch)
                 if stop is not None and stop.is_asked and not world.lockstep:
@@ -56,10 +52,25 @@ def evaluate(
                 raise
     if stop is not None and stop.is_shared:
         stop.settle(world.sum(torch.tensor(stop.votes())).tolist())
-    sums = _in_turn(rows, split, scoring, world)
+    sums = _in_turn(found.rows, split, scoring, world)
     if stop is not None and stop.is_due:
         return None
-    return _means(sums, scoring) | _judged(parts, counts, scoring, world)
+    return _means(sums, scoring) | _judged(found.parts, found.counts, scoring, world)
+
+
+class _Found:
+    """What is kept of the batches of a split: sums of each, and counts or outputs where the metric that judges needs them."""
+
+    def __init__(self, scoring: Scoring) -> None:
+        self.scoring, self.counts = scoring, CountSum(scoring)
+        self.rows, self.parts = list[Tensor](), list[Part]()
+
+    def add(self, outputs: Tensor, batch: Batch, loss: Tensor, weight: Tensor | float) -> None:
+        """Take in a batch."""
+        self.rows.append(self.scoring.new_meter().sums_of(outputs, batch.targets, loss, weight))
+        if self.scoring.scores.traits.needs_all_outputs:
+            self.parts.append(part_of(outputs, batch))
+        self.counts.add(outputs, batch.targets)
 
 
 class CountSum:
