@@ -24,7 +24,7 @@ def class_areas(predicted: Tensor, targets: Tensor, num_classes: int) -> Tensor:
 
     def areas(classes: Tensor, chosen: Tensor) -> Tensor:
         found = torch.bincount((classes + firsts)[chosen], minlength=len(targets) * num_classes)
-        return found.view(-1, num_classes)
+        return found.view(len(targets), num_classes)
 
     is_right = is_counted & (predicted == targets)
     return torch.stack([areas(targets, is_right), areas(targets, is_counted), areas(predicted, is_counted)], 1)
