@@ -37,7 +37,6 @@ from dlkit.core.evaluation.keeping import NUM_WORST, keep_evaluation
 from dlkit.core.evaluation.map_comparison import compare_maps
 from dlkit.core.evaluation.map_scores import MapScores, PixelMetrics, count_maps
 from dlkit.core.evaluation.map_sheet import MAP_HEADS, classes_seen, save_map_sheet
-from dlkit.core.evaluation.map_sheet import save_map_sheet
 from dlkit.core.evaluation.map_strip import seen_strip, strip_of
 from dlkit.core.evaluation.map_views import MapViews
 from dlkit.core.evaluation.mask_pictures import MaskWriter, mask_writer
