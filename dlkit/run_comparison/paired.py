@@ -80,6 +80,36 @@ def _among_five(kept: KeptPredictions) -> Array:
     return result
 
 
+def _areas(kept: KeptPredictions) -> Array:
+    """Pixels that are right, true and predicted, by class: (N, 3 C)."""
+    if kept.right is None:
+        raise ValueError("no pixels were kept")
+    return np.concatenate([kept.right, kept.targets, kept.predicted], axis=1).astype(float)
+
+
+def _over_classes(top: Array, bottom: Array) -> Array:
+    """The mean over classes that are there or are predicted."""
+    is_there = bottom > 0
+    result: Array = (top / np.where(is_there, bottom, 1)).sum(axis=1, where=is_there) / is_there.sum(axis=1)
+    return result
+
+
+def _miou(means: Array) -> Array:
+    right, true, said = np.split(means, 3, axis=1)
+    return _over_classes(right, true + said - right)
+
+
+def _dice(means: Array) -> Array:
+    right, true, said = np.split(means, 3, axis=1)
+    return _over_classes(2 * right, true + said)
+
+
+def _pixel_accuracy(means: Array) -> Array:
+    right, true, _ = np.split(means, 3, axis=1)
+    result: Array = right.sum(axis=1) / true.sum(axis=1)
+    return result
+
+
 def _mean(means: Array) -> Array:
     result: Array = means.mean(axis=1)
     return result
@@ -100,6 +130,11 @@ STATISTICS: Mapping[str, Mapping[str, Statistic]] = {
         "rmse": Statistic(_squares, lambda means: np.sqrt(_mean(means))),
         "mae": Statistic(lambda kept: np.abs(kept.predicted.astype(float) - kept.targets), _mean),
         "r2": Statistic(_spread, _r2),
+    },
+    "segmentation": {
+        "miou": Statistic(_areas, _miou),
+        "dice": Statistic(_areas, _dice),
+        "pixel_accuracy": Statistic(_areas, _pixel_accuracy),
     },
 }
 

@@ -22,7 +22,7 @@ MOST_NUMBERS = (
 )  # probabilities, or numbers, that are kept: 16 MB; of more classes there are only two for each sample
 _MOST_BYTES = 2**28
 _FORMAT = {"format": "dlkit.predictions", "version": 1}
-_KINDS = {"classification": "iu", "multilabel": "b", "regression": "f"}
+_KINDS = {"classification": "iu", "multilabel": "b", "regression": "f", "segmentation": "iu"}
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -44,7 +44,8 @@ class KeptPredictions:
     """Predictions in the order of the split, without samples whose label the loss ignores.
 
     `positions` (N,) are those in the split, `numbers` (N,) those in the data set. `targets` and `predicted` are classes (N,), labels
-    (N, L) as bools, or numbers (N, K) in the units of the data. `probabilities`, float32, are those of classes (N, C) or labels (N, L),
+    (N, L) as bools, numbers (N, K) in the units of the data, or of maps how many pixels of a picture are of each class (N, C), those of
+    them that are `right` beside. `probabilities`, float32, are those of classes (N, C) or labels (N, L),
     None where they are too many, and for numbers. `confidence` and `likelihood` (N,) are the probabilities of the class that is
     predicted and of the true one; None but for classes.
     """
@@ -57,6 +58,7 @@ class KeptPredictions:
     probabilities: Array | None = None
     confidence: Array | None = None
     likelihood: Array | None = None
+    right: Array | None = None
 
 
 def save_predictions(path: Path, kept: KeptPredictions, *, most_numbers: int = MOST_NUMBERS) -> bool:
@@ -127,6 +129,10 @@ def _check(kept: KeptPredictions) -> None:
         raise ValueError("its arrays are of different lengths")
     if kept.targets.dtype.kind not in kinds or kept.targets.ndim != (1 if kept.facts.task == "classification" else 2):
         raise ValueError(f"its targets are none of {kept.facts.task}")
+    if (kept.right is None) != (kept.facts.task != "segmentation") or (
+        kept.right is not None and (kept.right.dtype.kind not in kinds or kept.right.shape != kept.targets.shape)
+    ):
+        raise ValueError("it does not say which pixels are right")
     shares = (kept.probabilities, kept.confidence, kept.likelihood)
     if any(array is not None and (array.dtype != np.float32 or len(array) != size) for array in shares):
         raise ValueError("its probabilities do not belong to its samples")

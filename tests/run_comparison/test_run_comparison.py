@@ -168,6 +168,32 @@ def test_numbers_and_labels(tmp_path):
     assert all(each.low < each.difference < each.high for each in found.values())
 
 
+def test_maps(tmp_path):
+    """Pictures of 100 pixels of two classes; a third is nowhere."""
+    import torch
+
+    from dlkit.core.scoring import SCORES
+
+    draws, runs = np.random.default_rng(2), []
+    true = draws.integers(20, 60, 200)
+    targets = np.stack([true, 100 - true, np.zeros_like(true)], 1).astype(np.int32)
+    for index, share in enumerate((0.9, 0.8)):
+        right = np.floor(targets * np.clip(share + 0.05 * draws.normal(size=targets.shape), 0, 1)).astype(np.int32)
+        wrong = targets - right
+        predicted = right + wrong[:, [1, 0, 2]]
+        (one, other), (lost, missed) = right.sum(0)[:2], wrong.sum(0)[:2]
+        counts = torch.tensor([[one, lost, 0], [missed, other, 0], [0, 0, 0]])
+        runs.append(a_run(tmp_path / str(index), lr=index + 1.0, test=SCORES["segmentation"]().judge(counts)))
+        keep(runs[-1], "segmentation", targets=targets, predicted=predicted, right=right)
+    found = {each.metric: each for each in compare_runs(runs).differences}
+    assert {name: each.verdict for name, each in found.items()} == dict.fromkeys(
+        ("test_miou", "test_dice", "test_pixel_accuracy"), "more than chance"
+    )
+    assert all(each.low < each.difference < each.high < 0 for each in found.values())
+    keep(runs[1], "segmentation", targets=targets, predicted=predicted)
+    assert "does not say which pixels are right" in compare_runs(runs).differences[0].why
+
+
 def test_labels(tmp_path):
     import torch
 

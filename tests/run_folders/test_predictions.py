@@ -196,3 +196,31 @@ def test_damage_and_bombs_are_refused(tmp_path):
             file.write(bytes(2**20))
     with pytest.raises(FileRefused, match="holds more than"):
         read_predictions(path)
+
+
+def test_maps_are_kept_as_pixels_of_each_picture(tmp_path):
+    data = {
+        "name": "fake",
+        "num_samples": 40,
+        "shape": [1, 8, 8],
+        "num_classes": 3,
+        "batch_size": 7,
+        "eval_batch_size": 5,
+    }
+    result, kept = train(
+        tmp_path / "run", data=data, task="segmentation", model={"name": "unet", "width": 4, "depth": 2}
+    )
+    split = splits_of(result).test
+    said = outputs_of(result, split).argmax(1)
+    true = torch.cat([batch.targets for batch in split.batches()])
+    assert (kept.facts.task, len(kept.targets)) == ("segmentation", split.num_samples)
+    for picture in range(split.num_samples):
+        for label in range(3):
+            is_true, is_said = true[picture] == label, said[picture] == label
+            assert kept.targets[picture, label] == is_true.sum() and kept.predicted[picture, label] == is_said.sum()
+            assert kept.right[picture, label] == (is_true & is_said).sum()
+    told = json.loads((result.run_dir / "evaluation.json").read_text())
+    for name in ("miou", "dice", "pixel_accuracy"):
+        low, high = told["intervals"][name]
+        assert low < told["metrics"][name] < high
+    assert len(told["worst"]) == min(24, split.num_samples)

@@ -32,7 +32,7 @@ from dlkit.core.evaluation.comparison_text import (
 from dlkit.core.evaluation.evaluate import evaluate
 from dlkit.core.evaluation.file_size import CHUNK_BYTES, file_sizes
 from dlkit.core.evaluation.gathering import Predictions
-from dlkit.core.evaluation.intervals import metric_intervals, share_interval
+from dlkit.core.evaluation.intervals import map_intervals, metric_intervals, share_interval
 from dlkit.core.evaluation.keeping import NUM_WORST, keep_evaluation
 from dlkit.core.evaluation.map_comparison import compare_maps
 from dlkit.core.evaluation.map_scores import MapScores, PixelMetrics, count_maps

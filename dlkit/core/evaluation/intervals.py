@@ -5,14 +5,15 @@ methods: another look at the jackknife, 1979, for all else, between the percenti
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from dlkit.core.evaluation.gathering import Predictions
 from dlkit.core.evaluation.metrics import score_predictions
-from dlkit.core.scoring import Scoring
+from dlkit.core.scoring import Scoring, map_metrics
 from dlkit.tasks import metric_of
 
 Interval = tuple[float, float]
@@ -35,6 +36,15 @@ def metric_intervals(metrics: Mapping[str, float], predictions: Predictions, sco
     return {name: shares.get(name) or drawn[name] for name in metrics if name in shares or name in drawn}
 
 
+def map_intervals(metrics: Mapping[str, float], areas: Tensor) -> dict[str, Interval]:
+    """Returns the same of what areas of pictures (N, 3, C) tell: as pixels of a picture stand together, pictures are drawn anew."""
+    if len(areas) < 2 or NUM_RESAMPLES * areas.numel() > MOST_DRAWN:
+        return {}
+    rows = (areas[drawn].sum(0) for drawn in _draws(len(areas)))
+    found = _percentiles([{name: value.item() for name, value in map_metrics(row).items()} for row in rows])
+    return {name: found[name] for name in metrics if name in found}
+
+
 def share_interval(share: float, count: int) -> Interval:
     """Returns Wilson's interval of a share of so many samples, which stays within 0..1 and is none too narrow at its ends."""
     middle = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
@@ -44,14 +54,22 @@ def share_interval(share: float, count: int) -> Interval:
 
 def _bootstrap(predictions: Predictions, scoring: Scoring) -> dict[str, Interval]:
     """Returns the percentiles of metrics over samples that are drawn anew, the same ones each time."""
-    count, generator = len(predictions.targets), torch.Generator().manual_seed(0)
-    if count < 2:
+    if len(predictions.targets) < 2:
         return {}
     rows = []
-    for _ in range(NUM_RESAMPLES):
-        drawn = torch.randint(count, (count,), generator=generator)
+    for drawn in _draws(len(predictions.targets)):
         sample = replace(predictions, outputs=predictions.outputs[drawn], targets=predictions.targets[drawn])
         rows.append(score_predictions(sample, scoring))
+    return _percentiles(rows)
+
+
+def _draws(count: int) -> Iterator[Tensor]:
+    """Yields so many samples drawn with replacement, (N,), again and again."""
+    generator = torch.Generator().manual_seed(0)
+    return (torch.randint(count, (count,), generator=generator) for _ in range(NUM_RESAMPLES))
+
+
+def _percentiles(rows: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
     values = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]}
     ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
     found = {name: found.quantile(ends).tolist() for name, found in values.items() if found.isfinite().all()}

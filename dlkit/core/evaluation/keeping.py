@@ -39,7 +39,7 @@ def keep_evaluation(
     samples: Mapping[str, str | int],
     emit: Emit,
 ) -> None:
-    """Write evaluation.json and predictions.npz; of maps, and of too many samples, with a note, there are no predictions.
+    """Write evaluation.json and predictions.npz; of too many samples there are no predictions, with a note.
 
     `scoring.info` is the model's, `samples` describes the split's by counts and hashes.
     """
@@ -54,20 +54,27 @@ def keep_evaluation(
         run_dir / EVALUATION_FILE, to_json({"schema": EVALUATION_SCHEMA, "task": info.task, **asdict(result)}) + "\n"
     )
     if isinstance(found, Predictions):
-        _keep_predictions(run_dir / PREDICTIONS_FILE, found, split, info=info, samples=samples, emit=emit)
+        positions, arrays = found.indices, _plain_arrays(found, info)
+    else:
+        positions, arrays = found.pictures.positions, _areas(found.pictures.areas)
+    _keep_predictions(run_dir / PREDICTIONS_FILE, arrays, positions, split, info=info, samples=samples, emit=emit)
 
 
 def _keep_predictions(
-    path: Path, predictions: Predictions, split: Split, *, info: DataInfo, samples: Mapping[str, str | int], emit: Emit
+    path: Path,
+    arrays: Mapping[str, Tensor],
+    positions: Tensor,
+    split: Split,
+    *,
+    info: DataInfo,
+    samples: Mapping[str, str | int],
+    emit: Emit,
 ) -> None:
     names = info.classes or tuple(map(str, range(info.num_outputs)))
     facts = PredictionFacts(
         info.task, split.name, target_names(info) if info.task == "regression" else names, dict(samples)
     )
-    arrays = _plain_arrays(predictions, info) | {
-        "positions": predictions.indices.int(),
-        "numbers": split.sample_numbers()[predictions.indices].int(),
-    }
+    arrays = {**arrays, "positions": positions.int(), "numbers": split.sample_numbers()[positions].int()}
     kept = KeptPredictions(facts, **{name: value.numpy() for name, value in arrays.items()})
     if not save_predictions(path, kept):
         emit(Note(f"{PREDICTIONS_FILE} is not written: {kept.targets.size:,} targets are more than {MOST_NUMBERS:,}"))
@@ -82,6 +89,11 @@ def _plain_arrays(predictions: Predictions, info: DataInfo) -> dict[str, Tensor]
     if info.task == "multilabel":
         return {"targets": targets > 0, "predicted": decided, "probabilities": outputs.double().sigmoid().float()}
     return _of_classes(calibrated(outputs.double(), info).softmax(1).float(), targets, decided)
+
+
+def _areas(areas: Tensor) -> dict[str, Tensor]:
+    """Pixels of each class of a picture from their areas (N, 3, C)."""
+    return dict(zip(("right", "targets", "predicted"), areas.unbind(1), strict=True))
 
 
 def _of_classes(probabilities: Tensor, targets: Tensor, decided: Tensor) -> dict[str, Tensor]:

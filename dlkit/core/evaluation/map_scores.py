@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from dlkit.core.data import Split, count_classes
 from dlkit.core.distributed import ALONE, World
 from dlkit.core.evaluation.evaluate import CountSum, announced, without_gradients
-from dlkit.core.evaluation.worst_maps import PictureScore, WorstPictures
+from dlkit.core.evaluation.worst_maps import PictureMeter, PictureScores
 from dlkit.core.models import eval_mode
-from dlkit.core.scoring import Scoring, dice_of, iou_of
+from dlkit.core.scoring import Scoring, areas_of, dice_of, iou_of
 from dlkit.events import Emit, ignore
 
 Forward = Callable[[Tensor], Tensor]
@@ -19,10 +19,10 @@ Forward = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class MapScores:
-    """What is kept of a split of maps: counts of its pixels, int64 (C, C) with true classes as rows, and the worst pictures."""
+    """What is kept of a split of maps: counts of its pixels, int64 (C, C) with true classes as rows, and the scores of its pictures."""
 
     counts: Tensor
-    worst: Sequence[PictureScore] = ()
+    pictures: PictureScores
 
 
 def count_maps(
@@ -30,16 +30,15 @@ def count_maps(
     split: Split,
     scoring: Scoring,
     *,
-    num_worst: int = 0,
     forward: Forward | None = None,
     world: World = ALONE,
     emit: Emit = ignore,
 ) -> tuple[float, MapScores]:
-    """Returns the mean loss over a split, the counts of its pixels, and so many of its worst pictures.
+    """Returns the mean loss over a split, the counts of its pixels, and the scores of its pictures.
 
     `forward` makes the outputs of a batch; without one the model does. Of several processes, each gets all.
     """
-    meter, counts, worst = scoring.new_meter(), CountSum(scoring), WorstPictures(num_worst)
+    meter, counts, pictures = scoring.new_meter(), CountSum(scoring), PictureMeter()
     with eval_mode(model), without_gradients(world):
         for batch in announced(split, None, world, emit):
             with scoring.precision.autocast():
@@ -48,8 +47,8 @@ def count_maps(
             if batch.is_counted:
                 meter.add(outputs, batch.targets, loss, weight)
                 counts.add(outputs, batch.targets)
-                worst.add(outputs, batch)
-    return meter.read(world)["loss"], MapScores(counts.read(world), worst.read(world))
+                pictures.add(outputs, batch)
+    return meter.read(world)["loss"], MapScores(counts.read(world), pictures.read(world))
 
 
 def count_pixels(split: Split, num_classes: int) -> Tensor:
@@ -75,5 +74,5 @@ def metrics_per_pixel_class(counts: Tensor, classes: Sequence[str]) -> list[Pixe
     """Returns the scores of every class from counts of pixels (C, C); precision and recall are 0 where there is nothing to share."""
     hits, support, predicted = counts.diag().double(), counts.sum(1), counts.sum(0)
     shares = [hits / total.clamp(min=1) for total in (predicted, support)]
-    columns = [column.tolist() for column in (support, iou_of(counts), dice_of(counts), *shares)]
+    columns = [column.tolist() for column in (support, iou_of(areas_of(counts)), dice_of(areas_of(counts)), *shares)]
     return [PixelMetrics(*row) for row in zip(classes, *columns, strict=True)]

@@ -103,16 +103,15 @@ def score_split(
     scoring: Scoring,
     *,
     use_tta: bool = False,
-    num_worst: int = 0,
     world: World = ALONE,
     emit: Emit = ignore,
 ) -> tuple[dict[str, float], Predictions | MapScores]:
-    """Returns loss and the task's metrics, and what they are of: predictions, or what is kept of maps, with so many of the worst
-    pictures; with `use_tta` also what judges of the mean over mirrored images, as `accuracy_tta`. Each of several processes gets all.
+    """Returns loss and the task's metrics, and what they are of: predictions, or what is kept of maps; with `use_tta` also what judges of
+    the mean over mirrored images, as `accuracy_tta`. Each of several processes gets all.
     """
     found: Predictions | MapScores
     if scoring.scores.traits.has_maps:
-        loss, found = count_maps(model, split, scoring, num_worst=num_worst, world=world, emit=emit)
+        loss, found = count_maps(model, split, scoring, world=world, emit=emit)
         metrics = {"loss": loss, **scoring.scores.judge(found.counts)}
     else:
         found = predict_split(model, split, scoring, world=world, emit=emit)

@@ -10,7 +10,7 @@ from dlkit.core.data import DataInfo, Split
 from dlkit.core.evaluation.calibration_error import ConfidenceBin, calibration_error, confidence_bins
 from dlkit.core.evaluation.confusion import confusion_matrix
 from dlkit.core.evaluation.gathering import Predictions
-from dlkit.core.evaluation.intervals import Interval, metric_intervals
+from dlkit.core.evaluation.intervals import Interval, map_intervals, metric_intervals
 from dlkit.core.evaluation.map_scores import MapScores, PixelMetrics, metrics_per_pixel_class
 from dlkit.core.evaluation.metrics import (
     ClassMetrics,
@@ -59,8 +59,9 @@ def describe_results(
 ) -> EvalResult:
     """Returns all that predictions, or what is kept of maps, tell beside their metrics. Targets are counted: `Predictions.without`."""
     if isinstance(found, MapScores):
-        result = describe_maps(metrics, found.counts, info, split=split.name, num_samples=split.num_samples)
-        return replace(result, worst=describe_pictures(found.worst, info, name_of=split.name_of))
+        chosen, areas = found.pictures.worst(num_worst), found.pictures.areas
+        result = describe_maps(metrics, found.counts, areas, info, split=split.name, num_samples=split.num_samples)
+        return replace(result, worst=describe_pictures(chosen, info, name_of=split.name_of))
     classes = info.classes or tuple(map(str, range(info.num_outputs)))
     result = EvalResult(split.name, split.num_samples, metrics, classes, [], [])
     if num_worst:
@@ -73,11 +74,12 @@ def describe_results(
 
 
 def describe_maps(
-    metrics: Mapping[str, float], counts: Tensor, info: DataInfo, *, split: str, num_samples: int
+    metrics: Mapping[str, float], counts: Tensor, areas: Tensor, info: DataInfo, *, split: str, num_samples: int
 ) -> EvalResult:
-    """Returns all that counts of pixels (C, C) tell beside their metrics."""
+    """Returns all that counts of pixels (C, C) and areas of pictures (N, 3, C) tell beside their metrics."""
     classes = info.classes or tuple(map(str, range(info.num_outputs)))
-    return EvalResult(split, num_samples, metrics, classes, metrics_per_pixel_class(counts, classes), counts.tolist())
+    result = EvalResult(split, num_samples, metrics, classes, metrics_per_pixel_class(counts, classes), counts.tolist())
+    return replace(result, intervals=map_intervals(metrics, areas))
 
 
 def _describe_labels(result: EvalResult, predictions: Predictions, info: DataInfo) -> EvalResult:

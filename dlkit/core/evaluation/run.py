@@ -101,10 +101,9 @@ def _score_whole(
     device = next(network.parameters()).device
     prepare = whole_picture(loaded, info, keeps_scale=True)
     predictor = MapPredictor(network, prepare, pick_overlap(request.overlap), device)
-    counts = count_whole_maps(predictor, subset, emit)
-    result = describe_maps(
-        SCORES[info.task](info).judge(counts), counts, info, split=subset.name, num_samples=len(subset.rows)
-    )
+    counts, areas = count_whole_maps(predictor, subset, emit)
+    metrics = SCORES[info.task](info).judge(counts)
+    result = describe_maps(metrics, counts, areas, info, split=subset.name, num_samples=len(subset.rows))
     if request.confusion is not None:
         save_confusion_picture(request.confusion, result.confusion, result.classes)
     return result
@@ -124,14 +123,15 @@ def scoring_for(loaded: LoadedConfig, info: DataInfo, split: Split, device: torc
 def _score(
     network: nn.Module, split: Split, scoring: Scoring, info: DataInfo, request: EvalRequest, emit: Emit
 ) -> EvalResult:
-    num_worst = request.num_worst if request.worst else 0
-    metrics, found = score_split(network, split, scoring, use_tta=request.use_tta, num_worst=num_worst, emit=emit)
+    metrics, found = score_split(network, split, scoring, use_tta=request.use_tta, emit=emit)
     if isinstance(found, Predictions):
         num_all, found = len(found.targets), found.without(scoring.loss.ignore_index)
         if num_left := num_all - len(found.targets):
             label = scoring.loss.ignore_index
             emit(Note(f"{num_left} of {num_all} samples have the label {label}, which is not counted"))
-    return describe_results(metrics, found, split, scoring=scoring, info=info, num_worst=num_worst)
+    return describe_results(
+        metrics, found, split, scoring=scoring, info=info, num_worst=request.num_worst if request.worst else 0
+    )
 
 
 def _save_pictures(result: EvalResult, request: EvalRequest, split: Split, info: DataInfo) -> None:

@@ -1,7 +1,8 @@
 """The pictures whose maps a model is most wrong about: found while a split is counted, then looked at once more."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
@@ -12,69 +13,67 @@ from dlkit.core.data import IGNORED, Batch, DataInfo, Split
 from dlkit.core.distributed import World
 from dlkit.core.evaluation.worst import WorstSample, picture_of, samples_at
 from dlkit.core.models import eval_mode
-from dlkit.core.scoring import class_areas
+from dlkit.core.scoring import class_areas, iou_of
 
 
-class PictureScore(NamedTuple):
-    """A picture by its position in the split: its mean cross-entropy, and the areas of its classes as `class_areas` has them, (3, C)."""
-
-    position: int
-    loss: float
-    areas: Tensor
-
-
-class WorstPictures:
-    """So many pictures of the highest mean cross-entropy over their counted pixels, of those seen so far; of equal ones the earlier.
-
-    Those without counted pixels are left out. Maps are not kept.
+@dataclass(frozen=True)
+class PictureScores:
+    """Pictures with counted pixels, in the order of the split: their positions (N,), the mean cross-entropy of each, float64 (N,), and
+    the areas of its classes as `class_areas` has them, int32 (N, 3, C).
     """
 
-    def __init__(self, count: int) -> None:
-        self.count, self.rows = count, list[PictureScore]()
+    positions: Tensor
+    losses: Tensor
+    areas: Tensor
+
+    def worst(self, count: int) -> "PictureScores":
+        """Returns so many of the highest loss, the worst first; of equal ones the earlier first."""
+        return self.at(self.losses.sort(descending=True, stable=True).indices[:count])
+
+    def at(self, rows: Tensor) -> "PictureScores":
+        """Returns those at these rows."""
+        return PictureScores(self.positions[rows], self.losses[rows], self.areas[rows])
+
+
+class PictureMeter:
+    """The scores of single pictures, batch by batch; maps are not kept."""
+
+    def __init__(self) -> None:
+        self._parts: list[PictureScores] = []
 
     def add(self, outputs: Tensor, batch: Batch) -> None:
         """Take in a batch and its logits (N, C, H, W)."""
-        if not self.count:
-            return
-        least = self.rows[-1].loss if len(self.rows) == self.count else 0.0
-        losses = _mean_losses(outputs, batch.targets)
-        places = [place for place, loss in enumerate(losses.tolist()) if loss >= least]
-        # of these alone, as the largest of channels takes its time
-        areas = class_areas(outputs[places].argmax(1), batch.targets[places], outputs.shape[1]).cpu()
-        found = zip(batch.indices[places].tolist(), losses[places].tolist(), areas, strict=True)
-        self._take(PictureScore(position, loss, area.clone()) for position, loss, area in found)
+        areas = class_areas(outputs.argmax(1), batch.targets, outputs.shape[1]).cpu().int()
+        part = PictureScores(batch.indices, _mean_losses(outputs, batch.targets).cpu().double(), areas)
+        self._parts.append(part.at(areas[:, 1].any(1)))
 
-    def read(self, world: World) -> list[PictureScore]:
-        """Returns those of all processes, the worst first."""
-        rows, self.rows = world.gather_values(self.rows), []
-        self._take(row for part in rows for row in part)
-        return self.rows
-
-    def _take(self, rows: Iterable[PictureScore]) -> None:
-        self.rows = sorted([*self.rows, *rows], key=lambda row: (-row.loss, row.position))[: self.count]
+    def read(self, world: World) -> PictureScores:
+        """Returns those of all processes."""
+        parts = [part for parts in world.gather_values(self._parts) for part in parts]
+        columns = ([getattr(part, field.name) for part in parts] for field in fields(PictureScores))
+        whole = PictureScores(*map(torch.cat, columns))
+        return whole.at(whole.positions.argsort())
 
 
 def _mean_losses(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Returns the mean cross-entropy of each picture, (N,); infinite where outputs are no numbers, below 0 where no pixel is counted."""
+    """Returns the mean cross-entropy of each picture, (N,); infinite where outputs are no numbers."""
     losses = cross_entropy(outputs.float(), targets, ignore_index=IGNORED, reduction="none")
     dtype = torch.float32 if losses.device.type == "mps" else torch.float64
-    num_counted = (targets != IGNORED).sum((1, 2))
-    means = (losses.sum((1, 2), dtype=dtype) / num_counted).nan_to_num(nan=math.inf, posinf=math.inf)
-    return means.where(num_counted > 0, -1)
+    return (losses.sum((1, 2), dtype=dtype) / (targets != IGNORED).sum((1, 2))).nan_to_num(
+        nan=math.inf, posinf=math.inf
+    )
 
 
-def describe_pictures(
-    scores: Sequence[PictureScore], info: DataInfo, *, name_of: Callable[[int], str]
-) -> list[WorstSample]:
-    """Returns the worst pictures in words: the classes that are there, and those that are predicted, by their names."""
+def describe_pictures(scores: PictureScores, info: DataInfo, *, name_of: Callable[[int], str]) -> list[WorstSample]:
+    """Returns pictures in words: the classes that are there, and those that are predicted, by their names."""
     names = info.classes or tuple(map(str, range(info.num_outputs)))
     found = []
-    for position, loss, areas in scores:
-        right, true, said = areas.double()
+    for position, loss, areas in zip(scores.positions.tolist(), scores.losses.tolist(), scores.areas, strict=True):
+        _, true, said = areas
         is_there, is_said = (
             ", ".join(name for name, area in zip(names, row, strict=True) if area) for row in (true, said)
         )
-        iou = (right / (true + said - right)).nanmean().item()
+        iou = iou_of(areas).nanmean().item()
         found.append(WorstSample(position, name_of(position), is_there, is_said, None, loss, iou))
     return found
 

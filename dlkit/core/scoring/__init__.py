@@ -10,7 +10,7 @@ from dlkit.core.scoring.label_scores import (
     pick_thresholds,
 )
 from dlkit.core.scoring.losses import WeightedLoss, build_loss
-from dlkit.core.scoring.map_scores import class_areas, dice_of, iou_of, pixel_counts
+from dlkit.core.scoring.map_scores import areas_of, class_areas, dice_of, iou_of, map_metrics, pixel_counts
 from dlkit.core.scoring.precision import Precision, has_native_bf16, pick_precision
 from dlkit.core.scoring.scoring import Scoring
 from dlkit.core.scoring.task_scores import SCORES, Regression, TaskScores

@@ -30,12 +30,32 @@ def class_areas(predicted: Tensor, targets: Tensor, num_classes: int) -> Tensor:
     return torch.stack([areas(targets, is_right), areas(targets, is_counted), areas(predicted, is_counted)], 1)
 
 
-def iou_of(counts: Tensor) -> Tensor:
-    """Returns intersection over union of each class, float64 (C,); NaN for one that is neither there nor predicted."""
-    hits, either = counts.diag().double(), (counts.sum(0) + counts.sum(1) - counts.diag()).double()
-    return hits / either  # 0 / 0 is NaN
+def areas_of(counts: Tensor) -> Tensor:
+    """Returns the areas of counts (C, C) as `class_areas` has them: (3, C)."""
+    return torch.stack([counts.diag(), counts.sum(1), counts.sum(0)])
 
 
-def dice_of(counts: Tensor) -> Tensor:
-    """Returns twice the intersection over the sum of both areas, of each class, float64 (C,); NaN as in `iou_of`."""
-    return 2 * counts.diag().double() / (counts.sum(0) + counts.sum(1)).double()
+def iou_of(areas: Tensor) -> Tensor:
+    """Returns intersection over union of each class from areas (..., 3, C), float64 (..., C); NaN for one that is neither there nor
+    predicted.
+    """
+    right, true, said = areas.double().unbind(-2)
+    return right / (true + said - right)  # 0 / 0 is NaN
+
+
+def dice_of(areas: Tensor) -> Tensor:
+    """Returns twice the intersection over the sum of both areas, of each class, float64 (..., C); NaN as in `iou_of`."""
+    right, true, said = areas.double().unbind(-2)
+    return 2 * right / (true + said)
+
+
+def map_metrics(areas: Tensor) -> dict[str, Tensor]:
+    """Returns `miou` and `dice`, means over classes that are there or are predicted somewhere, and `pixel_accuracy`, float64 (...), from
+    areas (..., 3, C).
+    """
+    right, true, _ = areas.double().unbind(-2)
+    return {
+        "miou": iou_of(areas).nanmean(-1),
+        "dice": dice_of(areas).nanmean(-1),
+        "pixel_accuracy": right.sum(-1) / true.sum(-1),
+    }

@@ -2,7 +2,6 @@
 as probabilities. dlkit/tasks.py has the names. A further task is a class here and a row there.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from dlkit.core.data import IGNORED, DataInfo, restore_targets
 from dlkit.core.scoring.label_scores import average_precisions, decide_labels, f1_of, label_counts
-from dlkit.core.scoring.map_scores import dice_of, iou_of, pixel_counts
+from dlkit.core.scoring.map_scores import areas_of, map_metrics, pixel_counts
 from dlkit.tasks import TRAITS, TaskName, TaskTraits
 
 
@@ -188,12 +187,7 @@ class Segmentation(TaskScores):
 
     def judge(self, counts: Tensor) -> dict[str, float]:
         """Returns `miou` and `dice`, means over classes that are there or are predicted somewhere, and `pixel_accuracy`."""
-        right, total = counts.diag().sum().item(), counts.sum().item()
-        return {
-            "miou": iou_of(counts).nanmean().item(),
-            "dice": dice_of(counts).nanmean().item(),
-            "pixel_accuracy": right / total if total else math.nan,
-        }
+        return {name: value.item() for name, value in map_metrics(areas_of(counts)).items()}
 
     def summarize(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """Returns what `judge` does."""

@@ -23,7 +23,7 @@ from dlkit.core.data import DataInfo
 from dlkit.core.devices import pick_threads, torch_settings
 from dlkit.core.distributed import check_same_program, joined
 from dlkit.core.environment import now
-from dlkit.core.evaluation import NUM_WORST, class_colors, keep_evaluation, score_split, with_thresholds
+from dlkit.core.evaluation import class_colors, keep_evaluation, score_split, with_thresholds
 from dlkit.core.modelfile import save_model_file
 from dlkit.core.models import parameter_count
 from dlkit.core.out_of_memory import explain_out_of_memory
@@ -370,9 +370,7 @@ def _judge_best(
             return info, {}
         scoring, is_tested = replace(scoring, info=info), split is data.test
         use_tta = is_tested and job.config.eval.tta
-        metrics, found = score_split(
-            model, split, scoring, use_tta=use_tta, num_worst=NUM_WORST, world=job.world, emit=emit
-        )
+        metrics, found = score_split(model, split, scoring, use_tta=use_tta, world=job.world, emit=emit)
     if folder is not None:
         samples = job.fingerprint[split.name]
         keep_evaluation(folder.path, metrics, found, split, scoring=scoring, samples=samples, emit=emit)

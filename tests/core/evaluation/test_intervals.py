@@ -6,8 +6,8 @@ from scipy.stats import binomtest
 from torch.nn.functional import cross_entropy, mse_loss
 
 from dlkit.core.data import DataInfo
-from dlkit.core.evaluation import Predictions, metric_intervals, share_interval
-from dlkit.core.scoring import Scoring, WeightedLoss, pick_precision
+from dlkit.core.evaluation import Predictions, map_intervals, metric_intervals, share_interval
+from dlkit.core.scoring import Scoring, WeightedLoss, class_areas, pick_precision
 
 CPU = pick_precision("off", torch.device("cpu"))
 OF_CLASSES = Scoring(WeightedLoss(cross_entropy, "test"), CPU, "classification")
@@ -59,3 +59,22 @@ def test_very_many_outputs_and_a_single_sample_have_shares_alone(monkeypatch):
     assert list(metric_intervals({"loss": 1.0, "accuracy": 1.0}, one, OF_CLASSES)) == ["accuracy"]
     wide = Predictions(torch.zeros(4, 2**18), torch.zeros(4, dtype=torch.int64), torch.arange(4))
     assert list(metric_intervals({"loss": 1.0, "accuracy": 1.0}, wide, OF_CLASSES)) == ["accuracy"]
+
+
+def test_intervals_of_maps_draw_whole_pictures():
+    generator = torch.Generator().manual_seed(3)
+    true, said = torch.randint(0, 3, (2, 60, 8, 8), generator=generator)
+    said = torch.where(torch.rand(60, 1, 1, generator=generator) < 0.7, true, said)  # whole pictures are right or wrong
+    areas = class_areas(said, true, 4)
+    found, rows = map_intervals({"loss": 1.0, "miou": 0.5, "pixel_accuracy": 0.5}, areas), []
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        drawn = torch.randint(60, (60,), generator=draws)
+        rows.append((said[drawn] == true[drawn]).double().mean().item())
+    low, high = (
+        torch.tensor(rows, dtype=torch.float64).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    )
+    assert list(found) == ["miou", "pixel_accuracy"] and found["pixel_accuracy"] == pytest.approx(
+        (low, high), abs=1e-12
+    )
+    assert map_intervals({"miou": 0.5}, areas[:1]) == {}

@@ -8,7 +8,7 @@ import torch
 from dlkit.config import Loss
 from dlkit.core.components import ComponentError
 from dlkit.core.data import IGNORED, DataInfo
-from dlkit.core.scoring import SCORES, build_loss, dice_of, iou_of
+from dlkit.core.scoring import SCORES, areas_of, build_loss, dice_of, iou_of
 
 INFO = DataInfo("segmentation", "image", (1, 6, 5), 4, None, None, None)
 
@@ -59,8 +59,12 @@ def test_counts_iou_and_dice_are_those_of_loops():
         if true + said:
             ious.append(hits / (true + said - hits))
             dices.append(2 * hits / (true + said))
-    assert len(ious) == 3 and iou_of(counts)[:3].tolist() == ious and dice_of(counts)[:3].tolist() == dices
-    assert math.isnan(iou_of(counts)[3]) and math.isnan(dice_of(counts)[3])
+    assert (
+        len(ious) == 3
+        and iou_of(areas_of(counts))[:3].tolist() == ious
+        and dice_of(areas_of(counts))[:3].tolist() == dices
+    )
+    assert math.isnan(iou_of(areas_of(counts))[3]) and math.isnan(dice_of(areas_of(counts))[3])
     right, total = sum(expected[label][label] for label in range(4)), sum(map(sum, expected))
     wanted = {"miou": sum(ious) / 3, "dice": sum(dices) / 3, "pixel_accuracy": right / total}
     assert scores.summarize(outputs, targets) == pytest.approx(wanted, rel=1e-15)
