@@ -125,9 +125,9 @@ def test_the_sheet_has_the_colours_of_the_config(dlkit, model, tmp_path):
     assert all((pixels == color).all(1).sum() > 100 for color in (RIGHT, WRONG))
 
 
-@pytest.mark.parametrize(("count", "size"), [(1, (300, 8)), (30, (4, 6))])
+@pytest.mark.parametrize(("count", "size"), [(0, (4, 4)), (1, (300, 8)), (30, (4, 6))])
 def test_names_and_sizes_of_any_kind_are_drawn(tmp_path, count, size):
-    name = "$x_{ a very long name of a class indeed"
+    name = "_$x_{$ a very long name of a class indeed"
     samples = [WorstSample(place, f"pics/{name}.png", name, name, None, 1.0, 0.5) for place in range(count)]
     seen = {
         place: SeenMap(torch.rand(*size, 3), torch.full(size, 255), torch.randint(0, 3, size)) for place in range(count)

@@ -65,8 +65,12 @@ def _draw_legend(figure: "Figure", seen: Sequence[SeenMap], colors: Sequence[Col
     there = classes_seen(seen)[:MOST_NAMES]
     entries = [(names[number], colors[number]) for number in there]
     entries += [("right", RIGHT), ("wrong", WRONG), ("not counted", NOT_COUNTED)]
-    patches = [Patch(color=[part / 255 for part in color], label=name) for name, color in entries]
-    figure.legend(handles=patches, loc="outside lower center", ncols=6, fontsize=8)
+    patches = [
+        Patch(color=[part / 255 for part in color], label=f" {name}") for name, color in entries
+    ]  # "_name" would be left out
+    legend = figure.legend(handles=patches, loc="outside lower center", ncols=6, fontsize=8)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def classes_seen(seen: Sequence[SeenMap]) -> list[int]:

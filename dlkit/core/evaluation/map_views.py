@@ -1,6 +1,7 @@
 """Maps from several views of a picture, also called test-time augmentation: three scales of it, and their mirror images."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,7 @@ class MapViews:
     def __call__(self, inputs: Tensor) -> Tensor:
         """Returns logits (N, C, H, W) of the mean of probabilities, for inputs (N, channels, H, W)."""
         own = (inputs.shape[2], inputs.shape[3])
-        with torch.compiler.set_stance("force_eager"):  # a network that is compiled would be once more for each size
+        with _uncompiled(self.network):
             if own not in self._sizes:
                 self._sizes[own] = self._pick_sizes(inputs[:1], own)
             views = self._views(inputs, self._sizes[own])
@@ -69,3 +70,9 @@ class MapViews:
             return [own]
         sizes = dict.fromkeys(own if scale == 1 else step.nearest(own, scale) for scale in SCALES)
         return [size for size in sizes if size == own or size_problem(self.network, image, size) is None]
+
+
+def _uncompiled(network: nn.Module) -> AbstractContextManager[object]:
+    """Returns a context where a network that was compiled runs as it is: it would be compiled once more for each size."""
+    # torch loads its compiler for this, which takes seconds
+    return nullcontext() if network._compiled_call_impl is None else torch.compiler.set_stance("force_eager")

@@ -145,3 +145,19 @@ def test_eval_and_training_tell_the_miou_of_that_mean(dlkit, tmp_path):
     assert told["miou_tta"] == pytest.approx(sum(ious) / 3, abs=4e-3)
     assert run.metrics["miou_tta"] == pytest.approx(told["miou_tta"], abs=2e-3)
     assert told["miou_tta"] != told["miou"]
+
+
+def test_a_network_that_is_compiled_is_not_compiled_for_each_size():
+    compiled, network = [], net(2).eval()
+
+    def backend(module, example):
+        compiled.append(module)
+        return module.forward
+
+    network.compile(backend=backend)
+    inputs = torch.randn(1, 2, 24, 16)
+    with torch.no_grad():
+        found = MapViews(network, SCORING)(inputs)
+        network._compiled_call_impl = None
+        torch.testing.assert_close(found, MapViews(network, SCORING)(inputs))
+    assert not compiled
