@@ -129,7 +129,8 @@ class _FallbackSearch:
 
 def _describe(attempt: Attempt, metric: str) -> str:
     kept = attempt.kept
+    change = f"{metric} {'drops' if attempt.drop >= 0 else 'rises'} by {abs(attempt.drop):.2f} points"
     if not kept:
-        return f"all layers in int8: {metric} drops by {attempt.drop:.2f} points"
+        return f"all layers in int8: {change}"
     names = ", ".join(kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")
-    return f"{names} in float: {metric} drops by {attempt.drop:.2f} points"
+    return f"{names} in float: {change}"
