@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -141,7 +142,7 @@ class _Samples:
 
 
 def _why_none(group: RunGroup) -> str:
-    told = read_mapping(group.runs[0].path / EVALUATION_FILE).get("task")
+    told: Any = read_mapping(group.runs[0].path / EVALUATION_FILE).get("task")
     if told in TRAITS and TRAITS[told].has_maps:
         return "runs of maps keep nothing of each picture; two seeds or more of both tell what is chance"
     return f"{group.letter} keeps no predictions"

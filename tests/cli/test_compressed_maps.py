@@ -85,6 +85,14 @@ def test_pictures_without_masks_calibrate_and_pixels_are_told(dlkit, trained, qu
     assert "% of the pixels of the 3 images that calibrated" in " ".join(done.err.split())
 
 
+def test_a_file_that_resizes_says_what_its_maps_are_of(dlkit, trained, tmp_path):
+    pytest.importorskip("onnxruntime")
+    options = ("--format", "onnx", "--resize", "-o", tmp_path / "net.onnx")
+    done = dlkit("export", trained / "bilinear" / "model.pt", *options)
+    assert done.code == 0, done.err
+    assert "maps are of 16x16, of the picture as it was scaled and cut; --dynamic-size" in " ".join(done.out.split())
+
+
 def test_compare_says_why_chance_is_not_judged(dlkit, trained):
     done = dlkit("compare", trained / "transposed", trained / "bilinear")
     assert done.code == 0 and "cannot tell of test_loss of b, test_miou of b" in done.out

@@ -33,6 +33,8 @@ from dlkit.core.modelfile import ModelFile, ModelSpec, build_from_file
 from dlkit.core.rewrites import is_quantized
 from dlkit.errors import UsageError
 from dlkit.files import check_output
+from dlkit.shapes import size_text
+from dlkit.tasks import TRAITS
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,11 @@ def export_model(
     lines = tuple(chosen.loading(told, path, **loading))
     notes = [*_notes(file.spec, format_name), *([parity.cpu_note] if parity and parity.cpu_note else [])]
     notes += [free.words] if free else []
+    if options.resizes and TRAITS[file.spec.info.task].has_maps:
+        size = size_text(file.spec.info.input_size[1:])
+        notes.append(
+            f"its maps are of {size}, of the picture as it was scaled and cut; --dynamic-size maps pictures as they are"
+        )
     return Exported(path, format_name, size_of(path), parity, lines, tuple(notes))
 
 
