@@ -16,7 +16,7 @@ from dlkit.shapes import size_text
 from dlkit.tasks import TRAITS
 
 if TYPE_CHECKING:
-    from dlkit.core.training import DryRun, TrainResult
+    from dlkit.core.training import DryRun, TrainingMasks, TrainResult
 
 
 def show_result(result: "TrainResult", *, as_json: bool) -> None:
@@ -87,6 +87,8 @@ def show_dry_run(dry: "DryRun", *, as_json: bool) -> None:
     ]
     show_table(("layer", "type", "output", "parameters"), rows, title=dry.model, left=3)
     _show_groups(dry)
+    if dry.masks is not None:
+        _show_masks(dry.masks, dry.split_sizes["train"])
     planned = (
         f"{dry.first_lr:.3g} first, {dry.peak_lr:.3g} peak, {dry.last_lr:.3g} last"
         if dry.is_lr_planned
@@ -120,6 +122,19 @@ def _show_groups(dry: "DryRun") -> None:
         rows = [(one.name, f"{one.lr:.3g}", _number(one.weight_decay), f"{one.num_parameters:,}") for one in dry.groups]
         show_lines([""])
         show_table(("parameters", "peak lr", "weight decay", "count"), rows)
+
+
+def _show_masks(masks: "TrainingMasks", num_samples: int) -> None:
+    """Which classes the masks of training have, and a sentence on those that are in none."""
+    is_part = masks.num_pictures < num_samples
+    title = f"{masks.num_pictures:,} of {num_samples:,} training pictures, by seed" if is_part else "training pictures"
+    rows = [(one.name, f"{one.share:.2%}", f"{one.num_pictures:,}") for one in masks.classes]
+    show_lines([""])
+    show_table(("class", "pixels", "pictures"), rows, title=title)
+    show_lines([f"not counted: {masks.ignored_share:.2%} of all pixels"])
+    if missing := [one.name for one in masks.classes if not one.num_pictures]:
+        where = f"of these {masks.num_pictures:,} pictures" if is_part else "of the training pictures"
+        show_lines([f"none {where} has {', '.join(missing)}; a network cannot learn what it never sees"])
 
 
 def _number(value: float | None) -> str:

@@ -146,9 +146,9 @@ def training_chunks(train: Subset, evaluation: Pipeline, *, stored: StoredSample
     return _read_chunks(train, evaluation)
 
 
-def measured_positions(train: Subset) -> Tensor:
+def measured_positions(train: Subset, most: int = MOST_MEASURED) -> Tensor:
     """Returns the positions of a subset on disk that are measured, ascending."""
-    return permutation(hash_key(0, Stream.STATISTICS), len(train.rows))[:MOST_MEASURED].sort().values
+    return permutation(hash_key(0, Stream.STATISTICS), len(train.rows))[:most].sort().values
 
 
 def _read_chunks(train: Subset, evaluation: Pipeline) -> Iterator[Tensor]:

@@ -15,6 +15,7 @@ from dlkit.core.data.counter_rng import Stream, hash_key, permutation
 from dlkit.core.data.decoded_files import DecodedFiles, decode_once, decoding_of
 from dlkit.core.data.folds import draw_fold
 from dlkit.core.data.grouped import draw_groups
+from dlkit.core.data.masks import part_mask
 from dlkit.core.data.samples import Samples, Source
 from dlkit.core.data.scan import run_on_all
 from dlkit.core.data.sources import FileSamples
@@ -44,6 +45,14 @@ class Subset:
         """Returns the input at a position before any transform; the first one, which stands for all, is read once."""
         # a transform may work in place
         return self._first.clone() if position == 0 else self._look(position)
+
+    def mask(self, position: int) -> Tensor:
+        """Returns the mask at a position, (H, W); where masks are files, its picture is not read."""
+        masks = self.samples.masks if isinstance(self.samples, FileSamples) else None
+        if masks is None:
+            return part_mask(self.raw(position))[1]
+        with time_limit(self.timeout_s, self.name_of, position):
+            return masks.read(int(self.rows[position]))
 
     @cached_property
     def _first(self) -> Tensor:

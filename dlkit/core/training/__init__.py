@@ -3,7 +3,7 @@
 from dlkit.core.metric_rows import Row
 from dlkit.core.training.averaging import average_weights
 from dlkit.core.training.distillation import Distillation
-from dlkit.core.training.dry_run import DryRun, run_dry
+from dlkit.core.training.dry_run import DryRun, TrainingMasks, run_dry
 from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.fine_tuning import FineTuning, build_fine_tuning, fine_tune
 from dlkit.core.training.fine_tuning_config import pick_tuning_config

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from dlkit.config import LoadedConfig
+from dlkit.core.data import class_shares
 from dlkit.core.devices import describe_device, pick_threads, torch_settings
 from dlkit.core.distributed import joined
 from dlkit.core.evaluation import evaluate
@@ -21,6 +22,9 @@ from dlkit.core.training.preflight import check_first_batch
 from dlkit.core.training.setup import Job, build_job
 from dlkit.core.training.step import train_step
 from dlkit.events import Emit, ignore
+from dlkit.tasks import TRAITS
+
+MOST_MASKS = 2000
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,27 @@ class OptimizerGroup:
 
 
 @dataclass(frozen=True)
+class MaskClass:
+    """A class of masks: its share of the pixels that count, and how many pictures have it."""
+
+    name: str
+    share: float
+    num_pictures: int
+
+
+@dataclass(frozen=True)
+class TrainingMasks:
+    """The classes of the masks of so many training pictures, and the share of all their pixels that are not counted."""
+
+    classes: list[MaskClass]
+    ignored_share: float
+    num_pictures: int
+
+
+@dataclass(frozen=True)
 class DryRun:
     """What a run would do and cost. Learning rates are those of the first group; `memory_bytes` is the peak so far of the process
-    (CPU) or of the device, None where the system does not tell.
+    (CPU) or of the device, None where the system does not tell; `masks` those of segmentation.
     """
 
     model: str
@@ -57,6 +79,7 @@ class DryRun:
     step_s: float
     losses: list[float]
     estimate_s: float
+    masks: TrainingMasks | None
 
 
 def run_dry(loaded: LoadedConfig, *, out: Path | None = None, emit: Emit = ignore) -> DryRun:
@@ -134,7 +157,18 @@ def _describe(
         step_s=step_s,
         losses=losses,
         estimate_s=step_s * job.plan.total_steps + eval_s * val_batches * num_evals / job.world.size,
+        masks=_training_masks(job) if TRAITS[job.data.info.task].has_maps and job.world.is_main else None,
     )
+
+
+def _training_masks(job: Job) -> TrainingMasks:
+    info = job.data.info
+    found = class_shares(job.training, info.num_outputs, most=MOST_MASKS)
+    counted = max(1, int(found.pixels.sum()))
+    names = info.classes or map(str, range(info.num_outputs))
+    rows = zip(names, (found.pixels.double() / counted).tolist(), found.pictures.tolist(), strict=True)
+    ignored_share = found.num_ignored / max(1, found.num_ignored + int(found.pixels.sum()))
+    return TrainingMasks([MaskClass(*row) for row in rows], ignored_share, found.num_pictures)
 
 
 def _group_row(group: Mapping[str, Any]) -> OptimizerGroup:

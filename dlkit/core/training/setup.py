@@ -13,6 +13,7 @@ from dlkit.core.data import (
     Fingerprint,
     OpenedData,
     PublishedInput,
+    Subset,
     class_shares,
     fingerprint,
     hash_key,
@@ -50,7 +51,7 @@ from dlkit.tasks import TRAITS
 
 @dataclass(frozen=True)
 class Job:
-    """A run, built and ready: `loaded.config` has no `auto` left that matters."""
+    """A run, built and ready: `loaded.config` has no `auto` left that matters. `training` are the samples before any transform."""
 
     loaded: LoadedConfig
     device: torch.device
@@ -60,6 +61,7 @@ class Job:
     plan: Plan
     columns: tuple[str, ...]
     fingerprint: Fingerprint
+    training: Subset
 
     @property
     def config(self) -> Config:
@@ -110,6 +112,7 @@ def build_job(loaded: LoadedConfig, *, world: World = ALONE, emit: Emit) -> Job:
         resolved.plan,
         resolved.columns,
         fingerprint(opened.subsets, opened.source.weights),
+        opened.subsets.train,
     )
 
 
@@ -168,7 +171,7 @@ def _resolve(
     train = opened.subsets.train
 
     def targets() -> Tensor:
-        return class_shares(train, info.num_outputs)[0] if TRAITS[info.task].has_maps else train.targets
+        return class_shares(train, info.num_outputs).pixels if TRAITS[info.task].has_maps else train.targets
 
     scoring = build_scoring(loaded, network, precision, info=info, targets=targets)
     if world.lockstep:
