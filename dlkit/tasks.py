@@ -33,6 +33,7 @@ METRICS: Mapping[str, Metric] = {
     "r2": Metric("R2"),
     "miou": Metric("mIoU", is_percent=True),
     "miou_tta": Metric("mIoU", is_percent=True),
+    "miou_tta_scales": Metric("mIoU", is_percent=True),
     "pixel_accuracy": Metric("pixel accuracy", is_percent=True),
     "dice": Metric("Dice", is_percent=True),
 }

@@ -41,7 +41,7 @@ SplitOption = Annotated[
 ]
 Tta = Annotated[
     bool,
-    typer.Option("--tta", help="Also score the mean over each image and its mirror image, of maps at three scales."),
+    typer.Option("--tta", help="Also score the mean over each image and its mirror image, of maps over scales too."),
 ]
 SlidingWindow = Annotated[
     bool,

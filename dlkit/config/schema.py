@@ -236,7 +236,7 @@ class Eval(Section):
     every: PositiveInt = Field(1, description="Epochs between validations; the last epoch is always validated.")
     tta: bool = Field(
         False,
-        description="Also report the test split with the mean over the image and its mirror image, of maps at three scales.",
+        description="Also report the test split with the mean over the image and its mirror image, of maps over three scales too.",
     )
     test: bool = Field(True, description="Evaluate the test split once, at the end, with the best weights.")
 

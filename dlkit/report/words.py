@@ -44,7 +44,8 @@ _TITLES = {
     "rmse": "root mean squared error",
     "accuracy_tta": "accuracy, mirrored too",
     "map_tta": "mAP, mirrored too",
-    "miou_tta": "mIoU, mirrored and scaled too",
+    "miou_tta": "mIoU, mirrored too",
+    "miou_tta_scales": "mIoU, mirrored and scaled too",
 }
 
 

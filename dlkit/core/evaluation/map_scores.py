@@ -1,6 +1,6 @@
 """Scores of maps of classes: counts of pixels that add up over batches, so that no map is kept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +13,6 @@ from dlkit.core.evaluation.worst_maps import PictureMeter, PictureScores
 from dlkit.core.models import eval_mode
 from dlkit.core.scoring import Scoring, areas_of, dice_of, iou_of
 from dlkit.events import Emit, ignore
-
-Forward = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -30,19 +28,18 @@ def count_maps(
     split: Split,
     scoring: Scoring,
     *,
-    forward: Forward | None = None,
     world: World = ALONE,
     emit: Emit = ignore,
 ) -> tuple[float, MapScores]:
     """Returns the mean loss over a split, the counts of its pixels, and the scores of its pictures.
 
-    `forward` makes the outputs of a batch; without one the model does. Of several processes, each gets all.
+    Of several processes, each gets all.
     """
     meter, counts, pictures = scoring.new_meter(), CountSum(scoring), PictureMeter()
     with eval_mode(model), without_gradients(world):
         for batch in announced(split, None, world, emit):
             with scoring.precision.autocast():
-                outputs = (forward or model)(scoring.arrange(batch.inputs))
+                outputs = model(scoring.arrange(batch.inputs))
                 loss, weight = scoring.loss(outputs, batch.targets)
             if batch.is_counted:
                 meter.add(outputs, batch.targets, loss, weight)

@@ -10,7 +10,7 @@ from dlkit.core.distributed import ALONE, World
 from dlkit.core.evaluation.confusion import confusion_matrix
 from dlkit.core.evaluation.gathering import Predictions
 from dlkit.core.evaluation.map_scores import MapScores, count_maps
-from dlkit.core.evaluation.map_views import MapViews
+from dlkit.core.evaluation.map_views import score_views
 from dlkit.core.evaluation.predictions import predict_split
 from dlkit.core.scoring import Scoring, areas_under_roc, average_precisions, decide_labels, f1_of, label_counts
 from dlkit.events import Emit, ignore
@@ -129,9 +129,7 @@ def score_mirrored(
     if not scoring.scores.traits.judging_metric.is_percent:
         return {}
     if scoring.scores.traits.has_maps:
-        views = MapViews(model, scoring, world=world, emit=emit)
-        _, found = count_maps(model, split, scoring, forward=views, world=world, emit=emit)
-        return {f"{judging}_tta": scoring.scores.judge(found.counts)[judging]}
+        return score_views(model, split, scoring, world=world, emit=emit)
     mirrored = predict_split(model, split, scoring, use_tta=True, world=world, emit=emit)
     return {f"{judging}_tta": summarize(mirrored, scoring)[judging]}
 
