@@ -117,4 +117,4 @@ def check_request(file: ModelFile, request: QuantizeRequest) -> None:
     if request.exports:
         require_onnx()
     if request.max_drop is not None and not TRAITS[file.spec.info.task].judging_metric.is_percent:
-        raise UsageError("--max-drop is in points of accuracy or mAP, and this model makes numbers, not classes")
+        raise UsageError("--max-drop is in points of accuracy, mAP or mIoU, and this model makes numbers, not classes")
