@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -11,15 +10,7 @@ from dlkit.errors import FileRefused, first_line
 from dlkit.run_comparison.grouping import RunGroup, group_runs
 from dlkit.run_comparison.paired import STATISTICS, paired_difference
 from dlkit.run_comparison.seeds import welch_difference
-from dlkit.run_folders import (
-    EVALUATION_FILE,
-    PREDICTIONS_FILE,
-    KeptPredictions,
-    StoredRun,
-    read_mapping,
-    read_predictions,
-)
-from dlkit.tasks import TRAITS
+from dlkit.run_folders import PREDICTIONS_FILE, KeptPredictions, StoredRun, read_predictions
 
 LEVEL = 0.05
 _TOLERANCE = 1e-4  # by which a metric computed from what was kept may miss the one that the run told
@@ -135,17 +126,12 @@ class _Samples:
         if group.letter not in self._kept:
             path = group.runs[0].path / PREDICTIONS_FILE
             try:
-                self._kept[group.letter] = read_predictions(path) if path.exists() else _why_none(group)
+                self._kept[group.letter] = (
+                    read_predictions(path) if path.exists() else f"{group.letter} keeps no predictions"
+                )
             except FileRefused as refused:
                 self._kept[group.letter] = first_line(refused)
         return self._kept[group.letter]
-
-
-def _why_none(group: RunGroup) -> str:
-    told: Any = read_mapping(group.runs[0].path / EVALUATION_FILE).get("task")
-    if told in TRAITS and TRAITS[told].has_maps:
-        return "runs of maps keep nothing of each picture; two seeds or more of both tell what is chance"
-    return f"{group.letter} keeps no predictions"
 
 
 def _are_same_samples(one: KeptPredictions, other: KeptPredictions) -> bool:

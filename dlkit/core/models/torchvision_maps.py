@@ -45,6 +45,7 @@ class _DeepLabV3Maps(_GivesMaps, DeepLabV3):  # type: ignore[misc]
 
 
 class _LRASPPMaps(_GivesMaps, LRASPP):  # type: ignore[misc]
+    aux_classifier = None  # torchvision's has none, not even None
     head_names = ("classifier.low_classifier", "classifier.high_classifier")
 
     def _read(self, features: Mapping[str, Tensor]) -> Any:

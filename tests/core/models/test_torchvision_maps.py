@@ -71,6 +71,15 @@ def test_maps_are_torchvisions(name):
         assert maps.shape == (2, 5, 32, 48) and torch.equal(maps, other.eval()(x)["out"])
 
 
+def test_a_network_that_knows_no_auxiliary_heads_trains():
+    ours, other = same_weights(LRASPP)
+    x = torch.randn(2, 3, 32, 48)
+    maps = ours.train()(x)
+    assert torch.equal(maps, other.train()(x)["out"])
+    maps.sum().backward()
+    assert all(parameter.grad is not None for parameter in ours.parameters())
+
+
 def test_an_auxiliary_head_helps_to_train_and_is_not_run_else():
     ours, other = same_weights(SMALL, aux_weight=0.4)
     x, seed = torch.randn(2, 3, 32, 48), 3
