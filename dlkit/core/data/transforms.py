@@ -32,6 +32,7 @@ from dlkit.shapes import size_text
 # These bring any image to a size of their own, so that an image size in front of them would only lose pixels.
 SIZING = ("Resize", "RandomResizedCrop", "ScaleJitter", "RandomShortestSize", "RandomResize")
 ON_BATCHES = {"mixup", "cutmix"}
+PICTURES_ALONE = {"AugMix", "AutoAugment", "RandAugment", "TrivialAugmentWide"}
 
 
 @dataclass(frozen=True)
@@ -163,9 +164,7 @@ def build_step(
     Raises ConfigError at its place in the file.
     """
     place = ("data", *where)
-    if component.name.casefold() in ON_BATCHES:
-        raise loaded.error((*place, "name"), "it works on batches: put it under data.batch_transforms")
-    if words := said_otherwise(component.name):
+    if words := _refusal(component.name, has_masks=has_masks):
         raise loaded.error((*place, "name"), words)
     if plain := plain_version(_name_in_torchvision(component.name), component.options):
         return TransformStep(component.name, joint_batched(plain) if has_masks else plain, plain.transform, where[1])
@@ -192,6 +191,15 @@ def build_step(
         if has_masks
         else TransformStep(component.name, batched, transform, where[1])
     )
+
+
+def _refusal(name: str, *, has_masks: bool) -> str | None:
+    """Why a transform cannot stand in the list, and what can, in a sentence; None for one that can."""
+    if name.casefold() in ON_BATCHES:
+        return "it works on batches: put it under data.batch_transforms"
+    if has_masks and _name_in_torchvision(name) in PICTURES_ALONE:
+        return f"{name} moves pictures without their masks; flips, RandomAffine and ColorJitter are for both"
+    return said_otherwise(name)
 
 
 def _joined(name: str, batched: Batched | None, transform: Callable[..., Any], place: int) -> TransformStep:

@@ -49,8 +49,8 @@ class Position:
 class Learner:
     """A model with all that is needed to go on training it. `history` has one row of metrics per epoch.
 
-    `replica` is the model as the processes of `world` train it together; `window_samples` is about what one process takes in
-    between two updates, a number on which all agree. `watch` is shown the outputs of every batch of validation.
+    `replica` is the model as the processes of `world` train it together; `window_weight` is about what the losses weigh that
+    one process takes in between two updates, a number on which all agree. `watch` is shown the outputs of every batch of validation.
     """
 
     model: nn.Module
@@ -70,7 +70,7 @@ class Learner:
     world: World = ALONE
     distillation: Distillation | None = None
     wrapped: Replica | None = None
-    window_samples: int = 0
+    window_weight: float = 0
     watch: Callable[[Tensor, Batch], None] | None = None
 
     def __post_init__(self) -> None:

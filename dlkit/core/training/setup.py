@@ -1,5 +1,6 @@
 """From a config to everything that a run needs. What the config leaves open is chosen in resolving.py; here it is built."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -256,6 +257,9 @@ def build_learner(
         rates = build_learning_rates(resolved.schedule, optimizer, metric=config.schedule.metric.replace("/", "_"))
     if rates.metric is not None:
         known_metric(loaded, ("schedule", "metric"), rates.metric, resolved.columns)
+    info = resolved.scoring.info
+    # of maps, pixels: gradients that are larger by so many would overflow in fp16
+    per_sample = math.prod(info.input_size[1:]) if info and TRAITS[info.task].has_maps else 1
     return Learner(
         model=network,
         scoring=resolved.scoring,
@@ -270,7 +274,7 @@ def build_learner(
         world=world,
         distillation=distillation,
         wrapped=replica,
-        window_samples=config.data.batch_size * config.train.accumulate,
+        window_weight=config.data.batch_size * config.train.accumulate * per_sample,
     )
 
 

@@ -86,7 +86,7 @@ def _accumulate(learner: Learner, window: Iterable[Batch]) -> _Sums:
     loss_sum = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
     weight_sum: Tensor | float = 0.0
     # the window's weight is not known before its end: scale by a guess now, by the rest later
-    reference: Tensor | float | None = None if is_alone else float(learner.window_samples)
+    reference: Tensor | float | None = None if is_alone else float(learner.window_weight)
     num_samples, positions = 0, []
     for batch, is_last in _with_last(window):
         with _turn(learner, batch, is_last=is_last):

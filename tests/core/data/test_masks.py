@@ -250,6 +250,7 @@ def test_options_and_tasks_that_cannot_be_are_refused(load, pairs):
         ({"classes": ["a", "a"]}, "two different names"),
         ({"ignored_colors": [[1, 2, 3]]}, "belongs to colors"),
         ({"batch_transforms": ["mixup"]}, "blend labels"),
+        ({"transforms": ["RandAugment"]}, "moves pictures without their masks; flips"),
     ):
         with pytest.raises(ConfigError, match=words):
             batches(load, pairs, **options)

@@ -170,6 +170,14 @@ def test_resume_is_exact(tmp_path, same, cache):
         assert same(value, resumed[key]), key
 
 
+def test_gradients_of_several_processes_are_about_as_large_as_the_loss():
+    """They are divided by the weight of a window before they are summed, by which they would overflow in fp16 else."""
+    job = build_job(load_mapping(CONFIG | {"loss": "cross_entropy"}), emit=ignore)
+    batch = job.data.train.first_batch()
+    _, weight = job.learner.scoring.loss(torch.zeros(4, 3, 12, 10), torch.zeros_like(batch.targets))
+    assert job.learner.window_weight == CONFIG["train"]["accumulate"] * weight == 2 * 4 * 12 * 10
+
+
 @pytest.mark.slow
 def test_an_auxiliary_head_is_trained_by_the_loss():
     """Against a plain loop with torchvision's own network, in float64, dropout being off."""
