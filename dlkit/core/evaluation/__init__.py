@@ -34,16 +34,32 @@ from dlkit.core.evaluation.file_size import CHUNK_BYTES, file_sizes
 from dlkit.core.evaluation.gathering import Predictions
 from dlkit.core.evaluation.intervals import map_intervals, metric_intervals, share_interval
 from dlkit.core.evaluation.keeping import NUM_WORST, keep_evaluation
-from dlkit.core.evaluation.map_comparison import compare_maps
-from dlkit.core.evaluation.map_scores import MapScores, PixelMetrics, count_maps
-from dlkit.core.evaluation.map_sheet import MAP_HEADS, classes_seen, save_map_sheet
-from dlkit.core.evaluation.map_strip import seen_strip, strip_of
-from dlkit.core.evaluation.map_views import MapViews
-from dlkit.core.evaluation.mask_pictures import MaskWriter, mask_writer
+from dlkit.core.evaluation.maps import (
+    MAP_HEADS,
+    NOT_COUNTED,
+    RIGHT,
+    WRONG,
+    MapPrediction,
+    MapScores,
+    MapViews,
+    MaskWriter,
+    Mosaic,
+    PixelMetrics,
+    SeenMap,
+    class_colors,
+    classes_seen,
+    compare_maps,
+    count_maps,
+    look_at_maps,
+    mask_writer,
+    paint,
+    predict_maps,
+    save_map_sheet,
+    seen_strip,
+    strip_of,
+)
 from dlkit.core.evaluation.metrics import ranking_scores, score_predictions, score_split
-from dlkit.core.evaluation.palette import NOT_COUNTED, RIGHT, WRONG, class_colors, paint
 from dlkit.core.evaluation.predict_images import ImagePrediction, predict_images, sample_images
-from dlkit.core.evaluation.predict_maps import MapPrediction, predict_maps
 from dlkit.core.evaluation.predict_rows import RowPredictions, predict_rows
 from dlkit.core.evaluation.predictions import predict_split
 from dlkit.core.evaluation.request import EvalRequest, check_outputs
@@ -51,7 +67,6 @@ from dlkit.core.evaluation.results import EvalResult, describe_results, most_con
 from dlkit.core.evaluation.run import run_evaluation, scoring_for
 from dlkit.core.evaluation.temperature import fit_temperature, without_temperature
 from dlkit.core.evaluation.thresholds import with_thresholds
-from dlkit.core.evaluation.windows import Mosaic
 from dlkit.core.evaluation.worst import (
     WorstSample,
     certain_mistakes,
@@ -60,4 +75,3 @@ from dlkit.core.evaluation.worst import (
     save_worst_picture,
     worst_samples,
 )
-from dlkit.core.evaluation.worst_maps import SeenMap, look_at_maps

@@ -10,7 +10,7 @@ from torch import nn
 from dlkit.core.benchmark import SpeedPlan, Speeds, TimedModel, measure_speeds
 from dlkit.core.data import DataInfo, Split
 from dlkit.core.evaluation.file_size import FileSizes, file_sizes
-from dlkit.core.evaluation.map_comparison import compare_maps
+from dlkit.core.evaluation.maps import compare_maps
 from dlkit.core.evaluation.metrics import score_predictions
 from dlkit.core.evaluation.predictions import Predictions, predict_split
 from dlkit.core.models import copy_network, has_int8_layers, parameter_count

@@ -9,7 +9,7 @@ from torch import Tensor
 from dlkit.core.data import DataInfo, Split, restore_targets
 from dlkit.core.evaluation.answers import target_names
 from dlkit.core.evaluation.gathering import Predictions
-from dlkit.core.evaluation.map_scores import MapScores
+from dlkit.core.evaluation.maps import MapScores
 from dlkit.core.evaluation.results import describe_results
 from dlkit.core.evaluation.temperature import calibrated
 from dlkit.core.scoring import SCORES, Scoring

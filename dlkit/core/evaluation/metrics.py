@@ -9,8 +9,7 @@ from dlkit.core.data import Split
 from dlkit.core.distributed import ALONE, World
 from dlkit.core.evaluation.confusion import confusion_matrix
 from dlkit.core.evaluation.gathering import Predictions
-from dlkit.core.evaluation.map_scores import MapScores, count_maps
-from dlkit.core.evaluation.map_views import score_views
+from dlkit.core.evaluation.maps import MapScores, count_maps, score_views
 from dlkit.core.evaluation.predictions import predict_split
 from dlkit.core.scoring import Scoring, areas_under_roc, average_precisions, decide_labels, f1_of, label_counts
 from dlkit.events import Emit, ignore

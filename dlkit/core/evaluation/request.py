@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dlkit.choices import SplitName
 from dlkit.config import LoadedConfig
-from dlkit.core.evaluation.windows import pick_overlap
+from dlkit.core.evaluation.maps import pick_overlap
 from dlkit.core.modelfile import ModelFile
 from dlkit.core.opening import is_from_elsewhere
 from dlkit.errors import UsageError

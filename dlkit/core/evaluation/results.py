@@ -11,7 +11,7 @@ from dlkit.core.evaluation.calibration_error import ConfidenceBin, calibration_e
 from dlkit.core.evaluation.confusion import confusion_matrix
 from dlkit.core.evaluation.gathering import Predictions
 from dlkit.core.evaluation.intervals import Interval, map_intervals, metric_intervals
-from dlkit.core.evaluation.map_scores import MapScores, PixelMetrics, metrics_per_pixel_class
+from dlkit.core.evaluation.maps import MapScores, PixelMetrics, describe_pictures, metrics_per_pixel_class
 from dlkit.core.evaluation.metrics import (
     ClassMetrics,
     LabelMetrics,
@@ -22,7 +22,6 @@ from dlkit.core.evaluation.metrics import (
 )
 from dlkit.core.evaluation.temperature import calibrated
 from dlkit.core.evaluation.worst import WorstSample, certain_mistakes, worst_samples
-from dlkit.core.evaluation.worst_maps import describe_pictures
 from dlkit.core.scoring import Scoring
 
 

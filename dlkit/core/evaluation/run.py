@@ -17,18 +17,20 @@ from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation.calibration_error import save_reliability_picture
 from dlkit.core.evaluation.confusion import save_confusion_picture
 from dlkit.core.evaluation.gathering import Predictions
-from dlkit.core.evaluation.map_scores import count_pixels
-from dlkit.core.evaluation.map_sheet import save_map_sheet
+from dlkit.core.evaluation.maps import (
+    MapPredictor,
+    class_colors,
+    count_pixels,
+    count_whole_maps,
+    look_at_maps,
+    pick_overlap,
+    save_map_sheet,
+)
 from dlkit.core.evaluation.metrics import score_split
-from dlkit.core.evaluation.palette import class_colors
-from dlkit.core.evaluation.predict_maps import MapPredictor
 from dlkit.core.evaluation.request import EvalRequest, check_request
 from dlkit.core.evaluation.results import EvalResult, describe_maps, describe_results
 from dlkit.core.evaluation.temperature import with_temperature
-from dlkit.core.evaluation.whole_scores import count_whole_maps
-from dlkit.core.evaluation.windows import pick_overlap
 from dlkit.core.evaluation.worst import pictures_of, save_worst_picture
-from dlkit.core.evaluation.worst_maps import look_at_maps
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device, save_model_file
 from dlkit.core.scoring import SCORES, Scoring, build_loss, pick_precision
 from dlkit.core.trained_config import own_config

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dlkit.core.evaluation.palette import Color
+from dlkit.core.evaluation.maps.palette import Color
 from dlkit.core.evaluation.predict_images import find_images
 from dlkit.errors import DataError, OutputError
 from dlkit.files import check_output, worded, write_bytes

@@ -6,10 +6,10 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from dlkit.core.data import IGNORED, Color
-from dlkit.core.evaluation.map_strip import seen_strip
-from dlkit.core.evaluation.palette import NOT_COUNTED, RIGHT, WRONG
+from dlkit.core.evaluation.maps.palette import NOT_COUNTED, RIGHT, WRONG
+from dlkit.core.evaluation.maps.strip import seen_strip
+from dlkit.core.evaluation.maps.worst import SeenMap
 from dlkit.core.evaluation.worst import WorstSample
-from dlkit.core.evaluation.worst_maps import SeenMap
 from dlkit.files import save_figure
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dlkit.core.data import Split, count_classes
 from dlkit.core.distributed import ALONE, World
 from dlkit.core.evaluation.evaluate import CountSum, announced, without_gradients
-from dlkit.core.evaluation.worst_maps import PictureMeter, PictureScores
+from dlkit.core.evaluation.maps.worst import PictureMeter, PictureScores
 from dlkit.core.models import eval_mode
 from dlkit.core.scoring import Scoring, areas_of, dice_of, iou_of
 from dlkit.events import Emit, ignore

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from dlkit.core.data import DataInfo, Mode, WholePicture, load_image, mode_for, whole_picture
 from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation.answers import Answer, pixel_answer
+from dlkit.core.evaluation.maps.windows import Mosaic, pick_overlap
 from dlkit.core.evaluation.predict_images import eval_config_of, find_images
-from dlkit.core.evaluation.windows import Mosaic, pick_overlap
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.core.scoring import SCORES
 from dlkit.errors import DataError

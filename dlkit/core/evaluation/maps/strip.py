@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from dlkit.core.data import Color
-from dlkit.core.evaluation.palette import RIGHT, WRONG, paint
-from dlkit.core.evaluation.worst_maps import SeenMap
+from dlkit.core.evaluation.maps.palette import RIGHT, WRONG, paint
+from dlkit.core.evaluation.maps.worst import SeenMap
 
 
 def seen_strip(seen: SeenMap, colors: Sequence[Color]) -> Tensor:

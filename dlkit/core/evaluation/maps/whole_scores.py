@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dlkit.core.data import Subset, part_mask
-from dlkit.core.evaluation.predict_maps import MapPredictor
+from dlkit.core.evaluation.maps.prediction import MapPredictor
 from dlkit.core.scoring import class_areas, pixel_counts
 from dlkit.events import Emit, Evaluating, Throttle, ignore
 
