@@ -21,6 +21,7 @@ Color = tuple[int, int, int]
 EXACT = frozenset({".png", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"})  # formats that keep every number
 _OF_NUMBERS = ("1", "L", "P", "I", "I;16")
 _UNKNOWN = -1
+_WIDEST = 2**16
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,28 @@ class MaskCode:
 
     def decode(self, numbers: Tensor, name: str) -> Tensor:
         """Returns the classes that numbers (H, W) stand for: uint8 (H, W). Raises DataError, which calls the mask `name`."""
-        known, classes = self._sorted
-        places = torch.searchsorted(known, numbers).clamp(max=len(known) - 1)
-        wrong = known[places] != numbers
+        classes = self._look_up(numbers)
+        wrong = classes == _UNKNOWN
         if wrong.any():
             row, column = wrong.nonzero()[0].tolist()
             raise DataError(f"{name}: {self._complaint(int(numbers[row, column]))} (row {row}, column {column})")
-        return classes[places].to(torch.uint8)
+        return classes.to(torch.uint8)
+
+    def _look_up(self, numbers: Tensor) -> Tensor:
+        known, classes = self._sorted
+        if known[-1] - known[0] < _WIDEST:  # by a table, which takes a fifth of the time
+            places = (numbers - (known[0] - 1)).clamp_(0, len(self._table) - 1)
+            return self._table.index_select(0, places.view(-1)).view(numbers.shape)
+        places = torch.searchsorted(known, numbers).clamp_(max=len(known) - 1)
+        return classes[places].where(known[places] == numbers, _UNKNOWN)
+
+    @cached_property
+    def _table(self) -> Tensor:
+        """The class of each number from one below the least to one above the largest, neither of which is known."""
+        known, classes = self._sorted
+        table = torch.full((int(known[-1] - known[0]) + 3,), _UNKNOWN, dtype=torch.int16)
+        table[known - known[0] + 1] = classes.short()
+        return table
 
     def _complaint(self, number: int) -> str:
         if self.has_colors:

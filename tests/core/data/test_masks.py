@@ -187,13 +187,14 @@ def broken(name, pixels, palette=None):
     [
         (broken(3, np.zeros((12, 9))), {}, r"masks.3\.png: the mask is 12x9, its picture .*3\.png is 12x10"),
         (broken(3, np.full((12, 10), 3)), {"classes": ["a", "b", "c"]}, r"masks.3\.png: class 3 is not among 0\.\.2; .*row 0, column 0"),
+        (broken(3, np.full((12, 10), 200)), {"classes": ["a", "b", "c"]}, r"masks.3\.png: class 200 is not among 0\.\.2"),
         (broken(3, np.zeros((12, 10, 3))), {}, r"masks.3\.png: its pixels are RGB, .*data\.colors"),
         (broken(3, np.full((12, 10, 3), 7)), {"colors": COLORS}, r"masks.3\.png: the colour \[7, 7, 7\] is none of data\.colors"),
         (lambda folder: (folder / "masks" / "3.png").unlink(), {}, r"3\.png has no mask: .*masks.3\.png is not there"),
         (lambda folder: (folder / "masks" / "3.png").rename(folder / "masks" / "3.jpg"), {}, r"3\.jpg: masks are PNG files"),
         (lambda folder: (folder / "masks").rename(folder / "labels"), {}, r"masks: no such folder"),
     ],
-    ids=["size", "class", "rgb", "colour", "missing", "jpeg", "folder"],
+    ids=["size", "class", "far", "rgb", "colour", "missing", "jpeg", "folder"],
 )  # fmt: skip
 @pytest.mark.parametrize("cache", ["memory", "none", "disk"])
 def test_what_is_wrong_with_a_mask_is_told_before_training(load, pairs, damage, options, words, cache):
