@@ -85,7 +85,8 @@ class TrialRunner:
                     return TrialOutcome("open")
                 if stop.ended_as == LOST:
                     return TrialOutcome("open")
-                if results[-1].status == PRUNED:
+                # told at its last epoch a run is whole; what is spared is the other runs
+                if results[-1].status == PRUNED or (stop.ended_as == PRUNED and len(self.request.members) > 1):
                     return self._outcome("pruned", results)
         except Diverged as error:
             return TrialOutcome("diverged", error=first_line(error, 300), epochs=self._trained(trial))

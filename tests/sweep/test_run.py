@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
+from zlib import crc32
 
 import pytest
 import torch
@@ -17,7 +18,8 @@ from dlkit.events import EpochDone, TrialDone, TrialStarted
 from dlkit.run_folders import read_run
 from dlkit.sweep import SweepRequest, SweepWorker, open_storage, run_sweep
 
-pytest.importorskip("optuna")
+optuna = pytest.importorskip("optuna")
+TrialState = optuna.trial.TrialState
 
 CONFIG = """
 data: {name: digits, limit: 60, batch_size: 32}
@@ -147,6 +149,60 @@ def test_a_grid_has_each_point_once(ask, quick):
     assert points == [(1, [4]), (1, [8]), (2, [4]), (2, [8])]
 
 
+def judged_epochs(number):
+    """The epochs at which Hyperband looks at a trial of the sweep `sweep` of 4 epochs. Of its two brackets the first looks after
+    1 and 3, the other after 3 alone; they have 3 and 2 of 5 trials.
+    """
+    return (1, 3) if crc32(f"sweep_{number}".encode()) % 5 < 3 else (3,)
+
+
+def hyperband_says(told):
+    """The epoch at which Optuna's own Hyperband ends each of these trials, one after the other; None for those that it lets through."""
+    pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=4, reduction_factor=3)
+    study, ends = optuna.create_study(study_name="sweep", direction="maximize", pruner=pruner), []
+    for values in told:
+        trial, end = study.ask(), None
+        for epoch, value in enumerate(values, 1):
+            trial.report(value, epoch)
+            if end is None and trial.should_prune():
+                end = epoch
+        ends.append(end)
+        study.tell(trial, None if end else value, state=TrialState.PRUNED if end else TrialState.COMPLETE)
+    return ends
+
+
+def test_hyperband_ends_trials_as_their_bracket_says(ask, tmp_path, quick):
+    result = run_sweep(ask("optimizer.lr=log:1e-4..1e-1", "train.epochs=4", trials=10, pruner="hyperband"))
+    runs = [read_run(tmp_path / "sweep" / f"trial-{row.number:03d}") for row in result.trials]
+    ends = [row.epochs if row.status == "pruned" else None for row in result.trials]
+    assert ends == hyperband_says([[epoch["val_accuracy"] for epoch in run.epochs] for run in runs])
+    judged = [judged_epochs(row.number) for row in result.trials]
+    assert all(end is None or end in epochs for end, epochs in zip(ends, judged, strict=True))
+    assert {(3,), (1, 3)} == set(judged) and {1, 3, None} == set(ends)
+
+
+@pytest.mark.slow
+@pytest.mark.posix
+def test_workers_of_hyperband_share_its_brackets(write_config, tmp_path, ask, quick):
+    cfg = write_config(CONFIG)
+    asked = [*command(tmp_path / "sweep", 10), "train.epochs=4", "--pruner", "hyperband"]
+    workers = [subprocess.Popen(asked, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [worker.wait() for worker in workers] == [0, 0]
+    space = load_spaces(cfg, texts=(*SPACES, "train.epochs=4"))
+    result = run_sweep(SweepRequest(space, out=tmp_path / "sweep", trials=10, pruner="hyperband"))
+    assert {row.status for row in result.trials} == {"finished", "pruned"} and len(result.trials) == 10
+    for row in result.trials:
+        assert row.epochs in (judged_epochs(row.number) if row.status == "pruned" else (4,))
+
+
+def test_a_first_run_that_is_told_to_end_at_its_last_epoch_has_no_others(ask, tmp_path, quick):
+    result = run_sweep(ask("optimizer.lr=1e-4..1e-1", "train.epochs=1", trials=4, folds=2))
+    assert {row.status for row in result.trials} == {"finished", "pruned"}
+    for row in result.trials:
+        folders = list((tmp_path / "sweep").glob(f"trial-{row.number:03d}-*"))
+        assert len(folders) == row.epochs == len(row.values) == (2 if row.status == "finished" else 1)
+
+
 def test_folds_and_seeds_are_runs_of_one_trial(ask, tmp_path, quick):
     result = run_sweep(ask(trials=1, folds=2, seeds=2, pruner="none"))
     (row,) = result.trials
@@ -204,7 +260,6 @@ def test_random_numbers_outside_stay_as_they_are(ask, quick):
 
 
 def test_a_worker_elsewhere_is_gone_when_its_beats_stand_still(tmp_path):
-    optuna = pytest.importorskip("optuna")
     storage = open_storage(None, tmp_path)
     study = optuna.create_study(storage=storage)
     here, there = (SweepWorker(study, storage, tmp_path / name, beat_s=0.05, still_s=0.5) for name in ("here", "there"))
