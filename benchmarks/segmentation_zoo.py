@@ -32,6 +32,7 @@ from dlkit.core.models import Arch, build_model
 from dlkit.core.profile import InputSpec, profile_model
 from dlkit.errors import DlkitError
 from dlkit.prune import ChannelLimits, choose, find_groups, shrink_verified, unit_importance
+from dlkit.quantities import counted
 from dlkit.quantize import (
     Recipe,
     convert,
@@ -124,7 +125,7 @@ def onnx(network: nn.Module, spec: ModelSpec) -> str:
     free = find_free_size(network, spec)
     with tempfile.TemporaryDirectory() as folder:
         parity = export_onnx(network, Path(folder) / "net.onnx", images(1), inputs=images(2), free=free)
-    steps = "" if parity.layer_steps is None else f", layers within {parity.layer_steps} steps"
+    steps = "" if parity.layer_steps is None else f", layers within {counted(parity.layer_steps, 'step')}"
     return f"off by {parity.max_abs / parity.output_max:.0e}{steps}, sides of {free.step}"
 
 
