@@ -37,7 +37,7 @@ class Commands(LazyGroup):
         ),
         "predict": (
             "dlkit.cli.predict",
-            "Predict the classes, or values, of images, of rows of a table or of an array, prepared as the model's own "
+            "Predict classes, values or masks of images, of rows of a table or of an array, prepared as the model's own "
             "evaluation data was.",
         ),
         "prune": (

@@ -1,7 +1,7 @@
 """`dlkit predict`: what a model says of images, or of the rows of a table or an array."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ from dlkit.cli.plain_help import PlainCommand
 from dlkit.cli.predict.listing import Line, Listing, write_or_show
 from dlkit.cli.predict.maps import MapOptions, maps_listing
 from dlkit.errors import OutputError, UsageError
+from dlkit.events import Emit
 
 if TYPE_CHECKING:
     from dlkit.core.data import DataInfo
@@ -67,6 +68,9 @@ ImageColumn = Annotated[
 ]
 
 
+JsonLines = Annotated[bool, typer.Option("--json", help="One JSON object per image or row.")]
+
+
 @dataclass(frozen=True)
 class _Asked:
     """How to predict."""
@@ -75,7 +79,6 @@ class _Asked:
     network: str | None
     device: str
     image_column: str | None
-    is_quiet: bool
     maps: MapOptions
 
 
@@ -84,25 +87,11 @@ app = typer.Typer()
 
 @app.command("predict", cls=PlainCommand, no_args_is_help=True)
 def predict(
-    model: ModelFile,
-    inputs: Inputs,
-    topk: TopK = 5,
-    out: OutFile = None,
-    probs: Probs = False,
-    image_column: ImageColumn = None,
-    masks: Masks = None,
-    overlays: Overlays = None,
-    sliding_window: SlidingWindow = False,
-    overlap: Overlap = None,
-    arch: ArchName = None,
-    num_classes: NumClasses = None,
-    image_size: ImageSize = None,
-    force: Force = False,
-    network: Network = None,
-    data: WeightsData = None,
-    device: Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per image or row.")] = False,
-) -> None:
+    model: ModelFile, inputs: Inputs, topk: TopK = 5, out: OutFile = None, probs: Probs = False, image_column: ImageColumn = None,
+    masks: Masks = None, overlays: Overlays = None, sliding_window: SlidingWindow = False, overlap: Overlap = None,
+    arch: ArchName = None, num_classes: NumClasses = None, image_size: ImageSize = None, force: Force = False,
+    network: Network = None, data: WeightsData = None, device: Device = "auto", as_json: JsonLines = False,
+) -> None:  # fmt: skip
     """Predict classes, values or masks of images, of rows of a table or of an array, prepared as the model's own evaluation data was."""
     from dlkit.cli.display import open_display, prints_aside
     from dlkit.config import load_data_option
@@ -120,8 +109,11 @@ def predict(
     shares_of = _classes_of(file) if probs else ()
     maps = MapOptions(masks, overlays, sliding_window, overlap, force)
     maps.check(file)
-    asked = _Asked(max(topk, len(shares_of)), network, device, image_column, as_json, maps)
-    listing = _listing_for(file, inputs, asked)(file, inputs, asked)
+    asked = _Asked(max(topk, len(shares_of)), network, device, image_column, maps)
+    with open_display(quiet=as_json, verbose=False, as_json=False) as display:
+        listing = _listing_for(file, inputs, asked, display.emit)
+        if not as_json:  # which is printed as it comes, and without progress
+            listing = replace(listing, lines=iter(list(listing.lines)))
     write_or_show(listing, out, shares_of, as_json=as_json)
 
 
@@ -153,25 +145,23 @@ def _are_rows(file: "LoadedModel", inputs: list[Path], asked: _Asked) -> bool:
     return True
 
 
-def _listing_for(
-    file: "LoadedModel", inputs: list[Path], asked: _Asked
-) -> Callable[["LoadedModel", list[Path], _Asked], Listing]:
+def _listing_for(file: "LoadedModel", inputs: list[Path], asked: _Asked, emit: Emit) -> Listing:
     from dlkit.tasks import TRAITS
 
     if _are_rows(file, inputs, asked):
-        return _rows
-    return _maps if TRAITS[file.spec.info.task].has_maps else _images
+        return _rows(file, inputs, asked, emit)
+    if TRAITS[file.spec.info.task].has_maps:
+        return maps_listing(file, inputs, asked.maps, network=asked.network, device=asked.device, emit=emit)
+    return _images(file, inputs, asked, emit)
 
 
-def _maps(file: "LoadedModel", paths: list[Path], asked: _Asked) -> Listing:
-    return maps_listing(file, paths, asked.maps, network=asked.network, device=asked.device)
-
-
-def _images(file: "LoadedModel", paths: list[Path], asked: _Asked) -> Listing:
+def _images(file: "LoadedModel", paths: list[Path], asked: _Asked, emit: Emit) -> Listing:
     from dlkit.cli.display import made_aside
     from dlkit.core.evaluation import has_shares, predict_images
 
-    found = made_aside(predict_images(file, paths, topk=asked.topk, model=asked.network, device=asked.device))
+    found = made_aside(
+        predict_images(file, paths, topk=asked.topk, model=asked.network, device=asked.device, emit=emit)
+    )
     info = file.spec.info
     return Listing(
         unit="images",
@@ -184,11 +174,11 @@ def _images(file: "LoadedModel", paths: list[Path], asked: _Asked) -> Listing:
     )
 
 
-def _rows(file: "LoadedModel", paths: list[Path], asked: _Asked) -> Listing:
-    from dlkit.cli.display import open_display, prints_aside
+def _rows(file: "LoadedModel", paths: list[Path], asked: _Asked, emit: Emit) -> Listing:
+    from dlkit.cli.display import prints_aside
     from dlkit.core.evaluation import has_shares, predict_rows
 
-    with prints_aside(), open_display(quiet=asked.is_quiet, verbose=False, as_json=False) as display:
+    with prints_aside():
         found = predict_rows(
             file,
             paths[0],
@@ -196,7 +186,7 @@ def _rows(file: "LoadedModel", paths: list[Path], asked: _Asked) -> Listing:
             image_column=asked.image_column,
             model=asked.network,
             device=asked.device,
-            emit=display.emit,
+            emit=emit,
         )
     info = file.spec.info
     return Listing(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dlkit.cli.predict.listing import Line, Listing
 from dlkit.errors import UsageError
+from dlkit.events import Emit
 
 if TYPE_CHECKING:
     from dlkit.core.evaluation import MapPrediction, MaskWriter
@@ -41,7 +42,7 @@ class MapOptions:
 
 
 def maps_listing(
-    file: "ModelFile", paths: list[Path], options: MapOptions, *, network: str | None, device: str
+    file: "ModelFile", paths: list[Path], options: MapOptions, *, network: str | None, device: str, emit: Emit
 ) -> Listing:
     """Returns a line for each picture, whose mask is written as the line is taken."""
     from dlkit.cli.display import made_aside
@@ -56,14 +57,14 @@ def maps_listing(
         may_replace=options.may_replace,
     )
     found = predict_maps(
-        file, paths, keeps_scale=options.keeps_scale, overlap=options.overlap, model=network, device=device
+        file, paths, keeps_scale=options.keeps_scale, overlap=options.overlap, model=network, device=device, emit=emit
     )
     return Listing(
         unit="images",
         place_is="image",
         header=("image",),
         names=("classes", "shares"),
-        what="most of its pixels",
+        what="pixels",
         lines=_lines(made_aside(found), writer),
         are_pictures=True,
         most_shown=MOST_SHOWN,

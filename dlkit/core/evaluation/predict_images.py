@@ -13,7 +13,7 @@ from dlkit.core.evaluation.answers import Answer, answer_all
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.core.trained_config import refuse_own_code
 from dlkit.errors import DataError, UsageError
-from dlkit.events import Emit, Note
+from dlkit.events import Emit, Note, Throttle, Working, ignore
 from dlkit.tasks import TRAITS
 
 
@@ -33,6 +33,7 @@ def predict_images(
     model: str | None = None,
     device: str = "auto",
     batch_size: int = 64,
+    emit: Emit = ignore,
 ) -> Iterator[ImagePrediction]:
     """Yields predictions for images and for all images below folders, in order. A file that cannot be read does not stop the others.
 
@@ -43,10 +44,18 @@ def predict_images(
     prepare, found = image_preparation(file), find_images(paths)
     target = pick_model_device(file, device)
     network = build_from_file(file, model=model).to(target)
-    for start in range(0, len(found), batch_size):
-        part = found[start : start + batch_size]
+    for part in told_parts(found, batch_size, emit):
         answers = answer_all(network, [prepare(path) for path in part], file.spec.info, topk=topk, device=target)
         yield from map(ImagePrediction, part, answers)
+
+
+def told_parts(paths: Sequence[Path], size: int, emit: Emit) -> Iterator[Sequence[Path]]:
+    """Yields so many files at a time, reported on a timer."""
+    throttle = Throttle()
+    for start in range(0, len(paths), size):
+        if throttle.is_due():
+            emit(Working("predicting", start, len(paths)))
+        yield paths[start : start + size]
 
 
 def refuse_maps(file: ModelFile) -> None:

@@ -11,10 +11,11 @@ from dlkit.core.data import DataInfo, Mode, WholePicture, load_image, mode_for, 
 from dlkit.core.devices import torch_settings
 from dlkit.core.evaluation.answers import Answer, pixel_answer
 from dlkit.core.evaluation.maps.windows import Mosaic, pick_overlap
-from dlkit.core.evaluation.predict_images import eval_config_of, find_images
+from dlkit.core.evaluation.predict_images import eval_config_of, find_images, told_parts
 from dlkit.core.modelfile import ModelFile, build_from_file, pick_model_device
 from dlkit.core.scoring import SCORES
 from dlkit.errors import DataError
+from dlkit.events import Emit, ignore
 
 MOST_WINDOWS, MOST_PIXELS = 64, 2**21  # that a network sees at once
 PICTURES_AT_ONCE = 16  # that are read before the first of them is answered
@@ -40,6 +41,7 @@ def predict_maps(
     overlap: float | None = None,
     model: str | None = None,
     device: str = "auto",
+    emit: Emit = ignore,
 ) -> Iterator[MapPrediction]:
     """Yields maps for images and for all images below folders, in order, each at its own size and turned as its EXIF data say.
 
@@ -52,8 +54,7 @@ def predict_maps(
     mode, prepare = mode_for(info), whole_picture(eval_config_of(file), info, keeps_scale=keeps_scale)
     target = pick_model_device(file, device)
     predictor = MapPredictor(build_from_file(file, model=model).to(target), prepare, overlap, target)
-    for start in range(0, len(found), PICTURES_AT_ONCE):
-        part = found[start : start + PICTURES_AT_ONCE]
+    for part in told_parts(found, PICTURES_AT_ONCE, emit):
         pictures = [_read(path, mode) for path in part]
         masks = predictor.maps(picture for picture in pictures if isinstance(picture, Tensor))
         for path, picture in zip(part, pictures, strict=True):
