@@ -25,7 +25,7 @@ from dlkit.sweep.request import SweepRequest, check_request
 from dlkit.sweep.results import SweepResult, read_result, save_pictures, save_result, with_importance
 from dlkit.sweep.sampling import build_pruner, build_sampler, draw_values, shown_values
 from dlkit.sweep.storage import open_storage, open_study, quiet_optuna
-from dlkit.sweep.trials import LOST, TrialRunner
+from dlkit.sweep.trials import LOST, PRUNED, TrialRunner
 
 _MOST_FAILED = 3  # trials that fail before any other comes to something
 
@@ -117,7 +117,7 @@ class _Sweep:
             with self.worker.beating(trial, on_loss):
                 values = draw_values(trial, self.request.space.spaces)
                 self.emit(TrialStarted(trial.number, shown_values(values), was_begun))
-                outcome = self.runner.run(trial, values, stop)
+                outcome = self.runner.run(trial, values, stop, was_begun=was_begun)
         except BaseException:
             self.worker.release(trial)
             raise
@@ -127,6 +127,8 @@ class _Sweep:
             self.worker.release(trial)
             return
         outcome.tell(self.study, trial)
+        if outcome.status == PRUNED:  # told first: a trial that is not over goes on from its checkpoints
+            self.runner.drop_checkpoints(trial)
         self._check_failures(outcome.error)
 
     def _check_failures(self, error: str | None) -> None:

@@ -15,10 +15,18 @@ from dlkit.core.out_of_memory import is_out_of_memory
 from dlkit.core.random_state import seeded
 from dlkit.core.release_memory import release_run
 from dlkit.core.stopping import StopRequest
-from dlkit.core.training import Resume, TrainResult, run_training
-from dlkit.errors import ConfigError, Diverged, OutOfResource, first_line
-from dlkit.events import Emit, EpochDone, Event
-from dlkit.run_folders import has_begun, read_run
+from dlkit.core.training import (
+    Resume,
+    TrainResult,
+    checkpoints_in,
+    delete_reclaimable,
+    find_reclaimable,
+    read_ended,
+    run_training,
+)
+from dlkit.errors import ConfigError, Diverged, OutOfResource, OutputError, first_line
+from dlkit.events import Emit, EpochDone, Event, Note
+from dlkit.run_folders import MODEL_FILE, has_begun, read_run
 from dlkit.sweep.request import SweepRequest, TrialRun
 
 PRUNED = "pruned"
@@ -75,12 +83,13 @@ class TrialRunner:
     deadline: float | None
     emit: Emit
 
-    def run(self, trial: Trial, values: dict[str, Any], stop: StopRequest) -> TrialOutcome:
+    def run(self, trial: Trial, values: dict[str, Any], stop: StopRequest, *, was_begun: bool) -> TrialOutcome:
         """Run, or go on with, all runs of a trial. What is a fault of its values is an outcome; other errors are raised."""
         results: list[TrainResult] = []
         try:
             for member in self.request.members:
-                results.append(self._run_member(trial, values, member, stop, is_judged=not results))
+                ended = _read_result(self.folder / member.folder(trial.number)) if was_begun else None
+                results.append(ended or self._run_member(trial, values, member, stop, is_judged=not results))
                 if results[-1].status == "max_time" and self._is_late(stop):
                     return TrialOutcome("open")
                 if stop.ended_as == LOST:
@@ -96,12 +105,23 @@ class TrialRunner:
             return TrialOutcome("failed", error=first_line(error, 300), epochs=self._trained(trial))
         return self._outcome("finished", results)
 
+    def drop_checkpoints(self, trial: Trial) -> None:
+        """Delete the checkpoints of a trial that is over; its model files stay. What cannot be deleted is a note."""
+        for folder in self._folders(trial):
+            try:
+                if has_begun(folder) and (found := find_reclaimable(folder)).files:
+                    delete_reclaimable(found, self.emit)
+            except OutputError as error:
+                self.emit(Note(str(error)))
+
     def _is_late(self, stop: StopRequest) -> bool:
         return self.deadline is not None and stop.deadline == self.deadline and stop.is_late
 
     def _trained(self, trial: Trial) -> int:
-        folders = [self.folder / member.folder(trial.number) for member in self.request.members]
-        return sum(len(read_run(folder).epochs) for folder in folders)
+        return sum(len(read_run(folder).epochs) for folder in self._folders(trial))
+
+    def _folders(self, trial: Trial) -> list[Path]:
+        return [self.folder / member.folder(trial.number) for member in self.request.members]
 
     def _outcome(self, status: TrialStatus, results: Sequence[TrainResult]) -> TrialOutcome:
         values = [float(result.best["value"]) for result in results if result.best.get("value") is not None]
@@ -139,6 +159,13 @@ class TrialRunner:
                 return run_training(loaded, out=folder, resume=resume, stop=stop, emit=emit)
         finally:
             release_run()
+
+
+def _read_result(folder: Path) -> TrainResult | None:
+    """Returns what a run came to whose checkpoints were deleted after it had ended, as by `dlkit runs`; it cannot be resumed."""
+    if checkpoints_in(folder / "checkpoints") or (ended := read_ended(folder)) is None:
+        return None
+    return TrainResult(folder, folder / MODEL_FILE, ended.status, ended.test, ended.best, ended.history)
 
 
 class _Judge:

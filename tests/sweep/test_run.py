@@ -12,8 +12,9 @@ from zlib import crc32
 import pytest
 import torch
 
+import dlkit as package
 from dlkit.config import load_config, load_spaces
-from dlkit.errors import OutputError, UsageError
+from dlkit.errors import FileRefused, OutputError, UsageError
 from dlkit.events import EpochDone, TrialDone, TrialStarted
 from dlkit.run_folders import read_run
 from dlkit.sweep import SweepRequest, SweepWorker, open_storage, run_sweep
@@ -147,6 +148,66 @@ def test_a_grid_has_each_point_once(ask, quick):
     result = run_sweep(ask("train.epochs=1..2", "model.hidden=[4],[8]", sampler="grid", pruner="none"))
     points = [(row.settings["train.epochs"], row.settings["model.hidden"]) for row in result.trials]
     assert points == [(1, [4]), (1, [8]), (2, [4]), (2, [8])]
+
+
+def checkpoints(folder):
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+def test_pruned_trials_keep_all_but_their_checkpoints(ask, tmp_path, quick):
+    sweep = tmp_path / "sweep"
+
+    def emit(event):  # somebody's own file beside the checkpoints
+        if isinstance(event, EpochDone):
+            for folder in sweep.glob("trial-*/checkpoints"):
+                (folder / "mine.txt").touch()
+
+    result = run_sweep(ask("optimizer.lr=1e-4..1e-1", trials=4), emit=emit)
+    assert {row.status for row in result.trials} == {"finished", "pruned"}
+    for row in result.trials:
+        folder = sweep / f"trial-{row.number:03d}"
+        is_pruned, kept = row.status == "pruned", {path.name for path in folder.iterdir()}
+        assert checkpoints(folder) == (["mine.txt"] if is_pruned else ["best.pt", "last.pt", "mine.txt"])
+        assert {"run.json", "summary.json", "config.resolved.yaml", "metrics.jsonl", "train.log", "model.pt"} <= kept
+        assert package.load_model(folder / "model.pt")(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+        assert read_run(folder).best["value"] == row.values[0]
+    pruned = next(row.number for row in result.trials if row.status == "pruned")
+    with pytest.raises(FileRefused, match="its checkpoints were deleted"):
+        package.train(sweep / f"trial-{pruned:03d}" / "config.resolved.yaml", resume=sweep / f"trial-{pruned:03d}")
+
+
+def test_a_trial_goes_on_where_its_worker_was_killed_before_it_told_that_it_was_pruned(
+    ask, dlkit, tmp_path, monkeypatch, quick
+):
+    spaces, tell = "optimizer.lr=1e-4..1e-1", optuna.study.Study.tell
+    whole = run_sweep(ask(spaces, trials=3, out="whole"))
+    (number,) = [row.number for row in whole.trials if row.status == "pruned"][:1]
+
+    def tell_or_die(study, trial, values=None, state=None, **options):
+        if state == TrialState.PRUNED:
+            raise Killed
+        return tell(study, trial, values, state, **options)
+
+    for is_bare in (False, True):
+        sweep = tmp_path / f"sweep-{is_bare}"
+        with monkeypatch.context() as patches, pytest.raises(Killed):
+            patches.setattr(optuna.study.Study, "tell", tell_or_die)
+            run_sweep(ask(spaces, trials=3, out=sweep.name))
+        assert checkpoints(sweep / f"trial-{number:03d}") == ["best.pt", "last.pt"]
+        if is_bare:
+            assert dlkit("runs", sweep, "--prune-checkpoints", "--yes").code == 0
+            assert checkpoints(sweep / f"trial-{number:03d}") == []
+        assert outcomes(run_sweep(ask(spaces, trials=3, out=sweep.name))) == outcomes(whole)
+        assert checkpoints(sweep / f"trial-{number:03d}") == []
+
+
+def test_folds_that_ended_are_read_where_their_checkpoints_are_gone(ask, dlkit, tmp_path, quick):
+    whole = run_sweep(ask(trials=1, folds=2, pruner="none", out="whole"))
+    with pytest.raises(Killed):
+        run_sweep(ask(trials=1, folds=2, pruner="none"), emit=stopping_at(4))
+    assert dlkit("runs", tmp_path / "sweep", "--prune-checkpoints", "--yes").code == 0
+    assert checkpoints(tmp_path / "sweep" / "trial-000-fold-1") == []
+    assert outcomes(run_sweep(ask(trials=1, folds=2, pruner="none"))) == outcomes(whole)
 
 
 def judged_epochs(number):

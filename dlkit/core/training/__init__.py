@@ -8,7 +8,14 @@ from dlkit.core.training.ema import EmaModel
 from dlkit.core.training.fine_tuning import FineTuning, build_fine_tuning, fine_tune
 from dlkit.core.training.fine_tuning_config import pick_tuning_config
 from dlkit.core.training.fit import NoRecords, Plan, Records, fit
-from dlkit.core.training.folder import Reclaimable, Resume, delete_reclaimable, find_reclaimable
+from dlkit.core.training.folder import (
+    Reclaimable,
+    Resume,
+    checkpoints_in,
+    delete_reclaimable,
+    find_reclaimable,
+    read_ended,
+)
 from dlkit.core.training.improvement import BestSoFar, EarlyStopping, is_better, pick_mode
 from dlkit.core.training.layer_depths import LayerDepths, find_layer_depths
 from dlkit.core.training.learner import Learner

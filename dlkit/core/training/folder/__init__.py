@@ -1,8 +1,14 @@
 """What a run leaves on disk: its folder, checkpoints, metrics, logs and facts."""
 
-from dlkit.core.training.folder.checkpoints import newest_checkpoints, read_checkpoint, read_exported, save_checkpoint
+from dlkit.core.training.folder.checkpoints import (
+    checkpoints_in,
+    newest_checkpoints,
+    read_checkpoint,
+    read_exported,
+    save_checkpoint,
+)
 from dlkit.core.training.folder.disk_space import check_disk_space
-from dlkit.core.training.folder.ended import EndedRun
+from dlkit.core.training.folder.ended import EndedRun, read_ended
 from dlkit.core.training.folder.location import RunLocation, find_begun, pick_location
 from dlkit.core.training.folder.map_pictures import MapPictures
 from dlkit.core.training.folder.nonfinite import told_in_full

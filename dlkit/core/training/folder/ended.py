@@ -9,7 +9,7 @@ from dlkit.core.modelfile import read_model_file
 from dlkit.errors import FileRefused
 from dlkit.run_folders import MODEL_FILE, RUN_FILE, SUMMARY_FILE, Row, read_mapping, read_metrics
 
-_ENDS = ("finished", "early_stopped")
+_ENDS = ("finished", "early_stopped", "pruned")
 
 
 @dataclass(frozen=True)

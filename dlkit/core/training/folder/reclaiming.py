@@ -31,8 +31,8 @@ class Reclaimable:
 
 
 def find_reclaimable(run_dir: Path) -> Reclaimable:
-    """Returns what can be deleted of a run. Of one that came to its end that is every checkpoint, as model.pt has its best weights;
-    of another those that `--resume` does not go on from, and of one that is in use nothing.
+    """Returns what can be deleted of a run. Of one that came to its end, or that a sweep ended, that is every checkpoint, as model.pt
+    has its best weights; of another those that `--resume` does not go on from, and of one that is in use nothing.
     """
     stamp = _stamp_of(run_dir)
     if is_in_use(run_dir):
