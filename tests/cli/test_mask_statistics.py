@@ -44,6 +44,17 @@ def test_pixels_and_pictures_of_each_class(dlkit, write_config, masks, tmp_path)
     assert ["dog", f"{told['classes'][2]['share']:.2%}", "1"] in map(str.split, shown.splitlines())
 
 
+def test_a_model_of_more_classes_than_the_data_have(dlkit, write_config, masks, tmp_path):
+    config = write_config(CONFIG.format(path=tmp_path))
+    more = ("model.num_classes=6", "data.val=0.3", "data.test=0.3", "log.images=2", "log.graph=false", "train.epochs=1")
+    told = json.loads(dlkit("train", config, *more, "--dry-run", "--json").out.splitlines()[-1])["masks"]
+    assert [row["name"] for row in told["classes"]][3:] == ["bird", "class 4", "class 5"]
+    done = dlkit("train", config, *more, "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    judged = json.loads(dlkit("eval", tmp_path / "run" / "model.pt", "--json").out)
+    assert [row["name"] for row in judged["per_class"]][3:] == ["bird", "class 4", "class 5"]
+
+
 def test_of_many_pictures_some_are_counted(dlkit, write_config):
     data = "{name: fake, num_samples: 2100, shape: [1, 4, 4], num_classes: 3, val: none, test: none}"
     config = write_config(f"task: segmentation\ndata: {data}\nmodel: {{name: unet, width: 2, depth: 1}}")

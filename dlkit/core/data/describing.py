@@ -31,12 +31,13 @@ def describe_data(opened: OpenedData, stored: StoredSamples | None) -> DataInfo:
     loaded, source, task = opened.loaded, opened.source, opened.task
     mean, std = pick_statistics(opened, stored) or (None, None)
     target_mean, target_std = pick_target_statistics(opened) or (None, None)
+    num_outputs = pick_num_outputs(loaded, source, task=task)
     return DataInfo(
         task=task,
         kind=source.kind,
         input_size=tuple(opened.shown.shape),
-        num_outputs=pick_num_outputs(loaded, source, task=task),
-        classes=label_names(source, task),
+        num_outputs=num_outputs,
+        classes=label_names(source, task, num_outputs),
         mean=mean,
         std=std,
         columns=source.columns,
@@ -47,11 +48,15 @@ def describe_data(opened: OpenedData, stored: StoredSamples | None) -> DataInfo:
     )
 
 
-def label_names(source: Source, task: TaskName) -> tuple[str, ...] | None:
-    """Returns the names of classes or labels; the target columns of a table, if need be, are labels."""
+def label_names(source: Source, task: TaskName, num_outputs: int) -> tuple[str, ...] | None:
+    """Returns the names of classes or labels; the target columns of a table, if need be, are labels. Classes that the model has beyond
+    those of the data are called by their numbers.
+    """
     if task == "multilabel":
         return source.classes or source.targets
-    return None if task == "regression" else source.classes
+    if task == "regression" or source.classes is None:
+        return None
+    return *source.classes, *(f"class {number}" for number in range(len(source.classes), num_outputs))
 
 
 def pick_num_outputs(loaded: LoadedConfig, source: Source, *, task: TaskName) -> int:

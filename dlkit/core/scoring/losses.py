@@ -18,6 +18,7 @@ from dlkit.core.components import Builder, ComponentError, accepted, check_optio
 from dlkit.core.data import IGNORED, DataInfo
 from dlkit.core.models import AuxiliaryOutputs
 from dlkit.core.scoring.class_weights import class_weights, weight_argument
+from dlkit.core.scoring.map_losses import NLLLossOfMaps
 from dlkit.registry import INJECTED
 from dlkit.tasks import TRAITS
 
@@ -82,6 +83,8 @@ def build_loss(
     """
     name = TRAITS[info.task].default_loss if section.name == "auto" else section.name
     builder = resolve("losses", name)
+    if TRAITS[info.task].has_maps and builder is nn.NLLLoss:
+        builder = NLLLossOfMaps
     options: dict[str, Any] = dict(section.options)
     ignored = _ignored_label(section, info)
     if TRAITS[info.task].has_maps:  # whose masks have one number for what is ignored, whatever their files have

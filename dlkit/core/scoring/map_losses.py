@@ -78,6 +78,14 @@ class LossSum(nn.Module):
         return torch.stack([factor * loss(outputs, targets) for factor, loss in pairs]).sum()
 
 
+class NLLLossOfMaps(nn.NLLLoss):
+    """torch's, whose gradient knows no outputs that lie channels last."""
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Returns the mean over log-probabilities (N, C, H, W) and targets int64 (N, H, W)."""
+        return super().forward(outputs.contiguous(), targets)
+
+
 def _build_term(name: str, value: Any, given: Mapping[str, Any]) -> tuple[float, nn.Module]:
     options = dict(value) if isinstance(value, Mapping) else {"weight": value}
     factor = options.pop("weight", 1.0)

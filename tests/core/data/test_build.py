@@ -168,6 +168,12 @@ def test_more_outputs_than_classes_may_be_asked_for(load: Any) -> None:
     assert next(iter(data.train.batches())).targets.shape[1] == 7
 
 
+def test_outputs_beyond_the_classes_are_called_by_their_numbers(load: Any, image_folder: Path) -> None:
+    section = {"name": "imagefolder", "path": str(image_folder), "image_size": 8, "num_workers": 0}
+    data = build(load, section, model={"name": "small_cnn", "num_classes": 4})
+    assert data.info.num_outputs == 4 and data.info.classes == ("cat", "dog", "class 2", "class 3")
+
+
 def test_fewer_outputs_than_classes_name_the_first_sample(load: Any) -> None:
     with pytest.raises(DataError, match=r"labels must be 0\.\.2; sample 3 has label 3"):
         build(load, {**FAKE, "num_classes": 4}, model={"name": "small_cnn", "num_classes": 3})

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from dlkit.config import Loss
 from dlkit.core.components import ComponentError
@@ -155,6 +156,16 @@ def test_terms_that_cannot_be_are_refused():
     ):
         with pytest.raises(ComponentError, match=words):
             loss_of(name="sum", terms=terms)
+
+
+@pytest.mark.parametrize(("name", "function"), [("cross_entropy", F.cross_entropy), ("NLLLoss", F.nll_loss)])
+def test_outputs_may_lie_channels_last(name, function):
+    outputs, targets = draw(4)
+    wanted = function(outputs.requires_grad_(), targets, ignore_index=IGNORED)
+    lying = outputs.detach().to(memory_format=torch.channels_last).requires_grad_()
+    found, _ = loss_of(name=name)(lying, targets)
+    assert torch.allclose(found, wanted, rtol=1e-13)
+    assert torch.allclose(*torch.autograd.grad(found, lying), *torch.autograd.grad(wanted, outputs), rtol=1e-13)
 
 
 def test_batches_of_ignored_pixels_alone_weigh_nothing():

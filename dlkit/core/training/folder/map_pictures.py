@@ -7,14 +7,16 @@ from torch import Tensor
 from dlkit.core.data import Batch, Color, DataInfo
 from dlkit.core.evaluation import SeenMap, paint, picture_of, seen_strip, strip_of
 
+MOST_PICTURES = 64  # they are kept while validation goes on, and make one sheet
+
 
 class MapPictures:
-    """So many pictures of a run, with masks in these colours. Those of validation are taken from batches that are judged anyway, so that
-    nothing is computed for them.
+    """So many pictures of a run, at most 64, with masks in these colours. Those of validation are taken from batches that are judged
+    anyway, so that nothing is computed for them.
     """
 
     def __init__(self, count: int, info: DataInfo, colors: Sequence[Color]) -> None:
-        self.count, self.info, self.colors = count, info, colors
+        self.count, self.info, self.colors = min(count, MOST_PICTURES), info, colors
         self._seen: list[SeenMap] = []
 
     @property
