@@ -6,8 +6,8 @@ from typing import Any
 
 from dlkit.quantities import bytes_text
 from dlkit.report.blocks import Block, Cell, Chart, Sheet, Words
-from dlkit.report.words import change_cell, count_cell, is_number, metric_cell, metric_title, plain, setting_text
-from dlkit.run_folders import read_mapping
+from dlkit.report.words import change_cell, count_cell, is_number, metric_cell, metric_title, plain
+from dlkit.run_folders import read_mapping, setting_text
 
 _ENDING = ".report.json"
 _TITLES = {"dlkit.quantize/1": "Quantized", "dlkit.prune/1": "Pruned"}

@@ -11,12 +11,11 @@ from dlkit.report.words import (
     interval_text,
     metric_cell,
     metric_title,
-    setting_text,
     share_cell,
     short_name,
 )
 from dlkit.run_comparison import compare_runs
-from dlkit.run_folders import StoredEvaluation, StoredRun, differing_settings
+from dlkit.run_folders import StoredEvaluation, StoredRun, differing_settings, setting_text
 
 Evaluations = Sequence[StoredEvaluation | None]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from dlkit.quantities import counted, duration_text
 from dlkit.report.blocks import Block, Cell, Facts, Folded, Sheet
-from dlkit.report.words import is_number, setting_text, short_name
-from dlkit.run_folders import GIVEN_FILE, RESOLVED_FILE, StoredRun, changed_settings, default_settings
+from dlkit.report.words import is_number, short_name
+from dlkit.run_folders import GIVEN_FILE, RESOLVED_FILE, StoredRun, changed_settings, default_settings, setting_text
 
 LARGEST_TEXT = 100_000  # characters of a config that is shown
 

@@ -1,6 +1,5 @@
 """Texts of a page: numbers as people read them, and names that Plotly may not take for tags."""
 
-import json
 import math
 from collections.abc import Sequence
 from html import escape
@@ -83,10 +82,3 @@ def change_cell(name: str, change: float) -> Cell:
 def is_number(value: Any) -> bool:
     """Whether a value from a file is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def setting_text(value: Any) -> str:
-    """Returns the value of a setting as YAML has it, in one line."""
-    if isinstance(value, str):
-        return value
-    return f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)

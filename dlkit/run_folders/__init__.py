@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         differing_settings,
         flat_settings,
         is_among,
+        setting_text,
     )
     from dlkit.run_folders.stored_run import StoredRun, read_run
 
@@ -55,7 +56,7 @@ __getattr__, __all__ = lazy_door(
         "lock": "RunLock is_in_use",
         "metrics": "Metrics Row read_metrics",
         "predictions": "MOST_NUMBERS KeptPredictions PredictionFacts read_predictions save_predictions",
-        "settings": "FREE_SETTINGS changed_settings default_settings differing_settings flat_settings is_among",
+        "settings": "FREE_SETTINGS changed_settings default_settings differing_settings flat_settings is_among setting_text",
         "stored_run": "StoredRun read_run",
     },
 )

@@ -1,5 +1,6 @@
 """Settings of runs by dotted key, and in which of them runs differ, from each other and from what a config has by default."""
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -32,6 +33,13 @@ def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, value
+
+
+def setting_text(value: Any) -> str:
+    """Returns the value of a setting as YAML has it, in one line."""
+    if isinstance(value, str):
+        return value
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 @cache

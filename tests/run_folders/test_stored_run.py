@@ -17,10 +17,27 @@ from dlkit.run_folders import (
     find_run_folders,
     flat_settings,
     read_run,
+    setting_text,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {"data": {"name": "digits", "limit": 64}, "model": {"name": "small_cnn", "width": 4}, "train": {"epochs": 1}}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "null"),
+        (True, "true"),
+        (0.1 + 0.2, "0.3"),
+        (1e-05, "1e-05"),
+        (3, "3"),
+        ("a b", "a b"),
+        ([8, "é"], '[8, "é"]'),
+    ],
+)
+def test_settings_as_text(value, text):
+    assert setting_text(value) == text
 
 
 def test_a_real_run(tmp_path):

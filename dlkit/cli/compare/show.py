@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dlkit.cli.console import show_lines, show_table, stderr_console
-from dlkit.cli.setting_text import setting_text
+from dlkit.cli.short_settings import short_setting
 from dlkit.errors import UsageError
 from dlkit.event_lines import metric_value
 from dlkit.files import to_json
@@ -32,7 +32,7 @@ def show_comparison(compared: RunComparison, metric: str | None, look: Look) -> 
     settings = differing(compared.groups)
     if settings:
         show_lines([""])
-        show_table(("setting", *letters), [(key, *map(setting_text, values)) for key, values in settings.items()])
+        show_table(("setting", *letters), [(key, *map(short_setting, values)) for key, values in settings.items()])
     elif len(letters) == 1:
         show_lines(["", "these runs differ in nothing but their seeds"])
     show_lines([""])

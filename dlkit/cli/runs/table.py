@@ -7,7 +7,7 @@ from typing import Any
 
 from dlkit.cli.console import show_lines, show_table, stderr_console
 from dlkit.cli.display import heading
-from dlkit.cli.setting_text import setting_text, short_names
+from dlkit.cli.short_settings import short_names, short_setting
 from dlkit.event_lines import metric_value
 from dlkit.files import to_json
 from dlkit.quantities import counted, duration_text
@@ -32,7 +32,7 @@ def show_runs(runs: Sequence[StoredRun], folders: Sequence[Path]) -> None:
     columns = ["run", "status", "model", "data", *short_names(settings), *_metric_headings(runs), "time"]
     rows = [
         [_name(run, folders), _status(run), run.model, run.data]
-        + [setting_text(values[index]) for values in settings.values()]
+        + [short_setting(values[index]) for values in settings.values()]
         + [*_metrics(run), "" if run.train_s is None else duration_text(run.train_s)]
         for index, run in enumerate(runs)
     ]

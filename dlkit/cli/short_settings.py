@@ -1,9 +1,9 @@
-"""Settings in tables: short names of keys, and values as a config has them."""
+"""Settings in tables of the terminal: short names of keys, and short values."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from dlkit.files import to_json
+from dlkit.run_folders import setting_text
 
 MOST_CHARACTERS = 24
 
@@ -15,13 +15,9 @@ def short_names(keys: Iterable[str]) -> list[str]:
     return [name if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)]
 
 
-def setting_text(value: Any) -> str:
-    """Returns a value as a config has it, without blanks, and not too long."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    text = to_json(value).replace('"', "").replace(" ", "") if isinstance(value, list | dict) else str(value)
+def short_setting(value: Any) -> str:
+    """Returns a value for a narrow column: `-` for none, lists without blanks and quotes, and cut off where it is long."""
+    text = "-" if value is None else setting_text(value)
+    if isinstance(value, list | dict):
+        text = text.replace('"', "").replace(" ", "")
     return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 3]}..."
