@@ -27,9 +27,10 @@ def train(
     a notebook's cell, else on stderr; nothing is printed otherwise. Raises the errors of dlkit.errors.
     """
     from dlkit.core.training import train as train_quietly
+    from dlkit.report import write_run_page
 
     with _shown(emit, is_asked=progress) as emit:
-        return train_quietly(config, overrides=overrides, out=out, resume=resume, emit=emit)
+        return train_quietly(config, overrides=overrides, out=out, resume=resume, write_page=write_run_page, emit=emit)
 
 
 def write_report(*runs: str | Path, output: str | Path | None = None, force: bool = False, emit: Emit = ignore) -> Path:

@@ -2,12 +2,13 @@
 
 import base64
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import dlkit
-from dlkit.errors import OutputError
+from dlkit.errors import OutputError, UsageError
 from dlkit.events import EpochDone
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "examples" / "notebook.ipynb"
@@ -81,3 +82,5 @@ def test_the_page_of_a_run_and_of_two(tmp_path):
     assert page.read_text().startswith("<!") and results[0].report(tmp_path / "own.html").exists()
     with pytest.raises(OutputError, match="--force"):
         dlkit.write_report(results[0].run_dir)
+    with pytest.raises(UsageError, match=r"dlkit\.write_report\('.*0'\)"):
+        replace(results[0], write_page=None).report()

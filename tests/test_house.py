@@ -97,6 +97,14 @@ def test_imports_point_down(path, floor):
             assert not {mine, theirs} <= TASKS, f"{path} imports {module}: tasks never import each other"
 
 
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_nobody_inside_comes_in_by_the_public_door(path):
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ImportFrom) and node.module == "dlkit":
+            names = {f"dlkit.{alias.name}" for alias in node.names}
+            assert names <= MODULES | {"dlkit.__version__"}, f"{path} imports {names}, which stand above all"
+
+
 @pytest.mark.parametrize("path", [*FILES, *TESTS, *OUTSIDE], ids=str)
 def test_wings_are_entered_by_their_door(path):
     mine, nodes = module_of(path), list(ast.walk(tree_of(path)))

@@ -1,3 +1,3 @@
 """A run, or several, as one HTML page that needs nothing else: from what their folders hold, and the data where it can be had."""
 
-from dlkit.report.run import ReportRequest, ReportResult, check_report, run_report
+from dlkit.report.run import ReportRequest, ReportResult, run_report, write_run_page

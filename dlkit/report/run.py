@@ -87,6 +87,11 @@ def run_report(request: ReportRequest, emit: Emit = ignore) -> ReportResult:
     return ReportResult(request.path, request.path.stat().st_size)
 
 
+def write_run_page(run_dir: Path, output: Path | None = None, *, opens_models: bool = True) -> Path:
+    """Write the page of a run in place of an older one, and return its path. Raises as `check_report`."""
+    return run_report(ReportRequest((run_dir,), output, opens_models=opens_models, is_forced=True)).path
+
+
 def describe_run(run: StoredRun, *, opens_models: bool, emit: Emit) -> Page:
     """Returns the page of one run; sections that would be empty are left out."""
     found, kept = evaluation_of(run, emit), _predictions_of(run, emit)

@@ -26,6 +26,7 @@ from dlkit.core.training import (
 )
 from dlkit.errors import ConfigError, Diverged, OutOfResource, OutputError, first_line
 from dlkit.events import Emit, EpochDone, Event, Note
+from dlkit.report import write_run_page
 from dlkit.run_folders import MODEL_FILE, has_begun, read_run
 from dlkit.sweep.request import SweepRequest, TrialRun
 
@@ -156,7 +157,7 @@ class TrialRunner:
         resume = Resume(folder) if has_begun(folder) else None
         try:
             with seeded(member.seed):  # what was drawn before goes on afterwards
-                return run_training(loaded, out=folder, resume=resume, stop=stop, emit=emit)
+                return run_training(loaded, out=folder, resume=resume, stop=stop, write_page=write_run_page, emit=emit)
         finally:
             release_run()
 

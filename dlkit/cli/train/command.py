@@ -158,17 +158,15 @@ def _run(
 ) -> None:
     from dlkit.cli.display import prints_aside
     from dlkit.cli.train.show import show_result
-    from dlkit.cli.train.tracked_report import send_report
     from dlkit.core.training import Resume, run_training
+    from dlkit.report import write_run_page
 
     path, is_relaxed, extend = asked
     if path is None and (is_relaxed or extend):
         raise UsageError(f"{'--resume-relaxed' if is_relaxed else '--extend'} goes with --resume")
     with prints_aside():
         resume = Resume(path, is_relaxed, extend) if path else None
-        result = run_training(loaded, out=out, resume=resume, emit=display.emit)
-        if loaded.config.log.mlflow is not None and is_main_process():
-            send_report(result.run_dir, loaded.config.log.mlflow, display.emit)
+        result = run_training(loaded, out=out, resume=resume, write_page=write_run_page, emit=display.emit)
     display.close()
     if is_main_process():
         show_result(result, as_json=as_json)

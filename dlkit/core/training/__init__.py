@@ -37,4 +37,4 @@ from dlkit.core.training.run import TrainResult, run_training, train
 from dlkit.core.training.setup import Job, build_job, resolve_config
 from dlkit.core.training.step import MAX_SKIPS, StepResult, train_step
 from dlkit.core.training.teacher import Teacher, as_teacher, open_teacher
-from dlkit.core.training.tracking import TrackedRun, send_file
+from dlkit.core.training.tracking import PageWriter, TrackedRun

@@ -60,8 +60,8 @@ from dlkit.core.training.folder import (
 from dlkit.core.training.preflight import check_first_batch
 from dlkit.core.training.resolving import run_name
 from dlkit.core.training.setup import Job, build_job
-from dlkit.core.training.tracking import check_trackers, tracked
-from dlkit.errors import Diverged, DlkitError, Interrupted
+from dlkit.core.training.tracking import PageWriter, check_trackers, tracked
+from dlkit.errors import Diverged, DlkitError, Interrupted, UsageError
 from dlkit.events import Emit, Note, Saved, Tested, ignore
 from dlkit.files import write_json
 from dlkit.quantities import parse_duration_s
@@ -79,7 +79,8 @@ class TrainResult:
     """What a run came to. `metrics` are those of the test split, fractions of 1; `best` the value that decided best.pt;
     `input_kind` is `image`, `sequence` or `features`. What other commands need to be told again, as a model file never names
     code of the user's own: `config_path` where the data or a transform is such code, and the class of the network, `own_model`.
-    `predicts_files` says whether `dlkit predict` can prepare images as evaluation did.
+    `predicts_files` says whether `dlkit predict` can prepare images as evaluation did. `write_page` is what `report` calls; `dlkit.train`
+    puts it in.
     """
 
     run_dir: Path
@@ -93,6 +94,7 @@ class TrainResult:
     config_path: Path | None = None
     own_model: str | None = None
     predicts_files: bool = True
+    write_page: PageWriter | None = field(default=None, repr=False, compare=False)
 
     def plot(self) -> "Figure":
         """Returns the curves of the run as a matplotlib figure; a notebook shows it."""
@@ -100,9 +102,11 @@ class TrainResult:
 
     def report(self, output: str | Path | None = None) -> Path:
         """Write the page of the run, report.html in its folder unless `output` says so, and return its path. It replaces an older page."""
-        from dlkit import write_report  # which stands above: by the public door
-
-        return write_report(self.run_dir, output=output, force=True)
+        if self.write_page is None:
+            raise UsageError(
+                f"only results of dlkit.train write their page; dlkit.write_report({str(self.run_dir)!r}) does"
+            )
+        return self.write_page(self.run_dir, Path(output) if output else None)
 
 
 def train(
@@ -111,6 +115,7 @@ def train(
     overrides: Sequence[str] = (),
     out: str | Path | None = None,
     resume: str | Path | Resume | None = None,
+    write_page: PageWriter | None = None,
     emit: Emit = ignore,
 ) -> TrainResult:
     """Train from a YAML file or a mapping, as `dlkit train` does, and return where the results lie.
@@ -119,7 +124,8 @@ def train(
     """
     resume = Resume(Path(resume)) if isinstance(resume, str | Path) else resume
     loaded = load_mapping(config) if isinstance(config, Mapping) else load_config(Path(config), overrides=overrides)
-    return run_training(loaded, out=Path(out) if out else None, resume=resume, emit=emit)
+    result = run_training(loaded, out=Path(out) if out else None, resume=resume, write_page=write_page, emit=emit)
+    return replace(result, write_page=write_page)
 
 
 def run_training(
@@ -128,11 +134,13 @@ def run_training(
     out: Path | None = None,
     resume: Resume | None = None,
     stop: StopRequest | None = None,
+    write_page: PageWriter | None = None,
     emit: Emit = ignore,
 ) -> TrainResult:
     """Train as the config says, into `out` or the next free run folder, or go on as `resume` says.
 
-    Whoever gives `stop` may end the run by it, at its deadline or with a status of its own; what is ended so is not tested.
+    Whoever gives `stop` may end the run by it, at its deadline or with a status of its own; what is ended so is not tested. Trackers
+    that show pages of runs have them written by `write_page`.
     Under torchrun this is one of several processes: rank 0 reports and writes, and all get the result.
     """
     runtime = loaded.config.runtime
@@ -159,13 +167,15 @@ def run_training(
             if not world.is_main:
                 return _follow(job, location.resumed, stop)
             check_disk_space(location.place, job.learner)
-            return _run_in_folder(job, location, stop, emit)
+            return _run_in_folder(job, location, stop, emit, write_page=write_page)
 
 
-def _run_in_folder(job: Job, location: RunLocation, stop: StopRequest, emit: Emit) -> TrainResult:
+def _run_in_folder(
+    job: Job, location: RunLocation, stop: StopRequest, emit: Emit, *, write_page: PageWriter | None
+) -> TrainResult:
     folder = location.open(run_name(job.loaded), emit)
     try:
-        with tracked(job, folder, log_to(folder.path / "train.log", emit)) as emit:
+        with tracked(job, folder, log_to(folder.path / "train.log", emit), write_page=write_page) as emit:
             return _run_tracked(job, folder, location.resumed, stop, emit)
     finally:
         folder.release()

@@ -9,8 +9,9 @@ import urllib.request
 
 import pytest
 
+import dlkit as package
 from dlkit.core.training import train
-from dlkit.errors import ConfigError
+from dlkit.errors import ConfigError, UsageError
 from dlkit.events import EpochDone, Note, RunEnded, StepsDone
 from dlkit.run_folders import read_run
 
@@ -216,15 +217,42 @@ def test_mlflow_has_all_of_a_run_and_resuming_goes_on_with_it(server, client, tm
 @pytest.mark.posix
 @pytest.mark.anew
 @pytest.mark.filterwarnings("ignore")
-def test_the_command_sends_the_report_too(server, client, write_config, dlkit, tmp_path):
-    pytest.importorskip("jinja2")
-    pytest.importorskip("plotly")
+def test_the_report_is_sent_too(server, client, write_config, dlkit, tmp_path):
+    for name in ("jinja2", "plotly", "optuna"):
+        pytest.importorskip(name)
     cfg = write_config(json.dumps(config(mlflow=server.uri)))
-    outcome = dlkit("train", cfg, "--out", tmp_path / "run", "--quiet")
+    outcome = dlkit("train", cfg, "--out", tmp_path / "command", "--quiet")
     assert (outcome.code, outcome.err) == (0, "") and "View run" not in outcome.out
-    run = run_of(client, tmp_path / "run")
-    kept = client.download_artifacts(run.info.run_id, "report.html", str(tmp_path))
-    assert open(kept, "rb").read() == (tmp_path / "run" / "report.html").read_bytes()  # noqa: PTH123, SIM115
+    package.train(config(mlflow=server.uri), out=tmp_path / "python")
+    outcome = dlkit("sweep", cfg, "optimizer.lr=0.1,0.2", "--trials", "1", "--out", tmp_path / "sweep", "--quiet")
+    assert (outcome.code, outcome.err) == (0, "")
+    for name in ("command", "python", "sweep/trial-000"):
+        kept = client.download_artifacts(run_of(client, tmp_path / name).info.run_id, "report.html", str(tmp_path))
+        assert open(kept, "rb").read() == (tmp_path / name / "report.html").read_bytes()  # noqa: PTH123, SIM115
+
+
+@pytest.mark.slow
+@pytest.mark.posix
+@pytest.mark.anew
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (UsageError("not installed"), []),
+        (OSError("no ink"), ["mlflow: no report: no ink; the run goes on, and its folder has everything"]),
+    ],
+    ids=["missing", "failing"],
+)
+def test_a_report_that_cannot_be_made_harms_no_run(server, client, tmp_path, error, told):
+    def write_page(run_dir, output=None, *, opens_models=True):
+        raise error
+
+    notes, folder = [], tmp_path / "tiny"
+    result = train(config(mlflow=server.uri), out=folder, write_page=write_page, emit=notes.append)
+    assert result.status == "finished" and run_of(client, folder).info.status == "FINISHED"
+    assert [event.text for event in notes if isinstance(event, Note) and "mlflow" in event.text] == told
+    files = {file.path for file in client.list_artifacts(run_of(client, folder).info.run_id)}
+    assert "model.pt" in files and "report.html" not in files
 
 
 @pytest.mark.slow

@@ -15,19 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from dlkit.core.environment import describe_environment
-from dlkit.core.training.tracking.tracked_run import TRACKERS, TrackedRun
+from dlkit.core.training.tracking.tracked_run import PageWriter, TrackedRun
 from dlkit.errors import UsageError, first_line
 from dlkit.events import Emit, EpochDone, Event, RunEnded, StepsDone, Tested
 from dlkit.quantities import counted
-from dlkit.run_folders import (
-    MODEL_FILE,
-    RESOLVED_FILE,
-    RUN_FILE,
-    SUMMARY_FILE,
-    flat_settings,
-    read_mapping,
-    read_metrics,
-)
+from dlkit.run_folders import MODEL_FILE, RESOLVED_FILE, SUMMARY_FILE, flat_settings, read_metrics
 
 # the client waits for minutes by itself, and prints; what somebody sets is left
 _PATIENCE = {
@@ -71,13 +63,6 @@ def check_server(uri: str) -> None:
         _client(uri).search_experiments(max_results=1)
 
 
-def send_file(run_dir: Path, path: Path, *, uri: str) -> None:
-    """Add a file to what the server has of a run. Raises the client's errors."""
-    run_id = read_mapping(run_dir / RUN_FILE)[TRACKERS]["mlflow"]
-    with _patience():
-        _client(uri).log_artifact(run_id, str(path))
-
-
 class Outbox:
     """Writes that wait for the server, in their order. The first that fails is tried again until it succeeds."""
 
@@ -119,20 +104,20 @@ class Outbox:
         return True
 
 
-def open_mlflow(run: TrackedRun, *, uri: str) -> Emit:
+def open_mlflow(run: TrackedRun, *, uri: str, write_page: PageWriter | None) -> Emit:
     """Begin a run on the server, in the experiment of the run's name, or go on with the one that run.json names.
 
     Returns what takes the events. Raises the client's errors where the server is away.
     """
     with _patience():
-        return _Mlflow(_client(uri), run).take
+        return _Mlflow(_client(uri), run, write_page).take
 
 
 class _Mlflow:
     """One run on the server."""
 
-    def __init__(self, client: Any, run: TrackedRun) -> None:
-        self._client, self._folder = client, run.folder
+    def __init__(self, client: Any, run: TrackedRun, write_page: PageWriter | None) -> None:
+        self._client, self._folder, self._write_page = client, run.folder, write_page
         self._run_id = run.known_as if run.known_as and self._reopen(run.known_as) else self._create(run)
         run.remember(self._run_id)
         self._known = {"train/loss": -1, "train/loss_step": -1}
@@ -214,11 +199,24 @@ class _Mlflow:
             )
 
     def _end(self, status: str) -> None:
-        for path in [self._folder / name for name in _FILES if (self._folder / name).is_file()]:
+        files = [self._folder / name for name in _FILES if (self._folder / name).is_file()]
+        page, trouble = self._make_page() if status not in _STATUS else (None, None)
+        for path in [*files, *filter(None, [page])]:
             self._outbox.put(partial(self._client.log_artifact, self._run_id, str(path)))
         self._outbox.put(partial(self._client.set_terminated, self._run_id, _STATUS.get(status, "FINISHED")))
         if left := self._outbox.close():
             raise ConnectionError(f"{counted(left, 'write')} did not reach the server: {self._outbox.trouble}")
+        if trouble:
+            raise trouble
+
+    def _make_page(self) -> tuple[Path | None, Exception | None]:
+        """Returns the page of the run, none where the packages that draw it are not installed, and what went wrong."""
+        if self._write_page is None:
+            return None, None
+        try:
+            return self._write_page(self._folder, opens_models=False), None
+        except Exception as error:
+            return None, None if type(error) is UsageError else RuntimeError(f"no report: {first_line(error, 200)}")
 
 
 def _of_step(row: Mapping[str, Any]) -> dict[str, float | None]:

@@ -11,7 +11,7 @@ from dlkit.core.training.folder import RunFolder
 from dlkit.core.training.resolving import run_name
 from dlkit.core.training.setup import Job
 from dlkit.core.training.tracking.mlflow_server import check_server, open_mlflow
-from dlkit.core.training.tracking.tracked_run import TRACKERS, TrackedRun, Tracker
+from dlkit.core.training.tracking.tracked_run import TRACKERS, PageWriter, TrackedRun, Tracker
 from dlkit.errors import first_line
 from dlkit.events import Emit, Event, Note, RunEnded
 
@@ -43,13 +43,15 @@ def _own_tracker(loaded: LoadedConfig) -> Tracker:
 
 
 @contextmanager
-def tracked(job: Job, folder: RunFolder, emit: Emit) -> Iterator[Emit]:
+def tracked(job: Job, folder: RunFolder, emit: Emit, *, write_page: PageWriter | None) -> Iterator[Emit]:
     """What reports events to `emit` and to the trackers of the config, which are told the end of the run in any case.
 
     What a tracker raises when it is opened ends the run before it trains; what it raises later is told once.
     """
     log = job.config.log
-    openers: dict[str, Tracker] = {} if log.mlflow is None else {"mlflow": partial(open_mlflow, uri=log.mlflow)}
+    openers: dict[str, Tracker] = {}
+    if log.mlflow is not None:
+        openers["mlflow"] = partial(open_mlflow, uri=log.mlflow, write_page=write_page)
     openers |= {} if log.tracker is None else {log.tracker.name: _own_tracker(job.loaded)}
     trackers = {name: opener(_tracked_run(job, folder, name)) for name, opener in openers.items()}
     troubled: set[str] = set()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dlkit.events import Emit
 
@@ -21,6 +21,13 @@ class TrackedRun:
     config: Mapping[str, Any]
     known_as: str | None
     remember: Callable[[str], None]
+
+
+class PageWriter(Protocol):
+    """What writes the page of a run that is over, and returns its path. It stands above core, so whoever has a run trained hands it in."""
+
+    def __call__(self, run_dir: Path, output: Path | None = None, *, opens_models: bool = True) -> Path:
+        """Write it, report.html in the run folder unless `output` says so; `opens_models` is for what takes torch and the data."""
 
 
 # a tracker of one's own is a function that takes this, and its options by name, and returns what to call for each event
