@@ -1,6 +1,10 @@
 """A page as a browser shows it: nothing is fetched, nothing goes wrong, clicks sort and toggle, and names run no script."""
 
+import sys
+
 import pytest
+
+from dlkit.run_folders import read_run
 
 pytestmark = pytest.mark.posix
 DRAWN = "document.querySelectorAll('.plot .main-svg').length > 0"
@@ -80,6 +84,82 @@ def test_axes_become_logarithmic(pages, browser):
     assert browser.run("document.querySelector('.plot').layout.yaxis.type") == "log"
     browser.click(".log")
     assert browser.run("document.querySelector('.plot').layout.yaxis.type") != "log"
+
+
+def place_of(browser, step, value):
+    """Where the first chart has a point, in the window."""
+    browser.run("document.querySelector('.plot').scrollIntoView({block: 'center', behavior: 'instant'})")
+    return browser.run(
+        f"""(() => {{
+          const plot = document.querySelector('.plot'), {{ xaxis, yaxis }} = plot._fullLayout, box = plot.getBoundingClientRect();
+          return [box.x + xaxis._offset + xaxis.d2p({step}), box.y + yaxis._offset + yaxis.d2p({value})];
+        }})()"""
+    )
+
+
+def test_curves_tell_their_values_under_the_mouse(pages, runs, browser):
+    browser.open(pages["one"])
+    wait_for(browser, DRAWN)
+    row = read_run(runs.one).epochs[1]
+    browser.point(*place_of(browser, row["step"], row["val_loss"]))
+    wait_for(browser, "document.querySelector('.plot .hoverlayer').textContent.includes('validation')")
+    words = browser.run("[...document.querySelectorAll('.plot .hoverlayer text')].map(text => text.textContent)")
+    told = dict(word.split(" : ") for word in words if " : " in word)
+    assert told["validation"] == f"{row['val_loss']:.4g}" and told["train"] == f"{row['train_loss']:.4g}"
+    assert str(row["step"]) in words
+
+
+def test_a_box_drawn_over_curves_zooms_and_two_clicks_go_back(pages, runs, browser):
+    browser.open(pages["one"])
+    wait_for(browser, DRAWN)
+    shown = "document.querySelector('.plot')._fullLayout.{}axis.range"
+    whole = [browser.run(shown.format(axis)) for axis in "xy"]
+    middle = [(2 * low + high) / 3 for low, high in whole], [(low + 2 * high) / 3 for low, high in whole]
+    browser.drag(*(place_of(browser, *corner) for corner in middle))
+    wait_for(browser, f"{shown.format('x')}[0] > {whole[0][0]}")
+    zoomed = [browser.run(shown.format(axis)) for axis in "xy"]
+    for wanted, range_, (low, high) in zip(zip(*middle, strict=True), zoomed, whole, strict=True):
+        assert range_ == pytest.approx(wanted, abs=0.02 * (high - low))
+    centre = [sum(range_) / 2 for range_ in zoomed]
+    for count in (1, 2):
+        for kind in ("mousePressed", "mouseReleased"):
+            browser.point(*place_of(browser, *centre), kind, button="left", clickCount=count)
+    wait_for(browser, f"{shown.format('x')}[0] <= {whole[0][0]}")
+    assert browser.run(shown.format("x")) == pytest.approx(whole[0]) and browser.complaints == []
+
+
+# a page opens in under 2 s on a quiet machine; a busy one takes longer, but for no more work
+MOST_WORK = 10  # of SOME_WORK; a page that takes 5 times as much as ours is over it
+SOME_WORK = """(() => {
+  for (let round = 0; round < 30; round++) {
+    const rows = Array.from({ length: 4000 }, (_, k) => ({ k, y: Math.sin(k + round), name: `row ${k}` }));
+    JSON.parse(JSON.stringify(rows)).sort((one, other) => one.y - other.y);
+  }
+})()"""
+
+
+def least_work(browser, path=None):
+    """The seconds of a processor, of several attempts the least, to open a page and draw what the window shows, or for SOME_WORK."""
+    taken = []
+    for _ in range(3):
+        browser.open(path) if path else browser.call("Page.navigate", url="about:blank")
+        before = 0 if path else browser.cpu_s()
+        wait_for(browser, DRAWN) if path else browser.run(SOME_WORK)
+        taken.append(browser.cpu_s() - before)
+    return min(taken)
+
+
+@pytest.mark.slow
+def test_it_opens_with_little_work(pages, browser):
+    browser.open(pages["one"])  # the first page of a browser loads fonts, too
+    wait_for(browser, DRAWN)
+    some = least_work(browser)
+    assert least_work(browser, pages["one"]) < MOST_WORK * some
+    if sys.platform == "linux":  # where a browser is slowed by work of its own
+        browser.call("Emulation.setCPUThrottlingRate", rate=5)
+        heavy = least_work(browser, pages["one"])
+        browser.call("Emulation.setCPUThrottlingRate", rate=1)
+        assert heavy > MOST_WORK * some
 
 
 def test_pictures_of_mistakes_are_in_the_file(pages, browser):
