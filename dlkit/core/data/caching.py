@@ -128,7 +128,8 @@ def _decode_subset(subset: Subset, fixed: Pipeline) -> Tensor:
         if (value.shape, value.dtype) != (first.shape, first.dtype):
             name = subset.samples.name_of(int(subset.rows[position]))
             way_out = "set data.image_size, or resize by data.transforms"
-            raise DataError(f"{name}: is {_size(value)} where the first sample is {_size(first)}; {way_out}")
+            sizes = [_size(one[:-1] if subset.has_masks else one) for one in (value, first)]
+            raise DataError(f"{name}: is {sizes[0]} where the first sample is {sizes[1]}; {way_out}")
         store[position] = value
 
     subset.map(fill, range(len(subset.rows)))

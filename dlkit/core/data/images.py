@@ -57,7 +57,7 @@ def mode_of_file(file: str | bytes, name: str) -> Mode:
 
 def mode_of(image: Image.Image) -> Mode:
     """Returns grey for an image of one channel without a palette, else rgb."""
-    return "grey" if image.mode in ("1", "L", "I", "I;16") else "rgb"
+    return "grey" if image.mode in ("1", "L", "I", "I;16", "I;16B") else "rgb"
 
 
 def check_image_header(path: str | Path) -> None:

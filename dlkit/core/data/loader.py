@@ -117,7 +117,10 @@ def collate_items(items: list[Item | Failure]) -> tuple[Tensor, Tensor] | Failur
         read.append(item)
     shapes = {tuple(value.shape) for value, _ in read}
     if len(shapes) > 1:
-        listed = ", ".join(size_text(shape) for shape in sorted(shapes)[:3])
+        is_depth_same = (
+            len({shape[:-2] for shape in shapes}) == 1
+        )  # a mask is one more channel, which nobody need know of
+        listed = ", ".join(size_text(shape[-2:] if is_depth_same else shape) for shape in sorted(shapes)[:3])
         return Failure(
             f"samples differ in size ({listed}): set data.image_size, or crop or resize them by data.transforms"
         )

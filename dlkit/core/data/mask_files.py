@@ -19,7 +19,12 @@ from dlkit.shapes import size_text
 
 Color = tuple[int, int, int]
 EXACT = frozenset({".png", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"})  # formats that keep every number
-_OF_NUMBERS = ("1", "L", "P", "I", "I;16")
+_OF_NUMBERS = ("1", "L", "P", "I", "I;16", "I;16B")
+_WHITE = 255
+_BLACK_AND_WHITE = (
+    "for masks in black and white set data.colors: {ground: [0, 0, 0], thing: [255, 255, 255]}; "
+    "code of your own returns 0 and 1"
+)
 _UNKNOWN = -1
 _WIDEST = 2**16
 
@@ -73,7 +78,10 @@ class MaskCode:
         if self.has_colors:
             return f"the colour {list(unpack_color(number))} is none of data.colors"
         numbers = [known for known, label in sorted(self.classes.items()) if label != IGNORED]
-        return f"class {number} is not among {numbers[0]}..{numbers[-1]}; loss.ignore_index: {number} leaves such pixels out"
+        known = f"class {number} is not among {numbers[0]}..{numbers[-1]}"
+        if number == _WHITE and len(numbers) == 2:
+            return f"{known}; {_BLACK_AND_WHITE}"
+        return f"{known}; loss.ignore_index: {number} leaves such pixels out"
 
     def renumbered(self, table: Tensor) -> "MaskCode":
         """Returns the same with other numbers of classes: `table[i]` for class i."""
@@ -89,7 +97,12 @@ def code_of_numbers(num_classes: int, ignored: int | None) -> MaskCode:
     Raises DataError for more classes than there is room for.
     """
     if num_classes > MOST_CLASSES:
-        raise DataError(f"masks of {num_classes} classes; {MOST_CLASSES} are the most")
+        hint = (
+            f". loss.ignore_index: {_WHITE} leaves {_WHITE} out; {_BLACK_AND_WHITE}"
+            if num_classes == _WHITE + 1
+            else ""
+        )
+        raise DataError(f"masks of {num_classes} classes; {MOST_CLASSES} are the most{hint}")
     classes = {number: number for number in range(num_classes)}
     return MaskCode(classes if ignored is None else {**classes, ignored: IGNORED})
 
@@ -179,9 +192,14 @@ class MaskFiles:
         return replace(self, paths=tuple(self.paths[row] for row in rows))
 
 
+def is_exact(path: str) -> bool:
+    """Whether a file's format keeps every number."""
+    return Path(path).suffix.lower() in EXACT
+
+
 def check_exact(path: str) -> None:
     """Raise DataError for a mask in a format that changes numbers."""
-    if Path(path).suffix.lower() not in EXACT:
+    if not is_exact(path):
         raise DataError(
             f"{printable(path)}: masks are PNG files, or others that keep every number ({', '.join(sorted(EXACT))})"
         )

@@ -18,7 +18,7 @@ from dlkit.core.data.grouped import draw_groups
 from dlkit.core.data.masks import part_mask
 from dlkit.core.data.samples import Samples, Source
 from dlkit.core.data.scan import run_on_all
-from dlkit.core.data.sources import FileSamples
+from dlkit.core.data.sources import FileSamples, MaskedItems
 from dlkit.core.data.time_limit import limit_of, time_limit
 from dlkit.errors import DataError
 from dlkit.events import Emit, Note
@@ -45,6 +45,13 @@ class Subset:
         """Returns the input at a position before any transform; the first one, which stands for all, is read once."""
         # a transform may work in place
         return self._first.clone() if position == 0 else self._look(position)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether raw samples are pictures joined with their masks."""
+        return isinstance(self.samples, MaskedItems) or (
+            isinstance(self.samples, FileSamples) and self.samples.masks is not None
+        )
 
     def mask(self, position: int) -> Tensor:
         """Returns the mask at a position, (H, W); where masks are files, its picture is not read."""

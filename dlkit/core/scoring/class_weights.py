@@ -53,7 +53,13 @@ def class_weights(asked: Asked, info: DataInfo, targets: Callable[[], Tensor], *
         raise ComponentError(
             f"{len(asked)} class weights for {info.num_outputs} {_plural(info)}", option="class_weights"
         )
-    return torch.tensor(asked)
+    return _checked(torch.tensor(asked, dtype=torch.float32))
+
+
+def _checked(weights: Tensor) -> Tensor:
+    if not weights.any():
+        raise ComponentError("all weights are 0; at least one class must count", option="class_weights")
+    return weights
 
 
 def _balanced(targets: Tensor, info: DataInfo, *, of_positives: bool) -> Tensor:
@@ -76,7 +82,7 @@ def _by_name(asked: Mapping[str, float], info: DataInfo) -> Tensor:
             did_you_mean(unknown[0], names) or f" There are: {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}"
         )
         raise ComponentError(f"{unknown[0]!r} is none of the {_plural(info)}.{hint}", option="class_weights")
-    return torch.tensor([float(asked.get(name, 1.0)) for name in names])
+    return _checked(torch.tensor([float(asked.get(name, 1.0)) for name in names]))
 
 
 def _plural(info: DataInfo) -> str:

@@ -7,6 +7,7 @@ mean over: samples, or for class weights and ignored targets the sum of the weig
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -47,9 +48,21 @@ class WeightedLoss:
             targets = F.one_hot(targets, self.num_classes).to(outputs.dtype)
         elif targets.is_floating_point():  # torch's binary cross-entropy rounds to the precision of its targets
             targets = targets.to(torch.promote_types(targets.dtype, outputs.dtype))
-        if self.ignore_index is not None and bool((targets == self.ignore_index).all()):
+        if self._counts_nothing(targets):
             return outputs.sum() * 0.0, 0.0  # torch's mean over none is NaN, and so is its gradient
         return self.function(outputs, targets), self._weight(targets)
+
+    def _counts_nothing(self, targets: Tensor) -> bool:
+        """Whether all targets are ignored, or of classes without weight; looks at the device only where that may be."""
+        if targets.is_floating_point():
+            return False
+        if self._has_weightless:
+            return float(self._weight(targets)) == 0
+        return self.ignore_index is not None and bool((targets == self.ignore_index).all())
+
+    @cached_property
+    def _has_weightless(self) -> bool:
+        return self.class_weights is not None and bool((self.class_weights == 0).any())
 
     def mean_of(self, values: Tensor, targets: Tensor) -> Tensor:
         """Returns the mean of one number per sample (N,), each of which weighs as it does in the loss."""

@@ -1,5 +1,6 @@
 """The one training loop. Quantization-aware training and fine-tuning after pruning call it too; nobody forks it."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from dlkit.core.metric_rows import Row
 from dlkit.core.stopping import StopRequest
 from dlkit.core.training.learner import Learner
 from dlkit.core.training.step import StepResult, train_step
-from dlkit.errors import LostLoader
+from dlkit.errors import DataError, LostLoader
 from dlkit.events import Emit, EpochDone, Progress, Throttle
 
 
@@ -70,6 +71,7 @@ def fit(learner: Learner, data: DataSplits, plan: Plan, records: Records, *, sto
             records.save(learner)
             return stop.status
         is_cut = learner.position.batch < data.train.num_batches
+        _check_counted(learner, row, "val" if is_cut else "train", "val")
         _finish_epoch(learner, plan, records, row, emit, is_cut=is_cut)
     return "early_stopped" if _is_stopped(learner) and learner.position.epoch < plan.epochs else "finished"
 
@@ -164,6 +166,18 @@ def _evaluate_epoch(learner: Learner, data: DataSplits, plan: Plan, *, stop: Sto
                 return None
             row |= {f"{prefix}_{name}": value for name, value in means.items()}
     return row
+
+
+def _check_counted(learner: Learner, row: Row, *splits: str) -> None:
+    """Raise DataError for a split of which nothing counts, which means over it tell by being none."""
+    traits = learner.scoring.scores.traits
+    for split in splits:
+        value = row.get(f"{split}_{traits.running}")
+        if traits.outputs == "classes" and value is not None and math.isnan(value):
+            what = "pixel" if traits.has_maps else "sample"
+            raise DataError(
+                f"no {what} of the {split} split counts: loss.ignore_index or data.ignored_colors leave out all"
+            )
 
 
 def _finish_epoch(learner: Learner, plan: Plan, records: Records, row: Row, emit: Emit, *, is_cut: bool) -> None:

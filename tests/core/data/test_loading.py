@@ -222,7 +222,7 @@ def test_samples_of_different_size_name_the_way_out(load: Any, image_folder: Pat
         "eval_transforms": [{"name": "CenterCrop", "size": 8}],
     }
     data = build_data(load(section), device=CPU, seed=0)
-    with pytest.raises(DataError, match=r"differ in size \(3x8x\d+, .*image_size"):
+    with pytest.raises(DataError, match=r"differ in size \(8x\d+, .*image_size"):
         list(data.train.batches())
 
 

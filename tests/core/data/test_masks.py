@@ -192,9 +192,11 @@ def broken(name, pixels, palette=None):
         (broken(3, np.full((12, 10, 3), 7)), {"colors": COLORS}, r"masks.3\.png: the colour \[7, 7, 7\] is none of data\.colors"),
         (lambda folder: (folder / "masks" / "3.png").unlink(), {}, r"3\.png has no mask: .*masks.3\.png is not there"),
         (lambda folder: (folder / "masks" / "3.png").rename(folder / "masks" / "3.jpg"), {}, r"3\.jpg: masks are PNG files"),
+        (broken(3, np.full((12, 10), 255)), {"classes": ["a", "b"]}, r"masks.3\.png: class 255 .* black and white set data\.colors"),
+        (broken(3, np.full((12, 10), 255)), {}, r"masks of 256 classes.*loss\.ignore_index: 255 .* black and white set data\.colors"),
         (lambda folder: (folder / "masks").rename(folder / "labels"), {}, r"masks: no such folder"),
     ],
-    ids=["size", "class", "far", "rgb", "colour", "missing", "jpeg", "folder"],
+    ids=["size", "class", "far", "rgb", "colour", "missing", "jpeg", "white", "uncounted", "folder"],
 )  # fmt: skip
 @pytest.mark.parametrize("cache", ["memory", "none", "disk"])
 def test_what_is_wrong_with_a_mask_is_told_before_training(load, pairs, damage, options, words, cache):
@@ -205,9 +207,47 @@ def test_what_is_wrong_with_a_mask_is_told_before_training(load, pairs, damage, 
         for path in (pairs / "masks").iterdir():
             if path.stem != "3":
                 save(np.zeros((12, 10, 3)), path)
+    if len(options.get("classes", [])) == 2:
+        for path in (pairs / "masks").iterdir():
+            if path.stem != "3":
+                save(np.zeros((12, 10)), path)
     with pytest.raises(DataError, match=words) as caught:
         build(load, pairs, cache=cache, **options)
     assert "\n" not in str(caught.value)
+
+
+def rename(folder, old, new):
+    (folder / old).rename(folder / new)
+
+
+def write_16_bits(folder):
+    for path in list(folder.iterdir()):
+        Image.fromarray(np.array(Image.open(path)).astype(">u2")).save(path.with_suffix(".tif"))
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: [path.with_suffix(ending).touch() for path in (folder / "masks").iterdir() for ending in (".txt", ".xml", ".jpg")],
+        lambda folder: (rename(folder / "images", "9.png", "9\u00e4.png"), rename(folder / "masks", "9.png", "9a\u0308.png")),
+        lambda folder: write_16_bits(folder / "masks"),
+    ],
+    ids=["other files", "accents", "16 bits"],
+)  # fmt: skip
+def test_a_mask_is_found_whatever_else_is_there_and_however_its_name_and_numbers_are_written(load, pairs, change):
+    plain = batches(load, pairs)[1]
+    change(pairs)
+    _, found = batches(load, pairs)
+    assert all(torch.equal(one.targets, two.targets) for one, two in zip(plain, found, strict=True))
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_pictures_of_other_sizes_are_told_with_their_own(load, pairs, cache):
+    for folder in ("images", "masks"):
+        save(np.zeros((8, 8)), pairs / folder / "3.png")
+    with pytest.raises(DataError, match=r"1x8x8 uint8 .*1x12x10 uint8|\(8x8, 12x10\)"):
+        batches(load, pairs, cache=cache, num_workers=0)
 
 
 CROP = [{"name": "RandomResizedCrop", "size": 12}]  # has no form for whole batches, so that samples are read one by one
@@ -249,6 +289,8 @@ def test_options_and_tasks_that_cannot_be_are_refused(load, pairs):
         ({"colors": {"a": [0, 0], "b": [1, 1, 1]}}, "red, green and blue"),
         ({"colors": {"a": [1, 1, 1], "b": [1, 1, 1]}}, "the same colour"),
         ({"classes": ["a", "a"]}, "two different names"),
+        ({"classes": [0, 1, 2]}, "names are texts, got 0"),
+        ({"classes": ["a", None, "c"]}, "names are texts, got None"),
         ({"ignored_colors": [[1, 2, 3]]}, "belongs to colors"),
         ({"batch_transforms": ["mixup"]}, "blend labels"),
         ({"transforms": ["RandAugment"]}, "moves pictures without their masks; flips"),

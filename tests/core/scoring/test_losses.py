@@ -106,6 +106,15 @@ def test_a_batch_without_a_label_that_counts_has_no_loss_and_no_gradient():
     assert (float(loss.detach()), weight) == (0, 0) and not outputs.grad.any()
 
 
+def test_a_batch_of_classes_without_weight_has_no_loss_and_no_gradient():
+    outputs = torch.randn(4, 3, requires_grad=True)
+    loss, weight = build(class_weights=[0.0, 1.0, 1.0])(outputs, torch.zeros(4, dtype=torch.int64))
+    loss.backward()
+    assert (float(loss.detach()), weight) == (0, 0) and not outputs.grad.any()
+    with pytest.raises(ComponentError, match="all weights are 0"):
+        build(class_weights=[0.0, 0.0, 0.0])
+
+
 def test_balanced_weights_do_not_count_what_is_ignored():
     labels = torch.tensor([0, 0, 1, 2, -100, -100])
     loss = build_loss(

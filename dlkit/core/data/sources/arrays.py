@@ -14,7 +14,7 @@ from dlkit.core.data.contract import DataInfo, Kind
 from dlkit.core.data.samples import Source, SourceRequest, TensorSamples
 from dlkit.core.data.sources.array_file import find_arrays, read_arrays
 from dlkit.core.data.sources.imagefolder import SPLIT_FOLDERS
-from dlkit.core.data.sources.labels import check_weights, read_labels
+from dlkit.core.data.sources.labels import check_names, check_weights, read_labels
 from dlkit.errors import DataError
 from dlkit.shapes import size_text
 from dlkit.suggestions import did_you_mean
@@ -130,13 +130,8 @@ def _inputs_of(titled: Mapping[str, tuple[str, Array]], layout: Layout) -> tuple
 def _check_options(layout: str, classes: list[str] | None) -> None:
     if layout not in get_args(Layout):
         raise ComponentError(f"expected one of {', '.join(get_args(Layout))}, got {layout!r}", option="layout")
-    if classes is not None and (
-        not isinstance(classes, list)
-        or len(set(map(str, classes))) != len(classes)
-        or not all(isinstance(name, str) for name in classes)
-        or len(classes) < 2
-    ):
-        raise ComponentError("expected a list of at least two different names", option="classes")
+    if classes is not None:
+        check_names(classes)
 
 
 def _pick_pairs(names: Collection[str], path: str, x: str | None, y: str | None) -> dict[str, _Pair]:

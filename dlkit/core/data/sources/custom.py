@@ -130,7 +130,7 @@ def _count_in_masks(samples: ItemSamples, ignored: int | None) -> int:
     """Returns one more than the highest class in all masks."""
     looks = (samples.try_look(index) for index in range(len(samples)))
     numbers = (torch.unique(look[1]).tolist() for look in looks if look)
-    return 1 + max(int(number) for found in numbers for number in found if number != ignored)
+    return 1 + max((int(number) for found in numbers for number in found if number != ignored), default=0)
 
 
 def task_of(targets: Tensor, asked: TaskName | None) -> TaskName:

@@ -261,7 +261,9 @@ class MaskedItems:
 
     def _joined(self, picture: Tensor, mask: Tensor, index: int) -> tuple[Tensor, Tensor]:
         name = self.name_of(index)
-        if mask.ndim != 2 or picture.ndim != 3 or picture.shape[1:] != mask.shape:
+        if mask.ndim != 2:
+            raise DataError(f"{name}: the target is a number, that of sample 0 a mask")
+        if picture.ndim != 3 or picture.shape[1:] != mask.shape:
             raise DataError(f"{name}: the mask is {size_text(mask.shape)}, its picture {size_text(picture.shape)}")
         return join_mask(picture, self.code.decode(mask, name)), torch.zeros((), dtype=torch.int64)
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlkit.core.components import ComponentError
 from dlkit.core.data.contract import Kind
 from dlkit.core.data.samples import Samples, Source, SourceRequest
 from dlkit.errors import DataError
@@ -99,6 +100,14 @@ def _without_column(array: Array, title: str) -> Array:
     if array.ndim not in (1, 2) or not array.size:
         raise DataError(f"{title}: targets must be (N,) or (N, K), one row for each sample, got shape {array.shape}")
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def check_names(classes: Any) -> None:
+    """Raise ComponentError for what are no names of classes."""
+    if not isinstance(classes, list) or len(set(map(str, classes))) != len(classes) or len(classes) < 2:
+        raise ComponentError("expected a list of at least two different names", option="classes")
+    if wrong := [name for name in classes if not isinstance(name, str)]:
+        raise ComponentError(f"names are texts, got {wrong[0]!r}; put quotes around it", option="classes")
 
 
 def _check_alike(flat: Mapping[str, Array], titles: Mapping[str, str]) -> None:

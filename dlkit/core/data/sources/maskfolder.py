@@ -1,6 +1,7 @@
 """A folder of pictures and a folder of their masks, of the same names."""
 
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from dlkit.core.data.mask_files import (
     code_of_colors,
     code_of_numbers,
     is_color,
+    is_exact,
     read_mask_numbers,
 )
 from dlkit.core.data.samples import Source, SourceRequest
@@ -29,6 +31,7 @@ from dlkit.core.data.sources.imagefolder import (
     split_folder,
     walk_files,
 )
+from dlkit.core.data.sources.labels import check_names
 from dlkit.errors import DataError
 
 
@@ -88,8 +91,10 @@ def _index_pair(images: Path, masks: Path, suffix: str) -> tuple[tuple[str, ...]
     pictures = sorted((path for path in walk_files(images) if is_image(path)), key=os.fsencode)
     if not pictures:
         raise DataError(f"{printable(images)}: no images in this folder")
-    there = {os.path.splitext(os.path.relpath(path, masks))[0]: path for path in sorted(walk_files(masks))}  # noqa: PTH122
-    stems = [os.path.splitext(os.path.relpath(path, images))[0] + suffix for path in pictures]  # noqa: PTH122
+    # the last of a name is its mask
+    candidates = sorted(walk_files(masks), key=lambda path: (is_image(path), is_exact(path), path))
+    there = {_stem(path, masks): path for path in candidates}
+    stems = [_stem(path, images) + suffix for path in pictures]
     missing = [
         f"{printable(path)} has no mask: {printable(masks / stem)}.png is not there"
         for path, stem in zip(pictures, stems, strict=True)
@@ -100,6 +105,11 @@ def _index_pair(images: Path, masks: Path, suffix: str) -> tuple[tuple[str, ...]
     for stem in stems:
         check_exact(there[stem])
     return tuple(pictures), tuple(there[stem] for stem in stems)
+
+
+def _stem(path: str, folder: Path) -> str:
+    """Returns the name of a file below a folder without its ending, in one spelling where macOS and others write accents differently."""
+    return unicodedata.normalize("NFC", os.path.splitext(os.path.relpath(path, folder))[0])  # noqa: PTH122
 
 
 def pick_code(
@@ -123,7 +133,7 @@ def pick_code(
     if ignored_colors is not None:
         raise ComponentError("belongs to colors, and there are none", option="ignored_colors")
     if classes is not None:
-        _check_names(classes)
+        check_names(classes)
         return code_of_numbers(len(classes), request.ignored_label), tuple(classes), len(classes)
     count = count_classes(paths, request.ignored_label)
     return code_of_numbers(count, request.ignored_label), None, count
@@ -137,11 +147,6 @@ def count_classes(paths: Sequence[str], ignored: int | None) -> int:
         return max((number for number in found.tolist() if number != ignored), default=0)
 
     return max(run_on_all(highest, paths, name_of=printable)) + 1
-
-
-def _check_names(classes: Any) -> None:
-    if not isinstance(classes, list) or len(set(map(str, classes))) != len(classes) or len(classes) < 2:
-        raise ComponentError("expected a list of at least two different names", option="classes")
 
 
 def _check_colors(colors: Any, ignored: Any) -> None:
