@@ -43,6 +43,8 @@ def test_static_int8_is_judged_by_miou_and_tells_of_pixels(dlkit, trained, quick
     facts = json.loads((tmp_path / "int8.report.json").read_text())
     after, before = (facts["comparison"][side]["scores"]["metrics"] for side in ("after", "before"))
     assert after == pytest.approx(judged(dlkit, small)) and before == pytest.approx(judged(dlkit, model))
+    whole = json.loads(dlkit("eval", small, "--sliding-window", "--json").out)["metrics"]
+    assert whole == pytest.approx({name: value for name, value in after.items() if name != "loss"})
     assert facts["drop_points"] == pytest.approx(100 * (before["miou"] - after["miou"]))
     assert 0.9 < facts["comparison"]["agreement"]["same_pixels"] <= 1
     assert facts["comparison"]["agreement"]["same_top1"] is None

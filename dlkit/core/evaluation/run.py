@@ -56,7 +56,7 @@ def run_evaluation(file: ModelFile, request: EvalRequest, emit: Emit = ignore) -
         if request.fits_temperature:
             info = _with_temperature(loaded, network, info, device, emit)
         if request.uses_windows:
-            return _score_whole(file, network, loaded, request, emit)
+            return _score_whole(file, network, loaded, request, emit, device=device)
         split = _open_named(
             partial(build_eval_split, loaded, info, device=device, emit=emit), request.split, loaded, emit
         )
@@ -96,11 +96,16 @@ def _open_named(open_split: Callable[..., Opened], name: SplitName | None, loade
 
 
 def _score_whole(
-    file: ModelFile, network: nn.Module, loaded: LoadedConfig, request: EvalRequest, emit: Emit
+    file: ModelFile,
+    network: nn.Module,
+    loaded: LoadedConfig,
+    request: EvalRequest,
+    emit: Emit,
+    *,
+    device: torch.device,
 ) -> EvalResult:
     info = file.spec.info
     subset = _open_named(partial(open_eval_subset, loaded, info, emit=emit), request.split, loaded, emit)
-    device = next(network.parameters()).device
     prepare = whole_picture(loaded, info, keeps_scale=True)
     predictor = MapPredictor(network, prepare, pick_overlap(request.overlap), device)
     counts, areas = count_whole_maps(predictor, subset, emit)

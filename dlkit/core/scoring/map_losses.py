@@ -6,7 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.components import Builder, ComponentError, accepted, check_options, is_import_path, resolve
+from dlkit.core.components import (
+    Builder,
+    ComponentError,
+    UnknownOption,
+    accepted,
+    check_options,
+    is_import_path,
+    resolve,
+)
 from dlkit.core.data import IGNORED
 from dlkit.core.scoring.focal import FocalLoss, check_task, not_negative
 from dlkit.registry import INJECTED
@@ -94,7 +102,10 @@ def _build_term(name: str, value: Any, given: Mapping[str, Any]) -> tuple[float,
     builder = resolve("losses", name)
     if not is_import_path(name) and builder not in MAP_LOSSES:
         raise ComponentError(f"{name} cannot be a term; there are cross_entropy, focal and dice", option="terms")
-    check_options(builder, options, injected=INJECTED["losses"] | {"ignore_index"})
+    try:
+        check_options(builder, options, injected=INJECTED["losses"] | {"ignore_index"})
+    except UnknownOption as error:
+        raise ComponentError(f"of {name}: {error}", option="terms") from None
     loss = builder(**options, **accepted(builder, given))
     if not isinstance(loss, nn.Module):
         raise ComponentError(f"{name} gives a {type(loss).__name__}; a term is a torch.nn.Module", option="terms")

@@ -171,6 +171,16 @@ def test_palettes_are_indices_and_suffixes_name_masks(load, pairs):
     assert all(torch.equal(one.targets, two.targets) for one, two in zip(plain, found, strict=True))
 
 
+def test_pictures_and_masks_in_one_folder_are_told_apart_by_the_suffix(load, pairs):
+    plain = batches(load, pairs)[1]
+    with pytest.raises(ConfigError, match=r"data\.masks: is the folder of pictures too; data\.suffix"):
+        batches(load, pairs, masks="images")
+    for path in (pairs / "masks").iterdir():
+        path.rename(pairs / "images" / f"{path.stem}_mask.png")
+    _, found = batches(load, pairs, masks="images", suffix="_mask")
+    assert all(torch.equal(one.targets, two.targets) for one, two in zip(plain, found, strict=True))
+
+
 def test_ignore_index_is_a_number_of_the_files(load, pairs):
     built = build(load, pairs, {"name": "cross_entropy", "ignore_index": 2})
     assert built.info.num_outputs == 2

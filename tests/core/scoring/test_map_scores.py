@@ -149,10 +149,10 @@ def test_balanced_weights_are_inverse_frequencies_of_pixels():
 
 def test_terms_that_cannot_be_are_refused():
     for terms, words in (
+        ({"dice": {"smoth": 1}}, r"of dice: unknown key for DiceLoss\. Did you mean 'smooth'"),
         ({}, "losses and their weights"),
         ({"dice": 0}, "weight of dice must be a number above 0"),
         ({"bce": 1}, "bce cannot be a term"),
-        ({"dice": {"smoth": 1}}, "Did you mean 'smooth'"),
     ):
         with pytest.raises(ComponentError, match=words):
             loss_of(name="sum", terms=terms)

@@ -88,7 +88,13 @@ def _folder(path: Path) -> Path:
 
 def _index_pair(images: Path, masks: Path, suffix: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the pictures in the order of their names' bytes, and their masks. Raises DataError for all that have none."""
-    pictures = sorted((path for path in walk_files(images) if is_image(path)), key=os.fsencode)
+    is_both = images.resolve() == masks.resolve()
+    if is_both and not suffix:
+        raise ComponentError("is the folder of pictures too; data.suffix tells masks from these there", option="masks")
+    named = (
+        path for path in walk_files(images) if is_image(path) and not (is_both and _stem(path, images).endswith(suffix))
+    )
+    pictures = sorted(named, key=os.fsencode)
     if not pictures:
         raise DataError(f"{printable(images)}: no images in this folder")
     # the last of a name is its mask
