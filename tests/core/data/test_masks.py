@@ -181,6 +181,16 @@ def test_pictures_and_masks_in_one_folder_are_told_apart_by_the_suffix(load, pai
     assert all(torch.equal(one.targets, two.targets) for one, two in zip(plain, found, strict=True))
 
 
+def test_a_mask_that_cannot_be_read_is_skipped_where_classes_are_counted(load, pairs):
+    (pairs / "masks" / "3.png").write_text("no image")
+    built = build(load, pairs, on_bad="skip")
+    assert (built.info.num_outputs, built.train.num_samples) == (3, 9)
+    for path in (pairs / "masks").iterdir():
+        path.write_text("no image")
+    with pytest.raises(DataError, match=r"10 samples cannot be used:\n.*masks.0\.png: not a readable image"):
+        build(load, pairs, on_bad="skip")
+
+
 def test_ignore_index_is_a_number_of_the_files(load, pairs):
     built = build(load, pairs, {"name": "cross_entropy", "ignore_index": 2})
     assert built.info.num_outputs == 2

@@ -141,18 +141,26 @@ def pick_code(
     if classes is not None:
         check_names(classes)
         return code_of_numbers(len(classes), request.ignored_label), tuple(classes), len(classes)
-    count = count_classes(paths, request.ignored_label)
+    count = count_classes(paths, request.ignored_label, skips_bad=request.skips_bad)
     return code_of_numbers(count, request.ignored_label), None, count
 
 
-def count_classes(paths: Sequence[str], ignored: int | None) -> int:
-    """Returns one more than the highest number in masks, but for the one that is ignored. Raises DataError for what is no mask."""
+def count_classes(paths: Sequence[str], ignored: int | None, *, skips_bad: bool) -> int:
+    """Returns one more than the highest number in masks, but for the one that is ignored. Raises DataError for what is no mask, unless
+    such are skipped and there are others.
+    """
 
     def highest(path: str) -> int:
-        found = torch.unique(read_mask_numbers(path))
+        try:
+            found = torch.unique(read_mask_numbers(path))
+        except DataError:
+            if skips_bad:
+                return -1
+            raise
         return max((number for number in found.tolist() if number != ignored), default=0)
 
-    return max(run_on_all(highest, paths, name_of=printable)) + 1
+    count = max(run_on_all(highest, paths, name_of=printable)) + 1
+    return count or count_classes(paths, ignored, skips_bad=False)  # which says why none can be read
 
 
 def _check_colors(colors: Any, ignored: Any) -> None:
