@@ -156,7 +156,10 @@ def test_options_reach_torch(name, options):
             optimizer.zero_grad()
             model(inputs).square().mean().backward()
             optimizer.step()
-    assert torch.equal(ours.weight, plain.weight) and torch.equal(ours.bias, plain.bias)
+    for own, theirs in zip(
+        ours.parameters(), plain.parameters(), strict=True
+    ):  # Adam's kernel of one pass rounds in its own order
+        torch.testing.assert_close(own, theirs, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
