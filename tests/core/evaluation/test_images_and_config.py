@@ -20,34 +20,26 @@ def trained(tmp_path_factory):
     return dlkit.train(config, out=tmp_path_factory.mktemp("run") / "run").model_path
 
 
-def with_data(trained, tmp_path, **changes):
-    """The model file with another data section in its own config."""
-    value = torch.load(trained, weights_only=True)
-    value["spec"]["config"]["data"] |= changes
-    torch.save(value, tmp_path / "changed.pt")
-    return read_model_file(tmp_path / "changed.pt")
-
-
 @pytest.mark.parametrize("key", ["transforms", "eval_transforms"])
-def test_eval_runs_no_code_that_a_file_names(trained, tmp_path, key):
-    file = with_data(trained, tmp_path, **{key: [{"name": "os:system", "command": f"touch {tmp_path}/ran"}]})
+def test_eval_runs_no_code_that_a_file_names(with_data, tmp_path, key):
+    file = with_data(**{key: [{"name": "os:system", "command": f"touch {tmp_path}/ran"}]})
     with pytest.raises(UsageError, match="os:system"):
         run_evaluation(file, EvalRequest(split="test"))
     assert not (tmp_path / "ran").exists()
 
 
-def test_predict_runs_no_code_that_a_file_names(trained, tmp_path):
-    file = with_data(trained, tmp_path, eval_transforms=[{"name": "os:system", "command": f"touch {tmp_path}/ran"}])
+def test_predict_runs_no_code_that_a_file_names(with_data, tmp_path):
+    file = with_data(eval_transforms=[{"name": "os:system", "command": f"touch {tmp_path}/ran"}])
     with pytest.raises(UsageError, match="os:system"):
         list(predict_images(file, [CIRCLE]))
     assert not (tmp_path / "ran").exists()
 
 
-def test_predict_prepares_images_as_evaluation_does(trained, tmp_path):
+def test_predict_prepares_images_as_evaluation_does(with_data, trained):
     plain = next(predict_images(read_model_file(trained), [CIRCLE])).answer.classes
     # cutting out the middle before the resize shows the network other pixels than resizing alone
     cut = [{"name": "Resize", "size": 16}, {"name": "CenterCrop", "size": 8}]
-    assert next(predict_images(with_data(trained, tmp_path, eval_transforms=cut), [CIRCLE])).answer.classes != plain
+    assert next(predict_images(with_data(eval_transforms=cut), [CIRCLE])).answer.classes != plain
 
 
 def test_a_file_without_a_config_predicts_and_asks_for_data(trained, tmp_path):

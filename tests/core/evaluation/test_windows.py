@@ -24,14 +24,6 @@ def trained(tmp_path_factory):
     return dlkit.train(config, out=tmp_path_factory.mktemp("run") / "run").model_path
 
 
-def with_data(trained, tmp_path, **changes):
-    """The model file with another data section in its own config."""
-    value = torch.load(trained, weights_only=True)
-    value["spec"]["config"]["data"] |= changes
-    torch.save(value, tmp_path / "changed.pt")
-    return read_model_file(tmp_path / "changed.pt")
-
-
 def pictures(tmp_path, *sizes):
     paths = []
     for number, (height, width) in enumerate(sizes):
@@ -96,10 +88,10 @@ def test_a_picture_of_the_networks_size_gets_what_the_network_says(trained, tmp_
     assert sum(share for _, share in found.answer.pixels) == pytest.approx(1)
 
 
-def test_pictures_are_scaled_as_in_evaluation_but_not_cut(trained, tmp_path):
+def test_pictures_are_scaled_as_in_evaluation_but_not_cut(with_data, trained, tmp_path):
     # twice as high as wide where the network takes 16x24: scaled to 48x24, under five windows
     (path,) = pictures(tmp_path, (100, 50))
-    file, network = with_data(trained, tmp_path, image_size=[16, 24]), load_model(trained).eval()
+    file, network = with_data(image_size=[16, 24]), load_model(trained).eval()
     found = next(predict_maps(file, [path]))
     inputs = whole_picture(config_of(file), file.spec.info)(found.picture)
     assert inputs.shape == (3, 48, 24) and found.mask.shape == (100, 50)
@@ -132,14 +124,14 @@ def config_of(file):
         ({"fitting": {"resize_size": [20, 30], "crop_mode": "squash"}, "image_size": [16, 24]}, False, (20, 30)),
     ],
 )
-def test_the_scale_is_that_of_evaluation(trained, tmp_path, changes, keeps_scale, size):
-    file = with_data(trained, tmp_path, **changes)
+def test_the_scale_is_that_of_evaluation(with_data, changes, keeps_scale, size):
+    file = with_data(**changes)
     prepare = whole_picture(config_of(file), file.spec.info, keeps_scale=keeps_scale)
     assert prepare(torch.zeros(3, 60, 40, dtype=torch.uint8)).shape == (3, *size)
 
 
-def test_a_transform_that_pads_is_refused(trained, tmp_path):
-    file = with_data(trained, tmp_path, eval_transforms=[{"name": "Pad", "padding": 2}])
+def test_a_transform_that_pads_is_refused(with_data, tmp_path):
+    file = with_data(eval_transforms=[{"name": "Pad", "padding": 2}])
     with pytest.raises(DataError, match="Pad changes the size of pictures"):
         next(predict_maps(file, pictures(tmp_path, (16, 24))))
 
