@@ -54,9 +54,9 @@ def test_what_does_not_fit_is_one_sentence(dlkit, write_config, change, words):
     assert done.code == 2 and words in " ".join(done.err.split())
 
 
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_a_split_of_which_no_pixel_counts_stops_the_run(dlkit, write_config, tmp_path, split):
-    for name in ("train", "val"):
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_split_of_which_no_pixel_counts_is_told(dlkit, write_config, tmp_path, split):
+    for name in ("train", "val", "test"):
         for kind, pixel in (("images", 9), ("masks", 255 if name == split else 1)):
             (tmp_path / name / kind).mkdir(parents=True)
             for number in range(4):
@@ -65,7 +65,12 @@ def test_a_split_of_which_no_pixel_counts_stops_the_run(dlkit, write_config, tmp
     source = f"name: maskfolder, path: '{tmp_path}', classes: [a, b], batch_size: 2"
     config = CONFIG.replace("name: fake, num_samples: 60, shape: [1, 16, 16], num_classes: 4, batch_size: 16", source)
     done = dlkit("train", write_config(config + loss), "--out", tmp_path / "run")
-    assert done.code == 3 and f"no pixel of the {split} split counts" in done.err
+    assert done.code == (0 if split == "test" else 3) and f"no pixel of the {split} split counts" in done.err
+    if split == "test":  # what was trained stays
+        for options in ((), ("--sliding-window",)):
+            judged = dlkit("eval", tmp_path / "run" / "model.pt", "--json", *options)
+            assert judged.code == 0 and json.loads(judged.out)["metrics"]["miou"] is None
+        assert "no pixel of the test split counts" in dlkit("eval", tmp_path / "run" / "model.pt").err
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from dlkit.core.evaluation.evaluate import CountSum, announced, without_gradient
 from dlkit.core.evaluation.maps.worst import PictureMeter, PictureScores
 from dlkit.core.models import eval_mode
 from dlkit.core.scoring import Scoring, areas_of, dice_of, iou_of
-from dlkit.events import Emit, ignore
+from dlkit.events import Emit, Note, ignore
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,14 @@ def count_maps(
                 meter.add(outputs, batch.targets, loss, weight)
                 counts.add(outputs, batch.targets)
                 pictures.add(outputs, batch)
-    return meter.read(world)["loss"], MapScores(counts.read(world), pictures.read(world))
+    return meter.read(world)["loss"], MapScores(counted(counts.read(world), split.name, emit), pictures.read(world))
+
+
+def counted(counts: Tensor, split: str, emit: Emit) -> Tensor:
+    """Returns counts of pixels (C, C); that there are none is noted, as no metric follows from them."""
+    if not counts.any():
+        emit(Note(f"no pixel of the {split} split counts: loss.ignore_index or data.ignored_colors leave out all"))
+    return counts
 
 
 def count_pixels(split: Split, num_classes: int) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dlkit.core.data import Subset, part_mask
 from dlkit.core.evaluation.maps.prediction import MapPredictor
+from dlkit.core.evaluation.maps.scores import counted
 from dlkit.core.scoring import class_areas, pixel_counts
 from dlkit.events import Emit, Evaluating, Throttle, ignore
 
@@ -34,4 +35,4 @@ def count_whole_maps(predictor: MapPredictor, subset: Subset, emit: Emit = ignor
         areas.append(class_areas(*pair, info.num_outputs))
         if throttle.is_due():
             emit(Evaluating(subset.name, done, count))
-    return total, torch.cat(areas)
+    return counted(total, subset.name, emit), torch.cat(areas)
