@@ -83,16 +83,19 @@ TEXTS = {
 }
 
 
+MOST_SECONDS = 2  # half of that is the most on a busy machine; what grows faster than the text takes minutes
+
+
 def check_quickly(path: Path, expected: str) -> ConfigError:
     seconds = []
     while not seconds or (
-        min(seconds) >= 1 and len(seconds) < 3
+        min(seconds) >= MOST_SECONDS and len(seconds) < 3
     ):  # the least: other work on the machine costs CPU time, too
         start = time.process_time()
         with pytest.raises(ConfigError) as caught:
             load_config(path)
         seconds.append(time.process_time() - start)
-    assert min(seconds) < 1
+    assert min(seconds) < MOST_SECONDS
     text = caught.value.report()
     assert expected in text
     assert all(character.isprintable() for character in text.replace("\n", ""))

@@ -1,7 +1,5 @@
 """A page as a browser shows it: nothing is fetched, nothing goes wrong, clicks sort and toggle, and names run no script."""
 
-import sys
-
 import pytest
 
 from dlkit.run_folders import read_run
@@ -129,7 +127,7 @@ def test_a_box_drawn_over_curves_zooms_and_two_clicks_go_back(pages, runs, brows
 
 
 # a page opens in under 2 s on a quiet machine; a busy one takes longer, but for no more work
-MOST_WORK = 10  # of SOME_WORK; a page that takes 5 times as much as ours is over it
+MOST_WORK = 10  # of SOME_WORK; ours takes 3 to 5, so that one of 5 times as much is over it
 SOME_WORK = """(() => {
   for (let round = 0; round < 30; round++) {
     const rows = Array.from({ length: 4000 }, (_, k) => ({ k, y: Math.sin(k + round), name: `row ${k}` }));
@@ -153,13 +151,7 @@ def least_work(browser, path=None):
 def test_it_opens_with_little_work(pages, browser):
     browser.open(pages["one"])  # the first page of a browser loads fonts, too
     wait_for(browser, DRAWN)
-    some = least_work(browser)
-    assert least_work(browser, pages["one"]) < MOST_WORK * some
-    if sys.platform == "linux":  # where a browser is slowed by work of its own
-        browser.call("Emulation.setCPUThrottlingRate", rate=5)
-        heavy = least_work(browser, pages["one"])
-        browser.call("Emulation.setCPUThrottlingRate", rate=1)
-        assert heavy > MOST_WORK * some
+    assert least_work(browser, pages["one"]) < MOST_WORK * least_work(browser)
 
 
 def test_pictures_of_mistakes_are_in_the_file(pages, browser):

@@ -33,7 +33,8 @@ from dlkit.core.training.optimizers import (
 from dlkit.core.training.paired_optimizer import PairedOptimizer, hidden_matrices
 from dlkit.core.training.rates import build_torch_schedule
 from dlkit.core.training.resolving import build_scoring, plan_schedule, run_name
-from dlkit.core.training.run import TrainResult, run_training, train
+from dlkit.core.training.result import TrainResult
+from dlkit.core.training.run import run_training, train
 from dlkit.core.training.setup import Job, build_job, resolve_config
 from dlkit.core.training.step import MAX_SKIPS, StepResult, train_step
 from dlkit.core.training.teacher import Teacher, as_teacher, open_teacher

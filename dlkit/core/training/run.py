@@ -3,34 +3,29 @@
 join the other processes, if any (distributed/joining.py) -> find the run folder or the checkpoint (folder/location.py)
 -> open and load the data (data/opening.py, data/build.py), choose what the config leaves open (resolving.py) and build the
 learner (setup.py) -> one batch through network and loss (preflight.py) -> run folder (folder/run_folder.py) -> train
-(fit.py, step.py), with records (folder/records.py) and checkpoints (folder/checkpoints.py) -> test the best weights once,
-and keep what they say of each sample (evaluation/keeping.py) -> model.pt (modelfile.py) and summary.json.
+(fit.py, step.py), with records (folder/records.py) and checkpoints (folder/checkpoints.py) -> test the best weights once
+(judging.py), and keep what they say of each sample (evaluation/keeping.py) -> model.pt (modelfile.py) and summary.json; what
+the caller gets is in result.py.
 """
 
 import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from dlkit.config import LoadedConfig, dump_config, load_config, load_mapping
-from dlkit.core.components import is_import_path
-from dlkit.core.data import DataInfo
 from dlkit.core.devices import pick_threads, torch_settings
 from dlkit.core.distributed import check_same_program, joined
 from dlkit.core.environment import now
-from dlkit.core.evaluation import class_colors, keep_evaluation, score_split, with_thresholds
+from dlkit.core.evaluation import class_colors
 from dlkit.core.modelfile import save_model_file
 from dlkit.core.models import parameter_count
 from dlkit.core.out_of_memory import explain_out_of_memory
 from dlkit.core.stopping import StopRequest, watch_save_signal, watch_signals
 from dlkit.core.torchfile import refused
-from dlkit.core.trained_config import names_of_data
-from dlkit.core.training.averaging import pick_average, wearing
 from dlkit.core.training.fit import fit, has_ended
 from dlkit.core.training.folder import (
     Board,
@@ -50,63 +45,28 @@ from dlkit.core.training.folder import (
     log_to,
     mend_best,
     pick_location,
-    read_best,
     resume_command,
     run_started,
     spec_of,
     summary_of,
     told_in_full,
 )
+from dlkit.core.training.judging import best_weights, judge_best
 from dlkit.core.training.preflight import check_first_batch
 from dlkit.core.training.resolving import run_name
+from dlkit.core.training.result import TrainResult, result_of
 from dlkit.core.training.setup import Job, build_job
 from dlkit.core.training.tracking import PageWriter, check_trackers, tracked
-from dlkit.errors import Diverged, DlkitError, Interrupted, UsageError
-from dlkit.events import Emit, Note, Saved, Tested, ignore
+from dlkit.errors import Diverged, DlkitError, Interrupted
+from dlkit.events import Emit, Note, Saved, ignore
 from dlkit.files import write_json
 from dlkit.quantities import parse_duration_s
-from dlkit.run_figure import draw_history
-from dlkit.run_folders import MODEL_FILE, RESOLVED_FILE, SUMMARY_FILE
+from dlkit.run_folders import SUMMARY_FILE
 from dlkit.signals import Stopped, stopped_by_signals, stops_ignored
-from dlkit.tasks import TRAITS, TaskName
+from dlkit.tasks import TRAITS
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a run came to. `metrics` are those of the test split, fractions of 1; `best` the value that decided best.pt;
-    `input_kind` is `image`, `sequence` or `features`. What other commands need to be told again, as a model file never names
-    code of the user's own: `config_path` where the data or a transform is such code, and the class of the network, `own_model`.
-    `predicts_files` says whether `dlkit predict` can prepare images as evaluation did. `write_page` is what `report` calls; `dlkit.train`
-    puts it in.
-    """
-
-    run_dir: Path
-    model_path: Path
-    status: str
-    metrics: Mapping[str, float]
-    best: Mapping[str, Any]
-    history: Sequence[Mapping[str, float | int | None]] = field(default_factory=list)
-    input_kind: str = "image"
-    task: TaskName = "classification"
-    config_path: Path | None = None
-    own_model: str | None = None
-    predicts_files: bool = True
-    write_page: PageWriter | None = field(default=None, repr=False, compare=False)
-
-    def plot(self) -> "Figure":
-        """Returns the curves of the run as a matplotlib figure; a notebook shows it."""
-        return draw_history(self.history, self.best, title=self.run_dir.name)
-
-    def report(self, output: str | Path | None = None) -> Path:
-        """Write the page of the run, report.html in its folder unless `output` says so, and return its path. It replaces an older page."""
-        if self.write_page is None:
-            raise UsageError(
-                f"only results of dlkit.train write their page; dlkit.write_report({str(self.run_dir)!r}) does"
-            )
-        return self.write_page(self.run_dir, Path(output) if output else None)
+    pass
 
 
 def train(
@@ -163,7 +123,7 @@ def run_training(
             if location.resumed:
                 check_same_run(location.resumed, job, resume, emit)
                 if location.resumed.ended:
-                    return _result_of(location.resumed.ended, job, location.place)
+                    return _ended_before(location.resumed.ended, job, location.place)
             if not world.is_main:
                 return _follow(job, location.resumed, stop)
             check_disk_space(location.place, job.learner)
@@ -226,9 +186,9 @@ def _follow(job: Job, resumed: Resumed | None, stop: StopRequest) -> TrainResult
     if resumed:
         _go_back(job, resumed)
     status = _fit(job, Follower(), stop, ignore)
-    run_dir, state_dict, best = _best_weights(job, None, ignore)
-    _, metrics = _judge_best(job, None, state_dict, ignore, is_tested=status != stop.ended_as)
-    return _result(job, run_dir, status, metrics, best)
+    run_dir, state_dict, best = best_weights(job, None, ignore)
+    _, metrics = judge_best(job, None, state_dict, ignore, is_tested=status != stop.ended_as)
+    return result_of(job, run_dir, status, metrics, best)
 
 
 def _go_back(job: Job, resumed: Resumed) -> None:
@@ -303,8 +263,8 @@ def _finish(
     job: Job, folder: RunFolder, records: RunRecords, status: str, emit: Emit, *, is_tested: bool
 ) -> TrainResult:
     """Test the best weights once, export them, and write the summary."""
-    _, state_dict, best = _best_weights(job, folder, emit)
-    info, metrics = _judge_best(job, folder, state_dict, emit, is_tested=is_tested)
+    _, state_dict, best = best_weights(job, folder, emit)
+    info, metrics = judge_best(job, folder, state_dict, emit, is_tested=is_tested)
     save_model_file(folder.model_path, replace(spec_of(job, best | {"test": metrics}), info=info), state_dict)
     emit(Saved(folder.model_path, "model"))
     if records.board:
@@ -326,70 +286,9 @@ def _finish(
     with stops_ignored():
         folder.write_facts(status=status, ended=now())
         write_json(folder.path / SUMMARY_FILE, summary_of(folder.facts, results))
-    return _result(job, folder.path, status, metrics, best)
+    return result_of(job, folder.path, status, metrics, best)
 
 
-def _result_of(ended: EndedRun, job: Job, run_dir: Path) -> TrainResult:
+def _ended_before(ended: EndedRun, job: Job, run_dir: Path) -> TrainResult:
     job.learner.history = ended.history
-    return _result(job, run_dir, ended.status, ended.test, ended.best)
-
-
-def _result(job: Job, run_dir: Path, status: str, metrics: Mapping[str, float], best: Mapping[str, Any]) -> TrainResult:
-    is_own_data = any(map(is_import_path, names_of_data(job.config)))
-    is_own_look = any(is_import_path(transform.name) for transform in job.config.data.eval_transforms)
-    kind = job.data.info.kind
-    return TrainResult(
-        run_dir, run_dir / MODEL_FILE, status, metrics, best, job.learner.history, kind, job.data.info.task,
-        config_path=run_dir / RESOLVED_FILE if is_own_data else None,
-        own_model=job.arch.name if job.arch.registry == "user" else None,
-        predicts_files=kind == "image" and not is_own_look,
-    )  # fmt: skip
-
-
-def _best_weights(job: Job, folder: RunFolder | None, emit: Emit) -> tuple[Path, Mapping[str, Tensor], dict[str, Any]]:
-    """Returns the run folder, the best weights (of the moving average where there is one, or a mean of checkpoints), and what made
-    them the best.
-
-    Only rank 0 has the folder; it tells the others.
-    """
-    best = job.learner.best
-    facts = {"metric": best.metric, "value": best.value, "epoch": best.epoch}
-
-    def read() -> tuple[Path, Mapping[str, Tensor]]:
-        assert folder is not None
-        return folder.path, read_best(folder.checkpoints, best.state_dict())
-
-    run_dir, state_dict = job.world.from_main(read)
-    return run_dir, *pick_average(job, folder.checkpoints if folder else None, state_dict, facts, emit)
-
-
-def _judge_best(
-    job: Job, folder: RunFolder | None, state_dict: Mapping[str, Tensor], emit: Emit, *, is_tested: bool
-) -> tuple[DataInfo, dict[str, float]]:
-    """Returns the description of the data with the thresholds of labels, chosen on validation, and the metrics of the test split.
-
-    Rank 0 has the folder, and keeps there what is said of each sample, of validation where nothing is tested.
-    """
-    model, scoring, info, data = job.learner.evaluated_model, job.learner.scoring, job.data.info, job.data
-    split = data.test if is_tested and data.test is not None and job.config.eval.test else data.val
-    if split is None and info.task != "multilabel":
-        return info, {}
-    with wearing(model, state_dict):
-        info = with_thresholds(model, data.val, scoring, info, world=job.world, emit=emit)
-        if split is None:
-            return info, {}
-        scoring, is_tested = replace(scoring, info=info), split is data.test
-        use_tta = is_tested and job.config.eval.tta
-        metrics, found = score_split(model, split, scoring, use_tta=use_tta, world=job.world, emit=emit)
-    if folder is not None:
-        samples = job.fingerprint[split.name]
-        keep_evaluation(folder.path, metrics, found, split, scoring=scoring, samples=samples, emit=emit)
-    return info, _tested(job, metrics, emit) if is_tested else {}
-
-
-def _tested(job: Job, metrics: dict[str, float], emit: Emit) -> dict[str, float]:
-    """Report the metrics of the test split."""
-    emit(Tested("test", metrics))
-    if job.config.data.val == "test":
-        emit(Note("the test split also chose the best epoch, so these numbers are optimistic"))
-    return metrics
+    return result_of(job, run_dir, ended.status, ended.test, ended.best)

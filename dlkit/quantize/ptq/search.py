@@ -125,7 +125,8 @@ class _AccuracySearch:
 
     def _num_checked(self) -> int:
         """So many that outputs fit into memory several times: maps have as many numbers as pixels, and each decides."""
-        num_outputs = outputs_of(self._network, [self._batches[0][:1]]).numel()
+        batch = self._batches[0]  # whole, as some norms take no sample alone
+        num_outputs = outputs_of(self._network, [batch]).numel() // len(batch)
         return max(1, min(MOST_CHECKED, MOST_OUTPUTS // num_outputs))
 
     def consider(self, what: str, network: nn.Module, recipe: Recipe, choice: Choice) -> Int8:
