@@ -130,7 +130,7 @@ def _classes_of(file: "LoadedModel") -> tuple[str, ...]:
     info = file.spec.info
     if info.task != "classification" or info.num_outputs < 2:
         raise UsageError(f"--probs: {file.path} is no model of classes")
-    return info.classes or tuple(map(str, range(info.num_outputs)))
+    return info.class_names
 
 
 def _are_rows(file: "LoadedModel", inputs: list[Path], asked: _Asked) -> bool:

@@ -120,6 +120,11 @@ class DataInfo:
     fit: ImageFit | None = None
     temperature: float | None = None
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of classes or labels; their numbers where they have none."""
+        return self.classes or tuple(map(str, range(self.num_outputs)))
+
     def to_dict(self) -> dict[str, Any]:
         """Lists, mappings, numbers and texts only."""
         values = {key: _plain(value) for key, value in asdict(self).items()}

@@ -29,7 +29,7 @@ from dlkit.core.evaluation.comparison_text import (
     quantization_sentences,
     speed_rows,
 )
-from dlkit.core.evaluation.evaluate import evaluate
+from dlkit.core.evaluation.evaluate import evaluate, nothing_counts
 from dlkit.core.evaluation.file_size import CHUNK_BYTES, file_sizes
 from dlkit.core.evaluation.gathering import Predictions
 from dlkit.core.evaluation.intervals import map_intervals, metric_intervals, share_interval

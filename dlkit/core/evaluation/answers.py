@@ -66,7 +66,7 @@ def _found_labels(outputs: Tensor, info: DataInfo, names: tuple[str, ...]) -> li
 
 def pixel_answer(mask: Tensor, info: DataInfo) -> Answer:
     """Returns which classes are in a map of classes, (H, W)."""
-    names = info.classes or tuple(map(str, range(info.num_outputs)))
+    names = info.class_names
     shares = torch.bincount(mask.flatten(), minlength=len(names)).double() / mask.numel()
     order = shares.sort(descending=True, stable=True).indices.tolist()
     return Answer([], [], pixels=[(names[place], shares[place].item()) for place in order if shares[place] > 0])

@@ -15,6 +15,7 @@ from dlkit.core.scoring import Scoring
 from dlkit.core.stopping import StopRequest
 from dlkit.errors import LostLoader
 from dlkit.events import Emit, Evaluating, Throttle, ignore
+from dlkit.tasks import TaskTraits
 
 
 def evaluate(
@@ -71,6 +72,12 @@ class _Found:
         if self.scoring.scores.traits.needs_all_outputs:
             self.parts.append(part_of(outputs, batch))
         self.counts.add(outputs, batch.targets)
+
+
+def nothing_counts(traits: TaskTraits, split: str) -> str:
+    """Returns a sentence on a split of which no sample, or of maps no pixel, is counted."""
+    what = "pixel" if traits.has_maps else "sample"
+    return f"no {what} of the {split} split counts: loss.ignore_index or data.ignored_colors leave out all"
 
 
 class CountSum:

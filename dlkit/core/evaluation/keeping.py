@@ -70,7 +70,7 @@ def _keep_predictions(
     samples: Mapping[str, str | int],
     emit: Emit,
 ) -> None:
-    names = info.classes or tuple(map(str, range(info.num_outputs)))
+    names = info.class_names
     facts = PredictionFacts(
         info.task, split.name, target_names(info) if info.task == "regression" else names, dict(samples)
     )

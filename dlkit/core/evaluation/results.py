@@ -61,7 +61,7 @@ def describe_results(
         chosen, areas = found.pictures.worst(num_worst), found.pictures.areas
         result = describe_maps(metrics, found.counts, areas, info, split=split.name, num_samples=split.num_samples)
         return replace(result, worst=describe_pictures(chosen, info, name_of=split.name_of))
-    classes = info.classes or tuple(map(str, range(info.num_outputs)))
+    classes = info.class_names
     result = EvalResult(split.name, split.num_samples, metrics, classes, [], [])
     if num_worst:
         worst, certain = (
@@ -76,7 +76,7 @@ def describe_maps(
     metrics: Mapping[str, float], counts: Tensor, areas: Tensor, info: DataInfo, *, split: str, num_samples: int
 ) -> EvalResult:
     """Returns all that counts of pixels (C, C) and areas of pictures (N, 3, C) tell beside their metrics."""
-    classes = info.classes or tuple(map(str, range(info.num_outputs)))
+    classes = info.class_names
     result = EvalResult(split, num_samples, metrics, classes, metrics_per_pixel_class(counts, classes), counts.tolist())
     return replace(result, intervals=map_intervals(metrics, areas))
 

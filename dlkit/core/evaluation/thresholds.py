@@ -35,7 +35,7 @@ def with_thresholds(
         )
         return replace(info, thresholds=None)
     found = predict_split(model, split, scoring, world=world, emit=emit)
-    names = info.classes or tuple(map(str, range(info.num_outputs)))
+    names = info.class_names
     absent = [name for name, count in zip(names, found.targets.sum(0).tolist(), strict=True) if not count]
     if absent:
         listed = ", ".join(absent[:MOST_NAMED]) + (" ..." if len(absent) > MOST_NAMED else "")

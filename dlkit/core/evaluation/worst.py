@@ -98,7 +98,7 @@ def _words_of(values: Tensor, info: DataInfo) -> list[str]:
     """Returns classes, labels or numbers in words, one text for each sample."""
     if info.task == "regression":
         return [", ".join(f"{value:.6g}" for value in row) for row in restore_targets(values, info).tolist()]
-    names = info.classes or tuple(map(str, range(info.num_outputs)))
+    names = info.class_names
     if info.task == "classification":
         return [names[label] for label in values.tolist()]
     rows = ((name for name, is_there in zip(names, row, strict=True) if is_there) for row in values.tolist())

@@ -76,7 +76,7 @@ def _balanced(targets: Tensor, info: DataInfo, *, of_positives: bool) -> Tensor:
 
 
 def _by_name(asked: Mapping[str, float], info: DataInfo) -> Tensor:
-    names = info.classes or tuple(map(str, range(info.num_outputs)))
+    names = info.class_names
     if unknown := [name for name in asked if name not in names]:
         hint = (
             did_you_mean(unknown[0], names) or f" There are: {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}"

@@ -165,8 +165,7 @@ def _training_masks(job: Job) -> TrainingMasks:
     info = job.data.info
     found = class_shares(job.training, info.num_outputs, most=MOST_MASKS)
     counted = max(1, int(found.pixels.sum()))
-    names = info.classes or map(str, range(info.num_outputs))
-    rows = zip(names, (found.pixels.double() / counted).tolist(), found.pictures.tolist(), strict=True)
+    rows = zip(info.class_names, (found.pixels.double() / counted).tolist(), found.pictures.tolist(), strict=True)
     ignored_share = found.num_ignored / max(1, found.num_ignored + int(found.pixels.sum()))
     return TrainingMasks([MaskClass(*row) for row in rows], ignored_share, found.num_pictures)
 

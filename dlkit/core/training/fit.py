@@ -9,7 +9,7 @@ from typing import Protocol
 
 from dlkit.core.data import Batch, DataSplits, Split
 from dlkit.core.distributed import average_statistics
-from dlkit.core.evaluation import evaluate
+from dlkit.core.evaluation import evaluate, nothing_counts
 from dlkit.core.metric_rows import Row
 from dlkit.core.stopping import StopRequest
 from dlkit.core.training.learner import Learner
@@ -174,10 +174,7 @@ def _check_counted(learner: Learner, row: Row, *splits: str) -> None:
     for split in splits:
         value = row.get(f"{split}_{traits.running}")
         if traits.outputs == "classes" and value is not None and math.isnan(value):
-            what = "pixel" if traits.has_maps else "sample"
-            raise DataError(
-                f"no {what} of the {split} split counts: loss.ignore_index or data.ignored_colors leave out all"
-            )
+            raise DataError(nothing_counts(traits, split))
 
 
 def _finish_epoch(learner: Learner, plan: Plan, records: Records, row: Row, emit: Emit, *, is_cut: bool) -> None:

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from dlkit.core.data import Split, count_classes
 from dlkit.core.distributed import ALONE, World
-from dlkit.core.evaluation.evaluate import CountSum, announced, without_gradients
+from dlkit.core.evaluation.evaluate import CountSum, announced, nothing_counts, without_gradients
 from dlkit.core.evaluation.maps.worst import PictureMeter, PictureScores
 from dlkit.core.models import eval_mode
 from dlkit.core.scoring import Scoring, areas_of, dice_of, iou_of
 from dlkit.events import Emit, Note, ignore
+from dlkit.tasks import TRAITS
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def count_maps(
 def counted(counts: Tensor, split: str, emit: Emit) -> Tensor:
     """Returns counts of pixels (C, C); that there are none is noted, as no metric follows from them."""
     if not counts.any():
-        emit(Note(f"no pixel of the {split} split counts: loss.ignore_index or data.ignored_colors leave out all"))
+        emit(Note(nothing_counts(TRAITS["segmentation"], split)))
     return counts
 
 
@@ -78,5 +79,6 @@ def metrics_per_pixel_class(counts: Tensor, classes: Sequence[str]) -> list[Pixe
     """Returns the scores of every class from counts of pixels (C, C); precision and recall are 0 where there is nothing to share."""
     hits, support, predicted = counts.diag().double(), counts.sum(1), counts.sum(0)
     shares = [hits / total.clamp(min=1) for total in (predicted, support)]
-    columns = [column.tolist() for column in (support, iou_of(areas_of(counts)), dice_of(areas_of(counts)), *shares)]
+    areas = areas_of(counts)
+    columns = [column.tolist() for column in (support, iou_of(areas), dice_of(areas), *shares)]
     return [PixelMetrics(*row) for row in zip(classes, *columns, strict=True)]

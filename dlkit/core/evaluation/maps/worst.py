@@ -66,7 +66,7 @@ def _mean_losses(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def describe_pictures(scores: PictureScores, info: DataInfo, *, name_of: Callable[[int], str]) -> list[WorstSample]:
     """Returns pictures in words: the classes that are there, and those that are predicted, by their names."""
-    names = info.classes or tuple(map(str, range(info.num_outputs)))
+    names = info.class_names
     found = []
     for position, loss, areas in zip(scores.positions.tolist(), scores.losses.tolist(), scores.areas, strict=True):
         _, true, said = areas

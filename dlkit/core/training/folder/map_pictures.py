@@ -22,7 +22,7 @@ class MapPictures:
     @property
     def classes(self) -> list[tuple[str, Color]]:
         """The name and the colour of each class."""
-        return list(zip(self.info.classes or map(str, range(len(self.colors))), self.colors, strict=True))
+        return list(zip(self.info.class_names, self.colors, strict=True))
 
     def training_strips(self, batch: Batch) -> list[Tensor]:
         """Returns the first pictures of a batch, each beside its mask: uint8 (H, W, 3)."""
